@@ -1,0 +1,114 @@
+//! What a run tells while it goes on.
+//!
+//! Typed events leave the library through one [`Reporter`]; how they look is the caller's business. A reporter
+//! never fails and never blocks: a stuck log must not hold a lock.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::cancellation::Cause;
+use crate::lock::Holder;
+use crate::names::{Domain, RecipeName, RunId};
+
+/// Takes events. It must return at once, whatever becomes of the event.
+pub trait Reporter: fmt::Debug + Send + Sync {
+    /// Takes one event.
+    fn report(&self, event: &Event);
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// A run began.
+    RunStarted {
+        /// Its id.
+        run_id: RunId,
+        /// What it tests.
+        recipe: RecipeName,
+        /// Where it deploys.
+        domain: Domain,
+        /// The executor, and why that one.
+        executor: String,
+    },
+    /// An app's lock is taken: a wait begins. Said at once.
+    LockWaiting {
+        /// Whose lock.
+        domain: Domain,
+    },
+    /// Who holds the awaited lock; again every 60 s.
+    LockHolder {
+        /// Whose lock.
+        domain: Domain,
+        /// The holder that the kernel confirmed, if it did.
+        holder: Option<Holder>,
+        /// At least so many wait for it, ourselves included.
+        queue: usize,
+    },
+    /// The wait is over.
+    LockAcquired {
+        /// Whose lock.
+        domain: Domain,
+        /// How long it took.
+        #[serde(serialize_with = "seconds")]
+        waited: Duration,
+    },
+    /// The run entered a phase: `fetch`, `settle`, `install`, …
+    Phase {
+        /// Its name.
+        phase: String,
+    },
+    /// A step ended: a generic check or a test.
+    Step {
+        /// The tier that it belongs to.
+        tier: String,
+        /// Its name.
+        name: String,
+        /// `passed`, `failed` or `skipped`.
+        status: String,
+        /// Why, where it didn't pass.
+        detail: Option<String>,
+    },
+    /// Something worth a line.
+    Note {
+        /// The line.
+        text: String,
+    },
+    /// Something is not as it should be, but the run goes on.
+    Warning {
+        /// The line.
+        text: String,
+    },
+    /// The run ends early.
+    Cancelled {
+        /// Why.
+        cause: Cause,
+    },
+    /// A signal came after teardown had begun, and was swallowed.
+    SignalSwallowed {
+        /// Which.
+        signal: String,
+    },
+    /// Output of something that failed; secrets are taken out.
+    Output {
+        /// Whose.
+        of: String,
+        /// Its last lines.
+        text: String,
+    },
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+/// A reporter that drops everything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Reporter for Silent {
+    fn report(&self, _: &Event) {}
+}

@@ -1,0 +1,86 @@
+//! The one seam for what this host says of itself: boot, machine, clock. Only test binaries replace it.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::sync::OnceLock;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The kernel's id of one boot. Processes and locks of another boot are gone by definition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootId(String);
+
+impl BootId {
+    /// A boot id from its text, as the kernel or a record spells it.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The boot that runs now.
+    ///
+    /// # Errors
+    /// When `/proc` can't be read.
+    pub fn current() -> io::Result<Self> {
+        static CURRENT: OnceLock<BootId> = OnceLock::new();
+        if let Some(known) = CURRENT.get() {
+            return Ok(known.clone());
+        }
+        let read = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        Ok(CURRENT.get_or_init(|| Self(read.trim().to_owned())).clone())
+    }
+}
+
+impl fmt::Display for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Facts of the host and its clock.
+pub trait Host: fmt::Debug + Send + Sync {
+    /// The boot that runs now.
+    fn boot_id(&self) -> BootId;
+    /// The machine, as `/etc/machine-id` says; empty where it has none.
+    fn machine_id(&self) -> String;
+    /// The host's name, for people.
+    fn hostname(&self) -> String;
+    /// The wall clock, for stamps and ages; never for deadlines.
+    fn now(&self) -> Timestamp;
+}
+
+/// The real host.
+#[derive(Debug, Clone)]
+pub struct SystemHost {
+    boot_id: BootId,
+}
+
+impl SystemHost {
+    /// Reads the facts that can fail.
+    ///
+    /// # Errors
+    /// When `/proc` can't be read.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { boot_id: BootId::current()? })
+    }
+}
+
+impl Host for SystemHost {
+    fn boot_id(&self) -> BootId {
+        self.boot_id.clone()
+    }
+
+    fn machine_id(&self) -> String {
+        fs::read_to_string("/etc/machine-id").map(|id| id.trim().to_owned()).unwrap_or_default()
+    }
+
+    fn hostname(&self) -> String {
+        fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}

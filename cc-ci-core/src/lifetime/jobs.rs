@@ -1,0 +1,83 @@
+//! Blocking work that belongs to a run: nothing of it outlives the run's body.
+
+use tokio::sync::watch;
+
+/// Runs blocking work off the runtime, and knows how much of it is still going on.
+///
+/// A future that waits for a job can be dropped at any time; the job then goes on to its end, and whoever tears
+/// down waits for it with [`Jobs::idle`] before anything is removed. Long jobs look at the run's cancellation
+/// between two steps.
+#[derive(Debug)]
+pub struct Jobs {
+    running: watch::Sender<usize>,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self { running: watch::Sender::new(0) }
+    }
+}
+
+/// Counts one job until it is dropped, also when the job panics.
+struct Running(watch::Sender<usize>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.send_modify(|running| *running -= 1);
+    }
+}
+
+impl Jobs {
+    /// Runs `work` on a thread where it may block.
+    ///
+    /// # Panics
+    /// Passes a panic of `work` on.
+    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        self.running.send_modify(|running| *running += 1);
+        let running = Running(self.running.clone());
+        let job = tokio::task::spawn_blocking(move || {
+            let _running = running;
+            work()
+        });
+        match job.await {
+            Ok(value) => value,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // A blocking task is cancelled only while the runtime shuts down, and then nobody polls us.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    /// Waits until no job is running. Cancel-safe.
+    pub async fn idle(&self) {
+        let mut running = self.running.subscribe();
+        // The sender lives in `self`.
+        let _closed = running.wait_for(|running| *running == 0).await.is_err();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dropped_wait_leaves_the_job_counted() {
+        let jobs = Jobs::default();
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        {
+            let job = jobs.run(move || blocked.recv());
+            tokio::pin!(job);
+            // Polled once, so that the job runs, then dropped.
+            assert!(futures_util::poll!(job.as_mut()).is_pending());
+        }
+        {
+            let idle = jobs.idle();
+            tokio::pin!(idle);
+            assert!(futures_util::poll!(idle.as_mut()).is_pending());
+            release.send(()).unwrap();
+            idle.await;
+        }
+        assert_eq!(*jobs.running.borrow(), 0);
+    }
+}

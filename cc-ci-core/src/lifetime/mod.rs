@@ -1,0 +1,118 @@
+//! A run's life: whatever ends it goes through one teardown, once (I3, I8).
+//!
+//! A [`RunLifetime`] turns everything that ends a run into one [`Cancellation`], starts every child of the run so
+//! that it can't outlive it, and ends them all before anything is removed: an abra that still deploys would
+//! recreate what was removed.
+
+mod command;
+mod jobs;
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+
+use crate::cancellation::Cancellation;
+use crate::process::ProcessIdentity;
+
+pub use command::{Command, Output, Stage, Stdin};
+pub use jobs::Jobs;
+
+/// One run's life, and its children's.
+#[async_trait]
+pub trait RunLifetime: fmt::Debug + fmt::Display + Send + Sync {
+    /// What ends the run early. Every wait listens to it.
+    fn cancellation(&self) -> &Cancellation;
+
+    /// The process that owns the run: the one that markers name.
+    fn owner(&self) -> &ProcessIdentity;
+
+    /// Stops the deadline's clock until the hold is dropped: a run that waits for its lock does not age.
+    fn hold_deadline(&self) -> DeadlineHold;
+
+    /// Begins teardown; idempotent. From now on signals are logged and swallowed, the deadline no longer fires,
+    /// children of [`Stage::Body`] are refused, and the teardown budget runs from the first call.
+    fn begin_teardown(&self) -> Teardown;
+
+    /// The run's blocking work.
+    fn jobs(&self) -> &Jobs;
+
+    /// Starts a child in its own process group, with an empty signal mask, default dispositions, no inherited
+    /// descriptor, and nothing of the caller's environment. It dies with this process.
+    ///
+    /// A child whose handle is dropped goes on until [`end_children`](Self::end_children).
+    async fn spawn(&self, command: Command) -> Result<Child, SpawnError>;
+
+    /// Starts a process that outlives the run on purpose: detached, in its own session, not our child and without
+    /// a death signal. `record` is called with its identity *before* it executes its program: when it fails, or
+    /// when this process dies first, the program is never executed.
+    async fn spawn_detached(
+        &self,
+        command: Command,
+        record: RecordDetached,
+    ) -> Result<ProcessIdentity, SpawnError>;
+
+    /// Ends every child that is left, escaped descendants too: TERM, grace, KILL. Returns when all are gone and
+    /// reaped, and every blocking job has returned.
+    async fn end_children(&self) -> ChildrenEnded;
+}
+
+/// Records a detached process before it executes its program.
+pub type RecordDetached = Box<dyn FnOnce(&ProcessIdentity) -> io::Result<()> + Send>;
+
+/// The teardown's budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Teardown {
+    /// When the first `begin_teardown` came.
+    pub began: Instant,
+    /// When the budget is spent.
+    pub until: Instant,
+}
+
+impl Teardown {
+    /// What is left of the budget.
+    pub fn remaining(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+}
+
+/// What [`RunLifetime::end_children`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChildrenEnded {
+    /// Process groups that were still there.
+    pub groups: usize,
+    /// Descendants that had escaped from their group.
+    pub escaped: usize,
+    /// Pids that were still there when the bound of the sweep was reached: never dropped silently.
+    pub left: Vec<i32>,
+}
+
+/// A child could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// Teardown has begun: the body starts nothing any more.
+    #[error("{program} was not started: teardown has begun")]
+    TearingDown {
+        /// The program.
+        program: String,
+    },
+    /// The kernel refused.
+    #[error("can't start {program}")]
+    Io {
+        /// The program.
+        program: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A started child. (Implemented with the spawner.)
+#[derive(Debug)]
+pub struct Child;
+
+/// Holds the deadline's clock. (Implemented with the deadline.)
+#[derive(Debug)]
+pub struct DeadlineHold;

@@ -1,0 +1,206 @@
+//! Ownership of an app's domain (I1, I2).
+//!
+//! Owning a domain is holding `flock(LOCK_EX)` on the inode that the lock path names *now*. The kernel gives it
+//! up when the process ends, however it ends: so there is no unlock code path, no stale lock, no stealing and no
+//! age fallback. Any program that does `flock(2)` on the path takes part.
+//!
+//! # Limitations
+//! A lock is worth as much as its directory is shared: two hosts, or two mount namespaces with different
+//! directories, are two lock spaces. The executors' lock-space claim keeps those apart.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::cancellation::{Cancellation, Cause};
+use crate::event::Reporter;
+use crate::names::{Domain, RecipeName, RunId};
+
+/// How long to wait for a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// So long at the most.
+    Until(Duration),
+    /// Until it comes or the wait is cancelled.
+    Forever,
+}
+
+/// The locks of one lock space.
+#[async_trait]
+pub trait AppLock: fmt::Debug + fmt::Display + Send + Sync {
+    /// Takes the lock if it is free; `None` when somebody holds it. A few system calls, never a wait.
+    fn try_acquire(&self, domain: &Domain) -> Result<Option<AppGuard>, LockError>;
+
+    /// Takes the lock, waiting visibly: it tries silently first; then it reports
+    /// [`Event::LockWaiting`](crate::event::Event) at once, the holder right after and every 60 s, and
+    /// `LockAcquired` at the end. Waiters are served in the order in which they came.
+    ///
+    /// Cancel-safe: once the future is dropped or cancelled, the wait never acquires.
+    async fn acquire(
+        &self,
+        domain: &Domain,
+        wait: Wait,
+        cancellation: &Cancellation,
+        reporter: &dyn Reporter,
+    ) -> Result<AppGuard, AcquireError>;
+
+    /// Looks without taking: a look never makes others see "held". `None` when there is no lock file.
+    fn look(&self, domain: &Domain) -> Result<Option<LockView>, LockError>;
+
+    /// The domains that have a lock file, held or not, in order. Names that are no domain are left out.
+    fn domains(&self) -> Result<Vec<Domain>, LockError>;
+
+    /// What tells this lock space from another on the same boot: for directories, device and inode.
+    fn space(&self) -> Result<String, LockError>;
+}
+
+/// What a look at a lock showed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LockView {
+    /// Whose lock.
+    pub domain: Domain,
+    /// Whether somebody holds it, as the kernel says.
+    pub held: bool,
+    /// Who, where the holder left a record *and* the kernel confirmed it.
+    pub holder: Option<Holder>,
+    /// At least so many wait for it.
+    pub waiting: usize,
+    /// Since when it is held: the confirmed record's stamp, else the file's modification time.
+    pub since: Option<Timestamp>,
+}
+
+/// The confirmed holder of a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Holder {
+    /// Its pid.
+    pub pid: i32,
+    /// What it said of itself, where it left a record: a plain `flock(1)` leaves none.
+    pub description: Option<Description>,
+    /// Since when it holds the lock, by its own record.
+    pub since: Option<Timestamp>,
+}
+
+/// What a holder says of itself. It explains, it never decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// The run, where the holder is one.
+    pub run_id: Option<RunId>,
+    /// The recipe, where there is one.
+    pub recipe: Option<RecipeName>,
+    /// What it does: `settle`, `install`, `janitor`, …; cut at 32 bytes.
+    pub phase: String,
+}
+
+/// A held lock. Dropping it is giving up the app.
+#[must_use = "dropping the guard gives up the app at once"]
+pub struct AppGuard(Box<dyn HeldLock>);
+
+impl AppGuard {
+    /// Wraps an implementation's own guard.
+    pub fn new(held: impl HeldLock + 'static) -> Self {
+        Self(Box::new(held))
+    }
+
+    /// Whose lock this is.
+    pub fn domain(&self) -> &Domain {
+        self.0.domain()
+    }
+
+    /// Writes what the holder does now. A failure is logged, never told: a full disk must not end a run.
+    pub fn describe(&self, description: &Description) {
+        self.0.describe(description);
+    }
+
+    /// Removes the lock file, then gives the lock up. Only a janitor does this, after a verified reap.
+    pub fn unlink(self) -> Result<(), LockError> {
+        self.0.unlink()
+    }
+}
+
+impl fmt::Debug for AppGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AppGuard").field(&self.domain().as_str()).finish()
+    }
+}
+
+/// What an implementation of [`AppLock`] keeps while a lock is held. Dropping it releases.
+pub trait HeldLock: Send + Sync {
+    /// See [`AppGuard::domain`].
+    fn domain(&self) -> &Domain;
+    /// See [`AppGuard::describe`].
+    fn describe(&self, description: &Description);
+    /// See [`AppGuard::unlink`].
+    fn unlink(self: Box<Self>) -> Result<(), LockError>;
+}
+
+/// The lock could not even be asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// What is at the path is not a lock file that can be trusted.
+    #[error("refused the lock file {path}: {reason}")]
+    Refused {
+        /// The path.
+        path: PathBuf,
+        /// The rule that it breaks.
+        reason: String,
+    },
+    /// The lock directory can't be used.
+    #[error("can't use the lock directory {path}: {reason}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A system call failed.
+    #[error("can't {doing} {path}")]
+    Io {
+        /// What was being done, in words.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The path changed under us too many times in a row.
+    #[error("the lock file {path} was replaced {attempts} times while it was being taken")]
+    Unstable {
+        /// The path.
+        path: PathBuf,
+        /// How often.
+        attempts: u32,
+    },
+}
+
+/// A wait for a lock that brought none.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcquireError {
+    /// It is held, and for [`Wait::No`] or after [`Wait::Until`] still was.
+    #[error("the lock of {domain} is held, after waiting {waited:?}")]
+    TimedOut {
+        /// Whose lock.
+        domain: Domain,
+        /// How long.
+        waited: Duration,
+    },
+    /// The run ended first.
+    #[error("the wait for the lock of {domain} was ended by {cause}")]
+    Cancelled {
+        /// Whose lock.
+        domain: Domain,
+        /// By what.
+        cause: Cause,
+    },
+    /// The lock could not be asked for.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}

@@ -1,0 +1,134 @@
+//! A process that can't be mistaken for a later one with the same pid.
+
+use std::fmt;
+use std::fs;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::BootId;
+
+/// A pid, when it started (clock ticks since boot) and in which boot: together they name one process for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessIdentity {
+    /// The process id, in this pid namespace.
+    pub pid: i32,
+    /// Start time in clock ticks since boot (`/proc/<pid>/stat`, field 22).
+    pub start_time: u64,
+    /// The boot that the process belongs to.
+    pub boot_id: BootId,
+}
+
+impl ProcessIdentity {
+    /// The process `pid` of this boot.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none.
+    pub fn of(pid: i32, boot_id: BootId) -> io::Result<Self> {
+        Ok(Self { pid, start_time: StatLine::read(pid)?.start_time, boot_id })
+    }
+
+    /// This process.
+    ///
+    /// # Errors
+    /// When `/proc` can't be read.
+    pub fn current(boot_id: BootId) -> io::Result<Self> {
+        Self::of(nix::unistd::getpid().as_raw(), boot_id)
+    }
+
+    /// Whether the process lives in the boot `now`. A zombie counts as dead: it holds nothing any more.
+    pub fn is_alive(&self, now: &BootId) -> bool {
+        self.boot_id == *now
+            && StatLine::read(self.pid).is_ok_and(|stat| {
+                stat.start_time == self.start_time && !matches!(stat.state, 'Z' | 'X' | 'x')
+            })
+    }
+}
+
+impl fmt::Display for ProcessIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {}", self.pid)
+    }
+}
+
+/// What we use of `/proc/<pid>/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatLine {
+    /// State letter: `R`, `S`, `Z`, …
+    pub state: char,
+    /// Parent's pid.
+    pub parent: i32,
+    /// Process group.
+    pub group: i32,
+    /// Start time in clock ticks since boot.
+    pub start_time: u64,
+}
+
+impl StatLine {
+    /// Reads the line of `pid`.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such process (`ESRCH` while it goes away is told as that too), `InvalidData`
+    /// when the line is none.
+    pub fn read(pid: i32) -> io::Result<Self> {
+        let gone = |error: io::Error| {
+            let no_process = error.raw_os_error() == Some(nix::libc::ESRCH);
+            if no_process { io::Error::new(io::ErrorKind::NotFound, error) } else { error }
+        };
+        let line = fs::read(format!("/proc/{pid}/stat")).map_err(gone)?;
+        Self::parse(&line).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a stat line"))
+    }
+
+    fn parse(line: &[u8]) -> Option<Self> {
+        // The command's name may hold anything, `) R 1` too: the fields start after the last parenthesis.
+        let end = line.iter().rposition(|&byte| byte == b')')?;
+        let rest = std::str::from_utf8(&line[end + 1..]).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let group = fields.next()?.parse().ok()?;
+        // Fields 3, 4 and 5 are taken; the start time is field 22.
+        let start_time = fields.nth(16)?.parse().ok()?;
+        Some(Self { state, parent, group, start_time })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_name_cannot_forge_the_fields() {
+        let line = b"42 (a) R 1 1) S 7 8 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 9900 1 2\n";
+        let stat = StatLine::parse(line).unwrap();
+        assert_eq!(stat, StatLine { state: 'S', parent: 7, group: 8, start_time: 9900 });
+    }
+
+    #[test]
+    fn a_reused_pid_is_another_process() {
+        let boot = BootId::current().unwrap();
+        let me = ProcessIdentity::current(boot.clone()).unwrap();
+        assert!(me.is_alive(&boot));
+        assert!(!ProcessIdentity { start_time: me.start_time + 1, ..me.clone() }.is_alive(&boot));
+        assert!(!ProcessIdentity { boot_id: BootId::new("another"), ..me.clone() }.is_alive(&boot));
+        assert!(!me.is_alive(&BootId::new("another")));
+    }
+
+    #[test]
+    fn a_zombie_is_dead() {
+        let boot = BootId::current().unwrap();
+        let mut child =
+            std::process::Command::new("true").stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let identity = ProcessIdentity::of(pid, boot.clone()).unwrap();
+        // WNOWAIT leaves it a zombie.
+        nix::sys::wait::waitid(
+            nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(pid)),
+            nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT,
+        )
+        .unwrap();
+        assert!(!identity.is_alive(&boot));
+        child.wait().unwrap();
+        assert_eq!(StatLine::read(pid).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}
