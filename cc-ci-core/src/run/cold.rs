@@ -1,0 +1,240 @@
+//! The cold lane: the previous release is deployed once, upgraded in place to the commit under test, backed up,
+//! restored, tested, and taken down.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::checks;
+use super::drive::Running;
+use super::record::{Tier, TierName};
+use super::scripts::Scripts;
+use super::seeds::Seeds;
+use super::tiers::{Halt, OpenTier, StepError};
+use super::Failure;
+use crate::executor::{App, Engine, EngineError, ServiceState};
+use crate::names::Domain;
+use crate::recipe::Recipe;
+
+/// An app that is up, as a fixture's body sees it.
+#[derive(Debug, Clone)]
+pub struct Deployed {
+    /// Its address and name.
+    pub domain: Domain,
+    /// An address that reaches it from this host.
+    pub address: SocketAddr,
+    /// Its secrets, by short name.
+    pub secrets: std::collections::BTreeMap<String, String>,
+}
+
+/// The state of the app under test, from tier to tier.
+struct Cold<'r> {
+    run: &'r Running<'r>,
+    app: App,
+    scripts: Scripts,
+    seeds: Seeds,
+    /// The services right after the one deploy.
+    first: Vec<ServiceState>,
+    /// The services right after the last deploy, upgrade or restore.
+    last: Vec<ServiceState>,
+}
+
+/// The lane.
+pub(super) async fn lane(run: &Running<'_>) -> Result<(), Failure> {
+    let app = run.main_app();
+    let scripts = run.snapshot_scripts().await?;
+    let previous = if run.request.fresh { None } else { run.previous_release().await? };
+    run.deploy_dependencies().await?;
+    for name in TierName::ALL {
+        run.record().put_tier(Tier::not_run(name));
+    }
+    let mut cold =
+        Cold { run, app, scripts, seeds: Seeds::default(), first: Vec::new(), last: Vec::new() };
+    if !cold.install(previous.as_deref()).await? {
+        return Ok(());
+    }
+    if !cold.upgrade(previous.as_deref()).await? {
+        return Ok(());
+    }
+    if cold.backup().await? {
+        cold.restore().await?;
+    }
+    cold.custom().await
+}
+
+/// Deploys the commit under test, and nothing else: what a fixture needs.
+pub(super) async fn bring_up(run: &Running<'_>) -> Result<Deployed, Failure> {
+    let app = run.main_app();
+    let scripts = run.snapshot_scripts().await?;
+    run.deploy_dependencies().await?;
+    run.enter("install");
+    let commit = run.commit();
+    let engine = run.harness.site.engine.as_ref();
+    let up = async {
+        run.create(&app, &commit, &scripts).await?;
+        run.deploy_once(&app).await?;
+        checks::serving(engine, &app).await
+    };
+    up.await.map_err(|error| match error {
+        StepError::Failed(reason) | StepError::Skipped(reason) => Failure::recipe(reason),
+        StepError::Broken(failure) => failure,
+    })?;
+    let endpoint = engine.endpoint(&app.domain).await?;
+    let secrets = run.secrets().map_err(|error| Failure::host(format!("can't read the secrets: {error}")))?;
+    Ok(Deployed { domain: app.domain, address: endpoint.address, secrets })
+}
+
+impl Cold<'_> {
+    fn engine(&self) -> &dyn Engine {
+        self.run.harness.site.engine.as_ref()
+    }
+
+    async fn services(&self) -> Result<Vec<ServiceState>, EngineError> {
+        self.engine().services(&self.app.domain).await
+    }
+
+    async fn install(&mut self, previous: Option<&str>) -> Result<bool, Failure> {
+        let scripts = self.scripts.clone();
+        let mut tier = OpenTier::begin(self.run, &scripts, TierName::Install);
+        let commit = self.run.commit();
+        tier.proves(previous.unwrap_or(&commit).to_owned());
+        let end = self.install_steps(&mut tier, previous.unwrap_or(&commit)).await;
+        tier.end(end)
+    }
+
+    async fn install_steps(&mut self, tier: &mut OpenTier<'_>, revision: &str) -> Result<(), Halt> {
+        let (run, app) = (self.run, self.app.clone());
+        tier.must("create", run.create(&app, revision, &self.scripts)).await?;
+        tier.must("deploy", run.deploy_once(&app)).await?;
+        self.first = self.services().await.map_err(halt)?;
+        self.last.clone_from(&self.first);
+        self.check_serving(tier).await?;
+        tier.must("seed", async {
+            self.seeds = Seeds::write(run.harness.site.engine.as_ref(), &app, &format!("{} install", run.session.run_id)).await?;
+            Ok(())
+        })
+        .await?;
+        tier.scripts().await?;
+        self.check_no_restart(tier).await
+    }
+
+    async fn upgrade(&mut self, previous: Option<&str>) -> Result<bool, Failure> {
+        let scripts = self.scripts.clone();
+        let mut tier = OpenTier::begin(self.run, &scripts, TierName::Upgrade);
+        let commit = self.run.commit();
+        tier.proves(commit.clone());
+        let end = match previous {
+            Some(_) => self.upgrade_steps(&mut tier, &commit).await,
+            None if self.run.request.fresh => Err(Halt::Skipped("--fresh: the commit itself was installed".to_owned())),
+            None => Err(Halt::Skipped("no previous release: the commit itself was installed".to_owned())),
+        };
+        tier.end(end)
+    }
+
+    async fn upgrade_steps(&mut self, tier: &mut OpenTier<'_>, commit: &str) -> Result<(), Halt> {
+        let (run, app) = (self.run, self.app.clone());
+        tier.must("upgrade", run.upgrade(&app, commit)).await?;
+        self.last = self.services().await.map_err(halt)?;
+        self.check_serving(tier).await?;
+        self.check_data(tier, &[]).await?;
+        tier.scripts().await?;
+        self.check_no_restart(tier).await
+    }
+
+    async fn backup(&mut self) -> Result<bool, Failure> {
+        let scripts = self.scripts.clone();
+        let mut tier = OpenTier::begin(self.run, &scripts, TierName::Backup);
+        let end = self.backup_steps(&mut tier).await;
+        let skipped = matches!(end, Err(Halt::Skipped(_)));
+        Ok(tier.end(end)? && (skipped || self.run.has_backup()))
+    }
+
+    async fn backup_steps(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
+        let (run, app) = (self.run, self.app.clone());
+        if !run.recipe_of(&app).await.map_err(Halt::Run)?.declares_backup() {
+            return Err(Halt::Skipped(NO_BACKUP.to_owned()));
+        }
+        // The tests put their facts in place before the backup is taken.
+        tier.scripts().await?;
+        tier.must("seed", async {
+            self.seeds = Seeds::write(run.harness.site.engine.as_ref(), &app, &format!("{} backup", run.session.run_id)).await?;
+            Ok(())
+        })
+        .await?;
+        tier.must("backup", run.back_up(&app)).await?;
+        self.check_no_restart(tier).await
+    }
+
+    async fn restore(&mut self) -> Result<bool, Failure> {
+        let scripts = self.scripts.clone();
+        let mut tier = OpenTier::begin(self.run, &scripts, TierName::Restore);
+        let end = self.restore_steps(&mut tier).await;
+        tier.end(end)
+    }
+
+    async fn restore_steps(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
+        let (run, app) = (self.run, self.app.clone());
+        let recipe = run.recipe_of(&app).await.map_err(Halt::Run)?;
+        if !recipe.declares_backup() {
+            return Err(Halt::Skipped(NO_BACKUP.to_owned()));
+        }
+        let left_out = recipe.volumes_left_out_of_backup();
+        let backup = run.taken_backup().ok_or_else(|| Halt::Skipped("no backup was taken".to_owned()))?;
+        tier.must("change", async {
+            Seeds::write(self.engine(), &app, &format!("{} changed after the backup", run.session.run_id)).await?;
+            Ok(())
+        })
+        .await?;
+        tier.must("restore", async {
+            run.harness.deployer.restore(&run.session, &app, &backup).await?;
+            run.wait_converged(&app).await
+        })
+        .await?;
+        self.last = self.services().await.map_err(halt)?;
+        self.check_data(tier, &left_out).await?;
+        self.check_serving(tier).await?;
+        tier.scripts().await?;
+        self.check_no_restart(tier).await
+    }
+
+    async fn custom(&mut self) -> Result<(), Failure> {
+        let scripts = self.scripts.clone();
+        let mut tier = OpenTier::begin(self.run, &scripts, TierName::Custom);
+        let end = self.custom_steps(&mut tier).await;
+        tier.end(end).map(drop)
+    }
+
+    async fn custom_steps(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
+        let none = !tier.has_scripts();
+        tier.scripts().await?;
+        self.check_no_restart(tier).await?;
+        if none { Err(Halt::Skipped("neither the operator nor the recipe has custom tests".to_owned())) } else { Ok(()) }
+    }
+
+    async fn check_serving(&self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
+        let (engine, app) = (self.engine(), &self.app);
+        tier.check("serving", checks::serving(engine, app)).await?;
+        tier.check("healthy", async { checks::healthy(&self.services().await?) }).await
+    }
+
+    async fn check_data(&self, tier: &mut OpenTier<'_>, left_out: &[String]) -> Result<(), Halt> {
+        let check = async {
+            if self.seeds.is_empty() {
+                return Err(StepError::Skipped("the app declares no volume".to_owned()));
+            }
+            self.seeds.verify(self.engine(), &self.app, left_out).await
+        };
+        tier.check("data", check).await
+    }
+
+    /// Nothing restarted since the last order, and nothing was made anew since the first.
+    async fn check_no_restart(&self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
+        tier.check("no-restart", async { checks::no_restart(&self.last, &self.services().await?) }).await?;
+        tier.check("in-place", async { checks::in_place(&self.first, &self.services().await?) }).await
+    }
+}
+
+const NO_BACKUP: &str = "the recipe declares no backup (label backupbot.backup)";
+
+fn halt(error: EngineError) -> Halt {
+    Halt::Run(error.into())
+}

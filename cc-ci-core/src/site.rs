@@ -1,0 +1,111 @@
+//! Everything of this host that a run or a janitor must know.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::env_files::EnvFiles;
+use crate::event::Reporter;
+use crate::executor::{Engine, EngineError, Inventory, Kind, LockSpace, Residue};
+use crate::host::Host;
+use crate::lock::{AppLock, LockError};
+use crate::names::{Domain, RunAppPattern, RunId};
+use crate::process;
+use crate::workspace::RunsDir;
+
+/// A host with its engine, its locks and its runs.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Boot, machine, clock.
+    pub host: Arc<dyn Host>,
+    /// Which domains are run apps.
+    pub pattern: RunAppPattern,
+    /// Who owns what.
+    pub locks: Arc<dyn AppLock>,
+    /// What exists.
+    pub engine: Arc<dyn Engine>,
+    /// The apps' `.env` files.
+    pub env_files: EnvFiles,
+    /// The runs' directories.
+    pub runs: RunsDir,
+    /// Takes events.
+    pub reporter: Arc<dyn Reporter>,
+}
+
+/// The host could not be looked at: nothing is known, so nothing may be called empty.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LookError {
+    /// A directory or `/proc` can't be read.
+    #[error("can't look for {what}")]
+    Io {
+        /// What was looked for.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The engine did not answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The lock directory can't be read.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}
+
+impl Site {
+    /// Claims the engine for this lock space; to be called before anything is changed.
+    pub async fn claim(&self) -> Result<(), ClaimError> {
+        let claim = LockSpace {
+            machine_id: self.host.machine_id(),
+            hostname: self.host.hostname(),
+            boot_id: self.host.boot_id(),
+            directory: self.locks.space()?,
+            path: self.locks.to_string().into(),
+        };
+        Ok(self.engine.claim(&claim).await?)
+    }
+
+    /// What exists of `domains`, or of every domain: objects of the engine, `.env` files, processes that a dead
+    /// run left, trees of dead runs. Takes no lock. `own` is the caller's run, which is not residue.
+    pub async fn inventory(&self, domains: Option<&[Domain]>, own: Option<&RunId>) -> Result<Inventory, LookError> {
+        let mut inventory = self.engine.inventory(domains).await?;
+        let wanted = |domain: &Domain| domains.is_none_or(|domains| domains.contains(domain));
+        for domain in self.env_domains(domains)? {
+            let path = self.env_files.path(&domain);
+            inventory.add(&domain, Residue::new(Kind::EnvFile, path.display().to_string()));
+        }
+        let boot = self.host.boot_id();
+        let processes =
+            process::marked_processes().map_err(|source| LookError::Io { what: "marked processes", source })?;
+        for process in processes {
+            if wanted(&process.marker.domain) && process.is_orphan(&boot) {
+                inventory.add(&process.marker.domain, Residue::new(Kind::Process, process.to_string()));
+            }
+        }
+        for run in self.runs.dead_trees(&boot).map_err(|source| LookError::Io { what: "run directories", source })? {
+            for domain in run.domains.iter().filter(|domain| wanted(domain) && own != Some(&run.id)) {
+                inventory.add(domain, Residue::new(Kind::RunTree, run.path.display().to_string()));
+            }
+        }
+        Ok(inventory)
+    }
+
+    fn env_domains(&self, domains: Option<&[Domain]>) -> Result<Vec<Domain>, LookError> {
+        match domains {
+            Some(domains) => Ok(domains.iter().filter(|domain| self.env_files.exists(domain)).cloned().collect()),
+            None => self.env_files.domains().map_err(|source| LookError::Io { what: ".env files", source }),
+        }
+    }
+}
+
+/// The engine was not claimed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClaimError {
+    /// The lock directory can't be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Another lock space has the engine, or the engine did not answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
