@@ -2,18 +2,17 @@
 //! restored, tested, and taken down.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::checks;
 use super::drive::Running;
 use super::record::{Tier, TierName};
 use super::scripts::Scripts;
 use super::seeds::Seeds;
+use super::steps::Revision;
 use super::tiers::{Halt, OpenTier, StepError};
 use super::Failure;
-use crate::executor::{App, Engine, EngineError, ServiceState};
+use crate::executor::{App, Backup, Engine, EngineError, ServiceState};
 use crate::names::Domain;
-use crate::recipe::Recipe;
 
 /// An app that is up, as a fixture's body sees it.
 #[derive(Debug, Clone)]
@@ -23,15 +22,17 @@ pub struct Deployed {
     /// An address that reaches it from this host.
     pub address: SocketAddr,
     /// Its secrets, by short name.
-    pub secrets: std::collections::BTreeMap<String, String>,
+    pub secrets: BTreeMap<String, String>,
 }
 
 /// The state of the app under test, from tier to tier.
 struct Cold<'r> {
     run: &'r Running<'r>,
     app: App,
-    scripts: Scripts,
+    scripts: &'r Scripts,
     seeds: Seeds,
+    /// The backup that was taken.
+    backup: Option<Backup>,
     /// The services right after the one deploy.
     first: Vec<ServiceState>,
     /// The services right after the last deploy, upgrade or restore.
@@ -48,11 +49,11 @@ pub(super) async fn lane(run: &Running<'_>) -> Result<(), Failure> {
         run.record().put_tier(Tier::not_run(name));
     }
     let mut cold =
-        Cold { run, app, scripts, seeds: Seeds::default(), first: Vec::new(), last: Vec::new() };
-    if !cold.install(previous.as_deref()).await? {
+        Cold { run, app, scripts: &scripts, seeds: Seeds::default(), backup: None, first: Vec::new(), last: Vec::new() };
+    if !cold.install(previous.as_ref()).await? {
         return Ok(());
     }
-    if !cold.upgrade(previous.as_deref()).await? {
+    if !cold.upgrade(previous.as_ref()).await? {
         return Ok(());
     }
     if cold.backup().await? {
@@ -67,7 +68,7 @@ pub(super) async fn bring_up(run: &Running<'_>) -> Result<Deployed, Failure> {
     let scripts = run.snapshot_scripts().await?;
     run.deploy_dependencies().await?;
     run.enter("install");
-    let commit = run.commit();
+    let commit = run.tested()?;
     let engine = run.harness.site.engine.as_ref();
     let up = async {
         run.create(&app, &commit, &scripts).await?;
@@ -79,7 +80,7 @@ pub(super) async fn bring_up(run: &Running<'_>) -> Result<Deployed, Failure> {
         StepError::Broken(failure) => failure,
     })?;
     let endpoint = engine.endpoint(&app.domain).await?;
-    let secrets = run.secrets().map_err(|error| Failure::host(format!("can't read the secrets: {error}")))?;
+    let secrets = run.secrets(&app).map_err(|error| Failure::host(format!("can't read the secrets: {error}")))?;
     Ok(Deployed { domain: app.domain, address: endpoint.address, secrets })
 }
 
@@ -92,18 +93,18 @@ impl Cold<'_> {
         self.engine().services(&self.app.domain).await
     }
 
-    async fn install(&mut self, previous: Option<&str>) -> Result<bool, Failure> {
-        let scripts = self.scripts.clone();
-        let mut tier = OpenTier::begin(self.run, &scripts, TierName::Install);
-        let commit = self.run.commit();
-        tier.proves(previous.unwrap_or(&commit).to_owned());
-        let end = self.install_steps(&mut tier, previous.unwrap_or(&commit)).await;
+    async fn install(&mut self, previous: Option<&Revision>) -> Result<bool, Failure> {
+        let mut tier = OpenTier::begin(self.run, self.scripts, TierName::Install);
+        let tested = self.run.tested()?;
+        let revision = previous.unwrap_or(&tested);
+        tier.proves(revision.name.clone());
+        let end = self.install_steps(&mut tier, revision).await;
         tier.end(end)
     }
 
-    async fn install_steps(&mut self, tier: &mut OpenTier<'_>, revision: &str) -> Result<(), Halt> {
+    async fn install_steps(&mut self, tier: &mut OpenTier<'_>, revision: &Revision) -> Result<(), Halt> {
         let (run, app) = (self.run, self.app.clone());
-        tier.must("create", run.create(&app, revision, &self.scripts)).await?;
+        tier.must("create", run.create(&app, revision, self.scripts)).await?;
         tier.must("deploy", run.deploy_once(&app)).await?;
         self.first = self.services().await.map_err(halt)?;
         self.last.clone_from(&self.first);
@@ -117,22 +118,21 @@ impl Cold<'_> {
         self.check_no_restart(tier).await
     }
 
-    async fn upgrade(&mut self, previous: Option<&str>) -> Result<bool, Failure> {
-        let scripts = self.scripts.clone();
-        let mut tier = OpenTier::begin(self.run, &scripts, TierName::Upgrade);
-        let commit = self.run.commit();
-        tier.proves(commit.clone());
+    async fn upgrade(&mut self, previous: Option<&Revision>) -> Result<bool, Failure> {
+        let mut tier = OpenTier::begin(self.run, self.scripts, TierName::Upgrade);
+        let tested = self.run.tested()?;
+        tier.proves(tested.name.clone());
         let end = match previous {
-            Some(_) => self.upgrade_steps(&mut tier, &commit).await,
+            Some(_) => self.upgrade_steps(&mut tier, &tested).await,
             None if self.run.request.fresh => Err(Halt::Skipped("--fresh: the commit itself was installed".to_owned())),
             None => Err(Halt::Skipped("no previous release: the commit itself was installed".to_owned())),
         };
         tier.end(end)
     }
 
-    async fn upgrade_steps(&mut self, tier: &mut OpenTier<'_>, commit: &str) -> Result<(), Halt> {
+    async fn upgrade_steps(&mut self, tier: &mut OpenTier<'_>, tested: &Revision) -> Result<(), Halt> {
         let (run, app) = (self.run, self.app.clone());
-        tier.must("upgrade", run.upgrade(&app, commit)).await?;
+        tier.must("upgrade", run.upgrade_in_place(&app, tested)).await?;
         self.last = self.services().await.map_err(halt)?;
         self.check_serving(tier).await?;
         self.check_data(tier, &[]).await?;
@@ -141,16 +141,14 @@ impl Cold<'_> {
     }
 
     async fn backup(&mut self) -> Result<bool, Failure> {
-        let scripts = self.scripts.clone();
-        let mut tier = OpenTier::begin(self.run, &scripts, TierName::Backup);
+        let mut tier = OpenTier::begin(self.run, self.scripts, TierName::Backup);
         let end = self.backup_steps(&mut tier).await;
-        let skipped = matches!(end, Err(Halt::Skipped(_)));
-        Ok(tier.end(end)? && (skipped || self.run.has_backup()))
+        tier.end(end)
     }
 
     async fn backup_steps(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
         let (run, app) = (self.run, self.app.clone());
-        if !run.recipe_of(&app).await.map_err(Halt::Run)?.declares_backup() {
+        if !run.said(&app).map_err(halt_step)?.labels.backup {
             return Err(Halt::Skipped(NO_BACKUP.to_owned()));
         }
         // The tests put their facts in place before the backup is taken.
@@ -160,35 +158,31 @@ impl Cold<'_> {
             Ok(())
         })
         .await?;
-        tier.must("backup", run.back_up(&app)).await?;
+        tier.must("backup", async {
+            self.backup = Some(run.harness.deployer.backup(&run.session, &app).await?);
+            Ok(())
+        })
+        .await?;
         self.check_no_restart(tier).await
     }
 
-    async fn restore(&mut self) -> Result<bool, Failure> {
-        let scripts = self.scripts.clone();
-        let mut tier = OpenTier::begin(self.run, &scripts, TierName::Restore);
+    async fn restore(&mut self) -> Result<(), Failure> {
+        let mut tier = OpenTier::begin(self.run, self.scripts, TierName::Restore);
         let end = self.restore_steps(&mut tier).await;
-        tier.end(end)
+        tier.end(end).map(drop)
     }
 
     async fn restore_steps(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
         let (run, app) = (self.run, self.app.clone());
-        let recipe = run.recipe_of(&app).await.map_err(Halt::Run)?;
-        if !recipe.declares_backup() {
-            return Err(Halt::Skipped(NO_BACKUP.to_owned()));
-        }
-        let left_out = recipe.volumes_left_out_of_backup();
-        let backup = run.taken_backup().ok_or_else(|| Halt::Skipped("no backup was taken".to_owned()))?;
+        let Some(backup) = self.backup.clone() else { return Err(Halt::Skipped(NO_BACKUP.to_owned())) };
+        let said = run.said(&app).map_err(halt_step)?;
+        let left_out = said.labels.volumes_not_backed_up(&said.compose);
         tier.must("change", async {
             Seeds::write(self.engine(), &app, &format!("{} changed after the backup", run.session.run_id)).await?;
             Ok(())
         })
         .await?;
-        tier.must("restore", async {
-            run.harness.deployer.restore(&run.session, &app, &backup).await?;
-            run.wait_converged(&app).await
-        })
-        .await?;
+        tier.must("restore", run.restore(&app, &backup)).await?;
         self.last = self.services().await.map_err(halt)?;
         self.check_data(tier, &left_out).await?;
         self.check_serving(tier).await?;
@@ -197,8 +191,7 @@ impl Cold<'_> {
     }
 
     async fn custom(&mut self) -> Result<(), Failure> {
-        let scripts = self.scripts.clone();
-        let mut tier = OpenTier::begin(self.run, &scripts, TierName::Custom);
+        let mut tier = OpenTier::begin(self.run, self.scripts, TierName::Custom);
         let end = self.custom_steps(&mut tier).await;
         tier.end(end).map(drop)
     }
@@ -234,6 +227,13 @@ impl Cold<'_> {
 }
 
 const NO_BACKUP: &str = "the recipe declares no backup (label backupbot.backup)";
+
+fn halt_step(error: StepError) -> Halt {
+    match error {
+        StepError::Broken(failure) => Halt::Run(failure),
+        StepError::Failed(reason) | StepError::Skipped(reason) => Halt::Run(Failure::recipe(reason)),
+    }
+}
 
 fn halt(error: EngineError) -> Halt {
     Halt::Run(error.into())

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::record::{RUN_SCHEMA, Receipt, RunRecord, Verdict};
@@ -42,9 +42,17 @@ pub struct Running<'h> {
     pub(super) harness: &'h Harness,
     pub(super) request: &'h Request,
     pub(super) session: Session,
-    pub(super) directory: RunDir,
+    pub(super) directory: Arc<RunDir>,
     record: Mutex<RunRecord>,
+    trees: OnceLock<Trees>,
     guards: OnceLock<Vec<AppGuard>>,
+}
+
+/// The checkouts of a run.
+#[derive(Debug)]
+struct Trees {
+    tested: RecipeTree,
+    dependencies: Vec<(RecipeTree, Domain)>,
 }
 
 impl Harness {
@@ -121,7 +129,7 @@ impl Harness {
 
     /// Everything that can be refused before anything is changed, then the run's directory.
     async fn open<'h>(&'h self, request: &'h Request) -> Result<Running<'h>, (Box<RunRecord>, Failure)> {
-        let domain = Domain::of_run(request.source.recipe(), &request.subject, self.site.pattern.suffix());
+        let domain = Domain::of_run(&request.recipe, &request.subject, self.site.pattern.suffix());
         let mut domains: Vec<Domain> =
             self.dependencies(request).iter().map(|(_, domain)| domain.clone()).chain([domain.clone()]).collect();
         domains.sort();
@@ -130,7 +138,7 @@ impl Harness {
             schema: RUN_SCHEMA.to_owned(),
             run_id: request.run_id.clone(),
             owner: self.lifetime.owner().clone(),
-            recipe: request.source.recipe().clone(),
+            recipe: request.recipe.clone(),
             subject: request.subject.clone(),
             domain: domain.clone(),
             domains,
@@ -179,6 +187,7 @@ impl Harness {
             session,
             directory,
             record: Mutex::new(record),
+            trees: OnceLock::new(),
             guards: OnceLock::new(),
         })
     }
@@ -204,7 +213,7 @@ impl Harness {
 
     /// The recipes that the recipe under test needs, each with its domain in this run.
     pub(super) fn dependencies(&self, request: &Request) -> Vec<(RecipeSource, Domain)> {
-        let recipe = request.source.recipe();
+        let recipe = &request.recipe;
         let sources = self.settings.dependencies.get(recipe).into_iter().flatten();
         let suffix = self.site.pattern.suffix();
         sources
@@ -261,7 +270,7 @@ impl Running<'_> {
 
     /// The operator's tests of the recipe under test.
     pub(super) fn operator_tests(&self) -> Option<PathBuf> {
-        let recipe = self.request.source.recipe();
+        let recipe = self.&request.recipe;
         self.harness.settings.operator_tests.as_ref().map(|tests| tests.join(recipe.as_str()))
     }
 
