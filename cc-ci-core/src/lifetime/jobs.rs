@@ -49,6 +49,11 @@ impl Jobs {
         }
     }
 
+    /// How many jobs are running.
+    pub fn running(&self) -> usize {
+        *self.running.borrow()
+    }
+
     /// Waits until no job is running. Cancel-safe.
     pub async fn idle(&self) {
         let mut running = self.running.subscribe();

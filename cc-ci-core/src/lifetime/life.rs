@@ -1,0 +1,236 @@
+//! What both modes of a kernel-backed lifetime share.
+
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use super::child::{Child, Ended};
+use super::children::Children;
+use super::command::{Command, Output, Stage, Stdin};
+use super::deadline::Clock;
+use super::output::Lines;
+use super::wake::Wake;
+use super::{Jobs, SpawnError, Teardown, exec, spawner};
+use crate::cancellation::{Cancellation, Cause};
+use crate::event::{Event, Reporter};
+use crate::process::{Marker, MarkerOwner, ProcessIdentity};
+
+/// The state of one lifetime.
+#[derive(Debug)]
+pub(super) struct Life {
+    pub(super) owner: ProcessIdentity,
+    pub(super) cancellation: Cancellation,
+    pub(super) reporter: Arc<dyn Reporter>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) wake: Wake,
+    pub(super) children: Arc<Children>,
+    pub(super) jobs: Jobs,
+    /// The lifetime's handle is gone: the watcher's thread ends what is left, then itself.
+    pub(super) abandoned: AtomicBool,
+    cancelled_at: OnceLock<Instant>,
+    budget: Duration,
+    door: Mutex<Door>,
+    /// Starts under way. The door is closed first, then whoever ends children waits for these.
+    starting: watch::Sender<usize>,
+    /// The marks of run children that were started here.
+    pub(super) marks: Mutex<BTreeSet<String>>,
+}
+
+/// Who may still come in.
+#[derive(Debug, Default)]
+struct Door {
+    teardown: Option<Teardown>,
+    closed: bool,
+}
+
+/// Counts one start until it is dropped.
+pub(super) struct Starting(watch::Sender<usize>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.send_modify(|starting| *starting -= 1);
+    }
+}
+
+/// A child that runs, before its output has a reader.
+struct Started {
+    pid: i32,
+    ended: watch::Receiver<Option<Ended>>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+impl Life {
+    pub(super) fn new(
+        owner: ProcessIdentity,
+        deadline: Option<Duration>,
+        budget: Duration,
+        reporter: Arc<dyn Reporter>,
+    ) -> io::Result<Self> {
+        let wake = Wake::new()?;
+        Ok(Self {
+            owner,
+            cancellation: Cancellation::new(),
+            reporter,
+            clock: Arc::new(Clock::new(deadline, wake.clone())),
+            wake,
+            children: Arc::new(Children::new()?),
+            jobs: Jobs::default(),
+            abandoned: AtomicBool::new(false),
+            cancelled_at: OnceLock::new(),
+            budget,
+            door: Mutex::default(),
+            starting: watch::Sender::new(0),
+            marks: Mutex::default(),
+        })
+    }
+
+    /// Cancels, and says so the first time.
+    pub(super) fn cancel(&self, cause: Cause) -> bool {
+        let _first = self.cancelled_at.set(Instant::now()).is_ok();
+        let first = self.cancellation.cancel(cause);
+        if first {
+            self.reporter.report(&Event::Cancelled { cause });
+        }
+        first
+    }
+
+    pub(super) fn since_cancellation(&self) -> Option<Duration> {
+        self.cancelled_at.get().map(Instant::elapsed)
+    }
+
+    pub(super) fn begin_teardown(&self) -> Teardown {
+        let teardown = {
+            let mut door = self.door();
+            door.closed = true;
+            *door.teardown.get_or_insert_with(|| {
+                let began = Instant::now();
+                Teardown { began, until: began + self.budget }
+            })
+        };
+        self.clock.stop();
+        teardown
+    }
+
+    pub(super) fn teardown(&self) -> Option<Teardown> {
+        self.door().teardown
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+
+    /// Gives the lifetime up: see [`Self::abandoned`].
+    pub(super) fn abandon(&self) {
+        self.door().closed = true;
+        self.abandoned.store(true, Ordering::Release);
+        self.wake.wake();
+    }
+
+    /// Refuses children of the body from now on, and waits until those under way are started. Cancel-safe.
+    pub(super) async fn close_door(&self) {
+        self.door().closed = true;
+        let mut starting = self.starting.subscribe();
+        // The sender lives in `self`.
+        let _closed = starting.wait_for(|starting| *starting == 0).await.is_err();
+    }
+
+    /// Whether no start is under way.
+    pub(super) fn nothing_starts(&self) -> bool {
+        *self.starting.borrow() == 0
+    }
+
+    /// Lets one start in.
+    pub(super) fn enter(&self, command: &Command) -> Result<Starting, SpawnError> {
+        let door = self.door();
+        let abandoned = self.is_abandoned();
+        if abandoned || (door.closed && command.stage == Stage::Body) {
+            return Err(SpawnError::TearingDown { program: command.program() });
+        }
+        if let Some(mark @ Marker { owner: MarkerOwner::Run { .. }, .. }) = &command.marker {
+            self.marks.lock().unwrap_or_else(PoisonError::into_inner).insert(mark.to_string());
+        }
+        self.starting.send_modify(|starting| *starting += 1);
+        Ok(Starting(self.starting.clone()))
+    }
+
+    pub(super) async fn spawn(self: &Arc<Self>, command: Command) -> Result<Child, SpawnError> {
+        let starting = self.enter(&command)?;
+        let program = command.program();
+        let failed = |source| SpawnError::Io { program, source };
+        let (grace, limit) = (command.grace, command.output_limit);
+        let (reply, answer) = oneshot::channel();
+        let life = Arc::clone(self);
+        let job = move || {
+            let started = life.start(&command);
+            drop(starting);
+            if let Err(Ok(unwanted)) = reply.send(started) {
+                // Whoever asked is gone.
+                life.children.signal(unwanted.pid, nix::sys::signal::Signal::SIGKILL);
+            }
+        };
+        let started = match spawner::submit(job) {
+            Ok(()) => match answer.await {
+                Ok(started) => started,
+                Err(_) => Err(io::Error::other("the spawner panicked")),
+            },
+            Err(error) => Err(error),
+        };
+        let Started { pid, ended, stdout, stderr } = match started {
+            Ok(started) => started,
+            Err(error) => return Err(failed(error)),
+        };
+        match Lines::new(stdout, stderr, limit) {
+            Ok(lines) => Ok(Child::new(pid, grace, Arc::clone(&self.children), ended, lines)),
+            Err(error) => {
+                self.children.signal(pid, nix::sys::signal::Signal::SIGKILL);
+                Err(failed(error))
+            }
+        }
+    }
+
+    fn start(&self, command: &Command) -> io::Result<Started> {
+        let mut prepared = prepare(command)?;
+        exec::supervised(&mut prepared);
+        let mut child = prepared.spawn()?;
+        let pid = child.id().cast_signed();
+        let ended = self.children.adopt(pid, command.program(), command.grace)?;
+        let (stdout, stderr) =
+            (child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from));
+        Ok(Started { pid, ended, stdout, stderr })
+    }
+
+    fn door(&self) -> MutexGuard<'_, Door> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The standard library's form of `command`, with nothing of our environment.
+pub(super) fn prepare(command: &Command) -> io::Result<std::process::Command> {
+    let mut prepared = std::process::Command::new(&command.program);
+    prepared.args(&command.args).env_clear().envs(&command.env).current_dir(&command.cwd);
+    if let Some(marker) = &command.marker {
+        prepared.env(Marker::VARIABLE, marker.to_string());
+    }
+    prepared.stdin(match command.stdin {
+        Stdin::Null => Stdio::null(),
+        Stdin::Inherit => Stdio::inherit(),
+    });
+    match &command.output {
+        Output::Captured => prepared.stdout(Stdio::piped()).stderr(Stdio::piped()),
+        Output::Inherit => prepared.stdout(Stdio::inherit()).stderr(Stdio::inherit()),
+        Output::File(path) => {
+            let log = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+            prepared.stdout(log.try_clone()?).stderr(log)
+        }
+    };
+    Ok(prepared)
+}
