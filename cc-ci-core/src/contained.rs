@@ -83,9 +83,8 @@ pub fn contained(root: &Path, relative: impl AsRef<Path>) -> Result<PathBuf, Con
 pub fn open_contained(root: &Path, relative: impl AsRef<Path>) -> Result<File, ContainedError> {
     let names = plain_components(relative.as_ref())?;
     let mut inside = PathBuf::new();
-    let mut at: OwnedFd = File::open(root)
-        .map_err(|source| ContainedError::Io { path: root.to_owned(), source })?
-        .into();
+    let mut at: OwnedFd =
+        File::open(root).map_err(|source| ContainedError::Io { path: root.to_owned(), source })?.into();
     let last = names.len() - 1;
     for (index, name) in names.into_iter().enumerate() {
         inside.push(name);
@@ -179,9 +178,10 @@ mod tests {
         for (path, culprit) in
             [("leaf", "leaf"), ("up/secret", "up"), ("up/tree/a/b/file", "up"), ("inner/file", "inner")]
         {
-            for error in
-                [contained(&root, path).map(drop).unwrap_err(), open_contained(&root, path).map(drop).unwrap_err()]
-            {
+            for error in [
+                contained(&root, path).map(drop).unwrap_err(),
+                open_contained(&root, path).map(drop).unwrap_err(),
+            ] {
                 assert!(
                     matches!(&error, ContainedError::Symlink { path } if path == Path::new(culprit)),
                     "{path}: {error:?}"

@@ -12,7 +12,11 @@ use crate::cancellation::Cancellation;
 /// # Errors
 /// The path that failed, and why: `Interrupted` when cancelled, `Unsupported` for what is neither a regular
 /// file, nor a directory, nor a symlink.
-pub(super) fn copy_tree(from: &Path, to: &Path, cancellation: &Cancellation) -> Result<(), (PathBuf, io::Error)> {
+pub(super) fn copy_tree(
+    from: &Path,
+    to: &Path,
+    cancellation: &Cancellation,
+) -> Result<(), (PathBuf, io::Error)> {
     let mut open = vec![(from.to_owned(), to.to_owned())];
     while let Some((source, target)) = open.pop() {
         if cancellation.cause().is_some() {
@@ -42,6 +46,24 @@ fn copy_one(source: &Path, target: &Path, open: &mut Vec<(PathBuf, PathBuf)>) ->
         open.push((entry.path(), target.join(entry.file_name())));
     }
     Ok(())
+}
+
+/// A symlink in the tree `root`, if there is one.
+pub(super) fn find_symlink(root: &Path) -> io::Result<Option<PathBuf>> {
+    let mut open = vec![root.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_symlink() {
+                return Ok(Some(entry.path()));
+            }
+            if kind.is_dir() {
+                open.push(entry.path());
+            }
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

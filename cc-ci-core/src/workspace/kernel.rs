@@ -67,7 +67,10 @@ impl KernelWorkspace {
                     Ok(()) => Ok(Some(run)),
                     Err(error) => {
                         if let Err(left) = run.discard() {
-                            tracing::warn!(error = &left as &dyn std::error::Error, "a half-made run directory stays");
+                            tracing::warn!(
+                                error = &left as &dyn std::error::Error,
+                                "a half-made run directory stays"
+                            );
                         }
                         Err(error)
                     }
@@ -85,9 +88,9 @@ impl KernelWorkspace {
             Err(TryLockError::Error(error)) => return Err(WorkspaceError::io("lock", path)(error)),
         }
         let held = file.metadata().map_err(WorkspaceError::io("look at", path))?;
-        let same = path.symlink_metadata().is_ok_and(|named| {
-            (named.dev(), named.ino()) == (held.dev(), held.ino()) && named.is_file()
-        });
+        let same = path
+            .symlink_metadata()
+            .is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino()) && named.is_file());
         Ok(same.then(|| RunDir::new(run_id.clone(), &self.settings, file)))
     }
 }
@@ -185,3 +188,7 @@ fn lock_options() -> fs::OpenOptions {
     options.read(true).write(true).mode(0o600).custom_flags(O_NOFOLLOW | O_NONBLOCK);
     options
 }
+
+#[cfg(test)]
+#[path = "kernel_tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@
 //! The directory confines nothing: a child of the run can write wherever its user can. The canonical `servers`
 //! is shared on purpose, and each run writes only its own `<domain>.env` there.
 
-#[cfg(feature = "conformance")]
+#[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod copy;
 mod fetch;
@@ -91,7 +91,12 @@ impl Settings {
     /// When `runs_dir` is relative and the working directory is gone.
     pub fn new(runs_dir: impl AsRef<Path>) -> Result<Self, WorkspaceError> {
         let runs_dir = absolute(runs_dir.as_ref())?;
-        Ok(Self { runs_dir, canonical: None, catalogue: Catalogue::default(), path: run_dir::operator_path() })
+        Ok(Self {
+            runs_dir,
+            canonical: None,
+            catalogue: Catalogue::default(),
+            path: run_dir::operator_path(),
+        })
     }
 
     /// Links to this canonical abra tree.

@@ -32,7 +32,9 @@ pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
     loop {
         empty(&top, &mut refills)?;
         match fs::remove_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && refills < REFILLS => refills += 1,
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && refills < REFILLS => {
+                refills += 1
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             result => return result,
         }
@@ -181,7 +183,8 @@ mod tests {
         let mut at: OwnedFd = File::open(&tree).unwrap().into();
         for _ in 0..5000 {
             rustix::fs::mkdirat(&at, "d", Mode::RWXU).unwrap();
-            at = openat(&at, "d", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+            at = openat(&at, "d", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .unwrap();
         }
         drop(at);
         remove_tree(&tree).unwrap();

@@ -198,7 +198,11 @@ fn expect_directory(path: &Path) -> Result<(), WorkspaceError> {
     if metadata.is_dir() {
         return Ok(());
     }
-    Err(WorkspaceError::InTheWay { path: path.to_owned(), found: kind(&metadata), wanted: "a directory".into() })
+    Err(WorkspaceError::InTheWay {
+        path: path.to_owned(),
+        found: kind(&metadata),
+        wanted: "a directory".into(),
+    })
 }
 
 fn expect_symlink(path: &Path, target: &Path) -> Result<(), WorkspaceError> {
@@ -225,7 +229,7 @@ fn kind(metadata: &fs::Metadata) -> String {
 
 /// The `PATH` of this process, or a sane one.
 pub(super) fn operator_path() -> OsString {
-    std::env::var_os("PATH")
-        .filter(|path| !path.is_empty())
-        .unwrap_or_else(|| OsStr::new("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").to_owned())
+    std::env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| {
+        OsStr::new("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").to_owned()
+    })
 }

@@ -186,7 +186,8 @@ impl FromStr for Revision {
     type Err = InvalidName;
     fn from_str(value: &str) -> Result<Self, InvalidName> {
         // What git takes for a ref's name, less what a refspec or pattern would read into it.
-        let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | '#' | '%' | ',');
+        let plain =
+            |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | '#' | '%' | ',');
         let part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
         let well_formed = value.len() <= 200
             && !value.starts_with('-')
@@ -245,7 +246,9 @@ mod tests {
             assert!(matches!(source, RecipeSource::Url(_)), "{text}");
             assert_eq!(source.recipe_name().unwrap().as_str(), name, "{text}");
         }
-        for (text, name) in [("./immich", "immich"), ("/srv/immich.git/", "immich"), ("a/b:c/immich", "immich")] {
+        for (text, name) in
+            [("./immich", "immich"), ("/srv/immich.git/", "immich"), ("a/b:c/immich", "immich")]
+        {
             let source = parse(text).unwrap();
             assert!(matches!(source, RecipeSource::Path(_)), "{text}");
             assert_eq!(source.recipe_name().unwrap().as_str(), name, "{text}");
@@ -296,8 +299,8 @@ mod tests {
             assert!(good.parse::<Revision>().is_ok(), "{good}");
         }
         for bad in [
-            "", "-f", "a..b", "a:b", "+a:b", "^a", "a~1", "a@{1}", "a*", "a?", "a[b", "a b", "a\\b", "/a", "a/",
-            "a//b", ".a", "a/.b", "a.lock", "a.", "a\0",
+            "", "-f", "a..b", "a:b", "+a:b", "^a", "a~1", "a@{1}", "a*", "a?", "a[b", "a b", "a\\b", "/a",
+            "a/", "a//b", ".a", "a/.b", "a.lock", "a.", "a\0",
         ] {
             assert!(bad.parse::<Revision>().is_err() || bad == "+a", "{bad:?}");
         }
