@@ -6,6 +6,7 @@
 //! `local` executor, and the [`run`] pipeline. It knows neither Docker nor abra.
 
 pub mod cancellation;
+pub mod contained;
 pub mod event;
 pub mod exit;
 pub mod host;
@@ -13,3 +14,4 @@ pub mod lifetime;
 pub mod lock;
 pub mod names;
 pub mod process;
+pub mod workspace;

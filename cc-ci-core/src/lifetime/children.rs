@@ -18,6 +18,8 @@ use nix::unistd::Pid;
 use tokio::sync::watch;
 
 use super::child::Ended;
+use super::sweep::members_of;
+use crate::process::ProcessIdentity;
 
 /// The children that are not reaped yet.
 #[derive(Debug)]
@@ -25,8 +27,9 @@ pub(super) struct Children {
     live: Mutex<BTreeMap<i32, Live>>,
     /// How many are not reaped yet: what waits for all of them listens to it.
     count: watch::Sender<usize>,
-    /// Groups that still had members when their leader was reaped. They were killed; they may not be gone yet.
-    lingering: Mutex<Vec<i32>>,
+    /// Members that were left in a group when its leader was reaped. They were killed; they may not be gone yet.
+    lingering: Mutex<Vec<ProcessIdentity>>,
+    owner: ProcessIdentity,
     /// Tells the watcher's thread of exits: each child's pidfd, with its pid as the token.
     pub(super) exits: Epoll,
 }
@@ -43,8 +46,9 @@ struct Live {
 }
 
 impl Children {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(owner: ProcessIdentity) -> io::Result<Self> {
         Ok(Self {
+            owner,
             live: Mutex::default(),
             count: watch::Sender::new(0),
             lingering: Mutex::default(),
@@ -97,7 +101,9 @@ impl Children {
             Err(_) => Ended { code: None, signal: None },
         };
         if group_has_members(pid) {
-            self.lingering.lock().unwrap_or_else(PoisonError::into_inner).push(pid);
+            // Their id is taken as long as they are there.
+            let members = members_of(pid, &self.owner);
+            self.lingering.lock().unwrap_or_else(PoisonError::into_inner).extend(members);
         }
         if let Some(child) = live.remove(&pid) {
             child.ended.send_replace(Some(ended));
@@ -158,10 +164,10 @@ impl Children {
         let _closed = count.wait_for(|count| *count == 0).await.is_err();
     }
 
-    /// The groups that were killed and may still have members.
-    pub(super) fn lingering(&self) -> Vec<i32> {
+    /// Members of a group that were killed, and are not gone yet.
+    pub(super) fn lingering(&self) -> Vec<ProcessIdentity> {
         let mut lingering = self.lingering.lock().unwrap_or_else(PoisonError::into_inner);
-        lingering.retain(|&group| group_has_members(group));
+        lingering.retain(|member| member.is_alive(&self.owner.boot_id));
         lingering.clone()
     }
 

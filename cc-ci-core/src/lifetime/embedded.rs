@@ -52,8 +52,8 @@ impl Embedded {
     /// When `/proc` can't be read, or the kernel has no thread or descriptor left.
     pub fn new(bounds: Bounds, reporter: Arc<dyn Reporter>) -> io::Result<Self> {
         let owner = ProcessIdentity::current(BootId::current()?)?;
-        let life = Arc::new(Life::new(owner, bounds.deadline, bounds.teardown, reporter)?);
-        watcher::start(Arc::clone(&life))?;
+        let life = Arc::new(Life::new(owner, bounds.deadline, bounds.teardown, reporter, None)?);
+        watcher::start(Arc::clone(&life), None)?;
         Ok(Self(life))
     }
 

@@ -1,51 +1,79 @@
 //! The end of the children: TERM, grace, KILL, and whoever escaped.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tokio::time::{timeout, timeout_at};
 
+use super::ChildrenEnded;
 use super::life::Life;
-use super::{ChildrenEnded, Command, RecordDetached, SpawnError};
-use crate::process::ProcessIdentity;
+use super::sweep::{self, Found};
+use crate::process::wait_gone;
 
 /// How long the kernel may take to end what was killed, before it is told as left.
 const KILL_BOUND: Duration = Duration::from_secs(10);
 
 impl Life {
     pub(super) async fn end_children(self: &Arc<Self>) -> ChildrenEnded {
+        let _one_at_a_time = self.ending.lock().await;
         self.close_door().await;
-        let gentle = |grace: Duration| if grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM };
-        let mut ended = ChildrenEnded {
-            groups: self.children.signal_all(|grace| Some(gentle(grace))),
-            ..ChildrenEnded::default()
-        };
-        ended.signalled_after = self.since_cancellation();
+        let mut ended = self.end_groups().await;
+        self.end_escaped(&mut ended).await;
+        // Jobs are ours and look at the cancellation; still, no teardown waits longer than its budget for one.
+        match self.teardown() {
+            Some(teardown) => {
+                let _spent = timeout_at(teardown.until.into(), self.jobs.idle()).await.is_err();
+            }
+            None => self.jobs.idle().await,
+        }
+        ended.jobs_left = self.jobs.running();
+        ended
+    }
+
+    async fn end_groups(&self) -> ChildrenEnded {
+        let gently = |grace: Duration| if grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM };
+        let groups = self.children.signal_all(|grace| Some(gently(grace)));
+        let signalled_after = self.since_cancellation();
         let signalled = Instant::now();
-        let mut graces = self.children.graces();
-        graces.sort_unstable();
-        graces.dedup();
+        let graces: BTreeSet<Duration> = self.children.graces().into_iter().collect();
         for grace in graces {
-            let until =
-                self.teardown().map_or(signalled + grace, |teardown| teardown.until.min(signalled + grace));
+            let until = signalled + grace;
+            let until = self.teardown().map_or(until, |teardown| teardown.until.min(until));
             if timeout_at(until.into(), self.children.all_reaped()).await.is_ok() {
                 break;
             }
             self.children.signal_all(|of_child| (of_child <= grace).then_some(Signal::SIGKILL));
         }
         let _late = timeout(KILL_BOUND, self.children.all_reaped()).await.is_err();
-        ended.left = self.children.pids();
-        self.jobs.idle().await;
-        ended
+        ChildrenEnded { groups, signalled_after, left: self.children.pids(), ..ChildrenEnded::default() }
     }
 
-    pub(super) async fn spawn_detached(
-        self: &Arc<Self>,
-        command: Command,
-        _record: RecordDetached,
-    ) -> Result<ProcessIdentity, SpawnError> {
-        let source = std::io::Error::from(std::io::ErrorKind::Unsupported);
-        Err(SpawnError::Io { program: command.program(), source })
+    /// Looks, kills and waits until two looks in a row found nobody: one look can miss who forks beside it.
+    async fn end_escaped(self: &Arc<Self>, ended: &mut ChildrenEnded) {
+        let until = Instant::now() + KILL_BOUND;
+        let mut escaped = BTreeSet::new();
+        let mut clean = 0;
+        while clean < 2 {
+            let life = Arc::clone(self);
+            let looked = tokio::task::spawn_blocking(move || sweep::look(&life)).await;
+            let Ok(Ok(Found { escaped: killed, dying })) = looked else {
+                tracing::warn!("can't look for escaped children");
+                return;
+            };
+            escaped.extend(killed.iter().map(|process| (process.pid, process.start_time)));
+            ended.escaped = escaped.len();
+            clean = if killed.is_empty() && dying.is_empty() { clean + 1 } else { 0 };
+            for process in killed.iter().chain(&dying) {
+                // Where it can't be watched, the next look sees whether it is there.
+                let _unwatched = wait_gone(process, &self.owner.boot_id, until).await.is_err();
+            }
+            if clean == 0 && Instant::now() >= until {
+                let left = killed.iter().chain(&dying).filter(|left| left.is_alive(&self.owner.boot_id));
+                ended.left.extend(left.map(|process| process.pid));
+                return;
+            }
+        }
     }
 }

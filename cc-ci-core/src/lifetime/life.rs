@@ -17,11 +17,12 @@ use super::children::Children;
 use super::command::{Command, Output, Stage, Stdin};
 use super::deadline::Clock;
 use super::output::Lines;
+use super::sweep::Bystanders;
 use super::wake::Wake;
 use super::{Jobs, SpawnError, Teardown, exec, spawner};
 use crate::cancellation::{Cancellation, Cause};
 use crate::event::{Event, Reporter};
-use crate::process::{Marker, MarkerOwner, ProcessIdentity};
+use crate::process::{Marker, MarkerOwner, ProcessIdentity, StatLine};
 
 /// The state of one lifetime.
 #[derive(Debug)]
@@ -40,8 +41,14 @@ pub(super) struct Life {
     door: Mutex<Door>,
     /// Starts under way. The door is closed first, then whoever ends children waits for these.
     starting: watch::Sender<usize>,
+    /// In owning mode, where we are the subreaper of our descendants.
+    pub(super) adopts: Option<Bystanders>,
+    /// One end of the children at a time.
+    pub(super) ending: tokio::sync::Mutex<()>,
     /// The marks of run children that were started here.
-    pub(super) marks: Mutex<BTreeSet<String>>,
+    marks: Mutex<BTreeSet<String>>,
+    /// The detached processes that were started here: as subreaper we adopt them.
+    services: Mutex<Vec<ProcessIdentity>>,
 }
 
 /// Who may still come in.
@@ -74,29 +81,41 @@ impl Life {
         deadline: Option<Duration>,
         budget: Duration,
         reporter: Arc<dyn Reporter>,
+        adopts: Option<Bystanders>,
     ) -> io::Result<Self> {
         let wake = Wake::new()?;
+        let children = Children::new(owner.clone())?;
         Ok(Self {
             owner,
             cancellation: Cancellation::new(),
             reporter,
             clock: Arc::new(Clock::new(deadline, wake.clone())),
             wake,
-            children: Arc::new(Children::new()?),
+            children: Arc::new(children),
             jobs: Jobs::default(),
             abandoned: AtomicBool::new(false),
             cancelled_at: OnceLock::new(),
             budget,
             door: Mutex::default(),
             starting: watch::Sender::new(0),
+            adopts,
+            ending: tokio::sync::Mutex::default(),
             marks: Mutex::default(),
+            services: Mutex::default(),
         })
     }
 
-    /// Cancels, and says so the first time.
+    /// Cancels, and says so the first time. Once teardown has begun, nothing cancels any more: what ended the
+    /// run is settled then.
     pub(super) fn cancel(&self, cause: Cause) -> bool {
-        let _first = self.cancelled_at.set(Instant::now()).is_ok();
-        let first = self.cancellation.cancel(cause);
+        let first = {
+            let door = self.door();
+            let early = door.teardown.is_none() && self.cancellation.cause().is_none();
+            if early {
+                let _again = self.cancelled_at.set(Instant::now()).is_err();
+            }
+            early && self.cancellation.cancel(cause)
+        };
         if first {
             self.reporter.report(&Event::Cancelled { cause });
         }
@@ -156,7 +175,7 @@ impl Life {
             return Err(SpawnError::TearingDown { program: command.program() });
         }
         if let Some(mark @ Marker { owner: MarkerOwner::Run { .. }, .. }) = &command.marker {
-            self.marks.lock().unwrap_or_else(PoisonError::into_inner).insert(mark.to_string());
+            lock(&self.marks).insert(mark.to_string());
         }
         self.starting.send_modify(|starting| *starting += 1);
         Ok(Starting(self.starting.clone()))
@@ -209,8 +228,34 @@ impl Life {
     }
 
     fn door(&self) -> MutexGuard<'_, Door> {
-        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.door)
     }
+
+    pub(super) fn has_marks(&self) -> bool {
+        !lock(&self.marks).is_empty()
+    }
+
+    /// Whether a run child with this mark was started here.
+    pub(super) fn is_mark(&self, mark: &Marker) -> bool {
+        lock(&self.marks).contains(&mark.to_string())
+    }
+
+    pub(super) fn remember_service(&self, service: &ProcessIdentity) {
+        lock(&self.services).push(service.clone());
+    }
+
+    /// Whether `group` is that of a detached process that was started here.
+    pub(super) fn is_service_group(&self, group: i32) -> bool {
+        // While the group has a member its leader's pid is taken, even when the leader is gone.
+        let reused = |leader: &ProcessIdentity| {
+            StatLine::read(leader.pid).is_ok_and(|stat| stat.start_time != leader.start_time)
+        };
+        lock(&self.services).iter().any(|leader| leader.pid == group && !reused(leader))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The standard library's form of `command`, with nothing of our environment.

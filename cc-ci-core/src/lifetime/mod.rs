@@ -8,6 +8,7 @@ mod child;
 mod children;
 mod command;
 mod deadline;
+mod detached;
 mod embedded;
 mod ending;
 mod exec;
@@ -15,7 +16,10 @@ mod ext;
 mod jobs;
 mod life;
 mod output;
+mod owning;
+mod parent;
 mod spawner;
+mod sweep;
 mod wake;
 mod watcher;
 
@@ -35,6 +39,8 @@ pub use embedded::{Bounds, Embedded};
 pub use ext::{ChildError, RunLifetimeExt, ScopeEnd};
 pub use jobs::Jobs;
 pub use output::{Line, Stream};
+pub use owning::{Owning, TakeOverError, TakenOver};
+pub use parent::ParentWatch;
 
 /// One run's life, and its children's.
 #[async_trait]
