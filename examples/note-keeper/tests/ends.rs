@@ -4,8 +4,8 @@
 
 mod support;
 
-use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Stdio;
 
@@ -65,14 +65,28 @@ fn a_server_killed_in_the_middle_of_a_conversion_has_lost_nothing() {
     // Where the conversion writes first: it waits there for a reader, and is then in its middle.
     let pipe = place.data().join(".notes.json.tmp");
     mkfifo(&pipe, Mode::S_IRWXU).unwrap();
-    let mut child = place.command("json", &[]).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = place.command("json", &[]).stderr(Stdio::piped()).spawn().unwrap();
+    let stderr = child.stderr.take().unwrap();
+    let watcher = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || {
+            let mut line = String::new();
+            BufReader::new(stderr).read_line(&mut line).unwrap();
+            // It went another way: don't let the test wait at the pipe for ever.
+            if !line.is_empty() {
+                drop(OpenOptions::new().write(true).open(pipe));
+            }
+            line
+        }
+    });
     let mut reader = File::open(&pipe).unwrap();
     let mut first = [0; 1];
-    reader.read_exact(&mut first).unwrap();
-    assert_eq!(&first, b"{");
-    // The other end can't be synced, so a server that was not killed in time ends by itself, with the same effect.
+    let arrived = reader.read_exact(&mut first);
     child.kill().unwrap();
     child.wait().unwrap();
+    arrived.expect("the conversion writes to a temporary file first");
+    assert_eq!(&first, b"{");
+    watcher.join().unwrap();
     drop(reader);
     fs::remove_file(&pipe).unwrap();
     assert_eq!(fs::read_to_string(place.data().join("notes.txt")).unwrap(), "one\ntwo\n");

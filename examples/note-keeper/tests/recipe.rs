@@ -178,7 +178,7 @@ fn the_recipe_holds_what_it_promises_in_every_tier() {
     let known = variables(&app.dir("app.env"));
     for (name, value) in variables(&app.tree().join(".env.sample")) {
         if !known.contains_key(&name) {
-            env += &format!("{name}={value}\n");
+            env.extend([&name, "=", &value, "\n"]);
         }
     }
     fs::write(app.dir("app.env"), env).unwrap();
