@@ -1,6 +1,7 @@
 //! Everything of this host that a run or a janitor must know.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::env_files::EnvFiles;
@@ -9,8 +10,8 @@ use crate::executor::{Engine, EngineError, Inventory, Kind, LockSpace, Residue};
 use crate::host::Host;
 use crate::lock::{AppLock, LockError};
 use crate::names::{Domain, RunAppPattern, RunId};
-use crate::process;
-use crate::workspace::RunsDir;
+use crate::process::{self, MarkerOwner, ProcessIdentity};
+use crate::workspace::{AbraWorkspace, RUN_RECORD, RUN_TREE, WorkspaceError};
 
 /// A host with its engine, its locks and its runs.
 #[derive(Debug, Clone)]
@@ -26,9 +27,24 @@ pub struct Site {
     /// The apps' `.env` files.
     pub env_files: EnvFiles,
     /// The runs' directories.
-    pub runs: RunsDir,
+    pub runs: Arc<dyn AbraWorkspace>,
     /// Takes events.
     pub reporter: Arc<dyn Reporter>,
+}
+
+/// What is left of a dead run's tree.
+#[derive(Debug)]
+pub(crate) struct DeadTree {
+    pub id: RunId,
+    pub path: PathBuf,
+    pub domains: Vec<Domain>,
+}
+
+/// What a look needs of `run.json`, whatever else its schema says.
+#[derive(serde::Deserialize)]
+struct Owned {
+    owner: ProcessIdentity,
+    domains: Vec<Domain>,
 }
 
 /// The host could not be looked at: nothing is known, so nothing may be called empty.
@@ -50,6 +66,9 @@ pub enum LookError {
     /// The lock directory can't be read.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The runs can't be listed.
+    #[error(transparent)]
+    Runs(#[from] WorkspaceError),
 }
 
 impl Site {
@@ -75,19 +94,36 @@ impl Site {
             inventory.add(&domain, Residue::new(Kind::EnvFile, path.display().to_string()));
         }
         let boot = self.host.boot_id();
-        let processes =
-            process::marked_processes().map_err(|source| LookError::Io { what: "marked processes", source })?;
-        for process in processes {
-            if wanted(&process.marker.domain) && process.is_orphan(&boot) {
-                inventory.add(&process.marker.domain, Residue::new(Kind::Process, process.to_string()));
+        let processes = process::marked(&boot).map_err(|source| LookError::Io { what: "marked processes", source })?;
+        for found in processes {
+            let orphaned = matches!(&found.marker.owner, MarkerOwner::Run { owner, .. } if !owner.is_alive(&boot));
+            if orphaned && wanted(&found.marker.domain) {
+                inventory.add(&found.marker.domain, Residue::new(Kind::Process, found.process.to_string()));
             }
         }
-        for run in self.runs.dead_trees(&boot).map_err(|source| LookError::Io { what: "run directories", source })? {
-            for domain in run.domains.iter().filter(|domain| wanted(domain) && own != Some(&run.id)) {
+        for run in self.dead_trees()?.iter().filter(|run| own != Some(&run.id)) {
+            for domain in run.domains.iter().filter(|domain| wanted(domain)) {
                 inventory.add(domain, Residue::new(Kind::RunTree, run.path.display().to_string()));
             }
         }
         Ok(inventory)
+    }
+
+    /// The dead runs of which a tree is left. Whether one is dead is asked of the process that it names: a look
+    /// takes no lock.
+    pub(crate) fn dead_trees(&self) -> Result<Vec<DeadTree>, LookError> {
+        let boot = self.host.boot_id();
+        let mut dead = Vec::new();
+        for id in self.runs.run_ids()? {
+            let path = self.runs.runs_dir().join(id.as_str());
+            // A run without a readable record has not begun, or is being removed: nothing of any domain.
+            let Ok(text) = std::fs::read(path.join(RUN_RECORD)) else { continue };
+            let Ok(Owned { owner, domains }) = serde_json::from_slice(&text) else { continue };
+            if !owner.is_alive(&boot) && RUN_TREE.iter().any(|part| path.join(part).symlink_metadata().is_ok()) {
+                dead.push(DeadTree { id, path, domains });
+            }
+        }
+        Ok(dead)
     }
 
     fn env_domains(&self, domains: Option<&[Domain]>) -> Result<Vec<Domain>, LookError> {

@@ -65,18 +65,6 @@ impl EngineError {
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }
-
-    /// The message and everything beneath it, in one line.
-    pub fn chain(&self) -> String {
-        let mut line = self.to_string();
-        let mut source = self.source();
-        while let Some(error) = source {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            source = error.source();
-        }
-        line
-    }
 }
 
 impl fmt::Display for EngineError {

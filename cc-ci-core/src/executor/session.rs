@@ -31,10 +31,15 @@ pub struct Session {
 impl Session {
     /// A child of this run that works on `domain`: marked, with the run's environment.
     pub fn command(&self, domain: &Domain, program: impl AsRef<std::ffi::OsStr>, cwd: &Path) -> Command {
-        let owner = MarkerOwner::Run { run_id: self.run_id.clone(), owner: self.lifetime.owner().clone() };
         Command::new(program, cwd)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .marker(Marker { domain: domain.clone(), owner })
+            .marker(self.marker(domain))
+    }
+
+    /// The mark of the children that work on `domain`.
+    pub fn marker(&self, domain: &Domain) -> Marker {
+        let owner = MarkerOwner::Run { run_id: self.run_id.clone(), owner: self.lifetime.owner().clone() };
+        Marker { domain: domain.clone(), owner }
     }
 }
 

@@ -89,6 +89,26 @@ pub struct Finding {
     pub detail: Vec<String>,
 }
 
+impl Finding {
+    /// Whether it says more than that all is as it should be.
+    pub fn is_worth_a_line(&self) -> bool {
+        !self.detail.is_empty() || !matches!(self.decision, Decision::Live | Decision::Own | Decision::StaleLock)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.domain, self.decision)?;
+        for (what, residue) in [("", &self.removed), ("left: ", &self.left)] {
+            if !residue.is_empty() {
+                let list: Vec<String> = residue.iter().map(ToString::to_string).collect();
+                write!(f, ": {what}{}", list.join(", "))?;
+            }
+        }
+        self.detail.iter().try_for_each(|line| write!(f, "; {line}"))
+    }
+}
+
 /// The rows of the janitor's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

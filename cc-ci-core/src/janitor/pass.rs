@@ -14,7 +14,6 @@ use crate::executor::Residue;
 use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
 use crate::names::Domain;
-use crate::process;
 use crate::site::{LookError, Site};
 
 /// So many domains are held and looked at together: one inventory serves them all.
@@ -75,10 +74,6 @@ async fn candidates(site: &Site, pass: &Pass) -> Result<(Vec<Domain>, Vec<String
     match site.locks.domains() {
         Ok(locked) => domains.extend(locked),
         Err(error) => warnings.push(format!("lock files could not be listed: {error}")),
-    }
-    match process::marked_processes() {
-        Ok(processes) => domains.extend(processes.into_iter().map(|process| process.marker.domain)),
-        Err(error) => warnings.push(format!("processes could not be listed: {error}")),
     }
     domains.retain(|domain| site.pattern.is_run_app(domain));
     Ok((domains.into_iter().collect(), warnings))

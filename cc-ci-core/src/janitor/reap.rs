@@ -52,10 +52,13 @@ pub async fn reap(site: &Site, guard: &AppGuard, own: Option<&RunId>, limit: Dur
 
 /// Ends the processes that dead owners left running on `domain`; gives what went wrong.
 pub async fn end_orphans(site: &Site, domain: &Domain) -> Vec<String> {
-    match process::end_orphans(domain, &site.host.boot_id()).await {
-        Ok(orphans) if orphans.left.is_empty() => Vec::new(),
-        Ok(orphans) => vec![format!("processes survived SIGKILL: {:?}", orphans.left)],
-        Err(error) => vec![format!("can't look for processes: {error}")],
+    let (domain, boot) = (domain.clone(), site.host.boot_id());
+    // It only ever ends what no live owner has, so it may outlive a caller that gives up.
+    let ended = tokio::task::spawn_blocking(move || process::end_marked_of_dead_owners(&domain, &boot)).await;
+    match ended {
+        Ok(Ok(_)) => Vec::new(),
+        Ok(Err(error)) => vec![crate::error_chain(&error)],
+        Err(error) => vec![format!("ending orphaned processes failed: {error}")],
     }
 }
 
@@ -63,26 +66,32 @@ pub async fn end_orphans(site: &Site, domain: &Domain) -> Vec<String> {
 pub(super) async fn clear(site: &Site, domain: &Domain, own: Option<&RunId>, limit: Duration) -> Vec<String> {
     let mut failures = Vec::new();
     if let Err(error) = site.engine.remove(domain, limit).await {
-        failures.push(error.chain());
+        failures.push(crate::error_chain(&error));
     }
     if let Err(error) = site.env_files.remove(domain) {
         failures.push(format!("can't remove the .env file: {error}"));
     }
-    let runs = site.runs.clone();
-    let (domain, own, boot) = (domain.clone(), own.cloned(), site.host.boot_id());
-    let trees = tokio::task::spawn_blocking(move || {
-        let mut failures = Vec::new();
-        for run in runs.dead_trees(&boot).unwrap_or_default() {
-            if run.domains.contains(&domain)
-                && own.as_ref() != Some(&run.id)
-                && let Err(error) = runs.remove_dead_tree(&run.id)
-            {
-                failures.push(format!("can't remove the tree of run {}: {error}", run.id));
-            }
+    let trees = match site.dead_trees() {
+        Ok(trees) => trees,
+        Err(error) => {
+            failures.push(crate::error_chain(&error));
+            return failures;
         }
-        failures
-    });
-    failures.extend(trees.await.unwrap_or_else(|error| vec![format!("removing run trees failed: {error}")]));
+    };
+    for tree in trees.into_iter().filter(|tree| tree.domains.contains(domain) && own != Some(&tree.id)) {
+        let (runs, id) = (site.runs.clone(), tree.id.clone());
+        // Under the run's own lock: a run that still waits for its domain has a directory too.
+        let removed = tokio::task::spawn_blocking(move || match runs.try_lock_dead(&id) {
+            Ok(Some(dead)) => dead.remove_tree(),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        });
+        match removed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => failures.push(crate::error_chain(&error)),
+            Err(error) => failures.push(format!("removing the tree of run {} failed: {error}", tree.id)),
+        }
+    }
     failures
 }
 

@@ -1,6 +1,7 @@
 //! The cold lane: the previous release is deployed once, upgraded in place to the commit under test, backed up,
 //! restored, tested, and taken down.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::checks;

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use super::record::{RUN_SCHEMA, Receipt, RunRecord, Verdict};
 use super::{Failure, Harness, Request};
 use crate::event::Event;
-use crate::executor::{App, Redactor, Session};
+use crate::executor::{App, Kind, Redactor, Residue, Session};
 use crate::exit::Exit;
 use crate::janitor::{Janitor, Pass, SiteJanitor, reap};
-use crate::lifetime::{RunLifetimeExt, ScopeEnd};
+use crate::lifetime::{ChildrenEnded, RunLifetimeExt as _, ScopeEnd};
 use crate::lock::{AcquireError, AppGuard, Description, Wait};
-use crate::names::{Domain, RecipeName, Stack};
-use crate::workspace::{AbraWorkspace, RecipeSource, RunDir};
+use crate::names::{Domain, RecipeName, Stack, Subject};
+use crate::workspace::{self, FetchRequest, RecipeSource, RecipeTree, Revision, RunDir};
 
 /// What settling one domain may take.
 const SETTLE_LIMIT: Duration = Duration::from_secs(120);
@@ -88,13 +88,11 @@ impl Harness {
             Ok(run) => run,
             Err((record, failure)) => return (refused(*record, failure), None),
         };
-        let end = self
-            .lifetime
-            .scope(async {
-                run.prepare().await?;
-                lane(&run).await
-            })
-            .await;
+        let body = async {
+            run.prepare().await?;
+            lane(&run).await
+        };
+        let (end, ended) = self.lifetime.scope(body).await;
         // From here on nothing ends us but our own budget: signals are swallowed and the children are gone.
         let mut exit = Exit::Green;
         let (mut value, mut hint, mut panic) = (None, None, None);
@@ -119,7 +117,7 @@ impl Harness {
                 panic = Some(payload);
             }
         }
-        exit = exit.or_graver(run.tear_down().await);
+        exit = exit.or_graver(run.tear_down(&ended).await);
         exit = run.finish(exit).await;
         let record = run.record().clone();
         // The locks go last: whoever waits for them finds the report written and the domain empty.
@@ -130,8 +128,9 @@ impl Harness {
     /// Everything that can be refused before anything is changed, then the run's directory.
     async fn open<'h>(&'h self, request: &'h Request) -> Result<Running<'h>, (Box<RunRecord>, Failure)> {
         let domain = Domain::of_run(&request.recipe, &request.subject, self.site.pattern.suffix());
-        let mut domains: Vec<Domain> =
-            self.dependencies(request).iter().map(|(_, domain)| domain.clone()).chain([domain.clone()]).collect();
+        let dependencies = self.dependencies(request);
+        let mut domains = vec![domain.clone()];
+        domains.extend(dependencies.iter().flatten().map(|(_, domain)| domain.clone()));
         domains.sort();
         domains.dedup();
         let mut record = RunRecord {
@@ -156,17 +155,19 @@ impl Harness {
             errors: Vec::new(),
             warnings: Vec::new(),
         };
-        if let Err(failure) = self.guard(&record.domains).await {
-            return Err((Box::new(record), failure));
-        }
-        let directory = match self.site.runs.create(&request.run_id) {
-            Ok(directory) => directory,
-            Err(error) => return Err((Box::new(record), error.into())),
+        let opened = async {
+            dependencies?;
+            self.guard(&record.domains).await?;
+            let (runs, wanted) = (self.site.runs.clone(), request.run_id.clone());
+            let directory = self.lifetime.jobs().run(move || runs.create(&wanted)).await?;
+            record.run_id = directory.id().clone();
+            write_record(&directory, &record)?;
+            Ok(directory)
         };
-        record.run_id = directory.id().clone();
-        if let Err(error) = directory.write_record(&record) {
-            return Err((Box::new(record), error.into()));
-        }
+        let directory = match opened.await {
+            Ok(directory) => Arc::new(directory),
+            Err(failure) => return Err((Box::new(record), failure)),
+        };
         let session = Session {
             run_id: record.run_id.clone(),
             lifetime: self.lifetime.clone(),
@@ -212,14 +213,14 @@ impl Harness {
     }
 
     /// The recipes that the recipe under test needs, each with its domain in this run.
-    pub(super) fn dependencies(&self, request: &Request) -> Vec<(RecipeSource, Domain)> {
+    fn dependencies(&self, request: &Request) -> Result<Vec<(RecipeSource, Domain)>, Failure> {
         let recipe = &request.recipe;
         let sources = self.settings.dependencies.get(recipe).into_iter().flatten();
-        let suffix = self.site.pattern.suffix();
         sources
             .map(|source| {
-                let subject = crate::names::Subject::reference(format!("for-{recipe}-{}", request.subject));
-                (source.clone(), Domain::of_run(source.recipe(), &subject, suffix))
+                let name = source.recipe_name().map_err(|error| Failure::usage(crate::error_chain(&error)))?;
+                let subject = Subject::reference(format!("for-{recipe}-{}", request.subject));
+                Ok((source.clone(), Domain::of_run(&name, &subject, self.site.pattern.suffix())))
             })
             .collect()
     }
@@ -270,7 +271,7 @@ impl Running<'_> {
 
     /// The operator's tests of the recipe under test.
     pub(super) fn operator_tests(&self) -> Option<PathBuf> {
-        let recipe = self.&request.recipe;
+        let recipe = &self.request.recipe;
         self.harness.settings.operator_tests.as_ref().map(|tests| tests.join(recipe.as_str()))
     }
 
@@ -288,19 +289,54 @@ impl Running<'_> {
     }
 
     async fn fetch(&self) -> Result<(), Failure> {
-        let (request, limit) = (self.request, self.harness.settings.fetch_limit);
-        let fetched = self
-            .directory
-            .fetch(&self.session, &request.source, request.commit.as_ref(), request.skip_fetch, limit)
-            .await?;
+        let domain = self.record().domain.clone();
+        let tested = self.fetch_one(&self.request.source, self.request.revision.clone(), &domain).await?;
+        self.record().commit = Some(tested.tested().to_string());
+        let mut dependencies = Vec::new();
+        for (source, domain) in self.harness.dependencies(self.request)? {
+            dependencies.push((self.fetch_one(&source, None, &domain).await?, domain));
+        }
+        self.trees.get_or_init(|| Trees { tested, dependencies });
+        Ok(())
+    }
+
+    async fn fetch_one(
+        &self,
+        source: &RecipeSource,
+        revision: Option<Revision>,
+        domain: &Domain,
+    ) -> Result<RecipeTree, Failure> {
+        let request = FetchRequest {
+            source: source.clone(),
+            revision,
+            skip_fetch: self.request.skip_fetch,
+            limit: self.harness.settings.fetch_limit,
+            marker: Some(self.session.marker(domain)),
+        };
+        let fetched = workspace::fetch(&self.directory, self.harness.lifetime.as_ref(), &request).await?;
         for note in fetched.notes {
             self.warn(note);
         }
-        self.record().commit = Some(fetched.commit);
-        for (source, _) in self.harness.dependencies(request) {
-            self.directory.fetch(&self.session, &source, None, request.skip_fetch, limit).await?;
-        }
-        Ok(())
+        Ok(fetched.tree)
+    }
+
+    /// The checkout of the recipe under test.
+    pub(super) fn tree(&self) -> Result<&RecipeTree, Failure> {
+        self.trees.get().map(|trees| &trees.tested).ok_or_else(|| Failure::host("the recipe is not fetched yet"))
+    }
+
+    /// The checkouts of the recipes that it needs, each with its domain in this run.
+    pub(super) fn dependency_trees(&self) -> &[(RecipeTree, Domain)] {
+        self.trees.get().map_or(&[], |trees| &trees.dependencies)
+    }
+
+    /// The app under test.
+    pub(super) fn main_app(&self) -> App {
+        let (recipe, domain) = {
+            let record = self.record();
+            (record.recipe.clone(), record.domain.clone())
+        };
+        self.app(&recipe, &domain)
     }
 
     /// Takes the locks of all domains, in their order, so that two runs never wait for each other.
@@ -376,14 +412,13 @@ impl Running<'_> {
     }
 
     /// Removes everything of the domains whose locks this run holds, looks, and writes the receipt.
-    async fn tear_down(&self) -> Exit {
+    async fn tear_down(&self, ended: &ChildrenEnded) -> Exit {
         let teardown = self.harness.lifetime.begin_teardown();
         self.enter("teardown");
         let mut exit = Exit::Green;
         let mut receipt = self.record().receipt.clone().unwrap_or_default();
-        let ended = self.harness.lifetime.end_children().await;
         receipt.left.extend(
-            ended.left.iter().map(|pid| crate::executor::Residue::new(crate::executor::Kind::Process, format!("pid {pid}"))),
+            ended.left.iter().map(|pid| Residue::new(Kind::Process, format!("pid {pid}"))),
         );
         for guard in self.guards() {
             let limit = teardown.remaining().max(LAST_LOOK);
@@ -401,10 +436,11 @@ impl Running<'_> {
                 }
             }
         }
-        if let Err(error) = self.directory.remove_tree() {
+        let directory = self.directory.clone();
+        if let Err(error) = self.harness.lifetime.jobs().run(move || directory.remove_tree()).await {
             receipt.failures.push(crate::error_chain(&error));
-            receipt.left.push(crate::executor::Residue::new(
-                crate::executor::Kind::RunTree,
+            receipt.left.push(Residue::new(
+                Kind::RunTree,
                 self.directory.root().display().to_string(),
             ));
         }
@@ -425,16 +461,23 @@ impl Running<'_> {
             record.verdict = Some(verdict(exit));
             record.exit_code = Some(exit.code());
         }
-        let written = self.directory.write_record(&self.record());
-        if let Err(error) = written {
+        let written = write_record(&self.directory, &self.record());
+        if let Err(failure) = written {
             exit = exit.or_graver(Exit::Harness);
-            self.warn(format!("the result could not be written: {}", crate::error_chain(&error)));
+            self.warn(failure.message);
             let mut record = self.record();
             record.verdict = Some(verdict(exit));
             record.exit_code = Some(exit.code());
         }
         exit
     }
+}
+
+/// Writes `run.json`: whole or not at all.
+fn write_record(directory: &RunDir, record: &RunRecord) -> Result<(), Failure> {
+    directory.write_record(record).map_err(|error| {
+        Failure::host(format!("the result could not be written: {}", crate::error_chain(&error)))
+    })
 }
 
 fn refused<T>(mut record: RunRecord, failure: Failure) -> RunEnd<T> {
@@ -467,7 +510,7 @@ fn lock_failure(error: &AcquireError) -> Failure {
     Failure { exit, message: crate::error_chain(error), hint }
 }
 
-fn list(residue: &[crate::executor::Residue]) -> String {
+fn list(residue: &[Residue]) -> String {
     residue.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 

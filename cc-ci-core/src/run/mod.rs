@@ -10,6 +10,7 @@ mod drive;
 mod record;
 mod scripts;
 mod seeds;
+mod steps;
 mod tiers;
 
 use std::collections::BTreeMap;
@@ -22,9 +23,10 @@ use crate::exit::Exit;
 use crate::lifetime::RunLifetime;
 use crate::names::{RecipeName, RunId, Subject};
 use crate::site::Site;
-use crate::workspace::{RecipeSource, Rev};
+use crate::workspace::{FetchError, GitError, InvalidSource, RecipeSource, Revision, WorkspaceError};
 
-pub use drive::{Running, RunEnd};
+pub use cold::Deployed;
+pub use drive::RunEnd;
 pub use record::{RUN_SCHEMA, Receipt, RunRecord, Status, Step, Tier, TierName, Verdict};
 
 /// What to test.
@@ -32,8 +34,10 @@ pub use record::{RUN_SCHEMA, Receipt, RunRecord, Status, Step, Tier, TierName, V
 pub struct Request {
     /// Where the recipe is.
     pub source: RecipeSource,
+    /// Its name.
+    pub recipe: RecipeName,
     /// At which commit; the source's `HEAD` unless given.
-    pub commit: Option<Rev>,
+    pub revision: Option<Revision>,
     /// What determines the domain.
     pub subject: Subject,
     /// The run's id; a suffix is added where it is taken.
@@ -42,6 +46,17 @@ pub struct Request {
     pub fresh: bool,
     /// Copy the canonical tree's recipe instead of fetching it.
     pub skip_fetch: bool,
+}
+
+impl Request {
+    /// The whole cold lane on the source's `HEAD`.
+    ///
+    /// # Errors
+    /// When the source names no recipe.
+    pub fn new(source: RecipeSource, subject: Subject, run_id: RunId) -> Result<Self, InvalidSource> {
+        let recipe = source.recipe_name()?;
+        Ok(Self { source, recipe, revision: None, subject, run_id, fresh: false, skip_fetch: false })
+    }
 }
 
 /// How a run goes about it.
@@ -128,6 +143,33 @@ impl From<EngineError> for Failure {
             Fault::Host => Exit::Harness,
             Fault::Configuration => Exit::Usage,
         };
-        Self { exit, message: error.chain(), hint: error.hint().map(str::to_owned) }
+        Self { exit, message: crate::error_chain(&error), hint: error.hint().map(str::to_owned) }
+    }
+}
+
+impl From<WorkspaceError> for Failure {
+    fn from(error: WorkspaceError) -> Self {
+        Self::host(crate::error_chain(&error))
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        let message = crate::error_chain(&error);
+        match error {
+            // What was asked for is not there: nothing was changed yet.
+            FetchError::Source(_)
+            | FetchError::NoCanonicalTree { .. }
+            | FetchError::Path { .. }
+            | FetchError::NoSuchRevision { .. }
+            | FetchError::Ambiguous { .. } => Self::usage(message),
+            _ => Self::host(message),
+        }
+    }
+}
+
+impl From<GitError> for Failure {
+    fn from(error: GitError) -> Self {
+        Self::host(crate::error_chain(&error))
     }
 }

@@ -59,6 +59,16 @@ pub struct RunRecord {
     pub warnings: Vec<String>,
 }
 
+impl RunRecord {
+    /// Puts a tier in its place: in order, each once.
+    pub(super) fn put_tier(&mut self, tier: Tier) {
+        match self.tiers.iter_mut().find(|known| known.name == tier.name) {
+            Some(known) => *known = tier,
+            None => self.tiers.push(tier),
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

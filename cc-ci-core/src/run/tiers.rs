@@ -24,7 +24,7 @@ pub(super) enum StepError {
 impl From<EngineError> for StepError {
     fn from(error: EngineError) -> Self {
         match error.fault() {
-            Fault::Recipe => Self::Failed(error.chain()),
+            Fault::Recipe => Self::Failed(crate::error_chain(&error)),
             Fault::Host | Fault::Configuration => Self::Broken(error.into()),
         }
     }

@@ -12,7 +12,7 @@ use crate::cancellation::Cancellation;
 /// # Errors
 /// The path that failed, and why: `Interrupted` when cancelled, `Unsupported` for what is neither a regular
 /// file, nor a directory, nor a symlink.
-pub(super) fn copy_tree(
+pub(crate) fn copy_tree(
     from: &Path,
     to: &Path,
     cancellation: &Cancellation,

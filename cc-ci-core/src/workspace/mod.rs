@@ -32,14 +32,20 @@ use std::path::{Path, PathBuf};
 
 use crate::names::RunId;
 
+pub(crate) use copy::copy_tree;
 pub use fetch::{FetchError, FetchRequest, Fetched, fetch};
 pub use git::GitError;
 pub use kernel::KernelWorkspace;
 pub use recipe_tree::{RecipeTree, SnapshotError};
 pub use releases::{Release, Releases};
+pub(crate) use remove::remove_tree;
+pub(crate) use run_dir::RESIDUE as RUN_TREE;
 pub use run_dir::RunDir;
 pub use source::{CommitId, InvalidSource, RecipeSource, Revision};
 pub use state::{State, StateError, StateFile};
+
+/// The file of a run's directory that says what the run was.
+pub(crate) const RUN_RECORD: &str = "run.json";
 
 /// Private abra trees, one per run.
 ///

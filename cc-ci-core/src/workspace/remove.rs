@@ -20,7 +20,7 @@ const REFILLS: u32 = 8;
 ///
 /// # Errors
 /// The first failure; what could be removed until then is gone.
-pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),

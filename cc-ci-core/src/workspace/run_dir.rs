@@ -15,7 +15,7 @@ use crate::cancellation::Cancellation;
 use crate::names::RunId;
 
 /// What of a run directory is its residue. The rest is the run's record, which is kept.
-const RESIDUE: [&str; 3] = ["abra", "home", "tmp"];
+pub(crate) const RESIDUE: [&str; 3] = ["abra", "home", "tmp"];
 
 /// A run directory whose `run.lock` this process holds: a run's own, or that of a dead run.
 ///

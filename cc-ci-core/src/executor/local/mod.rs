@@ -253,10 +253,8 @@ impl LocalExecutor {
 
 /// Writes the `.env` that the recipe's sample proposes. Blocks.
 fn create(app: &App) -> Result<(), EngineError> {
-    let recipe = Recipe::open(app.recipe.clone(), &app.tree)
-        .map_err(|error| EngineError::recipe("can't read the recipe").because(error))?;
-    let mut env: EnvFile =
-        recipe.sample().map_err(|error| EngineError::recipe("can't read .env.sample").because(error))?;
+    let mut env: EnvFile = Recipe::new(app.recipe.clone(), &app.tree)
+        .sample().map_err(|error| EngineError::recipe("can't read .env.sample").because(error))?;
     env.set("DOMAIN", app.domain.as_str())
         .map_err(|error| EngineError::recipe("can't set DOMAIN in .env.sample").because(error))?;
     let written = app

@@ -12,10 +12,10 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::ports;
-use super::world::{ServiceRecord, World, private_directory, write_whole};
+use super::world::{ServiceRecord, World, copy_entries, private_directory, write_whole};
 use crate::cancellation::Cancellation;
 use crate::executor::{App, EngineError};
-use crate::recipe::{Compose, EnvFile, MountKind, Recipe, Service, interpolate};
+use crate::recipe::{Compose, EnvFile, EnvFileError, Mode, MountKind, Recipe, Service, interpolate};
 
 /// A service, ready to be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,30 +32,26 @@ pub(super) struct Planned {
 }
 
 /// What an app's recipe says at its tree and `.env` now.
-pub(super) fn read(app: &App) -> Result<(Recipe, Compose, BTreeMap<String, String>), EngineError> {
-    let recipe = Recipe::open(app.recipe.clone(), &app.tree)
-        .map_err(|error| EngineError::recipe("can't read the recipe").because(error))?;
-    let env = env_file(app)?;
-    let vars = recipe
-        .vars(&env, &app.domain)
-        .map_err(|error| EngineError::recipe("can't read the recipe's variables").because(error))?;
-    let compose = Compose::load(&app.tree, &vars)
-        .map_err(|error| EngineError::recipe("can't read the compose files").because(error))?;
-    Ok((recipe, compose, vars))
+pub(super) fn read(app: &App) -> Result<(Compose, BTreeMap<String, String>), EngineError> {
+    let recipe = Recipe::new(app.recipe.clone(), &app.tree);
+    let unreadable = |error| EngineError::recipe("can't read the recipe").because(error);
+    let vars = recipe.vars(&env_file(app)?, &app.domain.stack()).map_err(unreadable)?;
+    let compose = recipe.compose(&vars).map_err(unreadable)?;
+    Ok((compose, vars))
 }
 
 /// The app's `.env`.
 pub(super) fn env_file(app: &App) -> Result<EnvFile, EngineError> {
     let text = fs::read_to_string(&app.env_file)
         .map_err(|error| EngineError::host(format!("can't read {}", app.env_file.display())).because(error))?;
-    text.parse().map_err(|error: crate::recipe::EnvFileError| {
+    text.parse().map_err(|error: EnvFileError| {
         EngineError::recipe(format!("can't read {}", app.env_file.display())).because(error)
     })
 }
 
 /// Makes what the services stand on, and gives them in order. Blocks.
 pub(super) fn prepare(world: &World, app: &App, cancellation: &Cancellation) -> Result<Vec<Planned>, EngineError> {
-    let (_, compose, vars) = read(app)?;
+    let (compose, vars) = read(app)?;
     let directory = Directory { world, app };
     let tree = directory.tree(cancellation)?;
     directory.objects(&compose)?;
@@ -91,7 +87,8 @@ impl Directory<'_> {
         let trees = self.of("trees");
         private_directory(&trees).map_err(io)?;
         let fresh = trees.join(super::world::new_id().map_err(io)?);
-        crate::workspace::copy_tree_without_git(&self.app.tree, &fresh, cancellation).map_err(io)?;
+        private_directory(&fresh).map_err(io)?;
+        copy_entries(&self.app.tree, &fresh, ".git", cancellation).map_err(io)?;
         let mut digest = Sha256::new();
         hash_tree(&fresh, Path::new(""), &mut digest).map_err(io)?;
         let named = trees.join(hex(&digest.finalize()));
@@ -220,7 +217,7 @@ impl Directory<'_> {
             environment.insert(name.clone(), resolve(value)?);
         }
         let replicas = match service.mode {
-            crate::recipe::Mode::Replicated(replicas) => replicas.min(1),
+            Mode::Replicated(replicas) => replicas.min(1),
             _ => 1,
         };
         let mut digest = Sha256::new();

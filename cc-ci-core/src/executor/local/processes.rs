@@ -1,6 +1,5 @@
 //! The processes of an app's services: found by record, session and mark, ended through pidfds.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -19,21 +18,24 @@ pub(super) fn of_app(
     domain: &Domain,
     service: Option<&str>,
     boot: &BootId,
-) -> io::Result<BTreeSet<ProcessIdentity>> {
+) -> io::Result<Vec<ProcessIdentity>> {
     let wanted = |name: &str| service.is_none_or(|service| service == name);
-    let mut found = BTreeSet::new();
+    let mut found = Vec::new();
     for (_, container) in world.records::<ContainerRecord>(domain, "containers")? {
         if wanted(&container.service) && container.process.is_alive(boot) {
-            found.extend(process::session_members(&container.process)?);
+            found.extend(process::session_members(&container.process, boot)?);
         }
     }
-    for process in process::marked_processes()? {
+    for process in process::marked(boot)? {
         if process.marker.domain == *domain
             && matches!(&process.marker.owner, MarkerOwner::Service { service } if wanted(service))
         {
-            found.insert(process.identity);
+            found.push(process.process);
         }
     }
+    // One that is both marked and of the session needs one signal.
+    found.sort_by_key(|process| (process.pid, process.start_time));
+    found.dedup();
     Ok(found)
 }
 
@@ -43,15 +45,15 @@ pub(super) async fn end(
     world: &World,
     domain: &Domain,
     service: Option<&str>,
-    boot: &BootId,
+    boot_id: &BootId,
     grace: Duration,
     limit: Duration,
-) -> io::Result<BTreeSet<ProcessIdentity>> {
+) -> io::Result<Vec<ProcessIdentity>> {
     let until = Instant::now() + limit;
     let term_until = Instant::now() + grace.min(limit);
     let mut signal = if grace.is_zero() { process::Signal::Kill } else { process::Signal::Term };
     loop {
-        let (world, domain, service, boot) = (world.clone(), domain.clone(), service.map(str::to_owned), boot.clone());
+        let (world, domain, service, boot) = (world.clone(), domain.clone(), service.map(str::to_owned), boot_id.clone());
         let found =
             tokio::task::spawn_blocking(move || of_app(&world, &domain, service.as_deref(), &boot))
                 .await
@@ -60,12 +62,12 @@ pub(super) async fn end(
             return Ok(found);
         }
         for process in &found {
-            process::signal(process, signal)?;
+            process::kill_process(process, boot_id, signal)?;
         }
         // What forks while it is killed is found by the next look.
         let patience = if signal == process::Signal::Term { term_until } else { until };
         for process in &found {
-            process::wait_gone(process, patience.saturating_duration_since(Instant::now())).await?;
+            process::wait_gone(process, boot_id, patience).await?;
         }
         signal = if Instant::now() >= term_until { process::Signal::Kill } else { signal };
     }

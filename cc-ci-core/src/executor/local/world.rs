@@ -19,9 +19,11 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::cancellation::Cancellation;
 use crate::executor::{Inventory, Kind, Residue};
 use crate::names::Domain;
 use crate::process::ProcessIdentity;
+use crate::workspace::{copy_tree, remove_tree};
 
 /// The world of one root.
 #[derive(Debug, Clone)]
@@ -176,7 +178,7 @@ impl World {
 
     /// Removes what [`World::trash_app`] took away.
     pub fn empty_trash(&self, domain: &Domain) -> io::Result<()> {
-        crate::workspace::remove_tree(&self.trash(domain))
+        remove_tree(&self.trash(domain))
     }
 
     /// Gives the app's ports back.
@@ -220,6 +222,15 @@ pub(super) fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<
         drop(fs::remove_file(&temporary));
     }
     written
+}
+
+/// Copies what is in the directory `from`, but for the entry `skipped`, into the directory `to`.
+pub(super) fn copy_entries(from: &Path, to: &Path, skipped: &str, cancellation: &Cancellation) -> io::Result<()> {
+    for name in names(from)?.iter().filter(|name| *name != skipped) {
+        copy_tree(&from.join(name), &to.join(name), cancellation)
+            .map_err(|(path, error)| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    }
+    Ok(())
 }
 
 /// The names in a directory, in order; none when it is not there.
