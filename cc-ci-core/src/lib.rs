@@ -13,3 +13,4 @@ pub mod lifetime;
 pub mod lock;
 pub mod names;
 pub mod process;
+pub mod recipe;
