@@ -200,18 +200,18 @@ fn boolean(value: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::recipe::compose::tests::compose;
 
     fn read(services: &[(&str, &[&str])]) -> Labels {
         let mut text = String::from("volumes: {data: , cache: , logs: }\nservices:\n");
         for (service, labels) in services {
-            text.push_str(&format!("  {service}:\n    image: x\n    deploy:\n      labels:\n"));
-            for label in *labels {
-                text.push_str(&format!("        - '{label}'\n"));
-            }
+            let labels: Vec<String> = labels.iter().map(|label| format!("'{label}'")).collect();
+            writeln!(text, "  {service}: {{image: x, deploy: {{labels: [{}]}}}}", labels.join(", ")).unwrap();
         }
-        Labels::read(&compose(&text).unwrap())
+        compose(&text).unwrap().labels()
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
             ("web", &["coop-cloud.${STACK_NAME}.version=1.2.0+1.27.0"]),
         ]);
         assert_eq!(new.version.as_deref(), Some("1.2.0+1.27.0"));
-        assert_eq!(new.timeout, Some(Duration::from_secs(300)));
+        assert_eq!(new.timeout, Some(Duration::from_mins(5)));
         assert_eq!(new.warnings, [""; 0]);
         let old = read(&[
             ("app", &["coop-cloud.${STACK_NAME}.app.version=v2-d7"]),

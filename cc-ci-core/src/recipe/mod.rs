@@ -97,7 +97,7 @@ impl Recipe {
 
     /// Its `.env.sample`, from which an app's `.env` is made.
     pub fn sample(&self) -> Result<EnvFile, RecipeError> {
-        let text = tree::read(&self.root, Path::new(SAMPLE));
+        let text = tree::read_text(&self.root, Path::new(SAMPLE));
         let text = text.map_err(|source| RecipeError::Read { file: SAMPLE, source })?;
         Ok(text.parse::<EnvFile>()?)
     }
@@ -106,7 +106,7 @@ impl Recipe {
     /// `STACK_NAME`, which a recipe can't choose.
     pub fn vars(&self, env: &EnvFile, domain: &Domain) -> Result<BTreeMap<String, String>, RecipeError> {
         let mut vars = env.vars().clone();
-        match tree::read(&self.root, Path::new(ABRA_SH)) {
+        match tree::read_text(&self.root, Path::new(ABRA_SH)) {
             Ok(text) => vars.extend(abra_sh::versions(&text)),
             Err(ReadError::Missing) => {}
             Err(source) => return Err(RecipeError::Read { file: ABRA_SH, source }),
@@ -121,8 +121,8 @@ impl Recipe {
         Ok(Compose::load(&self.root, vars)?)
     }
 
-    /// The text of a file of the recipe, e.g. a config's; it never leaves the tree.
-    pub fn read(&self, file: &Path) -> Result<String, ReadError> {
+    /// The content of a file of the recipe, e.g. a config's: at most 1 MiB, and never from outside the tree.
+    pub fn read(&self, file: &Path) -> Result<Vec<u8>, ReadError> {
         tree::read(&self.root, file)
     }
 

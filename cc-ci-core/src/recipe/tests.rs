@@ -52,7 +52,7 @@ fn a_recipe_is_read_as_a_whole() {
     let compose = recipe.compose(&recipe.vars(&env, &domain()).unwrap()).unwrap();
     assert_eq!(compose.configs["conf"].name, "pad-123456_ci_example_org_conf_v3");
     assert_eq!(compose.secrets["key"].name, "pad-123456_ci_example_org_key_v1");
-    assert_eq!(recipe.read(compose.configs["conf"].file.as_deref().unwrap()).unwrap(), "x");
+    assert_eq!(recipe.read(compose.configs["conf"].file.as_deref().unwrap()).unwrap(), b"x");
     assert_eq!(recipe.check(&env, &compose).unwrap(), Findings::default());
 }
 

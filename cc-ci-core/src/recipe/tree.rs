@@ -42,8 +42,13 @@ impl From<io::Error> for ReadError {
     }
 }
 
-/// The text of the file at `path` below `root`, wherever symbolic links lead, as long as they stay below.
-pub(super) fn read(root: &Path, path: &Path) -> Result<String, ReadError> {
+/// The text of the file at `path` below `root`.
+pub(super) fn read_text(root: &Path, path: &Path) -> Result<String, ReadError> {
+    String::from_utf8(read(root, path)?).map_err(|_| ReadError::NotText)
+}
+
+/// The content of the file at `path` below `root`, wherever symbolic links lead, as long as they stay below.
+pub(super) fn read(root: &Path, path: &Path) -> Result<Vec<u8>, ReadError> {
     let root = root.canonicalize()?;
     let path = root.join(path).canonicalize()?;
     if !path.starts_with(&root) {
@@ -60,7 +65,7 @@ pub(super) fn read(root: &Path, path: &Path) -> Result<String, ReadError> {
     if bytes.len() as u64 > MAX_LEN {
         return Err(ReadError::TooLong);
     }
-    String::from_utf8(bytes).map_err(|_| ReadError::NotText)
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -85,7 +90,8 @@ mod tests {
         fs::write(root.join("long"), vec![b'x'; 1 << 20]).unwrap();
         fs::write(root.join("longer"), vec![b'x'; (1 << 20) + 1]).unwrap();
 
-        let read = |path: &str| read(&root, Path::new(path));
+        assert_eq!(super::read(&root, Path::new("binary")).unwrap(), [0xff]);
+        let read = |path: &str| read_text(&root, Path::new(path));
         assert_eq!(read("inside").unwrap(), "in");
         assert_eq!(read("sub/link").unwrap(), "in");
         assert_eq!(read("long").unwrap().len(), 1 << 20);

@@ -54,6 +54,8 @@ pub(super) fn parse(text: &str) -> Result<Value, YamlFault> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -82,13 +84,13 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for n in 1..10 {
             let refs = vec![format!("*a{}", n - 1); 10].join(", ");
-            bomb.push_str(&format!("a{n}: &a{n} [{refs}]\n"));
+            writeln!(bomb, "a{n}: &a{n} [{refs}]").unwrap();
         }
         let big = format!("a: &a {}\nb: [{}]\n", "x".repeat(500_000), vec!["*a"; 90].join(", "));
         let merge_bomb = format!("a: &a {{k: {}}}\nb: [{}]\n", "x".repeat(99_999), "{<<: *a}, ".repeat(90));
         let cases = [
             ("deep flow", "[".repeat(50_000), "recursion limit"),
-            ("deep block", (0..500).map(|n| format!("{}a:\n", " ".repeat(n))).collect(), "Depth"),
+            ("deep block", (0..500).flat_map(|n| [" ".repeat(n), "a:\n".to_owned()]).collect(), "Depth"),
             ("alias bomb", bomb, "AnchorEvents"),
             ("big alias", big, "ScalarBytes"),
             ("merge bomb", merge_bomb, "ScalarBytes"),

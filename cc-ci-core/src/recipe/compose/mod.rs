@@ -137,7 +137,7 @@ impl Compose {
         let mut merged = Layer::default();
         let mut unset = BTreeSet::new();
         for file in &files {
-            let text = tree::read(root, Path::new(file))
+            let text = tree::read_text(root, Path::new(file))
                 .map_err(|source| ComposeError::Read { file: (*file).to_owned(), source })?;
             merged.merge(Layer::parse(file, &text, vars, &mut unset)?);
         }

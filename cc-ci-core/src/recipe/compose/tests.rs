@@ -100,7 +100,7 @@ fn a_service_is_read_with_all_that_it_says() {
     assert_eq!(app.ports[0].published, Some(8080));
     let health = app.healthcheck.as_ref().unwrap();
     assert_eq!(health.test, ["CMD-SHELL", "curl -f http://localhost"]);
-    assert_eq!((health.start_period, health.retries), (Duration::from_secs(60), 3));
+    assert_eq!((health.start_period, health.retries), (Duration::from_mins(1), 3));
     assert_eq!(app.mode, Mode::Replicated(2));
     assert_eq!(app.stop_grace_period, Duration::from_secs(90));
     let labels: Vec<_> = app.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
