@@ -40,7 +40,9 @@ impl EnvFiles {
         for entry in entries {
             let name = entry?.file_name();
             // What is no domain is somebody's own file.
-            domains.extend(name.to_str().and_then(|name| name.strip_suffix(".env")).and_then(|name| name.parse().ok()));
+            domains.extend(
+                name.to_str().and_then(|name| name.strip_suffix(".env")).and_then(|name| name.parse().ok()),
+            );
         }
         Ok(domains)
     }

@@ -54,9 +54,11 @@ pub(crate) async fn get(
 
 async fn request(address: SocketAddr, host: &str, path: &str) -> Result<Response, HttpError> {
     let protocol = |source: Box<dyn std::error::Error + Send + Sync>| HttpError::Protocol { address, source };
-    let stream = TcpStream::connect(address).await.map_err(|source| HttpError::Connect { address, source })?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| protocol(error.into()))?;
+    let stream =
+        TcpStream::connect(address).await.map_err(|source| HttpError::Connect { address, source })?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| protocol(error.into()))?;
     let request = hyper::Request::get(path)
         .header(hyper::header::HOST, host)
         .body(Empty::<Bytes>::new())

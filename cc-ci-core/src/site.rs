@@ -86,7 +86,11 @@ impl Site {
 
     /// What exists of `domains`, or of every domain: objects of the engine, `.env` files, processes that a dead
     /// run left, trees of dead runs. Takes no lock. `own` is the caller's run, which is not residue.
-    pub async fn inventory(&self, domains: Option<&[Domain]>, own: Option<&RunId>) -> Result<Inventory, LookError> {
+    pub async fn inventory(
+        &self,
+        domains: Option<&[Domain]>,
+        own: Option<&RunId>,
+    ) -> Result<Inventory, LookError> {
         let mut inventory = self.engine.inventory(domains).await?;
         let wanted = |domain: &Domain| domains.is_none_or(|domains| domains.contains(domain));
         for domain in self.env_domains(domains)? {
@@ -94,9 +98,11 @@ impl Site {
             inventory.add(&domain, Residue::new(Kind::EnvFile, path.display().to_string()));
         }
         let boot = self.host.boot_id();
-        let processes = process::marked(&boot).map_err(|source| LookError::Io { what: "marked processes", source })?;
+        let processes =
+            process::marked(&boot).map_err(|source| LookError::Io { what: "marked processes", source })?;
         for found in processes {
-            let orphaned = matches!(&found.marker.owner, MarkerOwner::Run { owner, .. } if !owner.is_alive(&boot));
+            let orphaned =
+                matches!(&found.marker.owner, MarkerOwner::Run { owner, .. } if !owner.is_alive(&boot));
             if orphaned && wanted(&found.marker.domain) {
                 inventory.add(&found.marker.domain, Residue::new(Kind::Process, found.process.to_string()));
             }
@@ -119,7 +125,9 @@ impl Site {
             // A run without a readable record has not begun, or is being removed: nothing of any domain.
             let Ok(text) = std::fs::read(path.join(RUN_RECORD)) else { continue };
             let Ok(Owned { owner, domains }) = serde_json::from_slice(&text) else { continue };
-            if !owner.is_alive(&boot) && RUN_TREE.iter().any(|part| path.join(part).symlink_metadata().is_ok()) {
+            if !owner.is_alive(&boot)
+                && RUN_TREE.iter().any(|part| path.join(part).symlink_metadata().is_ok())
+            {
                 dead.push(DeadTree { id, path, domains });
             }
         }
@@ -128,7 +136,9 @@ impl Site {
 
     fn env_domains(&self, domains: Option<&[Domain]>) -> Result<Vec<Domain>, LookError> {
         match domains {
-            Some(domains) => Ok(domains.iter().filter(|domain| self.env_files.exists(domain)).cloned().collect()),
+            Some(domains) => {
+                Ok(domains.iter().filter(|domain| self.env_files.exists(domain)).cloned().collect())
+            }
             None => self.env_files.domains().map_err(|source| LookError::Io { what: ".env files", source }),
         }
     }

@@ -45,7 +45,11 @@ pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {
 
     /// Generates the secrets that the `.env` names and that do not exist yet; gives the names and values of the
     /// new ones.
-    async fn generate_secrets(&self, session: &Session, app: &App) -> Result<BTreeMap<String, String>, EngineError>;
+    async fn generate_secrets(
+        &self,
+        session: &Session,
+        app: &App,
+    ) -> Result<BTreeMap<String, String>, EngineError>;
 
     /// Deploys the app. Returns when the engine has taken the order, not when the app is up: see
     /// [`Engine::wait_converged`].
@@ -115,12 +119,21 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, EngineError>;
 
     /// Writes a small file into a volume; a plain name, at its top.
-    async fn write_volume_file(&self, domain: &Domain, volume: &str, file: &str, content: &[u8])
-    -> Result<(), EngineError>;
+    async fn write_volume_file(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        file: &str,
+        content: &[u8],
+    ) -> Result<(), EngineError>;
 
     /// Reads such a file; `None` when it is not there.
-    async fn read_volume_file(&self, domain: &Domain, volume: &str, file: &str)
-    -> Result<Option<Vec<u8>>, EngineError>;
+    async fn read_volume_file(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        file: &str,
+    ) -> Result<Option<Vec<u8>>, EngineError>;
 }
 
 /// What tells one lock space from another.

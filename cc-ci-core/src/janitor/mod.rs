@@ -50,7 +50,13 @@ pub struct Pass {
 impl Pass {
     /// A pass by hand or from a timer: it does everything, and takes 10 minutes at the most.
     pub fn by_hand(cancellation: Cancellation) -> Self {
-        Self { dry_run: false, own: Vec::new(), own_run: None, budget: Duration::from_secs(600), cancellation }
+        Self {
+            dry_run: false,
+            own: Vec::new(),
+            own_run: None,
+            budget: Duration::from_secs(600),
+            cancellation,
+        }
     }
 }
 
@@ -66,9 +72,9 @@ pub struct Report {
 impl Report {
     /// Whether something is left that no living run owns.
     pub fn leaves_residue(&self) -> bool {
-        self.findings
-            .iter()
-            .any(|finding| matches!(finding.decision, Decision::Failed | Decision::NotReached | Decision::WouldReap))
+        self.findings.iter().any(|finding| {
+            matches!(finding.decision, Decision::Failed | Decision::NotReached | Decision::WouldReap)
+        })
     }
 }
 
@@ -92,7 +98,8 @@ pub struct Finding {
 impl Finding {
     /// Whether it says more than that all is as it should be.
     pub fn is_worth_a_line(&self) -> bool {
-        !self.detail.is_empty() || !matches!(self.decision, Decision::Live | Decision::Own | Decision::StaleLock)
+        !self.detail.is_empty()
+            || !matches!(self.decision, Decision::Live | Decision::Own | Decision::StaleLock)
     }
 }
 

@@ -102,7 +102,12 @@ async fn foresee(site: &Site, pass: &Pass, domains: &[Domain]) -> Result<Vec<Fin
 
 /// Takes what locks of the batch are free, looks once, reaps what is there, looks once more, and removes the
 /// lock files of what is verified empty.
-async fn sweep(site: &Site, pass: &Pass, batch: &[Domain], until: Instant) -> Result<Vec<Finding>, LookError> {
+async fn sweep(
+    site: &Site,
+    pass: &Pass,
+    batch: &[Domain],
+    until: Instant,
+) -> Result<Vec<Finding>, LookError> {
     let stopped = || Instant::now() >= until || pass.cancellation.cause().is_some();
     let mut findings = Vec::new();
     let mut guards = Vec::new();
@@ -164,9 +169,10 @@ fn live(site: &Site, domain: &Domain, view: Option<LockView>) -> Finding {
     let detail = held_for
         .filter(|held_for| *held_for > LONG_HELD)
         .map(|held_for| {
-            let who = holder.as_ref().map_or("a holder that the kernel did not confirm".to_owned(), |holder| {
-                format!("pid {}", holder.pid)
-            });
+            let who =
+                holder.as_ref().map_or("a holder that the kernel did not confirm".to_owned(), |holder| {
+                    format!("pid {}", holder.pid)
+                });
             format!("held for {} min by {who}", held_for.as_secs() / 60)
         })
         .into_iter()

@@ -34,7 +34,12 @@ impl Reaped {
 /// owners are ended (I5). `own` is the caller's run, whose tree is its own affair.
 ///
 /// Not to be dropped half-way by somebody who then drops the guard: the engine may still be at work.
-pub async fn reap(site: &Site, guard: &AppGuard, own: Option<&RunId>, limit: Duration) -> Result<Reaped, LookError> {
+pub async fn reap(
+    site: &Site,
+    guard: &AppGuard,
+    own: Option<&RunId>,
+    limit: Duration,
+) -> Result<Reaped, LookError> {
     let domain = guard.domain();
     let domains = [domain.clone()];
     let before = site.inventory(Some(&domains), own).await?.of(domain);

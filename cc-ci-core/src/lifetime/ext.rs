@@ -96,10 +96,7 @@ pub trait RunLifetimeExt: RunLifetime {
     /// the children, before it returns: so nothing is removed while one of them still works.
     ///
     /// Not cancel-safe: a scope that is dropped leaves the children to whoever drops the lifetime.
-    fn scope<T: Send>(
-        &self,
-        body: impl Future<Output = T> + Send,
-    ) -> impl Future<Output = (ScopeEnd<T>, ChildrenEnded)> + Send {
+    fn scope<T>(&self, body: impl Future<Output = T>) -> impl Future<Output = (ScopeEnd<T>, ChildrenEnded)> {
         async move {
             let mut body = Box::pin(AssertUnwindSafe(body).catch_unwind());
             let end = tokio::select! {

@@ -19,7 +19,9 @@ pub(super) async fn serving(engine: &dyn Engine, app: &App) -> Result<(), StepEr
     let until = Instant::now() + SERVING_LIMIT;
     let mut pause = Duration::from_millis(25);
     loop {
-        let seen = match http::get(endpoint.address, endpoint.host.as_str(), "/", Duration::from_secs(10)).await {
+        let seen = match http::get(endpoint.address, endpoint.host.as_str(), "/", Duration::from_secs(10))
+            .await
+        {
             // An app that asks who is there serves.
             Ok(response) if response.status < 400 || matches!(response.status, 401 | 403) => return Ok(()),
             Ok(response) => format!("HTTP status {}: {}", response.status, first_line(&response.body)),
@@ -56,7 +58,8 @@ pub(super) fn no_restart(before: &[ServiceState], now: &[ServiceState]) -> Resul
             .collect::<BTreeMap<_, _>>()
     };
     let (before, now) = (tasks(before), tasks(now));
-    let restarted: Vec<&String> = before.iter().filter(|(name, tasks)| now.get(*name) != Some(*tasks)).map(|(name, _)| name).collect();
+    let restarted: Vec<&String> =
+        before.iter().filter(|(name, tasks)| now.get(*name) != Some(*tasks)).map(|(name, _)| name).collect();
     if restarted.is_empty() {
         Ok(())
     } else {

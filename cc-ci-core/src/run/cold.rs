@@ -1,9 +1,10 @@
 //! The cold lane: the previous release is deployed once, upgraded in place to the commit under test, backed up,
 //! restored, tested, and taken down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use super::Failure;
 use super::checks;
 use super::drive::Running;
 use super::record::{Tier, TierName};
@@ -11,7 +12,6 @@ use super::scripts::Scripts;
 use super::seeds::Seeds;
 use super::steps::Revision;
 use super::tiers::{Halt, OpenTier, StepError};
-use super::Failure;
 use crate::executor::{App, Backup, Engine, EngineError, ServiceState};
 use crate::names::Domain;
 
@@ -49,8 +49,15 @@ pub(super) async fn lane(run: &Running<'_>) -> Result<(), Failure> {
     for name in TierName::ALL {
         run.record().put_tier(Tier::not_run(name));
     }
-    let mut cold =
-        Cold { run, app, scripts: &scripts, seeds: Seeds::default(), backup: None, first: Vec::new(), last: Vec::new() };
+    let mut cold = Cold {
+        run,
+        app,
+        scripts: &scripts,
+        seeds: Seeds::default(),
+        backup: None,
+        first: Vec::new(),
+        last: Vec::new(),
+    };
     if !cold.install(previous.as_ref()).await? {
         return Ok(());
     }
@@ -81,7 +88,8 @@ pub(super) async fn bring_up(run: &Running<'_>) -> Result<Deployed, Failure> {
         StepError::Broken(failure) => failure,
     })?;
     let endpoint = engine.endpoint(&app.domain).await?;
-    let secrets = run.secrets(&app).map_err(|error| Failure::host(format!("can't read the secrets: {error}")))?;
+    let secrets =
+        run.secrets(&app).map_err(|error| Failure::host(format!("can't read the secrets: {error}")))?;
     Ok(Deployed { domain: app.domain, address: endpoint.address, secrets })
 }
 
@@ -111,7 +119,12 @@ impl Cold<'_> {
         self.last.clone_from(&self.first);
         self.check_serving(tier).await?;
         tier.must("seed", async {
-            self.seeds = Seeds::write(run.harness.site.engine.as_ref(), &app, &format!("{} install", run.session.run_id)).await?;
+            self.seeds = Seeds::write(
+                run.harness.site.engine.as_ref(),
+                &app,
+                &format!("{} install", run.session.run_id),
+            )
+            .await?;
             Ok(())
         })
         .await?;
@@ -125,7 +138,9 @@ impl Cold<'_> {
         tier.proves(tested.name.clone());
         let end = match previous {
             Some(_) => self.upgrade_steps(&mut tier, &tested).await,
-            None if self.run.request.fresh => Err(Halt::Skipped("--fresh: the commit itself was installed".to_owned())),
+            None if self.run.request.fresh => {
+                Err(Halt::Skipped("--fresh: the commit itself was installed".to_owned()))
+            }
             None => Err(Halt::Skipped("no previous release: the commit itself was installed".to_owned())),
         };
         tier.end(end)
@@ -136,7 +151,7 @@ impl Cold<'_> {
         tier.must("upgrade", run.upgrade_in_place(&app, tested)).await?;
         self.last = self.services().await.map_err(halt)?;
         self.check_serving(tier).await?;
-        self.check_data(tier, &[]).await?;
+        self.check_data(tier, &BTreeSet::new()).await?;
         tier.scripts().await?;
         self.check_no_restart(tier).await
     }
@@ -149,13 +164,18 @@ impl Cold<'_> {
 
     async fn backup_steps(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
         let (run, app) = (self.run, self.app.clone());
-        if !run.said(&app).map_err(halt_step)?.labels.backup {
+        if !run.said(&app).map_err(halt_step)?.labels.backup.declared {
             return Err(Halt::Skipped(NO_BACKUP.to_owned()));
         }
         // The tests put their facts in place before the backup is taken.
         tier.scripts().await?;
         tier.must("seed", async {
-            self.seeds = Seeds::write(run.harness.site.engine.as_ref(), &app, &format!("{} backup", run.session.run_id)).await?;
+            self.seeds = Seeds::write(
+                run.harness.site.engine.as_ref(),
+                &app,
+                &format!("{} backup", run.session.run_id),
+            )
+            .await?;
             Ok(())
         })
         .await?;
@@ -177,9 +197,10 @@ impl Cold<'_> {
         let (run, app) = (self.run, self.app.clone());
         let Some(backup) = self.backup.clone() else { return Err(Halt::Skipped(NO_BACKUP.to_owned())) };
         let said = run.said(&app).map_err(halt_step)?;
-        let left_out = said.labels.volumes_not_backed_up(&said.compose);
+        let left_out = said.labels.backup.left_out(&said.compose);
         tier.must("change", async {
-            Seeds::write(self.engine(), &app, &format!("{} changed after the backup", run.session.run_id)).await?;
+            Seeds::write(self.engine(), &app, &format!("{} changed after the backup", run.session.run_id))
+                .await?;
             Ok(())
         })
         .await?;
@@ -201,7 +222,11 @@ impl Cold<'_> {
         let none = !tier.has_scripts();
         tier.scripts().await?;
         self.check_no_restart(tier).await?;
-        if none { Err(Halt::Skipped("neither the operator nor the recipe has custom tests".to_owned())) } else { Ok(()) }
+        if none {
+            Err(Halt::Skipped("neither the operator nor the recipe has custom tests".to_owned()))
+        } else {
+            Ok(())
+        }
     }
 
     async fn check_serving(&self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
@@ -210,7 +235,7 @@ impl Cold<'_> {
         tier.check("healthy", async { checks::healthy(&self.services().await?) }).await
     }
 
-    async fn check_data(&self, tier: &mut OpenTier<'_>, left_out: &[String]) -> Result<(), Halt> {
+    async fn check_data(&self, tier: &mut OpenTier<'_>, left_out: &BTreeSet<String>) -> Result<(), Halt> {
         let check = async {
             if self.seeds.is_empty() {
                 return Err(StepError::Skipped("the app declares no volume".to_owned()));

@@ -15,7 +15,7 @@ use crate::janitor::{Janitor, Pass, SiteJanitor, reap};
 use crate::lifetime::{ChildrenEnded, RunLifetimeExt as _, ScopeEnd};
 use crate::lock::{AcquireError, AppGuard, Description, Wait};
 use crate::names::{Domain, RecipeName, Stack, Subject};
-use crate::workspace::{self, FetchRequest, RecipeSource, RecipeTree, Revision, RunDir};
+use crate::workspace::{self, FetchRequest, RUN_RECORD, RecipeSource, RecipeTree, Revision, RunDir};
 
 /// What settling one domain may take.
 const SETTLE_LIMIT: Duration = Duration::from_secs(120);
@@ -218,7 +218,8 @@ impl Harness {
         let sources = self.settings.dependencies.get(recipe).into_iter().flatten();
         sources
             .map(|source| {
-                let name = source.recipe_name().map_err(|error| Failure::usage(crate::error_chain(&error)))?;
+                let name =
+                    source.recipe_name().map_err(|error| Failure::usage(crate::error_chain(&error)))?;
                 let subject = Subject::reference(format!("for-{recipe}-{}", request.subject));
                 Ok((source.clone(), Domain::of_run(&name, &subject, self.site.pattern.suffix())))
             })
@@ -322,7 +323,10 @@ impl Running<'_> {
 
     /// The checkout of the recipe under test.
     pub(super) fn tree(&self) -> Result<&RecipeTree, Failure> {
-        self.trees.get().map(|trees| &trees.tested).ok_or_else(|| Failure::host("the recipe is not fetched yet"))
+        self.trees
+            .get()
+            .map(|trees| &trees.tested)
+            .ok_or_else(|| Failure::host("the recipe is not fetched yet"))
     }
 
     /// The checkouts of the recipes that it needs, each with its domain in this run.
@@ -417,9 +421,7 @@ impl Running<'_> {
         self.enter("teardown");
         let mut exit = Exit::Green;
         let mut receipt = self.record().receipt.clone().unwrap_or_default();
-        receipt.left.extend(
-            ended.left.iter().map(|pid| Residue::new(Kind::Process, format!("pid {pid}"))),
-        );
+        receipt.left.extend(ended.left.iter().map(|pid| Residue::new(Kind::Process, format!("pid {pid}"))));
         for guard in self.guards() {
             let limit = teardown.remaining().max(LAST_LOOK);
             match reap(&self.harness.site, guard, Some(&self.session.run_id), limit).await {
@@ -431,7 +433,8 @@ impl Running<'_> {
                 Err(error) => {
                     exit = Exit::Harness;
                     let domain = guard.domain();
-                    let text = format!("{domain} could not be verified empty: {}", crate::error_chain(&error));
+                    let text =
+                        format!("{domain} could not be verified empty: {}", crate::error_chain(&error));
                     receipt.failures.push(text);
                 }
             }
@@ -439,10 +442,7 @@ impl Running<'_> {
         let directory = self.directory.clone();
         if let Err(error) = self.harness.lifetime.jobs().run(move || directory.remove_tree()).await {
             receipt.failures.push(crate::error_chain(&error));
-            receipt.left.push(Residue::new(
-                Kind::RunTree,
-                self.directory.root().display().to_string(),
-            ));
+            receipt.left.push(Residue::new(Kind::RunTree, self.directory.root().display().to_string()));
         }
         if !receipt.left.is_empty() {
             exit = Exit::Residue;
@@ -475,9 +475,10 @@ impl Running<'_> {
 
 /// Writes `run.json`: whole or not at all.
 fn write_record(directory: &RunDir, record: &RunRecord) -> Result<(), Failure> {
-    directory.write_record(record).map_err(|error| {
-        Failure::host(format!("the result could not be written: {}", crate::error_chain(&error)))
-    })
+    let written = serde_json::to_vec_pretty(record)
+        .map_err(std::io::Error::from)
+        .and_then(|text| crate::files::write_whole(&directory.root().join(RUN_RECORD), &text, 0o600));
+    written.map_err(|error| Failure::host(format!("the result could not be written: {error}")))
 }
 
 fn refused<T>(mut record: RunRecord, failure: Failure) -> RunEnd<T> {
@@ -501,9 +502,10 @@ fn verdict(exit: Exit) -> Verdict {
 
 fn lock_failure(error: &AcquireError) -> Failure {
     let (exit, hint) = match error {
-        AcquireError::TimedOut { domain, .. } => {
-            (Exit::LockTimeout, Some(format!("see who holds it: cc-ci locks {domain}; or wait longer: --lock-timeout")))
-        }
+        AcquireError::TimedOut { domain, .. } => (
+            Exit::LockTimeout,
+            Some(format!("see who holds it: cc-ci locks {domain}; or wait longer: --lock-timeout")),
+        ),
         AcquireError::Cancelled { cause, .. } => (Exit::Cancelled(*cause), None),
         AcquireError::Lock(_) => (Exit::Harness, None),
     };

@@ -44,7 +44,8 @@ impl Script {
 
     /// The generic check that it stands in for.
     fn replaces(&self) -> Option<&str> {
-        (self.layer == Layer::Operator).then(|| self.file_name.strip_prefix(self.tier.as_str())?.strip_prefix('.'))?
+        (self.layer == Layer::Operator)
+            .then(|| self.file_name.strip_prefix(self.tier.as_str())?.strip_prefix('.'))?
     }
 }
 
@@ -71,7 +72,8 @@ impl Scripts {
             for entry in entries {
                 let metadata = fs::metadata(entry.path())?;
                 let executable = metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
-                let Some(file_name) = entry.file_name().to_str().filter(|_| executable).map(str::to_owned) else {
+                let Some(file_name) = entry.file_name().to_str().filter(|_| executable).map(str::to_owned)
+                else {
                     continue;
                 };
                 let script = Script { layer, tier: tier_of(&file_name), file_name, path: entry.path() };

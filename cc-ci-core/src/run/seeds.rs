@@ -2,7 +2,7 @@
 //!
 //! It goes through the engine and not through the app, so it holds for every recipe: images may have no shell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::tiers::StepError;
 use crate::executor::{App, Engine};
@@ -27,11 +27,18 @@ impl Seeds {
     }
 
     /// Compares every volume with what was written, but for those that `left_out` names.
-    pub async fn verify(&self, engine: &dyn Engine, app: &App, left_out: &[String]) -> Result<(), StepError> {
-        for (volume, content) in self.0.iter().filter(|(volume, _)| !left_out.contains(volume)) {
+    pub async fn verify(
+        &self,
+        engine: &dyn Engine,
+        app: &App,
+        left_out: &BTreeSet<String>,
+    ) -> Result<(), StepError> {
+        for (volume, content) in self.0.iter().filter(|(volume, _)| !left_out.contains(volume.as_str())) {
             match engine.read_volume_file(&app.domain, volume, FILE).await? {
                 Some(found) if found == content.as_bytes() => {}
-                Some(_) => return Err(StepError::Failed(format!("volume {volume} holds other data than before"))),
+                Some(_) => {
+                    return Err(StepError::Failed(format!("volume {volume} holds other data than before")));
+                }
                 None => return Err(StepError::Failed(format!("volume {volume} lost its data"))),
             }
         }

@@ -16,7 +16,7 @@ use crate::error_chain;
 use crate::event::Event;
 use crate::executor::{App, Backup, EngineError, Fault};
 use crate::lifetime::{ChildError, RunLifetimeExt as _};
-use crate::recipe::{Compose, EnvFile, Labels, Recipe};
+use crate::recipe::{Compose, EnvFile, Labels, Recipe, RecipeError};
 use crate::workspace::{CommitId, RecipeTree, Release};
 
 /// A test says with this status that it does not apply.
@@ -57,9 +57,10 @@ impl Running<'_> {
     /// Keeps the recipe's tests as they are in the commit under test, before a checkout moves the tree.
     pub(super) async fn snapshot_scripts(&self) -> Result<Scripts, Failure> {
         let to = self.tests_directory();
-        fs::create_dir_all(&to).map_err(|error| Failure::host(format!("can't make {}: {error}", to.display())))?;
+        fs::create_dir_all(&to)
+            .map_err(|error| Failure::host(format!("can't make {}: {error}", to.display())))?;
         let tree = self.tree()?;
-        tree.snapshot(self.session.lifetime.as_ref(), "tests".as_ref(), &to)
+        tree.snapshot(self.session.lifetime.as_ref(), "tests", &to)
             .await
             .map_err(|error| Failure::recipe(error_chain(&error)))?;
         Scripts::find(self.operator_tests().as_deref(), Some(&to.join("tests")))
@@ -79,7 +80,7 @@ impl Running<'_> {
         for tag in &releases.lightweight {
             self.warn(format!("the tag {tag} is not annotated, so it is no release"));
         }
-        let previous = tree.newest_before(lifetime, &releases, tree.tested()).await.map_err(git)?;
+        let previous = tree.newest_before(lifetime, tree.tested()).await.map_err(git)?;
         Ok(previous.map(|release| Revision::release(&release)))
     }
 
@@ -88,7 +89,8 @@ impl Running<'_> {
         for (tree, domain) in self.dependency_trees() {
             self.enter(&format!("dependency {}", tree.name()));
             let lifetime = self.session.lifetime.as_ref();
-            let releases = tree.releases(lifetime).await.map_err(|error| Failure::host(error_chain(&error)))?;
+            let releases =
+                tree.releases(lifetime).await.map_err(|error| Failure::host(error_chain(&error)))?;
             let newest = releases.releases.first();
             let revision = newest.map_or_else(|| Revision::commit(tree.tested()), Revision::release);
             let app = self.app(tree.name(), domain);
@@ -112,16 +114,25 @@ impl Running<'_> {
     }
 
     /// Checks `revision` out, creates the app, generates its secrets, runs the install steps, pre-pulls.
-    pub(super) async fn create(&self, app: &App, revision: &Revision, scripts: &Scripts) -> Result<(), StepError> {
+    pub(super) async fn create(
+        &self,
+        app: &App,
+        revision: &Revision,
+        scripts: &Scripts,
+    ) -> Result<(), StepError> {
         self.checkout(self.tree().map_err(StepError::Broken)?, revision).await?;
         self.harness.deployer.create(&self.session, app).await?;
         self.generate_secrets(app).await?;
         for script in &scripts.install_steps {
-            self.run_script(script, TierName::Install, Some(&revision.name)).await.map_err(|error| match error {
-                StepError::Failed(reason) => StepError::Failed(format!("{INSTALL_STEPS}: {reason}")),
-                // Install steps have nothing to skip.
-                StepError::Skipped(_) => StepError::Failed(format!("{INSTALL_STEPS}: exit status {SKIPPED}")),
-                broken @ StepError::Broken(_) => broken,
+            self.run_script(script, TierName::Install, Some(&revision.name)).await.map_err(|error| {
+                match error {
+                    StepError::Failed(reason) => StepError::Failed(format!("{INSTALL_STEPS}: {reason}")),
+                    // Install steps have nothing to skip.
+                    StepError::Skipped(_) => {
+                        StepError::Failed(format!("{INSTALL_STEPS}: exit status {SKIPPED}"))
+                    }
+                    broken @ StepError::Broken(_) => broken,
+                }
             })?;
         }
         // They may have asked for more.
@@ -166,20 +177,21 @@ impl Running<'_> {
 
     /// What the recipe says at the app's tree now.
     pub(super) fn said(&self, app: &App) -> Result<Said, StepError> {
+        let env = read_env(app).map_err(StepError::Failed)?;
         let said = || {
-            let recipe = Recipe::new(app.recipe.clone(), &app.tree);
-            let vars = recipe.vars(&read_env(app)?, &app.domain.stack()).map_err(|error| error_chain(&error))?;
-            let compose = recipe.compose(&vars).map_err(|error| error_chain(&error))?;
-            let labels = Labels::read(&compose);
-            Ok::<_, String>(Said { compose, labels })
+            let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
+            let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
+            Ok(Said { labels: compose.labels(), compose })
         };
-        said().map_err(StepError::Failed)
+        said().map_err(|error: RecipeError| StepError::Failed(error_chain(&error)))
     }
 
     fn add_new_variables(&self, app: &App) -> Result<Vec<String>, StepError> {
         let mut env = read_env(app).map_err(StepError::Failed)?;
         let failed = |error: &dyn std::error::Error| StepError::Failed(error_chain(error));
-        let sample = Recipe::new(app.recipe.clone(), &app.tree).sample().map_err(|error| failed(&error))?;
+        let sample = Recipe::open(app.recipe.clone(), &app.tree)
+            .and_then(|recipe| recipe.sample())
+            .map_err(|error| failed(&error))?;
         let added = env.add_missing(&sample).map_err(|error| failed(&error))?;
         if !added.is_empty() {
             // The same file, so that its owner and mode stay.
@@ -222,7 +234,8 @@ impl Running<'_> {
         let mut secrets = BTreeMap::new();
         for entry in fs::read_dir(self.secrets_directory(app))? {
             let entry = entry?;
-            secrets.insert(entry.file_name().to_string_lossy().into_owned(), fs::read_to_string(entry.path())?);
+            secrets
+                .insert(entry.file_name().to_string_lossy().into_owned(), fs::read_to_string(entry.path())?);
         }
         Ok(secrets)
     }

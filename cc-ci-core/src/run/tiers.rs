@@ -3,10 +3,10 @@
 use std::future::Future;
 use std::time::Instant;
 
+use super::Failure;
 use super::drive::Running;
 use super::record::{Status, Step, Tier, TierName};
 use super::scripts::{Script, Scripts};
-use super::Failure;
 use crate::event::Event;
 use crate::executor::{EngineError, Fault};
 
@@ -88,7 +88,11 @@ impl<'r> OpenTier<'r> {
     }
 
     /// A step that the rest of the tier stands on.
-    pub async fn must(&mut self, name: &str, work: impl Future<Output = Result<(), StepError>>) -> Result<(), Halt> {
+    pub async fn must(
+        &mut self,
+        name: &str,
+        work: impl Future<Output = Result<(), StepError>>,
+    ) -> Result<(), Halt> {
         if self.step(name, work).await? { Ok(()) } else { Err(Halt::Red) }
     }
 
@@ -123,7 +127,11 @@ impl<'r> OpenTier<'r> {
         self.step(&script.name(), run.run_script(script, self.tier.name, version.as_deref())).await.map(drop)
     }
 
-    async fn step(&mut self, name: &str, work: impl Future<Output = Result<(), StepError>>) -> Result<bool, Halt> {
+    async fn step(
+        &mut self,
+        name: &str,
+        work: impl Future<Output = Result<(), StepError>>,
+    ) -> Result<bool, Halt> {
         let began = Instant::now();
         let end = work.await;
         let (status, detail, halt) = match end {
@@ -141,7 +149,12 @@ impl<'r> OpenTier<'r> {
             status: status.as_str().to_owned(),
             detail: detail.clone(),
         });
-        self.tier.steps.push(Step { name: name.to_owned(), status, detail, seconds: began.elapsed().as_secs_f64() });
+        self.tier.steps.push(Step {
+            name: name.to_owned(),
+            status,
+            detail,
+            seconds: began.elapsed().as_secs_f64(),
+        });
         match halt {
             Some(halt) => Err(halt),
             None => Ok(status != Status::Failed),

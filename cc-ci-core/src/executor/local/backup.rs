@@ -8,23 +8,28 @@ use std::time::Duration;
 use super::LocalExecutor;
 use super::deploy::host;
 use super::plan;
-use super::world::{copy_entries, names, new_id, private_directory};
+use super::world::{copy_entries, names};
 use crate::executor::{App, Backup, EngineError, Session};
-use crate::recipe::{Hooks, Labels};
+use crate::files::{new_id, private_directory};
+use crate::recipe::HookKind;
 
 /// What one hook may take.
 const HOOK_LIMIT: Duration = Duration::from_secs(300);
 
 /// Copies the declared volumes into the run's scratch space: a backup is the run's, not the app's.
-pub(super) async fn take(executor: &LocalExecutor, session: &Session, app: &App) -> Result<Backup, EngineError> {
-    hooks(executor, session, app, |hooks| hooks.backup_pre.as_deref()).await?;
+pub(super) async fn take(
+    executor: &LocalExecutor,
+    session: &Session,
+    app: &App,
+) -> Result<Backup, EngineError> {
+    hooks(executor, session, app, HookKind::BackupPre).await?;
     let id = new_id().map_err(host)?;
     let to = backup_directory(session, &id);
     for volume in declared(executor, app)? {
         let (from, to) = (executor.world.of(&app.domain, "volumes").join(&volume), to.join(&volume));
         copy(session, from, to).await?;
     }
-    hooks(executor, session, app, |hooks| hooks.backup_post.as_deref()).await?;
+    hooks(executor, session, app, HookKind::BackupPost).await?;
     Ok(Backup { id })
 }
 
@@ -36,7 +41,7 @@ pub(super) async fn restore(
     app: &App,
     backup: &Backup,
 ) -> Result<(), EngineError> {
-    hooks(executor, session, app, |hooks| hooks.restore_pre.as_deref()).await?;
+    hooks(executor, session, app, HookKind::RestorePre).await?;
     let from = backup_directory(session, &backup.id);
     for volume in names(&from).map_err(host)? {
         let to = executor.world.of(&app.domain, "volumes").join(&volume);
@@ -44,7 +49,7 @@ pub(super) async fn restore(
         session.lifetime.jobs().run(move || empty(&emptied)).await.map_err(host)?;
         copy(session, from.join(&volume), to).await?;
     }
-    hooks(executor, session, app, |hooks| hooks.restore_post.as_deref()).await
+    hooks(executor, session, app, HookKind::RestorePost).await
 }
 
 fn backup_directory(session: &Session, id: &str) -> PathBuf {
@@ -54,7 +59,7 @@ fn backup_directory(session: &Session, id: &str) -> PathBuf {
 /// The volumes that the recipe's labels don't leave out.
 fn declared(executor: &LocalExecutor, app: &App) -> Result<Vec<String>, EngineError> {
     let (compose, _) = plan::read(app)?;
-    let left_out = Labels::read(&compose).volumes_not_backed_up(&compose);
+    let left_out = compose.backup().left_out(&compose);
     let volumes = names(&executor.world.of(&app.domain, "volumes")).map_err(host)?;
     Ok(volumes.into_iter().filter(|volume| !left_out.contains(volume)).collect())
 }
@@ -65,7 +70,12 @@ async fn copy(session: &Session, from: PathBuf, to: PathBuf) -> Result<(), Engin
         private_directory(&to)?;
         copy_entries(&from, &to, "", &cancellation)
     };
-    session.lifetime.jobs().run(work).await.map_err(|error| EngineError::host("can't copy a volume").because(error))
+    session
+        .lifetime
+        .jobs()
+        .run(work)
+        .await
+        .map_err(|error| EngineError::host("can't copy a volume").because(error))
 }
 
 fn empty(directory: &Path) -> io::Result<()> {
@@ -86,16 +96,13 @@ async fn hooks(
     executor: &LocalExecutor,
     session: &Session,
     app: &App,
-    which: impl Fn(&Hooks) -> Option<&str> + Send,
+    kind: HookKind,
 ) -> Result<(), EngineError> {
     let (compose, _) = plan::read(app)?;
-    let labels = Labels::read(&compose);
-    let lines: Vec<(&String, &str)> =
-        labels.hooks.iter().filter_map(|(service, hooks)| Some((service, which(hooks)?))).collect();
-    for (service, line) in lines {
+    for (service, line) in compose.backup().hooks(kind) {
         let command = ["sh".to_owned(), "-c".to_owned(), line.to_owned()];
         super::execute(executor, session, app, service, &command, HOOK_LIMIT).await.map_err(|error| {
-            EngineError::recipe(format!("a backup hook of the service {service} failed")).because(error)
+            EngineError::recipe(format!("the {kind} of the service {service} failed")).because(error)
         })?;
     }
     Ok(())

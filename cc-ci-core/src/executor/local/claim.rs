@@ -4,8 +4,9 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 
-use super::world::{World, private_directory, write_whole};
+use super::world::World;
 use crate::executor::{EngineError, LockSpace};
+use crate::files::{private_directory, write_whole};
 
 /// Claims `world`, or says who has it. Two that claim at once are served one after the other.
 pub(super) fn claim(world: &World, claim: &LockSpace) -> Result<(), EngineError> {
@@ -45,12 +46,14 @@ fn refuse_living(held: &LockSpace, claim: &LockSpace, path: &std::path::Path) ->
     } else {
         return Ok(());
     };
-    Err(EngineError::configuration(format!("this local root belongs to {whose}: two lock spaces would own one domain"))
-        .with_hint(format!(
-            "use its lock directory (CCCI_APP_LOCK_DIR={}) or another root (CCCI_LOCAL_ROOT); the claim is {}",
-            held.path.display(),
-            path.display()
-        )))
+    Err(EngineError::configuration(format!(
+        "this local root belongs to {whose}: two lock spaces would own one domain"
+    ))
+    .with_hint(format!(
+        "use its lock directory (CCCI_APP_LOCK_DIR={}) or another root (CCCI_LOCAL_ROOT); the claim is {}",
+        held.path.display(),
+        path.display()
+    )))
 }
 
 fn exclusive(world: &World) -> io::Result<File> {
@@ -89,7 +92,8 @@ mod tests {
         let error = claim(&world, &elsewhere).unwrap_err();
         assert_eq!(error.fault(), Fault::Configuration);
         assert!(error.hint().unwrap().contains("CCCI_APP_LOCK_DIR=/run/lock"), "{:?}", error.hint());
-        let other_machine = LockSpace { machine_id: "m2".into(), boot_id: BootId::new("b2"), ..first.clone() };
+        let other_machine =
+            LockSpace { machine_id: "m2".into(), boot_id: BootId::new("b2"), ..first.clone() };
         assert!(claim(&world, &other_machine).is_err());
         // A reboot of the same machine takes over, whatever the directory's inode is now.
         let rebooted = LockSpace { boot_id: BootId::new("b2"), ..elsewhere };

@@ -18,7 +18,11 @@ const PROBE_LIMIT: Duration = Duration::from_secs(5);
 const LOG_TAIL: usize = 2000;
 
 /// Waits until every service is up. A service that ends is a failure at once: nothing here starts it again.
-pub(super) async fn wait(executor: &LocalExecutor, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+pub(super) async fn wait(
+    executor: &LocalExecutor,
+    domain: &Domain,
+    limit: Duration,
+) -> Result<(), EngineError> {
     let until = Instant::now() + limit;
     for (name, record) in executor.world.records::<ServiceRecord>(domain, "services").map_err(host)? {
         if record.replicas == 0 {
@@ -50,7 +54,10 @@ pub(super) async fn wait(executor: &LocalExecutor, domain: &Domain, limit: Durat
 }
 
 /// The services as they are now.
-pub(super) async fn services(executor: &LocalExecutor, domain: &Domain) -> Result<Vec<ServiceState>, EngineError> {
+pub(super) async fn services(
+    executor: &LocalExecutor,
+    domain: &Domain,
+) -> Result<Vec<ServiceState>, EngineError> {
     let mut services = Vec::new();
     for (name, record) in executor.world.records::<ServiceRecord>(domain, "services").map_err(host)? {
         let task = running(executor, domain, &name)?;

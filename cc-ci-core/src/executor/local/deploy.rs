@@ -4,11 +4,12 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::LocalExecutor;
 use super::plan::{self, Planned};
 use super::processes;
-use super::world::{ContainerRecord, ServiceRecord, TaskRecord, World, new_id, private_directory};
-use super::LocalExecutor;
+use super::world::{ContainerRecord, ServiceRecord, TaskRecord, World};
 use crate::executor::{App, EngineError, Session};
+use crate::files::{new_id, private_directory};
 use crate::lifetime::{Command, Output, SpawnError};
 use crate::names::Domain;
 use crate::process::{Marker, MarkerOwner};
@@ -19,9 +20,9 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// Brings the app to what its tree and `.env` say now. Services that stay the same go on undisturbed; changed ones
 /// keep their id and are started anew; those that are no longer named are stopped.
 pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App) -> Result<(), EngineError> {
-    let (world, owned, cancellation) = (executor.world.clone(), app.clone(), session.lifetime.cancellation().clone());
-    let planned =
-        session.lifetime.jobs().run(move || plan::prepare(&world, &owned, &cancellation)).await?;
+    let (world, owned, cancellation) =
+        (executor.world.clone(), app.clone(), session.lifetime.cancellation().clone());
+    let planned = session.lifetime.jobs().run(move || plan::prepare(&world, &owned, &cancellation)).await?;
     let known = executor.world.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
     for (name, record) in &known {
         if !planned.iter().any(|service| service.name == *name) {
@@ -72,9 +73,10 @@ async fn start(
         .world
         .write_record(domain, "tasks", &task, &TaskRecord { service: service.name.clone() })
         .map_err(host)?;
-    let (program, args) = service.command.split_first().ok_or_else(|| {
-        EngineError::recipe(format!("the service {} has an empty command", service.name))
-    })?;
+    let (program, args) = service
+        .command
+        .split_first()
+        .ok_or_else(|| EngineError::recipe(format!("the service {} has an empty command", service.name)))?;
     let path = session.environment.iter().find(|(name, _)| name == "PATH");
     let command = Command::new(program, &service.directory)
         .args(args)
@@ -117,7 +119,9 @@ pub(super) async fn stop(
         .await
         .map_err(host)?;
     if !left.is_empty() {
-        return Err(EngineError::host(format!("processes of the service {service} survived SIGKILL: {left:?}")));
+        return Err(EngineError::host(format!(
+            "processes of the service {service} survived SIGKILL: {left:?}"
+        )));
     }
     let world = &executor.world;
     for (id, task) in world.records::<TaskRecord>(domain, "tasks").map_err(host)? {

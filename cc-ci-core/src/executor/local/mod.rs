@@ -30,7 +30,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{App, Backup, Deployer, Endpoint, Engine, EngineError, Inventory, LockSpace, ServiceState, Session};
+use super::{
+    App, Backup, Deployer, Endpoint, Engine, EngineError, Inventory, LockSpace, ServiceState, Session,
+};
 use crate::executor::{Kind, Residue};
 use crate::host::Host;
 use crate::lifetime::RunLifetimeExt as _;
@@ -91,7 +93,10 @@ impl Deployer for LocalExecutor {
     async fn upgrade(&self, session: &Session, app: &App) -> Result<(), EngineError> {
         let deployed = self.world.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
         if deployed.is_empty() {
-            return Err(EngineError::host(format!("{} is not deployed, so it can't be upgraded", app.domain)));
+            return Err(EngineError::host(format!(
+                "{} is not deployed, so it can't be upgraded",
+                app.domain
+            )));
         }
         deploy::apply(self, session, app).await
     }
@@ -195,7 +200,7 @@ impl Engine for LocalExecutor {
         content: &[u8],
     ) -> Result<(), EngineError> {
         let (path, content) = (self.volume_file(domain, volume, file)?, content.to_vec());
-        blocking(move || world::write_whole(&path, &content, 0o644).map_err(host)).await
+        blocking(move || crate::files::write_whole(&path, &content, 0o644).map_err(host)).await
     }
 
     async fn read_volume_file(
@@ -220,7 +225,8 @@ impl LocalExecutor {
         let boot = self.host.boot_id();
         let mut inventory = Inventory::default();
         let marked = process::marked(&boot)?;
-        let services = marked.iter().filter(|process| matches!(process.marker.owner, MarkerOwner::Service { .. }));
+        let services =
+            marked.iter().filter(|process| matches!(process.marker.owner, MarkerOwner::Service { .. }));
         for found in services {
             if domains.is_none_or(|domains| domains.contains(&found.marker.domain)) {
                 inventory.add(&found.marker.domain, Residue::new(Kind::Process, found.process.to_string()));
@@ -253,16 +259,18 @@ impl LocalExecutor {
 
 /// Writes the `.env` that the recipe's sample proposes. Blocks.
 fn create(app: &App) -> Result<(), EngineError> {
-    let mut env: EnvFile = Recipe::new(app.recipe.clone(), &app.tree)
-        .sample().map_err(|error| EngineError::recipe("can't read .env.sample").because(error))?;
+    let mut env: EnvFile = Recipe::open(app.recipe.clone(), &app.tree)
+        .and_then(|recipe| recipe.sample())
+        .map_err(|error| EngineError::recipe("can't read .env.sample").because(error))?;
     env.set("DOMAIN", app.domain.as_str())
         .map_err(|error| EngineError::recipe("can't set DOMAIN in .env.sample").because(error))?;
     let written = app
         .env_file
         .parent()
-        .map_or(Ok(()), world::private_directory)
-        .and_then(|()| world::write_whole(&app.env_file, env.to_string().as_bytes(), 0o600));
-    written.map_err(|error| EngineError::host(format!("can't write {}", app.env_file.display())).because(error))
+        .map_or(Ok(()), crate::files::private_directory)
+        .and_then(|()| crate::files::write_whole(&app.env_file, env.to_string().as_bytes(), 0o600));
+    written
+        .map_err(|error| EngineError::host(format!("can't write {}", app.env_file.display())).because(error))
 }
 
 /// Runs a command as a child of the run, in a service's environment; gives what it printed.
@@ -300,7 +308,10 @@ async fn execute(
     if ended.success() {
         Ok(output)
     } else {
-        Err(EngineError::recipe(format!("{program} in the service {service}: {ended}: {}", output.trim_end())))
+        Err(EngineError::recipe(format!(
+            "{program} in the service {service}: {ended}: {}",
+            output.trim_end()
+        )))
     }
 }
 

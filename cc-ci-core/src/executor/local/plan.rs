@@ -12,10 +12,13 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::ports;
-use super::world::{ServiceRecord, World, copy_entries, private_directory, write_whole};
+use super::world::{ServiceRecord, World, copy_entries};
 use crate::cancellation::Cancellation;
 use crate::executor::{App, EngineError};
-use crate::recipe::{Compose, EnvFile, EnvFileError, Mode, MountKind, Recipe, Service, interpolate};
+use crate::files::{private_directory, write_whole};
+use crate::recipe::{
+    Compose, EnvFile, EnvFileError, Mode, MountKind, Recipe, RecipeError, Service, interpolate,
+};
 
 /// A service, ready to be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,24 +36,29 @@ pub(super) struct Planned {
 
 /// What an app's recipe says at its tree and `.env` now.
 pub(super) fn read(app: &App) -> Result<(Compose, BTreeMap<String, String>), EngineError> {
-    let recipe = Recipe::new(app.recipe.clone(), &app.tree);
-    let unreadable = |error| EngineError::recipe("can't read the recipe").because(error);
-    let vars = recipe.vars(&env_file(app)?, &app.domain.stack()).map_err(unreadable)?;
+    let unreadable = |error: RecipeError| EngineError::recipe("can't read the recipe").because(error);
+    let recipe = Recipe::open(app.recipe.clone(), &app.tree).map_err(unreadable)?;
+    let vars = recipe.vars(&env_file(app)?, &app.domain).map_err(unreadable)?;
     let compose = recipe.compose(&vars).map_err(unreadable)?;
     Ok((compose, vars))
 }
 
 /// The app's `.env`.
 pub(super) fn env_file(app: &App) -> Result<EnvFile, EngineError> {
-    let text = fs::read_to_string(&app.env_file)
-        .map_err(|error| EngineError::host(format!("can't read {}", app.env_file.display())).because(error))?;
+    let text = fs::read_to_string(&app.env_file).map_err(|error| {
+        EngineError::host(format!("can't read {}", app.env_file.display())).because(error)
+    })?;
     text.parse().map_err(|error: EnvFileError| {
         EngineError::recipe(format!("can't read {}", app.env_file.display())).because(error)
     })
 }
 
 /// Makes what the services stand on, and gives them in order. Blocks.
-pub(super) fn prepare(world: &World, app: &App, cancellation: &Cancellation) -> Result<Vec<Planned>, EngineError> {
+pub(super) fn prepare(
+    world: &World,
+    app: &App,
+    cancellation: &Cancellation,
+) -> Result<Vec<Planned>, EngineError> {
     let (compose, vars) = read(app)?;
     let directory = Directory { world, app };
     let tree = directory.tree(cancellation)?;
@@ -86,7 +94,7 @@ impl Directory<'_> {
         let io = |error: io::Error| EngineError::host("can't copy the recipe's files").because(error);
         let trees = self.of("trees");
         private_directory(&trees).map_err(io)?;
-        let fresh = trees.join(super::world::new_id().map_err(io)?);
+        let fresh = trees.join(crate::files::new_id().map_err(io)?);
         private_directory(&fresh).map_err(io)?;
         copy_entries(&self.app.tree, &fresh, ".git", cancellation).map_err(io)?;
         let mut digest = Sha256::new();
@@ -147,10 +155,12 @@ impl Directory<'_> {
     }
 
     fn file(&self, relative: &Path) -> Result<Vec<u8>, EngineError> {
-        let path = crate::contained::contained(&self.app.tree, relative)
-            .map_err(|error| EngineError::recipe(format!("can't use the file {}", relative.display())).because(error))?;
-        fs::read(path)
-            .map_err(|error| EngineError::recipe(format!("can't read the file {}", relative.display())).because(error))
+        let path = crate::contained::contained(&self.app.tree, relative).map_err(|error| {
+            EngineError::recipe(format!("can't use the file {}", relative.display())).because(error)
+        })?;
+        fs::read(path).map_err(|error| {
+            EngineError::recipe(format!("can't read the file {}", relative.display())).because(error)
+        })
     }
 
     /// A service keeps its port for life.
@@ -179,7 +189,9 @@ impl Directory<'_> {
         port: Option<u16>,
     ) -> Result<Planned, EngineError> {
         let local = service.local.as_ref().ok_or_else(|| {
-            EngineError::recipe(format!("the service {name} has no x-cc-ci-local, so the local executor can't run it"))
+            EngineError::recipe(format!(
+                "the service {name} has no x-cc-ci-local, so the local executor can't run it"
+            ))
         })?;
         let mut vars = vars.clone();
         vars.extend(urls.clone());
@@ -189,7 +201,9 @@ impl Directory<'_> {
             vars.insert(variable(kind, key), self.of(directory).join(name).display().to_string());
         };
         for mount in service.volumes.iter().filter(|mount| mount.kind == MountKind::Volume) {
-            if let Some((key, volume)) = mount.source.as_ref().and_then(|key| compose.volumes.get_key_value(key)) {
+            if let Some((key, volume)) =
+                mount.source.as_ref().and_then(|key| compose.volumes.get_key_value(key))
+            {
                 path_of("VOLUME", "volumes", key, &volume.name);
             }
         }
@@ -211,7 +225,9 @@ impl Directory<'_> {
         let mut environment: BTreeMap<String, String> = service
             .environment
             .iter()
-            .filter_map(|(name, value)| Some((name.clone(), value.clone().or_else(|| vars.get(name).cloned())?)))
+            .filter_map(|(name, value)| {
+                Some((name.clone(), value.clone().or_else(|| vars.get(name).cloned())?))
+            })
             .collect();
         for (name, value) in &local.environment {
             environment.insert(name.clone(), resolve(value)?);
@@ -221,7 +237,8 @@ impl Directory<'_> {
             _ => 1,
         };
         let mut digest = Sha256::new();
-        digest.update(format!("{:?}", (&service.image, &command, &environment, replicas, &local.health, tree)));
+        digest
+            .update(format!("{:?}", (&service.image, &command, &environment, replicas, &local.health, tree)));
         Ok(Planned {
             name: name.to_owned(),
             digest: hex(&digest.finalize()),

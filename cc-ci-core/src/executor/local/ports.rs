@@ -5,7 +5,8 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::symlink;
 
-use super::world::{World, private_directory};
+use super::world::World;
+use crate::files::private_directory;
 use crate::names::Domain;
 
 /// Below the range that Linux hands out by itself, so that no outgoing connection sits there.

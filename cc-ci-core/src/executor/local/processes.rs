@@ -53,11 +53,11 @@ pub(super) async fn end(
     let term_until = Instant::now() + grace.min(limit);
     let mut signal = if grace.is_zero() { process::Signal::Kill } else { process::Signal::Term };
     loop {
-        let (world, domain, service, boot) = (world.clone(), domain.clone(), service.map(str::to_owned), boot_id.clone());
-        let found =
-            tokio::task::spawn_blocking(move || of_app(&world, &domain, service.as_deref(), &boot))
-                .await
-                .map_err(io::Error::other)??;
+        let (world, domain, service, boot) =
+            (world.clone(), domain.clone(), service.map(str::to_owned), boot_id.clone());
+        let found = tokio::task::spawn_blocking(move || of_app(&world, &domain, service.as_deref(), &boot))
+            .await
+            .map_err(io::Error::other)??;
         if found.is_empty() || Instant::now() >= until {
             return Ok(found);
         }

@@ -6,8 +6,9 @@ use std::io::{self, Read as _};
 
 use super::deploy::host;
 use super::plan::env_file;
-use super::world::{World, private_directory, write_whole};
+use super::world::World;
 use crate::executor::{App, EngineError};
+use crate::files::{private_directory, write_whole};
 use crate::recipe::SecretSpec;
 
 /// The length of a secret whose recipe states none.

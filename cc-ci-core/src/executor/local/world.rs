@@ -11,9 +11,8 @@
 //! <root>/trash/<domain>/<id>/                   what is being removed
 //! ```
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -21,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cancellation::Cancellation;
 use crate::executor::{Inventory, Kind, Residue};
+use crate::files::{new_id, private_directory, write_whole};
 use crate::names::Domain;
 use crate::process::ProcessIdentity;
 use crate::workspace::{copy_tree, remove_tree};
@@ -32,7 +32,7 @@ pub(super) struct World {
 }
 
 /// A service, as it is meant to be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ServiceRecord {
     pub id: String,
     pub created: String,
@@ -104,7 +104,13 @@ impl World {
     }
 
     /// Writes a record: whole or not at all.
-    pub fn write_record(&self, domain: &Domain, kind: &str, name: &str, record: &impl Serialize) -> io::Result<()> {
+    pub fn write_record(
+        &self,
+        domain: &Domain,
+        kind: &str,
+        name: &str,
+        record: &impl Serialize,
+    ) -> io::Result<()> {
         let directory = self.of(domain, kind);
         private_directory(&directory)?;
         let text = serde_json::to_vec_pretty(record)?;
@@ -128,7 +134,12 @@ impl World {
     }
 
     /// Adds what the files say exists of `domain`.
-    pub fn inventory(&self, domain: &Domain, ports: &[(u16, Domain)], inventory: &mut Inventory) -> io::Result<()> {
+    pub fn inventory(
+        &self,
+        domain: &Domain,
+        ports: &[(u16, Domain)],
+        inventory: &mut Inventory,
+    ) -> io::Result<()> {
         let app = self.app(domain);
         let mut empty = true;
         for (directory, kind) in KINDS {
@@ -196,36 +207,13 @@ impl World {
     }
 }
 
-/// A fresh id.
-pub(super) fn new_id() -> io::Result<String> {
-    let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
-    Ok(id.trim().replace('-', "").chars().take(16).collect())
-}
-
-/// Makes a directory, and those above it, for nobody else's eyes.
-pub(super) fn private_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// Writes a file that is there whole or not at all.
-pub(super) fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = path.with_extension(format!("{}.tmp", new_id()?));
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(content))
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // The write's own error is the one to tell.
-        drop(fs::remove_file(&temporary));
-    }
-    written
-}
-
 /// Copies what is in the directory `from`, but for the entry `skipped`, into the directory `to`.
-pub(super) fn copy_entries(from: &Path, to: &Path, skipped: &str, cancellation: &Cancellation) -> io::Result<()> {
+pub(super) fn copy_entries(
+    from: &Path,
+    to: &Path,
+    skipped: &str,
+    cancellation: &Cancellation,
+) -> io::Result<()> {
     for name in names(from)?.iter().filter(|name| *name != skipped) {
         copy_tree(&from.join(name), &to.join(name), cancellation)
             .map_err(|(path, error)| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
