@@ -111,7 +111,7 @@ impl Service {
                 let read = stderr.read_to_string(&mut said);
                 sender.send(read.map(|_| said)).unwrap();
             });
-            let said = ended.recv_timeout(HANGS).expect("it does not end").unwrap();
+            let said = ended.recv_timeout(HANGS).unwrap().unwrap();
             return (self.child.wait().unwrap(), said);
         }
         (self.child.wait().unwrap(), String::new())
