@@ -12,7 +12,7 @@ use std::process::Stdio;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use support::{KEY, Place, Service};
+use support::{KEY, Place, Service, refused};
 
 /// Begins a request of which the server has asked for the body.
 fn begin_post(server: &Service) -> TcpStream {
@@ -105,9 +105,8 @@ fn the_older_release_says_why_it_does_not_serve_converted_data() {
     let server = place.serve("json", &[]);
     server.post(&place, "a note");
     server.stop();
-    let output = place.command("lines", &[]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr);
+    let (status, said) = refused(place.command("lines", &[]));
+    assert_eq!(status, Some(1));
     assert!(said.contains("in format json already"), "{said}");
 }
 

@@ -9,7 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Output;
 
-use support::{KEY, Place, Service, note_keeper};
+use support::{KEY, Place, Service, note_keeper, refused};
 
 fn call(args: &[&str]) -> Output {
     note_keeper().args(args).output().unwrap()
@@ -18,6 +18,7 @@ fn call(args: &[&str]) -> Output {
 /// Sends bytes as they are; gives the status line.
 fn raw(server: &Service, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.address()).unwrap();
+    stream.set_read_timeout(Some(support::HANGS)).unwrap();
     stream.write_all(request).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -154,8 +155,13 @@ fn wrong_calls_and_settings_are_clear_errors() {
     let missing = missing.to_str().unwrap();
     fs::write(place.path().join("empty"), "").unwrap();
     let empty = place.path().join("empty");
-    let serve = |more: &[(&str, &str)]| place.command("lines", more).output().unwrap();
-    for (output, status, words) in [
+    let serve = |more: &[(&str, &str)]| refused(place.command("lines", more));
+    let call = |args: &[&str]| {
+        let mut command = note_keeper();
+        command.args(args);
+        refused(command)
+    };
+    for ((ended, said), status, words) in [
         (serve(&[("NOTES_PORT", "none")]), 2, "error: NOTES_PORT is \"none\""),
         (serve(&[("NOTES_LISTEN", "192.0.2.1")]), 1, "error: listen on 192.0.2.1:0: "),
         (serve(&[("NOTES_DATA_DIR", missing)]), 1, "error: prepare the data directory "),
@@ -172,8 +178,7 @@ fn wrong_calls_and_settings_are_clear_errors() {
         (call(&["post", "http://127.0.0.1:1/", missing, "x"]), 2, "error: read the key file "),
         (call(&["get", "http://127.0.0.1:1/"]), 3, "error: connect to 127.0.0.1:1: "),
     ] {
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(status), "{said}");
+        assert_eq!(ended, Some(status), "{said}");
         assert!(said.contains(words) && !said.contains("panicked"), "{said}");
     }
 }

@@ -6,11 +6,16 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 pub const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// After this long, what should have ended counts as hanging. No test that passes ever waits for it.
+pub const HANGS: Duration = Duration::from_secs(30);
 
 /// The built program, with an environment that holds nothing but PATH.
 pub fn note_keeper() -> Command {
@@ -99,11 +104,17 @@ impl Service {
 
     /// Waits for its end; gives what it said since it was ready.
     pub fn wait(&mut self) -> (ExitStatus, String) {
-        let mut said = String::new();
-        if let Some(stderr) = &mut self.stderr {
-            stderr.read_to_string(&mut said).unwrap();
+        let (sender, ended) = mpsc::channel();
+        if let Some(mut stderr) = self.stderr.take() {
+            std::thread::spawn(move || {
+                let mut said = String::new();
+                let read = stderr.read_to_string(&mut said);
+                sender.send(read.map(|_| said)).unwrap();
+            });
+            let said = ended.recv_timeout(HANGS).unwrap().unwrap();
+            return (self.child.wait().unwrap(), said);
         }
-        (self.child.wait().unwrap(), said)
+        (self.child.wait().unwrap(), String::new())
     }
 
     /// Goes away as the reader of what it says.
@@ -140,4 +151,18 @@ impl Drop for Service {
 pub fn ok(output: Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// The status and the words of a command that must not start to serve.
+pub fn refused(mut command: Command) -> (Option<i32>, String) {
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    stderr.read_line(&mut said).unwrap();
+    if said.starts_with("listening") {
+        child.kill().unwrap();
+    } else {
+        stderr.read_to_string(&mut said).unwrap();
+    }
+    (child.wait().unwrap().code(), said)
 }
