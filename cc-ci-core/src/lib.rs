@@ -18,6 +18,7 @@ pub mod janitor;
 pub mod lifetime;
 pub mod lock;
 pub mod names;
+pub mod output;
 pub mod process;
 pub mod recipe;
 pub mod run;

@@ -39,6 +39,22 @@ impl SiteJanitor {
     }
 }
 
+impl SiteJanitor {
+    /// Removes the oldest run directories until `keep` are left, never one that lives or holds residue; gives what
+    /// went wrong.
+    pub async fn prune(&self, keep: usize) -> Vec<String> {
+        let runs = self.site.runs.clone();
+        match self.lifetime.jobs().run(move || runs.prune(keep)).await {
+            Ok(pruned) => pruned
+                .failed
+                .iter()
+                .map(|(id, error)| format!("run {id} could not be pruned: {}", crate::error_chain(error)))
+                .collect(),
+            Err(error) => vec![format!("old runs could not be pruned: {}", crate::error_chain(&error))],
+        }
+    }
+}
+
 impl fmt::Display for SiteJanitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "janitor of {}", self.site.engine)

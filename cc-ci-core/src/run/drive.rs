@@ -1,20 +1,25 @@
 //! From the run's directory to its report: the frame that every lane runs in.
 
 use std::any::Any;
+use std::fs::File;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::record::{RUN_SCHEMA, Receipt, RunRecord, Verdict};
 use super::{Failure, Harness, Request};
-use crate::event::Event;
+use crate::event::{Event, Reporter};
 use crate::executor::{App, Kind, Redactor, Residue, Session};
 use crate::exit::Exit;
+use crate::host::Host;
 use crate::janitor::{Janitor, Pass, SiteJanitor, reap};
 use crate::lifetime::{ChildrenEnded, RunLifetimeExt as _, ScopeEnd};
 use crate::lock::{AcquireError, AppGuard, Description, Wait};
 use crate::names::{Domain, RecipeName, Stack, Subject};
+use crate::output::QueuedWriter;
 use crate::workspace::{self, FetchRequest, RUN_RECORD, RecipeSource, RecipeTree, Revision, RunDir};
 
 /// What settling one domain may take.
@@ -46,6 +51,44 @@ pub struct Running<'h> {
     record: Mutex<RunRecord>,
     trees: OnceLock<Trees>,
     guards: OnceLock<Vec<AppGuard>>,
+}
+
+/// Keeps a run's events in `events.ndjson` beside telling them.
+#[derive(Debug)]
+struct Recorded {
+    file: Option<QueuedWriter>,
+    host: Arc<dyn Host>,
+    inner: Arc<dyn Reporter>,
+}
+
+/// One line of `events.ndjson`.
+#[derive(serde::Serialize)]
+struct EventLine<'e> {
+    schema: &'static str,
+    at: Timestamp,
+    #[serde(flatten)]
+    event: &'e Event,
+}
+
+impl Recorded {
+    fn start(directory: &RunDir, host: Arc<dyn Host>, inner: Arc<dyn Reporter>) -> Self {
+        let path = directory.root().join("events.ndjson");
+        let file = File::create(path).and_then(|file| QueuedWriter::start("events", file));
+        if let Err(error) = &file {
+            inner.report(&Event::Warning { text: format!("events are not recorded: {error}") });
+        }
+        Self { file: file.ok(), host, inner }
+    }
+}
+
+impl Reporter for Recorded {
+    fn report(&self, event: &Event) {
+        let line = EventLine { schema: "cc-ci.event/v1", at: self.host.now(), event };
+        if let (Some(file), Ok(line)) = (&self.file, serde_json::to_string(&line)) {
+            file.write(line + "\n");
+        }
+        self.inner.report(event);
+    }
 }
 
 /// The checkouts of a run.
@@ -109,7 +152,7 @@ impl Harness {
             ScopeEnd::Cancelled(cause) => {
                 exit = Exit::Cancelled(cause);
                 run.record().cancelled_by = Some(cause);
-                self.site.reporter.report(&Event::Cancelled { cause });
+                run.session.reporter.report(&Event::Cancelled { cause });
             }
             ScopeEnd::Panicked(payload) => {
                 exit = Exit::Harness;
@@ -171,12 +214,12 @@ impl Harness {
         let session = Session {
             run_id: record.run_id.clone(),
             lifetime: self.lifetime.clone(),
-            reporter: self.site.reporter.clone(),
+            reporter: Arc::new(Recorded::start(&directory, self.site.host.clone(), self.site.reporter.clone())),
             environment: directory.environment(),
             tmp: directory.tmp(),
             redactor: Redactor::default(),
         };
-        self.site.reporter.report(&Event::RunStarted {
+        session.reporter.report(&Event::RunStarted {
             run_id: record.run_id.clone(),
             recipe: record.recipe.clone(),
             domain,
@@ -356,7 +399,7 @@ impl Running<'_> {
             let site = &self.harness.site;
             let guard = site
                 .locks
-                .acquire(&domain, wait, lifetime.cancellation(), site.reporter.as_ref())
+                .acquire(&domain, wait, lifetime.cancellation(), self.session.reporter.as_ref())
                 .await
                 .map_err(|error| lock_failure(&error))?;
             guards.push(guard);
@@ -412,6 +455,9 @@ impl Running<'_> {
                 }
             }
             Err(error) => self.warn(format!("janitor: {}", crate::error_chain(&error))),
+        }
+        for warning in janitor.prune(self.harness.settings.keep_runs).await {
+            self.warn(warning);
         }
     }
 
@@ -497,6 +543,8 @@ fn verdict(exit: Exit) -> Verdict {
         Exit::Residue => Verdict::Residue,
         Exit::LockTimeout => Verdict::LockTimeout,
         Exit::Cancelled(_) => Verdict::Cancelled,
+        // No run ends with another program's status.
+        Exit::Status(_) => Verdict::HarnessFailed,
     }
 }
 
