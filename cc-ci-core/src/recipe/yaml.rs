@@ -11,6 +11,9 @@ const MAX_BYTES: usize = 4 << 20;
 /// How many values one document may hold, after aliases.
 const MAX_VALUES: usize = 100_000;
 
+/// How deep maps and lists may nest.
+const MAX_DEPTH: usize = 32;
+
 /// Why a text is no acceptable YAML: the line, from 1, where it is known, and the parser's words.
 #[derive(Debug)]
 pub(super) struct YamlFault {
@@ -22,7 +25,7 @@ pub(super) fn parse(text: &str) -> Result<Value, YamlFault> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_documents: 1,
-            max_depth: 64,
+            max_depth: MAX_DEPTH,
             max_nodes: MAX_VALUES,
             max_aliases: 1000,
             max_anchors: 1000,
@@ -37,7 +40,7 @@ pub(super) fn parse(text: &str) -> Result<Value, YamlFault> {
         duplicate_keys: DuplicateKeyPolicy::Error,
         // `on`, `y` and the like are texts, as today's engines read them.
         strict_booleans: true,
-        // Comments would only be counted against a limit that honest recipes reach.
+        // Else 33 lines of comment below a key are refused.
         emit_comments: false,
         with_snippet: false,
     };
@@ -73,10 +76,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_text_is_null() {
+    fn an_empty_text_is_null_and_comments_cost_nothing() {
         assert_eq!(parse("").unwrap(), Value::Null);
         assert_eq!(parse("# only a comment\n").unwrap(), Value::Null);
-        assert_eq!(parse(&"# many\n".repeat(500)).unwrap(), Value::Null);
+        let comments = "# many\n".repeat(500);
+        assert_eq!(parse(&comments).unwrap(), Value::Null);
+        assert_eq!(parse(&format!("a:\n{comments}  b: c\n")).unwrap()["a"]["b"], "c");
     }
 
     #[test]
@@ -110,6 +115,13 @@ mod tests {
             assert!(!fault.detail.is_empty() && fault.detail.len() < 400, "{case}: {}", fault.detail);
             assert!(fault.detail.contains(says), "{case}: {}", fault.detail);
         }
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        parse(&nested(MAX_DEPTH)).unwrap();
+        assert!(parse(&nested(MAX_DEPTH + 1)).unwrap_err().detail.contains("Depth"));
     }
 
     #[test]

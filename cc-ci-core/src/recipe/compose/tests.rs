@@ -242,6 +242,7 @@ fn a_wrong_file_is_refused() {
         ("volumes: {.: }", "a key is"),
         ("volumes: {a/b: }", "a key is"),
         ("services: {a: {image: b}}\nvolumes: {a: {name: ../x}}", "volumes.a.name: a name is 1 to 200"),
+        ("services: {a: {image: b}}\nvolumes: {a: {name: x/../y}}", "volumes.a.name: a name is 1 to 200"),
         ("services: {a: {image: b}}\nsecrets: {a: {name: $NONE}}", "secrets.a.name: a name is 1 to 200"),
         ("configs: {a: {file: ../x}}", "configs.a.file: a file is a relative path"),
         ("configs: {a: {file: /etc/passwd}}", "configs.a.file: a file is a relative path"),

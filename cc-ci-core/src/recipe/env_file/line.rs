@@ -63,13 +63,13 @@ impl Line {
     /// A new line that assigns exactly `value`.
     pub(super) fn of(name: &str, value: &str) -> Result<Self, &'static str> {
         check_name(name)?;
-        Self::parse(&format!("{name}={}", quoted(value)?))
+        Self::parse(&format!("{name}={}", quoted(value)))
     }
 
     /// This line with exactly `value` in place of its own.
     pub(super) fn with_value(&self, name: &str, value: &str) -> Result<Self, &'static str> {
         let Some(old) = &self.assignment else { return Self::of(name, value) };
-        Self::parse(&format!("{}{}{}", &self.raw[..old.start], quoted(value)?, old.comment))
+        Self::parse(&format!("{}{}{}", &self.raw[..old.start], quoted(value), old.comment))
     }
 }
 
@@ -84,20 +84,20 @@ impl Assignment {
                 _ => rest.find(['$', '\\']),
             };
             let (plain, tail) = rest.split_at(stop.unwrap_or(rest.len()));
-            value.push_str(plain);
             let (text, taken) = match tail.as_bytes() {
                 [] => ("", 0),
                 [b'\\', ..] => escaped(tail, self.quote.is_some()),
                 _ => variable(tail)
                     .map_or(("$", 1), |(name, taken)| (vars.get(name).map_or("", String::as_str), taken)),
             };
-            if value.len() + text.len() > max {
+            if value.len() + plain.len() + text.len() > max {
                 return None;
             }
+            value.push_str(plain);
             value.push_str(text);
             rest = &tail[taken..];
         }
-        (value.len() <= max).then_some(value)
+        Some(value)
     }
 }
 
@@ -155,16 +155,13 @@ fn check_name(name: &str) -> Result<(), &'static str> {
 }
 
 /// `value` as it must stand to be read back unchanged, by a shell too.
-fn quoted(value: &str) -> Result<String, &'static str> {
-    if value.contains('\0') {
-        return Err("a value has no NUL bytes");
-    }
+fn quoted(value: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_./:@%+,-".contains(&b);
     if value.bytes().all(plain) {
-        return Ok(value.to_owned());
+        return value.to_owned();
     }
     if !value.contains(['\'', '\n', '\r']) {
-        return Ok(format!("'{value}'"));
+        return format!("'{value}'");
     }
     let mut text = String::from("\"");
     for c in value.chars() {
@@ -176,5 +173,5 @@ fn quoted(value: &str) -> Result<String, &'static str> {
         }
     }
     text.push('"');
-    Ok(text)
+    text
 }
