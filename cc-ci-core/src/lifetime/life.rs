@@ -59,11 +59,13 @@ struct Door {
 }
 
 /// Counts one start until it is dropped.
-pub(super) struct Starting(watch::Sender<usize>);
+pub(super) struct Starting(watch::Sender<usize>, Wake);
 
 impl Drop for Starting {
     fn drop(&mut self) {
         self.0.send_modify(|starting| *starting -= 1);
+        // An abandoned lifetime's thread waits for the last one.
+        self.1.wake();
     }
 }
 
@@ -178,7 +180,7 @@ impl Life {
             lock(&self.marks).insert(mark.to_string());
         }
         self.starting.send_modify(|starting| *starting += 1);
-        Ok(Starting(self.starting.clone()))
+        Ok(Starting(self.starting.clone(), self.wake.clone()))
     }
 
     pub(super) async fn spawn(self: &Arc<Self>, command: Command) -> Result<Child, SpawnError> {

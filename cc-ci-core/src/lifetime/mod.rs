@@ -7,6 +7,8 @@
 mod child;
 mod children;
 mod command;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod deadline;
 mod detached;
 mod embedded;
@@ -21,6 +23,8 @@ mod parent;
 mod spawner;
 mod sweep;
 mod wake;
+#[cfg(all(test, feature = "conformance"))]
+mod conformance_tests;
 mod watcher;
 
 use std::fmt;
