@@ -21,13 +21,7 @@ fn a_grandchild_that_escaped_without_its_mark_is_gone_before_anything_is_removed
                   setsid env -i /bin/sh -c '(echo ready; exec /bin/sleep 1000) & exit' & \
                   wait";
     let mut probe = Probe::start(&["script", script]);
-    let mut started = Vec::new();
-    loop {
-        match probe.line() {
-            line if line == "ready" => break,
-            line => started.push(identity(line.strip_prefix("pid: ").unwrap().parse().unwrap())),
-        }
-    }
+    let started = probe.started();
     probe.send(UnixSignal::SIGTERM);
     assert_eq!(probe.expect("cancelled:"), "SIGTERM");
     let ended = probe.expect_removal();
@@ -79,4 +73,25 @@ fn an_owning_lifetime_keeps_the_contract() {
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{case}: {told}{}", String::from_utf8_lossy(&output.stdout));
     }
+}
+
+#[test]
+fn an_orphan_of_a_background_job_is_not_ours_either() {
+    // The job leaves a process behind, which the kernel gives to us.
+    let script = r#"{ sh -c 'sleep 1000 & echo $!'; read go; } <&3 & exec "$0" "$@""#;
+    let mut probe = Probe::shell(&format!("exec 3<&0; {script}"), &["wait"]);
+    let mut lines = [probe.line(), probe.line()];
+    lines.sort();
+    let orphan = identity(lines[0].parse().unwrap());
+    probe.close_stdin();
+    while cc_ci_core::process::StatLine::read(orphan.pid).unwrap().parent != probe.pid() {
+        std::thread::yield_now();
+    }
+    probe.send(UnixSignal::SIGTERM);
+    assert_eq!(probe.expect("cancelled:"), "SIGTERM");
+    let ended = probe.expect_removal();
+    let alive = is_alive(&orphan);
+    end(&orphan);
+    assert_eq!(ended, "0 groups, 0 escaped");
+    assert!(alive, "ended a process that is not ours");
 }

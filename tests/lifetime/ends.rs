@@ -88,16 +88,22 @@ fn a_running_process_can_be_asked_what_it_does() {
 }
 
 #[test]
-fn a_closed_log_pipe_changes_nothing() {
-    let mut probe = Probe::shell(r#""$0" "$@" | head -n 1; echo closed; wait"#, &["wait"]);
-    probe.expect("ready");
-    // `head` is gone, and the shell waits for the probe; its TERM goes to nobody, so the shell's death ends it.
-    let probe_pid = child_of(probe.pid());
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(probe_pid.pid), UnixSignal::SIGTERM).unwrap();
-    crate::probe::all_go(&[probe_pid]);
+fn signals_that_came_ignored_are_obeyed() {
+    // A background job of a shell has INT ignored, one under nohup HUP.
+    for (signal, code) in [(UnixSignal::SIGINT, 130), (UnixSignal::SIGHUP, 129), (UnixSignal::SIGTERM, 143)] {
+        let mut probe = Probe::shell(r#"trap '' INT HUP TERM; exec "$0" "$@""#, &["wait"]);
+        probe.expect("ready");
+        probe.send(signal);
+        probe.expect_teardown(signal.as_str(), code);
+    }
 }
 
-fn child_of(pid: i32) -> cc_ci_core::process::ProcessIdentity {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-    crate::probe::identity(children.split_whitespace().next().unwrap().parse().unwrap())
+#[test]
+fn a_closed_log_pipe_changes_nothing() {
+    let mut probe = Probe::start(&["script", "echo ready; exec sleep 1000"]);
+    let started = probe.started();
+    probe.close_output();
+    probe.send(UnixSignal::SIGTERM);
+    assert_eq!(probe.code(), Some(143));
+    crate::probe::all_go(&started);
 }

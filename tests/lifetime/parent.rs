@@ -6,7 +6,7 @@ use std::process::Command;
 
 use cc_ci_core::process::StatLine;
 
-use crate::probe::{PROGRAM, Probe, UnixSignal, end, identity};
+use crate::probe::{PROGRAM, Probe, UnixSignal, end, identity, skipped};
 
 const DEATH: &str = "death of the parent process";
 
@@ -111,7 +111,7 @@ fn a_parent_that_is_init_is_refused_unless_none_is_watched() {
         let adopter = StatLine::read(probe.pid).unwrap().parent;
         let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap();
         if adopter != 1 || namespace.as_os_str() != "pid:[4026531836]" {
-            eprintln!("skipped: orphans go to pid {adopter} of {namespace:?} here, not to the first init");
+            skipped(format_args!("orphans go to pid {adopter} of {namespace:?} here, not to the first init"));
             end(&probe);
             return;
         }
@@ -143,7 +143,7 @@ fn a_process_entered_from_outside_of_its_namespace_has_no_parent_to_watch() {
 fn in_a_pid_namespace(script: &str) -> Option<Probe> {
     let unshare = ["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"];
     if !Command::new("unshare").args(unshare).arg("true").status().is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no pid namespace can be made here");
+        skipped("no pid namespace can be made here");
         return None;
     }
     Some(Probe::command(Command::new("unshare").args(unshare).args(["sh", "-c", script, PROGRAM])))

@@ -34,42 +34,41 @@ fn service(domain: &Domain) -> Marker {
     Marker { domain: domain.clone(), owner: MarkerOwner::Service { service: "app".into() } }
 }
 
-/// A process that carries the mark, in a group of its own.
-fn marked(marker: &Marker) -> Child {
-    use std::os::unix::process::CommandExt as _;
-    Command::new("sleep")
-        .arg("1000")
-        .env(Marker::VARIABLE, marker.to_string())
-        .process_group(0)
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap()
+/// A process that carries a mark, until it is dropped.
+struct Marked(Child);
+
+impl Marked {
+    fn start(marker: &Marker) -> Self {
+        let mut command = Command::new("sleep");
+        command.arg("1000").env(Marker::VARIABLE, marker.to_string()).stdin(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+
+    fn identity(&self) -> ProcessIdentity {
+        identity(self.0.id().cast_signed())
+    }
 }
 
-fn end(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
+impl Drop for Marked {
+    fn drop(&mut self) {
+        let _ended = self.0.kill().is_err();
+        let _waited = self.0.wait().is_err();
+    }
 }
 
 #[test]
 fn only_a_dead_owners_processes_of_this_domain_are_ended() {
     let boot = BootId::current().unwrap();
     let (ours, other) = (domain("settle"), domain("other"));
-    let orphans = [marked(&run(&ours, dead())), marked(&run(&ours, dead()))];
+    let orphans = [Marked::start(&run(&ours, dead())), Marked::start(&run(&ours, dead()))];
     let spared = [
-        marked(&run(&ours, myself())),
-        marked(&run(&other, dead())),
-        marked(&service(&ours)),
+        Marked::start(&run(&ours, myself())),
+        Marked::start(&run(&other, dead())),
+        Marked::start(&service(&ours)),
     ];
     assert_eq!(end_marked_of_dead_owners(&ours, &boot).unwrap(), 2);
-    let spared_alive = spared.iter().all(|child| is_alive(&identity(child.id().cast_signed())));
-    for child in spared {
-        end(child);
-    }
-    for mut child in orphans {
-        assert!(!child.wait().unwrap().success());
-    }
-    assert!(spared_alive, "ended somebody else's process");
+    assert!(!orphans.iter().any(|child| is_alive(&child.identity())));
+    assert!(spared.iter().all(|child| is_alive(&child.identity())), "ended somebody else's process");
     assert_eq!(end_marked_of_dead_owners(&ours, &boot).unwrap(), 0);
 }
 
@@ -103,13 +102,13 @@ fn whoever_settles_and_its_ancestors_survive_their_own_mark() {
 fn services_and_orphans_are_found_by_domain() {
     let boot = BootId::current().unwrap();
     let (served, orphaned, live) = (domain("served"), domain("orphan"), domain("live"));
-    let children = [marked(&service(&served)), marked(&run(&orphaned, dead())), marked(&run(&live, myself()))];
+    let children = [
+        Marked::start(&service(&served)),
+        Marked::start(&run(&orphaned, dead())),
+        Marked::start(&run(&live, myself())),
+    ];
     let services = services_of(&served, &boot).unwrap();
     let domains = marked_domains(&boot).unwrap();
-    let serving = identity(children[0].id().cast_signed());
-    for child in children {
-        end(child);
-    }
-    assert_eq!(services, [("app".to_owned(), serving)]);
+    assert_eq!(services, [("app".to_owned(), children[0].identity())]);
     assert!(domains.contains(&served) && domains.contains(&orphaned) && !domains.contains(&live));
 }

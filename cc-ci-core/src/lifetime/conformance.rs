@@ -60,8 +60,8 @@ pub async fn a_child_starts_clean(new: New<'_>) {
     fcntl(leak.as_fd(), FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     let status = lines(&*life, Command::new("/bin/cat", "/").arg("/proc/self/status")).await;
     for field in ["SigBlk:", "SigIgn:", "SigCgt:"] {
-        let line = status.iter().find(|line| line.starts_with(field)).unwrap();
-        assert_eq!(line.split_whitespace().nth(1), Some("0000000000000000"), "{line}");
+        let found = status.iter().find(|line| line.starts_with(field)).unwrap();
+        assert_eq!(found.split_whitespace().nth(1), Some("0000000000000000"), "{found}");
     }
     let descriptors = lines(&*life, Command::new("/bin/ls", "/").arg("/proc/self/fd")).await;
     // The fourth is the directory that ls reads.
@@ -159,7 +159,7 @@ pub async fn the_deadline_stands_still_while_held(new: New<'_>) {
 /// The teardown has its own budget.
 pub async fn the_deadline_ends_with_the_body(new: New<'_>) {
     let life = new(Bounds { deadline: Some(Duration::from_millis(200)), teardown: Duration::from_secs(90) });
-    assert!(life.begin_teardown().remaining() > Duration::from_secs(60));
+    assert!(life.begin_teardown().remaining() > Duration::from_mins(1));
     let late = timeout(Duration::from_millis(400), life.cancellation().cancelled()).await;
     assert!(late.is_err(), "the deadline fired in teardown");
 }
@@ -299,7 +299,7 @@ async fn lines(life: &dyn RunLifetime, command: Command) -> Vec<String> {
         assert_eq!(line.stream, Stream::Stdout, "{}", line.text);
         lines.push(line.text.clone());
     };
-    let ended = life.run(command, Duration::from_secs(60), &mut take).await.unwrap();
+    let ended = life.run(command, Duration::from_mins(1), &mut take).await.unwrap();
     assert!(ended.success(), "{ended}");
     lines
 }
@@ -321,5 +321,5 @@ fn kill(process: &ProcessIdentity) {
 }
 
 fn far() -> std::time::Instant {
-    std::time::Instant::now() + Duration::from_secs(60)
+    std::time::Instant::now() + Duration::from_mins(1)
 }

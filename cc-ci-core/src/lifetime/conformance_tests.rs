@@ -93,7 +93,7 @@ impl RunLifetime for Broken {
                 let services = std::mem::take(&mut *self.2.lock().unwrap());
                 for service in services {
                     kill_process(&service, &service.boot_id, Signal::Kill).unwrap();
-                    let far = Instant::now() + Duration::from_secs(60);
+                    let far = Instant::now() + Duration::from_mins(1);
                     wait_gone(&service, &service.boot_id, far).await.unwrap();
                 }
                 self.0.end_children().await

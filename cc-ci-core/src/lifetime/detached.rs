@@ -57,19 +57,13 @@ fn start(life: &Arc<Life>, command: Command, record: RecordDetached) -> io::Resu
     match (recorded, spawned) {
         // What std tells of the start explains more than a pipe that ended.
         (Err(error), Err(refused)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(refused),
-        (Err(error), _) => Err(error),
-        (Ok(_), Err(error)) => Err(error),
+        (Err(error), _) | (Ok(_), Err(error)) => Err(error),
         (Ok(identity), Ok(_)) => Ok(identity),
     }
 }
 
 /// Records the process that tells its pid, then lets it go on.
-fn admit(
-    life: &Life,
-    mut told: File,
-    mut word: File,
-    record: RecordDetached,
-) -> io::Result<ProcessIdentity> {
+fn admit(life: &Life, mut told: File, mut word: File, record: RecordDetached) -> io::Result<ProcessIdentity> {
     let mut pid = [0; 4];
     told.read_exact(&mut pid)?;
     let identity = ProcessIdentity::of(i32::from_ne_bytes(pid), BootId::current()?)?;

@@ -156,9 +156,13 @@ impl Life {
         self.wake.wake();
     }
 
-    /// Refuses children of the body from now on, and waits until those under way are started. Cancel-safe.
-    pub(super) async fn close_door(&self) {
+    /// Refuses children of the body from now on.
+    pub(super) fn close_door(&self) {
         self.door().closed = true;
+    }
+
+    /// Waits until the children whose start is under way are started. Cancel-safe.
+    pub(super) async fn all_started(&self) {
         let mut starting = self.starting.subscribe();
         // The sender lives in `self`.
         let _closed = starting.wait_for(|starting| *starting == 0).await.is_err();

@@ -9,6 +9,8 @@ mod children;
 mod command;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(test)]
+mod conformance_tests;
 mod deadline;
 mod detached;
 mod embedded;
@@ -23,8 +25,6 @@ mod parent;
 mod spawner;
 mod sweep;
 mod wake;
-#[cfg(all(test, feature = "conformance"))]
-mod conformance_tests;
 mod watcher;
 
 use std::fmt;

@@ -183,7 +183,10 @@ async fn conform(case: &str, life: Owning) -> Result<(), Failure> {
     let life = Mutex::new(Some(life));
     let new = |_: Bounds| -> Box<dyn RunLifetime> {
         let life = life.lock().unwrap_or_else(PoisonError::into_inner).take();
-        #[expect(clippy::expect_used, reason = "a case that asks for two lifetimes is a mistake of the suite")]
+        #[expect(
+            clippy::expect_used,
+            reason = "a case that asks for two lifetimes is a mistake of the suite"
+        )]
         Box::new(life.expect("one lifetime for one process"))
     };
     match case {
