@@ -64,12 +64,7 @@ fn start(life: &Arc<Life>, command: Command, record: RecordDetached) -> io::Resu
 }
 
 /// Records the process that tells its pid, then lets it go on.
-fn admit(
-    life: &Life,
-    mut told: File,
-    mut word: File,
-    record: RecordDetached,
-) -> io::Result<ProcessIdentity> {
+fn admit(life: &Life, mut told: File, mut word: File, record: RecordDetached) -> io::Result<ProcessIdentity> {
     let mut pid = [0; 4];
     told.read_exact(&mut pid)?;
     let identity = ProcessIdentity::of(i32::from_ne_bytes(pid), BootId::current()?)?;

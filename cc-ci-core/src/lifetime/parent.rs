@@ -68,7 +68,8 @@ impl DirectParent {
         Ok(Some(match watch {
             ParentWatch::None => Watched::Nobody { reason: None },
             ParentWatch::Pid { pid, start_time } => {
-                let opened = PidFd::open(pid).and_then(|fd| Ok((fd, ProcessIdentity::of(pid, boot.clone())?)));
+                let opened =
+                    PidFd::open(pid).and_then(|fd| Ok((fd, ProcessIdentity::of(pid, boot.clone())?)));
                 match opened {
                     Ok((fd, found)) if start_time.is_none_or(|expected| expected == found.start_time) => {
                         Watched::Other(fd)

@@ -11,9 +11,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::life::Life;
-use crate::process::{
-    MarkerOwner, ProcessIdentity, Signal, StatLine, kill_process, marked, marker_of, pids,
-};
+use crate::process::{MarkerOwner, ProcessIdentity, Signal, StatLine, kill_process, marked, marker_of, pids};
 
 /// Who was our child before we took the process over: an exec'd shell's background jobs.
 #[derive(Debug, Clone, Default)]
@@ -118,7 +116,9 @@ fn children_of(pid: i32) -> Vec<i32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     threads
         .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("children")).ok())
-        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>())
+        .flat_map(|list| {
+            list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()
+        })
         .collect()
 }
 

@@ -98,7 +98,10 @@ pub fn kill_process(identity: &ProcessIdentity, now: &BootId, signal: Signal) ->
 /// When the kernel refuses the watch.
 pub async fn wait_gone(identity: &ProcessIdentity, now: &BootId, deadline: Instant) -> io::Result<bool> {
     let Some(fd) = PidFd::of(identity, now)? else { return Ok(true) };
-    #[expect(deprecated, reason = "the successor is unsafe because a type's descriptor may change; this one can't")]
+    #[expect(
+        deprecated,
+        reason = "the successor is unsafe because a type's descriptor may change; this one can't"
+    )]
     let fd = AsyncFd::with_interest(fd.0, Interest::READABLE)?;
     match tokio::time::timeout_at(deadline.into(), fd.readable()).await {
         Ok(readable) => readable.map(|_| true),

@@ -164,7 +164,8 @@ fn wait_ended(processes: &[PidFd], until: Instant) -> bool {
             }
             let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
             // An interrupted or refused poll is only a reason to look again.
-            let _interrupted = poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)).is_err();
+            let _interrupted =
+                poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)).is_err();
         }
     }
     true

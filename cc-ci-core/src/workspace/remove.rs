@@ -33,7 +33,7 @@ pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
         empty(&top, &mut refills)?;
         match fs::remove_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && refills < REFILLS => {
-                refills += 1
+                refills += 1;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             result => return result,
