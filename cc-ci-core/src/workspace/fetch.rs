@@ -10,7 +10,7 @@ use super::copy::{copy_tree, find_symlink};
 use super::git::{Git, GitError};
 use super::recipe_tree::{RecipeTree, commit_of};
 use super::remove::remove_tree;
-use super::source::{CommitId, InvalidSource, RecipeSource, Revision, resolve};
+use super::source::{CommitId, InvalidSource, RecipeSource, Revision};
 use super::{RunDir, WorkspaceError};
 use crate::cancellation::Cancellation;
 use crate::lifetime::RunLifetime;
@@ -146,9 +146,10 @@ pub async fn fetch(
     Ok(Fetched { tree: RecipeTree::new(name, fetching.git, tested), notes })
 }
 
+/// The path as git must see it: absolute, so that nothing in front makes it an option or a host.
 fn existing_directory(path: &Path) -> Result<PathBuf, FetchError> {
     let fail = |source| FetchError::Path { path: path.to_owned(), source };
-    let resolved = resolve(path).map_err(fail)?;
+    let resolved = path.canonicalize().map_err(fail)?;
     if resolved.is_dir() { Ok(resolved) } else { Err(fail(io::ErrorKind::NotADirectory.into())) }
 }
 
@@ -156,7 +157,7 @@ fn existing_directory(path: &Path) -> Result<PathBuf, FetchError> {
 fn objects_of(recipe: &Path) -> Option<PathBuf> {
     let objects =
         [recipe.join(".git/objects"), recipe.join("objects")].into_iter().find(|path| path.is_dir())?;
-    let resolved = resolve(&objects).ok()?;
+    let resolved = objects.canonicalize().ok()?;
     let plain = resolved.to_str().is_some_and(|text| !text.contains(['\n', '"']));
     plain.then_some(resolved)
 }

@@ -4,7 +4,7 @@
 //! (`ext::`) or as a pattern gets past the parsers.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -218,11 +218,6 @@ impl Revision {
 
 fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// The path as git must see it: absolute, so that nothing in front of it can make it an option or a host.
-pub(super) fn resolve(path: &Path) -> std::io::Result<PathBuf> {
-    path.canonicalize()
 }
 
 #[cfg(test)]
