@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use tokio::sync::watch;
 
@@ -37,11 +37,12 @@ pub(super) struct Children {
 /// One child that is not reaped yet.
 #[derive(Debug)]
 struct Live {
-    /// Kept open: the watcher's epoll forgets a descriptor that is closed.
-    _pidfd: OwnedFd,
+    pidfd: OwnedFd,
     program: String,
     started: Instant,
     grace: Duration,
+    /// It was asked to end, with the rest of the children.
+    asked: bool,
     ended: watch::Sender<Option<Ended>>,
 }
 
@@ -81,7 +82,7 @@ impl Children {
             }
         };
         let (ended, receiver) = watch::channel(None);
-        live.insert(pid, Live { _pidfd: pidfd, program, started: Instant::now(), grace, ended });
+        live.insert(pid, Live { pidfd, program, started: Instant::now(), grace, asked: false, ended });
         self.count.send_replace(live.len());
         Ok(receiver)
     }
@@ -92,20 +93,28 @@ impl Children {
         if !live.contains_key(&pid) {
             return;
         }
-        signal_group(pid, Signal::SIGKILL);
-        let ended = match waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) {
+        let leader = Pid::from_raw(pid);
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let ended = match waitid(Id::Pid(leader), look) {
             Ok(WaitStatus::Exited(_, code)) => Ended { code: Some(code), signal: None },
             Ok(WaitStatus::Signaled(_, signal, _)) => Ended { code: None, signal: Some(signal as i32) },
             Ok(_) | Err(Errno::EINTR) => return,
-            // Somebody else reaped it: the host waits for every child, or ignores SIGCHLD.
+            // Somebody else reaped it: the host waits for every child, or ignores SIGCHLD. Then the group's id may
+            // be a stranger's by now.
             Err(_) => Ended { code: None, signal: None },
         };
+        if ended != (Ended { code: None, signal: None }) {
+            signal_group(pid, Signal::SIGKILL);
+            let _status = waitpid(leader, Some(WaitPidFlag::WNOHANG)).is_err();
+        }
         if group_has_members(pid) {
             // Their id is taken as long as they are there.
             let members = members_of(pid, &self.owner);
             self.lingering.lock().unwrap_or_else(PoisonError::into_inner).extend(members);
         }
         if let Some(child) = live.remove(&pid) {
+            // Closing is not enough: a child between fork and exec holds a copy.
+            let _absent = self.exits.delete(&child.pidfd).is_err();
             child.ended.send_replace(Some(ended));
         }
         self.count.send_replace(live.len());
@@ -121,13 +130,24 @@ impl Children {
         there
     }
 
-    /// Signals every group that `choose` chooses by its grace. Returns how many there were.
-    pub(super) fn signal_all(&self, choose: impl Fn(Duration) -> Option<Signal>) -> usize {
-        let live = self.lock();
-        live.iter()
-            .filter_map(|(&pid, child)| Some((pid, choose(child.grace)?)))
-            .map(|(pid, signal)| signal_group(pid, signal))
+    /// Asks every group to end that was not asked yet: with TERM where it has a grace, else with KILL. Returns
+    /// how many.
+    pub(super) fn ask_all(&self) -> usize {
+        let mut live = self.lock();
+        let unasked = live.iter_mut().filter(|(_, child)| !child.asked);
+        unasked
+            .map(|(&pid, child)| {
+                child.asked = true;
+                signal_group(pid, if child.grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM });
+            })
             .count()
+    }
+
+    /// Kills every group whose grace is at most this.
+    pub(super) fn kill_all(&self, grace: Duration) {
+        for (&pid, _) in self.lock().iter().filter(|(_, child)| child.grace <= grace) {
+            signal_group(pid, Signal::SIGKILL);
+        }
     }
 
     /// Whether `pid` leads a group of ours that is not reaped yet.

@@ -57,8 +57,7 @@ fn start(life: &Arc<Life>, command: Command, record: RecordDetached) -> io::Resu
     match (recorded, spawned) {
         // What std tells of the start explains more than a pipe that ended.
         (Err(error), Err(refused)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(refused),
-        (Err(error), _) => Err(error),
-        (Ok(_), Err(error)) => Err(error),
+        (Err(error), _) | (Ok(_), Err(error)) => Err(error),
         (Ok(identity), Ok(_)) => Ok(identity),
     }
 }

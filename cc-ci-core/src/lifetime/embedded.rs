@@ -37,7 +37,7 @@ pub struct Bounds {
 impl Default for Bounds {
     /// An hour, and ten minutes for teardown.
     fn default() -> Self {
-        Self { deadline: Some(Duration::from_secs(3600)), teardown: Duration::from_secs(600) }
+        Self { deadline: Some(Duration::from_hours(1)), teardown: Duration::from_mins(10) }
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
 use tokio::time::{timeout, timeout_at};
 
 use super::ChildrenEnded;
@@ -18,7 +17,7 @@ const KILL_BOUND: Duration = Duration::from_secs(10);
 impl Life {
     pub(super) async fn end_children(self: &Arc<Self>) -> ChildrenEnded {
         let _one_at_a_time = self.ending.lock().await;
-        self.close_door().await;
+        self.close_door();
         let mut ended = self.end_groups().await;
         self.end_escaped(&mut ended).await;
         // Jobs are ours and look at the cancellation; still, no teardown waits longer than its budget for one.
@@ -33,8 +32,10 @@ impl Life {
     }
 
     async fn end_groups(&self) -> ChildrenEnded {
-        let gently = |grace: Duration| if grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM };
-        let groups = self.children.signal_all(|grace| Some(gently(grace)));
+        // Who is on the way in must not make the others wait.
+        let mut groups = self.children.ask_all();
+        self.all_started().await;
+        groups += self.children.ask_all();
         let signalled_after = self.since_cancellation();
         let signalled = Instant::now();
         let graces: BTreeSet<Duration> = self.children.graces().into_iter().collect();
@@ -44,7 +45,7 @@ impl Life {
             if timeout_at(until.into(), self.children.all_reaped()).await.is_ok() {
                 break;
             }
-            self.children.signal_all(|of_child| (of_child <= grace).then_some(Signal::SIGKILL));
+            self.children.kill_all(grace);
         }
         let _late = timeout(KILL_BOUND, self.children.all_reaped()).await.is_err();
         ChildrenEnded { groups, signalled_after, left: self.children.pids(), ..ChildrenEnded::default() }

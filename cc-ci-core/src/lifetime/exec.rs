@@ -108,10 +108,14 @@ pub(super) fn default_sigchld() -> io::Result<()> {
 
 /// Default dispositions and an empty mask: both survive exec, and `sleep` would ignore TERM.
 fn clean_signals() -> io::Result<()> {
-    // SAFETY: async-signal-safe calls; KILL, STOP and the two signals that libc keeps are refused, harmlessly.
+    // The kernel's own structure in its default: no handler, no flags, no mask; with room to spare.
+    let default = [0u64; 8];
+    // SAFETY: async-signal-safe calls. Past libc, whose wrapper refuses the two signals that it keeps for itself,
+    // and they may come ignored from outside as well. KILL and STOP are refused, harmlessly.
     unsafe {
         for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
+            let old = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, size_of::<u64>());
         }
         let mut empty = std::mem::zeroed();
         libc::sigemptyset(&raw mut empty);

@@ -59,11 +59,13 @@ struct Door {
 }
 
 /// Counts one start until it is dropped.
-pub(super) struct Starting(watch::Sender<usize>);
+pub(super) struct Starting(watch::Sender<usize>, Wake);
 
 impl Drop for Starting {
     fn drop(&mut self) {
         self.0.send_modify(|starting| *starting -= 1);
+        // An abandoned lifetime's thread waits for the last one.
+        self.1.wake();
     }
 }
 
@@ -154,9 +156,13 @@ impl Life {
         self.wake.wake();
     }
 
-    /// Refuses children of the body from now on, and waits until those under way are started. Cancel-safe.
-    pub(super) async fn close_door(&self) {
+    /// Refuses children of the body from now on.
+    pub(super) fn close_door(&self) {
         self.door().closed = true;
+    }
+
+    /// Waits until the children whose start is under way are started. Cancel-safe.
+    pub(super) async fn all_started(&self) {
         let mut starting = self.starting.subscribe();
         // The sender lives in `self`.
         let _closed = starting.wait_for(|starting| *starting == 0).await.is_err();
@@ -178,7 +184,7 @@ impl Life {
             lock(&self.marks).insert(mark.to_string());
         }
         self.starting.send_modify(|starting| *starting += 1);
-        Ok(Starting(self.starting.clone()))
+        Ok(Starting(self.starting.clone(), self.wake.clone()))
     }
 
     pub(super) async fn spawn(self: &Arc<Self>, command: Command) -> Result<Child, SpawnError> {

@@ -7,6 +7,10 @@
 mod child;
 mod children;
 mod command;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[cfg(test)]
+mod conformance_tests;
 mod deadline;
 mod detached;
 mod embedded;

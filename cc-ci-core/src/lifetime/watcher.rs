@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
 
 use super::life::Life;
@@ -69,7 +69,7 @@ fn watch(life: &Life, signals: Option<&Signals>) {
     let mut events = [EpollEvent::empty(); 32];
     loop {
         if life.is_abandoned() {
-            life.children.signal_all(|_| Some(Signal::SIGKILL));
+            life.children.kill_all(Duration::MAX);
             if life.nothing_starts() && life.children.pids().is_empty() {
                 return;
             }
