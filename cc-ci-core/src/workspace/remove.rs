@@ -201,7 +201,7 @@ mod tests {
         let tree = world.path().join("tree");
         fs::create_dir(&tree).unwrap();
         let mut at: OwnedFd = File::open(&tree).unwrap().into();
-        for _ in 0..5000 {
+        for _ in 0..2000 {
             rustix::fs::mkdirat(&at, "d", Mode::RWXU).unwrap();
             at = openat(&at, "d", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .unwrap();
