@@ -10,7 +10,7 @@ use super::copy::{copy_tree, find_symlink};
 use super::git::{Git, GitError};
 use super::recipe_tree::{RecipeTree, commit_of};
 use super::remove::remove_tree;
-use super::source::{CommitId, InvalidSource, RecipeSource, Revision, resolve};
+use super::source::{CommitId, InvalidSource, RecipeSource, Revision};
 use super::{RunDir, WorkspaceError};
 use crate::cancellation::Cancellation;
 use crate::lifetime::RunLifetime;
@@ -146,9 +146,10 @@ pub async fn fetch(
     Ok(Fetched { tree: RecipeTree::new(name, fetching.git, tested), notes })
 }
 
+/// The path as git must see it: absolute, so that nothing in front makes it an option or a host.
 fn existing_directory(path: &Path) -> Result<PathBuf, FetchError> {
     let fail = |source| FetchError::Path { path: path.to_owned(), source };
-    let resolved = resolve(path).map_err(fail)?;
+    let resolved = path.canonicalize().map_err(fail)?;
     if resolved.is_dir() { Ok(resolved) } else { Err(fail(io::ErrorKind::NotADirectory.into())) }
 }
 
@@ -156,7 +157,7 @@ fn existing_directory(path: &Path) -> Result<PathBuf, FetchError> {
 fn objects_of(recipe: &Path) -> Option<PathBuf> {
     let objects =
         [recipe.join(".git/objects"), recipe.join("objects")].into_iter().find(|path| path.is_dir())?;
-    let resolved = resolve(&objects).ok()?;
+    let resolved = objects.canonicalize().ok()?;
     let plain = resolved.to_str().is_some_and(|text| !text.contains(['\n', '"']));
     plain.then_some(resolved)
 }
@@ -175,6 +176,14 @@ fn copy_repository(from: &Path, git: &Git, cancellation: &Cancellation) -> Resul
         ));
     }
     git.neutralise().map_err(|error| fail(io::Error::other(error)))
+}
+
+/// git says by its status alone that there is no such commit.
+fn known(commit: Result<CommitId, GitError>) -> Result<Option<CommitId>, GitError> {
+    match commit {
+        Err(GitError::Failed { .. }) => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 struct Fetching<'a> {
@@ -274,37 +283,8 @@ impl Fetching<'_> {
             let written = fs::write(&list, format!("{}\n", objects.display()));
             written.map_err(|source| fail(GitError::Io { doing: "write", path: list, source }))?;
         }
-        let everything = ["+refs/heads/*:refs/cc-ci/heads/*", "+refs/pull/*/head:refs/cc-ci/pull/*"];
-        let tags = "+refs/tags/*:refs/tags/*";
-        let tested = match wanted {
-            Some(id) => {
-                let one = format!("+{id}:{TESTED}");
-                match self.git_fetch(reading, address, &[&one, tags]).await {
-                    // Some servers give no commit by its id; then all branches bring it.
-                    Err(error) if !error.is_final() => {
-                        self.git_fetch(reading, address, &[everything[0], everything[1], tags])
-                            .await
-                            .map_err(fail)?;
-                        commit_of(&self.git, self.lifetime, id).await
-                    }
-                    fetched => {
-                        fetched.map_err(fail)?;
-                        commit_of(&self.git, self.lifetime, TESTED).await
-                    }
-                }
-            }
-            None => {
-                self.git_fetch(reading, address, &[everything[0], everything[1], tags])
-                    .await
-                    .map_err(fail)?;
-                let abbreviated = self.revision.as_ref().map(Revision::as_str).unwrap_or_default();
-                commit_of(&self.git, self.lifetime, abbreviated).await
-            }
-        };
-        let tested = match tested {
-            Err(GitError::Failed { .. }) => return Err(self.no_such_revision()),
-            found => found.map_err(fail)?,
-        };
+        let tested = self.bring(reading, address, wanted).await.map_err(fail)?;
+        let tested = tested.ok_or_else(|| self.no_such_revision())?;
         self.local(&["update-ref", TESTED, tested.as_str()]).await?;
         if cache.is_some() {
             // Takes over what is needed, and thereby reads all of it: the canonical tree may be changed or be
@@ -317,6 +297,28 @@ impl Fetching<'_> {
         }
         self.local(&["checkout", "--quiet", "--force", "--detach", tested.as_str(), "--"]).await?;
         Ok(tested)
+    }
+
+    /// Fetches what is wanted, and the tags; `None` when the source has no such commit.
+    async fn bring(
+        &self,
+        reading: &Git,
+        address: &OsString,
+        wanted: Option<&str>,
+    ) -> Result<Option<CommitId>, GitError> {
+        let tags = "+refs/tags/*:refs/tags/*";
+        if let Some(id) = wanted {
+            match self.git_fetch(reading, address, &[&format!("+{id}:{TESTED}"), tags]).await {
+                Ok(()) => return known(commit_of(&self.git, self.lifetime, TESTED).await),
+                Err(error) if error.is_final() => return Err(error),
+                // Some servers give no commit by its id; then the branches and pull requests bring it.
+                Err(_) => {}
+            }
+        }
+        let (branches, pulls) = ("+refs/heads/*:refs/cc-ci/heads/*", "+refs/pull/*/head:refs/cc-ci/pull/*");
+        self.git_fetch(reading, address, &[branches, pulls, tags]).await?;
+        let revision = self.revision.as_ref().map(Revision::as_str);
+        known(commit_of(&self.git, self.lifetime, wanted.or(revision).unwrap_or("HEAD")).await)
     }
 
     /// git in the clone, within the time that is left.
@@ -363,10 +365,8 @@ impl Fetching<'_> {
         copied.map_err(|(path, source)| FetchError::Path { path, source })?;
         let fail = |error| self.git_error(error);
         let revision = self.revision.as_ref().map_or("HEAD", Revision::as_str);
-        let tested = match commit_of(&self.git, self.lifetime, revision).await {
-            Err(GitError::Failed { .. }) => return Err(self.no_such_revision()),
-            found => found.map_err(fail)?,
-        };
+        let tested = known(commit_of(&self.git, self.lifetime, revision).await).map_err(fail)?;
+        let tested = tested.ok_or_else(|| self.no_such_revision())?;
         if self.revision.is_none() {
             notes.extend(self.uncommitted(&from, &tested).await);
         }

@@ -8,7 +8,7 @@ use crate::cancellation::Cause;
 use crate::event::Silent;
 use crate::lifetime::{Bounds, ChildError, Embedded};
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// A canonical tree, runs, and a lifetime.
 struct World {
@@ -172,6 +172,9 @@ async fn a_commit_can_be_named_in_every_way_that_git_knows() {
     let upstream = world.recipe();
     let first: CommitId = upstream.git(&["rev-parse", "1.0.0+1.0^{commit}"]).parse().unwrap();
     upstream.git(&["branch", "feature/x", first.as_str()]);
+    // git lists these too when it is asked for the branch or for HEAD.
+    upstream.git(&["update-ref", "refs/other/refs/heads/feature/x", "main"]);
+    upstream.git(&["update-ref", "refs/other/HEAD", first.as_str()]);
     // As a forge keeps a pull request: on no branch.
     upstream.git(&["update-ref", "refs/pull/7/head", first.as_str()]);
     upstream.git(&["branch", "both", "main"]);
@@ -184,6 +187,8 @@ async fn a_commit_can_be_named_in_every_way_that_git_knows() {
         assert_eq!(tree.tested(), &first, "{name}");
         assert_eq!(tree.head(&world.life).await.unwrap(), first, "{name}");
     }
+    let run = world.run();
+    assert_eq!(world.fetch(&run, &upstream.request()).await.unwrap().tree.tested(), &upstream.head());
     let run = world.run();
     let error = world.fetch(&run, &at(upstream.request(), "both")).await.unwrap_err();
     assert!(matches!(error, FetchError::Ambiguous { .. }), "{error:?}");
@@ -238,6 +243,7 @@ async fn hooks_filters_and_configuration_of_a_recipe_never_run() {
     tree.checkout(&world.life, &older.commit).await.unwrap();
     tree.checkout(&world.life, tree.tested()).await.unwrap();
     assert!(!trap.exists(), "something ran while the tree was moved");
+    assert!(!tree.root().join(".git/hooks").exists(), "a hook waits for the next who uses git there");
 
     // And the copied one.
     Repository::new(&world.path("canonical/recipes/notes"));

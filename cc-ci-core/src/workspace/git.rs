@@ -241,7 +241,7 @@ impl Git {
         let mut take = |line: &crate::lifetime::Line| match line.stream {
             Stream::Stdout => out.push(line.text.clone()),
             Stream::Stderr => {
-                said.push_back(redact(&line.text));
+                said.push_back(redact(&line.text).replace(char::is_control, "?"));
                 if said.len() > LAST_LINES {
                     said.pop_front();
                 }

@@ -14,7 +14,7 @@ use crate::lifetime::RunLifetime;
 use crate::names::RecipeName;
 
 /// For whatever needs no network.
-pub(super) const LOCAL: Duration = Duration::from_secs(120);
+pub(super) const LOCAL: Duration = Duration::from_mins(2);
 
 /// The recipe's tree in a run's `recipes/`. Its git never runs a hook, a filter or a configured program, and what
 /// is pushed from it goes nowhere (I13).
@@ -91,7 +91,7 @@ impl RecipeTree {
         }
         let (root, relative, to) = (self.root().to_owned(), relative.as_ref().to_owned(), to.to_owned());
         let cancellation = lifetime.cancellation().clone();
-        lifetime.jobs().run(move || snapshot(&root, relative, &to, &|| cancellation.cause().is_some())).await
+        lifetime.jobs().run(move || snapshot(&root, &relative, &to, &|| cancellation.cause().is_some())).await
     }
 }
 
@@ -126,12 +126,12 @@ pub enum SnapshotError {
 
 fn snapshot(
     root: &Path,
-    relative: PathBuf,
+    relative: &Path,
     to: &Path,
     stop: &dyn Fn() -> bool,
 ) -> Result<Vec<PathBuf>, SnapshotError> {
     let mut copied = Vec::new();
-    let mut open = vec![relative.clone()];
+    let mut open = vec![relative.to_owned()];
     while let Some(path) = open.pop() {
         let fail = |source| SnapshotError::Copy { path: path.clone(), source };
         if stop() {

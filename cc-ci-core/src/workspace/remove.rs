@@ -33,7 +33,7 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
         empty(&top, &mut refills)?;
         match fs::remove_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && refills < REFILLS => {
-                refills += 1
+                refills += 1;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             result => return result,
@@ -156,22 +156,42 @@ mod tests {
         remove_tree(&tree).unwrap();
     }
 
-    /// Root passes every mode; the case that needs an ordinary user runs as one in a child of the suite.
-    #[test]
-    fn a_directory_without_permissions_is_removed() {
-        let world = tempfile::tempdir().unwrap();
-        let tree = world.path().join("tree");
+    /// A tree whose owner took all permissions away.
+    fn closed_tree(tree: &Path) {
         fs::create_dir_all(tree.join("locked/inner")).unwrap();
         fs::write(tree.join("locked/inner/file"), "").unwrap();
         fs::write(tree.join("locked/.removing-1"), "").unwrap();
         DirBuilder::new().mode(0o000).create(tree.join("closed")).unwrap();
         fs::set_permissions(tree.join("locked/inner"), Permissions::from_mode(0o000)).unwrap();
         fs::set_permissions(tree.join("locked"), Permissions::from_mode(0o500)).unwrap();
-        fs::set_permissions(&tree, Permissions::from_mode(0o500)).unwrap();
+        fs::set_permissions(tree, Permissions::from_mode(0o500)).unwrap();
+    }
+
+    /// Root passes every mode, so under root a thread of its own becomes an ordinary user first.
+    #[test]
+    fn a_directory_without_permissions_is_removed() {
+        let world = tempfile::tempdir().unwrap();
+        let tree = world.path().join("tree");
         if nix::unistd::geteuid().is_root() {
-            println!("note: root passes every mode, so this run proves less than an ordinary user's");
+            let nobody = 65534;
+            std::os::unix::fs::chown(world.path(), Some(nobody), Some(nobody)).unwrap();
+            let ordinary = || {
+                let uid = rustix::thread::Uid::from_raw(nobody);
+                rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+                if fs::create_dir(&tree).is_err() {
+                    println!("skipped: an ordinary user can't reach {}", world.path().display());
+                    return;
+                }
+                closed_tree(&tree);
+                assert!(fs::remove_dir_all(&tree).is_err(), "this user passes every mode too");
+                remove_tree(&tree).unwrap();
+            };
+            std::thread::scope(|scope| scope.spawn(ordinary).join()).unwrap();
+        } else {
+            fs::create_dir(&tree).unwrap();
+            closed_tree(&tree);
+            remove_tree(&tree).unwrap();
         }
-        remove_tree(&tree).unwrap();
         assert!(tree.symlink_metadata().is_err());
     }
 
@@ -181,7 +201,7 @@ mod tests {
         let tree = world.path().join("tree");
         fs::create_dir(&tree).unwrap();
         let mut at: OwnedFd = File::open(&tree).unwrap().into();
-        for _ in 0..5000 {
+        for _ in 0..2000 {
             rustix::fs::mkdirat(&at, "d", Mode::RWXU).unwrap();
             at = openat(&at, "d", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .unwrap();
