@@ -213,7 +213,7 @@ fn exit_codes() -> String {
     exits.sort_by_key(|exit| exit.code());
     exits.iter().fold(String::new(), |mut text, exit| {
         // Writing to a string can't fail.
-        drop(writeln!(text, "{:>3}  {}", exit.code(), exit.meaning()));
+        let _ = writeln!(text, "{:>3}  {}", exit.code(), exit.meaning());
         text
     })
 }

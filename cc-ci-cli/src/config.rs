@@ -80,7 +80,9 @@ struct Time(Duration);
 impl TryFrom<String> for Time {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        humantime::parse_duration(&text).map(Self).map_err(|error| format!("{text:?}: {error}; write it like 90s"))
+        humantime::parse_duration(&text)
+            .map(Self)
+            .map_err(|error| format!("{text:?}: {error}; write it like 90s"))
     }
 }
 
@@ -94,7 +96,8 @@ pub struct Config {
     pub trusted_lock_owners: Vec<u32>,
     pub runs_dir: PathBuf,
     pub local_root: PathBuf,
-    pub abra_dir: PathBuf,
+    /// The canonical abra tree, where there is one.
+    pub abra_dir: Option<PathBuf>,
     pub catalogue: Catalogue,
     pub deadline: Duration,
     pub teardown_budget: Duration,
@@ -130,8 +133,7 @@ impl Config {
             lock_group: file.lock_group,
             trusted_lock_owners: file.trusted_lock_owners,
             runs_dir: settings.runs_dir.clone().or(file.runs_dir).map_or_else(|| state("cc-ci-runs"), Ok)?,
-            // The local executor's apps are no abra apps: without a word it keeps a canonical tree of its own.
-            abra_dir: canonical.or(file.abra_dir).unwrap_or_else(|| local_root.join("abra")),
+            abra_dir: canonical.or(file.abra_dir),
             local_root,
             catalogue: match file.workspace.catalogue {
                 Some(CatalogueMode::Copy) => Catalogue::Copy,
@@ -163,9 +165,12 @@ impl File {
         let path = named.unwrap_or_else(|| Path::new(DEFAULT_FILE));
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
             Err(error) => {
-                return Err(CliError::usage(format!("can't read the configuration {}", path.display())).because(&error));
+                return Err(CliError::usage(format!("can't read the configuration {}", path.display()))
+                    .because(&error));
             }
         };
         Self::parse(&text).map_err(|(error, hint)| {
@@ -195,7 +200,8 @@ fn nearest(message: &str) -> Option<String> {
 
 /// A directory for state: the system's for root, else the user's own.
 fn state(name: &str) -> Result<PathBuf, CliError> {
-    let absolute = |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let absolute =
+        |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let is_root = cc_ci_core::host::is_root();
     if is_root {
         return Ok(Path::new("/var/lib").join(name));

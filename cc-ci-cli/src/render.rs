@@ -36,7 +36,9 @@ pub fn event(event: &Event) -> Option<String> {
             format!("   {signal} came during teardown, which goes on; it has its own bound\n")
         }
         Event::Output { of, text } if text.trim().is_empty() => format!("   {of} printed nothing\n"),
-        Event::Output { of, text } => format!("   the end of the output of {of}:\n      {}\n", indent(text.trim_end())),
+        Event::Output { of, text } => {
+            format!("   the end of the output of {of}:\n      {}\n", indent(text.trim_end()))
+        }
         _ => return None,
     })
 }
@@ -57,34 +59,37 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Str
     let word = if colour { word.style(style.bold()).to_string() } else { word.to_owned() };
     let commit: String = record.commit.as_deref().unwrap_or("no commit").chars().take(10).collect();
     // Writing to a string can't fail.
-    drop(writeln!(text, "{word}: run {} of {} ({commit}) at {}", record.run_id, record.recipe, record.domain));
+    let _ =
+        writeln!(text, "{word}: run {} of {} ({commit}) at {}", record.run_id, record.recipe, record.domain);
     for tier in &record.tiers {
         let version = tier.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
         let reason = tier.reason.as_ref().map(|reason| format!(": {}", indent(reason))).unwrap_or_default();
-        let time = if tier.status == Status::NotRun { String::new() } else { format!(" {:.1}s", tier.seconds) };
-        drop(writeln!(text, "  {:<8} {:<8}{version}{time}{reason}", tier.name.as_str(), tier.status.as_str()));
+        let time =
+            if tier.status == Status::NotRun { String::new() } else { format!(" {:.1}s", tier.seconds) };
+        let _ =
+            writeln!(text, "  {:<8} {:<8}{version}{time}{reason}", tier.name.as_str(), tier.status.as_str());
     }
     if record.lock_waited_seconds >= 0.1 {
-        drop(writeln!(text, "  waited {:.1}s for the app's lock", record.lock_waited_seconds));
+        let _ = writeln!(text, "  waited {:.1}s for the app's lock", record.lock_waited_seconds);
     }
     if record.deploy_count > 0 {
-        drop(writeln!(text, "  deploy-count {}", record.deploy_count));
+        let _ = writeln!(text, "  deploy-count {}", record.deploy_count);
     }
     if let Some(receipt) = &record.receipt {
         if !receipt.settled.is_empty() {
-            drop(writeln!(text, "  settled: a dead run had left {}", list(&receipt.settled)));
+            let _ = writeln!(text, "  settled: a dead run had left {}", list(&receipt.settled));
         }
         let left = if receipt.left.is_empty() { "nothing".to_owned() } else { list(&receipt.left) };
-        drop(writeln!(text, "  receipt: removed {}, left {left}", receipt.removed.len()));
+        let _ = writeln!(text, "  receipt: removed {}, left {left}", receipt.removed.len());
         for failure in &receipt.failures {
-            drop(writeln!(text, "  teardown: {}", indent(failure)));
+            let _ = writeln!(text, "  teardown: {}", indent(failure));
         }
     }
     for error in &record.errors {
-        drop(writeln!(text, "  error: {}", indent(error)));
+        let _ = writeln!(text, "  error: {}", indent(error));
     }
     if record.receipt.is_some() || !record.tiers.is_empty() {
-        drop(writeln!(text, "  report: {}", directory.join("run.json").display()));
+        let _ = writeln!(text, "  report: {}", directory.join("run.json").display());
     }
     text
 }
@@ -93,9 +98,9 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Str
 pub fn janitor(report: &Report) -> String {
     let mut text = String::new();
     for finding in &report.findings {
-        drop(writeln!(text, "{finding}"));
+        let _ = writeln!(text, "{finding}");
         if let Some(holder) = &finding.holder {
-            drop(writeln!(text, "   held by {}", holder_text(holder)));
+            let _ = writeln!(text, "   held by {}", holder_text(holder));
         }
     }
     if report.findings.is_empty() {
@@ -109,13 +114,13 @@ pub fn locks(views: &[LockView], now: std::time::SystemTime) -> String {
     let mut text = String::new();
     for view in views {
         if !view.held {
-            drop(writeln!(text, "{}: free", view.domain));
+            let _ = writeln!(text, "{}: free", view.domain);
             continue;
         }
         let holder = view.holder.as_ref().map_or_else(|| "holder unknown".to_owned(), holder_text);
         let age = view.since.and_then(|since| now.duration_since(since.into()).ok());
         let age = age.map(|age| format!(", for {}", seconds(age))).unwrap_or_default();
-        drop(writeln!(text, "{}: held by {holder}{age}; at least {} waiting", view.domain, view.waiting));
+        let _ = writeln!(text, "{}: held by {holder}{age}; at least {} waiting", view.domain, view.waiting);
     }
     if views.is_empty() {
         text.push_str("no app has a lock file\n");
@@ -132,15 +137,15 @@ fn holder_text(holder: &Holder) -> String {
     let mut text = format!("pid {}", holder.pid);
     if let Some(description) = &holder.description {
         if let Some(run_id) = &description.run_id {
-            drop(write!(text, ", run {run_id}"));
+            let _ = write!(text, ", run {run_id}");
         }
         if let Some(recipe) = &description.recipe {
-            drop(write!(text, " of {recipe}"));
+            let _ = write!(text, " of {recipe}");
         }
-        drop(write!(text, ", {}", description.phase));
+        let _ = write!(text, ", {}", description.phase);
     }
     if let Some(since) = holder.since {
-        drop(write!(text, ", since {since:.0}"));
+        let _ = write!(text, ", since {since:.0}");
     }
     text
 }

@@ -25,7 +25,8 @@ pub struct Terminal {
 impl Terminal {
     /// Starts the writers.
     pub fn open() -> io::Result<Self> {
-        let colour = io::stdout().is_terminal() && anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
+        let colour = io::stdout().is_terminal()
+            && anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
             || std::env::var_os("CLICOLOR_FORCE").is_some_and(|force| force != "0");
         Ok(Self {
             out: QueuedWriter::start("stdout", io::stdout())?,

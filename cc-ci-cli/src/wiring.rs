@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use cc_ci_core::cancellation::Cause;
-use cc_ci_core::exit::Exit;
 use cc_ci_core::executor::local::LocalExecutor;
+use cc_ci_core::exit::Exit;
 use cc_ci_core::host::{Host, SystemHost};
 use cc_ci_core::lifetime::{Bounds, Owning, ParentWatch, RunLifetime, TakeOverError, TakenOver};
 use cc_ci_core::lock::FlockLocks;
@@ -33,15 +33,19 @@ pub struct Wired {
 impl Wired {
     /// Puts the parts together; changes nothing but that the runs directory exists.
     pub fn new(config: Config, terminal: &Terminal) -> Result<Self, CliError> {
-        let host: Arc<dyn Host> =
-            Arc::new(SystemHost::new().map_err(|error| CliError::harness("can't read /proc").because(&error))?);
-        let mut locks =
-            FlockLocks::new(&config.lock_dir, host.clone()).with_trusted_owners(config.trusted_lock_owners.clone());
+        let host: Arc<dyn Host> = Arc::new(
+            SystemHost::new().map_err(|error| CliError::harness("can't read /proc").because(&error))?,
+        );
+        let mut locks = FlockLocks::new(&config.lock_dir, host.clone())
+            .with_trusted_owners(config.trusted_lock_owners.clone());
         if let Some(group) = config.lock_group {
             locks = locks.with_group(group);
         }
         let runs = WorkspaceSettings::new(&config.runs_dir)
-            .and_then(|settings| settings.canonical(&config.abra_dir))
+            .and_then(|settings| match &config.abra_dir {
+                Some(canonical) => settings.canonical(canonical),
+                None => Ok(settings),
+            })
             .map(|settings| settings.catalogue(config.catalogue))
             .and_then(KernelWorkspace::new)
             .map_err(|error| {
@@ -49,13 +53,16 @@ impl Wired {
                     .because(&error)
                     .hint("choose one that you can write: CCCI_RUNS_DIR")
             })?;
+        // Apps of the local executor are no abra apps: without a canonical tree their files are its own.
+        let servers =
+            config.abra_dir.as_ref().map_or_else(|| config.local_root.clone(), Clone::clone).join("servers");
         let executor = Arc::new(LocalExecutor::new(config.local_root.clone(), host.clone()));
         let site = Site {
             host,
             pattern: RunAppPattern::new(config.suffix.clone(), config.protect.clone()),
             locks: Arc::new(locks),
             engine: executor.clone(),
-            env_files: EnvFiles::new(&config.abra_dir.join("servers"), LOCAL_SERVER),
+            env_files: EnvFiles::new(&servers, LOCAL_SERVER),
             runs: Arc::new(runs),
             reporter: terminal.reporter(),
         };

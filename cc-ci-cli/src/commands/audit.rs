@@ -1,7 +1,7 @@
 //! `cc-ci audit`: whatever exists of run apps. It changes nothing and takes no lock.
 
-use cc_ci_core::exit::Exit;
 use cc_ci_core::executor::Residue;
+use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::names::{AppKind, Domain};
 use serde::Serialize;
@@ -50,7 +50,8 @@ pub fn audit(
     let inventory = wiring::block_on(lifetime.as_ref(), async {
         wired.site.inventory(asked.as_deref(), None).await.map_err(|error| look_failed(&error))
     })?;
-    let run_apps = || inventory.domains().filter(|domain| wired.site.pattern.is_run_app(domain)).cloned().collect();
+    let run_apps =
+        || inventory.domains().filter(|domain| wired.site.pattern.is_run_app(domain)).cloned().collect();
     let domains: Vec<Domain> = asked.unwrap_or_else(run_apps);
     let mut apps = Vec::new();
     for domain in domains {
@@ -92,7 +93,8 @@ fn text(apps: &[App]) -> String {
             State::Empty => "nothing",
             State::NotARunApp => "no run app, left alone",
         };
-        let exists = if app.exists.is_empty() { String::new() } else { format!(": {}", render::list(&app.exists)) };
+        let exists =
+            if app.exists.is_empty() { String::new() } else { format!(": {}", render::list(&app.exists)) };
         text.push_str(&format!("{}: {state}{exists}\n", app.domain));
     }
     text

@@ -25,7 +25,9 @@ pub fn run(
     terminal: &Terminal,
 ) -> Result<Exit, CliError> {
     if args.quick {
-        return Err(CliError::usage("--quick is not in this version").hint("leave it out: the cold lane tests more"));
+        return Err(
+            CliError::usage("--quick is not in this version").hint("leave it out: the cold lane tests more")
+        );
     }
     if args.executor == Executor::Abra {
         return Err(CliError::usage("the executor abra is not in this version").hint("use --executor local"));
@@ -69,7 +71,9 @@ fn build_number() -> Result<Option<RunId>, CliError> {
     for variable in BUILD_NUMBERS {
         if let Some(number) = env::var_os(variable).filter(|number| !number.is_empty()) {
             let number = number.to_string_lossy().parse::<RunId>();
-            return number.map(Some).map_err(|error| CliError::usage(format!("in {variable}")).because(&error));
+            return number
+                .map(Some)
+                .map_err(|error| CliError::usage(format!("in {variable}")).because(&error));
         }
     }
     Ok(None)

@@ -59,7 +59,11 @@ fn run(
                 held.describe(&Description { run_id: None, recipe: None, phase: "with-lock".to_owned() });
                 let failures = end_orphans(&wired.site, &args.domain).await;
                 if !failures.is_empty() {
-                    return Err(CliError::harness(format!("can't settle {}: {}", args.domain, failures.join("; "))));
+                    return Err(CliError::harness(format!(
+                        "can't settle {}: {}",
+                        args.domain,
+                        failures.join("; ")
+                    )));
                 }
                 execute(&args, lifetime.as_ref()).await
             })
@@ -86,9 +90,10 @@ async fn acquire(
         |error| {
             let told = CliError::harness("can't get the app's lock").because(&error);
             match error {
-                AcquireError::TimedOut { .. } => told
-                    .exiting(Exit::LockTimeout)
-                    .hint(format!("see who holds it: cc-ci locks {}; or wait longer: --lock-timeout", args.domain)),
+                AcquireError::TimedOut { .. } => told.exiting(Exit::LockTimeout).hint(format!(
+                    "see who holds it: cc-ci locks {}; or wait longer: --lock-timeout",
+                    args.domain
+                )),
                 AcquireError::Cancelled { cause, .. } => wiring::cancelled(cause),
                 _ => told,
             }
@@ -100,8 +105,10 @@ async fn execute(args: &args::WithLock, lifetime: &dyn RunLifetime) -> Result<Ex
     let Some((program, rest)) = args.command.split_first() else {
         return Err(CliError::usage("no command"));
     };
-    let cwd = env::current_dir().map_err(|error| CliError::harness("the working directory is gone").because(&error))?;
-    let owner = MarkerOwner::Run { run_id: RunId::manual(std::process::id()), owner: lifetime.owner().clone() };
+    let cwd = env::current_dir()
+        .map_err(|error| CliError::harness("the working directory is gone").because(&error))?;
+    let owner =
+        MarkerOwner::Run { run_id: RunId::manual(std::process::id()), owner: lifetime.owner().clone() };
     let command = Command::new(program, cwd)
         .args(rest)
         .envs(env::vars_os())
@@ -109,16 +116,22 @@ async fn execute(args: &args::WithLock, lifetime: &dyn RunLifetime) -> Result<Ex
         .stdin(Stdin::Inherit)
         .output(Output::Inherit);
     match lifetime.run(command, Duration::MAX, &mut |_| {}).await {
-        Ok(ended) => Ok(ended.shell_code().and_then(|code| u8::try_from(code).ok()).map_or(Exit::Harness, Exit::Status)),
+        Ok(ended) => Ok(ended
+            .shell_code()
+            .and_then(|code| u8::try_from(code).ok())
+            .map_or(Exit::Harness, Exit::Status)),
         Err(error) => {
             let exit = match &error {
-                cc_ci_core::lifetime::ChildError::Spawn(SpawnError::Io { source, .. }) => match source.kind() {
+                cc_ci_core::lifetime::ChildError::Spawn(SpawnError::Io { source, .. }) => match source.kind()
+                {
                     std::io::ErrorKind::NotFound => Exit::Status(NOT_FOUND),
                     _ => Exit::Status(NOT_EXECUTABLE),
                 },
                 _ => Exit::Harness,
             };
-            Err(CliError::harness(format!("can't run {}", program.to_string_lossy())).because(&error).exiting(exit))
+            Err(CliError::harness(format!("can't run {}", program.to_string_lossy()))
+                .because(&error)
+                .exiting(exit))
         }
     }
 }

@@ -214,7 +214,11 @@ impl Harness {
         let session = Session {
             run_id: record.run_id.clone(),
             lifetime: self.lifetime.clone(),
-            reporter: Arc::new(Recorded::start(&directory, self.site.host.clone(), self.site.reporter.clone())),
+            reporter: Arc::new(Recorded::start(
+                &directory,
+                self.site.host.clone(),
+                self.site.reporter.clone(),
+            )),
             environment: directory.environment(),
             tmp: directory.tmp(),
             redactor: Redactor::default(),

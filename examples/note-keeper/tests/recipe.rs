@@ -168,7 +168,7 @@ fn the_recipe_holds_what_it_promises_in_every_tier() {
     lay("1.0.0", &app.tree());
     let sample = fs::read_to_string(app.tree().join(".env.sample")).unwrap();
     fs::write(app.dir("app.env"), sample.replace("note-keeper.example.com", DOMAIN)).unwrap();
-    let steps = app.run("install", &app.tree().join("install_steps.sh"));
+    let steps = app.run("install", &app.tree().join("tests/install_steps.sh"));
     assert!(steps.status.success(), "{steps:?}");
     app.deploy();
     app.run_tests("install");
