@@ -123,8 +123,8 @@ pub struct Run {
     #[arg(long, env = "CCCI_EXECUTOR", value_enum, default_value_t)]
     pub executor: Executor,
     /// Names the run and its directory [default: the CI's build number, else manual-PID]
-    #[arg(long, env = "CCCI_RUN_ID", value_name = "ID")]
-    pub run_id: Option<RunId>,
+    #[arg(long = "run-id", env = "CCCI_RUN_ID", value_name = "ID")]
+    pub id: Option<RunId>,
     /// How long the run may take, without the wait for its lock [default: 1h]
     #[arg(long, env = "CCCI_DEADLINE", value_name = "TIME", value_parser = time)]
     pub deadline: Option<Duration>,

@@ -139,10 +139,10 @@ impl Config {
                 Some(CatalogueMode::Copy) => Catalogue::Copy,
                 Some(CatalogueMode::Symlink) | None => Catalogue::Symlink,
             },
-            deadline: time(file.deadline, Duration::from_secs(3600)),
+            deadline: time(file.deadline, Duration::from_hours(1)),
             teardown_budget: settings
                 .teardown_budget
-                .unwrap_or_else(|| time(file.teardown_budget, Duration::from_secs(600))),
+                .unwrap_or_else(|| time(file.teardown_budget, Duration::from_mins(10))),
             run: cc_ci_core::run::Settings {
                 lock_timeout: settings
                     .lock_timeout

@@ -1,5 +1,7 @@
 //! Errors as the command tells them: what, why, and what helps.
 
+use std::fmt::Write as _;
+
 use cc_ci_core::exit::Exit;
 
 /// An error that ends a command.
@@ -56,11 +58,11 @@ impl CliError {
         if !self.causes.is_empty() {
             text.push_str("Caused by:\n");
             for cause in &self.causes {
-                text.push_str(&format!("    {}\n", cause.replace('\n', "\n    ")));
+                let _ = writeln!(text, "    {}", cause.replace('\n', "\n    "));
             }
         }
         if let Some(hint) = &self.hint {
-            text.push_str(&format!("\nhint: {hint}\n"));
+            let _ = writeln!(text, "\nhint: {hint}");
         }
         text
     }

@@ -81,13 +81,12 @@ impl QueuedWriter {
         loop {
             match self.queue.try_send(message) {
                 Ok(()) => break,
-                Err(TrySendError::Disconnected(_)) => return false,
                 // The queue is full: the thread makes room, or is stuck.
                 Err(TrySendError::Full(back)) if std::time::Instant::now() < deadline => {
                     message = back;
                     thread::sleep(Duration::from_millis(5));
                 }
-                Err(TrySendError::Full(_)) => return false,
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return false,
             }
         }
         let left = deadline.saturating_duration_since(std::time::Instant::now());
@@ -117,7 +116,7 @@ mod tests {
             reader.read_to_string(&mut all).unwrap();
             all
         });
-        while !writer.flush(Duration::from_secs(60)) {}
+        while !writer.flush(Duration::from_mins(1)) {}
         writer.write("last\n".to_owned());
         drop(writer);
         let all = all.join().unwrap();
@@ -131,6 +130,6 @@ mod tests {
         drop(reader);
         let writer = QueuedWriter::start("test", pipe).unwrap();
         writer.write("nobody reads this\n".to_owned());
-        assert!(writer.flush(Duration::from_secs(60)));
+        assert!(writer.flush(Duration::from_mins(1)));
     }
 }

@@ -1,6 +1,8 @@
 //! `cc-ci audit`: whatever exists of run apps. It changes nothing and takes no lock.
 
 use cc_ci_core::executor::Residue;
+use std::fmt::Write as _;
+
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::names::{AppKind, Domain};
@@ -95,7 +97,7 @@ fn text(apps: &[App]) -> String {
         };
         let exists =
             if app.exists.is_empty() { String::new() } else { format!(": {}", render::list(&app.exists)) };
-        text.push_str(&format!("{}: {state}{exists}\n", app.domain));
+        let _ = writeln!(text, "{}: {state}{exists}", app.domain);
     }
     text
 }

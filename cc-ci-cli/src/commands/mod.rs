@@ -43,7 +43,7 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, CliE
         Command::Run(run) => run::run(*run, settings, wired, taken, terminal),
         Command::Janitor(janitor) => janitor::janitor(&janitor, settings, &wired, taken, terminal),
         Command::Locks(domains) => locks::locks(domains.domains, settings, &wired, terminal),
-        Command::WithLock(with_lock) => with_lock::with_lock(with_lock, settings, &wired, taken, terminal),
+        Command::WithLock(with_lock) => with_lock::with_lock(&with_lock, settings, &wired, taken, terminal),
         Command::Audit(audit) => audit::audit(audit.domains, settings, &wired, taken, terminal),
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(Exit::Green),

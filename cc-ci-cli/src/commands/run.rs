@@ -32,7 +32,7 @@ pub fn run(
     if args.executor == Executor::Abra {
         return Err(CliError::usage("the executor abra is not in this version").hint("use --executor local"));
     }
-    let run_id = match args.run_id {
+    let run_id = match args.id {
         Some(run_id) => run_id,
         None => build_number()?.unwrap_or_else(|| RunId::manual(std::process::id())),
     };

@@ -28,7 +28,7 @@ const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
 pub fn with_lock(
-    args: args::WithLock,
+    args: &args::WithLock,
     settings: &args::Settings,
     wired: &Wired,
     taken: TakenOver,
@@ -42,7 +42,7 @@ pub fn with_lock(
 }
 
 fn run(
-    args: args::WithLock,
+    args: &args::WithLock,
     settings: &args::Settings,
     wired: &Wired,
     taken: TakenOver,
@@ -55,7 +55,7 @@ fn run(
         let mut guard = None;
         let (end, children) = lifetime
             .scope(async {
-                let held = guard.insert(acquire(&args, wired, lifetime.as_ref()).await?);
+                let held = guard.insert(acquire(args, wired, lifetime.as_ref()).await?);
                 held.describe(&Description { run_id: None, recipe: None, phase: "with-lock".to_owned() });
                 let failures = end_orphans(&wired.site, &args.domain).await;
                 if !failures.is_empty() {
@@ -65,7 +65,7 @@ fn run(
                         failures.join("; ")
                     )));
                 }
-                execute(&args, lifetime.as_ref()).await
+                execute(args, lifetime.as_ref()).await
             })
             .await;
         if !children.left.is_empty() {

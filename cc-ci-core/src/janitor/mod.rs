@@ -50,13 +50,7 @@ pub struct Pass {
 impl Pass {
     /// A pass by hand or from a timer: it does everything, and takes 10 minutes at the most.
     pub fn by_hand(cancellation: Cancellation) -> Self {
-        Self {
-            dry_run: false,
-            own: Vec::new(),
-            own_run: None,
-            budget: Duration::from_secs(600),
-            cancellation,
-        }
+        Self { dry_run: false, own: Vec::new(), own_run: None, budget: Duration::from_mins(10), cancellation }
     }
 }
 

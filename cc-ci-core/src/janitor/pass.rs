@@ -20,10 +20,10 @@ use crate::site::{LookError, Site};
 const BATCH: usize = 16;
 
 /// What one domain's removal may take.
-const REMOVAL_LIMIT: Duration = Duration::from_secs(60);
+const REMOVAL_LIMIT: Duration = Duration::from_mins(1);
 
 /// A lock held for longer is worth a word.
-const LONG_HELD: Duration = Duration::from_secs(120 * 60);
+const LONG_HELD: Duration = Duration::from_hours(2);
 
 /// The janitor of a [`Site`].
 #[derive(Debug, Clone)]

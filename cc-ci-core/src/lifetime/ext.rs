@@ -62,7 +62,8 @@ pub trait RunLifetimeExt: RunLifetime {
         limit: Duration,
         on_line: &mut (dyn FnMut(&Line) + Send),
     ) -> impl Future<Output = Result<Ended, ChildError>> + Send {
-        async move {
+        // Boxed: its buffers would stand in every future that waits for a child.
+        Box::pin(async move {
             let program = command.program();
             let of_body = command.stage == Stage::Body;
             let cancellation = self.cancellation().clone();
@@ -89,7 +90,7 @@ pub trait RunLifetimeExt: RunLifetime {
             }
             child.end().await;
             Err(ChildError::TimedOut { program, limit })
-        }
+        })
     }
 
     /// Runs `body` until it returns, panics, or the lifetime is cancelled; then always begins teardown and ends

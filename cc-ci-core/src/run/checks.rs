@@ -11,7 +11,7 @@ use crate::http;
 pub(super) const ALL: [&str; 5] = ["serving", "healthy", "no-restart", "in-place", "data"];
 
 /// How long an app that has converged may take to serve: not every recipe has a healthcheck.
-const SERVING_LIMIT: Duration = Duration::from_secs(60);
+const SERVING_LIMIT: Duration = Duration::from_mins(1);
 
 /// The app answers at its domain, with something that is not an error.
 pub(super) async fn serving(engine: &dyn Engine, app: &App) -> Result<(), StepError> {

@@ -10,7 +10,7 @@ use super::drive::Running;
 use super::record::{Tier, TierName};
 use super::scripts::Scripts;
 use super::seeds::Seeds;
-use super::steps::Revision;
+use super::steps::{Revision, said};
 use super::tiers::{Halt, OpenTier, StepError};
 use crate::executor::{App, Backup, Engine, EngineError, ServiceState};
 use crate::names::Domain;
@@ -164,7 +164,7 @@ impl Cold<'_> {
 
     async fn backup_steps(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
         let (run, app) = (self.run, self.app.clone());
-        if !run.said(&app).map_err(halt_step)?.labels.backup.declared {
+        if !said(&app).map_err(halt_step)?.labels.backup.declared {
             return Err(Halt::Skipped(NO_BACKUP.to_owned()));
         }
         // The tests put their facts in place before the backup is taken.
@@ -196,8 +196,8 @@ impl Cold<'_> {
     async fn restore_steps(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
         let (run, app) = (self.run, self.app.clone());
         let Some(backup) = self.backup.clone() else { return Err(Halt::Skipped(NO_BACKUP.to_owned())) };
-        let said = run.said(&app).map_err(halt_step)?;
-        let left_out = said.labels.backup.left_out(&said.compose);
+        let recipe = said(&app).map_err(halt_step)?;
+        let left_out = recipe.labels.backup.left_out(&recipe.compose);
         tier.must("change", async {
             Seeds::write(self.engine(), &app, &format!("{} changed after the backup", run.session.run_id))
                 .await?;

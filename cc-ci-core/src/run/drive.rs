@@ -23,7 +23,7 @@ use crate::output::QueuedWriter;
 use crate::workspace::{self, FetchRequest, RUN_RECORD, RecipeSource, RecipeTree, Revision, RunDir};
 
 /// What settling one domain may take.
-const SETTLE_LIMIT: Duration = Duration::from_secs(120);
+const SETTLE_LIMIT: Duration = Duration::from_mins(2);
 
 /// One more look, when the budget is spent, must still be possible.
 const LAST_LOOK: Duration = Duration::from_secs(5);
@@ -161,7 +161,7 @@ impl Harness {
             }
         }
         exit = exit.or_graver(run.tear_down(&ended).await);
-        exit = run.finish(exit).await;
+        exit = run.finish(exit);
         let record = run.record().clone();
         // The locks go last: whoever waits for them finds the report written and the domain empty.
         drop(run);
@@ -301,8 +301,8 @@ impl Running<'_> {
         }
     }
 
-    pub(super) fn warn(&self, text: String) {
-        let text = self.session.redactor.redact(&text);
+    pub(super) fn warn(&self, text: &str) {
+        let text = self.session.redactor.redact(text);
         self.session.reporter.report(&Event::Warning { text: text.clone() });
         self.record().warnings.push(text);
     }
@@ -363,7 +363,7 @@ impl Running<'_> {
         };
         let fetched = workspace::fetch(&self.directory, self.harness.lifetime.as_ref(), &request).await?;
         for note in fetched.notes {
-            self.warn(note);
+            self.warn(&note);
         }
         Ok(fetched.tree)
     }
@@ -455,13 +455,13 @@ impl Running<'_> {
                     self.session.reporter.report(&Event::Note { text: format!("janitor: {finding}") });
                 }
                 for warning in report.warnings {
-                    self.warn(format!("janitor: {warning}"));
+                    self.warn(&format!("janitor: {warning}"));
                 }
             }
-            Err(error) => self.warn(format!("janitor: {}", crate::error_chain(&error))),
+            Err(error) => self.warn(&format!("janitor: {}", crate::error_chain(&error))),
         }
         for warning in janitor.prune(self.harness.settings.keep_runs).await {
-            self.warn(warning);
+            self.warn(&warning);
         }
     }
 
@@ -502,7 +502,7 @@ impl Running<'_> {
     }
 
     /// Concludes the record and writes it. What can't be written is said, and never loses the verdict.
-    async fn finish(&self, exit: Exit) -> Exit {
+    fn finish(&self, exit: Exit) -> Exit {
         let red = self.record().tiers.iter().any(|tier| tier.status == super::Status::Failed);
         let mut exit = if red { exit.or_graver(Exit::Red) } else { exit };
         {
@@ -514,7 +514,7 @@ impl Running<'_> {
         let written = write_record(&self.directory, &self.record());
         if let Err(failure) = written {
             exit = exit.or_graver(Exit::Harness);
-            self.warn(failure.message);
+            self.warn(&failure.message);
             let mut record = self.record();
             record.verdict = Some(verdict(exit));
             record.exit_code = Some(exit.code());
@@ -543,12 +543,11 @@ fn verdict(exit: Exit) -> Verdict {
         Exit::Green => Verdict::Green,
         Exit::Red => Verdict::Red,
         Exit::Usage => Verdict::Refused,
-        Exit::Harness => Verdict::HarnessFailed,
         Exit::Residue => Verdict::Residue,
         Exit::LockTimeout => Verdict::LockTimeout,
         Exit::Cancelled(_) => Verdict::Cancelled,
         // No run ends with another program's status.
-        Exit::Status(_) => Verdict::HarnessFailed,
+        Exit::Harness | Exit::Status(_) => Verdict::HarnessFailed,
     }
 }
 

@@ -83,11 +83,11 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            lock_timeout: Duration::from_secs(3600),
-            fetch_limit: Duration::from_secs(300),
-            converge_limit: Duration::from_secs(300),
-            script_limit: Duration::from_secs(300),
-            janitor_budget: Duration::from_secs(60),
+            lock_timeout: Duration::from_hours(1),
+            fetch_limit: Duration::from_mins(5),
+            converge_limit: Duration::from_mins(5),
+            script_limit: Duration::from_mins(5),
+            janitor_budget: Duration::from_mins(1),
             operator_tests: None,
             dependencies: BTreeMap::new(),
             keep_runs: 50,

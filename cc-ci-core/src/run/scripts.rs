@@ -42,7 +42,12 @@ impl Script {
         format!("{layer}/{}", self.file_name)
     }
 
-    /// The generic check that it stands in for.
+    /// Whether it is run in the place of a generic check.
+    fn stands_in(&self) -> bool {
+        self.replaces().is_some_and(|check| super::checks::ALL.contains(&check))
+    }
+
+    /// The check that it names to replace.
     fn replaces(&self) -> Option<&str> {
         (self.layer == Layer::Operator)
             .then(|| self.file_name.strip_prefix(self.tier.as_str())?.strip_prefix('.'))?
@@ -89,16 +94,12 @@ impl Scripts {
 
     /// The tests of a tier that stand for themselves.
     pub fn of(&self, tier: TierName) -> impl Iterator<Item = &Script> {
-        self.scripts.iter().filter(move |script| script.tier == tier && !self.stands_in(script))
+        self.scripts.iter().filter(move |script| script.tier == tier && !script.stands_in())
     }
 
     /// The operator's replacement of a generic check.
     pub fn replacement(&self, tier: TierName, check: &str) -> Option<&Script> {
         self.scripts.iter().find(|script| script.tier == tier && script.replaces() == Some(check))
-    }
-
-    fn stands_in(&self, script: &Script) -> bool {
-        script.replaces().is_some_and(|check| super::checks::ALL.contains(&check))
     }
 }
 

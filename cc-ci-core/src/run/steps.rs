@@ -78,7 +78,7 @@ impl Running<'_> {
         let git = |error| Failure::host(error_chain(&error));
         let releases = tree.releases(lifetime).await.map_err(git)?;
         for tag in &releases.lightweight {
-            self.warn(format!("the tag {tag} is not annotated, so it is no release"));
+            self.warn(&format!("the tag {tag} is not annotated, so it is no release"));
         }
         let previous = tree.newest_before(lifetime, tree.tested()).await.map_err(git)?;
         Ok(previous.map(|release| Revision::release(&release)))
@@ -154,7 +154,7 @@ impl Running<'_> {
     /// In place to `revision`: new variables and secrets first.
     pub(super) async fn upgrade_in_place(&self, app: &App, revision: &Revision) -> Result<(), StepError> {
         self.checkout(self.tree().map_err(StepError::Broken)?, revision).await?;
-        let added = self.add_new_variables(app)?;
+        let added = add_new_variables(app)?;
         if !added.is_empty() {
             let text = format!("new variables, with their sample's values: {}", added.join(", "));
             self.session.reporter.report(&Event::Note { text });
@@ -171,34 +171,8 @@ impl Running<'_> {
     }
 
     pub(super) async fn wait_converged(&self, app: &App) -> Result<(), StepError> {
-        let limit = self.said(app)?.labels.timeout.unwrap_or(self.harness.settings.converge_limit);
+        let limit = said(app)?.labels.timeout.unwrap_or(self.harness.settings.converge_limit);
         Ok(self.harness.site.engine.wait_converged(&app.domain, limit).await?)
-    }
-
-    /// What the recipe says at the app's tree now.
-    pub(super) fn said(&self, app: &App) -> Result<Said, StepError> {
-        let env = read_env(app).map_err(StepError::Failed)?;
-        let said = || {
-            let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
-            let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
-            Ok(Said { labels: compose.labels(), compose })
-        };
-        said().map_err(|error: RecipeError| StepError::Failed(error_chain(&error)))
-    }
-
-    fn add_new_variables(&self, app: &App) -> Result<Vec<String>, StepError> {
-        let mut env = read_env(app).map_err(StepError::Failed)?;
-        let failed = |error: &dyn std::error::Error| StepError::Failed(error_chain(error));
-        let sample = Recipe::open(app.recipe.clone(), &app.tree)
-            .and_then(|recipe| recipe.sample())
-            .map_err(|error| failed(&error))?;
-        let added = env.add_missing(&sample).map_err(|error| failed(&error))?;
-        if !added.is_empty() {
-            // The same file, so that its owner and mode stay.
-            fs::write(&app.env_file, env.to_string())
-                .map_err(|error| broken(format!("can't write {}: {error}", app.env_file.display())))?;
-        }
-        Ok(added)
     }
 
     async fn checkout(&self, tree: &RecipeTree, revision: &Revision) -> Result<(), StepError> {
@@ -311,6 +285,32 @@ impl Running<'_> {
             tracing::warn!(name, %error, "can't keep a log");
         }
     }
+}
+
+/// What the recipe says at the app's tree now.
+pub(super) fn said(app: &App) -> Result<Said, StepError> {
+    let env = read_env(app).map_err(StepError::Failed)?;
+    let said = || {
+        let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
+        let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
+        Ok(Said { labels: compose.labels(), compose })
+    };
+    said().map_err(|error: RecipeError| StepError::Failed(error_chain(&error)))
+}
+
+fn add_new_variables(app: &App) -> Result<Vec<String>, StepError> {
+    let mut env = read_env(app).map_err(StepError::Failed)?;
+    let failed = |error: &dyn std::error::Error| StepError::Failed(error_chain(error));
+    let sample = Recipe::open(app.recipe.clone(), &app.tree)
+        .and_then(|recipe| recipe.sample())
+        .map_err(|error| failed(&error))?;
+    let added = env.add_missing(&sample).map_err(|error| failed(&error))?;
+    if !added.is_empty() {
+        // The same file, so that its owner and mode stay.
+        fs::write(&app.env_file, env.to_string())
+            .map_err(|error| broken(format!("can't write {}: {error}", app.env_file.display())))?;
+    }
+    Ok(added)
 }
 
 fn read_env(app: &App) -> Result<EnvFile, String> {

@@ -14,7 +14,7 @@ use crate::files::{new_id, private_directory};
 use crate::recipe::HookKind;
 
 /// What one hook may take.
-const HOOK_LIMIT: Duration = Duration::from_secs(300);
+const HOOK_LIMIT: Duration = Duration::from_mins(5);
 
 /// Copies the declared volumes into the run's scratch space: a backup is the run's, not the app's.
 pub(super) async fn take(

@@ -43,7 +43,7 @@ use deploy::host;
 use world::{ContainerRecord, ServiceRecord, World};
 
 /// What one command in a service may take.
-const EXECUTE_LIMIT: Duration = Duration::from_secs(300);
+const EXECUTE_LIMIT: Duration = Duration::from_mins(5);
 
 /// Deploys apps as processes below one root directory.
 #[derive(Debug, Clone)]

@@ -290,5 +290,5 @@ fn hash_tree(root: &Path, relative: &Path, digest: &mut Sha256) -> io::Result<()
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, BufReader, Read as _};
 
 use super::deploy::host;
 use super::plan::env_file;
@@ -41,7 +41,7 @@ fn random(spec: &SecretSpec) -> io::Result<String> {
         _ => b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
     };
     let fair = 256 / charset.len() * charset.len();
-    let mut bytes = File::open("/dev/urandom")?.bytes();
+    let mut bytes = BufReader::with_capacity(256, File::open("/dev/urandom")?).bytes();
     let mut value = String::new();
     while value.len() < spec.length.unwrap_or(LENGTH) as usize {
         let byte = usize::from(bytes.next().ok_or(io::ErrorKind::UnexpectedEof)??);
