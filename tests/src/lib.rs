@@ -23,4 +23,4 @@ pub use skip::{require_root, skip};
 pub use world::World;
 
 /// How long an event may take before a test calls it missing. Never part of what is tested.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
