@@ -51,6 +51,7 @@ pub struct Command {
     pub(super) output: Output,
     pub(super) stage: Stage,
     pub(super) grace: Duration,
+    pub(super) output_limit: usize,
 }
 
 impl Command {
@@ -67,6 +68,7 @@ impl Command {
             output: Output::default(),
             stage: Stage::default(),
             grace: Duration::from_secs(5),
+            output_limit: 8 * 1024 * 1024,
         }
     }
 
@@ -123,6 +125,12 @@ impl Command {
     /// The time between TERM and KILL: 5 s unless set, 0 for what a recipe brought.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// How many bytes of captured output are told: 8 MiB unless set. The lines beyond are counted and dropped.
+    pub fn output_limit(mut self, bytes: usize) -> Self {
+        self.output_limit = bytes;
         self
     }
 

@@ -4,8 +4,28 @@
 //! that it can't outlive it, and ends them all before anything is removed: an abra that still deploys would
 //! recreate what was removed.
 
+mod child;
+mod children;
 mod command;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[cfg(test)]
+mod conformance_tests;
+mod deadline;
+mod detached;
+mod embedded;
+mod ending;
+mod exec;
+mod ext;
 mod jobs;
+mod life;
+mod output;
+mod owning;
+mod parent;
+mod spawner;
+mod sweep;
+mod wake;
+mod watcher;
 
 use std::fmt;
 use std::io;
@@ -16,8 +36,15 @@ use async_trait::async_trait;
 use crate::cancellation::Cancellation;
 use crate::process::ProcessIdentity;
 
+pub use child::{Child, Ended};
 pub use command::{Command, Output, Stage, Stdin};
+pub use deadline::DeadlineHold;
+pub use embedded::{Bounds, Embedded};
+pub use ext::{ChildError, RunLifetimeExt, ScopeEnd};
 pub use jobs::Jobs;
+pub use output::{Line, Stream};
+pub use owning::{Owning, TakeOverError, TakenOver};
+pub use parent::ParentWatch;
 
 /// One run's life, and its children's.
 #[async_trait]
@@ -86,6 +113,10 @@ pub struct ChildrenEnded {
     pub escaped: usize,
     /// Pids that were still there when the bound of the sweep was reached: never dropped silently.
     pub left: Vec<i32>,
+    /// Blocking jobs that had not returned when the teardown's budget was spent.
+    pub jobs_left: usize,
+    /// How long after the cancellation, where there was one, every group had been signalled.
+    pub signalled_after: Option<Duration>,
 }
 
 /// A child could not be started.
@@ -109,10 +140,40 @@ pub enum SpawnError {
     },
 }
 
-/// A started child. (Implemented with the spawner.)
-#[derive(Debug)]
-pub struct Child;
-
-/// Holds the deadline's clock. (Implemented with the deadline.)
-#[derive(Debug)]
-pub struct DeadlineHold;
+/// Both modes share one implementation.
+macro_rules! delegate_to_life {
+    ($mode:ty) => {
+        #[async_trait]
+        impl RunLifetime for $mode {
+            fn cancellation(&self) -> &Cancellation {
+                &self.0.cancellation
+            }
+            fn owner(&self) -> &ProcessIdentity {
+                &self.0.owner
+            }
+            fn hold_deadline(&self) -> DeadlineHold {
+                DeadlineHold::new(Arc::clone(&self.0.clock))
+            }
+            fn begin_teardown(&self) -> Teardown {
+                self.0.begin_teardown()
+            }
+            fn jobs(&self) -> &Jobs {
+                &self.0.jobs
+            }
+            async fn spawn(&self, command: Command) -> Result<Child, SpawnError> {
+                self.0.spawn(command).await
+            }
+            async fn spawn_detached(
+                &self,
+                command: Command,
+                record: RecordDetached,
+            ) -> Result<ProcessIdentity, SpawnError> {
+                self.0.spawn_detached(command, record).await
+            }
+            async fn end_children(&self) -> ChildrenEnded {
+                self.0.end_children().await
+            }
+        }
+    };
+}
+use delegate_to_life;

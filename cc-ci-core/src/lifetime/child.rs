@@ -1,0 +1,128 @@
+//! A started child: its output, its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::sync::watch;
+
+use super::children::Children;
+use super::output::{Line, Lines};
+
+/// How a child ended. Neither code nor signal: somebody else reaped it, so nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit status, where it exited.
+    pub code: Option<i32>,
+    /// The signal that killed it, where one did.
+    pub signal: Option<i32>,
+}
+
+impl Ended {
+    /// Whether it exited with 0.
+    pub fn success(self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// The status as a shell tells it: 128+n for a signal.
+    pub fn shell_code(self) -> Option<i32> {
+        self.code.or_else(|| self.signal.map(|signal| 128 + signal))
+    }
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.code, self.signal) {
+            (Some(code), _) => write!(f, "exit status {code}"),
+            (None, Some(signal)) => write!(f, "signal {signal}"),
+            (None, None) => f.write_str("unknown status"),
+        }
+    }
+}
+
+/// A started child. Dropping it closes our end of its output, and leaves the child to
+/// [`end_children`](super::RunLifetime::end_children).
+#[derive(Debug)]
+pub struct Child {
+    pid: i32,
+    grace: Duration,
+    children: Arc<Children>,
+    ended: watch::Receiver<Option<Ended>>,
+    lines: Lines,
+}
+
+impl Child {
+    pub(super) fn new(
+        pid: i32,
+        grace: Duration,
+        children: Arc<Children>,
+        ended: watch::Receiver<Option<Ended>>,
+        lines: Lines,
+    ) -> Self {
+        Self { pid, grace, children, ended, lines }
+    }
+
+    /// Its pid, and its group's id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The next line of its output, `None` at the end. What its leader wrote before it exited is told whole, up
+    /// to the bound; what escaped from the group can't keep the end from coming. Cancel-safe.
+    pub async fn next_line(&mut self) -> Option<Line> {
+        loop {
+            if self.has_ended() {
+                return self.lines.rest();
+            }
+            tokio::select! {
+                line = self.lines.next() => match line {
+                    Some(line) => return Some(line),
+                    // Both streams are closed; the child may go on without them.
+                    None => self.wait_for_end().await,
+                },
+                () = Self::end_of(&mut self.ended) => {}
+            }
+        }
+    }
+
+    /// Waits for its end. Output that nobody read by then is dropped: a full pipe never stops a child that is
+    /// waited for. Cancel-safe.
+    pub async fn wait(&mut self) -> Ended {
+        loop {
+            if let Some(ended) = *self.ended.borrow() {
+                return ended;
+            }
+            tokio::select! {
+                line = self.lines.next() => if line.is_none() { self.wait_for_end().await },
+                () = Self::end_of(&mut self.ended) => {}
+            }
+        }
+    }
+
+    /// Ends it and its group: TERM, its grace, KILL. Cancel-safe: what was sent was sent.
+    pub async fn end(&mut self) -> Ended {
+        if !self.grace.is_zero() && self.children.signal(self.pid, Signal::SIGTERM) {
+            let grace = self.grace;
+            if let Ok(ended) = tokio::time::timeout(grace, self.wait()).await {
+                return ended;
+            }
+        }
+        self.children.signal(self.pid, Signal::SIGKILL);
+        self.wait().await
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.borrow().is_some()
+    }
+
+    async fn wait_for_end(&mut self) {
+        Self::end_of(&mut self.ended).await;
+    }
+
+    async fn end_of(ended: &mut watch::Receiver<Option<Ended>>) {
+        if ended.wait_for(Option::is_some).await.is_err() {
+            // The sender goes only after it told the end; without an end there is nothing to wait for.
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The children of one lifetime: which there are, how they are signalled, and how they are reaped.
+//!
+//! A group is only signalled while its leader is unreaped, under the one lock that reaping takes too: so the id
+//! can't have become somebody else's. The leader's exit is not the group's end: when it is seen, the rest of the
+//! group is killed first, and only then is the leader reaped.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+use tokio::sync::watch;
+
+use super::child::Ended;
+use super::sweep::members_of;
+use crate::process::ProcessIdentity;
+
+/// The children that are not reaped yet.
+#[derive(Debug)]
+pub(super) struct Children {
+    live: Mutex<BTreeMap<i32, Live>>,
+    /// How many are not reaped yet: what waits for all of them listens to it.
+    count: watch::Sender<usize>,
+    /// Members that were left in a group when its leader was reaped. They were killed; they may not be gone yet.
+    lingering: Mutex<Vec<ProcessIdentity>>,
+    owner: ProcessIdentity,
+    /// Tells the watcher's thread of exits: each child's pidfd, with its pid as the token.
+    pub(super) exits: Epoll,
+}
+
+/// One child that is not reaped yet.
+#[derive(Debug)]
+struct Live {
+    pidfd: OwnedFd,
+    program: String,
+    started: Instant,
+    grace: Duration,
+    /// It was asked to end, with the rest of the children.
+    asked: bool,
+    ended: watch::Sender<Option<Ended>>,
+}
+
+impl Children {
+    pub(super) fn new(owner: ProcessIdentity) -> io::Result<Self> {
+        Ok(Self {
+            owner,
+            live: Mutex::default(),
+            count: watch::Sender::new(0),
+            lingering: Mutex::default(),
+            exits: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+        })
+    }
+
+    /// Takes a child that was just started into care. When that fails, the child is ended.
+    pub(super) fn adopt(
+        &self,
+        pid: i32,
+        program: String,
+        grace: Duration,
+    ) -> io::Result<watch::Receiver<Option<Ended>>> {
+        let mut live = self.lock();
+        let adopted = rustix::process::Pid::from_raw(pid)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
+            .and_then(|pid| Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK)?))
+            .and_then(|pidfd| {
+                self.exits
+                    .add(&pidfd, EpollEvent::new(EpollFlags::EPOLLIN, u64::from(pid.cast_unsigned())))?;
+                Ok(pidfd)
+            });
+        let pidfd = match adopted {
+            Ok(pidfd) => pidfd,
+            Err(error) => {
+                signal_group(pid, Signal::SIGKILL);
+                let _status = waitpid(Pid::from_raw(pid), None).is_err();
+                return Err(error);
+            }
+        };
+        let (ended, receiver) = watch::channel(None);
+        live.insert(pid, Live { pidfd, program, started: Instant::now(), grace, asked: false, ended });
+        self.count.send_replace(live.len());
+        Ok(receiver)
+    }
+
+    /// Sweeps the group of a leader that has exited, then reaps the leader.
+    pub(super) fn reap(&self, pid: i32) {
+        let mut live = self.lock();
+        if !live.contains_key(&pid) {
+            return;
+        }
+        let leader = Pid::from_raw(pid);
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let ended = match waitid(Id::Pid(leader), look) {
+            Ok(WaitStatus::Exited(_, code)) => Ended { code: Some(code), signal: None },
+            Ok(WaitStatus::Signaled(_, signal, _)) => Ended { code: None, signal: Some(signal as i32) },
+            Ok(_) | Err(Errno::EINTR) => return,
+            // Somebody else reaped it: the host waits for every child, or ignores SIGCHLD. Then the group's id may
+            // be a stranger's by now.
+            Err(_) => Ended { code: None, signal: None },
+        };
+        if ended != (Ended { code: None, signal: None }) {
+            signal_group(pid, Signal::SIGKILL);
+            let _status = waitpid(leader, Some(WaitPidFlag::WNOHANG)).is_err();
+        }
+        if group_has_members(pid) {
+            // Their id is taken as long as they are there.
+            let members = members_of(pid, &self.owner);
+            self.lingering.lock().unwrap_or_else(PoisonError::into_inner).extend(members);
+        }
+        if let Some(child) = live.remove(&pid) {
+            // Closing is not enough: a child between fork and exec holds a copy.
+            let _absent = self.exits.delete(&child.pidfd).is_err();
+            child.ended.send_replace(Some(ended));
+        }
+        self.count.send_replace(live.len());
+    }
+
+    /// Signals one child's group; false when the child is reaped already.
+    pub(super) fn signal(&self, pid: i32, signal: Signal) -> bool {
+        let live = self.lock();
+        let there = live.contains_key(&pid);
+        if there {
+            signal_group(pid, signal);
+        }
+        there
+    }
+
+    /// Asks every group to end that was not asked yet: with TERM where it has a grace, else with KILL. Returns
+    /// how many.
+    pub(super) fn ask_all(&self) -> usize {
+        let mut live = self.lock();
+        let unasked = live.iter_mut().filter(|(_, child)| !child.asked);
+        unasked
+            .map(|(&pid, child)| {
+                child.asked = true;
+                signal_group(pid, if child.grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM });
+            })
+            .count()
+    }
+
+    /// Kills every group whose grace is at most this.
+    pub(super) fn kill_all(&self, grace: Duration) {
+        for (&pid, _) in self.lock().iter().filter(|(_, child)| child.grace <= grace) {
+            signal_group(pid, Signal::SIGKILL);
+        }
+    }
+
+    /// Whether `pid` leads a group of ours that is not reaped yet.
+    pub(super) fn contains(&self, pid: i32) -> bool {
+        self.lock().contains_key(&pid)
+    }
+
+    /// The pids that are not reaped yet.
+    pub(super) fn pids(&self) -> Vec<i32> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// The graces of those that are left.
+    pub(super) fn graces(&self) -> Vec<Duration> {
+        self.lock().values().map(|child| child.grace).collect()
+    }
+
+    /// One line for each child: who, and for how long.
+    pub(super) fn describe(&self) -> Vec<String> {
+        let describe = |(pid, child): (&i32, &Live)| {
+            format!(
+                "{} (pid {pid}), running for {:.1} s",
+                child.program,
+                child.started.elapsed().as_secs_f64()
+            )
+        };
+        self.lock().iter().map(describe).collect()
+    }
+
+    /// Waits until every child is reaped. Cancel-safe.
+    pub(super) async fn all_reaped(&self) {
+        let mut count = self.count.subscribe();
+        // The sender lives in `self`.
+        let _closed = count.wait_for(|count| *count == 0).await.is_err();
+    }
+
+    /// Members of a group that were killed, and are not gone yet.
+    pub(super) fn lingering(&self) -> Vec<ProcessIdentity> {
+        let mut lingering = self.lingering.lock().unwrap_or_else(PoisonError::into_inner);
+        lingering.retain(|member| member.is_alive(&self.owner.boot_id));
+        lingering.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The caller knows that the leader is unreaped.
+fn signal_group(leader: i32, signal: Signal) {
+    // A child that has only just been forked made its group before std's spawn returned, so this can only fail
+    // because all members are gone.
+    let _gone = killpg(Pid::from_raw(leader), signal).is_err();
+}
+
+fn group_has_members(group: i32) -> bool {
+    killpg(Pid::from_raw(group), None) != Err(Errno::ESRCH)
+}

@@ -1,0 +1,74 @@
+//! Processes that outlive the run on purpose.
+//!
+//! The process forks twice, tells its pid, and waits for a word before it executes its program. The word is sent
+//! only after it was recorded; when this process dies before that, the pipe ends and so does the process. So
+//! nothing runs that nobody knows of.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use tokio::sync::oneshot;
+
+use super::exec::{self, Handshake};
+use super::life::{Life, prepare};
+use super::{Command, RecordDetached, SpawnError, spawner};
+use crate::host::BootId;
+use crate::process::ProcessIdentity;
+
+impl Life {
+    pub(super) async fn spawn_detached(
+        self: &Arc<Self>,
+        command: Command,
+        record: RecordDetached,
+    ) -> Result<ProcessIdentity, SpawnError> {
+        let starting = self.enter(&command)?;
+        let program = command.program();
+        let life = Arc::clone(self);
+        // Off the runtime, and not on the spawner's thread: that one waits for the process until it executes.
+        let started = tokio::task::spawn_blocking(move || {
+            let started = start(&life, command, record);
+            drop(starting);
+            started
+        });
+        let started = started.await.unwrap_or_else(|_| Err(io::Error::other("the recorder panicked")));
+        started.map_err(|source| SpawnError::Io { program, source })
+    }
+}
+
+fn start(life: &Arc<Life>, command: Command, record: RecordDetached) -> io::Result<ProcessIdentity> {
+    let (told, report) = pipe2(OFlag::O_CLOEXEC)?;
+    let (go, word) = pipe2(OFlag::O_CLOEXEC)?;
+    let (reply, answer) = oneshot::channel();
+    let go_writer = word.as_raw_fd();
+    spawner::submit(move || {
+        // Dropped with this frame: `told` ends when the process is gone too.
+        let spawned = prepare(&command).and_then(|mut prepared| {
+            exec::detached(&mut prepared, Handshake { report, go, go_writer });
+            prepared.spawn()?.wait()
+        });
+        let _gone = reply.send(spawned).is_err();
+    })?;
+    let recorded = admit(life, File::from(told), File::from(word), record);
+    let spawned = answer.blocking_recv().unwrap_or_else(|_| Err(io::Error::other("the spawner panicked")));
+    match (recorded, spawned) {
+        // What std tells of the start explains more than a pipe that ended.
+        (Err(error), Err(refused)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(refused),
+        (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+        (Ok(identity), Ok(_)) => Ok(identity),
+    }
+}
+
+/// Records the process that tells its pid, then lets it go on.
+fn admit(life: &Life, mut told: File, mut word: File, record: RecordDetached) -> io::Result<ProcessIdentity> {
+    let mut pid = [0; 4];
+    told.read_exact(&mut pid)?;
+    let identity = ProcessIdentity::of(i32::from_ne_bytes(pid), BootId::current()?)?;
+    life.remember_service(&identity);
+    record(&identity)?;
+    word.write_all(&[1])?;
+    Ok(identity)
+}

@@ -1,0 +1,176 @@
+use super::super::{ChildError, RunLifetimeExt as _, ScopeEnd, Stage};
+use super::*;
+use crate::event::Silent;
+use crate::process::wait_gone;
+use std::time::Instant;
+
+fn sh(script: &str) -> Command {
+    Command::new("sh", "/").env("PATH", "/usr/bin:/bin").args(["-c", script])
+}
+
+fn lifetime() -> Embedded {
+    Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap()
+}
+
+#[tokio::test]
+async fn a_child_runs_to_its_end_and_tells_both_streams() {
+    let life = lifetime();
+    let mut lines = Vec::new();
+    let ended = life
+        .run(sh("echo one; echo two >&2; exit 3"), Duration::from_mins(1), &mut |line| {
+            lines.push(line.text.clone());
+        })
+        .await
+        .unwrap();
+    assert_eq!(ended.code, Some(3));
+    lines.sort();
+    assert_eq!(lines, ["one", "two"]);
+    assert_eq!(life.end_children().await, ChildrenEnded::default());
+}
+
+#[tokio::test]
+async fn a_child_that_takes_too_long_is_ended() {
+    let life = lifetime();
+    let command = sh("echo up; sleep 1000").grace(Duration::ZERO);
+    let error = life.run(command, Duration::from_millis(50), &mut |_| {}).await.unwrap_err();
+    assert!(matches!(error, ChildError::TimedOut { .. }), "{error}");
+    assert!(life.0.children.pids().is_empty());
+}
+
+#[tokio::test]
+async fn a_scope_ends_children_that_ignore_term_before_it_returns() {
+    let life = lifetime();
+    let (end, children) = life
+        .scope(async {
+            let command =
+                sh("trap '' TERM; echo up; while :; do sleep 1000; done").grace(Duration::from_millis(50));
+            let mut child = life.spawn(command).await.unwrap();
+            assert_eq!(child.next_line().await.unwrap().text, "up");
+            let pid = child.pid();
+            life.cancel();
+            child.wait().await;
+            pid
+        })
+        .await;
+    assert!(matches!(end, ScopeEnd::Cancelled(Cause::Embedder)));
+    assert_eq!((children.groups, children.left), (1, Vec::new()));
+    assert!(children.signalled_after.unwrap() < Duration::from_millis(100));
+    let refused = life.spawn(sh("true")).await.unwrap_err();
+    assert!(matches!(refused, SpawnError::TearingDown { .. }));
+}
+
+#[tokio::test]
+async fn a_cancelled_run_returns_at_once_and_leaves_the_child_to_the_end() {
+    let life = lifetime();
+    let mut told = false;
+    let command = sh("trap '' TERM; echo up; while :; do sleep 1000; done").grace(Duration::ZERO);
+    let outcome = life
+        .run(command, Duration::from_mins(1), &mut |_| {
+            told = true;
+            life.cancel();
+        })
+        .await;
+    assert!(matches!(outcome, Err(ChildError::Cancelled { cause: Cause::Embedder, .. })), "{outcome:?}");
+    assert!(told);
+    assert_eq!(life.end_children().await.groups, 1);
+    // The teardown's own children listen to their limit only.
+    let ended = life.run(sh("exit 5").stage(Stage::Teardown), Duration::from_mins(1), &mut |_| {}).await;
+    assert_eq!(ended.unwrap().code, Some(5));
+}
+
+#[tokio::test]
+async fn a_start_that_nobody_waits_for_any_more_starts_nothing_that_stays() {
+    let life = lifetime();
+    {
+        let start = life.spawn(sh("exec sleep 1000"));
+        tokio::pin!(start);
+        assert!(futures_util::poll!(start.as_mut()).is_pending());
+    }
+    life.0.all_started().await;
+    life.0.children.all_reaped().await;
+}
+
+#[tokio::test]
+async fn children_of_a_dropped_lifetime_are_killed() {
+    let life = lifetime();
+    let mut child = life.spawn(sh("trap '' TERM; echo up; while :; do sleep 1000; done")).await.unwrap();
+    assert_eq!(child.next_line().await.unwrap().text, "up");
+    drop(life);
+    assert_eq!(child.wait().await.signal, Some(9));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_child_outlives_the_thread_that_asked_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = dir.path().join("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let life = lifetime();
+    let command = Command { cwd: dir.path().to_owned(), ..sh("read line < gate; echo $line") };
+    // A thread with a runtime of its own, which ends as an idle worker does.
+    let (mut child, task) = std::thread::scope(|scope| {
+        let asks = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let command = command.output(super::super::Output::File(dir.path().join("out")));
+            let child = runtime.block_on(life.spawn(command)).unwrap();
+            (child, std::path::PathBuf::from(format!("/proc/self/task/{}", nix::unistd::gettid())))
+        });
+        asks.join().unwrap()
+    });
+    while task.exists() {
+        tokio::task::yield_now().await;
+    }
+    tokio::task::spawn_blocking(move || std::fs::write(gate, "still here\n")).await.unwrap().unwrap();
+    assert_eq!(child.wait().await.code, Some(0));
+    assert_eq!(std::fs::read_to_string(dir.path().join("out")).unwrap(), "still here\n");
+}
+
+#[tokio::test]
+async fn output_is_cut_dropped_and_counted() {
+    let life = lifetime();
+    let mut lines = Vec::new();
+    let script =
+        "head -c 100000 /dev/zero | tr '\\0' x; echo; for i in 1 2 3 4; do echo $i; done; printf end";
+    let command = sh(script).output_limit(super::super::Line::MAX + 1 + 2 * 2);
+    life.run(command, Duration::from_mins(1), &mut |line| lines.push(line.text.clone())).await.unwrap();
+    assert_eq!(lines[0].len(), super::super::Line::MAX);
+    assert_eq!(lines[1..], ["1", "2", "(3 more lines were dropped: too much output)"]);
+}
+
+#[tokio::test]
+async fn an_escaped_process_cannot_keep_the_end_of_the_output_from_coming() {
+    let life = lifetime();
+    let mut child = life.spawn(sh("setsid sh -c 'echo $$; exec sleep 1000' & wait $!; :")).await.unwrap();
+    let pid = child.next_line().await.unwrap().text.parse().unwrap();
+    let escaped = ProcessIdentity::of(pid, BootId::current().unwrap()).unwrap();
+    crate::process::kill_process(
+        &ProcessIdentity::of(child.pid(), escaped.boot_id.clone()).unwrap(),
+        &escaped.boot_id,
+        crate::process::Signal::Kill,
+    )
+    .unwrap();
+    assert_eq!(child.next_line().await, None);
+    assert!(escaped.is_alive(&escaped.boot_id));
+    crate::process::kill_process(&escaped, &escaped.boot_id, crate::process::Signal::Kill).unwrap();
+    let far = Instant::now() + Duration::from_mins(1);
+    assert!(wait_gone(&escaped, &escaped.boot_id, far).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_last_line_is_told_though_the_child_has_ended() {
+    let life = lifetime();
+    for _ in 0..20 {
+        let mut child = life.spawn(sh("echo one; printf two")).await.unwrap();
+        // Ended, and nobody has read.
+        life.0.children.all_reaped().await;
+        assert_eq!(child.next_line().await.unwrap().text, "one");
+        assert_eq!(child.next_line().await.unwrap().text, "two");
+        assert_eq!(child.next_line().await, None);
+    }
+}
+
+#[test]
+fn a_process_with_threads_is_not_taken_over() {
+    // The test's own thread is the second one.
+    let refused = super::super::Owning::take_over();
+    assert!(matches!(refused, Err(super::super::TakeOverError::Threads { .. })), "{refused:?}");
+}

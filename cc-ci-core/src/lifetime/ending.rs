@@ -1,0 +1,80 @@
+//! The end of the children: TERM, grace, KILL, and whoever escaped.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::{timeout, timeout_at};
+
+use super::ChildrenEnded;
+use super::life::Life;
+use super::sweep::{self, Found};
+use crate::process::wait_gone;
+
+/// How long the kernel may take to end what was killed, before it is told as left.
+const KILL_BOUND: Duration = Duration::from_secs(10);
+
+impl Life {
+    pub(super) async fn end_children(self: &Arc<Self>) -> ChildrenEnded {
+        let _one_at_a_time = self.ending.lock().await;
+        self.close_door();
+        let mut ended = self.end_groups().await;
+        self.end_escaped(&mut ended).await;
+        // Jobs are ours and look at the cancellation; still, no teardown waits longer than its budget for one.
+        match self.teardown() {
+            Some(teardown) => {
+                let _spent = timeout_at(teardown.until.into(), self.jobs.idle()).await.is_err();
+            }
+            None => self.jobs.idle().await,
+        }
+        ended.jobs_left = self.jobs.running();
+        ended
+    }
+
+    async fn end_groups(&self) -> ChildrenEnded {
+        // Who is on the way in must not make the others wait.
+        let mut groups = self.children.ask_all();
+        self.all_started().await;
+        groups += self.children.ask_all();
+        let signalled_after = self.since_cancellation();
+        let signalled = Instant::now();
+        let graces: BTreeSet<Duration> = self.children.graces().into_iter().collect();
+        for grace in graces {
+            let until = signalled + grace;
+            let until = self.teardown().map_or(until, |teardown| teardown.until.min(until));
+            if timeout_at(until.into(), self.children.all_reaped()).await.is_ok() {
+                break;
+            }
+            self.children.kill_all(grace);
+        }
+        let _late = timeout(KILL_BOUND, self.children.all_reaped()).await.is_err();
+        ChildrenEnded { groups, signalled_after, left: self.children.pids(), ..ChildrenEnded::default() }
+    }
+
+    /// Looks, kills and waits until two looks in a row found nobody: one look can miss who forks beside it.
+    async fn end_escaped(self: &Arc<Self>, ended: &mut ChildrenEnded) {
+        let until = Instant::now() + KILL_BOUND;
+        let mut escaped = BTreeSet::new();
+        let mut clean = 0;
+        while clean < 2 {
+            let life = Arc::clone(self);
+            let looked = tokio::task::spawn_blocking(move || sweep::look(&life)).await;
+            let Ok(Ok(Found { escaped: killed, dying })) = looked else {
+                tracing::warn!("can't look for escaped children");
+                return;
+            };
+            escaped.extend(killed.iter().map(|process| (process.pid, process.start_time)));
+            ended.escaped = escaped.len();
+            clean = if killed.is_empty() && dying.is_empty() { clean + 1 } else { 0 };
+            for process in killed.iter().chain(&dying) {
+                // Where it can't be watched, the next look sees whether it is there.
+                let _unwatched = wait_gone(process, &self.owner.boot_id, until).await.is_err();
+            }
+            if clean == 0 && Instant::now() >= until {
+                let left = killed.iter().chain(&dying).filter(|left| left.is_alive(&self.owner.boot_id));
+                ended.left.extend(left.map(|process| process.pid));
+                return;
+            }
+        }
+    }
+}

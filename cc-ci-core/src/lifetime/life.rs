@@ -1,0 +1,287 @@
+//! What both modes of a kernel-backed lifetime share.
+
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use super::child::{Child, Ended};
+use super::children::Children;
+use super::command::{Command, Output, Stage, Stdin};
+use super::deadline::Clock;
+use super::output::Lines;
+use super::sweep::Bystanders;
+use super::wake::Wake;
+use super::{Jobs, SpawnError, Teardown, exec, spawner};
+use crate::cancellation::{Cancellation, Cause};
+use crate::event::{Event, Reporter};
+use crate::process::{Marker, MarkerOwner, ProcessIdentity, StatLine};
+
+/// The state of one lifetime.
+#[derive(Debug)]
+pub(super) struct Life {
+    pub(super) owner: ProcessIdentity,
+    pub(super) cancellation: Cancellation,
+    pub(super) reporter: Arc<dyn Reporter>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) wake: Wake,
+    pub(super) children: Arc<Children>,
+    pub(super) jobs: Jobs,
+    /// The lifetime's handle is gone: the watcher's thread ends what is left, then itself.
+    pub(super) abandoned: AtomicBool,
+    cancelled_at: OnceLock<Instant>,
+    budget: Duration,
+    door: Mutex<Door>,
+    /// Starts under way. The door is closed first, then whoever ends children waits for these.
+    starting: watch::Sender<usize>,
+    /// In owning mode, where we are the subreaper of our descendants.
+    pub(super) adopts: Option<Bystanders>,
+    /// One end of the children at a time.
+    pub(super) ending: tokio::sync::Mutex<()>,
+    /// The marks of run children that were started here.
+    marks: Mutex<BTreeSet<String>>,
+    /// The detached processes that were started here: as subreaper we adopt them.
+    services: Mutex<Vec<ProcessIdentity>>,
+}
+
+/// Who may still come in.
+#[derive(Debug, Default)]
+struct Door {
+    teardown: Option<Teardown>,
+    closed: bool,
+}
+
+/// Counts one start until it is dropped.
+pub(super) struct Starting(watch::Sender<usize>, Wake);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.send_modify(|starting| *starting -= 1);
+        // An abandoned lifetime's thread waits for the last one.
+        self.1.wake();
+    }
+}
+
+/// A child that runs, before its output has a reader.
+struct Started {
+    pid: i32,
+    ended: watch::Receiver<Option<Ended>>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+impl Life {
+    pub(super) fn new(
+        owner: ProcessIdentity,
+        deadline: Option<Duration>,
+        budget: Duration,
+        reporter: Arc<dyn Reporter>,
+        adopts: Option<Bystanders>,
+    ) -> io::Result<Self> {
+        let wake = Wake::new()?;
+        let children = Children::new(owner.clone())?;
+        Ok(Self {
+            owner,
+            cancellation: Cancellation::new(),
+            reporter,
+            clock: Arc::new(Clock::new(deadline, wake.clone())),
+            wake,
+            children: Arc::new(children),
+            jobs: Jobs::default(),
+            abandoned: AtomicBool::new(false),
+            cancelled_at: OnceLock::new(),
+            budget,
+            door: Mutex::default(),
+            starting: watch::Sender::new(0),
+            adopts,
+            ending: tokio::sync::Mutex::default(),
+            marks: Mutex::default(),
+            services: Mutex::default(),
+        })
+    }
+
+    /// Cancels, and says so the first time. Once teardown has begun, nothing cancels any more: what ended the
+    /// run is settled then.
+    pub(super) fn cancel(&self, cause: Cause) -> bool {
+        let first = {
+            let door = self.door();
+            let early = door.teardown.is_none() && self.cancellation.cause().is_none();
+            if early {
+                let _again = self.cancelled_at.set(Instant::now()).is_err();
+            }
+            early && self.cancellation.cancel(cause)
+        };
+        if first {
+            self.reporter.report(&Event::Cancelled { cause });
+        }
+        first
+    }
+
+    pub(super) fn since_cancellation(&self) -> Option<Duration> {
+        self.cancelled_at.get().map(Instant::elapsed)
+    }
+
+    pub(super) fn begin_teardown(&self) -> Teardown {
+        let teardown = {
+            let mut door = self.door();
+            door.closed = true;
+            *door.teardown.get_or_insert_with(|| {
+                let began = Instant::now();
+                Teardown { began, until: began + self.budget }
+            })
+        };
+        self.clock.stop();
+        teardown
+    }
+
+    pub(super) fn teardown(&self) -> Option<Teardown> {
+        self.door().teardown
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+
+    /// Gives the lifetime up: see [`Self::abandoned`].
+    pub(super) fn abandon(&self) {
+        self.door().closed = true;
+        self.abandoned.store(true, Ordering::Release);
+        self.wake.wake();
+    }
+
+    /// Refuses children of the body from now on.
+    pub(super) fn close_door(&self) {
+        self.door().closed = true;
+    }
+
+    /// Waits until the children whose start is under way are started. Cancel-safe.
+    pub(super) async fn all_started(&self) {
+        let mut starting = self.starting.subscribe();
+        // The sender lives in `self`.
+        let _closed = starting.wait_for(|starting| *starting == 0).await.is_err();
+    }
+
+    /// Whether no start is under way.
+    pub(super) fn nothing_starts(&self) -> bool {
+        *self.starting.borrow() == 0
+    }
+
+    /// Lets one start in.
+    pub(super) fn enter(&self, command: &Command) -> Result<Starting, SpawnError> {
+        let door = self.door();
+        let abandoned = self.is_abandoned();
+        if abandoned || (door.closed && command.stage == Stage::Body) {
+            return Err(SpawnError::TearingDown { program: command.program() });
+        }
+        if let Some(mark @ Marker { owner: MarkerOwner::Run { .. }, .. }) = &command.marker {
+            lock(&self.marks).insert(mark.to_string());
+        }
+        self.starting.send_modify(|starting| *starting += 1);
+        Ok(Starting(self.starting.clone(), self.wake.clone()))
+    }
+
+    pub(super) async fn spawn(self: &Arc<Self>, command: Command) -> Result<Child, SpawnError> {
+        let starting = self.enter(&command)?;
+        let program = command.program();
+        let failed = |source| SpawnError::Io { program, source };
+        let (grace, limit) = (command.grace, command.output_limit);
+        let (reply, answer) = oneshot::channel();
+        let life = Arc::clone(self);
+        let job = move || {
+            let started = life.start(&command);
+            drop(starting);
+            if let Err(Ok(unwanted)) = reply.send(started) {
+                // Whoever asked is gone.
+                life.children.signal(unwanted.pid, nix::sys::signal::Signal::SIGKILL);
+            }
+        };
+        let started = match spawner::submit(job) {
+            Ok(()) => match answer.await {
+                Ok(started) => started,
+                Err(_) => Err(io::Error::other("the spawner panicked")),
+            },
+            Err(error) => Err(error),
+        };
+        let Started { pid, ended, stdout, stderr } = match started {
+            Ok(started) => started,
+            Err(error) => return Err(failed(error)),
+        };
+        match Lines::new(stdout, stderr, limit) {
+            Ok(lines) => Ok(Child::new(pid, grace, Arc::clone(&self.children), ended, lines)),
+            Err(error) => {
+                self.children.signal(pid, nix::sys::signal::Signal::SIGKILL);
+                Err(failed(error))
+            }
+        }
+    }
+
+    fn start(&self, command: &Command) -> io::Result<Started> {
+        let mut prepared = prepare(command)?;
+        exec::supervised(&mut prepared);
+        let mut child = prepared.spawn()?;
+        let pid = child.id().cast_signed();
+        let ended = self.children.adopt(pid, command.program(), command.grace)?;
+        let (stdout, stderr) =
+            (child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from));
+        Ok(Started { pid, ended, stdout, stderr })
+    }
+
+    fn door(&self) -> MutexGuard<'_, Door> {
+        lock(&self.door)
+    }
+
+    pub(super) fn has_marks(&self) -> bool {
+        !lock(&self.marks).is_empty()
+    }
+
+    /// Whether a run child with this mark was started here.
+    pub(super) fn is_mark(&self, mark: &Marker) -> bool {
+        lock(&self.marks).contains(&mark.to_string())
+    }
+
+    pub(super) fn remember_service(&self, service: &ProcessIdentity) {
+        lock(&self.services).push(service.clone());
+    }
+
+    /// Whether `group` is that of a detached process that was started here.
+    pub(super) fn is_service_group(&self, group: i32) -> bool {
+        // While the group has a member its leader's pid is taken, even when the leader is gone.
+        let reused = |leader: &ProcessIdentity| {
+            StatLine::read(leader.pid).is_ok_and(|stat| stat.start_time != leader.start_time)
+        };
+        lock(&self.services).iter().any(|leader| leader.pid == group && !reused(leader))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The standard library's form of `command`, with nothing of our environment.
+pub(super) fn prepare(command: &Command) -> io::Result<std::process::Command> {
+    let mut prepared = std::process::Command::new(&command.program);
+    prepared.args(&command.args).env_clear().envs(&command.env).current_dir(&command.cwd);
+    if let Some(marker) = &command.marker {
+        prepared.env(Marker::VARIABLE, marker.to_string());
+    }
+    prepared.stdin(match command.stdin {
+        Stdin::Null => Stdio::null(),
+        Stdin::Inherit => Stdio::inherit(),
+    });
+    match &command.output {
+        Output::Captured => prepared.stdout(Stdio::piped()).stderr(Stdio::piped()),
+        Output::Inherit => prepared.stdout(Stdio::inherit()).stderr(Stdio::inherit()),
+        Output::File(path) => {
+            let log = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+            prepared.stdout(log.try_clone()?).stderr(log)
+        }
+    };
+    Ok(prepared)
+}

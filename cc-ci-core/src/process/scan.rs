@@ -1,0 +1,221 @@
+//! Finds marked processes, and ends those whose owner is dead.
+//!
+//! # Limitations
+//! A mark is what a process says of itself in its environment: one that strips or overwrites it is not found
+//! here. Other users' processes can't be read without root.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::AsFd as _;
+
+use super::pidfd::{PidFd, Signal};
+use super::{Marker, MarkerOwner, ProcessIdentity, StatLine};
+use crate::host::BootId;
+use crate::names::Domain;
+
+/// How long the dead owner's processes may take to go once they are killed.
+const BOUND: Duration = Duration::from_secs(10);
+
+/// A process that carries a mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marked {
+    /// The process.
+    pub process: ProcessIdentity,
+    /// Its mark.
+    pub marker: Marker,
+}
+
+/// Every marked process that can be seen, in one pass over `/proc`. This process and its ancestors are left out:
+/// nobody here has any business with them.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub fn marked(now: &BootId) -> io::Result<Vec<Marked>> {
+    let spared = self_and_ancestors();
+    let mut marked = Vec::new();
+    for pid in pids()?.into_iter().filter(|pid| !spared.contains(pid)) {
+        // The start time is read first: a mark that is read later can only be of this process or a successor,
+        // and whoever signals checks again.
+        if let Ok(process) = ProcessIdentity::of(pid, now.clone())
+            && let Some(marker) = marker_of(pid)
+        {
+            marked.push(Marked { process, marker });
+        }
+    }
+    Ok(marked)
+}
+
+/// The services of one domain's app that run, by name.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub fn services_of(domain: &Domain, now: &BootId) -> io::Result<Vec<(String, ProcessIdentity)>> {
+    let service = |Marked { process, marker }| match marker.owner {
+        MarkerOwner::Service { service } if marker.domain == *domain => Some((service, process)),
+        _ => None,
+    };
+    Ok(marked(now)?.into_iter().filter_map(service).collect())
+}
+
+/// The processes of the session that `leader` leads, itself among them; none once it is dead, since then its
+/// number may be somebody else's.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub(crate) fn session_members(leader: &ProcessIdentity, now: &BootId) -> io::Result<Vec<ProcessIdentity>> {
+    let mut members = Vec::new();
+    for pid in pids()? {
+        if let Ok(stat) = StatLine::read(pid)
+            && stat.session == leader.pid
+            && !matches!(stat.state, 'Z' | 'X' | 'x')
+        {
+            members.push(ProcessIdentity { pid, start_time: stat.start_time, boot_id: now.clone() });
+        }
+    }
+    // Alive after the look means alive during it: a session keeps its number from being given away.
+    Ok(if leader.is_alive(now) { members } else { Vec::new() })
+}
+
+/// The domains that have a process which no live run owns: a service, or a dead owner's child.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub fn marked_domains(now: &BootId) -> io::Result<BTreeSet<Domain>> {
+    let unowned = |Marked { marker, .. }| match &marker.owner {
+        MarkerOwner::Run { owner, .. } if owner.is_alive(now) => None,
+        _ => Some(marker.domain),
+    };
+    Ok(marked(now)?.into_iter().filter_map(unowned).collect())
+}
+
+/// Processes of a dead owner could not be ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndMarkedError {
+    /// `/proc` can't be read.
+    #[error("can't look for what a dead owner of {domain} left running")]
+    Look {
+        /// Whose processes.
+        domain: Domain,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Some would not go.
+    #[error("what a dead owner of {domain} left running is still there: pids {left:?}")]
+    Left {
+        /// Whose processes.
+        domain: Domain,
+        /// How many were ended.
+        ended: usize,
+        /// Those that are left.
+        left: Vec<i32>,
+    },
+}
+
+/// Ends every process that carries a run's mark of `domain` and whose owner is dead; never this process, an
+/// ancestor, or a service. Returns how many, once two looks in a row found none. Blocks, for seconds at most.
+///
+/// The caller owns the domain.
+///
+/// # Errors
+/// When processes are left, or the look failed.
+pub fn end_marked_of_dead_owners(domain: &Domain, now: &BootId) -> Result<usize, EndMarkedError> {
+    let until = Instant::now() + BOUND;
+    let mut ended = BTreeSet::new();
+    let mut clean = 0;
+    while clean < 2 {
+        let found = marked(now)
+            .map_err(|source| EndMarkedError::Look { domain: domain.clone(), source })?
+            .into_iter()
+            .filter(|marked| is_orphan(&marked.marker, domain, now));
+        let mut left = Vec::new();
+        let mut dying = Vec::new();
+        for Marked { process, .. } in found {
+            match end_orphan(&process, domain, now) {
+                Ok(Some(fd)) => {
+                    ended.insert((process.pid, process.start_time));
+                    left.push(process.pid);
+                    dying.push(fd);
+                }
+                Ok(None) => {}
+                Err(_) => left.push(process.pid),
+            }
+        }
+        clean = if left.is_empty() { clean + 1 } else { 0 };
+        let all_ended = wait_ended(&dying, until);
+        if !left.is_empty() && (!all_ended || Instant::now() >= until) {
+            return Err(EndMarkedError::Left { domain: domain.clone(), ended: ended.len(), left });
+        }
+    }
+    Ok(ended.len())
+}
+
+fn is_orphan(marker: &Marker, domain: &Domain, now: &BootId) -> bool {
+    marker.domain == *domain
+        && matches!(&marker.owner, MarkerOwner::Run { owner, .. } if !owner.is_alive(now))
+}
+
+/// Opened, looked at again, killed: in this order no successor of the pid can be hit.
+fn end_orphan(process: &ProcessIdentity, domain: &Domain, now: &BootId) -> io::Result<Option<PidFd>> {
+    let Some(fd) = PidFd::of(process, now)? else { return Ok(None) };
+    if !marker_of(process.pid).is_some_and(|marker| is_orphan(&marker, domain, now)) {
+        return Ok(None);
+    }
+    match fd.send(Signal::Kill) {
+        Ok(()) => Ok(Some(fd)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Blocks until all have ended, or until `until`.
+fn wait_ended(processes: &[PidFd], until: Instant) -> bool {
+    for process in processes {
+        while !process.has_ended() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+            // An interrupted or refused poll is only a reason to look again.
+            let _interrupted =
+                poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)).is_err();
+        }
+    }
+    true
+}
+
+/// The mark in the environment of `pid`, if it is there and ours to read. A zombie has none.
+pub(crate) fn marker_of(pid: i32) -> Option<Marker> {
+    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value = environ
+        .split(|&byte| byte == 0)
+        .find_map(|entry| entry.strip_prefix(Marker::VARIABLE.as_bytes())?.strip_prefix(b"="))?;
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Every pid there is.
+pub(crate) fn pids() -> io::Result<Vec<i32>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            pids.push(pid);
+        }
+    }
+    Ok(pids)
+}
+
+fn self_and_ancestors() -> BTreeSet<i32> {
+    let mut line = BTreeSet::new();
+    let mut pid = nix::unistd::getpid().as_raw();
+    // A pid that comes twice was reused while we climbed.
+    while pid > 0 && line.insert(pid) {
+        pid = StatLine::read(pid).map_or(0, |stat| stat.parent);
+    }
+    line
+}

@@ -1,0 +1,97 @@
+//! Children end with their run, whatever they do, and nobody else does.
+
+use std::process::Command;
+
+use crate::probe::{PROGRAM, Probe, UnixSignal, all_go, end, identity, is_alive};
+
+#[test]
+fn a_child_that_ignores_term_is_gone_before_anything_is_removed() {
+    let mut probe = Probe::start(&["script", "trap '' TERM; echo ready; while :; do sleep 1000; done"]);
+    let started = probe.started();
+    probe.send(UnixSignal::SIGTERM);
+    assert_eq!(probe.expect("cancelled:"), "SIGTERM");
+    assert_eq!(probe.expect_removal(), "1 groups, 0 escaped");
+    assert_eq!(probe.expect("exit:"), "143");
+    assert!(!started.iter().any(is_alive));
+}
+
+#[test]
+fn a_grandchild_that_escaped_without_its_mark_is_gone_before_anything_is_removed() {
+    let script = "setsid env -i /bin/sh -c 'trap \"\" TERM; echo $$; while :; do /bin/sleep 1000; done' & \
+                  setsid env -i /bin/sh -c '(echo ready; exec /bin/sleep 1000) & exit' & \
+                  wait";
+    let mut probe = Probe::start(&["script", script]);
+    let started = probe.started();
+    probe.send(UnixSignal::SIGTERM);
+    assert_eq!(probe.expect("cancelled:"), "SIGTERM");
+    let ended = probe.expect_removal();
+    assert!(ended.starts_with("1 groups, ") && !ended.ends_with(" 0 escaped"), "{ended}");
+    assert_eq!(probe.expect("exit:"), "143");
+    assert!(!started.iter().any(is_alive));
+}
+
+#[test]
+fn children_that_fork_on_are_swept_all_the_same() {
+    let script = "setsid env -i /bin/sh -c 'echo ready; while :; do /bin/sleep 1000 & /bin/sleep 0.001; done' & \
+                  wait";
+    let mut probe = Probe::start(&["script", script]);
+    probe.started();
+    probe.send(UnixSignal::SIGTERM);
+    assert_eq!(probe.expect("cancelled:"), "SIGTERM");
+    probe.expect_removal();
+}
+
+#[test]
+fn children_die_with_a_killed_owner() {
+    let script = "trap '' TERM HUP; echo ready; while :; do sleep 1000; done";
+    let mut probe = Probe::start(&["script", script]);
+    let started = probe.started();
+    probe.send(UnixSignal::SIGKILL);
+    all_go(&started);
+}
+
+#[test]
+fn background_jobs_of_an_execed_shell_are_not_ours() {
+    let mut probe = Probe::shell(r#"sleep 1000 & echo $!; exec "$0" "$@""#, &["wait"]);
+    let job = identity(probe.line().parse().unwrap());
+    probe.expect("ready");
+    probe.send(UnixSignal::SIGTERM);
+    assert_eq!(probe.expect("cancelled:"), "SIGTERM");
+    let ended = probe.expect_removal();
+    let alive = is_alive(&job);
+    end(&job);
+    assert_eq!(ended, "0 groups, 0 escaped");
+    assert!(alive, "ended a job that was there before");
+}
+
+#[test]
+fn an_owning_lifetime_keeps_the_contract() {
+    for case in ["refuses", "clean", "mark", "nobody", "group", "detached", "unrecorded", "jobs"] {
+        // Ignored signals come with exec: children must not have them.
+        let script = format!(r#"trap '' HUP PIPE USR2 CHLD; exec "$0" conformance {case}"#);
+        let output = Command::new("sh").args(["-c", &script, PROGRAM]).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{case}: {told}{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
+fn an_orphan_of_a_background_job_is_not_ours_either() {
+    // The job leaves a process behind, which the kernel gives to us.
+    let script = r#"{ sh -c 'sleep 1000 & echo $!'; read go; } <&3 & exec "$0" "$@""#;
+    let mut probe = Probe::shell(&format!("exec 3<&0; {script}"), &["wait"]);
+    let mut lines = [probe.line(), probe.line()];
+    lines.sort();
+    let orphan = identity(lines[0].parse().unwrap());
+    probe.close_stdin();
+    while cc_ci_core::process::StatLine::read(orphan.pid).unwrap().parent != probe.pid() {
+        std::thread::yield_now();
+    }
+    probe.send(UnixSignal::SIGTERM);
+    assert_eq!(probe.expect("cancelled:"), "SIGTERM");
+    let ended = probe.expect_removal();
+    let alive = is_alive(&orphan);
+    end(&orphan);
+    assert_eq!(ended, "0 groups, 0 escaped");
+    assert!(alive, "ended a process that is not ours");
+}

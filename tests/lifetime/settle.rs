@@ -1,0 +1,114 @@
+//! A new owner of a domain ends what a dead one left running, and nothing else.
+
+use std::process::{Child, Command, Stdio};
+
+use cc_ci_core::host::BootId;
+use cc_ci_core::names::Domain;
+use cc_ci_core::process::{
+    Marker, MarkerOwner, ProcessIdentity, end_marked_of_dead_owners, marked_domains, services_of,
+};
+
+use crate::probe::{Probe, identity, is_alive};
+
+/// A domain that no other test uses.
+fn domain(name: &str) -> Domain {
+    format!("{name}-{}.cc-ci.localhost", std::process::id()).parse().unwrap()
+}
+
+fn dead() -> ProcessIdentity {
+    let mut child = Command::new("true").spawn().unwrap();
+    let identity = identity(child.id().cast_signed());
+    child.wait().unwrap();
+    identity
+}
+
+fn myself() -> ProcessIdentity {
+    identity(std::process::id().cast_signed())
+}
+
+fn run(domain: &Domain, owner: ProcessIdentity) -> Marker {
+    Marker { domain: domain.clone(), owner: MarkerOwner::Run { run_id: "1".parse().unwrap(), owner } }
+}
+
+fn service(domain: &Domain) -> Marker {
+    Marker { domain: domain.clone(), owner: MarkerOwner::Service { service: "app".into() } }
+}
+
+/// A process that carries a mark, until it is dropped.
+struct Marked(Child);
+
+impl Marked {
+    fn start(marker: &Marker) -> Self {
+        let mut command = Command::new("sleep");
+        command.arg("1000").env(Marker::VARIABLE, marker.to_string()).stdin(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+
+    fn identity(&self) -> ProcessIdentity {
+        identity(self.0.id().cast_signed())
+    }
+}
+
+impl Drop for Marked {
+    fn drop(&mut self) {
+        let _ended = self.0.kill().is_err();
+        let _waited = self.0.wait().is_err();
+    }
+}
+
+#[test]
+fn only_a_dead_owners_processes_of_this_domain_are_ended() {
+    let boot = BootId::current().unwrap();
+    let (ours, other) = (domain("settle"), domain("other"));
+    let orphans = [Marked::start(&run(&ours, dead())), Marked::start(&run(&ours, dead()))];
+    let spared = [
+        Marked::start(&run(&ours, myself())),
+        Marked::start(&run(&other, dead())),
+        Marked::start(&service(&ours)),
+    ];
+    assert_eq!(end_marked_of_dead_owners(&ours, &boot).unwrap(), 2);
+    assert!(!orphans.iter().any(|child| is_alive(&child.identity())));
+    assert!(spared.iter().all(|child| is_alive(&child.identity())), "ended somebody else's process");
+    assert_eq!(end_marked_of_dead_owners(&ours, &boot).unwrap(), 0);
+}
+
+#[test]
+fn who_forks_on_is_ended_all_the_same() {
+    let boot = BootId::current().unwrap();
+    let domain = domain("forks");
+    let mut forker = Command::new("sh")
+        .args(["-c", "echo up; while :; do sleep 1000 & sleep 0.001; done"])
+        .env(Marker::VARIABLE, run(&domain, dead()).to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut up = [0; 3];
+    std::io::Read::read_exact(forker.stdout.as_mut().unwrap(), &mut up).unwrap();
+    assert!(end_marked_of_dead_owners(&domain, &boot).unwrap() >= 1);
+    forker.wait().unwrap();
+    assert_eq!(end_marked_of_dead_owners(&domain, &boot).unwrap(), 0);
+}
+
+#[test]
+fn whoever_settles_and_its_ancestors_survive_their_own_mark() {
+    let domain = domain("nested");
+    let script = r#"export CCCI_MARKER="$1"; sleep 1000 & "$0" settle "$2"; wait; echo survived"#;
+    let mut shell = Probe::shell(script, &[&run(&domain, dead()).to_string(), domain.as_str()]);
+    assert_eq!(shell.expect("settled:"), "1");
+    assert_eq!(shell.line(), "survived");
+}
+
+#[test]
+fn services_and_orphans_are_found_by_domain() {
+    let boot = BootId::current().unwrap();
+    let (served, orphaned, live) = (domain("served"), domain("orphan"), domain("live"));
+    let children = [
+        Marked::start(&service(&served)),
+        Marked::start(&run(&orphaned, dead())),
+        Marked::start(&run(&live, myself())),
+    ];
+    let services = services_of(&served, &boot).unwrap();
+    let domains = marked_domains(&boot).unwrap();
+    assert_eq!(services, [("app".to_owned(), children[0].identity())]);
+    assert!(domains.contains(&served) && domains.contains(&orphaned) && !domains.contains(&live));
+}
