@@ -84,7 +84,7 @@ pub async fn a_mark_replaces_the_outer_one(new: New<'_>) {
 /// Who ignores TERM, who is in the background, and who escaped with `setsid` and still carries the mark.
 pub async fn ending_leaves_nobody(new: New<'_>) {
     let life = new(Bounds::default());
-    let script = "trap '' TERM; sleep 1000 & echo $!; setsid sh -c 'echo $$; sleep 1000'& \
+    let script = "trap '' TERM; sleep 1000 & echo $!; setsid sh -c 'echo $$; exec sleep 1000' & \
                   while :; do sleep 1000; done";
     let command = sh(script).marker(mark(&*life, "ending")).grace(Duration::from_millis(20));
     let mut child = life.spawn(command).await.unwrap();

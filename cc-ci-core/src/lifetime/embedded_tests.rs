@@ -174,3 +174,39 @@ fn a_process_with_threads_is_not_taken_over() {
     let refused = super::super::Owning::take_over();
     assert!(matches!(refused, Err(super::super::TakeOverError::Threads { .. })), "{refused:?}");
 }
+
+#[tokio::test]
+async fn a_job_that_does_not_return_is_told_when_the_budget_is_spent() {
+    let bounds = Bounds { teardown: Duration::from_millis(50), ..Bounds::default() };
+    let life = Embedded::new(bounds, Arc::new(Silent)).unwrap();
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    {
+        let job = life.jobs().run(move || blocked.recv());
+        tokio::pin!(job);
+        assert!(futures_util::poll!(job.as_mut()).is_pending());
+    }
+    life.begin_teardown();
+    assert_eq!(life.end_children().await.jobs_left, 1);
+    release.send(()).unwrap();
+    life.jobs().idle().await;
+    assert_eq!(life.end_children().await.jobs_left, 0);
+}
+
+#[tokio::test]
+async fn a_detached_process_that_is_recorded_after_teardown_began_never_executes() {
+    let life = Arc::new(lifetime());
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let command = sh("echo executed").output(super::super::Output::File(log.clone()));
+    let tears_down = Arc::clone(&life);
+    let (told, recorded) = std::sync::mpsc::channel();
+    let record = Box::new(move |process: &ProcessIdentity| {
+        tears_down.begin_teardown();
+        told.send(process.clone()).map_err(io::Error::other)
+    });
+    assert!(life.spawn_detached(command, record).await.is_err());
+    let process = recorded.recv().unwrap();
+    let far = Instant::now() + Duration::from_mins(1);
+    assert!(wait_gone(&process, &process.boot_id, far).await.unwrap());
+    assert_eq!(std::fs::read_to_string(log).unwrap_or_default(), "");
+}

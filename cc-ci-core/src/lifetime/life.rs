@@ -161,6 +161,10 @@ impl Life {
         self.door().closed = true;
     }
 
+    pub(super) fn is_door_closed(&self) -> bool {
+        self.door().closed
+    }
+
     /// Waits until the children whose start is under way are started. Cancel-safe.
     pub(super) async fn all_started(&self) {
         let mut starting = self.starting.subscribe();
