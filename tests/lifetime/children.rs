@@ -1,5 +1,6 @@
 //! Children end with their run, whatever they do, and nobody else does.
 
+use std::io::Write as _;
 use std::process::Command;
 
 use crate::probe::{PROGRAM, Probe, UnixSignal, all_go, end, identity, is_alive};
@@ -78,13 +79,12 @@ fn an_owning_lifetime_keeps_the_contract() {
 
 #[test]
 fn an_orphan_of_a_background_job_is_not_ours_either() {
-    // The job leaves a process behind, which the kernel gives to us.
-    let script = r#"{ sh -c 'sleep 1000 & echo $!'; read go; } <&3 & exec "$0" "$@""#;
-    let mut probe = Probe::shell(&format!("exec 3<&0; {script}"), &["wait"]);
-    let mut lines = [probe.line(), probe.line()];
-    lines.sort();
-    let orphan = identity(lines[0].parse().unwrap());
-    probe.close_stdin();
+    // Once we are the subreaper, the job leaves a process behind: the kernel gives it to us.
+    let script = r#"exec 3<&0; { read go; sh -c 'sleep 1000 & echo $!'; read end; } <&3 & exec "$0" "$@""#;
+    let mut probe = Probe::shell(script, &["wait"]);
+    probe.expect("ready");
+    writeln!(probe.stdin(), "go").unwrap();
+    let orphan = identity(probe.line().parse().unwrap());
     while cc_ci_core::process::StatLine::read(orphan.pid).unwrap().parent != probe.pid() {
         std::thread::yield_now();
     }
