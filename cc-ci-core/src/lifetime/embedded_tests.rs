@@ -210,3 +210,13 @@ async fn a_detached_process_that_is_recorded_after_teardown_began_never_executes
     assert!(wait_gone(&process, &process.boot_id, far).await.unwrap());
     assert_eq!(std::fs::read_to_string(log).unwrap_or_default(), "");
 }
+
+#[tokio::test]
+async fn an_end_by_a_signal_is_told_whichever_it_was() {
+    let life = lifetime();
+    for signal in [nix::libc::SIGUSR2, nix::libc::SIGRTMIN() + 1] {
+        let mut child = life.spawn(sh(&format!("kill -{signal} $$"))).await.unwrap();
+        assert_eq!(child.wait().await, super::super::Ended { code: None, signal: Some(signal) });
+        assert_eq!(crate::process::StatLine::read(child.pid()).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}
