@@ -128,16 +128,12 @@ impl Life {
     }
 
     pub(super) fn begin_teardown(&self) -> Teardown {
-        let teardown = {
-            let mut door = self.door();
-            door.closed = true;
-            *door.teardown.get_or_insert_with(|| {
-                let began = Instant::now();
-                Teardown { began, until: began + self.budget }
-            })
-        };
-        self.clock.stop();
-        teardown
+        let mut door = self.door();
+        door.closed = true;
+        *door.teardown.get_or_insert_with(|| {
+            let began = Instant::now();
+            Teardown { began, until: began + self.budget }
+        })
     }
 
     pub(super) fn teardown(&self) -> Option<Teardown> {
