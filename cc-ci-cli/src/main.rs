@@ -1,2 +1,45 @@
-//! The cc-ci command.
-fn main() {}
+//! The `cc-ci` command: tests Co-op Cloud recipes, leaves nothing behind and touches nothing else.
+
+mod args;
+mod commands;
+mod config;
+mod error;
+mod render;
+mod terminal;
+mod wiring;
+
+use std::process::ExitCode;
+
+use args::Invocation;
+use cc_ci_core::exit::Exit;
+use cc_ci_core::lifetime::Owning;
+use terminal::Terminal;
+
+fn main() -> ExitCode {
+    #[cfg(feature = "demo")]
+    if commands::demo::is_note_keeper() {
+        return note_keeper::main_from_args(std::env::args_os());
+    }
+    // Before any thread exists: from here on signals wait until somebody listens.
+    let taken = Owning::take_over();
+    let Ok(terminal) = Terminal::open() else { return Exit::Harness.into() };
+    let exit = match args::parse(std::env::args_os()) {
+        Ok(Invocation::Help(text)) => {
+            terminal.result(text);
+            Exit::Green
+        }
+        Ok(Invocation::Command(command)) => match taken {
+            Ok(taken) => commands::dispatch(*command, taken, &terminal),
+            Err(error) => {
+                terminal.error(&error::CliError::harness("can't take the process over").because(&error));
+                Exit::Harness
+            }
+        },
+        Err(text) => {
+            terminal.progress(text);
+            Exit::Usage
+        }
+    };
+    terminal.close();
+    exit.into()
+}

@@ -20,10 +20,12 @@ pub enum Exit {
     LockTimeout,
     /// Ended early, by this cause.
     Cancelled(Cause),
+    /// What `with-lock` ends with: its command's own status, or 125 to 127 as env(1) has them.
+    Status(u8),
 }
 
 impl Exit {
-    /// Every distinct exit, for documentation and completeness tests.
+    /// Every exit of cc-ci's own, for documentation and completeness tests.
     pub const ALL: [Self; 10] = [
         Self::Green,
         Self::Red,
@@ -50,6 +52,7 @@ impl Exit {
             Self::Cancelled(Cause::Int) => 130,
             Self::Cancelled(Cause::Deadline) => 142,
             Self::Cancelled(Cause::Term | Cause::ParentDied | Cause::Embedder) => 143,
+            Self::Status(status) => status,
         }
     }
 
@@ -66,6 +69,7 @@ impl Exit {
             Self::Cancelled(Cause::Int) => "ended by SIGINT",
             Self::Cancelled(Cause::Deadline) => "ended by the deadline",
             Self::Cancelled(_) => "ended by SIGTERM or the parent's death",
+            Self::Status(_) => "the command's own",
         }
     }
 
@@ -78,7 +82,7 @@ impl Exit {
     const fn gravity(self) -> u8 {
         match self {
             Self::Green => 0,
-            Self::Red => 1,
+            Self::Red | Self::Status(_) => 1,
             Self::LockTimeout => 2,
             Self::Usage => 3,
             Self::Harness => 4,

@@ -84,3 +84,8 @@ impl Host for SystemHost {
         Timestamp::now()
     }
 }
+
+/// Whether this process is root's.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}

@@ -1,1 +1,26 @@
-//! What the suites share.
+//! What the suites share: a world of their own for each test, recipes made on the spot, and the built command.
+//!
+//! Nothing here sleeps to be in time: tests wait for lines, pipes and ends of processes. [`PATIENCE`] only bounds
+//! a wait that would otherwise hang when the product is broken.
+
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    clippy::print_stderr,
+    reason = "this is test code: a panic is a failed test"
+)]
+
+mod command;
+mod recipe;
+mod skip;
+mod world;
+
+use std::time::Duration;
+
+pub use command::{CcCi, Ended, Running};
+pub use recipe::Recipe;
+pub use skip::{require_root, skip};
+pub use world::World;
+
+/// How long an event may take before a test calls it missing. Never part of what is tested.
+pub const PATIENCE: Duration = Duration::from_mins(1);

@@ -62,7 +62,8 @@ pub trait RunLifetimeExt: RunLifetime {
         limit: Duration,
         on_line: &mut (dyn FnMut(&Line) + Send),
     ) -> impl Future<Output = Result<Ended, ChildError>> + Send {
-        async move {
+        // Boxed: its buffers would stand in every future that waits for a child.
+        Box::pin(async move {
             let program = command.program();
             let of_body = command.stage == Stage::Body;
             let cancellation = self.cancellation().clone();
@@ -89,17 +90,14 @@ pub trait RunLifetimeExt: RunLifetime {
             }
             child.end().await;
             Err(ChildError::TimedOut { program, limit })
-        }
+        })
     }
 
     /// Runs `body` until it returns, panics, or the lifetime is cancelled; then always begins teardown and ends
     /// the children, before it returns: so nothing is removed while one of them still works.
     ///
     /// Not cancel-safe: a scope that is dropped leaves the children to whoever drops the lifetime.
-    fn scope<T: Send>(
-        &self,
-        body: impl Future<Output = T> + Send,
-    ) -> impl Future<Output = (ScopeEnd<T>, ChildrenEnded)> + Send {
+    fn scope<T>(&self, body: impl Future<Output = T>) -> impl Future<Output = (ScopeEnd<T>, ChildrenEnded)> {
         async move {
             let mut body = Box::pin(AssertUnwindSafe(body).catch_unwind());
             let end = tokio::select! {

@@ -39,14 +39,22 @@ impl Jobs {
             let _running = running;
             work()
         });
-        match job.await {
-            Ok(value) => value,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // A blocking task is cancelled only while the runtime shuts down, and then nobody polls us.
-                Err(_) => std::future::pending().await,
-            },
-        }
+        joined(job).await
+    }
+
+    /// Runs async `work` to its end on a task of its own, whether or not somebody still waits for it: for work
+    /// that holds a lock while an engine is busy on its behalf.
+    ///
+    /// # Panics
+    /// Passes a panic of `work` on.
+    pub async fn task<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        self.running.send_modify(|running| *running += 1);
+        let running = Running(self.running.clone());
+        joined(tokio::spawn(async move {
+            let _running = running;
+            work.await
+        }))
+        .await
     }
 
     /// How many jobs are running.
@@ -59,6 +67,17 @@ impl Jobs {
         let mut running = self.running.subscribe();
         // The sender lives in `self`.
         let _closed = running.wait_for(|running| *running == 0).await.is_err();
+    }
+}
+
+async fn joined<T>(job: tokio::task::JoinHandle<T>) -> T {
+    match job.await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // A task is cancelled only while the runtime shuts down, and then nobody polls us.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

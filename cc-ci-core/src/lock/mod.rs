@@ -8,6 +8,19 @@
 //! A lock is worth as much as its directory is shared: two hosts, or two mount namespaces with different
 //! directories, are two lock spaces. The executors' lock-space claim keeps those apart.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod directory;
+mod flock;
+mod holder;
+mod interrupt;
+#[cfg(any(test, feature = "conformance"))]
+mod memory;
+mod record;
+#[cfg(test)]
+mod tests;
+mod wait;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +32,10 @@ use serde::{Deserialize, Serialize};
 use crate::cancellation::{Cancellation, Cause};
 use crate::event::Reporter;
 use crate::names::{Domain, RecipeName, RunId};
+
+pub use flock::FlockLocks;
+#[cfg(any(test, feature = "conformance"))]
+pub use memory::MemoryLocks;
 
 /// How long to wait for a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +51,8 @@ pub enum Wait {
 /// The locks of one lock space.
 #[async_trait]
 pub trait AppLock: fmt::Debug + fmt::Display + Send + Sync {
-    /// Takes the lock if it is free; `None` when somebody holds it. A few system calls, never a wait.
+    /// Takes the lock if it is free; `None` when somebody holds it. A few system calls, never a wait for the
+    /// holder; where nobody can be found who holds it, it looks again for some 50 ms.
     fn try_acquire(&self, domain: &Domain) -> Result<Option<AppGuard>, LockError>;
 
     /// Takes the lock, waiting visibly: it tries silently first; then it reports
@@ -98,6 +116,49 @@ pub struct Description {
 }
 
 /// A held lock. Dropping it is giving up the app.
+///
+/// The lints `let_underscore_drop` and `unused_must_use` find a guard that is dropped by mistake:
+///
+/// ```compile_fail
+/// #![deny(let_underscore_drop, unused_must_use)]
+/// use cc_ci_core::lock::{AppLock, LockError};
+/// # use cc_ci_core::names::Domain;
+/// fn deploy(locks: &dyn AppLock, domain: &Domain) -> Result<(), LockError> {
+///     let _ = locks.try_acquire(domain)?; // dropped here
+///     Ok(())
+/// }
+/// ```
+/// ```
+/// #![deny(let_underscore_drop, unused_must_use)]
+/// use cc_ci_core::lock::{AppLock, LockError};
+/// # use cc_ci_core::names::Domain;
+/// fn deploy(locks: &dyn AppLock, domain: &Domain) -> Result<(), LockError> {
+///     let _guard = locks.try_acquire(domain)?;
+///     Ok(())
+/// }
+/// ```
+/// ```compile_fail
+/// #![deny(let_underscore_drop, unused_must_use)]
+/// use cc_ci_core::cancellation::Cancellation;
+/// use cc_ci_core::event::Silent;
+/// use cc_ci_core::lock::{AcquireError, AppLock, Wait};
+/// # use cc_ci_core::names::Domain;
+/// async fn deploy(locks: &dyn AppLock, domain: &Domain) -> Result<(), AcquireError> {
+///     locks.acquire(domain, Wait::Forever, &Cancellation::new(), &Silent).await?; // dropped here
+///     Ok(())
+/// }
+/// ```
+/// ```
+/// #![deny(let_underscore_drop, unused_must_use)]
+/// use cc_ci_core::cancellation::Cancellation;
+/// use cc_ci_core::event::Silent;
+/// use cc_ci_core::lock::{AcquireError, AppLock, Wait};
+/// # use cc_ci_core::names::Domain;
+/// async fn deploy(locks: &dyn AppLock, domain: &Domain) -> Result<(), AcquireError> {
+///     let _guard = locks.acquire(domain, Wait::Forever, &Cancellation::new(), &Silent).await?;
+///     Ok(())
+/// }
+/// ```
 #[must_use = "dropping the guard gives up the app at once"]
 pub struct AppGuard(Box<dyn HeldLock>);
 

@@ -60,6 +60,8 @@ pub struct StatLine {
     pub parent: i32,
     /// Process group.
     pub group: i32,
+    /// Session.
+    pub session: i32,
     /// Start time in clock ticks since boot.
     pub start_time: u64,
 }
@@ -87,9 +89,10 @@ impl StatLine {
         let state = fields.next()?.chars().next()?;
         let parent = fields.next()?.parse().ok()?;
         let group = fields.next()?.parse().ok()?;
-        // Fields 3, 4 and 5 are taken; the start time is field 22.
-        let start_time = fields.nth(16)?.parse().ok()?;
-        Some(Self { state, parent, group, start_time })
+        let session = fields.next()?.parse().ok()?;
+        // Fields 3 to 6 are taken; the start time is field 22.
+        let start_time = fields.nth(15)?.parse().ok()?;
+        Some(Self { state, parent, group, session, start_time })
     }
 }
 
@@ -99,9 +102,9 @@ mod tests {
 
     #[test]
     fn a_command_name_cannot_forge_the_fields() {
-        let line = b"42 (a) R 1 1) S 7 8 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 9900 1 2\n";
+        let line = b"42 (a) R 1 1) S 7 8 9 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 9900 1 2\n";
         let stat = StatLine::parse(line).unwrap();
-        assert_eq!(stat, StatLine { state: 'S', parent: 7, group: 8, start_time: 9900 });
+        assert_eq!(stat, StatLine { state: 'S', parent: 7, group: 8, session: 9, start_time: 9900 });
     }
 
     #[test]

@@ -10,4 +10,4 @@ pub use marker::{Marker, MarkerOwner};
 pub(crate) use pidfd::PidFd;
 pub use pidfd::{Signal, kill_process, wait_gone};
 pub use scan::{EndMarkedError, Marked, end_marked_of_dead_owners, marked, marked_domains, services_of};
-pub(crate) use scan::{marker_of, pids};
+pub(crate) use scan::{marker_of, pids, session_members};

@@ -61,6 +61,25 @@ pub fn services_of(domain: &Domain, now: &BootId) -> io::Result<Vec<(String, Pro
     Ok(marked(now)?.into_iter().filter_map(service).collect())
 }
 
+/// The processes of the session that `leader` leads, itself among them; none once it is dead, since then its
+/// number may be somebody else's.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub(crate) fn session_members(leader: &ProcessIdentity, now: &BootId) -> io::Result<Vec<ProcessIdentity>> {
+    let mut members = Vec::new();
+    for pid in pids()? {
+        if let Ok(stat) = StatLine::read(pid)
+            && stat.session == leader.pid
+            && !matches!(stat.state, 'Z' | 'X' | 'x')
+        {
+            members.push(ProcessIdentity { pid, start_time: stat.start_time, boot_id: now.clone() });
+        }
+    }
+    // Alive after the look means alive during it: a session keeps its number from being given away.
+    Ok(if leader.is_alive(now) { members } else { Vec::new() })
+}
+
 /// The domains that have a process which no live run owns: a service, or a dead owner's child.
 ///
 /// # Errors

@@ -1,0 +1,239 @@
+//! What the command takes.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cc_ci_core::names::{Domain, RunId, Suffix};
+use cc_ci_core::workspace::{RecipeSource, Revision};
+use clap::builder::FalseyValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// What was asked for.
+pub enum Invocation {
+    /// Text for stdout, and nothing else to do.
+    Help(String),
+    /// A command.
+    Command(Box<Cli>),
+}
+
+/// Reads the arguments. The error is clap's own text.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, String> {
+    match Cli::try_parse_from(args) {
+        Ok(cli) if matches!(cli.command, Command::ExitCodes) => Ok(Invocation::Help(exit_codes())),
+        Ok(cli) => Ok(Invocation::Command(Box::new(cli))),
+        Err(error) if error.use_stderr() => Err(error.render().to_string()),
+        Err(error) => Ok(Invocation::Help(error.render().to_string())),
+    }
+}
+
+/// Tests Co-op Cloud recipes on a shared host: nothing is left behind, nothing else is touched.
+#[derive(Debug, Parser)]
+#[command(name = "cc-ci", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub settings: Settings,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command understands. Layers: defaults, then one file, then the environment, then flags.
+#[derive(Debug, Args)]
+pub struct Settings {
+    /// The configuration file [default: /etc/cc-ci/config.toml, if it is there]
+    #[arg(long, global = true, env = "CCCI_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How results are written to stdout
+    #[arg(long, global = true, env = "CCCI_FORMAT", value_enum, default_value_t)]
+    pub format: Format,
+    /// What follows the first label of every run app's domain [default: cc-ci.localhost]
+    #[arg(long, global = true, env = "CCCI_SUFFIX")]
+    pub suffix: Option<Suffix>,
+    /// Where the apps' lock files are [default: /run/lock]
+    #[arg(long, global = true, env = "CCCI_APP_LOCK_DIR", value_name = "DIR")]
+    pub lock_dir: Option<PathBuf>,
+    /// Where runs keep their directories [default: /var/lib/cc-ci-runs; without root, below the XDG state directory]
+    #[arg(long, global = true, env = "CCCI_RUNS_DIR", value_name = "DIR")]
+    pub runs_dir: Option<PathBuf>,
+    /// The world of the local executor [default: /var/lib/cc-ci-local; without root, below the XDG state directory]
+    #[arg(long, global = true, env = "CCCI_LOCAL_ROOT", value_name = "DIR")]
+    pub local_root: Option<PathBuf>,
+    /// The longest wait for an app's lock, e.g. 30m [default: 1h]
+    #[arg(long, global = true, env = "CCCI_LOCK_TIMEOUT", value_name = "TIME", value_parser = time)]
+    pub lock_timeout: Option<Duration>,
+    /// What teardown may take [default: 10m]
+    #[arg(long, global = true, env = "CCCI_TEARDOWN_BUDGET", value_name = "TIME", value_parser = time)]
+    pub teardown_budget: Option<Duration>,
+    /// The process whose death ends this one, when it is not the parent; PID or PID:STARTTIME
+    #[arg(long, global = true, env = "CCCI_PARENT_PID", value_name = "PID", value_parser = process)]
+    pub parent_pid: Option<(i32, Option<u64>)>,
+    /// `none`: no parent is watched; for systemd units, which have a manager instead
+    #[arg(long, global = true, env = "CCCI_PARENT", value_enum, conflicts_with = "parent_pid")]
+    pub parent: Option<Parent>,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Human,
+    /// For programs: versioned JSON.
+    Json,
+}
+
+/// Whether a parent is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Parent {
+    /// Nobody's death ends the command.
+    None,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Test a recipe: deploy, upgrade, back up, restore, take down, report
+    Run(Box<Run>),
+    /// Remove what dead runs left behind, and nothing else
+    Janitor(Janitor),
+    /// Show who holds and who awaits which app's lock; takes none
+    Locks(Domains),
+    /// Run a command while holding an app's lock
+    WithLock(WithLock),
+    /// Show whatever exists of run apps; changes nothing
+    Audit(Audit),
+    /// See every promise kept, on a small example of its own
+    #[cfg(feature = "demo")]
+    Demo(Demo),
+    /// Print what the exit codes mean
+    #[command(name = "exit-codes")]
+    ExitCodes,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The recipe: a path, a URL, or a name in the canonical abra tree
+    pub recipe: RecipeSource,
+    /// The commit, branch or tag under test [default: the source's HEAD]
+    #[arg(long, env = "CCCI_COMMIT", value_name = "REV")]
+    pub commit: Option<Revision>,
+    /// The pull request's number: the same one always gets the same domain
+    #[arg(long, env = "CCCI_PR", value_name = "N")]
+    pub pr: Option<u64>,
+    /// What deploys the app
+    #[arg(long, env = "CCCI_EXECUTOR", value_enum, default_value_t)]
+    pub executor: Executor,
+    /// Names the run and its directory [default: the CI's build number, else manual-PID]
+    #[arg(long = "run-id", env = "CCCI_RUN_ID", value_name = "ID")]
+    pub id: Option<RunId>,
+    /// How long the run may take, without the wait for its lock [default: 1h]
+    #[arg(long, env = "CCCI_DEADLINE", value_name = "TIME", value_parser = time)]
+    pub deadline: Option<Duration>,
+    /// The operator's own tests, in DIR/<recipe>/
+    #[arg(long, env = "CCCI_TESTS_DIR", value_name = "DIR")]
+    pub tests_dir: Option<PathBuf>,
+    /// Deploy the commit itself, without an earlier release to upgrade from
+    #[arg(long, env = "CCCI_FRESH", value_parser = FalseyValueParser::new())]
+    pub fresh: bool,
+    /// Copy the recipe from the canonical abra tree instead of fetching it
+    #[arg(long, env = "CCCI_SKIP_FETCH", value_parser = FalseyValueParser::new())]
+    pub skip_fetch: bool,
+    /// Upgrade the warm app instead of deploying one (not in this version)
+    #[arg(long, env = "CCCI_QUICK", value_parser = FalseyValueParser::new())]
+    pub quick: bool,
+}
+
+/// What deploys the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Executor {
+    /// abra where it is there with a Swarm, else local.
+    #[default]
+    Auto,
+    /// Processes on this host; confines nothing.
+    Local,
+    /// abra and Docker Swarm (not in this version).
+    Abra,
+}
+
+#[derive(Debug, Args)]
+pub struct Janitor {
+    /// Only say what would be done; takes no lock
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Domains {
+    /// Only these domains
+    pub domains: Vec<Domain>,
+}
+
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// The domains to look at
+    #[arg(conflicts_with = "all")]
+    pub domains: Vec<Domain>,
+    /// Every run app there is (the default without a domain)
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct WithLock {
+    /// Whose lock
+    pub domain: Domain,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+#[cfg(feature = "demo")]
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Keep the demo's directory for a look around
+    #[arg(long)]
+    pub keep: bool,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 90s, 15m or 1h"))
+}
+
+fn process(text: &str) -> Result<(i32, Option<u64>), String> {
+    let (pid, start_time) = text.split_once(':').map_or((text, None), |(pid, start)| (pid, Some(start)));
+    let rule = "PID or PID:STARTTIME, where STARTTIME is field 22 of /proc/PID/stat";
+    let pid = pid.parse().ok().filter(|pid| *pid > 0).ok_or(rule)?;
+    let start_time = start_time.map(|start| start.parse().map_err(|_| rule)).transpose()?;
+    Ok((pid, start_time))
+}
+
+fn exit_codes() -> String {
+    use cc_ci_core::exit::Exit;
+    use std::fmt::Write as _;
+    let mut exits = Exit::ALL;
+    exits.sort_by_key(|exit| exit.code());
+    exits.iter().fold(String::new(), |mut text, exit| {
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{:>3}  {}", exit.code(), exit.meaning());
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_process_is_named_whole_or_not_at_all() {
+        assert_eq!(process("12"), Ok((12, None)));
+        assert_eq!(process("12:99"), Ok((12, Some(99))));
+        for bad in ["", "0", "-1", "12:", "12:x", "x"] {
+            assert!(process(bad).is_err(), "{bad:?}");
+        }
+    }
+}

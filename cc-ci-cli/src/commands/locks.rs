@@ -1,0 +1,40 @@
+//! `cc-ci locks`: who holds and who awaits what. It takes no lock to look.
+
+use cc_ci_core::exit::Exit;
+use cc_ci_core::lock::{LockError, LockView};
+use cc_ci_core::names::Domain;
+use serde::Serialize;
+
+use crate::args::{self, Format};
+use crate::error::CliError;
+use crate::render;
+use crate::terminal::Terminal;
+use crate::wiring::Wired;
+
+#[derive(Serialize)]
+struct Output<'a> {
+    schema: &'static str,
+    locks: &'a [LockView],
+}
+
+pub fn locks(
+    domains: Vec<Domain>,
+    settings: &args::Settings,
+    wired: &Wired,
+    terminal: &Terminal,
+) -> Result<Exit, CliError> {
+    let failed = |error: LockError| CliError::harness("can't look at the locks").because(&error);
+    let domains = if domains.is_empty() { wired.site.locks.domains().map_err(failed)? } else { domains };
+    let mut views = Vec::new();
+    for domain in domains {
+        match wired.site.locks.look(&domain) {
+            Ok(view) => views.extend(view),
+            Err(error) => terminal.progress(format!("warning: {domain}: {error}\n")),
+        }
+    }
+    match settings.format {
+        Format::Human => terminal.result(render::locks(&views, std::time::SystemTime::now())),
+        Format::Json => terminal.json(&Output { schema: "cc-ci.locks/v1", locks: &views }),
+    }
+    Ok(Exit::Green)
+}

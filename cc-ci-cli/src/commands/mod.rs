@@ -1,0 +1,52 @@
+//! One file a command.
+
+mod audit;
+#[cfg(feature = "demo")]
+pub mod demo;
+mod janitor;
+mod locks;
+mod run;
+mod with_lock;
+
+use cc_ci_core::exit::Exit;
+use cc_ci_core::lifetime::TakenOver;
+
+use crate::args::{Cli, Command};
+use crate::config::Config;
+use crate::error::CliError;
+use crate::terminal::Terminal;
+use crate::wiring::Wired;
+
+/// Runs the command, and tells what went wrong with it.
+pub fn dispatch(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Exit {
+    terminal.log();
+    let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| execute(cli, taken, terminal)));
+    match end {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(error)) => {
+            terminal.error(&error);
+            error.exit
+        }
+        // The panic's own message is told by the hook.
+        Err(_) => Exit::Harness,
+    }
+}
+
+fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, CliError> {
+    let settings = &cli.settings;
+    #[cfg(feature = "demo")]
+    if let Command::Demo(demo) = &cli.command {
+        return demo::demo(demo, settings, taken, terminal);
+    }
+    let wired = Wired::new(Config::load(settings)?, terminal)?;
+    match cli.command {
+        Command::Run(run) => run::run(*run, settings, wired, taken, terminal),
+        Command::Janitor(janitor) => janitor::janitor(&janitor, settings, &wired, taken, terminal),
+        Command::Locks(domains) => locks::locks(domains.domains, settings, &wired, terminal),
+        Command::WithLock(with_lock) => with_lock::with_lock(&with_lock, settings, &wired, taken, terminal),
+        Command::Audit(audit) => audit::audit(audit.domains, settings, &wired, taken, terminal),
+        #[cfg(feature = "demo")]
+        Command::Demo(_) => Ok(Exit::Green),
+        Command::ExitCodes => Ok(Exit::Green),
+    }
+}

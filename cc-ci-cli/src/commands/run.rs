@@ -1,0 +1,80 @@
+//! `cc-ci run`: the main job.
+
+use std::env;
+use std::sync::Arc;
+
+use cc_ci_core::exit::Exit;
+use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
+use cc_ci_core::names::{RunId, Subject};
+use cc_ci_core::run::Request;
+
+use crate::args::{self, Executor, Format};
+use crate::error::CliError;
+use crate::render;
+use crate::terminal::Terminal;
+use crate::wiring::{self, Wired};
+
+/// Where CI systems keep their build number.
+const BUILD_NUMBERS: [&str; 2] = ["DRONE_BUILD_NUMBER", "CI_PIPELINE_NUMBER"];
+
+pub fn run(
+    args: args::Run,
+    settings: &args::Settings,
+    mut wired: Wired,
+    taken: TakenOver,
+    terminal: &Terminal,
+) -> Result<Exit, CliError> {
+    if args.quick {
+        return Err(
+            CliError::usage("--quick is not in this version").hint("leave it out: the cold lane tests more")
+        );
+    }
+    if args.executor == Executor::Abra {
+        return Err(CliError::usage("the executor abra is not in this version").hint("use --executor local"));
+    }
+    let run_id = match args.id {
+        Some(run_id) => run_id,
+        None => build_number()?.unwrap_or_else(|| RunId::manual(std::process::id())),
+    };
+    let subject = match (args.pr, &args.commit) {
+        (Some(number), _) => Subject::PullRequest(number),
+        (None, Some(revision)) => Subject::reference(revision.as_str()),
+        (None, None) => Subject::reference("HEAD"),
+    };
+    let request = Request::new(args.recipe, subject, run_id)
+        .map_err(|error| CliError::usage("can't tell the recipe's name").because(&error))?;
+    let request =
+        Request { revision: args.commit, fresh: args.fresh, skip_fetch: args.skip_fetch, ..request };
+    if let Some(tests_dir) = args.tests_dir {
+        wired.config.run.operator_tests = Some(tests_dir);
+    }
+    let deadline = Some(args.deadline.unwrap_or(wired.config.deadline));
+    let bounds = Bounds { deadline, teardown: wired.config.teardown_budget };
+    let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
+    if args.executor == Executor::Auto {
+        terminal.progress("executor: local (the only one in this version)\n".to_owned());
+    }
+    let harness = wired.harness(lifetime);
+    let end = wiring::block_on(async { Ok(harness.run_cold(&request).await) })?;
+    let directory = wired.config.runs_dir.join(end.record.run_id.as_str());
+    match settings.format {
+        Format::Human => terminal.result(render::run(&end.record, &directory, terminal.colour)),
+        Format::Json => terminal.json(&end.record),
+    }
+    if let Some(hint) = end.hint {
+        terminal.progress(format!("\nhint: {hint}\n"));
+    }
+    Ok(end.exit)
+}
+
+fn build_number() -> Result<Option<RunId>, CliError> {
+    for variable in BUILD_NUMBERS {
+        if let Some(number) = env::var_os(variable).filter(|number| !number.is_empty()) {
+            let number = number.to_string_lossy().parse::<RunId>();
+            return number
+                .map(Some)
+                .map_err(|error| CliError::usage(format!("in {variable}")).because(&error));
+        }
+    }
+    Ok(None)
+}

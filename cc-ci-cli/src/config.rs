@@ -1,0 +1,238 @@
+//! The configuration file, and the layers: defaults, one file, the environment, flags.
+//!
+//! clap reads the environment and the flags; what they leave open is the file's, then the default's.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cc_ci_core::names::{Domain, RecipeName, Suffix};
+use cc_ci_core::workspace::{Catalogue, RecipeSource};
+use serde::Deserialize;
+
+use crate::args::Settings;
+use crate::error::CliError;
+
+/// Where the file is, unless somebody says otherwise.
+const DEFAULT_FILE: &str = "/etc/cc-ci/config.toml";
+
+/// The suffix that only the local executor may fall back to.
+const LOCAL_SUFFIX: &str = "cc-ci.localhost";
+
+/// The file, as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    suffix: Option<Suffix>,
+    protect: Vec<Domain>,
+    lock_dir: Option<PathBuf>,
+    lock_group: Option<u32>,
+    trusted_lock_owners: Vec<u32>,
+    runs_dir: Option<PathBuf>,
+    keep_runs: Option<usize>,
+    abra_dir: Option<PathBuf>,
+    tests_dir: Option<PathBuf>,
+    deadline: Option<Time>,
+    lock_timeout: Option<Time>,
+    teardown_budget: Option<Time>,
+    fetch_timeout: Option<Time>,
+    converge_timeout: Option<Time>,
+    test_timeout: Option<Time>,
+    janitor_budget: Option<Time>,
+    local: Local,
+    workspace: Workspace,
+    recipes: BTreeMap<RecipeName, Recipe>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Local {
+    root: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Workspace {
+    catalogue: Option<CatalogueMode>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CatalogueMode {
+    Symlink,
+    Copy,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Recipe {
+    depends: Vec<String>,
+}
+
+/// A time as people write it: `90s`, `15m`, `1h`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct Time(Duration);
+
+impl TryFrom<String> for Time {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        humantime::parse_duration(&text)
+            .map(Self)
+            .map_err(|error| format!("{text:?}: {error}; write it like 90s"))
+    }
+}
+
+/// What holds for one command, all layers together.
+#[derive(Debug)]
+pub struct Config {
+    pub suffix: Suffix,
+    pub protect: Vec<Domain>,
+    pub lock_dir: PathBuf,
+    pub lock_group: Option<u32>,
+    pub trusted_lock_owners: Vec<u32>,
+    pub runs_dir: PathBuf,
+    pub local_root: PathBuf,
+    /// The canonical abra tree, where there is one.
+    pub abra_dir: Option<PathBuf>,
+    pub catalogue: Catalogue,
+    pub deadline: Duration,
+    pub teardown_budget: Duration,
+    pub run: cc_ci_core::run::Settings,
+}
+
+impl Config {
+    /// Reads the file and lays the environment and the flags over it.
+    pub fn load(settings: &Settings) -> Result<Self, CliError> {
+        let file = File::read(settings.config.as_deref())?;
+        let defaults = cc_ci_core::run::Settings::default();
+        let time = |value: Option<Time>, default: Duration| value.map_or(default, |time| time.0);
+        let local_root =
+            settings.local_root.clone().or(file.local.root).map_or_else(|| state("cc-ci-local"), Ok)?;
+        let suffix = settings.suffix.clone().or(file.suffix).map_or_else(
+            || LOCAL_SUFFIX.parse().map_err(|error| CliError::harness("the default suffix").because(&error)),
+            Ok,
+        )?;
+        let mut dependencies = BTreeMap::new();
+        for (name, recipe) in file.recipes {
+            let sources = recipe.depends.iter().map(|source| {
+                source.parse::<RecipeSource>().map_err(|error| {
+                    CliError::usage(format!("the configuration's recipes.{name}.depends")).because(&error)
+                })
+            });
+            dependencies.insert(name.clone(), sources.collect::<Result<Vec<_>, _>>()?);
+        }
+        let canonical = env::var_os("ABRA_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+        Ok(Self {
+            suffix,
+            protect: file.protect,
+            lock_dir: settings.lock_dir.clone().or(file.lock_dir).unwrap_or_else(|| "/run/lock".into()),
+            lock_group: file.lock_group,
+            trusted_lock_owners: file.trusted_lock_owners,
+            runs_dir: settings.runs_dir.clone().or(file.runs_dir).map_or_else(|| state("cc-ci-runs"), Ok)?,
+            abra_dir: canonical.or(file.abra_dir),
+            local_root,
+            catalogue: match file.workspace.catalogue {
+                Some(CatalogueMode::Copy) => Catalogue::Copy,
+                Some(CatalogueMode::Symlink) | None => Catalogue::Symlink,
+            },
+            deadline: time(file.deadline, Duration::from_hours(1)),
+            teardown_budget: settings
+                .teardown_budget
+                .unwrap_or_else(|| time(file.teardown_budget, Duration::from_mins(10))),
+            run: cc_ci_core::run::Settings {
+                lock_timeout: settings
+                    .lock_timeout
+                    .unwrap_or_else(|| time(file.lock_timeout, defaults.lock_timeout)),
+                fetch_limit: time(file.fetch_timeout, defaults.fetch_limit),
+                converge_limit: time(file.converge_timeout, defaults.converge_limit),
+                script_limit: time(file.test_timeout, defaults.script_limit),
+                janitor_budget: time(file.janitor_budget, defaults.janitor_budget),
+                operator_tests: file.tests_dir,
+                dependencies,
+                keep_runs: file.keep_runs.unwrap_or(defaults.keep_runs),
+            },
+        })
+    }
+}
+
+impl File {
+    /// The file that is named, or the default one where there is one.
+    fn read(named: Option<&Path>) -> Result<Self, CliError> {
+        let path = named.unwrap_or_else(|| Path::new(DEFAULT_FILE));
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            Err(error) => {
+                return Err(CliError::usage(format!("can't read the configuration {}", path.display()))
+                    .because(&error));
+            }
+        };
+        Self::parse(&text).map_err(|(error, hint)| {
+            let error = CliError::usage(format!("the configuration {}", path.display())).because(&error);
+            match hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, (toml::de::Error, Option<String>)> {
+        toml::from_str(text).map_err(|error| {
+            let hint = nearest(error.message());
+            (error, hint)
+        })
+    }
+}
+
+/// Of serde's `unknown field …, expected one of …`: the known one that is nearest to the unknown.
+fn nearest(message: &str) -> Option<String> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = message.starts_with("unknown ").then(|| quoted.next())??;
+    let known = quoted.min_by_key(|known| strsim::damerau_levenshtein(unknown, known))?;
+    Some(format!("did you mean {known}?"))
+}
+
+/// A directory for state: the system's for root, else the user's own.
+fn state(name: &str) -> Result<PathBuf, CliError> {
+    let absolute =
+        |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let is_root = cc_ci_core::host::is_root();
+    if is_root {
+        return Ok(Path::new("/var/lib").join(name));
+    }
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .map(|state| state.join(name))
+        .ok_or_else(|| {
+            CliError::usage("neither XDG_STATE_HOME nor HOME says where state is kept")
+                .hint("name the directories: CCCI_RUNS_DIR and CCCI_LOCAL_ROOT")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_known_one() {
+        let (error, hint) = File::parse("sufix = \"ci.example.org\"\n").unwrap_err();
+        assert!(error.to_string().contains("sufix"), "{error}");
+        assert_eq!(hint.as_deref(), Some("did you mean suffix?"));
+        let (_, hint) = File::parse("[workspace]\ncatalog = \"copy\"\n").unwrap_err();
+        assert_eq!(hint.as_deref(), Some("did you mean catalogue?"));
+    }
+
+    #[test]
+    fn a_value_that_breaks_a_rule_says_the_rule() {
+        let (error, _) = File::parse("suffix = \"CI.example.org\"\n").unwrap_err();
+        assert!(error.to_string().contains("lower-case"), "{error}");
+        let (error, _) = File::parse("deadline = \"soon\"\n").unwrap_err();
+        assert!(error.to_string().contains("90s"), "{error}");
+    }
+}

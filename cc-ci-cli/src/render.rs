@@ -1,0 +1,159 @@
+//! Events and results as people read them. This text is not stable; JSON is.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use cc_ci_core::event::Event;
+use cc_ci_core::executor::Residue;
+use cc_ci_core::janitor::Report;
+use cc_ci_core::lock::{Holder, LockView};
+use cc_ci_core::run::{RunRecord, Status, Verdict};
+use owo_colors::{OwoColorize as _, Style};
+
+/// One event, as lines with their line feeds. `None` for what is not worth one.
+pub fn event(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::RunStarted { run_id, recipe, domain, executor } => {
+            format!("== run {run_id}: {recipe} at {domain}, executor {executor} ==\n")
+        }
+        Event::LockWaiting { domain } => format!("== app lock: {domain} in flight — waiting ==\n"),
+        Event::LockHolder { holder, queue, .. } => {
+            let holder = holder.as_ref().map_or_else(|| "holder unknown".to_owned(), holder_text);
+            format!("   held by {holder}; at least {queue} waiting\n")
+        }
+        Event::LockAcquired { waited, .. } => {
+            format!("== app lock: acquired == (waited {})\n", seconds(*waited))
+        }
+        Event::Phase { phase } => format!("-- {phase}\n"),
+        Event::Step { name, status, detail, .. } => match detail {
+            Some(detail) => format!("   {status:<7} {name}: {}\n", indent(detail)),
+            None => format!("   {status:<7} {name}\n"),
+        },
+        Event::Note { text } => format!("   {}\n", indent(text)),
+        Event::Warning { text } => format!("warning: {}\n", indent(text)),
+        Event::Cancelled { cause } => format!("== ended by {cause}: tearing down ==\n"),
+        Event::SignalSwallowed { signal } => {
+            format!("   {signal} came during teardown, which goes on; it has its own bound\n")
+        }
+        Event::Output { of, text } if text.trim().is_empty() => format!("   {of} printed nothing\n"),
+        Event::Output { of, text } => {
+            format!("   the end of the output of {of}:\n      {}\n", indent(text.trim_end()))
+        }
+        _ => return None,
+    })
+}
+
+/// The summary of a run.
+pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> String {
+    let mut text = String::new();
+    let (word, style) = match record.verdict {
+        Some(Verdict::Green) => ("green", Style::new().green()),
+        Some(Verdict::Red) => ("red", Style::new().red()),
+        Some(Verdict::Refused) => ("refused", Style::new().yellow()),
+        Some(Verdict::HarnessFailed) => ("harness failed", Style::new().yellow()),
+        Some(Verdict::Residue) => ("residue left", Style::new().red()),
+        Some(Verdict::LockTimeout) => ("lock timed out", Style::new().yellow()),
+        Some(Verdict::Cancelled) => ("cancelled", Style::new().yellow()),
+        _ => ("unfinished", Style::new().yellow()),
+    };
+    let word = if colour { word.style(style.bold()).to_string() } else { word.to_owned() };
+    let commit: String = record.commit.as_deref().unwrap_or("no commit").chars().take(10).collect();
+    // Writing to a string can't fail.
+    let _ =
+        writeln!(text, "{word}: run {} of {} ({commit}) at {}", record.run_id, record.recipe, record.domain);
+    for tier in &record.tiers {
+        let version = tier.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+        let reason = tier.reason.as_ref().map(|reason| format!(": {}", indent(reason))).unwrap_or_default();
+        let time =
+            if tier.status == Status::NotRun { String::new() } else { format!(" {:.1}s", tier.seconds) };
+        let _ =
+            writeln!(text, "  {:<8} {:<8}{version}{time}{reason}", tier.name.as_str(), tier.status.as_str());
+    }
+    if record.lock_waited_seconds >= 0.1 {
+        let _ = writeln!(text, "  waited {:.1}s for the app's lock", record.lock_waited_seconds);
+    }
+    if record.deploy_count > 0 {
+        let _ = writeln!(text, "  deploy-count {}", record.deploy_count);
+    }
+    if let Some(receipt) = &record.receipt {
+        if !receipt.settled.is_empty() {
+            let _ = writeln!(text, "  settled: a dead run had left {}", list(&receipt.settled));
+        }
+        let left = if receipt.left.is_empty() { "nothing".to_owned() } else { list(&receipt.left) };
+        let _ = writeln!(text, "  receipt: removed {}, left {left}", receipt.removed.len());
+        for failure in &receipt.failures {
+            let _ = writeln!(text, "  teardown: {}", indent(failure));
+        }
+    }
+    for error in &record.errors {
+        let _ = writeln!(text, "  error: {}", indent(error));
+    }
+    if record.receipt.is_some() || !record.tiers.is_empty() {
+        let _ = writeln!(text, "  report: {}", directory.join("run.json").display());
+    }
+    text
+}
+
+/// What a janitor's pass found.
+pub fn janitor(report: &Report) -> String {
+    let mut text = String::new();
+    for finding in &report.findings {
+        let _ = writeln!(text, "{finding}");
+        if let Some(holder) = &finding.holder {
+            let _ = writeln!(text, "   held by {}", holder_text(holder));
+        }
+    }
+    if report.findings.is_empty() {
+        text.push_str("nothing to do: no run app leaves a trace\n");
+    }
+    text
+}
+
+/// The locks of a host.
+pub fn locks(views: &[LockView], now: std::time::SystemTime) -> String {
+    let mut text = String::new();
+    for view in views {
+        if !view.held {
+            let _ = writeln!(text, "{}: free", view.domain);
+            continue;
+        }
+        let holder = view.holder.as_ref().map_or_else(|| "holder unknown".to_owned(), holder_text);
+        let age = view.since.and_then(|since| now.duration_since(since.into()).ok());
+        let age = age.map(|age| format!(", for {}", seconds(age))).unwrap_or_default();
+        let _ = writeln!(text, "{}: held by {holder}{age}; at least {} waiting", view.domain, view.waiting);
+    }
+    if views.is_empty() {
+        text.push_str("no app has a lock file\n");
+    }
+    text
+}
+
+/// Things, in one line.
+pub fn list(residue: &[Residue]) -> String {
+    residue.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn holder_text(holder: &Holder) -> String {
+    let mut text = format!("pid {}", holder.pid);
+    if let Some(description) = &holder.description {
+        if let Some(run_id) = &description.run_id {
+            let _ = write!(text, ", run {run_id}");
+        }
+        if let Some(recipe) = &description.recipe {
+            let _ = write!(text, " of {recipe}");
+        }
+        let _ = write!(text, ", {}", description.phase);
+    }
+    if let Some(since) = holder.since {
+        let _ = write!(text, ", since {since:.0}");
+    }
+    text
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1}s", duration.as_secs_f64())
+}
+
+fn indent(text: &str) -> String {
+    text.replace('\n', "\n      ")
+}

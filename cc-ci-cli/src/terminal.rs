@@ -1,0 +1,109 @@
+//! stdout for results, stderr for everything else; neither ever blocks or fails a command.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cc_ci_core::event::{Event, Reporter};
+use cc_ci_core::output::QueuedWriter;
+
+use crate::error::CliError;
+use crate::render;
+
+/// What is still unwritten when a command ends may take so long.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Both outputs of the command. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Terminal {
+    out: QueuedWriter,
+    err: QueuedWriter,
+    /// Whether stdout shows colour.
+    pub colour: bool,
+}
+
+impl Terminal {
+    /// Starts the writers.
+    pub fn open() -> io::Result<Self> {
+        // anstream knows NO_COLOR, CLICOLOR_FORCE, and what is no terminal.
+        let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
+        Ok(Self {
+            out: QueuedWriter::start("stdout", io::stdout())?,
+            err: QueuedWriter::start("stderr", io::stderr())?,
+            colour,
+        })
+    }
+
+    /// Text of the result.
+    pub fn result(&self, text: String) {
+        self.out.write(text);
+    }
+
+    /// A result as JSON.
+    pub fn json(&self, value: &impl serde::Serialize) {
+        match serde_json::to_string_pretty(value) {
+            Ok(text) => self.result(text + "\n"),
+            Err(error) => self.progress(format!("error: can't write the result as JSON: {error}\n")),
+        }
+    }
+
+    /// Text beside the result.
+    pub fn progress(&self, text: String) {
+        self.err.write(text);
+    }
+
+    /// An error that ends the command.
+    pub fn error(&self, error: &CliError) {
+        self.progress(error.lines());
+    }
+
+    /// Where diagnostics of the libraries go.
+    pub fn log(&self) {
+        let filter = tracing_subscriber::EnvFilter::try_from_env("CCCI_LOG")
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        let writer = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .with_writer(move || Log(writer.clone()))
+            .finish();
+        if tracing::subscriber::set_global_default(subscriber).is_err() {
+            self.progress("warning: diagnostics go elsewhere already\n".to_owned());
+        }
+    }
+
+    /// The last words, within a bound of seconds: a stuck pipe must not keep the process.
+    pub fn close(&self) {
+        // A reader that is gone or stuck has lost them; there is nobody to tell.
+        let _all_written = self.err.flush(LAST_WORDS) && self.out.flush(LAST_WORDS);
+    }
+
+    /// A reporter that tells events to people.
+    pub fn reporter(&self) -> Arc<dyn Reporter> {
+        Arc::new(self.clone())
+    }
+}
+
+impl Reporter for Terminal {
+    fn report(&self, event: &Event) {
+        if let Some(lines) = render::event(event) {
+            self.progress(lines);
+        }
+    }
+}
+
+/// Lines of diagnostics, on their way to stderr.
+struct Log(Terminal);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.progress(String::from_utf8_lossy(bytes).into_owned());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

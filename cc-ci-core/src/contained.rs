@@ -1,0 +1,227 @@
+//! Paths from outside, kept inside a directory (I11).
+//!
+//! A recipe names files of its own tree, and a pull request may write anything there: `../../etc/passwd`, or a
+//! symlink that leads to it. Here such a name is followed one component at a time, from the directory down, and
+//! no symlink is ever followed: what is returned lies inside, or it is an error that names the component.
+//!
+//! # Limitations
+//! [`contained`] looks and returns a path: who can write to the directory can change it afterwards. Where the
+//! content is untrusted *while* it is read, use [`open_contained`], which hands out the file that it checked.
+//! A directory mounted inside the tree is followed.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, openat};
+
+/// A path that can't be used inside its directory.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContainedError {
+    /// The path is absolute, empty, or has a `..`.
+    #[error("{path} would leave its directory: only plain relative paths are taken")]
+    Escapes {
+        /// The path as it came.
+        path: PathBuf,
+    },
+    /// A component is a symlink.
+    #[error("{path} is a symlink, and none is followed here")]
+    Symlink {
+        /// The component, from the directory on.
+        path: PathBuf,
+    },
+    /// What is there is neither a regular file nor a directory, or the wrong one of the two.
+    #[error("{path} is not {wanted}")]
+    Kind {
+        /// The component, from the directory on.
+        path: PathBuf,
+        /// What was wanted, in words.
+        wanted: &'static str,
+    },
+    /// It is longer than what is read there can be.
+    #[error("{path} has more than {limit} bytes")]
+    TooLong {
+        /// The file, relative to the directory.
+        path: PathBuf,
+        /// The bound, in bytes.
+        limit: u64,
+    },
+    /// The kernel refused.
+    #[error("can't look at {path}")]
+    Io {
+        /// The component, from the directory on.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl ContainedError {
+    /// Whether simply nothing is there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// Resolves `relative` below `root`. Leading and inner `.` are skipped. The file or directory must exist; neither
+/// it nor anything on the way may be a symlink.
+pub fn contained(root: &Path, relative: impl AsRef<Path>) -> Result<PathBuf, ContainedError> {
+    let mut inside = PathBuf::new();
+    let mut directory = true;
+    for name in plain_components(relative.as_ref())? {
+        if !directory {
+            return Err(ContainedError::Kind { path: inside, wanted: "a directory" });
+        }
+        inside.push(name);
+        let found = root.join(&inside).symlink_metadata();
+        let metadata = found.map_err(|source| ContainedError::Io { path: inside.clone(), source })?;
+        if metadata.is_symlink() {
+            return Err(ContainedError::Symlink { path: inside });
+        }
+        directory = metadata.is_dir();
+    }
+    Ok(root.join(inside))
+}
+
+/// Opens the regular file `relative` below `root` for reading, each component below the one before, so that a
+/// swap in between can't lead outside. A FIFO there is refused and never waited for.
+pub fn open_contained(root: &Path, relative: impl AsRef<Path>) -> Result<File, ContainedError> {
+    let names = plain_components(relative.as_ref())?;
+    let mut inside = PathBuf::new();
+    let mut at: OwnedFd =
+        File::open(root).map_err(|source| ContainedError::Io { path: root.to_owned(), source })?.into();
+    let last = names.len() - 1;
+    for (index, name) in names.into_iter().enumerate() {
+        inside.push(name);
+        let kind = if index == last { OFlags::NONBLOCK } else { OFlags::DIRECTORY };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | kind;
+        at = match openat(&at, name, flags, Mode::empty()) {
+            Ok(opened) => opened,
+            // ELOOP is what NOFOLLOW says of a symlink; with DIRECTORY it says ENOTDIR instead.
+            Err(rustix::io::Errno::LOOP) => return Err(ContainedError::Symlink { path: inside }),
+            Err(rustix::io::Errno::NOTDIR) if is_symlink(&at, name) => {
+                return Err(ContainedError::Symlink { path: inside });
+            }
+            Err(rustix::io::Errno::NOTDIR) => {
+                return Err(ContainedError::Kind { path: inside, wanted: "a directory" });
+            }
+            Err(errno) => return Err(ContainedError::Io { path: inside, source: errno.into() }),
+        };
+    }
+    let file = File::from(at);
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(file),
+        Ok(_) => Err(ContainedError::Kind { path: inside, wanted: "a regular file" }),
+        Err(source) => Err(ContainedError::Io { path: inside, source }),
+    }
+}
+
+/// Reads the regular file `relative` below `root`, whoever wrote it: it is opened as [`open_contained`] does, and
+/// has at most `limit` bytes.
+pub fn read_contained(
+    root: &Path,
+    relative: impl AsRef<Path>,
+    limit: u64,
+) -> Result<Vec<u8>, ContainedError> {
+    let path = relative.as_ref().to_owned();
+    let mut content = Vec::new();
+    match open_contained(root, &path)?.take(limit + 1).read_to_end(&mut content) {
+        Ok(_) if content.len() as u64 > limit => Err(ContainedError::TooLong { path, limit }),
+        Ok(_) => Ok(content),
+        Err(source) => Err(ContainedError::Io { path, source }),
+    }
+}
+
+fn is_symlink(at: &OwnedFd, name: &std::ffi::OsStr) -> bool {
+    use rustix::fs::{AtFlags, FileType, statat};
+    statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+}
+
+/// The names that `path` goes through; at least one.
+fn plain_components(path: &Path) -> Result<Vec<&std::ffi::OsStr>, ContainedError> {
+    let escapes = || ContainedError::Escapes { path: path.to_owned() };
+    let mut names = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => names.push(name),
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return Err(escapes()),
+        }
+    }
+    if names.is_empty() { Err(escapes()) } else { Ok(names) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn tree() -> tempfile::TempDir {
+        let outside = tempfile::tempdir().unwrap();
+        let root = outside.path().join("tree");
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(outside.path().join("secret"), "no").unwrap();
+        fs::write(root.join("a/b/file"), "yes").unwrap();
+        symlink("../secret", root.join("leaf")).unwrap();
+        symlink("..", root.join("up")).unwrap();
+        symlink("a/b", root.join("inner")).unwrap();
+        nix::unistd::mkfifo(&root.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        outside
+    }
+
+    #[test]
+    fn what_lies_inside_is_found() {
+        let outside = tree();
+        let root = outside.path().join("tree");
+        for path in ["a/b/file", "./a/b/file", "a/./b//file"] {
+            assert_eq!(contained(&root, path).unwrap(), root.join("a/b/file"));
+            let mut text = String::new();
+            open_contained(&root, path).unwrap().read_to_string(&mut text).unwrap();
+            assert_eq!(text, "yes");
+        }
+        assert_eq!(contained(&root, "a/b").unwrap(), root.join("a/b"));
+        assert!(contained(&root, "a/none").unwrap_err().is_not_found());
+        assert!(open_contained(&root, "a/none").unwrap_err().is_not_found());
+    }
+
+    #[test]
+    fn what_leads_outside_is_refused() {
+        let outside = tree();
+        let root = outside.path().join("tree");
+        for path in ["", ".", "..", "../secret", "/etc/passwd", "a/../../secret", "a/.."] {
+            assert!(matches!(contained(&root, path), Err(ContainedError::Escapes { .. })), "{path}");
+            assert!(matches!(open_contained(&root, path), Err(ContainedError::Escapes { .. })), "{path}");
+        }
+        for (path, culprit) in
+            [("leaf", "leaf"), ("up/secret", "up"), ("up/tree/a/b/file", "up"), ("inner/file", "inner")]
+        {
+            for error in [
+                contained(&root, path).map(drop).unwrap_err(),
+                open_contained(&root, path).map(drop).unwrap_err(),
+            ] {
+                assert!(
+                    matches!(&error, ContainedError::Symlink { path } if path == Path::new(culprit)),
+                    "{path}: {error:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_regular_file_is_opened() {
+        let outside = tree();
+        let root = outside.path().join("tree");
+        for path in ["fifo", "a", "a/b/file/x"] {
+            let error = open_contained(&root, path).unwrap_err();
+            assert!(matches!(error, ContainedError::Kind { .. }), "{path}: {error:?}");
+        }
+        let error = contained(&root, "a/b/file/x").unwrap_err();
+        assert!(matches!(error, ContainedError::Kind { .. }), "{error:?}");
+    }
+}

@@ -1,0 +1,104 @@
+//! What exists of an app, whatever its kind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::names::Domain;
+
+/// A kind of thing that a run can leave behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// A marked process, or one of a service.
+    Process,
+    /// A container.
+    Container,
+    /// A service.
+    Service,
+    /// A task of a service.
+    Task,
+    /// A volume, anonymous ones too.
+    Volume,
+    /// A secret.
+    Secret,
+    /// A config.
+    Config,
+    /// A network, or a reserved port.
+    Network,
+    /// The app's `.env`.
+    EnvFile,
+    /// What is left of a dead run's tree.
+    RunTree,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Process => "process",
+            Self::Container => "container",
+            Self::Service => "service",
+            Self::Task => "task",
+            Self::Volume => "volume",
+            Self::Secret => "secret",
+            Self::Config => "config",
+            Self::Network => "network",
+            Self::EnvFile => ".env file",
+            Self::RunTree => "run tree",
+        })
+    }
+}
+
+/// One thing that exists.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Residue {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name, id or path.
+    pub name: String,
+}
+
+impl Residue {
+    /// A thing of a kind.
+    pub fn new(kind: Kind, name: impl Into<String>) -> Self {
+        Self { kind, name: name.into() }
+    }
+}
+
+impl fmt::Display for Residue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// What exists, by domain. An inventory reads the world, never a run's own notes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inventory {
+    apps: BTreeMap<Domain, BTreeSet<Residue>>,
+}
+
+impl Inventory {
+    /// Adds one thing of `domain`.
+    pub fn add(&mut self, domain: &Domain, residue: Residue) {
+        self.apps.entry(domain.clone()).or_default().insert(residue);
+    }
+
+    /// Adds everything of another inventory.
+    pub fn merge(&mut self, other: Self) {
+        for (domain, residue) in other.apps {
+            self.apps.entry(domain).or_default().extend(residue);
+        }
+    }
+
+    /// What exists of `domain`, in order.
+    pub fn of(&self, domain: &Domain) -> Vec<Residue> {
+        self.apps.get(domain).into_iter().flatten().cloned().collect()
+    }
+
+    /// The domains of which something exists, in order.
+    pub fn domains(&self) -> impl Iterator<Item = &Domain> {
+        self.apps.keys()
+    }
+}

@@ -1,0 +1,121 @@
+//! Whether services run and are healthy.
+
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::LocalExecutor;
+use super::deploy::{host, log_of};
+use super::world::{ContainerRecord, ServiceRecord};
+use crate::contained::open_contained;
+use crate::executor::{EngineError, ServiceState};
+use crate::http;
+use crate::names::Domain;
+use crate::process::{self, ProcessIdentity};
+
+/// What one health probe may take.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How much of a log explains a failure.
+const LOG_TAIL: u64 = 2000;
+
+/// Waits until every service is up. A service that ends is a failure at once: nothing here starts it again.
+pub(super) async fn wait(
+    executor: &LocalExecutor,
+    domain: &Domain,
+    limit: Duration,
+) -> Result<(), EngineError> {
+    let until = Instant::now() + limit;
+    for (name, record) in executor.world.records::<ServiceRecord>(domain, "services").map_err(host)? {
+        if record.replicas == 0 {
+            continue;
+        }
+        let mut pause = Duration::from_millis(10);
+        loop {
+            let Some((_, process)) = running(executor, domain, &name)? else {
+                let log = log_tail(executor, domain, &name);
+                return Err(EngineError::recipe(format!("the service {name} ended: {log}")));
+            };
+            let unhealthy = match probe(&record, domain).await {
+                Ok(()) => break,
+                Err(reason) => reason,
+            };
+            if Instant::now() >= until {
+                let log = log_tail(executor, domain, &name);
+                return Err(EngineError::recipe(format!(
+                    "the service {name} is not healthy after {limit:?}: {unhealthy}: {log}"
+                )));
+            }
+            // Its end is an event; that it came up is only seen by asking again.
+            let next = Instant::now() + pause;
+            process::wait_gone(&process, &executor.host.boot_id(), next).await.map_err(host)?;
+            pause = (pause * 2).min(Duration::from_millis(250));
+        }
+    }
+    Ok(())
+}
+
+/// The services as they are now.
+pub(super) async fn services(
+    executor: &LocalExecutor,
+    domain: &Domain,
+) -> Result<Vec<ServiceState>, EngineError> {
+    let mut services = Vec::new();
+    for (name, record) in executor.world.records::<ServiceRecord>(domain, "services").map_err(host)? {
+        let task = running(executor, domain, &name)?;
+        let healthy = match &task {
+            Some(_) => probe(&record, domain).await.is_ok(),
+            None => record.replicas == 0,
+        };
+        services.push(ServiceState {
+            name,
+            id: record.id,
+            created: record.created,
+            tasks: task.into_iter().map(|(id, _)| id).collect(),
+            healthy,
+        });
+    }
+    Ok(services)
+}
+
+/// The running task of a service, and its process.
+fn running(
+    executor: &LocalExecutor,
+    domain: &Domain,
+    service: &str,
+) -> Result<Option<(String, ProcessIdentity)>, EngineError> {
+    let boot = executor.host.boot_id();
+    let containers = executor.world.records::<ContainerRecord>(domain, "containers").map_err(host)?;
+    Ok(containers
+        .into_iter()
+        .find(|(_, container)| container.service == service && container.process.is_alive(&boot))
+        .map(|(id, container)| (id, container.process)))
+}
+
+/// A real GET of the health path; a service without one is healthy when it runs.
+async fn probe(record: &ServiceRecord, domain: &Domain) -> Result<(), String> {
+    let (Some(port), Some(health)) = (record.port, &record.health) else { return Ok(()) };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match http::get(address, domain.as_str(), health, PROBE_LIMIT).await {
+        Ok(response) if (200..300).contains(&response.status) => Ok(()),
+        Ok(response) => Err(format!("GET {health}: HTTP status {}", response.status)),
+        Err(error) => Err(crate::error_chain(&error)),
+    }
+}
+
+fn log_tail(executor: &LocalExecutor, domain: &Domain, service: &str) -> String {
+    let path = log_of(&executor.world, domain, service);
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return String::new() };
+    // The service writes it, and may have put anything in its place.
+    let tail = open_contained(directory, name).map_err(io::Error::other).and_then(|mut log| {
+        let start = log.metadata()?.len().saturating_sub(LOG_TAIL);
+        log.seek(SeekFrom::Start(start))?;
+        let mut tail = Vec::new();
+        log.take(LOG_TAIL).read_to_end(&mut tail).map(|_| tail)
+    });
+    match tail {
+        Ok(tail) if tail.is_empty() => "it logged nothing".to_owned(),
+        Ok(tail) => String::from_utf8_lossy(&tail).trim().to_owned(),
+        Err(error) => format!("its log can't be read: {error}"),
+    }
+}

@@ -1,0 +1,146 @@
+//! Starting, replacing and stopping services.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::LocalExecutor;
+use super::plan::{self, Planned};
+use super::processes;
+use super::world::{ContainerRecord, ServiceRecord, TaskRecord, World};
+use crate::executor::{App, EngineError, Session};
+use crate::files::{new_id, private_directory};
+use crate::lifetime::{Command, Output, SpawnError};
+use crate::names::Domain;
+use crate::process::{Marker, MarkerOwner};
+
+/// After a killed service, so long until its processes are gone for certain.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Brings the app to what its tree and `.env` say now. Services that stay the same go on undisturbed; changed ones
+/// keep their id and are started anew; those that are no longer named are stopped.
+pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App) -> Result<(), EngineError> {
+    let (world, owned, cancellation) =
+        (executor.world.clone(), app.clone(), session.lifetime.cancellation().clone());
+    let planned = session.lifetime.jobs().run(move || plan::prepare(&world, &owned, &cancellation)).await?;
+    let known = executor.world.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
+    for (name, record) in &known {
+        if !planned.iter().any(|service| service.name == *name) {
+            stop(executor, &app.domain, name, grace_of(record)).await?;
+            executor.world.remove_record(&app.domain, "services", name).map_err(host)?;
+        }
+    }
+    for service in &planned {
+        let old = known.iter().find(|(name, _)| *name == service.name).map(|(_, record)| record);
+        if let Some(record) = old {
+            if record.digest == service.digest {
+                continue;
+            }
+            stop(executor, &app.domain, &service.name, grace_of(record)).await?;
+        }
+        let record = ServiceRecord {
+            id: old.map_or_else(new_id, |record| Ok(record.id.clone())).map_err(host)?,
+            created: old.map_or_else(|| executor.host.now().to_string(), |record| record.created.clone()),
+            digest: service.digest.clone(),
+            replicas: service.replicas,
+            port: service.port,
+            health: service.health.clone(),
+            stop_grace_seconds: service.stop_grace.as_secs_f64(),
+        };
+        executor.world.write_record(&app.domain, "services", &service.name, &record).map_err(host)?;
+        if service.replicas > 0 {
+            start(executor, session, &app.domain, service).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Starts one task of a service. It is recorded before it executes, so that whoever dies in between leaves nothing
+/// that is not known.
+async fn start(
+    executor: &LocalExecutor,
+    session: &Session,
+    domain: &Domain,
+    service: &Planned,
+) -> Result<(), EngineError> {
+    let task = new_id().map_err(host)?;
+    let scratch = executor.world.of(domain, "scratch").join(&service.name);
+    let logs = executor.world.of(domain, "logs");
+    for directory in [&scratch, &logs] {
+        private_directory(directory).map_err(host)?;
+    }
+    executor
+        .world
+        .write_record(domain, "tasks", &task, &TaskRecord { service: service.name.clone() })
+        .map_err(host)?;
+    let (program, args) = service
+        .command
+        .split_first()
+        .ok_or_else(|| EngineError::recipe(format!("the service {} has an empty command", service.name)))?;
+    let path = session.environment.iter().find(|(name, _)| name == "PATH");
+    let command = Command::new(program, &service.directory)
+        .args(args)
+        .envs(path.map(|(name, value)| (name, value)))
+        .env("HOME", &scratch)
+        .env("TMPDIR", &scratch)
+        .envs(&service.environment)
+        .output(Output::File(log_of(&executor.world, domain, &service.name)))
+        .marker(Marker {
+            domain: domain.clone(),
+            owner: MarkerOwner::Service { service: service.name.clone() },
+        });
+    let (world, owned, name) = (executor.world.clone(), domain.clone(), service.name.clone());
+    let record = move |process: &crate::process::ProcessIdentity| {
+        let record = ContainerRecord { service: name, process: process.clone() };
+        world.write_record(&owned, "containers", &task, &record)
+    };
+    session.lifetime.spawn_detached(command, Box::new(record)).await.map(drop).map_err(|error| {
+        let message = format!("can't start the service {}", service.name);
+        match &error {
+            SpawnError::Io { source, .. }
+                if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
+            {
+                EngineError::recipe(message).because(error)
+            }
+            _ => EngineError::host(message).because(error),
+        }
+    })
+}
+
+/// Stops a service's tasks and forgets them.
+pub(super) async fn stop(
+    executor: &LocalExecutor,
+    domain: &Domain,
+    service: &str,
+    grace: Duration,
+) -> Result<(), EngineError> {
+    let boot = executor.host.boot_id();
+    let left = processes::end(&executor.world, domain, Some(service), &boot, grace, grace + KILL_LIMIT)
+        .await
+        .map_err(host)?;
+    if !left.is_empty() {
+        return Err(EngineError::host(format!(
+            "processes of the service {service} survived SIGKILL: {left:?}"
+        )));
+    }
+    let world = &executor.world;
+    for (id, task) in world.records::<TaskRecord>(domain, "tasks").map_err(host)? {
+        if task.service == service {
+            world.remove_record(domain, "containers", &id).map_err(host)?;
+            world.remove_record(domain, "tasks", &id).map_err(host)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn grace_of(record: &ServiceRecord) -> Duration {
+    Duration::try_from_secs_f64(record.stop_grace_seconds).unwrap_or_default()
+}
+
+pub(super) fn log_of(world: &World, domain: &Domain, service: &str) -> PathBuf {
+    world.of(domain, "logs").join(format!("{service}.log"))
+}
+
+pub(super) fn host(error: io::Error) -> EngineError {
+    EngineError::host("can't use the local executor's files").because(error)
+}

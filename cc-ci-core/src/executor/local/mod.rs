@@ -1,0 +1,324 @@
+//! The embedded executor: apps without Docker.
+//!
+//! Each service of a recipe is a real process group (its command is in the `x-cc-ci-local` field of the service),
+//! volumes are directories, secrets are files, health is a real HTTP probe. Services are detached from the run that
+//! starts them and die only by undeploy or reap, so this executor leaks and crashes like the real thing, and a
+//! killed run leaves real work for the janitor.
+//!
+//! # Limitations
+//! It confines nothing: a recipe's commands run as the user who runs cc-ci. A service has one task at the most.
+//! Config templates are not rendered.
+
+mod backup;
+mod claim;
+mod converge;
+mod deploy;
+mod plan;
+mod ports;
+mod processes;
+mod secrets;
+mod world;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{
+    App, Backup, Deployer, Endpoint, Engine, EngineError, Inventory, LockSpace, ServiceState, Session,
+};
+use crate::contained::read_contained;
+use crate::executor::{Kind, Residue};
+use crate::host::Host;
+use crate::lifetime::RunLifetimeExt as _;
+use crate::names::Domain;
+use crate::process::{self, MarkerOwner};
+use crate::recipe::{EnvFile, Recipe};
+use deploy::host;
+use world::{ContainerRecord, ServiceRecord, World};
+
+/// What one command in a service may take.
+const EXECUTE_LIMIT: Duration = Duration::from_mins(5);
+
+/// The files that are read back are our own, and small.
+const VOLUME_FILE_LIMIT: u64 = 1 << 20;
+
+/// Deploys apps as processes below one root directory.
+#[derive(Debug, Clone)]
+pub struct LocalExecutor {
+    world: World,
+    host: Arc<dyn Host>,
+}
+
+impl LocalExecutor {
+    /// An executor whose world is the directory `root`; it is made when it is first needed.
+    pub fn new(root: PathBuf, host: Arc<dyn Host>) -> Self {
+        Self { world: World::new(root), host }
+    }
+
+    /// Its world.
+    pub fn root(&self) -> &Path {
+        self.world.root()
+    }
+}
+
+impl fmt::Display for LocalExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("local")
+    }
+}
+
+#[async_trait]
+impl Deployer for LocalExecutor {
+    async fn create(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        let app = app.clone();
+        session.lifetime.jobs().run(move || create(&app)).await
+    }
+
+    async fn generate_secrets(
+        &self,
+        session: &Session,
+        app: &App,
+    ) -> Result<BTreeMap<String, String>, EngineError> {
+        let (world, app) = (self.world.clone(), app.clone());
+        session.lifetime.jobs().run(move || secrets::generate(&world, &app)).await
+    }
+
+    async fn deploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        deploy::apply(self, session, app).await
+    }
+
+    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        let deployed = self.world.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
+        if deployed.is_empty() {
+            return Err(EngineError::host(format!(
+                "{} is not deployed, so it can't be upgraded",
+                app.domain
+            )));
+        }
+        deploy::apply(self, session, app).await
+    }
+
+    async fn undeploy(&self, _: &Session, app: &App) -> Result<(), EngineError> {
+        let records = self.world.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
+        for (name, record) in records {
+            deploy::stop(self, &app.domain, &name, deploy::grace_of(&record)).await?;
+            self.world.remove_record(&app.domain, "services", &name).map_err(host)?;
+        }
+        for kind in ["configs", "networks"] {
+            crate::workspace::remove_tree(&self.world.of(&app.domain, kind)).map_err(host)?;
+        }
+        self.world.free_ports(&app.domain).map_err(host)
+    }
+
+    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, EngineError> {
+        backup::take(self, session, app).await
+    }
+
+    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError> {
+        backup::restore(self, session, app, backup).await
+    }
+
+    async fn execute(
+        &self,
+        session: &Session,
+        app: &App,
+        service: &str,
+        command: &[String],
+    ) -> Result<String, EngineError> {
+        execute(self, session, app, service, command, EXECUTE_LIMIT).await
+    }
+
+    async fn list(&self, _: &Session) -> Result<Vec<Domain>, EngineError> {
+        self.world.domains().map_err(host)
+    }
+}
+
+#[async_trait]
+impl Engine for LocalExecutor {
+    async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError> {
+        let (world, claim) = (self.world.clone(), claim.clone());
+        blocking(move || claim::claim(&world, &claim)).await
+    }
+
+    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
+        let (executor, domains) = (self.clone(), domains.map(<[Domain]>::to_vec));
+        blocking(move || executor.look(domains.as_deref()).map_err(host)).await
+    }
+
+    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+        converge::wait(self, domain, limit).await
+    }
+
+    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, EngineError> {
+        converge::services(self, domain).await
+    }
+
+    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+        let boot = self.host.boot_id();
+        let left =
+            processes::end(&self.world, domain, None, &boot, Duration::ZERO, limit).await.map_err(host)?;
+        if !left.is_empty() {
+            // Their files stay with them: whoever looks next must find both.
+            return Err(EngineError::host(format!("processes of {domain} survived SIGKILL: {left:?}")));
+        }
+        let (world, domain) = (self.world.clone(), domain.clone());
+        // Out of the way first: what outlives a caller that gives up touches only the trash.
+        world.trash_app(&domain).and_then(|()| world.free_ports(&domain)).map_err(host)?;
+        blocking(move || world.empty_trash(&domain).map_err(host)).await
+    }
+
+    async fn pre_pull(&self, _: &App) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError> {
+        let records = self.world.records::<ServiceRecord>(domain, "services").map_err(host)?;
+        // The service `app` is the one that serves the domain, by the recipes' own convention.
+        let port = records
+            .iter()
+            .find(|(name, record)| name == "app" && record.port.is_some())
+            .or_else(|| records.iter().find(|(_, record)| record.port.is_some()))
+            .and_then(|(_, record)| record.port)
+            .ok_or_else(|| {
+                EngineError::recipe("no service has a port: x-cc-ci-local.health makes one serve".to_owned())
+            })?;
+        Ok(Endpoint { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), host: domain.clone() })
+    }
+
+    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, EngineError> {
+        world::names(&self.world.of(domain, "volumes")).map_err(host)
+    }
+
+    async fn write_volume_file(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        file: &str,
+        content: &[u8],
+    ) -> Result<(), EngineError> {
+        let (path, content) = (self.volume_file(domain, volume, file)?, content.to_vec());
+        blocking(move || crate::files::write_whole(&path, &content, 0o644).map_err(host)).await
+    }
+
+    async fn read_volume_file(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        file: &str,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        self.volume_file(domain, volume, file)?;
+        let (volume, file) = (self.world.of(domain, "volumes").join(volume), file.to_owned());
+        // The app may have put anything there.
+        blocking(move || match read_contained(&volume, file, VOLUME_FILE_LIMIT) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(EngineError::recipe("can't read a file of a volume").because(error)),
+        })
+        .await
+    }
+}
+
+impl LocalExecutor {
+    /// Reads the world: directories, ports, processes.
+    fn look(&self, domains: Option<&[Domain]>) -> io::Result<Inventory> {
+        let boot = self.host.boot_id();
+        let mut inventory = Inventory::default();
+        let marked = process::marked(&boot)?;
+        let services =
+            marked.iter().filter(|process| matches!(process.marker.owner, MarkerOwner::Service { .. }));
+        for found in services {
+            if domains.is_none_or(|domains| domains.contains(&found.marker.domain)) {
+                inventory.add(&found.marker.domain, Residue::new(Kind::Process, found.process.to_string()));
+            }
+        }
+        let known = match domains {
+            Some(domains) => domains.to_vec(),
+            None => self.world.domains()?,
+        };
+        let ports = self.world.taken_ports()?;
+        for domain in &known {
+            self.world.inventory(domain, &ports, &mut inventory)?;
+            for (_, container) in self.world.records::<ContainerRecord>(domain, "containers")? {
+                if container.process.is_alive(&boot) {
+                    inventory.add(domain, Residue::new(Kind::Process, container.process.to_string()));
+                }
+            }
+        }
+        Ok(inventory)
+    }
+
+    fn volume_file(&self, domain: &Domain, volume: &str, file: &str) -> Result<PathBuf, EngineError> {
+        let plain = |name: &str| !name.is_empty() && !name.contains('/') && name != "." && name != "..";
+        if !plain(volume) || !plain(file) {
+            return Err(EngineError::host(format!("{volume}/{file} is no file of a volume")));
+        }
+        Ok(self.world.of(domain, "volumes").join(volume).join(file))
+    }
+}
+
+/// Writes the `.env` that the recipe's sample proposes. Blocks.
+fn create(app: &App) -> Result<(), EngineError> {
+    let mut env: EnvFile = Recipe::open(app.recipe.clone(), &app.tree)
+        .and_then(|recipe| recipe.sample())
+        .map_err(|error| EngineError::recipe("can't read .env.sample").because(error))?;
+    env.set("DOMAIN", app.domain.as_str())
+        .map_err(|error| EngineError::recipe("can't set DOMAIN in .env.sample").because(error))?;
+    app.set_env(&env)
+}
+
+/// Runs a command as a child of the run, in a service's environment; gives what it printed.
+async fn execute(
+    executor: &LocalExecutor,
+    session: &Session,
+    app: &App,
+    service: &str,
+    command: &[String],
+    limit: Duration,
+) -> Result<String, EngineError> {
+    let (world, owned, cancellation) =
+        (executor.world.clone(), app.clone(), session.lifetime.cancellation().clone());
+    let planned = session.lifetime.jobs().run(move || plan::prepare(&world, &owned, &cancellation)).await?;
+    let planned = planned
+        .into_iter()
+        .find(|planned| planned.name == service)
+        .ok_or_else(|| EngineError::recipe(format!("the recipe has no service {service}")))?;
+    let (program, args) =
+        command.split_first().ok_or_else(|| EngineError::recipe("an empty command".to_owned()))?;
+    let command = session
+        .command(&app.domain, program, &planned.directory)
+        .args(args)
+        .envs(&planned.environment)
+        .grace(Duration::ZERO);
+    let mut output = String::new();
+    let ended = session
+        .lifetime
+        .run(command, limit, &mut |line| {
+            output.push_str(&line.text);
+            output.push('\n');
+        })
+        .await
+        .map_err(|error| EngineError::recipe(format!("{program} in the service {service}")).because(error))?;
+    if ended.success() {
+        Ok(output)
+    } else {
+        Err(EngineError::recipe(format!(
+            "{program} in the service {service}: {ended}: {}",
+            output.trim_end()
+        )))
+    }
+}
+
+/// Runs `work` where it may block. What it is used for either only reads, or is safe to outlive its caller.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(EngineError::host("a blocking task failed").because(error)))
+}

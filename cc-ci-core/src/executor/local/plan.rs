@@ -1,0 +1,283 @@
+//! From a recipe's files to what its services need on this host.
+//!
+//! Everything here is made before the first service starts: volumes, configs, networks, ports, and a copy of the
+//! recipe's files that the services work from, so that a later checkout can't change what runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use super::ports;
+use super::world::{ServiceRecord, World, copy_entries};
+use crate::cancellation::Cancellation;
+use crate::contained::read_contained;
+use crate::executor::{App, EngineError};
+use crate::files::{private_directory, write_whole};
+use crate::recipe::{Compose, Mode, MountKind, Recipe, RecipeError, Service, interpolate};
+
+/// Swarm's own bound for a config or secret is half of this.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// A service, ready to be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Planned {
+    pub name: String,
+    pub digest: String,
+    pub replicas: u32,
+    pub command: Vec<String>,
+    pub environment: BTreeMap<String, String>,
+    pub port: Option<u16>,
+    pub health: Option<String>,
+    pub stop_grace: Duration,
+    pub directory: PathBuf,
+}
+
+/// What an app's recipe says at its tree and `.env` now.
+pub(super) fn read(app: &App) -> Result<(Compose, BTreeMap<String, String>), EngineError> {
+    let unreadable = |error: RecipeError| EngineError::recipe("can't read the recipe").because(error);
+    let recipe = Recipe::open(app.recipe.clone(), &app.tree).map_err(unreadable)?;
+    let vars = recipe.vars(&app.env()?, &app.domain).map_err(unreadable)?;
+    let compose = recipe.compose(&vars).map_err(unreadable)?;
+    Ok((compose, vars))
+}
+
+/// Makes what the services stand on, and gives them in order. Blocks.
+pub(super) fn prepare(
+    world: &World,
+    app: &App,
+    cancellation: &Cancellation,
+) -> Result<Vec<Planned>, EngineError> {
+    let (compose, vars) = read(app)?;
+    let directory = Directory { world, app };
+    let tree = directory.tree(cancellation)?;
+    directory.objects(&compose)?;
+    let mut planned = Vec::new();
+    let mut urls = BTreeMap::new();
+    for (name, service) in &compose.services {
+        let port = directory.port(name, service)?;
+        if let Some(port) = port {
+            urls.insert(variable("URL", name), format!("http://127.0.0.1:{port}"));
+        }
+        planned.push((name, service, port));
+    }
+    planned
+        .into_iter()
+        .map(|(name, service, port)| directory.service(&compose, &vars, &urls, &tree, name, service, port))
+        .collect()
+}
+
+/// One app's part of the world.
+struct Directory<'a> {
+    world: &'a World,
+    app: &'a App,
+}
+
+impl Directory<'_> {
+    fn of(&self, kind: &str) -> PathBuf {
+        self.world.of(&self.app.domain, kind)
+    }
+
+    /// The recipe's files, copied once for each content.
+    fn tree(&self, cancellation: &Cancellation) -> Result<PathBuf, EngineError> {
+        let io = |error: io::Error| EngineError::host("can't copy the recipe's files").because(error);
+        let trees = self.of("trees");
+        private_directory(&trees).map_err(io)?;
+        let fresh = trees.join(crate::files::new_id().map_err(io)?);
+        private_directory(&fresh).map_err(io)?;
+        copy_entries(&self.app.tree, &fresh, ".git", cancellation).map_err(io)?;
+        let mut digest = Sha256::new();
+        hash_tree(&fresh, Path::new(""), &mut digest).map_err(io)?;
+        let named = trees.join(hex(&digest.finalize()));
+        if named.exists() {
+            crate::workspace::remove_tree(&fresh).map_err(io)?;
+        } else {
+            fs::rename(&fresh, &named).map_err(io)?;
+        }
+        Ok(named)
+    }
+
+    /// Volumes, configs, secrets and networks.
+    fn objects(&self, compose: &Compose) -> Result<(), EngineError> {
+        let io = |error: io::Error| EngineError::host("can't make the app's files").because(error);
+        for volume in compose.volumes.values().filter(|volume| !volume.external) {
+            private_directory(&self.of("volumes").join(&volume.name)).map_err(io)?;
+        }
+        for network in compose.networks.values().filter(|network| !network.external) {
+            private_directory(&self.of("networks")).map_err(io)?;
+            write_whole(&self.of("networks").join(&network.name), b"", 0o600).map_err(io)?;
+        }
+        for config in compose.configs.values() {
+            if let (false, Some(file)) = (config.external, &config.file) {
+                let content = self.file(file)?;
+                self.config(&config.name, &content)?;
+            }
+        }
+        for (key, secret) in &compose.secrets {
+            let path = self.of("secrets").join(&secret.name);
+            if let (false, Some(file)) = (secret.external, &secret.file) {
+                let content = self.file(file)?;
+                private_directory(&self.of("secrets")).map_err(io)?;
+                write_whole(&path, &content, 0o600).map_err(io)?;
+            } else if !path.exists() && used(compose, key) {
+                return Err(EngineError::recipe(format!("secret not generated: {}", secret.name)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Like Swarm's, a config never changes under its name.
+    fn config(&self, name: &str, content: &[u8]) -> Result<(), EngineError> {
+        let io = |error: io::Error| EngineError::host(format!("can't make the config {name}")).because(error);
+        let path = self.of("configs").join(name);
+        match fs::read(&path) {
+            Ok(found) if found == content => Ok(()),
+            Ok(_) => Err(EngineError::recipe(format!(
+                "the config {name} changed its content, but not its name: raise its version in abra.sh"
+            ))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                private_directory(&self.of("configs")).map_err(io)?;
+                write_whole(&path, content, 0o600).map_err(io)
+            }
+            Err(error) => Err(io(error)),
+        }
+    }
+
+    fn file(&self, relative: &Path) -> Result<Vec<u8>, EngineError> {
+        read_contained(&self.app.tree, relative, FILE_LIMIT).map_err(|error| {
+            EngineError::recipe(format!("can't use the file {}", relative.display())).because(error)
+        })
+    }
+
+    /// A service keeps its port for life.
+    fn port(&self, name: &str, service: &Service) -> Result<Option<u16>, EngineError> {
+        if service.local.as_ref().is_none_or(|local| local.health.is_none()) {
+            return Ok(None);
+        }
+        let io = |error: io::Error| EngineError::host("can't take a port").because(error);
+        let records = self.world.records::<ServiceRecord>(&self.app.domain, "services").map_err(io)?;
+        let kept = records.into_iter().find(|(known, _)| known == name).and_then(|(_, record)| record.port);
+        match kept {
+            Some(port) => Ok(Some(port)),
+            None => ports::take(self.world, &self.app.domain, name).map(Some).map_err(io),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of them are what one service is made of")]
+    fn service(
+        &self,
+        compose: &Compose,
+        vars: &BTreeMap<String, String>,
+        urls: &BTreeMap<String, String>,
+        tree: &Path,
+        name: &str,
+        service: &Service,
+        port: Option<u16>,
+    ) -> Result<Planned, EngineError> {
+        let local = service.local.as_ref().ok_or_else(|| {
+            EngineError::recipe(format!(
+                "the service {name} has no x-cc-ci-local, so the local executor can't run it"
+            ))
+        })?;
+        let mut vars = vars.clone();
+        vars.extend(urls.clone());
+        vars.insert("CCCI_RECIPE_DIR".to_owned(), tree.display().to_string());
+        vars.extend(port.map(|port| ("CCCI_PORT".to_owned(), port.to_string())));
+        let mut path_of = |kind: &str, directory: &str, key: &str, name: &str| {
+            vars.insert(variable(kind, key), self.of(directory).join(name).display().to_string());
+        };
+        for mount in service.volumes.iter().filter(|mount| mount.kind == MountKind::Volume) {
+            if let Some((key, volume)) =
+                mount.source.as_ref().and_then(|key| compose.volumes.get_key_value(key))
+            {
+                path_of("VOLUME", "volumes", key, &volume.name);
+            }
+        }
+        for (kind, directory, grants, objects) in [
+            ("SECRET", "secrets", &service.secrets, &compose.secrets),
+            ("CONFIG", "configs", &service.configs, &compose.configs),
+        ] {
+            for (key, object) in grants.iter().filter_map(|grant| objects.get_key_value(&grant.source)) {
+                path_of(kind, directory, key, &object.name);
+            }
+        }
+        let resolve = |text: &str| {
+            interpolate(text, &vars).map(|done| done.text).map_err(|error| {
+                EngineError::recipe(format!("services.{name}.x-cc-ci-local of {:?}", compose.stack.as_str()))
+                    .because(error)
+            })
+        };
+        let command = local.command.iter().map(|word| resolve(word)).collect::<Result<Vec<_>, _>>()?;
+        let mut environment: BTreeMap<String, String> = service
+            .environment
+            .iter()
+            .filter_map(|(name, value)| {
+                Some((name.clone(), value.clone().or_else(|| vars.get(name).cloned())?))
+            })
+            .collect();
+        for (name, value) in &local.environment {
+            environment.insert(name.clone(), resolve(value)?);
+        }
+        let replicas = match service.mode {
+            Mode::Replicated(replicas) => replicas.min(1),
+            _ => 1,
+        };
+        let mut digest = Sha256::new();
+        digest
+            .update(format!("{:?}", (&service.image, &command, &environment, replicas, &local.health, tree)));
+        Ok(Planned {
+            name: name.to_owned(),
+            digest: hex(&digest.finalize()),
+            replicas,
+            command,
+            environment,
+            port,
+            health: local.health.clone(),
+            stop_grace: service.stop_grace_period,
+            directory: tree.to_owned(),
+        })
+    }
+}
+
+fn used(compose: &Compose, secret: &str) -> bool {
+    compose.services.values().flat_map(|service| &service.secrets).any(|grant| grant.source == secret)
+}
+
+/// `CCCI_VOLUME_DB_DATA` for the volume `db-data`.
+fn variable(kind: &str, key: &str) -> String {
+    let key: String =
+        key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
+    format!("CCCI_{kind}_{key}")
+}
+
+fn hash_tree(root: &Path, relative: &Path, digest: &mut Sha256) -> io::Result<()> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(root.join(relative))? {
+        names.insert(entry?.file_name());
+    }
+    for name in names {
+        let relative = relative.join(name);
+        let path = root.join(&relative);
+        let metadata = path.symlink_metadata()?;
+        let content = if metadata.is_symlink() {
+            fs::read_link(&path)?.into_os_string().into_encoded_bytes()
+        } else if metadata.is_file() {
+            fs::read(&path)?
+        } else {
+            Vec::new()
+        };
+        digest.update(format!("{}\0{:?}\0{}\0", relative.display(), metadata.permissions(), content.len()));
+        digest.update(&content);
+        if metadata.is_dir() {
+            hash_tree(root, &relative, digest)?;
+        }
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}

@@ -1,0 +1,213 @@
+//! What a run needs of the thing that runs apps.
+//!
+//! Two traits: a [`Deployer`] makes apps come and go, an [`Engine`] sees and removes what exists. abra is the
+//! first and Docker Swarm the second; the embedded [`local`] executor is both. A crate of somebody else can add
+//! its own pair.
+
+mod error;
+mod inventory;
+pub mod local;
+mod session;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::contained::read_contained;
+use crate::files::{private_directory, write_whole};
+use crate::names::{Domain, RecipeName};
+use crate::recipe::EnvFile;
+
+pub use error::{EngineError, Fault};
+pub use inventory::{Inventory, Kind, Residue};
+pub use session::{Redactor, Session};
+
+/// One app of a run.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// Its address and name.
+    pub domain: Domain,
+    /// What it is made of.
+    pub recipe: RecipeName,
+    /// The checkout of the recipe that the next call works from.
+    pub tree: PathBuf,
+    /// Its `.env`.
+    pub env_file: PathBuf,
+}
+
+/// An `.env` is text of some pages.
+const ENV_LIMIT: u64 = 1 << 20;
+
+impl App {
+    /// Its `.env`, as it is now. A recipe's scripts may have put anything in its place: a symlink or a pipe is
+    /// refused, and never followed or waited for.
+    pub fn env(&self) -> Result<EnvFile, EngineError> {
+        let path = self.env_file.display();
+        let read = || {
+            let (directory, name) = self.env_file.parent().zip(self.env_file.file_name())?;
+            Some(read_contained(directory, name, ENV_LIMIT))
+        };
+        let text = match read() {
+            Some(Ok(text)) => String::from_utf8_lossy(&text).into_owned(),
+            Some(Err(error)) => return Err(EngineError::recipe(format!("can't use {path}")).because(error)),
+            None => return Err(EngineError::host(format!("{path} is no file's path"))),
+        };
+        text.parse::<EnvFile>()
+            .map_err(|error| EngineError::recipe(format!("can't read {path}")).because(error))
+    }
+
+    /// Replaces its `.env`: whole or not at all, and never through a symlink.
+    pub fn set_env(&self, env: &EnvFile) -> Result<(), EngineError> {
+        let written = self
+            .env_file
+            .parent()
+            .map_or(Ok(()), private_directory)
+            .and_then(|()| write_whole(&self.env_file, env.to_string().as_bytes(), 0o600));
+        written.map_err(|error| {
+            EngineError::host(format!("can't write {}", self.env_file.display())).because(error)
+        })
+    }
+}
+
+/// Makes apps come and go. The caller owns the app's domain.
+///
+/// Every call may be dropped at any await; what it leaves half-made, [`Engine::remove`] takes away.
+#[async_trait]
+pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {
+    /// Writes the app's `.env` from the recipe's sample.
+    async fn create(&self, session: &Session, app: &App) -> Result<(), EngineError>;
+
+    /// Generates the secrets that the `.env` names and that do not exist yet; gives the names and values of the
+    /// new ones.
+    async fn generate_secrets(
+        &self,
+        session: &Session,
+        app: &App,
+    ) -> Result<BTreeMap<String, String>, EngineError>;
+
+    /// Deploys the app. Returns when the engine has taken the order, not when the app is up: see
+    /// [`Engine::wait_converged`].
+    async fn deploy(&self, session: &Session, app: &App) -> Result<(), EngineError>;
+
+    /// Upgrades a deployed app in place to what its tree and `.env` say now.
+    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), EngineError>;
+
+    /// Stops the app; its data and secrets stay.
+    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), EngineError>;
+
+    /// Takes a backup of what the recipe's labels declare.
+    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, EngineError>;
+
+    /// Brings the content of a backup back.
+    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError>;
+
+    /// Runs a command in a service of the app and gives its output.
+    async fn execute(
+        &self,
+        session: &Session,
+        app: &App,
+        service: &str,
+        command: &[String],
+    ) -> Result<String, EngineError>;
+
+    /// The domains of all apps that this deployer knows.
+    async fn list(&self, session: &Session) -> Result<Vec<Domain>, EngineError>;
+}
+
+/// A backup that was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// Its name, in the deployer's own terms.
+    pub id: String,
+}
+
+/// Sees and removes what exists.
+#[async_trait]
+pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
+    /// Claims this engine for one lock space: two lock directories on one engine would be two owners of every
+    /// domain. Changes nothing when another space has it.
+    async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError>;
+
+    /// What exists of `domains`, or of every domain there is.
+    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError>;
+
+    /// Waits until every service runs what it is meant to run, and is healthy. Cancel-safe.
+    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError>;
+
+    /// The services of an app as the engine knows them.
+    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, EngineError>;
+
+    /// Removes everything of an app, in the order that leaves nothing behind; idempotent. What is still there
+    /// when `limit` has passed is for the caller's next look to find.
+    ///
+    /// The caller holds the domain's lock, and keeps it until this has *returned*.
+    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError>;
+
+    /// Fetches the images that a deployment needs, before anything is deployed.
+    async fn pre_pull(&self, app: &App) -> Result<(), EngineError>;
+
+    /// How the app is reached from this host.
+    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError>;
+
+    /// The volumes of an app, by full name.
+    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, EngineError>;
+
+    /// Writes a small file into a volume; a plain name, at its top.
+    async fn write_volume_file(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        file: &str,
+        content: &[u8],
+    ) -> Result<(), EngineError>;
+
+    /// Reads such a file; `None` when it is not there.
+    async fn read_volume_file(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        file: &str,
+    ) -> Result<Option<Vec<u8>>, EngineError>;
+}
+
+/// What tells one lock space from another.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LockSpace {
+    /// The machine.
+    pub machine_id: String,
+    /// Its name, for people.
+    pub hostname: String,
+    /// The boot.
+    pub boot_id: crate::host::BootId,
+    /// The lock directory: device and inode.
+    pub directory: String,
+    /// Its path, for people.
+    pub path: PathBuf,
+}
+
+/// A service, and what tells that it was not made anew (I10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceState {
+    /// Its name in the recipe.
+    pub name: String,
+    /// The engine's id.
+    pub id: String,
+    /// The engine's creation stamp.
+    pub created: String,
+    /// The ids of its running tasks: another set is a restart.
+    pub tasks: Vec<String>,
+    /// Whether everything that it is meant to run runs, and is healthy.
+    pub healthy: bool,
+}
+
+/// Where an app answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// An address that reaches it from this host, e.g. `127.0.0.1:43021`.
+    pub address: std::net::SocketAddr,
+    /// The `Host` header to send.
+    pub host: Domain,
+}

@@ -1,0 +1,34 @@
+//! Small things with files that more than one part needs.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+/// A fresh id.
+pub(crate) fn new_id() -> io::Result<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    Ok(id.trim().replace('-', "").chars().take(16).collect())
+}
+
+/// Makes a directory, and those above it, for nobody else's eyes.
+pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Writes a file that is there whole or not at all.
+pub(crate) fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let temporary = path.with_extension(format!("{}.tmp", new_id()?));
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(content))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // The write's own error is the one to tell.
+        drop(fs::remove_file(&temporary));
+    }
+    written
+}

@@ -1,0 +1,223 @@
+//! The janitor's pass over a site.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+
+use super::reap::{Reaped, clear, end_orphans, looks};
+use super::{Decision, Finding, Janitor, Pass, Report};
+use crate::executor::Residue;
+use crate::lifetime::RunLifetime;
+use crate::lock::{AppGuard, Description, LockError, LockView};
+use crate::names::Domain;
+use crate::site::{LookError, Site};
+use crate::workspace::RUN_RECORD;
+
+/// So many domains are held and looked at together: one inventory serves them all.
+const BATCH: usize = 16;
+
+/// What one domain's removal may take.
+const REMOVAL_LIMIT: Duration = Duration::from_mins(1);
+
+/// A lock held for longer is worth a word.
+const LONG_HELD: Duration = Duration::from_hours(2);
+
+/// The janitor of a [`Site`].
+#[derive(Debug, Clone)]
+pub struct SiteJanitor {
+    site: Site,
+    lifetime: Arc<dyn RunLifetime>,
+}
+
+impl SiteJanitor {
+    /// A janitor whose unfinished work is a job of `lifetime`.
+    pub fn new(site: Site, lifetime: Arc<dyn RunLifetime>) -> Self {
+        Self { site, lifetime }
+    }
+}
+
+impl SiteJanitor {
+    /// Removes the oldest run directories until `keep` are left, never one that lives or holds residue; and those
+    /// of runs that died before they said what they are. Gives what went wrong.
+    pub async fn prune(&self, keep: usize) -> Vec<String> {
+        let site = self.site.clone();
+        let work = move || {
+            for id in site.runs.run_ids()? {
+                if !site.runs.runs_dir().join(id.as_str()).join(RUN_RECORD).exists()
+                    && let Some(nameless) = site.runs.try_lock_dead(&id)?
+                {
+                    nameless.discard()?;
+                }
+            }
+            site.runs.prune(keep)
+        };
+        match self.lifetime.jobs().run(work).await {
+            Ok(pruned) => pruned
+                .failed
+                .iter()
+                .map(|(id, error)| format!("run {id} could not be pruned: {}", crate::error_chain(error)))
+                .collect(),
+            Err(error) => vec![format!("old runs could not be pruned: {}", crate::error_chain(&error))],
+        }
+    }
+}
+
+impl fmt::Display for SiteJanitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "janitor of {}", self.site.engine)
+    }
+}
+
+#[async_trait]
+impl Janitor for SiteJanitor {
+    async fn pass(&self, pass: &Pass) -> Result<Report, LookError> {
+        let (domains, warnings) = candidates(&self.site, pass).await?;
+        let mut report = Report { findings: Vec::new(), warnings };
+        if pass.dry_run {
+            report.findings = foresee(&self.site, pass, &domains).await?;
+            return Ok(report);
+        }
+        let until = Instant::now() + pass.budget;
+        for batch in domains.chunks(BATCH) {
+            let (site, pass, batch) = (self.site.clone(), pass.clone(), batch.to_vec());
+            // A task of its own: it keeps the locks until what it began is done, also when nobody waits any more.
+            let work = async move { sweep(&site, &pass, &batch, until).await };
+            report.findings.extend(self.lifetime.jobs().task(work).await?);
+        }
+        Ok(report)
+    }
+}
+
+/// The run apps that leave any trace, in order. A source that fails is a warning, not an end: but without the
+/// engine nothing can be verified.
+async fn candidates(site: &Site, pass: &Pass) -> Result<(Vec<Domain>, Vec<String>), LookError> {
+    let inventory = site.inventory(None, pass.own_run.as_ref()).await?;
+    let mut domains: BTreeSet<Domain> = inventory.domains().cloned().collect();
+    let mut warnings = Vec::new();
+    match site.locks.domains() {
+        Ok(locked) => domains.extend(locked),
+        Err(error) => warnings.push(format!("lock files could not be listed: {error}")),
+    }
+    domains.retain(|domain| site.pattern.is_run_app(domain));
+    Ok((domains.into_iter().collect(), warnings))
+}
+
+/// What a pass would do, without taking a lock.
+async fn foresee(site: &Site, pass: &Pass, domains: &[Domain]) -> Result<Vec<Finding>, LookError> {
+    let inventory = site.inventory(Some(domains), pass.own_run.as_ref()).await?;
+    let mut findings = Vec::new();
+    for (domain, residue) in looks(&inventory, domains) {
+        if pass.own.contains(domain) {
+            findings.push(finding(domain, Decision::Own));
+            continue;
+        }
+        match site.locks.look(domain) {
+            Ok(Some(view)) if view.held => findings.push(live(site, domain, Some(view))),
+            Ok(file) if residue.is_empty() => {
+                findings.extend(file.map(|_| finding(domain, Decision::WouldRemoveLock)));
+            }
+            Ok(_) => findings.push(Finding { removed: residue, ..finding(domain, Decision::WouldReap) }),
+            Err(error) => findings.push(refused(domain, &error)),
+        }
+    }
+    Ok(findings)
+}
+
+/// Takes what locks of the batch are free, looks once, reaps what is there, looks once more, and removes the
+/// lock files of what is verified empty.
+async fn sweep(
+    site: &Site,
+    pass: &Pass,
+    batch: &[Domain],
+    until: Instant,
+) -> Result<Vec<Finding>, LookError> {
+    let stopped = || Instant::now() >= until || pass.cancellation.cause().is_some();
+    let mut findings = Vec::new();
+    let mut guards = Vec::new();
+    for domain in batch {
+        if pass.own.contains(domain) {
+            findings.push(finding(domain, Decision::Own));
+        } else if stopped() {
+            findings.push(finding(domain, Decision::NotReached));
+        } else {
+            match site.locks.try_acquire(domain) {
+                Ok(Some(guard)) => {
+                    guard.describe(&Description { run_id: None, recipe: None, phase: "janitor".to_owned() });
+                    guards.push(guard);
+                }
+                Ok(None) => findings.push(live(site, domain, site.locks.look(domain).ok().flatten())),
+                Err(error) => findings.push(refused(domain, &error)),
+            }
+        }
+    }
+    let held: Vec<Domain> = guards.iter().map(|guard| guard.domain().clone()).collect();
+    let before = site.inventory(Some(&held), pass.own_run.as_ref()).await?;
+    let failures = join_all(looks(&before, &held).map(async |(domain, residue)| {
+        if residue.is_empty() {
+            return Vec::new();
+        }
+        let mut failures = end_orphans(site, domain).await;
+        failures.extend(clear(site, domain, pass.own_run.as_ref(), REMOVAL_LIMIT).await);
+        failures
+    }))
+    .await;
+    let after = site.inventory(Some(&held), pass.own_run.as_ref()).await?;
+    for (guard, failures) in guards.into_iter().zip(failures) {
+        let domain = guard.domain().clone();
+        let reaped = Reaped::between(&before.of(&domain), after.of(&domain), failures);
+        findings.push(conclude(guard, reaped, &before.of(&domain)));
+    }
+    findings.sort_by(|a, b| a.domain.cmp(&b.domain));
+    Ok(findings)
+}
+
+/// Only what is verified empty loses its lock file.
+fn conclude(guard: AppGuard, reaped: Reaped, before: &[Residue]) -> Finding {
+    let domain = guard.domain().clone();
+    let Reaped { removed, left, failures: mut detail } = reaped;
+    if !left.is_empty() {
+        return Finding { removed, left, detail, ..finding(&domain, Decision::Failed) };
+    }
+    if let Err(error) = guard.unlink() {
+        detail.push(error.to_string());
+    }
+    let decision = if before.is_empty() { Decision::StaleLock } else { Decision::Reaped };
+    Finding { removed, detail, ..finding(&domain, decision) }
+}
+
+fn live(site: &Site, domain: &Domain, view: Option<LockView>) -> Finding {
+    let since = view.as_ref().and_then(|view| view.since);
+    let held_for = since.and_then(|since| Duration::try_from(site.host.now().duration_since(since)).ok());
+    let holder = view.and_then(|view| view.holder);
+    let detail = held_for
+        .filter(|held_for| *held_for > LONG_HELD)
+        .map(|held_for| {
+            let who =
+                holder.as_ref().map_or("a holder that the kernel did not confirm".to_owned(), |holder| {
+                    format!("pid {}", holder.pid)
+                });
+            format!("held for {} min by {who}", held_for.as_secs() / 60)
+        })
+        .into_iter()
+        .collect();
+    Finding { holder, detail, ..finding(domain, Decision::Live) }
+}
+
+fn refused(domain: &Domain, error: &LockError) -> Finding {
+    Finding { detail: vec![error.to_string()], ..finding(domain, Decision::Failed) }
+}
+
+fn finding(domain: &Domain, decision: Decision) -> Finding {
+    Finding {
+        domain: domain.clone(),
+        decision,
+        removed: Vec::new(),
+        left: Vec::new(),
+        holder: None,
+        detail: Vec::new(),
+    }
+}

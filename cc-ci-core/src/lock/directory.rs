@@ -1,0 +1,256 @@
+//! Which file is a lock file: opening one by the rules, and knowing that it still is the one that its path names.
+//!
+//! An existing file is opened without `O_CREAT`, which the kernel refuses for another user's file in a sticky
+//! directory; a missing one is created with `O_EXCL`. What is found must be a regular file with one link, owned
+//! by somebody who is trusted; all else is refused by name, for a FIFO or a link there could block or mislead.
+//!
+//! # Limitations
+//! Whoever may open a lock file may hold it: the rules keep foreign files out, not foreign holders.
+
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::stat::{FileStat, SFlag, fstat, lstat};
+use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, fstatfs};
+
+use super::LockError;
+use crate::names::Domain;
+
+/// How often an operation starts over because the path changed under it.
+pub(super) const ATTEMPTS: u32 = 32;
+const PREFIX: &str = "cc-ci-app-";
+const SUFFIX: &str = ".lock";
+
+/// What identifies a file while it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileId {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
+
+impl From<&FileStat> for FileId {
+    fn from(stat: &FileStat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
+
+/// The directory of one lock space, and the rules for the files in it.
+#[derive(Debug)]
+pub(super) struct LockDirectory {
+    pub(super) path: PathBuf,
+    pub(super) group: Option<u32>,
+    pub(super) trusted_owners: Vec<u32>,
+    /// The filesystem on which flock is not one lock space.
+    pub(super) refused_filesystem: FsType,
+    /// The device that was last found not to be it.
+    accepted_device: AtomicU64,
+}
+
+/// An open lock file. Whoever locked it gives it up by dropping it.
+#[derive(Debug)]
+pub(super) struct LockFile {
+    pub(super) file: File,
+    pub(super) id: FileId,
+    pub(super) path: PathBuf,
+}
+
+impl LockDirectory {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            group: None,
+            trusted_owners: Vec::new(),
+            refused_filesystem: NFS_SUPER_MAGIC,
+            accepted_device: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    pub(super) fn file_of(&self, domain: &Domain) -> PathBuf {
+        let (directory, domain) = (self.path.as_os_str(), domain.as_str());
+        let mut path = std::ffi::OsString::with_capacity(
+            directory.len() + 1 + PREFIX.len() + domain.len() + SUFFIX.len(),
+        );
+        path.push(directory);
+        for part in ["/", PREFIX, domain, SUFFIX] {
+            path.push(part);
+        }
+        path.into()
+    }
+
+    /// The domain whose lock file has this name, if it is one.
+    pub(super) fn domain_of(name: &OsStr) -> Option<Domain> {
+        name.to_str()?.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok()
+    }
+
+    /// Device and inode of the directory itself.
+    pub(super) fn id(&self) -> Result<FileId, LockError> {
+        let found = nix::sys::stat::stat(&self.path).map_err(|errno| self.unusable(errno))?;
+        Ok(FileId::from(&found))
+    }
+
+    /// Opens the lock file, creating it if it is missing.
+    pub(super) fn open(&self, path: &Path) -> Result<LockFile, LockError> {
+        for _ in 0..ATTEMPTS {
+            let file = match open_existing(path, true) {
+                Ok(file) => file,
+                Err(Errno::ENOENT) => match self.create(path)? {
+                    Some(file) => file,
+                    None => continue,
+                },
+                Err(errno) => return Err(self.cannot_open(path, errno)),
+            };
+            if let Some(opened) = self.check(file, path)? {
+                return Ok(opened.0);
+            }
+        }
+        Err(LockError::Unstable { path: path.to_owned(), attempts: ATTEMPTS })
+    }
+
+    /// Opens it for a look: read-only, and `None` if it is missing. The file is none where this user may not
+    /// read it.
+    pub(super) fn open_to_look(&self, path: &Path) -> Result<Option<(Option<File>, FileStat)>, LockError> {
+        match open_existing(path, false) {
+            Ok(file) => Ok(self.check(file, path)?.map(|(opened, stat)| (Some(opened.file), stat))),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(Errno::EACCES) => match lstat(path) {
+                Ok(stat) => self.trusts(path, &stat).map(|()| Some((None, stat))),
+                Err(Errno::ENOENT) => Ok(None),
+                Err(errno) => Err(self.unusable(errno)),
+            },
+            Err(errno) => Err(self.cannot_open(path, errno)),
+        }
+    }
+
+    /// `None` when somebody else was first.
+    fn create(&self, path: &Path) -> Result<Option<File>, LockError> {
+        let mode = if self.group.is_some() { 0o660 } else { 0o600 };
+        let created = options().write(true).create_new(true).mode(mode).open(path);
+        let file = match created.map_err(|error| errno(&error)) {
+            Ok(file) => file,
+            Err(Errno::EEXIST) => return Ok(None),
+            Err(found @ (Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::EPERM | Errno::EROFS)) => {
+                return Err(self.unusable(found));
+            }
+            Err(errno) => return Err(failed("create the lock file", path, errno)),
+        };
+        if let Some(group) = self.group {
+            nix::unistd::fchown(&file, None, Some(group.into()))
+                .map_err(|errno| failed("give its group to the lock file", path, errno))?;
+            // The mode that was asked for has lost what the umask takes away.
+            file.set_permissions(PermissionsExt::from_mode(mode))
+                .map_err(|error| failed("give its mode to the lock file", path, errno(&error)))?;
+        }
+        Ok(Some(file))
+    }
+
+    /// `None` when the file was unlinked after it had been opened.
+    fn check(&self, file: File, path: &Path) -> Result<Option<(LockFile, FileStat)>, LockError> {
+        let stat = fstat(&file).map_err(|errno| failed("look at the lock file", path, errno))?;
+        if stat.st_nlink == 0 {
+            return Ok(None);
+        }
+        self.trusts(path, &stat)?;
+        if self.accepted_device.load(Ordering::Relaxed) != stat.st_dev {
+            let filesystem =
+                fstatfs(&file).map_err(|errno| failed("look at the filesystem of", path, errno))?;
+            if filesystem.filesystem_type() == self.refused_filesystem {
+                return Err(LockError::Directory {
+                    path: self.path.clone(),
+                    reason: "it is on NFS, where a lock may span hosts or none".to_owned(),
+                });
+            }
+            self.accepted_device.store(stat.st_dev, Ordering::Relaxed);
+        }
+        let opened = LockFile { file, id: FileId::from(&stat), path: path.to_owned() };
+        Ok(Some((opened, stat)))
+    }
+
+    fn trusts(&self, path: &Path, stat: &FileStat) -> Result<(), LockError> {
+        let owner = stat.st_uid;
+        let reason = if !is(stat, SFlag::S_IFREG) {
+            let kinds = [
+                (SFlag::S_IFLNK, "it is a symbolic link"),
+                (SFlag::S_IFDIR, "it is a directory"),
+                (SFlag::S_IFIFO, "it is a FIFO"),
+                (SFlag::S_IFSOCK, "it is a socket"),
+            ];
+            let kind = kinds.into_iter().find(|(kind, _)| is(stat, *kind));
+            kind.map_or("it is not a regular file", |(_, reason)| reason).to_owned()
+        } else if stat.st_nlink > 1 {
+            format!("it has {} links, so it is some other file too", stat.st_nlink)
+        } else if owner != 0
+            && owner != nix::unistd::geteuid().as_raw()
+            && !self.trusted_owners.contains(&owner)
+        {
+            format!("it is owned by user {owner}, who is not trusted")
+        } else {
+            return Ok(());
+        };
+        Err(LockError::Refused { path: path.to_owned(), reason })
+    }
+
+    fn cannot_open(&self, path: &Path, errno: Errno) -> LockError {
+        match lstat(path) {
+            // Not a lock file at all: named for what it is.
+            Ok(stat) if let Err(refused) = self.trusts(path, &stat) => refused,
+            Ok(_) if errno == Errno::EACCES => {
+                LockError::Refused { path: path.to_owned(), reason: "this user may not open it".to_owned() }
+            }
+            Ok(_) if errno != Errno::EROFS => failed("open the lock file", path, errno),
+            _ => self.unusable(errno),
+        }
+    }
+
+    fn unusable(&self, errno: Errno) -> LockError {
+        let reason = match errno {
+            Errno::ENOENT => "it does not exist",
+            Errno::ENOTDIR => "it is not a directory",
+            Errno::EROFS => "it is read-only",
+            Errno::EACCES | Errno::EPERM => "this user may not write to it",
+            other => other.desc(),
+        };
+        LockError::Directory { path: self.path.clone(), reason: reason.to_owned() }
+    }
+}
+
+impl LockFile {
+    /// Whether the path still names this file.
+    pub(super) fn is_current(&self) -> Result<bool, LockError> {
+        match lstat(&self.path) {
+            Ok(stat) => Ok(FileId::from(&stat) == self.id),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(failed("look again at the lock file", &self.path, errno)),
+        }
+    }
+}
+
+/// A failed system call, as an error.
+pub(super) fn failed(doing: &'static str, path: &Path, source: impl Into<io::Error>) -> LockError {
+    LockError::Io { doing, path: path.to_owned(), source: source.into() }
+}
+
+fn open_existing(path: &Path, write: bool) -> Result<File, Errno> {
+    options().write(write).open(path).map_err(|error| errno(&error))
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    // std sets O_CLOEXEC itself.
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    options
+}
+
+fn errno(error: &io::Error) -> Errno {
+    // A path with a NUL byte has no errno: it is no valid argument.
+    error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw)
+}
+
+fn is(stat: &FileStat, kind: SFlag) -> bool {
+    stat.st_mode & SFlag::S_IFMT.bits() == kind.bits()
+}

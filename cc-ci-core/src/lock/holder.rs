@@ -1,0 +1,142 @@
+//! Who holds a lock file and how many wait for it, as the kernel says, without taking the lock.
+//!
+//! The recorded process is asked for first: one of its descriptors must carry the lock (`/proc/<pid>/fdinfo`),
+//! and it must be the process that wrote the record, not a later one with its pid. `/proc/locks` decides where
+//! those descriptors can't be seen, and names the holders that left no record.
+//!
+//! # Limitations
+//! `/proc/locks` names the process that took the lock. Where another one inherited the descriptor and the first
+//! is gone or has closed it, the holder is unknown. In a pid namespace of its own, locks of processes outside are
+//! not shown at all. On filesystems that show files under another device than their own (btrfs, overlayfs)
+//! nothing matches, and the holder is unknown too.
+
+use std::fs;
+use std::io;
+
+use super::Holder;
+use super::directory::FileId;
+use super::record::Record;
+use crate::host::BootId;
+use crate::process::StatLine;
+
+/// The most descriptors of a process that are looked through: more is a trap, or a long wait.
+const DESCRIPTORS: usize = 1024;
+
+/// What the kernel says of one lock file.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The processes that took the lock; 0 where there is none any more.
+    takers: Vec<i32>,
+    /// How many wait.
+    pub(super) waiting: usize,
+}
+
+/// Reads `/proc/locks`.
+pub(super) fn see(id: FileId) -> io::Result<Seen> {
+    Ok(parse_locks(&fs::read_to_string("/proc/locks")?, id))
+}
+
+impl Seen {
+    /// Whether anybody holds it.
+    pub(super) fn held(&self) -> bool {
+        !self.takers.is_empty()
+    }
+}
+
+/// The holder, where one can be confirmed. Its description is the record's, if the record is its own.
+pub(super) fn confirm(record: Option<&Record>, seen: &Seen, id: FileId, boot: &BootId) -> Option<Holder> {
+    if let Some(Record { process, since, description }) = record
+        && process.is_alive(boot)
+        && carries(process.pid, id).unwrap_or_else(|| seen.takers.contains(&process.pid))
+        // The pid was its own before and after the look at its descriptors.
+        && process.is_alive(boot)
+    {
+        return Some(Holder { pid: process.pid, description: description.clone(), since: Some(*since) });
+    }
+    let alive = |pid| StatLine::read(pid).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X' | 'x'));
+    let found = seen.takers.iter().find(|&&pid| pid > 0 && carries(pid, id).unwrap_or_else(|| alive(pid)))?;
+    Some(Holder { pid: *found, description: None, since: None })
+}
+
+/// Whether one of the process's descriptors carries the lock; `None` where they can't be seen.
+fn carries(pid: i32, id: FileId) -> Option<bool> {
+    let mut left = DESCRIPTORS;
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()? {
+        left = left.checked_sub(1)?;
+        // One that was closed meanwhile carries nothing.
+        let Ok(text) = fs::read_to_string(entry.ok()?.path()) else { continue };
+        let locks = text.lines().filter_map(|line| line.strip_prefix("lock:"));
+        if locks.filter_map(parse_lock).any(|lock| lock.is_flock_of(id)) {
+            return Some(true);
+        }
+    }
+    Some(false)
+}
+
+/// A line of `/proc/locks` or, after `lock:`, of an fdinfo: `1: FLOCK ADVISORY WRITE 42 fe:00:1234 0 EOF`.
+struct Line<'a> {
+    waits: bool,
+    kind: &'a str,
+    pid: i32,
+    major: u64,
+    minor: u64,
+    inode: u64,
+}
+
+impl Line<'_> {
+    fn is_flock_of(&self, id: FileId) -> bool {
+        self.kind == "FLOCK"
+            && self.inode == id.inode
+            && self.major == nix::sys::stat::major(id.device)
+            && self.minor == nix::sys::stat::minor(id.device)
+    }
+}
+
+fn parse_lock(line: &str) -> Option<Line<'_>> {
+    let mut words = line.split_ascii_whitespace().skip(1).peekable();
+    let waits = words.next_if_eq(&"->").is_some();
+    let kind = words.next()?;
+    let pid = words.nth(2)?.parse().ok()?;
+    let mut file = words.next()?.split(':');
+    Some(Line {
+        waits,
+        kind,
+        pid,
+        major: u64::from_str_radix(file.next()?, 16).ok()?,
+        minor: u64::from_str_radix(file.next()?, 16).ok()?,
+        inode: file.next()?.parse().ok()?,
+    })
+}
+
+fn parse_locks(text: &str, id: FileId) -> Seen {
+    let mut seen = Seen::default();
+    for lock in text.lines().filter_map(parse_lock).filter(|lock| lock.is_flock_of(id)) {
+        if lock.waits {
+            seen.waiting += 1;
+        } else {
+            seen.takers.push(lock.pid);
+        }
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_flock_lines_of_the_very_file_count() {
+        let text = "\
+1: POSIX  ADVISORY  WRITE 9 fe:01:77 0 EOF
+2: FLOCK  ADVISORY  WRITE 10 fe:01:77 0 EOF
+2: -> FLOCK  ADVISORY  WRITE 11 fe:01:77 0 EOF
+2:  -> FLOCK  ADVISORY  WRITE 12 fe:01:77 0 EOF
+3: FLOCK  ADVISORY  WRITE 13 fe:02:77 0 EOF
+4: FLOCK  ADVISORY  WRITE 14 fe:01:78 0 EOF
+5: FLOCK  ADVISORY  WRITE
+garbage
+";
+        let id = FileId { device: nix::sys::stat::makedev(0xfe, 1), inode: 77 };
+        assert_eq!(parse_locks(text, id), Seen { takers: vec![10], waiting: 2 });
+    }
+}

@@ -1,0 +1,135 @@
+//! Output that never fails and never blocks.
+//!
+//! A cancelled CI runner closes the log's pipe, or stops reading it: a write then fails or blocks for ever, with
+//! an app's lock held. So one thread writes, from a bounded queue: what does not fit is dropped and counted, and
+//! what can't be written is forgotten.
+
+use std::fmt;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender, TrySendError};
+use std::thread;
+use std::time::Duration;
+
+/// So many lines wait for a slow reader.
+const QUEUE: usize = 4096;
+
+enum Message {
+    Text(String),
+    Done(SyncSender<()>),
+}
+
+/// A writer behind a bounded queue. Clones share it.
+#[derive(Clone)]
+pub struct QueuedWriter {
+    queue: SyncSender<Message>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for QueuedWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueuedWriter").field("dropped", &self.dropped).finish_non_exhaustive()
+    }
+}
+
+impl QueuedWriter {
+    /// Starts the thread that writes to `sink`. It ends when the last clone is gone and all is written.
+    ///
+    /// # Errors
+    /// When the kernel has no thread left.
+    pub fn start(name: &str, mut sink: impl Write + Send + 'static) -> std::io::Result<Self> {
+        let (queue, messages) = mpsc::sync_channel(QUEUE);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let lost = Arc::clone(&dropped);
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            while let Ok(message) = messages.recv() {
+                // A closed pipe or a full disk is the reader's loss, not the run's.
+                match message {
+                    Message::Text(text) => {
+                        let lines = lost.swap(0, Ordering::Relaxed);
+                        if lines > 0 {
+                            drop(writeln!(sink, "… {lines} lines dropped: the reader was too slow"));
+                        }
+                        drop(sink.write_all(text.as_bytes()));
+                    }
+                    Message::Done(done) => {
+                        drop(sink.flush());
+                        // Whoever asked may have given up.
+                        let _gone = done.try_send(()).is_err();
+                    }
+                }
+            }
+        })?;
+        Ok(Self { queue, dropped })
+    }
+
+    /// Queues text; returns at once.
+    pub fn write(&self, text: String) {
+        if let Err(TrySendError::Full(_)) = self.queue.try_send(Message::Text(text)) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until what was queued so far is written, for `bound` at the most. False when it is not.
+    ///
+    /// Blocks the thread: it is the last thing that a command does.
+    pub fn flush(&self, bound: Duration) -> bool {
+        let (done, written) = mpsc::sync_channel(1);
+        let deadline = std::time::Instant::now() + bound;
+        let mut message = Message::Done(done);
+        loop {
+            match self.queue.try_send(message) {
+                Ok(()) => break,
+                // The queue is full: the thread makes room, or is stuck.
+                Err(TrySendError::Full(back)) if std::time::Instant::now() < deadline => {
+                    message = back;
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return false,
+            }
+        }
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        !matches!(written.recv_timeout(left), Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read as _};
+
+    use super::*;
+
+    #[test]
+    fn a_reader_that_stopped_costs_lines_and_nothing_else() {
+        let (mut reader, pipe) = io::pipe().unwrap();
+        let writer = QueuedWriter::start("test", pipe).unwrap();
+        let line = "x".repeat(1023) + "\n";
+        for _ in 0..QUEUE * 2 {
+            writer.write(line.clone());
+        }
+        assert!(!writer.flush(Duration::from_millis(50)), "a full pipe can't be flushed");
+        assert!(writer.dropped.load(Ordering::Relaxed) > 0);
+        // The reader comes back: the rest arrives, and says what is missing.
+        let all = thread::spawn(move || {
+            let mut all = String::new();
+            reader.read_to_string(&mut all).unwrap();
+            all
+        });
+        while !writer.flush(Duration::from_mins(1)) {}
+        writer.write("last\n".to_owned());
+        drop(writer);
+        let all = all.join().unwrap();
+        assert!(all.contains("lines dropped"), "the loss is told");
+        assert!(all.ends_with("last\n"));
+    }
+
+    #[test]
+    fn a_closed_pipe_is_ignored() {
+        let (reader, pipe) = io::pipe().unwrap();
+        drop(reader);
+        let writer = QueuedWriter::start("test", pipe).unwrap();
+        writer.write("nobody reads this\n".to_owned());
+        assert!(writer.flush(Duration::from_mins(1)));
+    }
+}

@@ -1,0 +1,263 @@
+//! A recipe's compose files, as `docker stack deploy` would read them.
+//!
+//! `COMPOSE_FILE` names the files, colon-separated; each is read within bounds, interpolated and checked by itself, so
+//! that an error names the file and the key. Then later files are laid over earlier ones: maps merge deep, mounts
+//! merge by target, secrets and configs by source, ports by what they publish, and a command is replaced. What stands
+//! under [`LOCAL_KEY`] is never interpolated here. Keys that cc-ci has no use for are ignored.
+//!
+//! # Limitations
+//! `env_file`, `extends` and `include` are not followed. The files that configs and secrets name are not opened.
+
+mod cursor;
+mod interpolation;
+mod local;
+mod object;
+mod service;
+mod short;
+mod types;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use cursor::Cursor;
+use object::ObjectLayer;
+use service::ServiceLayer;
+
+use super::interpolate::InterpolateError;
+use super::tree::{self, ReadError};
+use super::yaml;
+use crate::names::{InvalidName, Stack};
+
+pub use local::{LOCAL_KEY, LocalService};
+pub use object::Object;
+pub use types::{Grant, Healthcheck, Mode, Mount, MountKind, Port, Protocol, Service};
+
+/// How many files one recipe may lay over each other.
+const MAX_FILES: usize = 32;
+
+/// A recipe's compose files could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ComposeError {
+    /// `STACK_NAME` is missing or no stack's name.
+    #[error("reading STACK_NAME")]
+    Stack(#[source] InvalidName),
+    /// `COMPOSE_FILE` names too many files.
+    #[error("COMPOSE_FILE names more than {MAX_FILES} files")]
+    TooManyFiles,
+    /// A file can't be read.
+    #[error("reading {file}")]
+    Read {
+        /// Which, as `COMPOSE_FILE` names it.
+        file: String,
+        /// Why.
+        #[source]
+        source: ReadError,
+    },
+    /// A file is no acceptable YAML.
+    #[error("{file}, line {line}: {detail}")]
+    Yaml {
+        /// Which.
+        file: String,
+        /// Where, from 1; 0 if unknown.
+        line: u64,
+        /// The parser's words.
+        detail: String,
+    },
+    /// A value can't be interpolated.
+    #[error("{file}: {path}")]
+    Interpolate {
+        /// In which file.
+        file: String,
+        /// The key path of the value.
+        path: String,
+        /// Why.
+        #[source]
+        source: InterpolateError,
+    },
+    /// A value breaks a rule.
+    #[error("{file}: {path}: {rule}")]
+    Invalid {
+        /// In which file, or in which files together.
+        file: String,
+        /// The key path of the value.
+        path: String,
+        /// The rule.
+        rule: String,
+    },
+}
+
+/// What a recipe's compose files say together.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Compose {
+    /// The stack that the names belong to.
+    pub stack: Stack,
+    /// The services, by key.
+    pub services: BTreeMap<String, Service>,
+    /// The volumes, by key.
+    pub volumes: BTreeMap<String, Object>,
+    /// The secrets, by key.
+    pub secrets: BTreeMap<String, Object>,
+    /// The configs, by key.
+    pub configs: BTreeMap<String, Object>,
+    /// The networks, by key; `default` too where a service names none.
+    pub networks: BTreeMap<String, Object>,
+    /// The variables that the files used without a default, and that were not set.
+    pub unset: BTreeSet<String>,
+}
+
+/// One file, or several merged, before the rules that hold for the whole.
+#[derive(Debug, Default)]
+struct Layer {
+    services: BTreeMap<String, ServiceLayer>,
+    objects: [BTreeMap<String, ObjectLayer>; 4],
+}
+
+const OBJECT_SECTIONS: [&str; 4] = ["volumes", "secrets", "configs", "networks"];
+
+impl Compose {
+    /// Reads the files that `COMPOSE_FILE` names (`compose.yml` without it) below `root`.
+    ///
+    /// `vars` are the app's variables: its `.env`, the versions from `abra.sh` and `STACK_NAME`.
+    ///
+    /// # Errors
+    /// No stack name; a file that is missing, leaves `root`, is too big or no YAML; a value that breaks a rule.
+    pub fn load(root: &Path, vars: &BTreeMap<String, String>) -> Result<Self, ComposeError> {
+        let stack = vars.get("STACK_NAME").map_or("", String::as_str);
+        let stack = stack.parse::<Stack>().map_err(ComposeError::Stack)?;
+        let named = vars.get("COMPOSE_FILE").map_or("", String::as_str);
+        let mut files: Vec<&str> = named.split(':').filter(|file| !file.is_empty()).collect();
+        if files.is_empty() {
+            files.push("compose.yml");
+        }
+        if files.len() > MAX_FILES {
+            return Err(ComposeError::TooManyFiles);
+        }
+        let mut merged = Layer::default();
+        let mut unset = BTreeSet::new();
+        for file in &files {
+            let text = tree::read_text(root, Path::new(file))
+                .map_err(|source| ComposeError::Read { file: (*file).to_owned(), source })?;
+            merged.merge(Layer::parse(file, &text, vars, &mut unset)?);
+        }
+        merged.finish(&files.join(":"), stack, vars, unset)
+    }
+}
+
+impl Layer {
+    fn parse(
+        file: &str,
+        text: &str,
+        vars: &BTreeMap<String, String>,
+        unset: &mut BTreeSet<String>,
+    ) -> Result<Self, ComposeError> {
+        let mut value = yaml::parse(text).map_err(|fault| ComposeError::Yaml {
+            file: file.to_owned(),
+            line: fault.line.unwrap_or(0),
+            detail: fault.detail,
+        })?;
+        for section in ["services"].iter().chain(&OBJECT_SECTIONS) {
+            if let Some(value) = value.get_mut(section) {
+                unset.append(&mut interpolation::run(file, section, value, vars)?);
+            }
+        }
+        let root = Cursor::root(file, &value);
+        let mut layer = Self::default();
+        if let Some(services) = root.get("services")? {
+            for (key, service) in services.entries()? {
+                check_key(&service, key)?;
+                layer.services.insert(key.to_owned(), ServiceLayer::parse(&service)?);
+            }
+        }
+        for (section, objects) in OBJECT_SECTIONS.iter().zip(&mut layer.objects) {
+            if let Some(entries) = root.get(section)? {
+                for (key, object) in entries.entries()? {
+                    check_key(&object, key)?;
+                    objects.insert(key.to_owned(), ObjectLayer::parse(&object)?);
+                }
+            }
+        }
+        Ok(layer)
+    }
+
+    fn merge(&mut self, over: Self) {
+        for (key, service) in over.services {
+            self.services.entry(key).or_default().merge(service);
+        }
+        for (base, over) in self.objects.iter_mut().zip(over.objects) {
+            for (key, object) in over {
+                base.entry(key).or_default().merge(object);
+            }
+        }
+    }
+
+    fn finish(
+        self,
+        files: &str,
+        stack: Stack,
+        vars: &BTreeMap<String, String>,
+        unset: BTreeSet<String>,
+    ) -> Result<Compose, ComposeError> {
+        let invalid =
+            |path: String, rule: String| ComposeError::Invalid { file: files.to_owned(), path, rule };
+        let mut services = BTreeMap::new();
+        for (key, layer) in self.services {
+            let service =
+                layer.finish(vars).map_err(|(at, rule)| invalid(format!("services.{key}{at}"), rule))?;
+            services.insert(key, service);
+        }
+        if services.is_empty() {
+            return Err(invalid("services".to_owned(), "a recipe has at least one service".to_owned()));
+        }
+        let objects = |section: &str, layers: BTreeMap<String, ObjectLayer>| {
+            let finish = |(key, layer): (String, ObjectLayer)| match layer.finish(&stack, &key) {
+                Ok(object) => Ok((key, object)),
+                Err(rule) => Err(invalid(format!("{section}.{key}.name"), rule.to_owned())),
+            };
+            layers.into_iter().map(finish).collect::<Result<BTreeMap<_, _>, _>>()
+        };
+        let [volumes, secrets, configs, networks] = self.objects;
+        let (volumes, secrets) = (objects("volumes", volumes)?, objects("secrets", secrets)?);
+        let (configs, mut networks) = (objects("configs", configs)?, objects("networks", networks)?);
+        if services.values().any(|service| service.networks.contains("default")) {
+            networks.entry("default".to_owned()).or_insert_with(|| Object::of_stack(&stack, "default"));
+        }
+        let compose = Compose { stack, services, volumes, secrets, configs, networks, unset };
+        compose.check_references().map_err(|(path, rule)| invalid(path, rule))?;
+        Ok(compose)
+    }
+}
+
+impl Compose {
+    fn check_references(&self) -> Result<(), (String, String)> {
+        for (key, service) in &self.services {
+            let volumes = service.volumes.iter().filter(|mount| mount.kind == MountKind::Volume);
+            let volumes: Vec<&String> = volumes.filter_map(|mount| mount.source.as_ref()).collect();
+            for (section, used, declared) in [
+                ("volumes", volumes, &self.volumes),
+                ("secrets", service.secrets.iter().map(|grant| &grant.source).collect(), &self.secrets),
+                ("configs", service.configs.iter().map(|grant| &grant.source).collect(), &self.configs),
+                ("networks", service.networks.iter().collect(), &self.networks),
+            ] {
+                if let Some(name) = used.into_iter().find(|name| !declared.contains_key(*name)) {
+                    let rule = format!("{name:?} is not declared under {section}");
+                    return Err((format!("services.{key}.{section}"), rule));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Keys become parts of names and of paths.
+fn check_key(at: &Cursor<'_>, key: &str) -> Result<(), ComposeError> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if key.len() <= 128 && key.bytes().all(plain) && !key.starts_with(['.', '-']) && !key.is_empty() {
+        return Ok(());
+    }
+    Err(at.error("a key is 1 to 128 of [A-Za-z0-9._-], first a letter, a digit or _"))
+}
+
+#[cfg(test)]
+pub(in crate::recipe) mod tests;

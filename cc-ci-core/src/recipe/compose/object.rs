@@ -1,0 +1,92 @@
+//! What a stack declares besides services: volumes, secrets, configs and networks.
+
+use std::path::{Component, PathBuf};
+
+use super::ComposeError;
+use super::cursor::Cursor;
+use crate::names::Stack;
+
+/// A declared volume, secret, config or network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Object {
+    /// Its full name in the engine.
+    pub name: String,
+    /// Whether it must be there before the stack is deployed.
+    pub external: bool,
+    /// The file that holds it, relative to the recipe; it doesn't lead out by its name.
+    pub file: Option<PathBuf>,
+    /// The template language that Swarm applies to it, e.g. `golang`.
+    pub template_driver: Option<String>,
+}
+
+impl Object {
+    pub(super) fn of_stack(stack: &Stack, key: &str) -> Self {
+        Self { name: format!("{stack}_{key}"), external: false, file: None, template_driver: None }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct ObjectLayer {
+    name: Option<String>,
+    external: Option<bool>,
+    file: Option<PathBuf>,
+    template_driver: Option<String>,
+}
+
+impl ObjectLayer {
+    pub(super) fn parse(at: &Cursor<'_>) -> Result<Self, ComposeError> {
+        let mut layer = Self {
+            name: at.field("name", Cursor::text)?,
+            file: at.field("file", file)?,
+            template_driver: at.field("template_driver", Cursor::text)?,
+            external: None,
+        };
+        if let Some(external) = at.get("external")? {
+            if external.is_map() {
+                // The old form, `external: {name: …}`.
+                layer.external = Some(true);
+                layer.name = external.field("name", Cursor::text)?.or(layer.name);
+            } else {
+                layer.external = Some(external.boolean()?);
+            }
+        }
+        Ok(layer)
+    }
+
+    pub(super) fn merge(&mut self, over: Self) {
+        self.name = over.name.or(self.name.take());
+        self.external = over.external.or(self.external);
+        self.file = over.file.or(self.file.take());
+        self.template_driver = over.template_driver.or(self.template_driver.take());
+    }
+
+    pub(super) fn finish(self, stack: &Stack, key: &str) -> Result<Object, &'static str> {
+        let external = self.external.unwrap_or(false);
+        let name = match self.name {
+            Some(name) => name,
+            None if external => key.to_owned(),
+            None => format!("{stack}_{key}"),
+        };
+        // It becomes a path for the local executor.
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        if name.len() > 200
+            || !name.bytes().all(plain)
+            || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        {
+            // Not shown: what a recipe interpolates into it could be a secret.
+            return Err("a name is 1 to 200 of [A-Za-z0-9._-], first a letter or digit");
+        }
+        Ok(Object { name, external, file: self.file, template_driver: self.template_driver })
+    }
+}
+
+fn file(at: &Cursor<'_>) -> Result<PathBuf, ComposeError> {
+    let text = at.text()?;
+    let path = PathBuf::from(&text);
+    let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    if text.is_empty() || text.contains('\0') || !path.components().all(inside) {
+        return Err(at.error("a file is a relative path inside the recipe"));
+    }
+    Ok(path)
+}

@@ -1,0 +1,277 @@
+//! One service: read from one file, laid over what earlier files said, and completed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::cursor::Cursor;
+use super::local::LocalLayer;
+use super::{
+    ComposeError, Grant, Healthcheck, LOCAL_KEY, Mode, Mount, MountKind, Port, Protocol, Service, short,
+};
+
+/// How many ports a service may publish.
+const MAX_PORTS: usize = 4096;
+
+/// What one file says about a service.
+#[derive(Debug, Default)]
+pub(super) struct ServiceLayer {
+    image: Option<String>,
+    environment: BTreeMap<String, Option<String>>,
+    command: Option<Vec<String>>,
+    volumes: Vec<Mount>,
+    secrets: Vec<Grant>,
+    configs: Vec<Grant>,
+    networks: BTreeSet<String>,
+    labels: BTreeMap<String, String>,
+    healthcheck: Option<HealthLayer>,
+    global: Option<bool>,
+    replicas: Option<u32>,
+    stop_grace_period: Option<Duration>,
+    ports: Vec<Port>,
+    local: Option<LocalLayer>,
+}
+
+#[derive(Debug, Default)]
+struct HealthLayer {
+    test: Option<Vec<String>>,
+    interval: Option<Duration>,
+    timeout: Option<Duration>,
+    start_period: Option<Duration>,
+    retries: Option<u32>,
+}
+
+impl ServiceLayer {
+    pub(super) fn parse(at: &Cursor<'_>) -> Result<Self, ComposeError> {
+        let deploy = at.get("deploy")?;
+        let mut layer = Self {
+            image: at.field("image", Cursor::text)?,
+            environment: at.field("environment", environment)?.unwrap_or_default(),
+            command: at.field("command", command)?,
+            volumes: at.field("volumes", |at| at.list(mount))?.unwrap_or_default(),
+            secrets: at.field("secrets", |at| at.list(|at| grant(at, "/run/secrets/")))?.unwrap_or_default(),
+            configs: at.field("configs", |at| at.list(|at| grant(at, "/")))?.unwrap_or_default(),
+            networks: at.field("networks", networks)?.unwrap_or_default(),
+            healthcheck: at.field("healthcheck", healthcheck)?,
+            stop_grace_period: at.field("stop_grace_period", Cursor::duration)?,
+            ports: at.field("ports", ports)?.unwrap_or_default(),
+            local: at.field(LOCAL_KEY, LocalLayer::parse)?,
+            ..Self::default()
+        };
+        if let Some(deploy) = deploy {
+            layer.labels = deploy.field("labels", labels)?.unwrap_or_default();
+            layer.global = deploy.field("mode", mode)?;
+            layer.replicas = deploy.field("replicas", Cursor::number)?;
+        }
+        Ok(layer)
+    }
+
+    pub(super) fn merge(&mut self, over: Self) {
+        self.image = over.image.or(self.image.take());
+        self.environment.extend(over.environment);
+        self.command = over.command.or(self.command.take());
+        merge_by(&mut self.volumes, over.volumes, |mount| mount.target.clone());
+        merge_by(&mut self.secrets, over.secrets, |grant| grant.source.clone());
+        merge_by(&mut self.configs, over.configs, |grant| grant.source.clone());
+        merge_by(&mut self.ports, over.ports, |port| (port.published.unwrap_or(port.target), port.protocol));
+        self.networks.extend(over.networks);
+        self.labels.extend(over.labels);
+        if let Some(over) = over.healthcheck {
+            let base = self.healthcheck.get_or_insert_default();
+            base.test = over.test.or(base.test.take());
+            base.interval = over.interval.or(base.interval);
+            base.timeout = over.timeout.or(base.timeout);
+            base.start_period = over.start_period.or(base.start_period);
+            base.retries = over.retries.or(base.retries);
+        }
+        self.global = over.global.or(self.global);
+        self.replicas = over.replicas.or(self.replicas);
+        self.stop_grace_period = over.stop_grace_period.or(self.stop_grace_period);
+        if let Some(over) = over.local {
+            self.local.get_or_insert_default().merge(over);
+        }
+    }
+
+    /// The service; an error is where below the service, and the rule.
+    pub(super) fn finish(self, vars: &BTreeMap<String, String>) -> Result<Service, (String, String)> {
+        let image = self.image.filter(|image| !image.is_empty());
+        let image = image.ok_or_else(|| (String::new(), "a service has an image".to_owned()))?;
+        let at_local = |rule: &str| (format!(".{LOCAL_KEY}"), rule.to_owned());
+        let local = self.local.map(LocalLayer::finish).transpose().map_err(at_local)?;
+        let mut networks = self.networks;
+        if networks.is_empty() {
+            networks.insert("default".to_owned());
+        }
+        let mut environment = self.environment;
+        for (name, value) in &mut environment {
+            if value.is_none() {
+                *value = vars.get(name).cloned();
+            }
+        }
+        let healthcheck = self.healthcheck.map(|layer| Healthcheck {
+            test: layer.test.unwrap_or_default(),
+            interval: layer.interval.unwrap_or(Duration::from_secs(30)),
+            timeout: layer.timeout.unwrap_or(Duration::from_secs(30)),
+            start_period: layer.start_period.unwrap_or_default(),
+            retries: layer.retries.unwrap_or(3),
+        });
+        Ok(Service {
+            image,
+            environment,
+            command: self.command,
+            volumes: self.volumes,
+            secrets: self.secrets,
+            configs: self.configs,
+            networks,
+            labels: self.labels,
+            healthcheck,
+            mode: match self.global {
+                Some(true) => Mode::Global,
+                _ => Mode::Replicated(self.replicas.unwrap_or(1)),
+            },
+            stop_grace_period: self.stop_grace_period.unwrap_or(Duration::from_secs(10)),
+            ports: self.ports,
+            local,
+        })
+    }
+}
+
+/// Replaces what `over` has the same key for, in place, and appends the rest.
+fn merge_by<T, K: Ord>(base: &mut Vec<T>, over: Vec<T>, key: impl Fn(&T) -> K) {
+    let mut places: BTreeMap<K, usize> = base.iter().enumerate().map(|(at, item)| (key(item), at)).collect();
+    for item in over {
+        if let Some(at) = places.get(&key(&item)) {
+            base[*at] = item;
+        } else {
+            places.insert(key(&item), base.len());
+            base.push(item);
+        }
+    }
+}
+
+/// `NAME=value` items or a map, as pairs with the cursor of each.
+fn pairs<'a>(at: &Cursor<'a>) -> Result<Vec<(String, Option<String>, Cursor<'a>)>, ComposeError> {
+    if !at.is_list() {
+        return at.entries()?.into_iter().map(|(key, at)| Ok((key.to_owned(), at.scalar()?, at))).collect();
+    }
+    at.list(|item| {
+        let text = item.str()?;
+        let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value)));
+        Ok((key.to_owned(), value.map(str::to_owned), item.clone()))
+    })
+}
+
+fn environment(at: &Cursor<'_>) -> Result<BTreeMap<String, Option<String>>, ComposeError> {
+    pairs(at)?
+        .into_iter()
+        .map(|(name, value, at)| {
+            check_variable(&at, &name, value.as_deref().unwrap_or_default())?;
+            Ok((name, value))
+        })
+        .collect()
+}
+
+/// What no process's environment can hold.
+pub(super) fn check_variable(at: &Cursor<'_>, name: &str, value: &str) -> Result<(), ComposeError> {
+    if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+        return Err(at.error("a variable has a name without =, and no NUL bytes"));
+    }
+    Ok(())
+}
+
+fn labels(at: &Cursor<'_>) -> Result<BTreeMap<String, String>, ComposeError> {
+    Ok(pairs(at)?.into_iter().map(|(name, value, _)| (name, value.unwrap_or_default())).collect())
+}
+
+fn command(at: &Cursor<'_>) -> Result<Vec<String>, ComposeError> {
+    if at.is_list() { at.list(Cursor::text) } else { short::words(at.str()?).map_err(|rule| at.error(rule)) }
+}
+
+fn mount(at: &Cursor<'_>) -> Result<Mount, ComposeError> {
+    if !at.is_map() {
+        return short::mount(at.str()?).map_err(|rule| at.error(rule));
+    }
+    let kind = match at.field("type", Cursor::str)? {
+        Some("volume") => MountKind::Volume,
+        Some("bind") => MountKind::Bind,
+        Some("tmpfs") => MountKind::Tmpfs,
+        _ => return Err(at.error("a mount's type is volume, bind or tmpfs")),
+    };
+    let target = at.field("target", Cursor::text)?.filter(|target| target.starts_with('/'));
+    let source = at.field("source", Cursor::text)?.filter(|_| kind != MountKind::Tmpfs);
+    if kind == MountKind::Bind && source.is_none() {
+        return Err(at.error("a bind has a source"));
+    }
+    Ok(Mount {
+        kind,
+        source,
+        target: target.ok_or_else(|| at.error("a mount has an absolute target"))?,
+        read_only: at.field("read_only", Cursor::boolean)?.unwrap_or(false),
+    })
+}
+
+fn grant(at: &Cursor<'_>, directory: &str) -> Result<Grant, ComposeError> {
+    let (source, target) = if at.is_map() {
+        let source = at.field("source", Cursor::text)?;
+        (source.ok_or_else(|| at.error("a source is needed"))?, at.field("target", Cursor::text)?)
+    } else {
+        (at.text()?, None)
+    };
+    let target = target.unwrap_or_else(|| source.clone());
+    let target = if target.starts_with('/') { target } else { format!("{directory}{target}") };
+    Ok(Grant { source, target })
+}
+
+fn networks(at: &Cursor<'_>) -> Result<BTreeSet<String>, ComposeError> {
+    if at.is_list() {
+        return Ok(at.list(Cursor::text)?.into_iter().collect());
+    }
+    Ok(at.entries()?.into_iter().map(|(key, _)| key.to_owned()).collect())
+}
+
+fn healthcheck(at: &Cursor<'_>) -> Result<HealthLayer, ComposeError> {
+    let test = |at: &Cursor<'_>| {
+        if at.is_list() { at.list(Cursor::text) } else { Ok(vec!["CMD-SHELL".to_owned(), at.text()?]) }
+    };
+    let disable = at.field("disable", Cursor::boolean)?.unwrap_or(false);
+    let test = at.field("test", test)?;
+    Ok(HealthLayer {
+        test: if disable { Some(vec!["NONE".to_owned()]) } else { test },
+        interval: at.field("interval", Cursor::duration)?,
+        timeout: at.field("timeout", Cursor::duration)?,
+        start_period: at.field("start_period", Cursor::duration)?,
+        retries: at.field("retries", Cursor::number)?,
+    })
+}
+
+/// Whether the mode is global.
+fn mode(at: &Cursor<'_>) -> Result<bool, ComposeError> {
+    match at.str()? {
+        "global" => Ok(true),
+        "replicated" => Ok(false),
+        _ => Err(at.error("a mode is replicated or global")),
+    }
+}
+
+fn ports(at: &Cursor<'_>) -> Result<Vec<Port>, ComposeError> {
+    let mut ports = Vec::new();
+    for at in at.items()? {
+        if at.is_map() {
+            let protocol = at.field("protocol", |at| {
+                short::protocol(at.str()?).ok_or_else(|| at.error("a protocol is tcp, udp or sctp"))
+            })?;
+            ports.push(Port {
+                target: at.field("target", Cursor::number)?.ok_or_else(|| at.error("a target is needed"))?,
+                published: at.field("published", Cursor::number)?.filter(|port| *port > 0),
+                protocol: protocol.unwrap_or(Protocol::Tcp),
+                host_mode: at.field("mode", Cursor::str)? == Some("host"),
+            });
+        } else {
+            let text = at.scalar()?.unwrap_or_default();
+            ports.append(&mut short::ports(&text).map_err(|rule| at.error(rule))?);
+        }
+        if ports.len() > MAX_PORTS {
+            return Err(at.error(format_args!("a service publishes at most {MAX_PORTS} ports")));
+        }
+    }
+    Ok(ports)
+}

@@ -1,0 +1,201 @@
+//! The short ways in which Compose writes durations, ports, mounts and commands.
+
+use std::time::Duration;
+
+use super::{Mount, MountKind, Port, Protocol};
+
+/// `1m30s`, `1.5h`, `500ms`: what Go reads as a duration.
+pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
+    const RULE: &str = "a duration is numbers with units, e.g. 1m30s; units are h, m, s, ms, us and ns";
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let len = rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+        let (number, tail) = rest.split_at(len);
+        let len = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(len);
+        let factor = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return Err(RULE),
+        };
+        let seconds = number.parse::<f64>().map_err(|_| RULE)? * factor;
+        let part = Duration::try_from_secs_f64(seconds).map_err(|_| RULE)?;
+        total = total.checked_add(part).ok_or(RULE)?;
+        rest = tail;
+    }
+    if text.is_empty() { Err(RULE) } else { Ok(total) }
+}
+
+/// `[[ip:]published:]target[/protocol]`, where both can be ranges of the same length.
+pub(super) fn ports(text: &str) -> Result<Vec<Port>, &'static str> {
+    const RULE: &str = "a port is [[address:]published:]target[/tcp|udp|sctp], each a port or a range";
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = self::protocol(protocol).ok_or(RULE)?;
+    let (rest, target) = ports.rsplit_once(':').map_or((None, ports), |(rest, target)| (Some(rest), target));
+    let published = rest.map(|rest| rest.rsplit_once(':').map_or(rest, |(_, published)| published));
+    let (first, last) = range(target).ok_or(RULE)?;
+    let published = match published.filter(|published| !published.is_empty()) {
+        Some(published) => Some(range(published).filter(|(a, b)| b - a == last - first).ok_or(RULE)?.0),
+        None => None,
+    };
+    Ok((first..=last)
+        .map(|target| Port {
+            target,
+            published: published.map(|start| start + (target - first)),
+            protocol,
+            host_mode: false,
+        })
+        .collect())
+}
+
+pub(super) fn protocol(text: &str) -> Option<Protocol> {
+    match text {
+        "tcp" => Some(Protocol::Tcp),
+        "udp" => Some(Protocol::Udp),
+        "sctp" => Some(Protocol::Sctp),
+        _ => None,
+    }
+}
+
+fn range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
+    let (first, last) = (port(first)?, port(last)?);
+    (first <= last).then_some((first, last))
+}
+
+/// `[source:]target[:options]`; a source that begins like a path is bound, any other is a volume.
+pub(super) fn mount(text: &str) -> Result<Mount, &'static str> {
+    const RULE: &str = "a mount is [volume or path:]/path[:options]";
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts[..] {
+        [target] => (None, target, ""),
+        [source, target] => (Some(source), target, ""),
+        [source, target, options] => (Some(source), target, options),
+        _ => return Err(RULE),
+    };
+    if !target.starts_with('/') || source.is_some_and(str::is_empty) {
+        return Err(RULE);
+    }
+    let is_path = |source: &str| source.starts_with(['/', '.', '~']);
+    Ok(Mount {
+        kind: if source.is_some_and(is_path) { MountKind::Bind } else { MountKind::Volume },
+        source: source.map(str::to_owned),
+        target: target.to_owned(),
+        read_only: options.split(',').any(|option| option == "ro"),
+    })
+}
+
+/// The words of a command line, by a shell's rules for quotes and backslashes; nothing is expanded.
+pub(super) fn words(text: &str) -> Result<Vec<String>, &'static str> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None | Some('"'), '\\') => {
+                let next = chars.next().ok_or("a command doesn't end with a backslash")?;
+                let word = word.get_or_insert_default();
+                if quote.is_some() && !matches!(next, '"' | '\\' | '$' | '`') {
+                    word.push('\\');
+                }
+                word.push(next);
+            }
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    if quote.is_some() {
+        return Err("a command's quotes are closed");
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_are_gos() {
+        for (text, millis) in [
+            ("0", 0),
+            ("10s", 10_000),
+            ("1m30s", 90_000),
+            ("1.5h", 5_400_000),
+            ("500ms", 500),
+            (".5s", 500),
+            ("1000us", 1),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["", "10", "s", "-1s", "1 s", "1d", "1..5s", "1e3s", "99999999999999999999h", "1s "] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ports_are_single_or_ranges() {
+        let port = |target, published, protocol| Port { target, published, protocol, host_mode: false };
+        assert_eq!(ports("80"), Ok(vec![port(80, None, Protocol::Tcp)]));
+        assert_eq!(ports("8080:80/udp"), Ok(vec![port(80, Some(8080), Protocol::Udp)]));
+        assert_eq!(ports("127.0.0.1:8080:80"), Ok(vec![port(80, Some(8080), Protocol::Tcp)]));
+        assert_eq!(ports("127.0.0.1::80"), Ok(vec![port(80, None, Protocol::Tcp)]));
+        let range = ports("65533-65535:1-3").unwrap();
+        assert_eq!(range.last(), Some(&port(3, Some(65535), Protocol::Tcp)));
+        assert_eq!(range.len(), 3);
+        for bad in ["", "0", "80:", "x", "1-2:3", "2-1", "80/icmp", "70000", "80:80:", "-"] {
+            assert!(ports(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mounts_are_volumes_or_paths() {
+        let read = |text| mount(text).map(|m| (m.kind, m.source, m.target, m.read_only));
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(read("/data"), Ok((MountKind::Volume, None, "/data".into(), false)));
+        assert_eq!(read("db:/data"), Ok((MountKind::Volume, text("db"), "/data".into(), false)));
+        assert_eq!(read("db:/data:nocopy,ro"), Ok((MountKind::Volume, text("db"), "/data".into(), true)));
+        assert_eq!(read("./x:/data"), Ok((MountKind::Bind, text("./x"), "/data".into(), false)));
+        assert_eq!(
+            read("/s.sock:/s.sock:ro"),
+            Ok((MountKind::Bind, text("/s.sock"), "/s.sock".into(), true))
+        );
+        for bad in ["", "data", ":/data", "a:b", "a:/b:c:d", "a:"] {
+            assert!(mount(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn commands_are_split_as_a_shell_would() {
+        assert_eq!(
+            words(" a  'b c' \"d\\\"e\\n\" f\\ g '' h\"i\"j "),
+            Ok(["a", "b c", "d\"e\\n", "f g", "", "hij"].map(str::to_owned).to_vec())
+        );
+        assert_eq!(words(""), Ok(vec![]));
+        assert!(words("'a").is_err() && words("a\\").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[0-9:/.smh-]{0,20}|['\"\\\\ a]{0,20}|\\PC{0,40}") {
+            drop((duration(&text), ports(&text), mount(&text), words(&text)));
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What a service says, typed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::LocalService;
+
+/// A service.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Service {
+    /// Its image.
+    pub image: String,
+    /// Its environment; a name without a value has the app's variable of that name, or nothing.
+    pub environment: BTreeMap<String, Option<String>>,
+    /// Its command's words, where it replaces the image's.
+    pub command: Option<Vec<String>>,
+    /// What is mounted into it.
+    pub volumes: Vec<Mount>,
+    /// The secrets that it gets.
+    pub secrets: Vec<Grant>,
+    /// The configs that it gets.
+    pub configs: Vec<Grant>,
+    /// The keys of its networks, never none.
+    pub networks: BTreeSet<String>,
+    /// The labels of the service itself (`deploy.labels`).
+    pub labels: BTreeMap<String, String>,
+    /// Its healthcheck, where it says one.
+    pub healthcheck: Option<Healthcheck>,
+    /// How many tasks it has.
+    pub mode: Mode,
+    /// How long a task may take to stop.
+    pub stop_grace_period: Duration,
+    /// The ports that it publishes.
+    pub ports: Vec<Port>,
+    /// What the `local` executor runs for it.
+    pub local: Option<LocalService>,
+}
+
+/// How many tasks a service has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// So many.
+    Replicated(u32),
+    /// One on each node.
+    Global,
+}
+
+/// A volume, a path or memory, mounted into a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Mount {
+    /// Of which kind.
+    pub kind: MountKind,
+    /// A volume's key or a path of the host; nothing for an anonymous volume and for memory.
+    pub source: Option<String>,
+    /// Where it is mounted.
+    pub target: String,
+    /// Whether the service may only read it.
+    pub read_only: bool,
+}
+
+/// What a mount mounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MountKind {
+    /// A volume.
+    Volume,
+    /// A path of the host.
+    Bind,
+    /// Memory.
+    Tmpfs,
+}
+
+/// A secret or a config that a service gets as a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Grant {
+    /// Its key.
+    pub source: String,
+    /// The file's absolute path in the service.
+    pub target: String,
+}
+
+/// A published port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Port {
+    /// The service's port.
+    pub target: u16,
+    /// The host's port, if it is not left to Swarm.
+    pub published: Option<u16>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Published on the task's own node only (`mode: host`).
+    pub host_mode: bool,
+}
+
+/// The protocol of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names say it")]
+#[non_exhaustive]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+/// How Swarm learns whether a task is healthy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Healthcheck {
+    /// `CMD` and words, `CMD-SHELL` and a line, or `NONE`; empty: the image's own.
+    pub test: Vec<String>,
+    /// The time between two tests.
+    pub interval: Duration,
+    /// How long a test may take.
+    pub timeout: Duration,
+    /// How long failures don't count after a start.
+    pub start_period: Duration,
+    /// After how many failures a task is unhealthy.
+    pub retries: u32,
+}
+
+impl Healthcheck {
+    /// Whether the service turns the image's healthcheck off.
+    pub fn is_disabled(&self) -> bool {
+        self.test.first().is_some_and(|word| word == "NONE")
+    }
+}

@@ -1,0 +1,318 @@
+//! What a recipe says in its services' labels: its version, how long it may take, and how it is backed up.
+//!
+//! Old recipes label each service (`coop-cloud.<stack>.<service>.version`), newer ones the whole stack
+//! (`coop-cloud.<stack>.version`), on `app` or on any other service. Backups are turned on once for the stack; hooks
+//! belong to the service that has them, and a volume is left out by a label on any service.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use super::compose::Compose;
+
+/// The labels that cc-ci understands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Labels {
+    /// The version that the recipe says it is; not always a release's name.
+    pub version: Option<String>,
+    /// How long a deploy may take.
+    pub timeout: Option<Duration>,
+    /// How the stack is backed up.
+    pub backup: Backup,
+    /// What looks wrong, as lines.
+    pub warnings: Vec<String>,
+}
+
+/// How a stack is backed up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backup {
+    /// Whether it is backed up at all.
+    pub declared: bool,
+    /// What a backup takes of a volume, by its key, where a label says so. Other volumes are taken whole.
+    pub volumes: BTreeMap<String, VolumeBackup>,
+    hooks: BTreeMap<(HookKind, String), String>,
+}
+
+/// When a hook runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HookKind {
+    /// Before a backup.
+    BackupPre,
+    /// After a backup.
+    BackupPost,
+    /// Before a restore.
+    RestorePre,
+    /// After a restore.
+    RestorePost,
+}
+
+impl HookKind {
+    fn of_label(key: &str) -> Option<Self> {
+        [Self::BackupPre, Self::BackupPost, Self::RestorePre, Self::RestorePost]
+            .into_iter()
+            .find(|kind| kind.to_string() == key)
+    }
+}
+
+impl fmt::Display for HookKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BackupPre => "backup.pre-hook",
+            Self::BackupPost => "backup.post-hook",
+            Self::RestorePre => "restore.pre-hook",
+            Self::RestorePost => "restore.post-hook",
+        })
+    }
+}
+
+/// What a backup takes of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VolumeBackup {
+    /// Nothing.
+    Excluded,
+    /// All of it.
+    Whole,
+    /// These paths, relative to the volume.
+    Paths(Vec<String>),
+}
+
+impl Backup {
+    /// The hooks of one kind: shell lines to run inside a service, by the service's key.
+    pub fn hooks(&self, kind: HookKind) -> impl Iterator<Item = (&str, &str)> {
+        let hooks = self.hooks.iter().filter(move |((of, _), _)| *of == kind);
+        hooks.map(|((_, service), line)| (service.as_str(), line.as_str()))
+    }
+
+    /// The full names of the volumes that a backup leaves out.
+    pub fn left_out(&self, compose: &Compose) -> BTreeSet<String> {
+        let excluded = self.volumes.iter().filter(|(_, rule)| **rule == VolumeBackup::Excluded);
+        excluded.filter_map(|(key, _)| Some(compose.volumes.get(key)?.name.clone())).collect()
+    }
+}
+
+impl Compose {
+    /// What its services' labels say.
+    pub fn labels(&self) -> Labels {
+        Labels::read(self)
+    }
+
+    /// How its labels say that it is backed up.
+    pub fn backup(&self) -> Backup {
+        self.labels().backup
+    }
+}
+
+impl Labels {
+    /// Reads the labels of every service.
+    fn read(compose: &Compose) -> Self {
+        let mut labels = Self::default();
+        let mut backed_up = Vec::new();
+        // `app` speaks for the recipe where services disagree.
+        let mut services: Vec<_> = compose.services.iter().collect();
+        services.sort_by_key(|(key, _)| *key != "app");
+        let prefix = format!("coop-cloud.{}.", compose.stack);
+        for (service, spec) in services {
+            for (label, value) in &spec.labels {
+                if let Some(key) = label.strip_prefix(&prefix) {
+                    labels.coop_cloud(service, key, value);
+                } else if let Some(key) = label.strip_prefix("backupbot.") {
+                    if key == "backup" {
+                        match boolean(value) {
+                            Some(true) => backed_up.push(service.as_str()),
+                            Some(false) => {}
+                            None => labels.warn(service, label, "is true or false"),
+                        }
+                    } else {
+                        labels.backupbot(compose, service, key, value);
+                    }
+                }
+            }
+        }
+        labels.backup.declared = !backed_up.is_empty();
+        if backed_up.len() > 1 {
+            let services = backed_up.join(", ");
+            labels.warnings.push(format!("backupbot.backup belongs on one service, but is on {services}"));
+        }
+        labels
+    }
+
+    fn coop_cloud(&mut self, service: &str, key: &str, value: &str) {
+        if key == "version" || (key.strip_suffix(".version") == Some(service) && service == "app") {
+            match &self.version {
+                Some(known) if known != value => {
+                    self.warn(service, key, "differs from an earlier version label");
+                }
+                _ => self.version = Some(value.to_owned()),
+            }
+        } else if key == "timeout" {
+            match value.parse::<u32>() {
+                Ok(seconds) => self.timeout = Some(Duration::from_secs(seconds.into())),
+                Err(_) => self.warn(service, key, "is a number of seconds"),
+            }
+        }
+    }
+
+    fn backupbot(&mut self, compose: &Compose, service: &str, key: &str, value: &str) {
+        if let Some(volume) = key.strip_prefix("backup.volumes.") {
+            let (volume, rule) = match volume.strip_suffix(".path") {
+                Some(volume) => {
+                    let paths = value.split(',').map(str::trim).filter(|path| !path.is_empty());
+                    (volume, VolumeBackup::Paths(paths.map(str::to_owned).collect()))
+                }
+                None => match boolean(value) {
+                    Some(true) => (volume, VolumeBackup::Whole),
+                    Some(false) => (volume, VolumeBackup::Excluded),
+                    None => return self.warn(service, &format!("backupbot.{key}"), "is true or false"),
+                },
+            };
+            if !compose.volumes.contains_key(volume) {
+                self.warn(service, &format!("backupbot.{key}"), "names no volume of the recipe");
+            }
+            // An exclusion wins over paths, whatever their order.
+            let known = self.backup.volumes.entry(volume.to_owned()).or_insert_with(|| rule.clone());
+            if *known != VolumeBackup::Excluded && rule != VolumeBackup::Whole {
+                *known = rule;
+            }
+            return;
+        }
+        match HookKind::of_label(key) {
+            Some(kind) => drop(self.backup.hooks.insert((kind, service.to_owned()), value.to_owned())),
+            None => self.warn(service, &format!("backupbot.{key}"), "is not understood"),
+        }
+    }
+
+    fn warn(&mut self, service: &str, label: &str, what: &str) {
+        let label: String = label.chars().take(120).collect();
+        self.warnings.push(format!("service {service}: label {label} {what}"));
+    }
+}
+
+fn boolean(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::recipe::compose::tests::compose;
+
+    fn read(services: &[(&str, &[&str])]) -> Labels {
+        let mut text = String::from("volumes: {data: , cache: , logs: }\nservices:\n");
+        for (service, labels) in services {
+            let labels: Vec<String> = labels.iter().map(|label| format!("'{label}'")).collect();
+            writeln!(text, "  {service}: {{image: x, deploy: {{labels: [{}]}}}}", labels.join(", ")).unwrap();
+        }
+        compose(&text).unwrap().labels()
+    }
+
+    #[test]
+    fn the_version_is_read_in_its_new_and_old_form() {
+        let new = read(&[
+            ("app", &["coop-cloud.${STACK_NAME}.timeout=${TIMEOUT:-300}"]),
+            ("web", &["coop-cloud.${STACK_NAME}.version=1.2.0+1.27.0"]),
+        ]);
+        assert_eq!(new.version.as_deref(), Some("1.2.0+1.27.0"));
+        assert_eq!(new.timeout, Some(Duration::from_mins(5)));
+        assert_eq!(new.warnings, [""; 0]);
+        let old = read(&[
+            ("app", &["coop-cloud.${STACK_NAME}.app.version=v2-d7"]),
+            ("db", &["coop-cloud.${STACK_NAME}.db.version=10-71"]),
+        ]);
+        assert_eq!(old.version.as_deref(), Some("v2-d7"));
+        assert_eq!(old.warnings, [""; 0]);
+        let other = read(&[("app", &["coop-cloud.other_stack.version=1.0.0+1", "coop-cloud.version=1"])]);
+        assert_eq!(other, Labels::default());
+    }
+
+    #[test]
+    fn services_that_disagree_are_warned_about_and_app_wins() {
+        let labels = read(&[
+            ("aaa", &["coop-cloud.${STACK_NAME}.version=1.0.0+1", "coop-cloud.${STACK_NAME}.timeout=soon"]),
+            ("app", &["coop-cloud.${STACK_NAME}.version=2.0.0+1"]),
+        ]);
+        assert_eq!(labels.version.as_deref(), Some("2.0.0+1"));
+        assert_eq!(labels.warnings.len(), 2, "{:?}", labels.warnings);
+    }
+
+    #[test]
+    fn backups_are_on_for_the_stack_and_hooks_belong_to_services() {
+        let labels = read(&[
+            (
+                "app",
+                &[
+                    "backupbot.backup=True",
+                    "backupbot.backup.volumes.cache=false",
+                    "backupbot.backup.volumes.cache.path=a",
+                ],
+            ),
+            (
+                "db",
+                &[
+                    "backupbot.backup.pre-hook=dump > /x",
+                    "backupbot.backup.post-hook=rm /x",
+                    "backupbot.restore.pre-hook=one",
+                    "backupbot.restore.post-hook=two",
+                    "backupbot.backup.volumes.data.path=a, b",
+                    "backupbot.backup.volumes.data=true",
+                    "backupbot.backup.volumes.logs=true",
+                ],
+            ),
+        ]);
+        assert!(labels.backup.declared);
+        for (kind, line) in [
+            (HookKind::BackupPre, "dump > /x"),
+            (HookKind::BackupPost, "rm /x"),
+            (HookKind::RestorePre, "one"),
+            (HookKind::RestorePost, "two"),
+        ] {
+            assert_eq!(labels.backup.hooks(kind).collect::<Vec<_>>(), [("db", line)], "{kind}");
+        }
+        let volumes = [
+            ("cache".to_owned(), VolumeBackup::Excluded),
+            ("data".to_owned(), VolumeBackup::Paths(vec!["a".into(), "b".into()])),
+            ("logs".to_owned(), VolumeBackup::Whole),
+        ];
+        assert_eq!(labels.backup.volumes, volumes.into());
+        let compose = compose("{services: {a: {image: x}}, volumes: {cache: {name: full}, data: }}").unwrap();
+        assert_eq!(labels.backup.left_out(&compose), ["full".to_owned()].into());
+        assert_eq!(labels.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn what_is_odd_about_backups_is_warned_about() {
+        let labels = read(&[
+            ("app", &["backupbot.backup=true", "backupbot.backup.volumes.nope=false"]),
+            (
+                "db",
+                &[
+                    "backupbot.backup=true",
+                    "backupbot.backup.command=dump",
+                    "backupbot.backup.volumes.data=no",
+                ],
+            ),
+            ("web", &["backupbot.backup=yes"]),
+        ]);
+        assert!(labels.backup.declared);
+        for says in [
+            "on app, db",
+            "nope names no volume",
+            "command is not understood",
+            "data is true or false",
+            "service web",
+        ] {
+            assert!(labels.warnings.iter().any(|line| line.contains(says)), "{says}: {:?}", labels.warnings);
+        }
+        assert_eq!(labels.warnings.len(), 5);
+        assert_eq!(labels.backup.volumes.len(), 1);
+        assert!(!read(&[("app", &["backupbot.backup=false"])]).backup.declared);
+    }
+}

@@ -1,0 +1,110 @@
+//! Reading a file of a recipe's tree, which comes from a pull request.
+//!
+//! # Limitations
+//! The tree belongs to the run: a directory that is swapped for a symbolic link between the check and the open is
+//! not noticed. A swapped last component is.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// How long a file may be.
+const MAX_LEN: u64 = 1 << 20;
+
+/// A file of a recipe can't be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// It is not there.
+    #[error("it does not exist")]
+    Missing,
+    /// It leads out of the recipe.
+    #[error("it leads out of the recipe")]
+    Outside,
+    /// It is a directory, a pipe or a device.
+    #[error("it is not a regular file")]
+    NotAFile,
+    /// It is too long.
+    #[error("it has more than {MAX_LEN} bytes")]
+    TooLong,
+    /// It is no text.
+    #[error("it is not UTF-8 text")]
+    NotText,
+    /// The system refuses.
+    #[error("the system refuses to read it")]
+    Io(#[source] io::Error),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound { Self::Missing } else { Self::Io(error) }
+    }
+}
+
+/// The text of the file at `path` below `root`.
+pub(super) fn read_text(root: &Path, path: &Path) -> Result<String, ReadError> {
+    String::from_utf8(read(root, path)?).map_err(|_| ReadError::NotText)
+}
+
+/// The content of the file at `path` below `root`, wherever symbolic links lead, as long as they stay below.
+pub(super) fn read(root: &Path, path: &Path) -> Result<Vec<u8>, ReadError> {
+    let root = root.canonicalize()?;
+    let path = root.join(path).canonicalize()?;
+    if !path.starts_with(&root) {
+        return Err(ReadError::Outside);
+    }
+    // A pipe with no writer would block the open.
+    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(ReadError::NotAFile);
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_LEN + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_LEN {
+        return Err(ReadError::TooLong);
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_inside_the_recipe_are_read() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join("recipe");
+        fs::create_dir_all(root.join("sub")).unwrap();
+        fs::write(root.join("inside"), "in").unwrap();
+        fs::write(home.path().join("outside"), "out").unwrap();
+        symlink("../inside", root.join("sub/link")).unwrap();
+        symlink("../outside", root.join("leaves")).unwrap();
+        symlink(home.path(), root.join("up")).unwrap();
+        nix::unistd::mkfifo(&root.join("pipe"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        fs::write(root.join("binary"), [0xff]).unwrap();
+        fs::write(root.join("long"), vec![b'x'; 1 << 20]).unwrap();
+        fs::write(root.join("longer"), vec![b'x'; (1 << 20) + 1]).unwrap();
+
+        assert_eq!(super::read(&root, Path::new("binary")).unwrap(), [0xff]);
+        let read = |path: &str| read_text(&root, Path::new(path));
+        assert_eq!(read("inside").unwrap(), "in");
+        assert_eq!(read("sub/link").unwrap(), "in");
+        assert_eq!(read("long").unwrap().len(), 1 << 20);
+        let absolute = home.path().join("outside");
+        for path in ["leaves", "../outside", "up/outside", absolute.to_str().unwrap()] {
+            assert!(matches!(read(path), Err(ReadError::Outside)), "{path}");
+        }
+        for path in ["pipe", "sub", ""] {
+            assert!(matches!(read(path), Err(ReadError::NotAFile)), "{path}");
+        }
+        assert!(matches!(read("longer"), Err(ReadError::TooLong)));
+        assert!(matches!(read("binary"), Err(ReadError::NotText)));
+        assert!(matches!(read("nothing"), Err(ReadError::Missing)));
+        assert!(matches!(read("a\0b"), Err(ReadError::Io(_))));
+    }
+}

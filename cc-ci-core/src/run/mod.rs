@@ -1,0 +1,175 @@
+//! A run: one recipe at one commit, deployed, proved, taken down, reported.
+//!
+//! `guards → workspace → fetch → lock → settle → janitor → tiers → begin_teardown → end children → teardown →
+//! receipt → report`. Everything up to the tiers happens in a *body* that may end at any await; everything after
+//! it happens always, once, and under the locks that the body took.
+
+mod checks;
+mod cold;
+mod drive;
+mod record;
+mod scripts;
+mod seeds;
+mod steps;
+mod tiers;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::executor::{Deployer, EngineError, Fault};
+use crate::exit::Exit;
+use crate::lifetime::RunLifetime;
+use crate::names::{RecipeName, RunId, Subject};
+use crate::site::Site;
+use crate::workspace::{FetchError, GitError, InvalidSource, RecipeSource, Revision, WorkspaceError};
+
+pub use cold::Deployed;
+pub use drive::RunEnd;
+pub use record::{RUN_SCHEMA, Receipt, RunRecord, Status, Step, Tier, TierName, Verdict};
+
+/// What to test.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Where the recipe is.
+    pub source: RecipeSource,
+    /// Its name.
+    pub recipe: RecipeName,
+    /// At which commit; the source's `HEAD` unless given.
+    pub revision: Option<Revision>,
+    /// What determines the domain.
+    pub subject: Subject,
+    /// The run's id; a suffix is added where it is taken.
+    pub run_id: RunId,
+    /// Deploy the commit itself, without an earlier release.
+    pub fresh: bool,
+    /// Copy the canonical tree's recipe instead of fetching it.
+    pub skip_fetch: bool,
+}
+
+impl Request {
+    /// The whole cold lane on the source's `HEAD`.
+    ///
+    /// # Errors
+    /// When the source names no recipe.
+    pub fn new(source: RecipeSource, subject: Subject, run_id: RunId) -> Result<Self, InvalidSource> {
+        let recipe = source.recipe_name()?;
+        Ok(Self { source, recipe, revision: None, subject, run_id, fresh: false, skip_fetch: false })
+    }
+}
+
+/// How a run goes about it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The longest wait for the run's locks.
+    pub lock_timeout: Duration,
+    /// The longest fetch.
+    pub fetch_limit: Duration,
+    /// The longest wait for an app to come up, where its recipe states none.
+    pub converge_limit: Duration,
+    /// The longest run of one test.
+    pub script_limit: Duration,
+    /// What the janitor may take before a run deploys.
+    pub janitor_budget: Duration,
+    /// The operator's tests: `<directory>/<recipe>/`.
+    pub operator_tests: Option<PathBuf>,
+    /// The recipes that a recipe needs beside it.
+    pub dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
+    /// So many run directories are kept.
+    pub keep_runs: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            lock_timeout: Duration::from_hours(1),
+            fetch_limit: Duration::from_mins(5),
+            converge_limit: Duration::from_mins(5),
+            script_limit: Duration::from_mins(5),
+            janitor_budget: Duration::from_mins(1),
+            operator_tests: None,
+            dependencies: BTreeMap::new(),
+            keep_runs: 50,
+        }
+    }
+}
+
+/// A site, a way to deploy there, and a lifetime: all that a run needs.
+#[derive(Debug, Clone)]
+pub struct Harness {
+    /// The host.
+    pub site: Site,
+    /// Makes the run's apps come and go.
+    pub deployer: Arc<dyn Deployer>,
+    /// Ends the run, and its children.
+    pub lifetime: Arc<dyn RunLifetime>,
+    /// How.
+    pub settings: Settings,
+}
+
+/// What ended a run's body before its work was done, other than a red tier or a cancellation.
+#[derive(Debug)]
+pub struct Failure {
+    /// How the run exits for it.
+    pub exit: Exit,
+    /// What was being done, and what was wrong.
+    pub message: String,
+    /// What helps.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure of the harness or the host.
+    pub fn host(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Harness, message: message.into(), hint: None }
+    }
+
+    /// A call or a configuration that is wrong, before anything was changed.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, message: message.into(), hint: None }
+    }
+
+    /// The recipe's fault, found before its first tier.
+    pub fn recipe(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Red, message: message.into(), hint: None }
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let exit = match error.fault() {
+            Fault::Recipe => Exit::Red,
+            Fault::Host => Exit::Harness,
+            Fault::Configuration => Exit::Usage,
+        };
+        Self { exit, message: crate::error_chain(&error), hint: error.hint().map(str::to_owned) }
+    }
+}
+
+impl From<WorkspaceError> for Failure {
+    fn from(error: WorkspaceError) -> Self {
+        Self::host(crate::error_chain(&error))
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        let message = crate::error_chain(&error);
+        match error {
+            // What was asked for is not there: nothing was changed yet.
+            FetchError::Source(_)
+            | FetchError::NoCanonicalTree { .. }
+            | FetchError::Path { .. }
+            | FetchError::NoSuchRevision { .. }
+            | FetchError::Ambiguous { .. } => Self::usage(message),
+            _ => Self::host(message),
+        }
+    }
+}
+
+impl From<GitError> for Failure {
+    fn from(error: GitError) -> Self {
+        Self::host(crate::error_chain(&error))
+    }
+}

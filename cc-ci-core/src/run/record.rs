@@ -1,0 +1,207 @@
+//! `run.json`: what a run was, as machines read it.
+//!
+//! It is written when the run begins, so that whoever finds the directory of a dead run knows its domains, and
+//! again when it ends.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::cancellation::Cause;
+use crate::executor::Residue;
+use crate::names::{Domain, RecipeName, RunId, Subject};
+use crate::process::ProcessIdentity;
+
+/// The schema of [`RunRecord`].
+pub const RUN_SCHEMA: &str = "cc-ci.run/v1";
+
+/// A run, from its first second to its receipt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// [`RUN_SCHEMA`].
+    pub schema: String,
+    /// Its id: the name of its directory.
+    pub run_id: RunId,
+    /// The process that runs it.
+    pub owner: ProcessIdentity,
+    /// What it tests.
+    pub recipe: RecipeName,
+    /// Of which pull request or ref.
+    pub subject: Subject,
+    /// The app under test.
+    pub domain: Domain,
+    /// All domains of the run, in the order of their locks: the app's and its dependencies'.
+    pub domains: Vec<Domain>,
+    /// The commit under test, once it is fetched.
+    pub commit: Option<String>,
+    /// The executor.
+    pub executor: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended; absent while it goes on, and for ever if it was killed.
+    pub finished: Option<Timestamp>,
+    /// How it ended.
+    pub verdict: Option<Verdict>,
+    /// The exit code of the command.
+    pub exit_code: Option<u8>,
+    /// What ended it early.
+    pub cancelled_by: Option<Cause>,
+    /// How long it waited for locks, in seconds.
+    pub lock_waited_seconds: f64,
+    /// How often it deployed: 1 for a cold run that got so far.
+    pub deploy_count: u32,
+    /// Its tiers, in order.
+    pub tiers: Vec<Tier>,
+    /// What was there before and after.
+    pub receipt: Option<Receipt>,
+    /// What went wrong outside of the tiers.
+    pub errors: Vec<String>,
+    /// What is worth knowing.
+    pub warnings: Vec<String>,
+}
+
+impl RunRecord {
+    /// Puts a tier in its place: in order, each once.
+    pub(super) fn put_tier(&mut self, tier: Tier) {
+        match self.tiers.iter_mut().find(|known| known.name == tier.name) {
+            Some(known) => *known = tier,
+            None => self.tiers.push(tier),
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Every tier passed or was skipped with a reason, and nothing is left.
+    Green,
+    /// A tier failed.
+    Red,
+    /// The call or the configuration was wrong; nothing was changed.
+    Refused,
+    /// The harness or the host failed: nothing is said of the recipe.
+    HarnessFailed,
+    /// Something was left behind.
+    Residue,
+    /// The lock did not come in time.
+    LockTimeout,
+    /// It was ended early.
+    Cancelled,
+}
+
+/// The name of a tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TierName {
+    /// The app installs and serves.
+    Install,
+    /// It upgrades in place to the commit under test.
+    Upgrade,
+    /// A backup can be taken.
+    Backup,
+    /// The backup brings the content back.
+    Restore,
+    /// Whatever else the operator and the recipe test.
+    Custom,
+}
+
+impl TierName {
+    /// All tiers, in their order.
+    pub const ALL: [Self; 5] = [Self::Install, Self::Upgrade, Self::Backup, Self::Restore, Self::Custom];
+
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Install => "install",
+            Self::Upgrade => "upgrade",
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+            Self::Custom => "custom",
+        }
+    }
+}
+
+impl std::fmt::Display for TierName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One tier. Skipped is not green, and not run is neither (I9).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tier {
+    /// Which.
+    pub name: TierName,
+    /// What became of it.
+    pub status: Status,
+    /// Why, where it did not pass.
+    pub reason: Option<String>,
+    /// The version that it proves, where there is one.
+    pub version: Option<String>,
+    /// What it took, in seconds.
+    pub seconds: f64,
+    /// Its steps, in order.
+    pub steps: Vec<Step>,
+}
+
+impl Tier {
+    /// A tier that nobody got to yet.
+    pub fn not_run(name: TierName) -> Self {
+        Self { name, status: Status::NotRun, reason: None, version: None, seconds: 0.0, steps: Vec::new() }
+    }
+}
+
+/// What became of a tier or a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It holds.
+    Passed,
+    /// It does not.
+    Failed,
+    /// Left out, for the reason that is given.
+    Skipped,
+    /// The run ended, or something that it stands on failed, before.
+    NotRun,
+}
+
+impl Status {
+    /// As people and machines write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::NotRun => "not run",
+        }
+    }
+}
+
+/// A step of a tier: a generic check, or a test of the operator or the recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its name: `generic/serving`, `operator/install-login`, `recipe/custom.sh`.
+    pub name: String,
+    /// What became of it.
+    pub status: Status,
+    /// Why, where it did not pass; secrets are taken out.
+    pub detail: Option<String>,
+    /// What it took, in seconds.
+    pub seconds: f64,
+}
+
+/// What of the run's domains existed before and after (I6).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// What settling removed: a dead run's leftovers.
+    pub settled: Vec<Residue>,
+    /// What was there after settling, before the first deploy.
+    pub before: Vec<Residue>,
+    /// What teardown removed.
+    pub removed: Vec<Residue>,
+    /// What is left after teardown: empty means verified empty.
+    pub left: Vec<Residue>,
+    /// What went wrong while removing.
+    pub failures: Vec<String>,
+}

@@ -1,0 +1,145 @@
+//! Tests that are executables: the operator's, and the recipe's own.
+//!
+//! The contract (docs/writing-recipe-tests.md): any executable whose name begins with its tier; 0 passed, 77
+//! skipped, anything else failed. The operator may replace a generic check with `<tier>.<check>`; a recipe only
+//! adds, so that a pull request can't turn a check off.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::record::TierName;
+
+/// Runs after the app is created and before it is deployed.
+pub(super) const INSTALL_STEPS: &str = "install_steps.sh";
+
+/// Whose test it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layer {
+    /// The operator's: trusted.
+    Operator,
+    /// The recipe's, from the commit under test: not trusted.
+    Recipe,
+}
+
+/// One executable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Script {
+    pub layer: Layer,
+    pub tier: TierName,
+    pub file_name: String,
+    pub path: PathBuf,
+}
+
+impl Script {
+    /// Its name in the report.
+    pub fn name(&self) -> String {
+        let layer = match self.layer {
+            Layer::Operator => "operator",
+            Layer::Recipe => "recipe",
+        };
+        format!("{layer}/{}", self.file_name)
+    }
+
+    /// Whether it is run in the place of a generic check.
+    fn stands_in(&self) -> bool {
+        self.replaces().is_some_and(|check| super::checks::ALL.contains(&check))
+    }
+
+    /// The check that it names to replace.
+    fn replaces(&self) -> Option<&str> {
+        (self.layer == Layer::Operator)
+            .then(|| self.file_name.strip_prefix(self.tier.as_str())?.strip_prefix('.'))?
+    }
+}
+
+/// All tests of a run, in order of their layer and name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scripts {
+    scripts: Vec<Script>,
+    /// The install steps of both layers, the operator's first.
+    pub install_steps: Vec<Script>,
+}
+
+impl Scripts {
+    /// What the directories hold; one that is not there holds nothing.
+    pub fn find(operator: Option<&Path>, recipe: Option<&Path>) -> io::Result<Self> {
+        let mut found = Self::default();
+        for (layer, directory) in [(Layer::Operator, operator), (Layer::Recipe, recipe)] {
+            let Some(directory) = directory else { continue };
+            let mut entries = match fs::read_dir(directory) {
+                Ok(entries) => entries.collect::<Result<Vec<_>, _>>()?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            entries.sort_by_key(fs::DirEntry::file_name);
+            for entry in entries {
+                let metadata = fs::metadata(entry.path())?;
+                let executable = metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
+                let Some(file_name) = entry.file_name().to_str().filter(|_| executable).map(str::to_owned)
+                else {
+                    continue;
+                };
+                let script = Script { layer, tier: tier_of(&file_name), file_name, path: entry.path() };
+                if script.file_name == INSTALL_STEPS {
+                    found.install_steps.push(Script { tier: TierName::Install, ..script });
+                } else {
+                    found.scripts.push(script);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The tests of a tier that stand for themselves.
+    pub fn of(&self, tier: TierName) -> impl Iterator<Item = &Script> {
+        self.scripts.iter().filter(move |script| script.tier == tier && !script.stands_in())
+    }
+
+    /// The operator's replacement of a generic check.
+    pub fn replacement(&self, tier: TierName, check: &str) -> Option<&Script> {
+        self.scripts.iter().find(|script| script.tier == tier && script.replaces() == Some(check))
+    }
+}
+
+fn tier_of(file_name: &str) -> TierName {
+    TierName::ALL.into_iter().find(|tier| file_name.starts_with(tier.as_str())).unwrap_or(TierName::Custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn executable(path: &Path) {
+        fs::write(path, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn the_operator_replaces_a_check_and_a_recipe_only_adds() {
+        let (operator, recipe) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for name in ["install.serving", "install.login", "zz-anything", "install_steps.sh"] {
+            executable(&operator.path().join(name));
+        }
+        for name in ["install.serving", "upgrade-data", "install_steps.sh"] {
+            executable(&recipe.path().join(name));
+        }
+        fs::write(recipe.path().join("custom-notes.txt"), "no executable").unwrap();
+        let scripts = Scripts::find(Some(operator.path()), Some(recipe.path())).unwrap();
+        let names = |tier| scripts.of(tier).map(Script::name).collect::<Vec<_>>();
+        assert_eq!(names(TierName::Install), ["operator/install.login", "recipe/install.serving"]);
+        assert_eq!(names(TierName::Upgrade), ["recipe/upgrade-data"]);
+        assert_eq!(names(TierName::Custom), ["operator/zz-anything"]);
+        let replacement = scripts.replacement(TierName::Install, "serving").unwrap();
+        assert_eq!(replacement.layer, Layer::Operator);
+        assert!(scripts.replacement(TierName::Upgrade, "serving").is_none());
+        assert_eq!(scripts.install_steps.len(), 2);
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_holds_no_test() {
+        let nowhere = Path::new("/nonexistent/cc-ci");
+        assert_eq!(Scripts::find(Some(nowhere), None).unwrap().of(TierName::Custom).count(), 0);
+    }
+}

@@ -1,0 +1,340 @@
+//! What tiers are made of: bringing an app up, upgrading it, backing it up, running a test.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Failure;
+use super::drive::Running;
+use super::record::TierName;
+use super::scripts::{INSTALL_STEPS, Script, Scripts};
+use super::tiers::StepError;
+use crate::error_chain;
+use crate::event::Event;
+use crate::executor::{App, Backup, EngineError, Fault};
+use crate::lifetime::{ChildError, RunLifetimeExt as _};
+use crate::recipe::{Compose, Labels, Recipe, RecipeError};
+use crate::workspace::{CommitId, RecipeTree, Release};
+
+/// A test says with this status that it does not apply.
+const SKIPPED: i32 = 77;
+
+/// How much of a test's output a report keeps.
+const OUTPUT_TAIL: usize = 4000;
+
+/// What is deployed: a release, or the commit under test.
+#[derive(Debug, Clone)]
+pub(super) struct Revision {
+    pub commit: CommitId,
+    /// The release's version, or the commit's first digits.
+    pub name: String,
+}
+
+impl Revision {
+    pub fn release(release: &Release) -> Self {
+        Self { commit: release.commit.clone(), name: release.version.to_string() }
+    }
+
+    pub fn commit(commit: &CommitId) -> Self {
+        Self { commit: commit.clone(), name: commit.short().to_owned() }
+    }
+}
+
+/// What the recipe at the app's tree says, with the app's `.env`.
+pub(super) struct Said {
+    pub compose: Compose,
+    pub labels: Labels,
+}
+
+impl Running<'_> {
+    pub(super) fn tests_directory(&self) -> PathBuf {
+        self.session.tmp.join("recipe-tests")
+    }
+
+    /// Keeps the recipe's tests as they are in the commit under test, before a checkout moves the tree.
+    pub(super) async fn snapshot_scripts(&self) -> Result<Scripts, Failure> {
+        let to = self.tests_directory();
+        fs::create_dir_all(&to)
+            .map_err(|error| Failure::host(format!("can't make {}: {error}", to.display())))?;
+        let tree = self.tree()?;
+        tree.snapshot(self.session.lifetime.as_ref(), "tests", &to)
+            .await
+            .map_err(|error| Failure::recipe(error_chain(&error)))?;
+        Scripts::find(self.operator_tests().as_deref(), Some(&to.join("tests")))
+            .map_err(|error| Failure::host(format!("can't read the tests: {error}")))
+    }
+
+    /// The commit under test; by its version where it is a release.
+    pub(super) fn tested(&self) -> Result<Revision, Failure> {
+        Ok(Revision::commit(self.tree()?.tested()))
+    }
+
+    /// The newest release before the commit under test.
+    pub(super) async fn previous_release(&self) -> Result<Option<Revision>, Failure> {
+        let (tree, lifetime) = (self.tree()?, self.session.lifetime.as_ref());
+        let git = |error| Failure::host(error_chain(&error));
+        let releases = tree.releases(lifetime).await.map_err(git)?;
+        for tag in &releases.lightweight {
+            self.warn(&format!("the tag {tag} is not annotated, so it is no release"));
+        }
+        let previous = tree.newest_before(lifetime, tree.tested()).await.map_err(git)?;
+        Ok(previous.map(|release| Revision::release(&release)))
+    }
+
+    /// Brings up the recipes that the one under test needs.
+    pub(super) async fn deploy_dependencies(&self) -> Result<(), Failure> {
+        for (tree, domain) in self.dependency_trees() {
+            self.enter(&format!("dependency {}", tree.name()));
+            let lifetime = self.session.lifetime.as_ref();
+            let releases =
+                tree.releases(lifetime).await.map_err(|error| Failure::host(error_chain(&error)))?;
+            let newest = releases.releases.first();
+            let revision = newest.map_or_else(|| Revision::commit(tree.tested()), Revision::release);
+            let app = self.app(tree.name(), domain);
+            let up = async {
+                self.checkout(tree, &revision).await?;
+                self.harness.deployer.create(&self.session, &app).await?;
+                self.generate_secrets(&app).await?;
+                self.harness.site.engine.pre_pull(&app).await?;
+                self.harness.deployer.deploy(&self.session, &app).await?;
+                self.wait_converged(&app).await
+            };
+            up.await.map_err(|error| match error {
+                StepError::Broken(failure) => failure,
+                // A dependency that doesn't come up says nothing of the recipe under test.
+                StepError::Failed(reason) | StepError::Skipped(reason) => {
+                    Failure::host(format!("the dependency {} did not come up: {reason}", tree.name()))
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Checks `revision` out, creates the app, generates its secrets, runs the install steps, pre-pulls.
+    pub(super) async fn create(
+        &self,
+        app: &App,
+        revision: &Revision,
+        scripts: &Scripts,
+    ) -> Result<(), StepError> {
+        self.checkout(self.tree().map_err(StepError::Broken)?, revision).await?;
+        self.harness.deployer.create(&self.session, app).await?;
+        self.generate_secrets(app).await?;
+        for script in &scripts.install_steps {
+            self.run_script(script, TierName::Install, Some(&revision.name)).await.map_err(|error| {
+                match error {
+                    StepError::Failed(reason) => StepError::Failed(format!("{INSTALL_STEPS}: {reason}")),
+                    // Install steps have nothing to skip.
+                    StepError::Skipped(_) => {
+                        StepError::Failed(format!("{INSTALL_STEPS}: exit status {SKIPPED}"))
+                    }
+                    broken @ StepError::Broken(_) => broken,
+                }
+            })?;
+        }
+        // They may have asked for more.
+        self.generate_secrets(app).await?;
+        Ok(self.harness.site.engine.pre_pull(app).await?)
+    }
+
+    /// The one deploy of a cold run (I10).
+    pub(super) async fn deploy_once(&self, app: &App) -> Result<(), StepError> {
+        let count = self.directory.state().count_deploy().map_err(|error| broken(error_chain(&error)))?;
+        self.record().deploy_count = u32::try_from(count).unwrap_or(u32::MAX);
+        if count > 1 {
+            return Err(broken(format!("a cold run deploys once, and this would be deploy {count}")));
+        }
+        self.harness.deployer.deploy(&self.session, app).await?;
+        self.wait_converged(app).await
+    }
+
+    /// In place to `revision`: new variables and secrets first.
+    pub(super) async fn upgrade_in_place(&self, app: &App, revision: &Revision) -> Result<(), StepError> {
+        self.checkout(self.tree().map_err(StepError::Broken)?, revision).await?;
+        let added = add_new_variables(app)?;
+        if !added.is_empty() {
+            let text = format!("new variables, with their sample's values: {}", added.join(", "));
+            self.session.reporter.report(&Event::Note { text });
+        }
+        self.generate_secrets(app).await?;
+        self.harness.site.engine.pre_pull(app).await?;
+        self.harness.deployer.upgrade(&self.session, app).await?;
+        self.wait_converged(app).await
+    }
+
+    pub(super) async fn restore(&self, app: &App, backup: &Backup) -> Result<(), StepError> {
+        self.harness.deployer.restore(&self.session, app, backup).await?;
+        self.wait_converged(app).await
+    }
+
+    pub(super) async fn wait_converged(&self, app: &App) -> Result<(), StepError> {
+        let limit = said(app)?.labels.timeout.unwrap_or(self.harness.settings.converge_limit);
+        Ok(self.harness.site.engine.wait_converged(&app.domain, limit).await?)
+    }
+
+    async fn checkout(&self, tree: &RecipeTree, revision: &Revision) -> Result<(), StepError> {
+        tree.checkout(self.session.lifetime.as_ref(), &revision.commit)
+            .await
+            .map_err(|error| broken(error_chain(&error)))
+    }
+
+    /// New secrets are hidden from every output before anything can print them, and put where tests find them.
+    async fn generate_secrets(&self, app: &App) -> Result<(), StepError> {
+        let generated = self.harness.deployer.generate_secrets(&self.session, app).await?;
+        let directory = self.secrets_directory(app);
+        let kept = || -> io::Result<()> {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+            for (name, value) in &generated {
+                self.session.redactor.hide(value);
+                let file = directory.join(name);
+                let mut file =
+                    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
+                io::Write::write_all(&mut file, value.as_bytes())?;
+            }
+            Ok(())
+        };
+        kept().map_err(|error| broken(format!("can't keep the secrets for the tests: {error}")))
+    }
+
+    fn secrets_directory(&self, app: &App) -> PathBuf {
+        self.session.tmp.join("secrets").join(app.domain.as_str())
+    }
+
+    /// The secrets of an app, by short name.
+    pub(super) fn secrets(&self, app: &App) -> io::Result<BTreeMap<String, String>> {
+        let mut secrets = BTreeMap::new();
+        for entry in fs::read_dir(self.secrets_directory(app))? {
+            let entry = entry?;
+            secrets
+                .insert(entry.file_name().to_string_lossy().into_owned(), fs::read_to_string(entry.path())?);
+        }
+        Ok(secrets)
+    }
+
+    /// Runs one test. Its output goes to the run's logs, and into the report when it fails.
+    pub(super) async fn run_script(
+        &self,
+        script: &Script,
+        tier: TierName,
+        version: Option<&str>,
+    ) -> Result<(), StepError> {
+        let app = self.main_app();
+        let log_name = format!("{tier}-{}", script.name().replace('/', "-"));
+        let [scratch, state] = ["scratch", "state"].map(|name| self.session.tmp.join(name));
+        let scratch = scratch.join(&log_name);
+        for directory in [&scratch, &state] {
+            fs::create_dir_all(directory)
+                .map_err(|error| broken(format!("can't make {}: {error}", directory.display())))?;
+        }
+        let mut command = self
+            .session
+            .command(&app.domain, &script.path, &scratch)
+            .grace(Duration::ZERO)
+            .env("CCCI_TIER", tier.as_str())
+            .env("CCCI_RECIPE", app.recipe.as_str())
+            .env("CCCI_RECIPE_DIR", &app.tree)
+            .env("CCCI_DOMAIN", app.domain.as_str())
+            .env("CCCI_STACK", app.domain.stack().as_str())
+            .env("CCCI_COMMIT", self.record().commit.clone().unwrap_or_default())
+            .env("CCCI_VERSION", version.unwrap_or_default())
+            .env("CCCI_ENV_FILE", &app.env_file)
+            .env("CCCI_SECRETS_DIR", self.secrets_directory(&app))
+            .env("CCCI_STATE_DIR", &state)
+            .env("CCCI_EXECUTOR", self.harness.deployer.to_string());
+        if let Ok(endpoint) = self.harness.site.engine.endpoint(&app.domain).await {
+            command = command.env("CCCI_URL", format!("http://{}", endpoint.address));
+        }
+        for (tree, domain) in self.dependency_trees() {
+            let name = tree.name().as_str().to_ascii_uppercase().replace(['-', '.'], "_");
+            command = command.env(format!("CCCI_DEPENDENCY_{name}_DOMAIN"), domain.as_str());
+        }
+        let mut output = String::new();
+        let limit = self.harness.settings.script_limit;
+        let ended = self
+            .session
+            .lifetime
+            .run(command, limit, &mut |line| {
+                output.push_str(&self.session.redactor.redact(&line.text));
+                output.push('\n');
+            })
+            .await;
+        self.keep_log(&log_name, &output);
+        let reason = match ended {
+            Ok(ended) if ended.success() => return Ok(()),
+            Ok(ended) if ended.code == Some(SKIPPED) => {
+                let why = output.lines().next_back().unwrap_or("it said no reason").to_owned();
+                return Err(StepError::Skipped(why));
+            }
+            Ok(ended) => ended.to_string(),
+            Err(error @ ChildError::TimedOut { .. }) => error.to_string(),
+            // A test that can't be executed is the test's fault.
+            Err(error @ ChildError::Spawn(_)) => error_chain(&error),
+            Err(error) => return Err(broken(error_chain(&error))),
+        };
+        let text = tail(&output, OUTPUT_TAIL).to_owned();
+        self.session.reporter.report(&Event::Output { of: script.name(), text });
+        Err(StepError::Failed(reason))
+    }
+
+    /// A log that can't be kept never ends a run.
+    fn keep_log(&self, name: &str, output: &str) {
+        if let Err(error) = fs::write(self.directory.logs().join(format!("{name}.log")), output) {
+            tracing::warn!(name, %error, "can't keep a log");
+        }
+    }
+}
+
+/// What the recipe says at the app's tree now.
+pub(super) fn said(app: &App) -> Result<Said, StepError> {
+    let env = app.env()?;
+    let said = || {
+        let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
+        let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
+        Ok(Said { labels: compose.labels(), compose })
+    };
+    said().map_err(|error: RecipeError| StepError::Failed(error_chain(&error)))
+}
+
+fn add_new_variables(app: &App) -> Result<Vec<String>, StepError> {
+    let mut env = app.env()?;
+    let failed = |error: &dyn std::error::Error| StepError::Failed(error_chain(error));
+    let sample = Recipe::open(app.recipe.clone(), &app.tree)
+        .and_then(|recipe| recipe.sample())
+        .map_err(|error| failed(&error))?;
+    let added = env.add_missing(&sample).map_err(|error| failed(&error))?;
+    if !added.is_empty() {
+        app.set_env(&env)?;
+    }
+    Ok(added)
+}
+
+fn broken(message: impl Into<String>) -> StepError {
+    StepError::Broken(EngineError::new(Fault::Host, message).into())
+}
+
+/// The last `limit` bytes, from the start of a line where there is one.
+fn tail(text: &str, limit: usize) -> &str {
+    let mut start = text.len().saturating_sub(limit);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    match text[start..].find('\n') {
+        Some(line) if start > 0 => &text[start + line + 1..],
+        _ => &text[start..],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_is_whole_lines() {
+        assert_eq!(tail("one\ntwo\nthree\n", 100), "one\ntwo\nthree\n");
+        assert_eq!(tail("one\ntwo\nthree\n", 8), "three\n");
+        assert_eq!(tail("äöü", 3), "ü");
+    }
+}

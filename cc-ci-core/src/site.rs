@@ -1,0 +1,157 @@
+//! Everything of this host that a run or a janitor must know.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::env_files::EnvFiles;
+use crate::event::Reporter;
+use crate::executor::{Engine, EngineError, Inventory, Kind, LockSpace, Residue};
+use crate::host::Host;
+use crate::lock::{AppLock, LockError};
+use crate::names::{Domain, RunAppPattern, RunId};
+use crate::process::{self, MarkerOwner, ProcessIdentity};
+use crate::workspace::{AbraWorkspace, RUN_RECORD, RUN_TREE, WorkspaceError};
+
+/// A host with its engine, its locks and its runs.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Boot, machine, clock.
+    pub host: Arc<dyn Host>,
+    /// Which domains are run apps.
+    pub pattern: RunAppPattern,
+    /// Who owns what.
+    pub locks: Arc<dyn AppLock>,
+    /// What exists.
+    pub engine: Arc<dyn Engine>,
+    /// The apps' `.env` files.
+    pub env_files: EnvFiles,
+    /// The runs' directories.
+    pub runs: Arc<dyn AbraWorkspace>,
+    /// Takes events.
+    pub reporter: Arc<dyn Reporter>,
+}
+
+/// What is left of a dead run's tree.
+#[derive(Debug)]
+pub(crate) struct DeadTree {
+    pub id: RunId,
+    pub path: PathBuf,
+    pub domains: Vec<Domain>,
+}
+
+/// What a look needs of `run.json`, whatever else its schema says.
+#[derive(serde::Deserialize)]
+struct Owned {
+    owner: ProcessIdentity,
+    domains: Vec<Domain>,
+}
+
+/// The host could not be looked at: nothing is known, so nothing may be called empty.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LookError {
+    /// A directory or `/proc` can't be read.
+    #[error("can't look for {what}")]
+    Io {
+        /// What was looked for.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The engine did not answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The lock directory can't be read.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The runs can't be listed.
+    #[error(transparent)]
+    Runs(#[from] WorkspaceError),
+}
+
+impl Site {
+    /// Claims the engine for this lock space; to be called before anything is changed.
+    pub async fn claim(&self) -> Result<(), ClaimError> {
+        let claim = LockSpace {
+            machine_id: self.host.machine_id(),
+            hostname: self.host.hostname(),
+            boot_id: self.host.boot_id(),
+            directory: self.locks.space()?,
+            path: self.locks.to_string().into(),
+        };
+        Ok(self.engine.claim(&claim).await?)
+    }
+
+    /// What exists of `domains`, or of every domain: objects of the engine, `.env` files, processes that a dead
+    /// run left, trees of dead runs. Takes no lock. `own` is the caller's run, which is not residue.
+    pub async fn inventory(
+        &self,
+        domains: Option<&[Domain]>,
+        own: Option<&RunId>,
+    ) -> Result<Inventory, LookError> {
+        let mut inventory = self.engine.inventory(domains).await?;
+        let wanted = |domain: &Domain| domains.is_none_or(|domains| domains.contains(domain));
+        for domain in self.env_domains(domains)? {
+            let path = self.env_files.path(&domain);
+            inventory.add(&domain, Residue::new(Kind::EnvFile, path.display().to_string()));
+        }
+        let boot = self.host.boot_id();
+        let processes =
+            process::marked(&boot).map_err(|source| LookError::Io { what: "marked processes", source })?;
+        for found in processes {
+            let orphaned =
+                matches!(&found.marker.owner, MarkerOwner::Run { owner, .. } if !owner.is_alive(&boot));
+            if orphaned && wanted(&found.marker.domain) {
+                inventory.add(&found.marker.domain, Residue::new(Kind::Process, found.process.to_string()));
+            }
+        }
+        for run in self.dead_trees()?.iter().filter(|run| own != Some(&run.id)) {
+            for domain in run.domains.iter().filter(|domain| wanted(domain)) {
+                inventory.add(domain, Residue::new(Kind::RunTree, run.path.display().to_string()));
+            }
+        }
+        Ok(inventory)
+    }
+
+    /// The dead runs of which a tree is left. Whether one is dead is asked of the process that it names: a look
+    /// takes no lock.
+    pub(crate) fn dead_trees(&self) -> Result<Vec<DeadTree>, LookError> {
+        let boot = self.host.boot_id();
+        let mut dead = Vec::new();
+        for id in self.runs.run_ids()? {
+            let path = self.runs.runs_dir().join(id.as_str());
+            // A run without a readable record has not begun, or is being removed: nothing of any domain.
+            let Ok(text) = std::fs::read(path.join(RUN_RECORD)) else { continue };
+            let Ok(Owned { owner, domains }) = serde_json::from_slice(&text) else { continue };
+            if !owner.is_alive(&boot)
+                && RUN_TREE.iter().any(|part| path.join(part).symlink_metadata().is_ok())
+            {
+                dead.push(DeadTree { id, path, domains });
+            }
+        }
+        Ok(dead)
+    }
+
+    fn env_domains(&self, domains: Option<&[Domain]>) -> Result<Vec<Domain>, LookError> {
+        match domains {
+            Some(domains) => {
+                Ok(domains.iter().filter(|domain| self.env_files.exists(domain)).cloned().collect())
+            }
+            None => self.env_files.domains().map_err(|source| LookError::Io { what: ".env files", source }),
+        }
+    }
+}
+
+/// The engine was not claimed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClaimError {
+    /// The lock directory can't be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Another lock space has the engine, or the engine did not answer.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}

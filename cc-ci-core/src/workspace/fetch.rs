@@ -1,0 +1,411 @@
+//! Brings one commit of one recipe, and the tags, into a run's own tree.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::copy::{copy_tree, find_symlink};
+use super::git::{Git, GitError};
+use super::recipe_tree::{RecipeTree, commit_of};
+use super::remove::remove_tree;
+use super::source::{CommitId, InvalidSource, RecipeSource, Revision};
+use super::{RunDir, WorkspaceError};
+use crate::cancellation::Cancellation;
+use crate::lifetime::RunLifetime;
+use crate::process::Marker;
+
+/// Where the commit under test is kept from being lost.
+const TESTED: &str = "refs/cc-ci/tested";
+
+/// What to fetch.
+#[derive(Debug, Clone)]
+pub struct FetchRequest {
+    /// From where.
+    pub source: RecipeSource,
+    /// Which commit; `None`: what the source's `HEAD` names.
+    pub revision: Option<Revision>,
+    /// Copy the canonical tree's recipe of that name instead of fetching (`CCCI_SKIP_FETCH`).
+    pub skip_fetch: bool,
+    /// How long it may take in all.
+    pub limit: Duration,
+    /// Marks git and what it starts.
+    pub marker: Option<Marker>,
+}
+
+/// What was fetched.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The checkout, at the commit under test.
+    pub tree: RecipeTree,
+    /// What the user should know, a line each: uncommitted changes that are not tested, a cache that was no use.
+    pub notes: Vec<String>,
+}
+
+/// A recipe could not be fetched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The source names no recipe.
+    #[error(transparent)]
+    Source(#[from] InvalidSource),
+    /// A recipe was given by name, and there is no canonical tree.
+    #[error("{name} is looked for in the canonical abra tree, and there is none")]
+    NoCanonicalTree {
+        /// The recipe.
+        name: String,
+    },
+    /// There is nothing at the source's path.
+    #[error("can't use the recipe at {path}")]
+    Path {
+        /// Which path.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The repository has no such commit.
+    #[error("{source_name} has no {revision}: neither branch, tag nor commit")]
+    NoSuchRevision {
+        /// The source.
+        source_name: String,
+        /// What was asked for.
+        revision: String,
+    },
+    /// A branch and a tag share the name, and name different commits.
+    #[error(
+        "{revision} is a branch and a tag of {source_name}: say refs/heads/{revision} or refs/tags/{revision}"
+    )]
+    Ambiguous {
+        /// The source.
+        source_name: String,
+        /// What was asked for.
+        revision: String,
+    },
+    /// git failed.
+    #[error("can't fetch {source_name}")]
+    Git {
+        /// The source.
+        source_name: String,
+        /// What git said.
+        #[source]
+        source: GitError,
+    },
+    /// The run's own tree can't be used.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+}
+
+/// Fetches the commit under test and all tags into `run`'s recipes, and checks the commit out.
+///
+/// Nothing of the source's hooks, filters, configuration or submodules is used. A recipe of the same name in the
+/// canonical tree serves as a cache of objects; the clone does not depend on it afterwards, and a broken one
+/// only costs time.
+///
+/// Cancel-safe in that what is left lies in the run's directory, and children are left to the run's end.
+pub async fn fetch(
+    run: &RunDir,
+    lifetime: &dyn RunLifetime,
+    request: &FetchRequest,
+) -> Result<Fetched, FetchError> {
+    run.check()?;
+    let name = request.source.recipe_name()?;
+    let root = run.recipes().join(name.as_str());
+    let git = Git::new(run, root, request.marker.clone());
+    let canonical = run.canonical().map(|canonical| canonical.join("recipes").join(name.as_str()));
+    let fetching = Fetching {
+        lifetime,
+        git,
+        source_name: request.source.to_string(),
+        revision: request.revision.clone().filter(|revision| revision.as_str() != "HEAD"),
+        until: Instant::now() + request.limit,
+    };
+    let mut notes = Vec::new();
+    let needed = || canonical.clone().ok_or_else(|| FetchError::NoCanonicalTree { name: name.to_string() });
+    let tested = if request.skip_fetch {
+        fetching.copy(&needed()?, &mut notes).await?
+    } else {
+        let (address, local, cache) = match &request.source {
+            RecipeSource::Url(url) => (OsString::from(url.secret()), None, canonical.clone()),
+            RecipeSource::Path(path) => {
+                let path = existing_directory(path)?;
+                (path.clone().into(), Some(path), canonical.clone())
+            }
+            RecipeSource::Name(_) => {
+                let path = existing_directory(&needed()?)?;
+                (path.clone().into(), Some(path), None)
+            }
+        };
+        let tested = fetching.fetch(&address, cache.and_then(|cache| objects_of(&cache)), &mut notes).await?;
+        if let Some(path) = local.filter(|_| fetching.revision.is_none()) {
+            notes.extend(fetching.uncommitted(&path, &tested).await);
+        }
+        tested
+    };
+    Ok(Fetched { tree: RecipeTree::new(name, fetching.git, tested), notes })
+}
+
+/// The path as git must see it: absolute, so that nothing in front makes it an option or a host.
+fn existing_directory(path: &Path) -> Result<PathBuf, FetchError> {
+    let fail = |source| FetchError::Path { path: path.to_owned(), source };
+    let resolved = path.canonicalize().map_err(fail)?;
+    if resolved.is_dir() { Ok(resolved) } else { Err(fail(io::ErrorKind::NotADirectory.into())) }
+}
+
+/// The objects of a canonical recipe, where git can name them in a line of its list of alternates.
+fn objects_of(recipe: &Path) -> Option<PathBuf> {
+    let objects =
+        [recipe.join(".git/objects"), recipe.join("objects")].into_iter().find(|path| path.is_dir())?;
+    let resolved = objects.canonicalize().ok()?;
+    let plain = resolved.to_str().is_some_and(|text| !text.contains(['\n', '"']));
+    plain.then_some(resolved)
+}
+
+/// Copies the tree and its repository, which gets our own configuration. git writes through symlinks in a
+/// repository, and that would be into the canonical one: so there must be none.
+fn copy_repository(from: &Path, git: &Git, cancellation: &Cancellation) -> Result<(), (PathBuf, io::Error)> {
+    copy_tree(from, git.root(), cancellation)?;
+    let git_dir = git.root().join(".git");
+    let fail = |error| (git_dir.clone(), error);
+    if let Some(link) = find_symlink(&git_dir).map_err(fail)? {
+        let original = link.strip_prefix(git.root()).map_or(link.clone(), |inside| from.join(inside));
+        return Err((
+            original,
+            io::Error::new(io::ErrorKind::Unsupported, "a symlink inside of a repository"),
+        ));
+    }
+    git.neutralise().map_err(|error| fail(io::Error::other(error)))
+}
+
+/// git says by its status alone that there is no such commit.
+fn known(commit: Result<CommitId, GitError>) -> Result<Option<CommitId>, GitError> {
+    match commit {
+        Err(GitError::Failed { .. }) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+struct Fetching<'a> {
+    lifetime: &'a dyn RunLifetime,
+    git: Git,
+    source_name: String,
+    revision: Option<Revision>,
+    until: Instant,
+}
+
+impl Fetching<'_> {
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    fn git_error(&self, source: GitError) -> FetchError {
+        FetchError::Git { source_name: self.source_name.clone(), source }
+    }
+
+    fn no_such_revision(&self) -> FetchError {
+        let revision = self.revision.as_ref().map_or("HEAD", Revision::as_str).to_owned();
+        FetchError::NoSuchRevision { source_name: self.source_name.clone(), revision }
+    }
+
+    async fn fetch(
+        &self,
+        address: &OsString,
+        cache: Option<PathBuf>,
+        notes: &mut Vec<String>,
+    ) -> Result<CommitId, FetchError> {
+        let reading = self.git.fetching().map_err(|error| self.git_error(error))?;
+        let wanted = self.find(&reading, address).await?;
+        if let Some(objects) = cache {
+            match self.fetch_into(&reading, address, wanted.as_deref(), Some(&objects)).await {
+                Ok(tested) => return Ok(tested),
+                Err(FetchError::Git { source, .. }) if source.is_final() => {
+                    return Err(self.git_error(source));
+                }
+                // Without the cache we learn whether it was to blame.
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "fetch with cached objects");
+                }
+            }
+            self.remove_clone().await?;
+            let tested = self.fetch_into(&reading, address, wanted.as_deref(), None).await?;
+            notes.push(format!("the cached objects in {} were no use", objects.display()));
+            return Ok(tested);
+        }
+        self.fetch_into(&reading, address, wanted.as_deref(), None).await
+    }
+
+    /// The id of what is wanted, as the source says; `None` when only the history can tell.
+    async fn find(&self, reading: &Git, address: &OsString) -> Result<Option<String>, FetchError> {
+        let revision = self.revision.as_ref().map(Revision::as_str);
+        if let Some(id) = self.revision.as_ref().and_then(Revision::commit_id) {
+            return Ok(Some(id.to_string()));
+        }
+        let names: Vec<String> = match revision {
+            None => vec!["HEAD".to_owned()],
+            Some(name) if name.starts_with("refs/") => vec![name.to_owned()],
+            Some(name) => vec![format!("refs/heads/{name}"), format!("refs/tags/{name}")],
+        };
+        let mut args: Vec<OsString> = vec!["ls-remote".into(), "--".into(), address.clone()];
+        args.extend(names.iter().map(OsString::from));
+        let lines = reading.run_nowhere(self.lifetime, args, self.left()).await;
+        let lines = lines.map_err(|error| self.git_error(error))?;
+        // git takes the names for patterns, which match the ends of longer names too.
+        let ids: Vec<&str> = lines
+            .iter()
+            .filter_map(|line| line.split_once('\t'))
+            .filter(|(_, name)| names.iter().any(|wanted| wanted == name))
+            .map(|(id, _)| id)
+            .collect();
+        match ids[..] {
+            [id] => Ok(Some(id.to_owned())),
+            [one, other] if one == other => Ok(Some(one.to_owned())),
+            [] if self.revision.as_ref().is_some_and(Revision::may_be_abbreviated) => Ok(None),
+            [] => Err(self.no_such_revision()),
+            _ => Err(FetchError::Ambiguous {
+                source_name: self.source_name.clone(),
+                revision: revision.unwrap_or_default().to_owned(),
+            }),
+        }
+    }
+
+    async fn fetch_into(
+        &self,
+        reading: &Git,
+        address: &OsString,
+        wanted: Option<&str>,
+        cache: Option<&Path>,
+    ) -> Result<CommitId, FetchError> {
+        let fail = |error| self.git_error(error);
+        self.git.init(self.lifetime, self.left()).await.map_err(fail)?;
+        if let Some(objects) = cache {
+            let list = self.git.root().join(".git/objects/info/alternates");
+            let written = fs::write(&list, format!("{}\n", objects.display()));
+            written.map_err(|source| fail(GitError::Io { doing: "write", path: list, source }))?;
+        }
+        let tested = self.bring(reading, address, wanted).await.map_err(fail)?;
+        let tested = tested.ok_or_else(|| self.no_such_revision())?;
+        self.local(&["update-ref", TESTED, tested.as_str()]).await?;
+        if cache.is_some() {
+            // Takes over what is needed, and thereby reads all of it: the canonical tree may be changed or be
+            // broken, and we must not find out in the middle of the run.
+            self.local(&["repack", "-a", "-d", "-q"]).await?;
+            let list = self.git.root().join(".git/objects/info/alternates");
+            let removed = fs::remove_file(&list);
+            removed.map_err(|source| fail(GitError::Io { doing: "remove", path: list, source }))?;
+            self.local(&["rev-list", "--objects", "--quiet", "--all"]).await?;
+        }
+        self.local(&["checkout", "--quiet", "--force", "--detach", tested.as_str(), "--"]).await?;
+        Ok(tested)
+    }
+
+    /// Fetches what is wanted, and the tags; `None` when the source has no such commit.
+    async fn bring(
+        &self,
+        reading: &Git,
+        address: &OsString,
+        wanted: Option<&str>,
+    ) -> Result<Option<CommitId>, GitError> {
+        let tags = "+refs/tags/*:refs/tags/*";
+        if let Some(id) = wanted {
+            match self.git_fetch(reading, address, &[&format!("+{id}:{TESTED}"), tags]).await {
+                Ok(()) => return known(commit_of(&self.git, self.lifetime, TESTED).await),
+                Err(error) if error.is_final() => return Err(error),
+                // Some servers give no commit by its id; then the branches and pull requests bring it.
+                Err(_) => {}
+            }
+        }
+        let (branches, pulls) = ("+refs/heads/*:refs/cc-ci/heads/*", "+refs/pull/*/head:refs/cc-ci/pull/*");
+        self.git_fetch(reading, address, &[branches, pulls, tags]).await?;
+        let revision = self.revision.as_ref().map(Revision::as_str);
+        known(commit_of(&self.git, self.lifetime, wanted.or(revision).unwrap_or("HEAD")).await)
+    }
+
+    /// git in the clone, within the time that is left.
+    async fn local(&self, args: &[&str]) -> Result<(), FetchError> {
+        let ended = self.git.run(self.lifetime, args, self.left()).await;
+        ended.map(drop).map_err(|error| self.git_error(error))
+    }
+
+    async fn git_fetch(&self, reading: &Git, address: &OsString, refs: &[&str]) -> Result<(), GitError> {
+        let mut args: Vec<OsString> = [
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+            "--no-recurse-submodules",
+            "--",
+        ]
+        .map(OsString::from)
+        .into();
+        args.push(address.clone());
+        args.extend(refs.iter().map(OsString::from));
+        reading.run(self.lifetime, args, self.left()).await.map(drop)
+    }
+
+    async fn remove_clone(&self) -> Result<(), FetchError> {
+        let root = self.git.root().to_owned();
+        let removed =
+            self.lifetime.jobs().run(move || remove_tree(&root).map_err(WorkspaceError::io("remove", &root)));
+        removed.await.map_err(FetchError::from)
+    }
+
+    /// Copies a canonical recipe as it is, and shows its commit.
+    async fn copy(&self, canonical: &Path, notes: &mut Vec<String>) -> Result<CommitId, FetchError> {
+        let from = existing_directory(canonical)?;
+        let git_dir = from.join(".git");
+        if !git_dir.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            let source = io::Error::new(io::ErrorKind::NotFound, "it has no .git directory of its own");
+            return Err(FetchError::Path { path: from, source });
+        }
+        let (source, git) = (from.clone(), self.git.clone());
+        let cancellation = self.lifetime.cancellation().clone();
+        let copied = self.lifetime.jobs().run(move || copy_repository(&source, &git, &cancellation)).await;
+        copied.map_err(|(path, source)| FetchError::Path { path, source })?;
+        let fail = |error| self.git_error(error);
+        let revision = self.revision.as_ref().map_or("HEAD", Revision::as_str);
+        let tested = known(commit_of(&self.git, self.lifetime, revision).await).map_err(fail)?;
+        let tested = tested.ok_or_else(|| self.no_such_revision())?;
+        if self.revision.is_none() {
+            notes.extend(self.uncommitted(&from, &tested).await);
+        }
+        self.local(&["update-ref", TESTED, tested.as_str()]).await?;
+        self.local(&["checkout", "--quiet", "--force", "--detach", tested.as_str(), "--"]).await?;
+        notes.push(format!("nothing was fetched: {} was copied", from.display()));
+        Ok(tested)
+    }
+
+    /// What of the tree at `path` is not in the commit. Looked at through the clone: the tree's own repository
+    /// may have filters and monitors configured. Best effort.
+    async fn uncommitted(&self, path: &Path, tested: &CommitId) -> Option<String> {
+        if !path.join(".git").exists() {
+            return None;
+        }
+        let index = self.git.root().join(".git/cc-ci-index");
+        let git = self.git.with_env("GIT_INDEX_FILE", &index);
+        let look = async {
+            git.run_over(self.lifetime, path, ["read-tree", tested.as_str()], self.left()).await?;
+            let args = ["status", "--porcelain", "--ignore-submodules=all", "--untracked-files=normal"];
+            git.run_over(self.lifetime, path, args, self.left()).await
+        };
+        let changed = look.await;
+        let _gone = fs::remove_file(&index);
+        match changed {
+            Ok(changed) if changed.is_empty() => None,
+            Ok(changed) => {
+                let first = changed.first().and_then(|line| line.get(3..)).unwrap_or_default();
+                let (count, place) = (changed.len(), path.display());
+                Some(format!("uncommitted changes in {place} are not tested: {count} files, e.g. {first}"))
+            }
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "look for uncommitted changes");
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "fetch_tests.rs"]
+mod tests;

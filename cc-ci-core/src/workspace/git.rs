@@ -1,0 +1,317 @@
+//! The git command as a child of the run, told what it may not do.
+//!
+//! A repository can name programs in many places: hooks, filters, drivers, an fsmonitor, remote helpers, an
+//! askpass, a pager. None of them ever runs here: no configuration but our own is read, ours is written anew
+//! before each use, hooks are looked for in `/dev/null`, attributes can name filters but nothing defines them,
+//! and only five transports are allowed. So a tree may differ from what a configured checkout makes of it: files
+//! kept with git-lfs stay pointers.
+//!
+//! # Limitations
+//! A password in a URL is an argument of git and its helpers while they fetch: other users of the host can see
+//! it in `/proc` unless it is mounted with `hidepid`. An ssh agent is not passed on; keys in their usual places
+//! are found. Repositories with SHA-256 object names are not understood.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::RunDir;
+use super::state::write_atomically;
+use crate::lifetime::{ChildError, Command, Ended, RunLifetime, RunLifetimeExt as _, Stream};
+use crate::process::Marker;
+
+/// How much of git's own words an error keeps.
+const LAST_LINES: usize = 8;
+
+/// What nobody's configuration may change.
+const OVERRIDES: [&str; 13] = [
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.untrackedCache=false",
+    "core.attributesFile=/dev/null",
+    "core.excludesFile=/dev/null",
+    "protocol.ext.allow=never",
+    "submodule.recurse=false",
+    "fetch.recurseSubmodules=no",
+    "credential.helper=",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "init.defaultBranch=main",
+    "advice.detachedHead=false",
+];
+
+/// The whole configuration of a run's clone. The prefix that is replaced is empty, so it is every address's: a
+/// push goes to a transport that does not exist (I13). There is no remote.
+const CONFIG: &str = "[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = false
+\tlogallrefupdates = true
+[url \"cc-ci-refuses-to-push://\"]
+\tpushInsteadOf = \"\"
+[protocol \"cc-ci-refuses-to-push\"]
+\tallow = never
+";
+
+/// What git reads as its user's configuration while it fetches: a source may belong to another user.
+const FETCH_CONFIG: &str = "[safe]\n\tdirectory = *\n";
+
+/// git did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GitError {
+    /// It ran, and failed.
+    #[error("git {command} failed with {ended}{}", quoted(.said))]
+    Failed {
+        /// The subcommand.
+        command: String,
+        /// How it ended.
+        ended: Ended,
+        /// Its last lines; users and passwords in addresses are taken out.
+        said: Vec<String>,
+    },
+    /// It could not be started, took too long, or the run ended.
+    #[error("can't run git {command}")]
+    Child {
+        /// The subcommand.
+        command: String,
+        /// Why.
+        #[source]
+        source: ChildError,
+    },
+    /// It said something that we do not understand.
+    #[error("git {command} gave an unexpected answer: {line:?}")]
+    Answer {
+        /// The subcommand.
+        command: String,
+        /// What it said.
+        line: String,
+    },
+    /// The clone's own configuration could not be put in place.
+    #[error("can't {doing} {path}")]
+    Io {
+        /// What was being done, in words.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl GitError {
+    pub(super) fn answer(command: &str, line: impl Into<String>) -> Self {
+        Self::Answer { command: command.to_owned(), line: line.into() }
+    }
+
+    /// Whether the run ended or the time was up: nothing is worth trying after that.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Child { .. })
+    }
+}
+
+fn quoted(said: &[String]) -> String {
+    if said.is_empty() { String::new() } else { format!(":\n  {}", said.join("\n  ")) }
+}
+
+/// git on one clone.
+#[derive(Debug, Clone)]
+pub(super) struct Git {
+    root: PathBuf,
+    home: PathBuf,
+    environment: Vec<(OsString, OsString)>,
+    marker: Option<Marker>,
+}
+
+impl Git {
+    /// git for the clone at `root`, which need not exist yet.
+    pub(super) fn new(run: &RunDir, root: PathBuf, marker: Option<Marker>) -> Self {
+        let mut environment = run.environment();
+        for (name, value) in [
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_ATTR_NOSYSTEM", "1"),
+            ("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh"),
+            ("GIT_NO_LAZY_FETCH", "1"),
+            ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_ASKPASS", "/bin/false"),
+            ("SSH_ASKPASS", "/bin/false"),
+            ("GIT_SSH_COMMAND", "ssh -oBatchMode=yes"),
+            ("GIT_PAGER", "cat"),
+        ] {
+            environment.push((name.into(), value.into()));
+        }
+        // Outside of the clone no repository is looked for above the run's own directories.
+        environment.push(("GIT_CEILING_DIRECTORIES".into(), run.root().into()));
+        Self { root, home: run.home(), environment, marker }
+    }
+
+    /// The clone's tree.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn git_dir(&self) -> PathBuf {
+        self.root.join(".git")
+    }
+
+    /// The same git, with one more variable.
+    pub(super) fn with_env(&self, name: &str, value: impl Into<OsString>) -> Self {
+        let mut other = self.clone();
+        other.environment.push((name.into(), value.into()));
+        other
+    }
+
+    /// The same git as it reads from somebody else's repository.
+    pub(super) fn fetching(&self) -> Result<Self, GitError> {
+        let path = self.home.join(".gitconfig");
+        let written = write_atomically(&path, FETCH_CONFIG.as_bytes());
+        written.map_err(|source| GitError::Io { doing: "write", path: path.clone(), source })?;
+        Ok(self.with_env("GIT_CONFIG_GLOBAL", path))
+    }
+
+    /// Makes an empty repository of ours.
+    pub(super) async fn init(&self, lifetime: &dyn RunLifetime, limit: Duration) -> Result<(), GitError> {
+        let args = ["init", "--quiet", "--template=", "--"].map(OsString::from);
+        let args = args.into_iter().chain([self.root.clone().into()]);
+        self.launch(lifetime, &self.home, args.collect(), limit).await?;
+        self.neutralise()
+    }
+
+    /// Runs `git <args>` in the clone; returns the lines of its standard output.
+    pub(super) async fn run<A: AsRef<OsStr>>(
+        &self,
+        lifetime: &dyn RunLifetime,
+        args: impl IntoIterator<Item = A>,
+        limit: Duration,
+    ) -> Result<Vec<String>, GitError> {
+        self.run_over(lifetime, &self.root, args, limit).await
+    }
+
+    /// The same with the clone's repository over another tree.
+    pub(super) async fn run_over<A: AsRef<OsStr>>(
+        &self,
+        lifetime: &dyn RunLifetime,
+        tree: &Path,
+        args: impl IntoIterator<Item = A>,
+        limit: Duration,
+    ) -> Result<Vec<String>, GitError> {
+        // A script of the recipe may have been here.
+        self.neutralise()?;
+        // Named, so that git looks for no other repository and asks nobody whose it is.
+        let mut all = vec![option("--git-dir=", &self.git_dir()), option("--work-tree=", tree)];
+        all.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.launch(lifetime, &self.root, all, limit).await
+    }
+
+    /// Runs git outside of any repository.
+    pub(super) async fn run_nowhere<A: AsRef<OsStr>>(
+        &self,
+        lifetime: &dyn RunLifetime,
+        args: impl IntoIterator<Item = A>,
+        limit: Duration,
+    ) -> Result<Vec<String>, GitError> {
+        let args = args.into_iter().map(|arg| arg.as_ref().to_owned()).collect();
+        self.launch(lifetime, &self.home, args, limit).await
+    }
+
+    async fn launch(
+        &self,
+        lifetime: &dyn RunLifetime,
+        cwd: &Path,
+        args: Vec<OsString>,
+        limit: Duration,
+    ) -> Result<Vec<String>, GitError> {
+        let subcommand = args.iter().find(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
+        let name = subcommand.map(|arg| arg.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut command =
+            Command::new("git", cwd).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        for setting in OVERRIDES {
+            command = command.arg("-c").arg(setting);
+        }
+        command = command.args(args);
+        if let Some(marker) = &self.marker {
+            command = command.marker(marker.clone());
+        }
+        let mut out = Vec::new();
+        let mut said = std::collections::VecDeque::new();
+        let mut take = |line: &crate::lifetime::Line| match line.stream {
+            Stream::Stdout => out.push(line.text.clone()),
+            Stream::Stderr => {
+                said.push_back(redact(&line.text).replace(char::is_control, "?"));
+                if said.len() > LAST_LINES {
+                    said.pop_front();
+                }
+            }
+        };
+        let ended = lifetime.run(command, limit, &mut take).await;
+        let ended = ended.map_err(|source| GitError::Child { command: name.clone(), source })?;
+        if ended.success() {
+            Ok(out)
+        } else {
+            Err(GitError::Failed { command: name, ended, said: said.into() })
+        }
+    }
+
+    /// Puts our own configuration into the clone, and takes out all that could add to it.
+    pub(super) fn neutralise(&self) -> Result<(), GitError> {
+        let git_dir = self.git_dir();
+        let fail = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |source| GitError::Io { doing, path, source }
+        };
+        let metadata = git_dir.symlink_metadata().map_err(fail("look at", &git_dir))?;
+        if !metadata.is_dir() {
+            let source = io::Error::new(io::ErrorKind::NotADirectory, "not a plain directory");
+            return Err(fail("use the repository", &git_dir)(source));
+        }
+        for name in ["hooks", "config.worktree", "commondir", "modules", "worktrees", "info/attributes"] {
+            let path = git_dir.join(name);
+            super::remove::remove_tree(&path).map_err(fail("remove", &path))?;
+        }
+        let config = git_dir.join("config");
+        write_atomically(&config, CONFIG.as_bytes()).map_err(fail("write", &config))
+    }
+}
+
+fn option(name: &str, path: &Path) -> OsString {
+    let mut option = OsString::from(name);
+    option.push(path);
+    option
+}
+
+/// Takes user and password out of every address in `text`.
+pub(super) fn redact(text: &str) -> String {
+    let mut redacted = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        redacted.push_str(before);
+        let end = after.find(|c: char| c == '/' || c.is_whitespace()).unwrap_or(after.len());
+        // The last one: a password may hold an @ itself.
+        let host = after[..end].rfind('@').map_or(0, |at| at + 1);
+        rest = &after[host..];
+    }
+    redacted + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_and_passwords_are_taken_out_of_addresses() {
+        for (text, expected) in [
+            ("fatal: 'https://me:p@ss@host/x': 403", "fatal: 'https://host/x': 403"),
+            ("https://tok@a/b and ssh://git@c", "https://a/b and ssh://c"),
+            ("https://host/a@b", "https://host/a@b"),
+            ("no address, a@b", "no address, a@b"),
+            ("x://", "x://"),
+        ] {
+            assert_eq!(redact(text), expected);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! A private place for each run (I7).
+//!
+//! A run gets `<runs dir>/<run id>/`, mode 0700, and in it everything that it writes: an abra tree of its own
+//! (`abra/`, whose `servers` and `catalogue` are symlinks into the canonical tree and whose `recipes/` is fresh),
+//! `home/`, `tmp/`, `logs/` and the state files. It holds `flock` on `run.lock` in there for life: whoever finds
+//! the directory later knows from the kernel whether the run still lives, and touches nothing while it does.
+//!
+//! The recipe comes in through [`fetch`]: one commit and the tags, and nothing of the repository's own hooks,
+//! filters or configuration. What is pushed from that clone goes nowhere (I13).
+//!
+//! # Limitations
+//! The directory confines nothing: a child of the run can write wherever its user can. The canonical `servers`
+//! is shared on purpose, and each run writes only its own `<domain>.env` there.
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod copy;
+mod fetch;
+mod git;
+mod kernel;
+mod recipe_tree;
+mod releases;
+mod remove;
+mod run_dir;
+mod source;
+mod state;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::names::RunId;
+
+pub(crate) use copy::copy_tree;
+pub use fetch::{FetchError, FetchRequest, Fetched, fetch};
+pub use git::GitError;
+pub use kernel::KernelWorkspace;
+pub use recipe_tree::{RecipeTree, SnapshotError};
+pub use releases::{Release, Releases};
+pub(crate) use remove::remove_tree;
+pub(crate) use run_dir::RESIDUE as RUN_TREE;
+pub use run_dir::RunDir;
+pub use source::{CommitId, InvalidSource, RecipeSource, Revision};
+pub use state::{State, StateError, StateFile};
+
+/// The file of a run's directory that says what the run was.
+pub(crate) const RUN_RECORD: &str = "run.json";
+
+/// Private abra trees, one per run.
+///
+/// Everything here is a handful of system calls, but for what removes or copies: those block, and belong into
+/// the run's [jobs](crate::lifetime::Jobs).
+pub trait AbraWorkspace: fmt::Debug + fmt::Display + Send + Sync {
+    /// Makes a run's directory and takes its lock. A taken id gets a free suffix `.2`, `.3`…: see
+    /// [`RunDir::id`]. When it fails, nothing stays. May copy the catalogue.
+    fn create(&self, wanted: &RunId) -> Result<RunDir, WorkspaceError>;
+
+    /// The ids that have a directory, live or dead, in order.
+    fn run_ids(&self) -> Result<Vec<RunId>, WorkspaceError>;
+
+    /// Takes the lock of a run that is dead: `None` when the run lives, in this process too, or when it has no
+    /// directory. Never waits for a run.
+    fn try_lock_dead(&self, run_id: &RunId) -> Result<Option<RunDir>, WorkspaceError>;
+
+    /// Removes the oldest run directories until `keep` are left. Never a live one, and never one whose tree
+    /// still holds residue: that is the janitor's. Blocks.
+    fn prune(&self, keep: usize) -> Result<Pruned, WorkspaceError>;
+
+    /// Where the directories are.
+    fn runs_dir(&self) -> &Path;
+}
+
+/// How runs see the canonical catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Catalogue {
+    /// Through a symlink. No run updates it: abra is called offline.
+    #[default]
+    Symlink,
+    /// Each run copies it, where that is not enough.
+    Copy,
+}
+
+/// Where workspaces are, and what they link to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    runs_dir: PathBuf,
+    canonical: Option<PathBuf>,
+    catalogue: Catalogue,
+    path: OsString,
+}
+
+impl Settings {
+    /// Run directories below `runs_dir`, without a canonical tree; `PATH` is this process's own.
+    ///
+    /// # Errors
+    /// When `runs_dir` is relative and the working directory is gone.
+    pub fn new(runs_dir: impl AsRef<Path>) -> Result<Self, WorkspaceError> {
+        let runs_dir = absolute(runs_dir.as_ref())?;
+        Ok(Self {
+            runs_dir,
+            canonical: None,
+            catalogue: Catalogue::default(),
+            path: run_dir::operator_path(),
+        })
+    }
+
+    /// Links to this canonical abra tree.
+    ///
+    /// # Errors
+    /// When `canonical` is relative and the working directory is gone.
+    pub fn canonical(self, canonical: impl AsRef<Path>) -> Result<Self, WorkspaceError> {
+        Ok(Self { canonical: Some(absolute(canonical.as_ref())?), ..self })
+    }
+
+    /// See [`Catalogue`].
+    pub fn catalogue(self, catalogue: Catalogue) -> Self {
+        Self { catalogue, ..self }
+    }
+
+    /// The children's `PATH`.
+    pub fn path(self, path: impl Into<OsString>) -> Self {
+        Self { path: path.into(), ..self }
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, WorkspaceError> {
+    std::path::absolute(path).map_err(WorkspaceError::io("resolve", path))
+}
+
+/// What [`AbraWorkspace::prune`] did.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// Removed.
+    pub removed: Vec<RunId>,
+    /// Due, but their trees still hold residue.
+    pub with_residue: Vec<RunId>,
+    /// Due, but they could not be removed.
+    pub failed: Vec<(RunId, WorkspaceError)>,
+}
+
+/// A workspace could not be made, looked at or removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkspaceError {
+    /// Something else is where a symlink or directory belongs.
+    #[error("{path} is {found}, where {wanted} belongs")]
+    InTheWay {
+        /// Where.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+        /// What belongs there.
+        wanted: String,
+    },
+    /// No suffix was free.
+    #[error("the run id {run_id} and its suffixes up to .{tried} are taken in {runs_dir}")]
+    Taken {
+        /// The id.
+        run_id: RunId,
+        /// The last suffix that was tried.
+        tried: u32,
+        /// Where.
+        runs_dir: PathBuf,
+    },
+    /// A system call failed.
+    #[error("can't {doing} {path}")]
+    Io {
+        /// What was being done, in words.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl WorkspaceError {
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { doing, path, source }
+    }
+}

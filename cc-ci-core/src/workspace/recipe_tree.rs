@@ -1,0 +1,180 @@
+//! A run's own checkout of a recipe.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::git::{Git, GitError};
+use super::releases::{FORMAT, Release, Releases};
+use super::source::CommitId;
+use crate::contained::{ContainedError, contained, open_contained};
+use crate::lifetime::RunLifetime;
+use crate::names::RecipeName;
+
+/// For whatever needs no network.
+pub(super) const LOCAL: Duration = Duration::from_mins(2);
+
+/// The recipe's tree in a run's `recipes/`. Its git never runs a hook, a filter or a configured program, and what
+/// is pushed from it goes nowhere (I13).
+#[derive(Debug)]
+pub struct RecipeTree {
+    name: RecipeName,
+    git: Git,
+    tested: CommitId,
+}
+
+impl RecipeTree {
+    pub(super) fn new(name: RecipeName, git: Git, tested: CommitId) -> Self {
+        Self { name, git, tested }
+    }
+
+    /// The recipe's name, also the tree's.
+    pub fn name(&self) -> &RecipeName {
+        &self.name
+    }
+
+    /// Where the tree is.
+    pub fn root(&self) -> &Path {
+        self.git.root()
+    }
+
+    /// The commit under test.
+    pub fn tested(&self) -> &CommitId {
+        &self.tested
+    }
+
+    /// The commit that the tree shows now.
+    pub async fn head(&self, lifetime: &dyn RunLifetime) -> Result<CommitId, GitError> {
+        commit_of(&self.git, lifetime, "HEAD").await
+    }
+
+    /// Moves the tree to `commit`. Changes of tracked files are lost, other files stay.
+    pub async fn checkout(&self, lifetime: &dyn RunLifetime, commit: &CommitId) -> Result<(), GitError> {
+        let args = ["checkout", "--quiet", "--force", "--detach", commit.as_str(), "--"];
+        self.git.run(lifetime, args, LOCAL).await.map(drop)
+    }
+
+    /// All releases.
+    pub async fn releases(&self, lifetime: &dyn RunLifetime) -> Result<Releases, GitError> {
+        Releases::parse(&self.git.run(lifetime, ["for-each-ref", FORMAT, "refs/tags"], LOCAL).await?)
+    }
+
+    /// The newest release that `commit` builds on: its own is left out. What such a commit upgrades from.
+    pub async fn newest_before(
+        &self,
+        lifetime: &dyn RunLifetime,
+        commit: &CommitId,
+    ) -> Result<Option<Release>, GitError> {
+        let merged = format!("--merged={commit}");
+        let lines = self.git.run(lifetime, ["for-each-ref", FORMAT, &merged, "refs/tags"], LOCAL).await?;
+        let releases = Releases::parse(&lines)?.releases;
+        Ok(releases.into_iter().find(|release| release.commit != *commit))
+    }
+
+    /// Copies `relative`, a file or a directory of the tree with all below it, into the directory `to` under the
+    /// same name, before a checkout moves the tree. Nothing there is fine. Returns the copied files, sorted.
+    ///
+    /// # Errors
+    /// When the tree does not show the commit under test, and for a symlink or special file, by its name: what
+    /// counts as a test must be in the commit itself.
+    pub async fn snapshot(
+        &self,
+        lifetime: &dyn RunLifetime,
+        relative: impl AsRef<Path>,
+        to: &Path,
+    ) -> Result<Vec<PathBuf>, SnapshotError> {
+        let head = self.head(lifetime).await?;
+        if head != self.tested {
+            return Err(SnapshotError::Moved { head, tested: self.tested.clone() });
+        }
+        let (root, relative, to) = (self.root().to_owned(), relative.as_ref().to_owned(), to.to_owned());
+        let cancellation = lifetime.cancellation().clone();
+        lifetime.jobs().run(move || snapshot(&root, &relative, &to, &|| cancellation.cause().is_some())).await
+    }
+}
+
+/// A part of the recipe's tree could not be copied.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The tree was moved before.
+    #[error("the recipe's tree shows {head}, not the commit under test {tested}")]
+    Moved {
+        /// What it shows.
+        head: CommitId,
+        /// What it should show.
+        tested: CommitId,
+    },
+    /// What is there is not taken.
+    #[error("can't take a file of the recipe")]
+    Refused(#[source] ContainedError),
+    /// The copy failed.
+    #[error("can't copy the recipe's {path}")]
+    Copy {
+        /// Which file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// git failed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+}
+
+fn snapshot(
+    root: &Path,
+    relative: &Path,
+    to: &Path,
+    stop: &dyn Fn() -> bool,
+) -> Result<Vec<PathBuf>, SnapshotError> {
+    let mut copied = Vec::new();
+    let mut open = vec![relative.to_owned()];
+    while let Some(path) = open.pop() {
+        let fail = |source| SnapshotError::Copy { path: path.clone(), source };
+        if stop() {
+            return Err(fail(io::Error::new(io::ErrorKind::Interrupted, "the run was cancelled")));
+        }
+        let inside = match contained(root, &path) {
+            Err(error) if error.is_not_found() && path == relative => return Ok(copied),
+            found => found.map_err(SnapshotError::Refused)?,
+        };
+        if inside.symlink_metadata().map_err(fail)?.is_dir() {
+            let target = to.join(&path);
+            DirBuilder::new().recursive(true).mode(0o755).create(&target).map_err(fail)?;
+            for entry in fs::read_dir(&inside).map_err(fail)? {
+                open.push(path.join(entry.map_err(fail)?.file_name()));
+            }
+            continue;
+        }
+        let mut file = open_contained(root, &path).map_err(SnapshotError::Refused)?;
+        copy_file(&mut file, &to.join(&path)).map_err(fail)?;
+        copied.push(path);
+    }
+    copied.sort();
+    Ok(copied)
+}
+
+fn copy_file(from: &mut File, to: &Path) -> io::Result<()> {
+    if let Some(parent) = to.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+    }
+    let mode = if from.metadata()?.mode() & 0o111 == 0 { 0o644 } else { 0o755 };
+    let mut target = File::options().write(true).create_new(true).mode(mode).open(to)?;
+    io::copy(from, &mut target).map(drop)
+}
+
+/// The commit that `revision` names in the clone.
+pub(super) async fn commit_of(
+    git: &Git,
+    lifetime: &dyn RunLifetime,
+    revision: &str,
+) -> Result<CommitId, GitError> {
+    let peeled = format!("{revision}^{{commit}}");
+    let args = ["rev-parse", "--verify", "--quiet", "--end-of-options", &peeled];
+    let lines = git.run(lifetime, args, LOCAL).await?;
+    let answer = lines.first().map(String::as_str).unwrap_or_default();
+    answer.parse().map_err(|_| GitError::answer("rev-parse", answer))
+}

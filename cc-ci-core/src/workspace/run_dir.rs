@@ -1,0 +1,235 @@
+//! One run's directory, for as long as its lock is held.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+
+use super::copy::copy_tree;
+use super::remove;
+use super::state::{State, StateFile};
+use super::{Catalogue, Settings, WorkspaceError};
+use crate::cancellation::Cancellation;
+use crate::names::RunId;
+
+/// What of a run directory is its residue. The rest is the run's record, which is kept.
+pub(crate) const RESIDUE: [&str; 3] = ["abra", "home", "tmp"];
+
+/// A run directory whose `run.lock` this process holds: a run's own, or that of a dead run.
+///
+/// Dropping it lets the lock go, and with it the directory: any janitor may then take what is in it.
+#[must_use = "dropping it lets the run's lock go"]
+pub struct RunDir {
+    id: RunId,
+    root: PathBuf,
+    settings: Settings,
+    state: State,
+    /// Held for life, released by closing.
+    _lock: File,
+}
+
+impl fmt::Debug for RunDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RunDir").field(&self.root).finish()
+    }
+}
+
+impl RunDir {
+    pub(super) fn new(id: RunId, settings: &Settings, lock: File) -> Self {
+        let root = settings.runs_dir.join(id.as_str());
+        let state = State::new(root.join("state"));
+        Self { id, root, settings: settings.clone(), state, _lock: lock }
+    }
+
+    /// The run id under which the directory was got; with a suffix where the plain one was taken.
+    pub fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The run's own abra tree: its `ABRA_DIR`.
+    pub fn abra_dir(&self) -> PathBuf {
+        self.root.join("abra")
+    }
+
+    /// Where the run's recipes are checked out.
+    pub fn recipes(&self) -> PathBuf {
+        self.root.join("abra/recipes")
+    }
+
+    /// The children's `HOME`.
+    pub fn home(&self) -> PathBuf {
+        self.root.join("home")
+    }
+
+    /// The children's `TMPDIR`.
+    pub fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// Where output is kept.
+    pub fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// The run's state files.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The canonical abra tree, where there is one.
+    pub fn canonical(&self) -> Option<&Path> {
+        self.settings.canonical.as_deref()
+    }
+
+    /// The whole environment of a child of the run, the marker aside: nothing of the caller's but its `PATH`.
+    pub fn environment(&self) -> Vec<(OsString, OsString)> {
+        let home = self.home();
+        let mut environment: Vec<(OsString, OsString)> = [
+            ("HOME", home.clone()),
+            ("TMPDIR", self.tmp()),
+            ("DOCKER_CONFIG", home.join(".docker")),
+            ("XDG_CONFIG_HOME", home.join(".config")),
+            ("XDG_CACHE_HOME", home.join(".cache")),
+            ("XDG_DATA_HOME", home.join(".local/share")),
+            ("XDG_STATE_HOME", home.join(".local/state")),
+            ("XDG_RUNTIME_DIR", self.tmp().join("runtime")),
+            ("ABRA_DIR", self.abra_dir()),
+        ]
+        .into_iter()
+        .chain(self.state_variables())
+        .map(|(name, path)| (name.into(), path.into()))
+        .collect();
+        environment.push(("PATH".into(), self.settings.path.clone()));
+        for (name, value) in
+            [("LANG", "C.UTF-8"), ("LC_ALL", "C.UTF-8"), ("TERM", "dumb"), ("CCCI_RUN_ID", self.id.as_str())]
+        {
+            environment.push((name.into(), value.into()));
+        }
+        environment
+    }
+
+    /// The exact paths of the state files, by the variables that name them.
+    pub fn state_variables(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
+        StateFile::ALL.into_iter().map(|file| (file.variable(), self.state.path(file)))
+    }
+
+    /// Looks whether the run's abra tree is still what was made: a plain file or directory in place of a symlink
+    /// would be taken for the real thing by abra, and half used.
+    pub fn check(&self) -> Result<(), WorkspaceError> {
+        let Some(canonical) = self.canonical() else { return Ok(()) };
+        expect_symlink(&self.abra_dir().join("servers"), &canonical.join("servers"))?;
+        let catalogue = self.abra_dir().join("catalogue");
+        let wanted = canonical.join("catalogue");
+        match self.settings.catalogue {
+            Catalogue::Symlink if wanted.is_dir() => expect_symlink(&catalogue, &wanted),
+            Catalogue::Symlink | Catalogue::Copy => Ok(()),
+        }
+    }
+
+    /// What is left of the run's own tree. Empty after [`remove_tree`](Self::remove_tree).
+    pub fn leftover(&self) -> Vec<PathBuf> {
+        RESIDUE.iter().map(|name| self.root.join(name)).filter(|path| present(path)).collect()
+    }
+
+    /// Removes the run's residue: the abra tree, home and temporary directory. Symlinks go, what they name stays.
+    /// The record of the run stays too. Idempotent; blocks.
+    pub fn remove_tree(&self) -> Result<(), WorkspaceError> {
+        // All are tried, the first failure is told.
+        let mut first = Ok(());
+        for name in RESIDUE {
+            let path = self.root.join(name);
+            let removed = remove::remove_tree(&path).map_err(WorkspaceError::io("remove", &path));
+            first = first.and(removed);
+        }
+        first
+    }
+
+    /// Removes the whole directory, its record too. Blocks.
+    pub fn discard(self) -> Result<(), WorkspaceError> {
+        remove::remove_tree(&self.root).map_err(WorkspaceError::io("remove", &self.root))
+    }
+
+    /// Fills a directory that was just made.
+    pub(super) fn populate(&self) -> Result<(), WorkspaceError> {
+        for name in ["abra", "abra/recipes", "home", "tmp", "tmp/runtime", "logs", "state"] {
+            let path = self.root.join(name);
+            let made = DirBuilder::new().mode(0o700).create(&path);
+            made.map_err(WorkspaceError::io("make the directory", &path))?;
+        }
+        let Some(canonical) = self.canonical() else { return Ok(()) };
+        let link = |name: &str| {
+            let path = self.root.join("abra").join(name);
+            symlink(canonical.join(name), &path).map_err(WorkspaceError::io("make the symlink", &path))
+        };
+        expect_directory(&canonical.join("servers"))?;
+        link("servers")?;
+        let catalogue = canonical.join("catalogue");
+        if present(&catalogue) {
+            expect_directory(&catalogue)?;
+            match self.settings.catalogue {
+                Catalogue::Symlink => link("catalogue")?,
+                Catalogue::Copy => {
+                    // The top may be a symlink of the operator's; what is in it is copied as it is.
+                    let from = catalogue.canonicalize().map_err(WorkspaceError::io("resolve", &catalogue))?;
+                    copy_tree(&from, &self.root.join("abra/catalogue"), &Cancellation::new())
+                        .map_err(|(path, source)| WorkspaceError::io("copy", &path)(source))?;
+                }
+            }
+        }
+        self.check()
+    }
+}
+
+/// Whether something is there, readable or not: what can't be looked at is not called gone.
+fn present(path: &Path) -> bool {
+    !matches!(path.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
+/// The canonical tree's own directory, which may be reached through a symlink of the operator's.
+fn expect_directory(path: &Path) -> Result<(), WorkspaceError> {
+    let metadata = path.metadata().map_err(WorkspaceError::io("look at the canonical directory", path))?;
+    if metadata.is_dir() {
+        return Ok(());
+    }
+    Err(WorkspaceError::InTheWay {
+        path: path.to_owned(),
+        found: kind(&metadata),
+        wanted: "a directory".into(),
+    })
+}
+
+fn expect_symlink(path: &Path, target: &Path) -> Result<(), WorkspaceError> {
+    let metadata = path.symlink_metadata().map_err(WorkspaceError::io("look at", path))?;
+    let found = match fs::read_link(path) {
+        Ok(found) if found == target => return Ok(()),
+        Ok(found) => format!("a symlink to {}", found.display()),
+        Err(_) => kind(&metadata),
+    };
+    let wanted = format!("a symlink to {}", target.display());
+    Err(WorkspaceError::InTheWay { path: path.to_owned(), found, wanted })
+}
+
+fn kind(metadata: &fs::Metadata) -> String {
+    if metadata.is_file() {
+        "a plain file"
+    } else if metadata.is_dir() {
+        "a plain directory"
+    } else {
+        "a special file"
+    }
+    .to_owned()
+}
+
+/// The `PATH` of this process, or a sane one.
+pub(super) fn operator_path() -> OsString {
+    std::env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| {
+        OsStr::new("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").to_owned()
+    })
+}

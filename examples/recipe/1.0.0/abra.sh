@@ -1,0 +1,1 @@
+export NOTICE_VERSION=v1

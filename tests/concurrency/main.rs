@@ -1,0 +1,3 @@
+//! The concurrency suite: real processes, real locks, real signals. One subject a file, one behaviour a test.
+
+mod cold_lane;

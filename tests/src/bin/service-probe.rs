@@ -1,0 +1,54 @@
+//! The service of the suites' recipes: `service-probe PORT VERSION`.
+//!
+//! It answers every GET with its version, and is told to misbehave by variables:
+//! `UNHEALTHY_WHILE` (a path: 503 while it exists), `EXIT` (a status, at once), `IGNORE_TERM`, `STARTED` (a named
+//! pipe: one line is written before it listens).
+
+#![expect(clippy::expect_used, clippy::print_stderr, reason = "a program of the tests: its panics are told")]
+
+use std::env;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+
+fn main() {
+    let mut args = env::args().skip(1);
+    let port: u16 = args.next().and_then(|port| port.parse().ok()).expect("a port");
+    let version = args.next().unwrap_or_default();
+    if let Some(status) = env::var("EXIT").ok().and_then(|status| status.parse().ok()) {
+        eprintln!("told to exit with {status}");
+        std::process::exit(status);
+    }
+    if env::var_os("IGNORE_TERM").is_some() {
+        ignore_term();
+    }
+    if let Some(pipe) = env::var_os("STARTED") {
+        fs::write(pipe, "started\n").expect("the pipe has a reader");
+    }
+    let unhealthy = env::var_os("UNHEALTHY_WHILE");
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    for mut stream in listener.incoming().flatten() {
+        let mut request = [0; 4096];
+        // A probe that hangs up early is no reason to end.
+        let _read = stream.read(&mut request).is_ok();
+        let status = match &unhealthy {
+            Some(path) if Path::new(path).exists() => "503 Service Unavailable",
+            _ => "200 OK",
+        };
+        let body = format!("version {version}\n");
+        let _written = write!(
+            stream,
+            "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .is_ok();
+    }
+}
+
+/// Blocks TERM before the first thread exists: a blocked signal is as good as ignored.
+fn ignore_term() {
+    let mut set = nix::sys::signal::SigSet::empty();
+    set.add(nix::sys::signal::Signal::SIGTERM);
+    set.thread_block().expect("a signal can be blocked");
+}

@@ -1,0 +1,197 @@
+//! The built command as a real process.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::PATIENCE;
+use crate::world::World;
+
+/// A program of the workspace, beside the test's own.
+pub(crate) fn built(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its program");
+    let directory = test.parent().and_then(Path::parent).expect("tests are built in target/<profile>/deps");
+    let program = directory.join(name);
+    assert!(program.exists(), "{} is not built: run `cargo build --workspace` first", program.display());
+    program
+}
+
+/// A call of the command. Its environment is its world's and nothing of the caller's but `PATH`.
+#[derive(Debug)]
+pub struct CcCi {
+    command: Command,
+}
+
+impl CcCi {
+    pub(crate) fn new<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(world: &World, args: I) -> Self {
+        let mut command = Command::new(built("cc-ci"));
+        command
+            .args(args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("CCCI_APP_LOCK_DIR", world.locks())
+            .env("CCCI_RUNS_DIR", world.runs())
+            .env("CCCI_LOCAL_ROOT", world.local_root())
+            .env("CCCI_SUFFIX", world.suffix().as_str())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self { command }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Sets a variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// The command itself, for what this builder has no word for.
+    pub fn command(&mut self) -> &mut Command {
+        &mut self.command
+    }
+
+    /// The program and its arguments, to be quoted into a shell script.
+    pub fn words(&self) -> Vec<OsString> {
+        std::iter::once(self.command.get_program())
+            .chain(self.command.get_args())
+            .map(OsStr::to_owned)
+            .collect()
+    }
+
+    /// Starts it.
+    pub fn start(mut self) -> Running {
+        Running::new(self.command.spawn().expect("the command starts"))
+    }
+
+    /// Runs it to its end.
+    pub fn run(self) -> Ended {
+        self.start().wait()
+    }
+}
+
+/// A started command. Its stderr is read from the first moment on.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    seen: String,
+    stdout: Option<JoinHandle<String>>,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status; 128+n for a signal.
+    pub code: i32,
+    /// The result.
+    pub stdout: String,
+    /// Everything else that it said.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Asserts the exit status; shows everything otherwise.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The result as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
+    }
+}
+
+impl Running {
+    /// A started process whose stdout and stderr are pipes.
+    pub fn new(mut child: Child) -> Self {
+        let (sender, lines) = mpsc::channel();
+        if let Some(stderr) = child.stderr.take() {
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        let stdout = child.stdout.take().map(|mut stdout| {
+            std::thread::spawn(move || {
+                let mut text = String::new();
+                // What is no UTF-8 is no result of ours.
+                let _whole = stdout.read_to_string(&mut text).is_ok();
+                text
+            })
+        });
+        Self { child, lines, seen: String::new(), stdout }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// Waits for a line of stderr that contains `text`, and gives it.
+    #[track_caller]
+    pub fn wait_for(&mut self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    self.seen.push_str(&line);
+                    self.seen.push('\n');
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("no line with {text:?} in time; seen:\n{}", self.seen)
+                }
+                Err(RecvTimeoutError::Disconnected) => panic!("ended without {text:?}; seen:\n{}", self.seen),
+            }
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).expect("the command is there to be signalled");
+    }
+
+    /// Waits for the end.
+    pub fn wait(mut self) -> Ended {
+        let until = Instant::now() + PATIENCE * 2;
+        loop {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    self.seen.push_str(&line);
+                    self.seen.push('\n');
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    drop(self.child.kill());
+                    panic!("did not end in time; seen:\n{}", self.seen)
+                }
+            }
+        }
+        let status = self.child.wait().expect("a child can be waited for");
+        let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
+        let stdout = self.stdout.take().map(|reader| reader.join().unwrap_or_default()).unwrap_or_default();
+        Ended { code, stdout, stderr: self.seen }
+    }
+}

@@ -1,0 +1,156 @@
+//! A world of its own for each test: lock directory, runs, local root. Nothing outside of it is touched.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cc_ci_core::host::BootId;
+use cc_ci_core::names::{Domain, RecipeName, Subject, Suffix};
+use cc_ci_core::process::{self, Marked, Signal};
+use tempfile::TempDir;
+
+use crate::command::CcCi;
+use crate::recipe::Recipe;
+
+/// One test's world. When it is dropped, what a failed test left running in it is ended.
+#[derive(Debug)]
+pub struct World {
+    directory: TempDir,
+    suffix: Suffix,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl World {
+    /// A fresh world, with a suffix that no other test has.
+    pub fn new() -> Self {
+        let directory =
+            tempfile::Builder::new().prefix("cc-ci-test-").tempdir().expect("a temporary directory");
+        for name in ["locks", "recipes"] {
+            fs::create_dir(directory.path().join(name)).expect("a directory of the world");
+        }
+        let name = directory.path().file_name().expect("a temporary directory has a name").to_string_lossy();
+        // Names of temporary directories differ in case too, a domain's labels don't.
+        let unique = name.bytes().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        let unique = &unique[unique.len() - 12..];
+        let suffix = format!("t{unique}.test").parse().expect("hex digits make a suffix");
+        Self { directory, suffix }
+    }
+
+    /// The directory that everything is in.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The lock directory.
+    pub fn locks(&self) -> PathBuf {
+        self.path().join("locks")
+    }
+
+    /// Where runs keep their directories.
+    pub fn runs(&self) -> PathBuf {
+        self.path().join("runs")
+    }
+
+    /// The local executor's world.
+    pub fn local_root(&self) -> PathBuf {
+        self.path().join("local")
+    }
+
+    /// The suffix of its run apps.
+    pub fn suffix(&self) -> &Suffix {
+        &self.suffix
+    }
+
+    /// The domain of `recipe`'s pull request `number`.
+    pub fn domain(&self, recipe: &str, number: u64) -> Domain {
+        let recipe: RecipeName = recipe.parse().expect("a recipe's name");
+        Domain::of_run(&recipe, &Subject::PullRequest(number), &self.suffix)
+    }
+
+    /// The lock file of a domain.
+    pub fn lock_file(&self, domain: &Domain) -> PathBuf {
+        self.locks().join(format!("cc-ci-app-{domain}.lock"))
+    }
+
+    /// A recipe with one service that serves, in a repository of its own.
+    pub fn recipe(&self, name: &str) -> Recipe {
+        Recipe::new(&self.path().join("recipes").join(name))
+    }
+
+    /// The built command, in this world.
+    pub fn cc_ci<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, args: I) -> CcCi {
+        CcCi::new(self, args)
+    }
+
+    /// A pipe with a name, for recipes' scripts to say where they are: a writer waits for the reader.
+    pub fn fifo(&self, name: &str) -> PathBuf {
+        let path = self.path().join(name);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a named pipe");
+        path
+    }
+
+    /// The marked processes of this world's domains.
+    pub fn processes(&self) -> Vec<Marked> {
+        let boot = BootId::current().expect("a boot id");
+        let mut found = process::marked(&boot).expect("/proc can be read");
+        found.retain(|found| found.marker.domain.as_str().ends_with(self.suffix.as_str()));
+        found
+    }
+
+    /// Whatever of run apps exists in this world, in words; live lock holders too.
+    pub fn residue(&self) -> BTreeSet<String> {
+        let mut residue: BTreeSet<String> = self
+            .processes()
+            .iter()
+            .map(|found| format!("process {} {}", found.process.pid, found.marker))
+            .collect();
+        for place in ["local/apps", "local/trash", "local/ports", "local/servers/local"] {
+            residue.extend(names(&self.path().join(place)).iter().map(|name| format!("{place}/{name}")));
+        }
+        for run in names(&self.runs()) {
+            for part in ["abra", "home", "tmp"] {
+                if self.runs().join(&run).join(part).symlink_metadata().is_ok() {
+                    residue.insert(format!("runs/{run}/{part}"));
+                }
+            }
+        }
+        residue
+    }
+
+    /// Asserts that nothing is left.
+    #[track_caller]
+    pub fn assert_empty(&self) {
+        let residue = self.residue();
+        assert!(residue.is_empty(), "left behind: {residue:#?}");
+    }
+
+    /// The record of a run.
+    pub fn record(&self, run_id: &str) -> serde_json::Value {
+        let path = self.runs().join(run_id).join("run.json");
+        let text = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        serde_json::from_slice(&text).expect("run.json is JSON")
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let Ok(boot) = BootId::current() else { return };
+        for found in self.processes() {
+            // A failed test's own leftovers; a passed one has none.
+            drop(process::kill_process(&found.process, &boot, Signal::Kill));
+        }
+    }
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
