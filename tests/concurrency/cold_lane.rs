@@ -1,20 +1,76 @@
-//! The main job, through the built command.
+//! The main job, through the built command: what is green, what is red, and where it says so.
 
-use cc_ci_tests::World;
+use cc_ci_tests::{Ended, Recipe, World};
+use serde_json::Value;
+
+fn run(world: &World, recipe: &Recipe) -> Ended {
+    world.cc_ci(["run", "--format", "json", "--pr", "1"]).arg(recipe.path()).run()
+}
+
+fn tier<'r>(record: &'r Value, name: &str) -> &'r Value {
+    let tiers = record["tiers"].as_array().expect("tiers");
+    tiers.iter().find(|tier| tier["name"] == name).unwrap_or_else(|| panic!("no tier {name}: {record:#}"))
+}
+
+/// The status of each tier, in order.
+fn statuses(record: &Value) -> Vec<&str> {
+    record["tiers"].as_array().expect("tiers").iter().filter_map(|tier| tier["status"].as_str()).collect()
+}
+
+#[test]
+fn a_release_is_installed_once_and_upgraded_in_place_to_the_commit() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    recipe.compose("1", "").release("1.0.0+1");
+    recipe.compose("2", "").write(".env.sample", "TYPE=app\nDOMAIN=x\nSECRET_KEY_VERSION=v1\nNEW=value\n");
+    recipe.commit();
+    let end = run(&world, &recipe).expect(0);
+    let record = end.json();
+    assert_eq!(statuses(&record), ["passed", "passed", "passed", "passed", "skipped"]);
+    assert_eq!(tier(&record, "install")["version"], "1.0.0+1");
+    assert_eq!(record["deploy_count"], 1);
+    assert!(end.stderr.contains("new variables, with their sample's values: NEW"), "{}", end.stderr);
+    let receipt = &record["receipt"];
+    assert_eq!(receipt["left"], serde_json::json!([]));
+    assert!(!receipt["removed"].as_array().unwrap().is_empty(), "{receipt}");
+    world.assert_empty();
+}
 
 #[test]
 fn a_recipe_without_a_release_is_green_and_its_upgrade_skipped_with_the_reason() {
     let world = World::new();
     let recipe = world.recipe("plain");
     recipe.commit();
-    let end = world.cc_ci(["run", "--format", "json", "--run-id", "1"]).arg(recipe.path()).run().expect(0);
-    let record = end.json();
-    assert_eq!(record["verdict"], "green");
-    let upgrade = &record["tiers"][1];
+    let record = run(&world, &recipe).expect(0).json();
+    let upgrade = tier(&record, "upgrade");
     assert_eq!(upgrade["status"], "skipped");
     assert!(upgrade["reason"].as_str().unwrap().contains("no previous release"), "{upgrade}");
-    assert_eq!(world.record("1"), record, "stdout and run.json say the same");
+    assert_eq!(world.record(record["run_id"].as_str().unwrap()), record, "stdout and run.json say the same");
     world.assert_empty();
+}
+
+#[test]
+fn each_tier_is_red_by_its_own_name_and_what_stands_on_it_is_not_run() {
+    let expected = [
+        ("install", ["failed", "not_run", "not_run", "not_run", "not_run"]),
+        ("upgrade", ["passed", "failed", "not_run", "not_run", "not_run"]),
+        ("backup", ["passed", "passed", "failed", "not_run", "passed"]),
+        ("restore", ["passed", "passed", "passed", "failed", "passed"]),
+        ("custom", ["passed", "passed", "passed", "passed", "failed"]),
+    ];
+    for (red, wanted) in expected {
+        let world = World::new();
+        let recipe = world.recipe("app");
+        recipe.release("1.0.0+1");
+        recipe.script(&format!("tests/{red}-fails"), "echo the reason is here; exit 3");
+        recipe.script("tests/custom-passes", "true").commit();
+        let end = run(&world, &recipe).expect(1);
+        let record = end.json();
+        assert_eq!(statuses(&record), wanted, "{red}");
+        assert_eq!(tier(&record, red)["reason"], format!("recipe/{red}-fails failed"));
+        assert!(end.stderr.contains("the reason is here"), "{red}: {}", end.stderr);
+        world.assert_empty();
+    }
 }
 
 #[test]
@@ -22,11 +78,144 @@ fn a_service_that_ends_at_once_makes_install_red_and_leaves_nothing() {
     let world = World::new();
     let recipe = world.recipe("broken");
     recipe.compose("1", "environment:\n        EXIT: \"7\"").commit();
-    let end = world.cc_ci(["run", "--format", "json"]).arg(recipe.path()).run().expect(1);
-    let record = end.json();
-    assert_eq!(record["verdict"], "red");
-    assert_eq!(record["tiers"][0]["status"], "failed");
-    assert_eq!(record["tiers"][1]["status"], "not_run");
+    let end = run(&world, &recipe).expect(1);
+    assert_eq!(tier(&end.json(), "install")["status"], "failed");
     assert!(end.stderr.contains("told to exit with 7"), "the service's own last words: {}", end.stderr);
+    world.assert_empty();
+}
+
+#[test]
+fn a_config_that_changes_under_its_name_makes_the_upgrade_red() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    let config = "\nconfigs:\n  motd:\n    name: ${STACK_NAME}_motd_v1\n    file: motd.txt\n";
+    let compose = std::fs::read_to_string(recipe.path().join("compose.yml")).unwrap() + config;
+    recipe.write("compose.yml", &compose).write("motd.txt", "one").release("1.0.0+1");
+    recipe.write("motd.txt", "two").commit();
+    let record = run(&world, &recipe).expect(1).json();
+    let upgrade = tier(&record, "upgrade");
+    assert!(upgrade.to_string().contains("raise its version in abra.sh"), "{upgrade}");
+    world.assert_empty();
+}
+
+#[test]
+fn tests_are_skipped_with_77_and_the_last_line_they_said() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    recipe.script("tests/custom-later", "echo 'not on this host'; exit 77").commit();
+    let record = run(&world, &recipe).expect(0).json();
+    let step = &tier(&record, "custom")["steps"][0];
+    assert_eq!(
+        (&step["status"], &step["detail"]),
+        (&Value::from("skipped"), &Value::from("not on this host"))
+    );
+}
+
+#[test]
+fn the_operator_replaces_a_check_and_a_pull_request_cannot() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    recipe.script("tests/install.serving", "exit 0").commit();
+    let operator = world.path().join("operator/app");
+    std::fs::create_dir_all(&operator).unwrap();
+    let check = operator.join("install.serving");
+    let steps = |world: &World| {
+        let run = world.cc_ci(["run", "--format", "json", "--pr", "1", "--tests-dir"]);
+        let record = run.arg(world.path().join("operator")).arg(recipe.path()).run().json();
+        let steps = tier(&record, "install")["steps"].as_array().unwrap().clone();
+        steps
+            .iter()
+            .map(|step| format!("{} {}", step["name"], step["status"]).replace('"', ""))
+            .collect::<Vec<_>>()
+    };
+    // Without the operator's, the recipe's own is one more test, and the generic check is made.
+    let plain = steps(&world);
+    assert!(plain.contains(&"generic/serving passed".to_owned()), "{plain:?}");
+    assert!(plain.contains(&"recipe/install.serving passed".to_owned()), "{plain:?}");
+    std::fs::write(&check, "#!/bin/sh\nexit 1\n").unwrap();
+    std::fs::set_permissions(&check, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let replaced = steps(&world);
+    assert!(!replaced.iter().any(|step| step.starts_with("generic/serving")), "{replaced:?}");
+    assert!(replaced.contains(&"operator/install.serving failed".to_owned()), "{replaced:?}");
+    world.assert_empty();
+}
+
+#[test]
+fn a_secret_is_in_no_output_log_event_or_report() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    let pipe = world.fifo("secret");
+    recipe.script(
+        "tests/install-tells",
+        &format!(
+            "cat \"$CCCI_SECRETS_DIR/key\"; echo; cat \"$CCCI_SECRETS_DIR/key\" > {}; exit 1",
+            pipe.display()
+        ),
+    );
+    recipe.commit();
+    let running = world.cc_ci(["run", "--format", "json", "--pr", "1"]).arg(recipe.path()).start();
+    let secret = std::fs::read_to_string(pipe).unwrap();
+    assert_eq!(secret.len(), 24);
+    let end = running.wait().expect(1);
+    assert!(end.stderr.contains("[secret]"), "{}", end.stderr);
+    for text in [&end.stdout, &end.stderr] {
+        assert!(!text.contains(&secret));
+    }
+    let id = end.json()["run_id"].as_str().unwrap().to_owned();
+    let grep = std::process::Command::new("grep").arg("-r").arg(&secret).arg(world.path()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&grep.stdout), "", "run {id}");
+}
+
+#[test]
+fn a_script_that_puts_a_pipe_or_a_link_in_the_place_of_the_env_file_is_red_and_harmless() {
+    for trick in ["mkfifo", "ln -s /etc/hostname"] {
+        let world = World::new();
+        let recipe = world.recipe("app");
+        recipe
+            .script("tests/install_steps.sh", &format!("rm \"$CCCI_ENV_FILE\"; {trick} \"$CCCI_ENV_FILE\""));
+        recipe.commit();
+        let record = run(&world, &recipe).expect(1).json();
+        let create = &tier(&record, "install")["steps"][0];
+        assert_eq!(create["status"], "failed", "{create}");
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn what_a_recipe_needs_is_deployed_beside_it_and_removed_with_it() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    recipe.script("tests/custom-sees-it", "test -n \"$CCCI_DEPENDENCY_SSO_DOMAIN\"").commit();
+    let dependency = world.recipe("sso");
+    dependency.release("1.0.0+1");
+    let config = world.path().join("config.toml");
+    std::fs::write(&config, format!("[recipes.app]\ndepends = [{:?}]\n", dependency.path())).unwrap();
+    let run =
+        world.cc_ci(["run", "--format", "json", "--pr", "1", "--config"]).arg(config).arg(recipe.path());
+    let record = run.run().expect(0).json();
+    let domains = record["domains"].as_array().unwrap();
+    assert_eq!(domains.len(), 2, "{domains:?}");
+    assert!(domains[0].as_str() < domains[1].as_str(), "locked in order: {domains:?}");
+    let removed = record["receipt"]["removed"].as_array().unwrap();
+    assert_eq!(removed.iter().filter(|thing| thing["kind"] == "service").count(), 2, "{removed:?}");
+    world.assert_empty();
+}
+
+#[test]
+fn wrong_calls_exit_with_2_and_say_what_helps() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    recipe.commit();
+    let cases: [(&[&str], &str); 4] = [
+        (&["run", "--quick", "./app"], "leave it out"),
+        (&["run", "/nonexistent/recipe"], "/nonexistent/recipe"),
+        (&["run", "--lock-timeout", "soon", "./app"], "90s"),
+        (&["run", "ext::sh -c id"], "not taken"),
+    ];
+    for (args, says) in cases {
+        let end = world.cc_ci(args).run().expect(2);
+        let said = end.stdout + &end.stderr;
+        assert!(said.contains(says), "{args:?}: {said}");
+    }
     world.assert_empty();
 }
