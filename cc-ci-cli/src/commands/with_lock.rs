@@ -3,6 +3,7 @@
 //! It ends what a dead owner left running on the app, and removes nothing: its user may want to look.
 
 use std::env;
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,7 +114,8 @@ async fn execute(args: &args::WithLock, lifetime: &dyn RunLifetime) -> Result<Ex
         .args(rest)
         .envs(env::vars_os())
         .marker(Marker { domain: args.domain.clone(), owner })
-        .stdin(Stdin::Inherit)
+        // In a group of its own it is in a terminal's background, where reading would stop it.
+        .stdin(if std::io::stdin().is_terminal() { Stdin::Null } else { Stdin::Inherit })
         .output(Output::Inherit);
     match lifetime.run(command, Duration::MAX, &mut |_| {}).await {
         Ok(ended) => Ok(ended
