@@ -8,13 +8,13 @@ fn run(world: &World, recipe: &Recipe) -> Ended {
 }
 
 fn tier<'r>(record: &'r Value, name: &str) -> &'r Value {
-    let tiers = record["tiers"].as_array().expect("tiers");
-    tiers.iter().find(|tier| tier["name"] == name).unwrap_or_else(|| panic!("no tier {name}: {record:#}"))
+    let mut tiers = record["tiers"].as_array().into_iter().flatten();
+    tiers.find(|tier| tier["name"] == name).unwrap_or_else(|| panic!("no tier {name}: {record:#}"))
 }
 
 /// The status of each tier, in order.
 fn statuses(record: &Value) -> Vec<&str> {
-    record["tiers"].as_array().expect("tiers").iter().filter_map(|tier| tier["status"].as_str()).collect()
+    record["tiers"].as_array().into_iter().flatten().filter_map(|tier| tier["status"].as_str()).collect()
 }
 
 #[test]
