@@ -7,6 +7,8 @@
 mod error;
 mod inventory;
 pub mod local;
+#[cfg(any(test, feature = "conformance"))]
+mod memory;
 mod session;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,8 @@ use crate::recipe::EnvFile;
 
 pub use error::{EngineError, Fault};
 pub use inventory::{Inventory, Kind, Residue};
+#[cfg(any(test, feature = "conformance"))]
+pub use memory::MemoryEngine;
 pub use session::{Redactor, Session};
 
 /// One app of a run.

@@ -4,6 +4,10 @@
 //! kernel, by taking its domain's lock; what is there is read again under that lock. Any number of janitors may
 //! run at once, and beside runs. None ever waits for a lock.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+#[cfg(test)]
+mod conformance_tests;
 mod pass;
 mod reap;
 

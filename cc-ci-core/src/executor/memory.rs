@@ -1,0 +1,109 @@
+//! An engine that is a map: for tests of what works on engines.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{App, Endpoint, Engine, EngineError, Inventory, LockSpace, Residue, ServiceState};
+use crate::names::Domain;
+
+/// Objects by domain, and the lock space that claimed them.
+#[derive(Debug, Default)]
+pub struct MemoryEngine {
+    world: Mutex<World>,
+}
+
+#[derive(Debug, Default)]
+struct World {
+    objects: Vec<(Domain, Residue)>,
+    removals: Vec<Domain>,
+    claim: Option<LockSpace>,
+}
+
+impl MemoryEngine {
+    /// Makes an object.
+    pub fn put(&self, domain: &Domain, residue: Residue) {
+        self.world().objects.push((domain.clone(), residue));
+    }
+
+    /// The domains that were removed, one entry a call that found something.
+    pub fn removals(&self) -> Vec<Domain> {
+        self.world().removals.clone()
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for MemoryEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("memory")
+    }
+}
+
+#[async_trait]
+impl Engine for MemoryEngine {
+    async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError> {
+        let mut world = self.world();
+        match &world.claim {
+            Some(held) if held != claim => Err(EngineError::configuration("another lock space has it")),
+            _ => {
+                world.claim = Some(claim.clone());
+                Ok(())
+            }
+        }
+    }
+
+    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
+        let mut inventory = Inventory::default();
+        for (domain, residue) in &self.world().objects {
+            if domains.is_none_or(|domains| domains.contains(domain)) {
+                inventory.add(domain, residue.clone());
+            }
+        }
+        Ok(inventory)
+    }
+
+    async fn wait_converged(&self, _: &Domain, _: Duration) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn services(&self, _: &Domain) -> Result<Vec<ServiceState>, EngineError> {
+        Ok(Vec::new())
+    }
+
+    async fn remove(&self, domain: &Domain, _: Duration) -> Result<(), EngineError> {
+        // As long as a real removal takes at the least: somebody else gets a turn.
+        tokio::task::yield_now().await;
+        let mut world = self.world();
+        let before = world.objects.len();
+        world.objects.retain(|(owner, _)| owner != domain);
+        if world.objects.len() < before {
+            world.removals.push(domain.clone());
+        }
+        Ok(())
+    }
+
+    async fn pre_pull(&self, _: &App) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn endpoint(&self, _: &Domain) -> Result<Endpoint, EngineError> {
+        Err(EngineError::host("memory serves nothing"))
+    }
+
+    async fn volumes(&self, _: &Domain) -> Result<Vec<String>, EngineError> {
+        Ok(Vec::new())
+    }
+
+    async fn write_volume_file(&self, _: &Domain, _: &str, _: &str, _: &[u8]) -> Result<(), EngineError> {
+        Err(EngineError::host("memory has no volumes"))
+    }
+
+    async fn read_volume_file(&self, _: &Domain, _: &str, _: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,186 @@
+//! The suite on the real janitor, and each of its cases on one that is broken there.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+
+use super::conformance::{CASES, Scene};
+use super::{Decision, Finding, Janitor, Pass, Report, SiteJanitor};
+use crate::env_files::EnvFiles;
+use crate::event::Silent;
+use crate::executor::{Engine as _, Kind, MemoryEngine, Residue};
+use crate::host::SystemHost;
+use crate::lifetime::{Bounds, Embedded};
+use crate::lock::{AppLock, MemoryLocks};
+use crate::names::{Domain, RunAppPattern};
+use crate::site::{LookError, Site};
+use crate::workspace::{KernelWorkspace, Settings};
+
+/// How a double goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    KeepsLockFiles,
+    NeedsALockFile,
+    IgnoresStaleLocks,
+    IgnoresLocks,
+    RemovesHeldLockFiles,
+    ForgetsItsOwn,
+    ReapsEverybody,
+    ActsInADryRun,
+    IgnoresCancellation,
+    IgnoresBudget,
+}
+
+struct Memory {
+    site: Site,
+    engine: Arc<MemoryEngine>,
+    fault: Fault,
+    _directory: TempDir,
+}
+
+impl Memory {
+    fn new(fault: Fault) -> Arc<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Arc::new(MemoryEngine::default());
+        let runs = KernelWorkspace::new(Settings::new(directory.path()).unwrap()).unwrap();
+        let site = Site {
+            host: Arc::new(SystemHost::new().unwrap()),
+            pattern: RunAppPattern::new("memory.test".parse().unwrap(), []),
+            locks: Arc::new(MemoryLocks::default()),
+            engine: engine.clone(),
+            env_files: EnvFiles::new(Path::new("/nonexistent"), "memory"),
+            runs: Arc::new(runs),
+            reporter: Arc::new(Silent),
+        };
+        Arc::new(Self { site, engine, fault, _directory: directory })
+    }
+}
+
+#[async_trait]
+impl Scene for Memory {
+    fn janitor(&self) -> Arc<dyn Janitor> {
+        let lifetime = Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap();
+        let sound = SiteJanitor::new(self.site.clone(), Arc::new(lifetime));
+        if self.fault == Fault::None {
+            Arc::new(sound)
+        } else {
+            Arc::new(Broken { sound, fault: self.fault, site: self.site.clone() })
+        }
+    }
+    fn locks(&self) -> Arc<dyn AppLock> {
+        self.site.locks.clone()
+    }
+    fn run_app(&self, number: u32) -> Domain {
+        format!("a-{number:06x}.memory.test").parse().unwrap()
+    }
+    fn bystander(&self) -> Domain {
+        "blog.memory.test".parse().unwrap()
+    }
+    async fn deploy(&self, domain: &Domain) {
+        self.engine.put(domain, Residue::new(Kind::Service, "app"));
+        self.engine.put(domain, Residue::new(Kind::Volume, "data"));
+    }
+    async fn exists(&self, domain: &Domain) -> bool {
+        self.engine.inventory(None).await.unwrap().domains().any(|known| known == domain)
+    }
+    fn removals(&self, domain: &Domain) -> usize {
+        self.engine.removals().iter().filter(|removed| *removed == domain).count()
+    }
+}
+
+/// The real janitor, with one thing done wrong before it.
+#[derive(Debug)]
+struct Broken {
+    sound: SiteJanitor,
+    fault: Fault,
+    site: Site,
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.fault)
+    }
+}
+
+impl Broken {
+    async fn remove_all(&self, which: impl Fn(&Domain) -> bool) {
+        let inventory = self.site.engine.inventory(None).await.unwrap();
+        for domain in inventory.domains().filter(|domain| which(domain)) {
+            self.site.engine.remove(domain, std::time::Duration::MAX).await.unwrap();
+        }
+    }
+}
+
+#[async_trait]
+impl Janitor for Broken {
+    async fn pass(&self, pass: &Pass) -> Result<Report, LookError> {
+        let site = &self.site;
+        let mut pass = pass.clone();
+        let locked = site.locks.domains()?;
+        match self.fault {
+            Fault::IgnoresLocks => self.remove_all(|domain| site.pattern.is_run_app(domain)).await,
+            Fault::ReapsEverybody => self.remove_all(|domain| !site.pattern.is_run_app(domain)).await,
+            Fault::ForgetsItsOwn => pass.own.clear(),
+            Fault::ActsInADryRun => pass.dry_run = false,
+            Fault::IgnoresCancellation => pass.cancellation = crate::cancellation::Cancellation::new(),
+            Fault::IgnoresBudget => pass.budget = std::time::Duration::from_mins(1),
+            Fault::NeedsALockFile => {
+                let inventory = site.engine.inventory(None).await?;
+                pass.own = inventory.domains().filter(|domain| !locked.contains(domain)).cloned().collect();
+            }
+            Fault::IgnoresStaleLocks => pass.own.clone_from(&locked),
+            _ => {}
+        }
+        let mut report = self.sound.pass(&pass).await?;
+        match self.fault {
+            Fault::KeepsLockFiles => {
+                for domain in &locked {
+                    drop(site.locks.try_acquire(domain)?);
+                }
+            }
+            Fault::RemovesHeldLockFiles => {
+                for finding in &mut report.findings {
+                    finding.decision = Decision::StaleLock;
+                }
+            }
+            Fault::IgnoresLocks => {
+                let again = |finding: &Finding| Finding { decision: Decision::Reaped, ..finding.clone() };
+                report.findings = report.findings.iter().map(again).collect();
+            }
+            _ => {}
+        }
+        Ok(report)
+    }
+}
+
+#[tokio::test]
+async fn the_janitor_of_a_site_keeps_every_promise() {
+    for case in CASES {
+        case.run(Memory::new(Fault::None)).await;
+    }
+}
+
+#[tokio::test]
+async fn every_case_is_red_on_a_janitor_that_is_broken_there() {
+    let broken = [
+        ("an_orphan_is_reaped_and_its_lock_file_removed", Fault::KeepsLockFiles),
+        ("an_orphan_without_a_lock_file_is_reaped", Fault::NeedsALockFile),
+        ("a_free_lock_without_an_app_is_removed", Fault::IgnoresStaleLocks),
+        ("a_held_app_is_left", Fault::IgnoresLocks),
+        ("a_held_lock_without_an_app_is_left", Fault::RemovesHeldLockFiles),
+        ("ones_own_app_is_left", Fault::ForgetsItsOwn),
+        ("what_is_no_run_app_is_left", Fault::ReapsEverybody),
+        ("a_dry_run_changes_nothing_and_says_what_it_would_do", Fault::ActsInADryRun),
+        ("many_janitors_reap_once", Fault::IgnoresLocks),
+        ("a_cancelled_pass_begins_nothing", Fault::IgnoresCancellation),
+        ("a_pass_without_budget_begins_nothing_and_says_so", Fault::IgnoresBudget),
+    ];
+    assert_eq!(broken.map(|(name, _)| name).to_vec(), CASES.iter().map(|case| case.name).collect::<Vec<_>>());
+    for (case, (name, fault)) in CASES.iter().zip(broken) {
+        let red = tokio::spawn(case.run(Memory::new(fault))).await;
+        assert!(red.is_err_and(|error| error.is_panic()), "{name} stays green with {fault:?}");
+    }
+}
