@@ -143,7 +143,8 @@ fn a_run_reaps_for_others_before_it_deploys_and_within_its_budget() {
     assert!(end.stderr.contains(&format!("janitor: {domain}: not reached")), "{}", end.stderr);
     assert!(!world.residue().is_empty());
     let end = run("2").run().expect(0);
-    let (reap, deploy) = (end.stderr.find(&format!("janitor: {domain}: orphan, reaped")), end.stderr.find("-- install"));
+    let (reap, deploy) =
+        (end.stderr.find(&format!("janitor: {domain}: orphan, reaped")), end.stderr.find("-- install"));
     assert!(reap.is_some() && reap < deploy, "{}", end.stderr);
     world.assert_empty();
 }
@@ -200,7 +201,8 @@ impl Bystander {
     fn new(world: &World, domain: &str, owner: MarkerOwner) -> Self {
         let domain: Domain = domain.parse().unwrap();
         let app = world.local_root().join("apps").join(domain.as_str());
-        for (directory, file) in [("volumes/data", "precious"), ("secrets", "key"), ("services", "app.json")] {
+        for (directory, file) in [("volumes/data", "precious"), ("secrets", "key"), ("services", "app.json")]
+        {
             fs::create_dir_all(app.join(directory)).unwrap();
             fs::write(app.join(directory).join(file), format!("{domain}'s own")).unwrap();
         }
@@ -277,7 +279,9 @@ fn bystanders_protected_apps_and_longer_names_are_not_even_looked_at() {
     let theirs = |world: &World| {
         let names: Vec<&str> = bystanders.iter().map(|bystander| bystander.domain.as_str()).collect();
         let mut files = world.snapshot();
-        files.retain(|path, _| path.iter().any(|part| names.iter().any(|name| part.to_string_lossy().contains(name))));
+        files.retain(|path, _| {
+            path.iter().any(|part| names.iter().any(|name| part.to_string_lossy().contains(name)))
+        });
         files
     };
     let before = theirs(&world);
@@ -291,7 +295,8 @@ fn bystanders_protected_apps_and_longer_names_are_not_even_looked_at() {
     }
     world.killed_run(&recipe, 2);
     recipe.script("tests/custom-gate", "exit 0").commit();
-    let end = world.cc_ci(["run", "--pr", "1"]).arg(recipe.path()).env("CCCI_CONFIG", &config).run().expect(0);
+    let end =
+        world.cc_ci(["run", "--pr", "1"]).arg(recipe.path()).env("CCCI_CONFIG", &config).run().expect(0);
     assert!(end.stderr.contains("orphan, reaped"), "{}", end.stderr);
     assert_eq!(theirs(&world), before);
     for bystander in &mut bystanders {

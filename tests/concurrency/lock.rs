@@ -13,7 +13,14 @@ fn a_second_run_of_one_pull_request_waits_visibly_and_then_deploys_once_itself()
     let gate = world.gate("custom");
     let counts = world.path().join("counts");
     recipe
-        .script("tests/custom", &format!("echo \"$CCCI_RUN_ID $(cat \"$CCCI_DEPLOY_COUNT_FILE\")\" >> '{}'\n{}", counts.display(), gate.script()))
+        .script(
+            "tests/custom",
+            &format!(
+                "echo \"$CCCI_RUN_ID $(cat \"$CCCI_DEPLOY_COUNT_FILE\")\" >> '{}'\n{}",
+                counts.display(),
+                gate.script()
+            ),
+        )
         .commit();
     let run = |id: &str| world.cc_ci(["run", "--pr", "1", "--run-id", id]).arg(recipe.path()).start();
     let first = run("one");
@@ -49,8 +56,11 @@ fn runs_of_different_domains_never_wait_for_each_other() {
     let world = World::new();
     let recipe = world.recipe("apart");
     let gates = [world.gate("custom-1"), world.gate("custom-2")];
-    let script: Vec<String> =
-        gates.iter().zip(1..).map(|(gate, n)| format!("[ $CCCI_RUN_ID != {n} ] || {{ {}; }}", gate.script())).collect();
+    let script: Vec<String> = gates
+        .iter()
+        .zip(1..)
+        .map(|(gate, n)| format!("[ $CCCI_RUN_ID != {n} ] || {{ {}; }}", gate.script()))
+        .collect();
     recipe.script("tests/custom", &script.join("\n")).commit();
     let runs = ["1", "2"].map(|n| world.cc_ci(["run", "--pr", n, "--run-id", n]).arg(recipe.path()).start());
     // Both are in the middle of a test at one time.
@@ -214,7 +224,11 @@ fn a_second_lock_directory_on_one_local_root_is_refused_and_changes_nothing() {
     for call in calls {
         let end = call.env("CCCI_APP_LOCK_DIR", &elsewhere).run().expect(2);
         assert!(end.stderr.contains("hint: "), "{}", end.stderr);
-        assert!(end.stderr.contains(&format!("CCCI_APP_LOCK_DIR={}", world.locks().display())), "{}", end.stderr);
+        assert!(
+            end.stderr.contains(&format!("CCCI_APP_LOCK_DIR={}", world.locks().display())),
+            "{}",
+            end.stderr
+        );
         assert_eq!((world.snapshot(), world.residue()), before);
     }
     let end = world.cc_ci(["janitor"]).run().expect(0);

@@ -1,6 +1,7 @@
 //! The concurrency suite: real processes, real locks, real signals. One subject a file, one behaviour a test.
 
 mod cold_lane;
+mod doubles;
 mod embedded;
 mod janitor;
 mod lock;

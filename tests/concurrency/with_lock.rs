@@ -80,7 +80,12 @@ fn a_signal_ends_its_command_before_the_lock_is_free() {
     let world = World::new();
     let gate = world.gate("command");
     let ended = world.path().join("ended");
-    let script = format!("trap 'echo yes > {}; exit 0' TERM; {} & {}; wait", ended.display(), gate.hold(), gate.say("here"));
+    let script = format!(
+        "trap 'echo yes > {}; exit 0' TERM; {} & {}; wait",
+        ended.display(),
+        gate.hold(),
+        gate.say("here")
+    );
     let running = with_lock(&world, &["sh", "-c", &script]).start();
     gate.wait();
     let mut next = with_lock(&world, &["cat", ended.to_str().unwrap()]).start();
@@ -96,7 +101,8 @@ fn it_ends_what_a_dead_owner_left_running_and_removes_nothing() {
     let recipe = world.recipe("kept");
     // A process that outlives the script and the run.
     let gate = world.gate("orphan");
-    let orphan = format!("setsid sh -c '{}; sleep 1000' > /dev/null 2>&1 &", gate.say("$$").replace('\'', ""));
+    let orphan =
+        format!("setsid sh -c '{}; sleep 1000' > /dev/null 2>&1 &", gate.say("$$").replace('\'', ""));
     let domain = world.killed_run_with(&recipe, 1, &orphan);
     let pid = gate.wait();
     let alive = || world.processes().iter().any(|found| found.process.pid.to_string() == pid);
@@ -107,12 +113,24 @@ fn it_ends_what_a_dead_owner_left_running_and_removes_nothing() {
         files
     };
     let before = files(&world);
-    let end = world.cc_ci(["with-lock", domain.as_str(), "--", "sh", "-c", &format!("[ -e /proc/{pid}/exe ] || echo gone")]).run();
+    let end = world
+        .cc_ci([
+            "with-lock",
+            domain.as_str(),
+            "--",
+            "sh",
+            "-c",
+            &format!("[ -e /proc/{pid}/exe ] || echo gone"),
+        ])
+        .run();
     assert_eq!(end.expect(0).stdout, "gone\n");
     assert!(!alive());
     assert_eq!(files(&world), before, "its user may want to look");
     let services = world.processes();
-    assert!(services.iter().any(|found| found.marker.to_string().contains("/service/")), "the app still runs: {services:?}");
+    assert!(
+        services.iter().any(|found| found.marker.to_string().contains("/service/")),
+        "the app still runs: {services:?}"
+    );
     world.cc_ci(["janitor"]).run().expect(0);
     world.assert_empty();
 }

@@ -87,6 +87,11 @@ impl World {
         Recipe::new(&self.path().join("recipes").join(name))
     }
 
+    /// The same, at a place of its own.
+    pub fn recipe_at(&self, path: &Path) -> Recipe {
+        Recipe::new(path)
+    }
+
     /// The built command, in this world.
     pub fn cc_ci<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, args: I) -> CcCi {
         CcCi::new(self, args)
@@ -115,8 +120,12 @@ impl World {
         let (id, gate) = (format!("dead-{number}"), self.gate(&format!("dead-{}", new_name())));
         let script = format!("[ \"$CCCI_RUN_ID\" != {id} ] || {{ {more}\n{}; }}", gate.script());
         recipe.script("tests/custom-gate", &script).commit();
+        // It leaves to others what others left.
+        let config = self.path().join("no-janitor.toml");
+        fs::write(&config, "janitor_budget = \"0s\"\n").expect("a configuration");
         let number_text = number.to_string();
-        let run = self.cc_ci(["run", "--pr", &number_text, "--run-id", &id]).arg(recipe.path()).start();
+        let run = self.cc_ci(["run", "--pr", &number_text, "--run-id", &id]).env("CCCI_CONFIG", config);
+        let run = run.arg(recipe.path()).start();
         gate.wait();
         run.signal(Signal::SIGKILL);
         run.wait().expect(137);
@@ -126,6 +135,11 @@ impl World {
     /// Every file of the world with its content, but for what is told apart by the test itself: pipes and sockets
     /// by name only.
     pub fn snapshot(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        self.snapshot_of(self.path())
+    }
+
+    /// The same, of one of its directories.
+    pub fn snapshot_of(&self, directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         fn walk(directory: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
             for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
                 let path = entry.path();
@@ -142,7 +156,7 @@ impl World {
             }
         }
         let mut found = BTreeMap::new();
-        walk(self.path(), &mut found);
+        walk(directory, &mut found);
         found
     }
 
