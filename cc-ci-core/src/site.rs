@@ -79,7 +79,7 @@ impl Site {
             hostname: self.host.hostname(),
             boot_id: self.host.boot_id(),
             directory: self.locks.space()?,
-            path: self.locks.to_string().into(),
+            path: self.locks.place(),
         };
         Ok(self.engine.claim(&claim).await?)
     }

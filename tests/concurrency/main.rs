@@ -1,3 +1,10 @@
 //! The concurrency suite: real processes, real locks, real signals. One subject a file, one behaviour a test.
 
 mod cold_lane;
+mod doubles;
+mod embedded;
+mod janitor;
+mod lock;
+mod settle;
+mod with_lock;
+mod workspace;

@@ -72,6 +72,17 @@ impl CcCi {
             .collect()
     }
 
+    /// The call as a line of a shell script, with its environment and no other.
+    pub fn line(&self) -> String {
+        let quoted = |word: &OsStr| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
+        let mut line = "env -i".to_owned();
+        for (name, value) in self.command.get_envs() {
+            let value = value.unwrap_or_default();
+            line.push_str(&format!(" {}={}", name.to_string_lossy(), quoted(value)));
+        }
+        self.words().iter().fold(line, |line, word| format!("{line} {}", quoted(word)))
+    }
+
     /// Starts it.
     pub fn start(mut self) -> Running {
         Running::new(self.command.spawn().expect("the command starts"))

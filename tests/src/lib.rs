@@ -11,6 +11,8 @@
 )]
 
 mod command;
+mod gate;
+mod library;
 mod recipe;
 mod skip;
 mod world;
@@ -18,9 +20,11 @@ mod world;
 use std::time::Duration;
 
 pub use command::{CcCi, Ended, Running};
+pub use gate::Gate;
+pub use library::OnEvent;
 pub use recipe::Recipe;
 pub use skip::{require_root, skip};
-pub use world::World;
+pub use world::{World, until};
 
 /// How long an event may take before a test calls it missing. Never part of what is tested.
 pub const PATIENCE: Duration = Duration::from_mins(1);

@@ -27,6 +27,11 @@ impl Recipe {
         &self.path
     }
 
+    /// Its name: that of its directory.
+    pub fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).expect("a recipe has a name")
+    }
+
     /// Writes the compose file: `version` is the service's image tag, `more` goes below its `x-cc-ci-local` (six
     /// spaces deep), e.g. `"environment:\n        GREETING: hello\n"`.
     pub fn compose(&self, version: &str, more: &str) -> &Self {

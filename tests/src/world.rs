@@ -1,15 +1,20 @@
 //! A world of its own for each test: lock directory, runs, local root. Nothing outside of it is touched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use cc_ci_core::host::BootId;
 use cc_ci_core::names::{Domain, RecipeName, Subject, Suffix};
-use cc_ci_core::process::{self, Marked, Signal};
+use cc_ci_core::process::{self, Marked, MarkerOwner};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::PATIENCE;
 use crate::command::CcCi;
+use crate::gate::Gate;
 use crate::recipe::Recipe;
 
 /// One test's world. When it is dropped, what a failed test left running in it is ended.
@@ -82,6 +87,11 @@ impl World {
         Recipe::new(&self.path().join("recipes").join(name))
     }
 
+    /// The same, at a place of its own.
+    pub fn recipe_at(&self, path: &Path) -> Recipe {
+        Recipe::new(path)
+    }
+
     /// The built command, in this world.
     pub fn cc_ci<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(&self, args: I) -> CcCi {
         CcCi::new(self, args)
@@ -94,12 +104,87 @@ impl World {
         path
     }
 
+    /// A place where a script stops until the test lets it go on.
+    pub fn gate(&self, name: &str) -> Gate {
+        Gate::new(self, name)
+    }
+
+    /// Leaves a whole app behind: a run of pull request `number` of `recipe` is killed in the middle of a test.
+    /// Its id is `dead-<number>`.
+    pub fn killed_run(&self, recipe: &Recipe, number: u64) -> Domain {
+        self.killed_run_with(recipe, number, "")
+    }
+
+    /// The same, where the test did `more` before.
+    pub fn killed_run_with(&self, recipe: &Recipe, number: u64, more: &str) -> Domain {
+        let (id, gate) = (format!("dead-{number}"), self.gate(&format!("dead-{}", new_name())));
+        let script = format!("[ \"$CCCI_RUN_ID\" != {id} ] || {{ {more}\n{}; }}", gate.script());
+        recipe.script("tests/custom-gate", &script).commit();
+        // It leaves to others what others left.
+        let config = self.path().join("no-janitor.toml");
+        fs::write(&config, "janitor_budget = \"0s\"\n").expect("a configuration");
+        let number_text = number.to_string();
+        let run = self.cc_ci(["run", "--pr", &number_text, "--run-id", &id]).env("CCCI_CONFIG", config);
+        let run = run.arg(recipe.path()).start();
+        gate.wait();
+        run.signal(Signal::SIGKILL);
+        run.wait().expect(137);
+        self.domain(recipe.name(), number)
+    }
+
+    /// Every file of the world with its content, but for what is told apart by the test itself: pipes and sockets
+    /// by name only.
+    pub fn snapshot(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        self.snapshot_of(self.path())
+    }
+
+    /// The same, of one of its directories.
+    pub fn snapshot_of(&self, directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+        fn walk(directory: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                let path = entry.path();
+                let kind = entry.file_type().expect("an entry has a kind");
+                if kind.is_dir() {
+                    found.insert(path.clone(), Vec::new());
+                    walk(&path, found);
+                } else if kind.is_file() {
+                    found.insert(path.clone(), fs::read(&path).unwrap_or_default());
+                } else {
+                    let target = fs::read_link(&path).unwrap_or_default();
+                    found.insert(path, target.into_os_string().into_encoded_bytes());
+                }
+            }
+        }
+        let mut found = BTreeMap::new();
+        walk(directory, &mut found);
+        found
+    }
+
     /// The marked processes of this world's domains.
     pub fn processes(&self) -> Vec<Marked> {
         let boot = BootId::current().expect("a boot id");
         let mut found = process::marked(&boot).expect("/proc can be read");
         found.retain(|found| found.marker.domain.as_str().ends_with(self.suffix.as_str()));
         found
+    }
+
+    /// Waits until no child of a killed run is on its way out any more.
+    pub fn settled(&self) {
+        until("the children of killed runs are gone", || {
+            self.processes().iter().all(|found| !matches!(found.marker.owner, MarkerOwner::Run { .. }))
+        });
+    }
+
+    /// Kills every process of this world's apps and runs, as a reboot does.
+    pub fn kill_everything(&self) {
+        let boot = BootId::current().expect("a boot id");
+        until("every process of the world is gone", || {
+            let processes = self.processes();
+            for found in &processes {
+                drop(process::kill_process(&found.process, &boot, process::Signal::Kill));
+            }
+            processes.is_empty()
+        });
     }
 
     /// Whatever of run apps exists in this world, in words; live lock holders too.
@@ -142,7 +227,7 @@ impl Drop for World {
         let Ok(boot) = BootId::current() else { return };
         for found in self.processes() {
             // A failed test's own leftovers; a passed one has none.
-            drop(process::kill_process(&found.process, &boot, Signal::Kill));
+            drop(process::kill_process(&found.process, &boot, process::Signal::Kill));
         }
     }
 }
@@ -153,4 +238,20 @@ fn names(directory: &Path) -> Vec<String> {
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
+}
+
+/// A name that nothing else in this process has.
+fn new_name() -> String {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed).to_string()
+}
+
+/// Looks until `holds`: for what the kernel shows and tells nobody.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < until, "in vain: {what}");
+        std::thread::yield_now();
+    }
 }

@@ -244,6 +244,11 @@ impl AppLock for FlockLocks {
         let FileId { device, inode } = self.directory.id()?;
         Ok(format!("{device}:{inode}"))
     }
+
+    fn place(&self) -> PathBuf {
+        let path = &self.directory.path;
+        std::path::absolute(path).unwrap_or_else(|_| path.clone())
+    }
 }
 
 /// A held lock: the kernel gives it up when the descriptor is closed.

@@ -76,6 +76,11 @@ pub trait AppLock: fmt::Debug + fmt::Display + Send + Sync {
 
     /// What tells this lock space from another on the same boot: for directories, device and inode.
     fn space(&self) -> Result<String, LockError>;
+
+    /// Where the locks are, as people would name the place to another command: a directory's path.
+    fn place(&self) -> PathBuf {
+        self.to_string().into()
+    }
 }
 
 /// What a look at a lock showed.

@@ -1,0 +1,419 @@
+//! What takes a double to be seen: clocks and boots, locks that tell who asks, engines and deployers that lie.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cc_ci_core::Site;
+use cc_ci_core::cancellation::Cancellation;
+use cc_ci_core::event::{Reporter, Silent};
+use cc_ci_core::executor::local::LocalExecutor;
+use cc_ci_core::executor::{
+    App, Backup, Deployer, Endpoint, Engine, EngineError, Inventory, Kind, LockSpace, ServiceState, Session,
+};
+use cc_ci_core::exit::Exit;
+use cc_ci_core::host::{BootId, Host};
+use cc_ci_core::janitor::{Decision, Finding, Janitor as _, Pass, Report, SiteJanitor};
+use cc_ci_core::lifetime::{Bounds, Embedded};
+use cc_ci_core::lock::{AcquireError, AppGuard, AppLock, LockError, LockView, Wait};
+use cc_ci_core::names::Domain;
+use cc_ci_core::run::{Status, TierName, Verdict};
+use cc_ci_tests::World;
+use jiff::{SignedDuration, Timestamp};
+
+/// This host at another time, or after a reboot.
+#[derive(Debug)]
+struct Elsewhere {
+    real: Arc<dyn Host>,
+    ahead: SignedDuration,
+    boot: BootId,
+}
+
+impl Host for Elsewhere {
+    fn boot_id(&self) -> BootId {
+        self.boot.clone()
+    }
+    fn machine_id(&self) -> String {
+        self.real.machine_id()
+    }
+    fn hostname(&self) -> String {
+        self.real.hostname()
+    }
+    fn now(&self) -> Timestamp {
+        self.real.now() + self.ahead
+    }
+}
+
+/// Real locks that note who was asked for, and let the test act right before one is taken.
+struct Watched {
+    real: Arc<dyn AppLock>,
+    asked: Mutex<Vec<Domain>>,
+    before: Box<dyn Fn(&Domain) + Send + Sync>,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "watched {}", self.real)
+    }
+}
+
+#[async_trait]
+impl AppLock for Watched {
+    fn try_acquire(&self, domain: &Domain) -> Result<Option<AppGuard>, LockError> {
+        self.asked.lock().unwrap().push(domain.clone());
+        (self.before)(domain);
+        self.real.try_acquire(domain)
+    }
+    async fn acquire(
+        &self,
+        domain: &Domain,
+        wait: Wait,
+        cancellation: &Cancellation,
+        reporter: &dyn Reporter,
+    ) -> Result<AppGuard, AcquireError> {
+        self.asked.lock().unwrap().push(domain.clone());
+        self.real.acquire(domain, wait, cancellation, reporter).await
+    }
+    fn look(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
+        self.asked.lock().unwrap().push(domain.clone());
+        self.real.look(domain)
+    }
+    fn domains(&self) -> Result<Vec<Domain>, LockError> {
+        self.real.domains()
+    }
+    fn space(&self) -> Result<String, LockError> {
+        self.real.space()
+    }
+}
+
+fn watched(site: &mut Site, before: impl Fn(&Domain) + Send + Sync + 'static) -> Arc<Watched> {
+    let watched =
+        Arc::new(Watched { real: site.locks.clone(), asked: Mutex::default(), before: Box::new(before) });
+    site.locks = watched.clone();
+    watched
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+fn lifetime() -> Arc<Embedded> {
+    Arc::new(Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap())
+}
+
+fn pass(site: &Site, change: impl FnOnce(&mut Pass)) -> Report {
+    let mut pass = Pass::by_hand(Cancellation::new());
+    change(&mut pass);
+    block_on(SiteJanitor::new(site.clone(), lifetime()).pass(&pass)).unwrap()
+}
+
+fn of<'r>(report: &'r Report, domain: &Domain) -> &'r Finding {
+    report.findings.iter().find(|finding| finding.domain == *domain).unwrap()
+}
+
+#[test]
+fn a_lock_that_is_held_for_long_is_told_with_its_holder() {
+    let world = World::new();
+    let gate = world.gate("holder");
+    let domain = world.domain("long", 1);
+    let holder = world.cc_ci(["with-lock", domain.as_str(), "--", "sh", "-c", &gate.script()]).start();
+    gate.wait();
+    let at = |minutes| {
+        let (real, boot) = (world.host(), BootId::current().unwrap());
+        let host = Elsewhere { real, ahead: SignedDuration::from_mins(minutes), boot };
+        pass(&world.site_on(Arc::new(host), []), |_| ())
+    };
+    let soon = at(119);
+    assert_eq!((of(&soon, &domain).decision, of(&soon, &domain).detail.len()), (Decision::Live, 0));
+    let late = at(125);
+    assert_eq!(of(&late, &domain).decision, Decision::Live, "never an age fallback (I2)");
+    let told = of(&late, &domain).detail.join("");
+    assert!(told.contains("held for 12") && told.contains(&format!("pid {}", holder.pid())), "{told}");
+    gate.open();
+    holder.wait().expect(0);
+}
+
+#[test]
+fn a_passs_own_domains_are_not_even_probed() {
+    let world = World::new();
+    let domain = world.killed_run(&world.recipe("mine"), 1);
+    let mut site = world.site();
+    let locks = watched(&mut site, |_| ());
+    let report = pass(&site, |pass| pass.own = vec![domain.clone()]);
+    assert_eq!(of(&report, &domain).decision, Decision::Own);
+    assert_eq!(*locks.asked.lock().unwrap(), []);
+    let report = pass(&site, |_| ());
+    assert_eq!(of(&report, &domain).decision, Decision::Reaped);
+    assert_ne!(*locks.asked.lock().unwrap(), []);
+    world.assert_empty();
+}
+
+#[test]
+fn a_dry_run_only_looks_at_locks() {
+    let world = World::new();
+    let domain = world.killed_run(&world.recipe("only"), 1);
+    let mut site = world.site();
+    watched(&mut site, |domain| panic!("the lock of {domain} was to be taken"));
+    let report = pass(&site, |pass| pass.dry_run = true);
+    assert_eq!(of(&report, &domain).decision, Decision::WouldReap);
+    pass(&world.site(), |_| ());
+    world.assert_empty();
+}
+
+#[test]
+fn what_changed_between_the_look_and_the_lock_is_read_again() {
+    let world = World::new();
+    let recipe = world.recipe("race");
+    let (gone, grown) = (world.killed_run(&recipe, 1), world.killed_run(&recipe, 2));
+    let mut site = world.site();
+    let (other, root) = (world.site(), world.local_root());
+    let [gone_too, grown_too] = [gone.clone(), grown.clone()];
+    watched(&mut site, move |domain| {
+        if *domain == gone_too {
+            // Somebody else was faster; a run even, which is done by now.
+            let domain = domain.clone();
+            let other = other.clone();
+            std::thread::spawn(move || {
+                block_on(async {
+                    let guard = other.locks.try_acquire(&domain).unwrap().unwrap();
+                    cc_ci_core::janitor::reap(&other, &guard, None, Duration::from_mins(1)).await.unwrap();
+                    guard.unlink().unwrap();
+                });
+            })
+            .join()
+            .unwrap();
+        } else if *domain == grown_too {
+            let secrets = root.join("apps").join(domain.as_str()).join("secrets");
+            fs::write(secrets.join("late"), "came after the look").unwrap();
+        }
+    });
+    let report = pass(&site, |_| ());
+    assert_eq!(of(&report, &gone).decision, Decision::StaleLock, "{report:#?}");
+    let removed = &of(&report, &grown).removed;
+    assert!(
+        removed.iter().any(|residue| residue.kind == Kind::Secret && residue.name == "late"),
+        "{removed:?}"
+    );
+    world.assert_empty();
+    assert!(world.site().locks.domains().unwrap().is_empty());
+}
+
+#[test]
+fn a_pass_without_time_takes_no_lock_and_says_what_it_did_not_reach() {
+    let world = World::new();
+    let domain = world.killed_run(&world.recipe("none"), 1);
+    world.settled();
+    let before = world.residue();
+    let mut site = world.site();
+    watched(&mut site, |domain| panic!("the lock of {domain} was to be taken"));
+    let report = pass(&site, |pass| pass.budget = Duration::ZERO);
+    assert_eq!(of(&report, &domain).decision, Decision::NotReached);
+    assert!(report.leaves_residue(), "exit 4");
+    let report = pass(&site, |pass| {
+        pass.cancellation.cancel(cc_ci_core::cancellation::Cause::Term);
+    });
+    assert_eq!(of(&report, &domain).decision, Decision::NotReached);
+    assert_eq!(world.residue(), before);
+    pass(&world.site(), |_| ());
+    world.assert_empty();
+}
+
+#[test]
+fn after_a_reboot_everything_of_the_boot_before_is_reaped() {
+    let world = World::new();
+    let domain = world.killed_run(&world.recipe("boot"), 1);
+    world.kill_everything();
+    // /run/lock is a new directory, and empty.
+    fs::remove_dir_all(world.locks()).unwrap();
+    fs::create_dir(world.locks()).unwrap();
+    let boot = BootId::new("another-boot");
+    let host = Elsewhere { real: world.host(), ahead: SignedDuration::ZERO, boot };
+    let site = world.site_on(Arc::new(host), []);
+    block_on(site.claim()).unwrap();
+    assert_eq!(of(&pass(&site, |_| ()), &domain).decision, Decision::Reaped);
+    world.assert_empty();
+    assert!(site.locks.domains().unwrap().is_empty());
+}
+
+/// The local engine, but after a removal something of one kind is there all the same.
+#[derive(Debug)]
+struct Leaky {
+    real: Arc<LocalExecutor>,
+    kind: &'static str,
+    root: PathBuf,
+}
+
+impl fmt::Display for Leaky {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "leaky {}", self.real)
+    }
+}
+
+#[async_trait]
+impl Engine for Leaky {
+    async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError> {
+        self.real.claim(claim).await
+    }
+    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
+        self.real.inventory(domains).await
+    }
+    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+        self.real.wait_converged(domain, limit).await
+    }
+    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, EngineError> {
+        self.real.services(domain).await
+    }
+    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+        self.real.remove(domain, limit).await?;
+        let directory = self.root.join("apps").join(domain.as_str()).join(self.kind);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("left"), "").unwrap();
+        // And claims that all is well: nobody trusts an exit status.
+        Ok(())
+    }
+    async fn pre_pull(&self, app: &App) -> Result<(), EngineError> {
+        self.real.pre_pull(app).await
+    }
+    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError> {
+        self.real.endpoint(domain).await
+    }
+    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, EngineError> {
+        self.real.volumes(domain).await
+    }
+    async fn write_volume_file(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        file: &str,
+        content: &[u8],
+    ) -> Result<(), EngineError> {
+        self.real.write_volume_file(domain, volume, file, content).await
+    }
+    async fn read_volume_file(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        file: &str,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        self.real.read_volume_file(domain, volume, file).await
+    }
+}
+
+#[test]
+fn whatever_kind_is_left_the_receipt_names_it_and_the_run_is_red_with_4() {
+    let world = World::new();
+    let recipe = world.recipe("leak");
+    recipe.commit();
+    let kinds = [
+        ("services", Kind::Service),
+        ("tasks", Kind::Task),
+        ("containers", Kind::Container),
+        ("volumes", Kind::Volume),
+        ("secrets", Kind::Secret),
+        ("configs", Kind::Config),
+        ("networks", Kind::Network),
+    ];
+    for ((directory, kind), number) in kinds.into_iter().zip(1..) {
+        let mut harness = world.harness(lifetime());
+        let real = world.executor(world.host());
+        harness.site.engine = Arc::new(Leaky { real, kind: directory, root: world.local_root() });
+        let request = world.request(recipe.path(), number, &number.to_string());
+        // The lane itself is as green as can be.
+        let end = block_on(harness.with_app(&request, async |_: &_| ()));
+        assert_eq!((end.exit, end.record.verdict), (Exit::Residue, Some(Verdict::Residue)), "{directory}");
+        let left = end.record.receipt.unwrap().left;
+        assert!(left.iter().any(|residue| residue.kind == kind && residue.name == "left"), "{left:?}");
+        // A janitor in the same plight says so, and keeps the lock file.
+        let domain = world.domain("leak", number);
+        let report = pass(&harness.site, |_| ());
+        assert_eq!(of(&report, &domain).decision, Decision::Failed);
+        assert!(report.leaves_residue() && world.lock_file(&domain).exists());
+        // One that can, does.
+        assert_eq!(of(&pass(&world.site(), |_| ()), &domain).decision, Decision::Reaped);
+    }
+    world.assert_empty();
+}
+
+/// Deploys anew where it should upgrade in place.
+#[derive(Debug)]
+struct Redeploys(Arc<LocalExecutor>);
+
+impl fmt::Display for Redeploys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "redeploying {}", self.0)
+    }
+}
+
+#[async_trait]
+impl Deployer for Redeploys {
+    async fn create(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        self.0.create(session, app).await
+    }
+    async fn generate_secrets(
+        &self,
+        session: &Session,
+        app: &App,
+    ) -> Result<BTreeMap<String, String>, EngineError> {
+        self.0.generate_secrets(session, app).await
+    }
+    async fn deploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        self.0.deploy(session, app).await
+    }
+    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        // Data and secrets stay: only the engine's own ids tell.
+        self.0.undeploy(session, app).await?;
+        self.0.deploy(session, app).await
+    }
+    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        self.0.undeploy(session, app).await
+    }
+    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, EngineError> {
+        self.0.backup(session, app).await
+    }
+    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError> {
+        self.0.restore(session, app, backup).await
+    }
+    async fn execute(
+        &self,
+        session: &Session,
+        app: &App,
+        service: &str,
+        command: &[String],
+    ) -> Result<String, EngineError> {
+        self.0.execute(session, app, service, command).await
+    }
+    async fn list(&self, session: &Session) -> Result<Vec<Domain>, EngineError> {
+        self.0.list(session).await
+    }
+}
+
+#[test]
+fn a_second_deploy_in_an_upgrades_clothes_is_red_whatever_the_counter_says() {
+    let world = World::new();
+    let recipe = world.recipe("twice");
+    recipe.release("1.0.0+1");
+    recipe.compose("2", "").commit();
+    let mut harness = world.harness(lifetime());
+    harness.deployer = Arc::new(Redeploys(world.executor(world.host())));
+    let end = block_on(harness.run_cold(&world.request(recipe.path(), 1, "1")));
+    assert_eq!((end.exit, end.record.deploy_count), (Exit::Red, 1), "{:#?}", end.record);
+    let upgrade = end.record.tiers.iter().find(|tier| tier.name == TierName::Upgrade).unwrap();
+    let failed: Vec<&str> = upgrade
+        .steps
+        .iter()
+        .filter(|step| step.status == Status::Failed)
+        .map(|step| step.name.as_str())
+        .collect();
+    assert_eq!(failed, ["generic/in-place"]);
+    world.assert_empty();
+}

@@ -1,0 +1,76 @@
+//! The parts of the library, in a test's world.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use cc_ci_core::event::{Event, Reporter, Silent};
+use cc_ci_core::executor::local::LocalExecutor;
+use cc_ci_core::host::{Host, SystemHost};
+use cc_ci_core::lifetime::RunLifetime;
+use cc_ci_core::lock::FlockLocks;
+use cc_ci_core::names::{Domain, RunAppPattern, Subject};
+use cc_ci_core::run::{Harness, Request, Settings};
+use cc_ci_core::workspace::{KernelWorkspace, RecipeSource, Settings as WorkspaceSettings};
+use cc_ci_core::{EnvFiles, Site};
+
+use crate::world::World;
+
+/// A reporter that hands every event to a function.
+pub struct OnEvent<F>(pub F);
+
+impl<F> std::fmt::Debug for OnEvent<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnEvent")
+    }
+}
+
+impl<F: Fn(&Event) + Send + Sync> Reporter for OnEvent<F> {
+    fn report(&self, event: &Event) {
+        (self.0)(event);
+    }
+}
+
+impl World {
+    /// The real host.
+    pub fn host(&self) -> Arc<dyn Host> {
+        Arc::new(SystemHost::new().expect("/proc can be read"))
+    }
+
+    /// The local executor of this world, on `host`.
+    pub fn executor(&self, host: Arc<dyn Host>) -> Arc<LocalExecutor> {
+        Arc::new(LocalExecutor::new(self.local_root(), host))
+    }
+
+    /// What the command would work with, on `host`.
+    pub fn site_on(&self, host: Arc<dyn Host>, protected: impl IntoIterator<Item = Domain>) -> Site {
+        let runs = WorkspaceSettings::new(self.runs()).and_then(KernelWorkspace::new);
+        Site {
+            pattern: RunAppPattern::new(self.suffix().clone(), protected),
+            locks: Arc::new(FlockLocks::new(self.locks(), host.clone())),
+            engine: self.executor(host.clone()),
+            env_files: EnvFiles::new(&self.local_root().join("servers"), "local"),
+            runs: Arc::new(runs.expect("the world can be written")),
+            reporter: Arc::new(Silent),
+            host,
+        }
+    }
+
+    /// What the command would work with.
+    pub fn site(&self) -> Site {
+        self.site_on(self.host(), [])
+    }
+
+    /// All that a run needs.
+    pub fn harness(&self, lifetime: Arc<dyn RunLifetime>) -> Harness {
+        let site = self.site();
+        let deployer = self.executor(site.host.clone());
+        Harness { site, deployer, lifetime, settings: Settings::default() }
+    }
+
+    /// A run of pull request `number` of the recipe at `path`.
+    pub fn request(&self, path: &Path, number: u64, run_id: &str) -> Request {
+        let source = RecipeSource::Path(path.to_owned());
+        let run_id = run_id.parse().expect("a run id");
+        Request::new(source, Subject::PullRequest(number), run_id).expect("a recipe's path names it")
+    }
+}
