@@ -114,21 +114,25 @@ pub fn block_on<T>(
     lifetime: &dyn RunLifetime,
     work: impl Future<Output = Result<T, CliError>>,
 ) -> Result<T, CliError> {
-    runtime()?.block_on(async {
+    run_to_end(async {
         tokio::select! {
             biased;
             cause = lifetime.cancellation().cancelled() => Err(cancelled(cause)),
             end = work => end,
         }
-    })
+    })?
 }
 
-/// The runtime of the command. All work is on this one thread but for what may block.
-pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    tokio::runtime::Builder::new_current_thread()
+/// Runs `work` to its end, on this thread but for what may block. What still blocks then is nobody's any more: it
+/// ends with the process, which must not wait for it.
+pub fn run_to_end<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| CliError::harness("can't start the runtime").because(&error))
+        .map_err(|error| CliError::harness("can't start the runtime").because(&error))?;
+    let end = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(end)
 }
 
 /// The error of a command that was ended.

@@ -314,7 +314,7 @@ fn add_new_variables(app: &App) -> Result<Vec<String>, StepError> {
 }
 
 fn read_env(app: &App) -> Result<EnvFile, String> {
-    let text = fs::read_to_string(&app.env_file)
+    let text = crate::files::read_regular_text(&app.env_file)
         .map_err(|error| format!("can't read {}: {error}", app.env_file.display()))?;
     text.parse::<EnvFile>().map_err(|error| format!("{}: {}", app.env_file.display(), error_chain(&error)))
 }

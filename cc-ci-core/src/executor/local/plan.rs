@@ -15,7 +15,7 @@ use super::ports;
 use super::world::{ServiceRecord, World, copy_entries};
 use crate::cancellation::Cancellation;
 use crate::executor::{App, EngineError};
-use crate::files::{private_directory, write_whole};
+use crate::files::{private_directory, read_regular_text, write_whole};
 use crate::recipe::{
     Compose, EnvFile, EnvFileError, Mode, MountKind, Recipe, RecipeError, Service, interpolate,
 };
@@ -45,7 +45,7 @@ pub(super) fn read(app: &App) -> Result<(Compose, BTreeMap<String, String>), Eng
 
 /// The app's `.env`.
 pub(super) fn env_file(app: &App) -> Result<EnvFile, EngineError> {
-    let text = fs::read_to_string(&app.env_file).map_err(|error| {
+    let text = read_regular_text(&app.env_file).map_err(|error| {
         EngineError::host(format!("can't read {}", app.env_file.display())).because(error)
     })?;
     text.parse().map_err(|error: EnvFileError| {
