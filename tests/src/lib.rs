@@ -11,6 +11,7 @@
 )]
 
 mod command;
+pub mod pipes;
 mod recipe;
 mod skip;
 mod world;

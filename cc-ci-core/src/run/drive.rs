@@ -231,7 +231,8 @@ impl Harness {
             Ok(directory) => Arc::new(directory),
             Err(failure) => return Err((Box::new(record), failure)),
         };
-        let events = Arc::new(Recorded::start(&directory, self.site.host.clone(), self.site.reporter.clone()));
+        let events =
+            Arc::new(Recorded::start(&directory, self.site.host.clone(), self.site.reporter.clone()));
         let session = Session {
             run_id: record.run_id.clone(),
             lifetime: self.lifetime.clone(),
@@ -496,12 +497,15 @@ impl Running<'_> {
         // Whoever is still at work would make again what is removed: that is the janitor's, once we are dead.
         let at_work = !ended.left.is_empty() || ended.jobs_left > 0;
         if at_work {
-            receipt.failures.push("the run's own work did not end in time, so nothing was removed".to_owned());
+            receipt
+                .failures
+                .push("the run's own work did not end in time, so nothing was removed".to_owned());
         }
         for guard in self.guards() {
             let limit = teardown.remaining().max(LAST_LOOK);
             let (site, own) = (&self.harness.site, Some(&self.session.run_id));
-            let reaped = if at_work { look(site, guard, own).await } else { reap(site, guard, own, limit).await };
+            let reaped =
+                if at_work { look(site, guard, own).await } else { reap(site, guard, own, limit).await };
             match reaped {
                 Ok(reaped) => {
                     receipt.removed.extend(reaped.removed);
