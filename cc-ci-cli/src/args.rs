@@ -194,8 +194,11 @@ pub struct Demo {
     pub keep: bool,
 }
 
-fn time(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; write it like 90s, 15m or 1h"))
+/// A time as people write it: `90s`, `15m`, `1h`; a year at the most.
+pub fn time(text: &str) -> Result<Duration, String> {
+    let rule = "write it like 90s, 15m or 1h, a year at the most";
+    let time = humantime::parse_duration(text).map_err(|error| format!("{error}; {rule}"))?;
+    if time <= Duration::from_hours(24 * 366) { Ok(time) } else { Err(rule.to_owned()) }
 }
 
 fn process(text: &str) -> Result<(i32, Option<u64>), String> {

@@ -72,7 +72,7 @@ struct Recipe {
     depends: Vec<String>,
 }
 
-/// A time as people write it: `90s`, `15m`, `1h`.
+/// A time as the flags take it.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "String")]
 struct Time(Duration);
@@ -80,9 +80,7 @@ struct Time(Duration);
 impl TryFrom<String> for Time {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        humantime::parse_duration(&text)
-            .map(Self)
-            .map_err(|error| format!("{text:?}: {error}; write it like 90s"))
+        crate::args::time(&text).map(Self).map_err(|error| format!("{text:?}: {error}"))
     }
 }
 

@@ -77,7 +77,7 @@ impl Terminal {
     /// The last words, within a bound of seconds: a stuck pipe must not keep the process.
     pub fn close(&self) {
         // A reader that is gone or stuck has lost them; there is nobody to tell.
-        let _all_written = self.err.flush(LAST_WORDS) && self.out.flush(LAST_WORDS);
+        let _all_written = self.err.flush(LAST_WORDS) & self.out.flush(LAST_WORDS);
     }
 
     /// A reporter that tells events to people.

@@ -87,6 +87,18 @@ pub enum Event {
         /// Why.
         cause: Cause,
     },
+    /// Every child of the run has ended; what is removed is removed after this.
+    ChildrenEnded {
+        /// Process groups that were still there.
+        groups: usize,
+        /// Descendants that had escaped from their group.
+        escaped: usize,
+        /// Pids that outlived their end.
+        left: Vec<i32>,
+        /// How long after the cancellation, where there was one, every group had been signalled.
+        #[serde(serialize_with = "maybe_seconds")]
+        signalled_after: Option<Duration>,
+    },
     /// A signal came after teardown had begun, and was swallowed.
     SignalSwallowed {
         /// Which.
@@ -99,6 +111,14 @@ pub enum Event {
         /// Its last lines.
         text: String,
     },
+}
+
+#[expect(clippy::ref_option, reason = "serde hands out a reference to the field")]
+fn maybe_seconds<S: serde::Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

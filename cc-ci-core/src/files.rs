@@ -1,7 +1,7 @@
 //! Small things with files that more than one part needs.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -9,6 +9,17 @@ use std::path::Path;
 pub(crate) fn new_id() -> io::Result<String> {
     let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
     Ok(id.trim().replace('-', "").chars().take(16).collect())
+}
+
+/// Reads a regular file. What else somebody put there is refused: a FIFO would be waited for.
+pub(crate) fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// Makes a directory, and those above it, for nobody else's eyes.

@@ -1,10 +1,17 @@
 //! The concurrency suite: real processes, real locks, real signals. One subject a file, one behaviour a test.
 
+mod cancelled;
 mod cold_lane;
 mod doubles;
 mod embedded;
+mod ends;
+mod frozen;
+mod held;
+mod hosts;
 mod janitor;
+mod killed;
 mod lock;
+mod output;
 mod settle;
 mod with_lock;
 mod workspace;

@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::PATIENCE;
+use crate::pipes::gone;
 use crate::world::World;
 
 /// A program of the workspace, beside the test's own.
@@ -64,6 +65,17 @@ impl CcCi {
         &mut self.command
     }
 
+    /// The same call at the end of other words: a shell and its script, a wrapper and its flags. In a script, `$0`
+    /// is the program and `$@` its arguments.
+    pub fn inside(self, outer: &[&str]) -> Self {
+        let (program, args) = outer.split_first().expect("a program");
+        let mut command = Command::new(program);
+        command.args(args).args(self.words()).env_clear();
+        let set = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command.envs(set).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command }
+    }
+
     /// The program and its arguments, to be quoted into a shell script.
     pub fn words(&self) -> Vec<OsString> {
         std::iter::once(self.command.get_program())
@@ -75,11 +87,9 @@ impl CcCi {
     /// The call as a line of a shell script, with its environment and no other.
     pub fn line(&self) -> String {
         let quoted = |word: &OsStr| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
-        let mut line = "env -i".to_owned();
-        for (name, value) in self.command.get_envs() {
-            let value = value.unwrap_or_default();
-            line.push_str(&format!(" {}={}", name.to_string_lossy(), quoted(value)));
-        }
+        let line = self.command.get_envs().fold("env -i".to_owned(), |line, (name, value)| {
+            format!("{line} {}={}", name.to_string_lossy(), quoted(value.unwrap_or_default()))
+        });
         self.words().iter().fold(line, |line, word| format!("{line} {}", quoted(word)))
     }
 
@@ -200,6 +210,8 @@ impl Running {
                 }
             }
         }
+        // Output that goes elsewhere says nothing of the end.
+        assert!(gone(self.pid()), "did not end in time; seen:\n{}", self.seen);
         let status = self.child.wait().expect("a child can be waited for");
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
         let stdout = self.stdout.take().map(|reader| reader.join().unwrap_or_default()).unwrap_or_default();

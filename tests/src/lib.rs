@@ -13,6 +13,7 @@
 mod command;
 mod gate;
 mod library;
+pub mod pipes;
 mod recipe;
 mod skip;
 mod world;

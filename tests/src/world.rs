@@ -214,6 +214,13 @@ impl World {
         assert!(residue.is_empty(), "left behind: {residue:#?}");
     }
 
+    /// What a run told, in order.
+    pub fn events(&self, run_id: &str) -> Vec<serde_json::Value> {
+        let path = self.runs().join(run_id).join("events.ndjson");
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        text.lines().map(|line| serde_json::from_str(line).expect("an event is JSON")).collect()
+    }
+
     /// The record of a run.
     pub fn record(&self, run_id: &str) -> serde_json::Value {
         let path = self.runs().join(run_id).join("run.json");

@@ -24,6 +24,7 @@ use crate::names::{Domain, RunId};
 use crate::site::LookError;
 
 pub use pass::SiteJanitor;
+pub(crate) use reap::look;
 pub use reap::{Reaped, end_orphans, reap};
 
 /// Removes what dead runs left behind.

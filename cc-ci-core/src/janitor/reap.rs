@@ -55,6 +55,13 @@ pub async fn reap(
     Ok(Reaped::between(&before, left, failures))
 }
 
+/// What exists of the domain of `guard`, left as it is.
+pub(crate) async fn look(site: &Site, guard: &AppGuard, own: Option<&RunId>) -> Result<Reaped, LookError> {
+    let domain = guard.domain();
+    let left = site.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
+    Ok(Reaped { left, ..Reaped::default() })
+}
+
 /// Ends the processes that dead owners left running on `domain`; gives what went wrong.
 pub async fn end_orphans(site: &Site, domain: &Domain) -> Vec<String> {
     let (domain, boot) = (domain.clone(), site.host.boot_id());

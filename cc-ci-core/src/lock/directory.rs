@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::stat::{FileStat, SFlag, fstat, lstat};
 use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, fstatfs};
+use nix::unistd::{AccessFlags, eaccess};
 
 use super::LockError;
 use crate::names::Domain;
@@ -88,8 +89,10 @@ impl LockDirectory {
         name.to_str()?.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok()
     }
 
-    /// Device and inode of the directory itself.
+    /// Device and inode of the directory itself, where this user can make lock files in it.
     pub(super) fn id(&self) -> Result<FileId, LockError> {
+        let access = AccessFlags::W_OK | AccessFlags::X_OK;
+        eaccess(&self.path, access).map_err(|errno| self.unusable(errno))?;
         let found = nix::sys::stat::stat(&self.path).map_err(|errno| self.unusable(errno))?;
         Ok(FileId::from(&found))
     }

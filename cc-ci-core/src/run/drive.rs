@@ -15,7 +15,7 @@ use crate::event::{Event, Reporter};
 use crate::executor::{App, Kind, Redactor, Residue, Session};
 use crate::exit::Exit;
 use crate::host::Host;
-use crate::janitor::{Janitor, Pass, SiteJanitor, reap};
+use crate::janitor::{Janitor, Pass, SiteJanitor, look, reap};
 use crate::lifetime::{ChildrenEnded, RunLifetimeExt as _, ScopeEnd};
 use crate::lock::{AcquireError, AppGuard, Description, Wait};
 use crate::names::{Domain, RecipeName, Stack, Subject};
@@ -24,6 +24,9 @@ use crate::workspace::{self, FetchRequest, RUN_RECORD, RecipeSource, RecipeTree,
 
 /// What settling one domain may take.
 const SETTLE_LIMIT: Duration = Duration::from_mins(2);
+
+/// What writing the last events may take.
+const EVENTS_LIMIT: Duration = Duration::from_secs(5);
 
 /// One more look, when the budget is spent, must still be possible.
 const LAST_LOOK: Duration = Duration::from_secs(5);
@@ -49,6 +52,7 @@ pub struct Running<'h> {
     pub(super) session: Session,
     pub(super) directory: Arc<RunDir>,
     record: Mutex<RunRecord>,
+    events: Arc<Recorded>,
     trees: OnceLock<Trees>,
     guards: OnceLock<Vec<AppGuard>>,
 }
@@ -79,14 +83,25 @@ impl Recorded {
         }
         Self { file: file.ok(), host, inner }
     }
-}
 
-impl Reporter for Recorded {
-    fn report(&self, event: &Event) {
+    /// Keeps what somebody else has told already.
+    fn keep(&self, event: &Event) {
         let line = EventLine { schema: "cc-ci.event/v1", at: self.host.now(), event };
         if let (Some(file), Ok(line)) = (&self.file, serde_json::to_string(&line)) {
             file.write(line + "\n");
         }
+    }
+
+    /// Waits, within a bound, until what was kept is written.
+    fn close(&self) {
+        // A disk that is full or stuck costs events, never the run's end.
+        let _written = self.file.as_ref().is_none_or(|file| file.flush(EVENTS_LIMIT));
+    }
+}
+
+impl Reporter for Recorded {
+    fn report(&self, event: &Event) {
+        self.keep(event);
         self.inner.report(event);
     }
 }
@@ -144,24 +159,29 @@ impl Harness {
             ScopeEnd::Returned(Err(failure)) => {
                 exit = failure.exit;
                 hint = failure.hint;
-                if let Exit::Cancelled(cause) = exit {
-                    run.record().cancelled_by = Some(cause);
-                }
                 run.record().errors.push(run.session.redactor.redact(&failure.message));
             }
-            ScopeEnd::Cancelled(cause) => {
-                exit = Exit::Cancelled(cause);
-                run.record().cancelled_by = Some(cause);
-                run.session.reporter.report(&Event::Cancelled { cause });
-            }
+            ScopeEnd::Cancelled(cause) => exit = Exit::Cancelled(cause),
             ScopeEnd::Panicked(payload) => {
                 exit = Exit::Harness;
                 run.record().errors.push(format!("cc-ci panicked: {}", panic_text(payload.as_ref())));
                 panic = Some(payload);
             }
         }
+        if let Exit::Cancelled(cause) = exit {
+            run.record().cancelled_by = Some(cause);
+            // The lifetime has told it; it belongs to the run's record too.
+            run.events.keep(&Event::Cancelled { cause });
+        }
+        run.session.reporter.report(&Event::ChildrenEnded {
+            groups: ended.groups,
+            escaped: ended.escaped,
+            left: ended.left.clone(),
+            signalled_after: ended.signalled_after,
+        });
         exit = exit.or_graver(run.tear_down(&ended).await);
         exit = run.finish(exit);
+        run.events.close();
         let record = run.record().clone();
         // The locks go last: whoever waits for them finds the report written and the domain empty.
         drop(run);
@@ -211,14 +231,12 @@ impl Harness {
             Ok(directory) => Arc::new(directory),
             Err(failure) => return Err((Box::new(record), failure)),
         };
+        let events =
+            Arc::new(Recorded::start(&directory, self.site.host.clone(), self.site.reporter.clone()));
         let session = Session {
             run_id: record.run_id.clone(),
             lifetime: self.lifetime.clone(),
-            reporter: Arc::new(Recorded::start(
-                &directory,
-                self.site.host.clone(),
-                self.site.reporter.clone(),
-            )),
+            reporter: events.clone(),
             environment: directory.environment(),
             tmp: directory.tmp(),
             redactor: Redactor::default(),
@@ -235,6 +253,7 @@ impl Harness {
             session,
             directory,
             record: Mutex::new(record),
+            events,
             trees: OnceLock::new(),
             guards: OnceLock::new(),
         })
@@ -255,7 +274,10 @@ impl Harness {
         }
         self.site.claim().await.map_err(|error| match error {
             crate::site::ClaimError::Engine(error) => error.into(),
-            crate::site::ClaimError::Lock(error) => Failure::usage(crate::error_chain(&error)),
+            crate::site::ClaimError::Lock(error) => Failure {
+                hint: Some("choose a lock directory that you can write: CCCI_APP_LOCK_DIR".to_owned()),
+                ..Failure::usage(crate::error_chain(&error))
+            },
         })
     }
 
@@ -472,9 +494,19 @@ impl Running<'_> {
         let mut exit = Exit::Green;
         let mut receipt = self.record().receipt.clone().unwrap_or_default();
         receipt.left.extend(ended.left.iter().map(|pid| Residue::new(Kind::Process, format!("pid {pid}"))));
+        // Whoever is still at work would make again what is removed: that is the janitor's, once we are dead.
+        let at_work = !ended.left.is_empty() || ended.jobs_left > 0;
+        if at_work {
+            receipt
+                .failures
+                .push("the run's own work did not end in time, so nothing was removed".to_owned());
+        }
         for guard in self.guards() {
             let limit = teardown.remaining().max(LAST_LOOK);
-            match reap(&self.harness.site, guard, Some(&self.session.run_id), limit).await {
+            let (site, own) = (&self.harness.site, Some(&self.session.run_id));
+            let reaped =
+                if at_work { look(site, guard, own).await } else { reap(site, guard, own, limit).await };
+            match reaped {
                 Ok(reaped) => {
                     receipt.removed.extend(reaped.removed);
                     receipt.left.extend(reaped.left);
@@ -490,8 +522,15 @@ impl Running<'_> {
             }
         }
         let directory = self.directory.clone();
-        if let Err(error) = self.harness.lifetime.jobs().run(move || directory.remove_tree()).await {
-            receipt.failures.push(crate::error_chain(&error));
+        let removed = if at_work {
+            Ok(false)
+        } else {
+            self.harness.lifetime.jobs().run(move || directory.remove_tree()).await.map(|()| true)
+        };
+        if let Err(error) = &removed {
+            receipt.failures.push(crate::error_chain(error));
+        }
+        if !matches!(removed, Ok(true)) {
             receipt.left.push(Residue::new(Kind::RunTree, self.directory.root().display().to_string()));
         }
         if !receipt.left.is_empty() {

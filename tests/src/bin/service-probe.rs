@@ -2,7 +2,8 @@
 //!
 //! It answers every GET with its version, and is told to misbehave by variables:
 //! `UNHEALTHY_WHILE` (a path: 503 while it exists), `EXIT` (a status, at once), `IGNORE_TERM`, `STARTED` (a named
-//! pipe: one line is written before it listens).
+//! pipe: one line is written before it listens), `PROBED` (a named pipe: one line is written before the first
+//! answer).
 
 #![expect(clippy::expect_used, clippy::print_stderr, reason = "a program of the tests: its panics are told")]
 
@@ -27,11 +28,15 @@ fn main() {
         fs::write(pipe, "started\n").expect("the pipe has a reader");
     }
     let unhealthy = env::var_os("UNHEALTHY_WHILE");
+    let mut probed = env::var_os("PROBED");
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
     for mut stream in listener.incoming().flatten() {
         let mut request = [0; 4096];
         // A probe that hangs up early is no reason to end.
         let _read = stream.read(&mut request).is_ok();
+        if let Some(pipe) = probed.take() {
+            fs::write(pipe, "probed\n").expect("the pipe has a reader");
+        }
         let status = match &unhealthy {
             Some(path) if Path::new(path).exists() => "503 Service Unavailable",
             _ => "200 OK",

@@ -25,7 +25,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -161,6 +161,7 @@ impl Engine for LocalExecutor {
 
     async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
         let boot = self.host.boot_id();
+        let until = Instant::now() + limit;
         let left =
             processes::end(&self.world, domain, None, &boot, Duration::ZERO, limit).await.map_err(host)?;
         if !left.is_empty() {
@@ -170,7 +171,10 @@ impl Engine for LocalExecutor {
         let (world, domain) = (self.world.clone(), domain.clone());
         // Out of the way first: what outlives a caller that gives up touches only the trash.
         world.trash_app(&domain).and_then(|()| world.free_ports(&domain)).map_err(host)?;
-        blocking(move || world.empty_trash(&domain).map_err(host)).await
+        let emptied = blocking(move || world.empty_trash(&domain).map_err(host));
+        tokio::time::timeout_at(until.into(), emptied)
+            .await
+            .unwrap_or_else(|_| Err(EngineError::host("removing the files took too long")))
     }
 
     async fn pre_pull(&self, _: &App) -> Result<(), EngineError> {

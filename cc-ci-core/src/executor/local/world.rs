@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cancellation::Cancellation;
 use crate::executor::{Inventory, Kind, Residue};
-use crate::files::{new_id, private_directory, write_whole};
+use crate::files::{new_id, private_directory, read_regular, write_whole};
 use crate::names::Domain;
 use crate::process::ProcessIdentity;
 use crate::workspace::{copy_tree, remove_tree};
@@ -95,7 +95,7 @@ impl World {
         let mut records = Vec::new();
         for name in names(&self.of(domain, kind))? {
             let Some(stem) = name.strip_suffix(".json") else { continue };
-            let Ok(text) = fs::read(self.of(domain, kind).join(&name)) else { continue };
+            let Ok(text) = read_regular(&self.of(domain, kind).join(&name)) else { continue };
             if let Ok(record) = serde_json::from_slice(&text) {
                 records.push((stem.to_owned(), record));
             }

@@ -1,0 +1,96 @@
+//! Runs that stand still where a test wants them, and how they must end.
+
+use std::path::PathBuf;
+
+use cc_ci_core::process::MarkerOwner;
+use cc_ci_tests::{CcCi, Ended, Recipe, Running, World, pipes};
+use serde_json::Value;
+
+/// The id of every run here.
+pub const RUN: &str = "1";
+
+/// A call that tests `recipe`.
+pub fn run(world: &World, recipe: &Recipe) -> CcCi {
+    world.cc_ci(["run", "--run-id", RUN, "--pr", "7"]).arg(recipe.path())
+}
+
+/// A recipe whose last test tells its pid through the pipe, then does `body`.
+pub fn recipe(world: &World, body: &str) -> (Recipe, PathBuf) {
+    let pipe = world.fifo("told");
+    let recipe = world.recipe("plain");
+    recipe.script("tests/custom.sh", &format!("echo $$ > {}\n{body}", pipe.display())).commit();
+    (recipe, pipe)
+}
+
+/// A run in its last test, which does `body`, and the test's pid. The app is up.
+pub fn in_a_test(world: &World, body: &str) -> (Running, i32) {
+    in_a_test_with(world, body, |call| call)
+}
+
+/// The same with something else in the call.
+pub fn in_a_test_with(world: &World, body: &str, call: impl FnOnce(CcCi) -> CcCi) -> (Running, i32) {
+    let (recipe, pipe) = recipe(world, body);
+    let running = call(run(world, &recipe)).start();
+    let pid = pipes::hear(&pipe).parse().expect("a pid");
+    (running, pid)
+}
+
+/// The pid of the app's service.
+pub fn service(world: &World) -> i32 {
+    let processes = world.processes();
+    let mut services =
+        processes.iter().filter(|found| matches!(found.marker.owner, MarkerOwner::Service { .. }));
+    services.next().expect("the app's service runs").process.pid
+}
+
+/// The command ended early with `code`, told so once, tore down, and left nothing.
+#[track_caller]
+pub fn torn_down(world: &World, running: Running, code: i32) -> (Ended, Value) {
+    let end = running.wait().expect(code);
+    assert_eq!(end.stderr.matches("tearing down").count(), 1, "{}", end.stderr);
+    (end, recorded(world, code))
+}
+
+/// The run's own files say so.
+#[track_caller]
+pub fn recorded(world: &World, code: i32) -> Value {
+    world.assert_empty();
+    let record = world.record(RUN);
+    assert_eq!(record["verdict"], "cancelled", "{record}");
+    assert_eq!(record["exit_code"], code, "{record}");
+    assert_eq!(record["receipt"]["left"], Value::Array(Vec::new()), "{record}");
+    let events = world.events(RUN);
+    let order: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match event["event"].as_str()? {
+            name @ ("cancelled" | "children_ended") => Some(name),
+            _ => event["phase"].as_str().filter(|phase| *phase == "teardown"),
+        })
+        .collect();
+    assert_eq!(order, ["cancelled", "children_ended", "teardown"]);
+    let ended = children_ended(&events);
+    assert_eq!(ended["left"], Value::Array(Vec::new()), "{ended}");
+    let after = ended["signalled_after"].as_f64().expect("measured where a run was cancelled");
+    println!("children signalled {:.1} ms after the cancellation", after * 1e3);
+    // 100 ms are promised on a host that has time for us.
+    assert!(after < 1.0, "children were signalled {after} s after the cancellation");
+    record
+}
+
+/// The event of the children's end.
+#[track_caller]
+pub fn children_ended(events: &[Value]) -> &Value {
+    events.iter().find(|event| event["event"] == "children_ended").expect("the children's end is told")
+}
+
+/// After the death of a run: the audit names what is left, one pass of the janitor removes it.
+#[track_caller]
+pub fn reaped_by_one_pass(world: &World) {
+    let domain = world.domain("plain", 7);
+    let audit = world.cc_ci(["audit"]).run().expect(4);
+    assert!(audit.stdout.contains(domain.as_str()), "{}", audit.stdout);
+    world.cc_ci(["janitor"]).run().expect(0);
+    world.assert_empty();
+    world.cc_ci(["audit"]).run().expect(0);
+    assert!(!world.lock_file(&domain).exists(), "the lock file of an empty domain is stale");
+}
