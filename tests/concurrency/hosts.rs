@@ -99,17 +99,6 @@ fn a_run_directory_that_is_gone_in_mid_run_costs_the_result_and_leaves_nothing()
 }
 
 #[test]
-fn a_fifo_in_the_place_of_a_file_is_never_waited_for() {
-    let world = World::new();
-    let recipe = world.recipe("plain");
-    let steps = r#"rm "$CCCI_ENV_FILE"; mkfifo "$CCCI_ENV_FILE""#;
-    recipe.script("tests/install_steps.sh", steps).commit();
-    let end = held::run(&world, &recipe).run().expect(3);
-    assert!(end.stdout.contains("it is not a regular file"), "{}", end.stdout);
-    world.assert_empty();
-}
-
-#[test]
 fn green_stays_green_and_red_stays_red_below_a_wrapper() {
     for shell in shells("green_stays_green_and_red_stays_red_below_a_wrapper") {
         for code in [0, 1] {
