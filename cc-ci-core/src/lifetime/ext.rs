@@ -42,7 +42,7 @@ pub enum ChildError {
 pub enum ScopeEnd<T> {
     /// It returned.
     Returned(T),
-    /// The lifetime was cancelled, and the body was dropped where it waited.
+    /// The lifetime was cancelled: the body was dropped where it waited, or what it returned meanwhile was.
     Cancelled(Cause),
     /// It panicked.
     Panicked(Box<dyn Any + Send>),
@@ -114,6 +114,12 @@ pub trait RunLifetimeExt: RunLifetime {
                 Err(panic) => ScopeEnd::Panicked(panic),
             };
             self.begin_teardown();
+            // A wait inside of the body may see the cancellation before we do, and the body return with its error:
+            // it was ended all the same.
+            let end = match (self.cancellation().cause(), end) {
+                (Some(cause), ScopeEnd::Returned(_)) => ScopeEnd::Cancelled(cause),
+                (_, end) => end,
+            };
             (end, self.end_children().await)
         }
     }
