@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::output::QueuedWriter;
@@ -76,8 +76,12 @@ impl Terminal {
 
     /// The last words, within a bound of seconds: a stuck pipe must not keep the process.
     pub fn close(&self) {
-        // A reader that is gone or stuck has lost them; there is nobody to tell.
-        let _all_written = self.err.flush(LAST_WORDS) & self.out.flush(LAST_WORDS);
+        let until = Instant::now() + LAST_WORDS;
+        // The result first: a reader of stderr that is stuck must not cost it.
+        for writer in [&self.out, &self.err] {
+            // A reader that is gone or stuck has lost them; there is nobody to tell.
+            let _written = writer.flush(until.saturating_duration_since(Instant::now()));
+        }
     }
 
     /// A reporter that tells events to people.

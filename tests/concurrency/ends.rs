@@ -102,9 +102,15 @@ fn when_the_budget_is_spent_the_receipt_names_what_is_left_and_the_janitor_finis
 fn a_running_command_can_be_asked_what_it_does() {
     let world = World::new();
     let (mut running, pid) = held::in_a_test(&world, SLEEP);
-    running.signal(Signal::SIGUSR1);
-    let state = running.wait_for("running for");
-    assert!(state.contains("custom.sh") && state.contains(&format!("(pid {pid})")), "{state}");
+    running.wait_for("-- custom");
+    // The test told its pid while it was being started, perhaps.
+    let mut state = "started".to_owned();
+    while state.contains("started") {
+        running.signal(Signal::SIGUSR1);
+        state = running.wait_for("   ");
+    }
+    let (who, for_how_long) = (format!("custom.sh (pid {pid})"), ", running for ");
+    assert!(state.contains(&who) && state.contains(for_how_long), "{state}");
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("the test runs");
     // The question ended nothing: the run goes on to its verdict.
     running.wait().expect(1);

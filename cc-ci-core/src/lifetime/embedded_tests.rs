@@ -38,6 +38,18 @@ async fn a_child_that_takes_too_long_is_ended() {
 }
 
 #[tokio::test]
+async fn a_body_that_returns_the_error_of_a_cancelled_wait_was_cancelled() {
+    let life = lifetime();
+    let body = async {
+        // In one poll, so that nobody sees the cancellation before the wait does.
+        life.cancel();
+        life.run(sh("true"), Duration::from_mins(1), &mut |_| {}).await
+    };
+    let (end, _) = life.scope(body).await;
+    assert!(matches!(end, ScopeEnd::Cancelled(Cause::Embedder)), "{end:?}");
+}
+
+#[tokio::test]
 async fn a_scope_ends_children_that_ignore_term_before_it_returns() {
     let life = lifetime();
     let (end, children) = life

@@ -42,7 +42,7 @@ pub enum ChildError {
 pub enum ScopeEnd<T> {
     /// It returned.
     Returned(T),
-    /// The lifetime was cancelled, and the body was dropped where it waited, or returned for that reason.
+    /// The lifetime was cancelled: the body was dropped where it waited, or what it returned meanwhile was.
     Cancelled(Cause),
     /// It panicked.
     Panicked(Box<dyn Any + Send>),
@@ -103,11 +103,9 @@ pub trait RunLifetimeExt: RunLifetime {
             let end = tokio::select! {
                 biased;
                 cause = self.cancellation().cancelled() => ScopeEnd::Cancelled(cause),
-                end = &mut body => match (end, self.cancellation().cause()) {
-                    // It may have heard of the cancellation first: what it returns then is a broken wait.
-                    (Ok(_), Some(cause)) => ScopeEnd::Cancelled(cause),
-                    (Ok(value), None) => ScopeEnd::Returned(value),
-                    (Err(panic), _) => ScopeEnd::Panicked(panic),
+                end = &mut body => match end {
+                    Ok(value) => ScopeEnd::Returned(value),
+                    Err(panic) => ScopeEnd::Panicked(panic),
                 },
             };
             // The waits of the body end here; a destructor that panics is a panic of the body.
@@ -116,6 +114,12 @@ pub trait RunLifetimeExt: RunLifetime {
                 Err(panic) => ScopeEnd::Panicked(panic),
             };
             self.begin_teardown();
+            // A wait inside of the body may see the cancellation before we do, and the body return with its error:
+            // it was ended all the same.
+            let end = match (self.cancellation().cause(), end) {
+                (Some(cause), ScopeEnd::Returned(_)) => ScopeEnd::Cancelled(cause),
+                (_, end) => end,
+            };
             (end, self.end_children().await)
         }
     }

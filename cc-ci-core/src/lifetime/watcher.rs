@@ -142,7 +142,10 @@ fn take_signals(life: &Life, Signals { signals, parent }: &Signals) {
 
 /// A running process can be asked what it does.
 fn tell_state(life: &Life) {
-    let children = life.children.describe();
+    let mut children = life.children.describe();
+    if !life.nothing_starts() {
+        children.push("a child is being started".to_owned());
+    }
     let text = if children.is_empty() { "no child runs".to_owned() } else { children.join("; ") };
     life.reporter.report(&Event::Note { text });
 }

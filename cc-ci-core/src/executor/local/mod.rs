@@ -35,7 +35,7 @@ use super::{
 use crate::contained::read_contained;
 use crate::executor::{Kind, Residue};
 use crate::host::Host;
-use crate::lifetime::RunLifetimeExt as _;
+use crate::lifetime::{ChildError, RunLifetimeExt as _};
 use crate::names::Domain;
 use crate::process::{self, MarkerOwner};
 use crate::recipe::{EnvFile, Recipe};
@@ -307,7 +307,14 @@ async fn execute(
             output.push('\n');
         })
         .await
-        .map_err(|error| EngineError::recipe(format!("{program} in the service {service}")).because(error))?;
+        .map_err(|error| {
+            let message = format!("{program} in the service {service}");
+            match error {
+                // Says nothing of the recipe.
+                ChildError::Cancelled { .. } => EngineError::host(message).because(error),
+                error => EngineError::recipe(message).because(error),
+            }
+        })?;
     if ended.success() {
         Ok(output)
     } else {
