@@ -308,3 +308,32 @@ fn bystanders_protected_apps_and_longer_names_are_not_even_looked_at() {
     world.cc_ci(["with-lock", first, "--", "true"]).env("CCCI_CONFIG", &config).run().expect(125);
     assert!(bystanders[0].was_opened());
 }
+
+#[test]
+fn a_run_that_still_fetches_keeps_its_directory_and_its_children() {
+    let world = World::new();
+    let recipe = world.recipe("fetch");
+    recipe.commit();
+    // A git that stops, once: the run has a tree and marked children by now, and no lock yet.
+    let gate = world.gate("git");
+    let bin = world.path().join("bin");
+    let path = std::env::var("PATH").unwrap();
+    let text = format!(
+        "[ ! -e '{once}' ] || {{ rm '{once}'; {}; }}\nPATH='{path}' exec git \"$@\"",
+        gate.script(),
+        once = bin.join("once").display()
+    );
+    world.recipe_at(&bin).script("git", &text).write("once", "");
+    let domain = world.domain("fetch", 1);
+    let first = world.cc_ci(["run", "--pr", "1", "--run-id", "1"]).arg(recipe.path());
+    let first = first.env("PATH", format!("{}:{path}", bin.display())).start();
+    gate.wait();
+    fs::write(world.lock_file(&domain), "").unwrap();
+    assert_eq!(decision(&pass(&world, 0).json(), &domain), "stale_lock");
+    // Nor does the next owner of the domain end them, or remove the tree.
+    let end = world.cc_ci(["run", "--pr", "1", "--format", "json"]).arg(recipe.path()).run().expect(0);
+    assert_eq!(end.json()["receipt"]["settled"], Value::Array(Vec::new()));
+    gate.open();
+    first.wait().expect(0);
+    world.assert_empty();
+}
