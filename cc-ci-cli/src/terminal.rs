@@ -1,6 +1,6 @@
 //! stdout for results, stderr for everything else; neither ever blocks or fails a command.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,13 +25,12 @@ pub struct Terminal {
 impl Terminal {
     /// Starts the writers.
     pub fn open() -> io::Result<Self> {
-        let colour = io::stdout().is_terminal()
-            && anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
-            || std::env::var_os("CLICOLOR_FORCE").is_some_and(|force| force != "0");
+        // anstream knows NO_COLOR, CLICOLOR_FORCE, and what is no terminal.
+        let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
         Ok(Self {
             out: QueuedWriter::start("stdout", io::stdout())?,
             err: QueuedWriter::start("stderr", io::stderr())?,
-            colour: colour && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()),
+            colour,
         })
     }
 

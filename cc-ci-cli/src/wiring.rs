@@ -109,26 +109,29 @@ pub fn look(taken: TakenOver, terminal: &Terminal) -> Result<Arc<Owning>, CliErr
         .map_err(|error| CliError::harness("can't listen to signals").because(&error))
 }
 
-/// Runs `work` to its end on this thread; a cancellation ends it where it waits.
-pub fn block_on<T>(
+/// Runs `work` to its end on this thread. Blocking work that hangs in a system call does not keep the process.
+pub fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::harness("can't start the runtime").because(&error))?;
+    let end = runtime.block_on(work);
+    runtime.shutdown_background();
+    end
+}
+
+/// Runs `work` to its end; a cancellation ends it where it waits. For commands that change nothing.
+pub fn block_on_look<T>(
     lifetime: &dyn RunLifetime,
     work: impl Future<Output = Result<T, CliError>>,
 ) -> Result<T, CliError> {
-    runtime()?.block_on(async {
+    block_on(async {
         tokio::select! {
             biased;
             cause = lifetime.cancellation().cancelled() => Err(cancelled(cause)),
             end = work => end,
         }
     })
-}
-
-/// The runtime of the command. All work is on this one thread but for what may block.
-pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::harness("can't start the runtime").because(&error))
 }
 
 /// The error of a command that was ended.

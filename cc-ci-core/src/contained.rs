@@ -10,7 +10,7 @@
 //! A directory mounted inside the tree is followed.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
@@ -39,6 +39,14 @@ pub enum ContainedError {
         path: PathBuf,
         /// What was wanted, in words.
         wanted: &'static str,
+    },
+    /// It is longer than what is read there can be.
+    #[error("{path} has more than {limit} bytes")]
+    TooLong {
+        /// The file, relative to the directory.
+        path: PathBuf,
+        /// The bound, in bytes.
+        limit: u64,
     },
     /// The kernel refused.
     #[error("can't look at {path}")]
@@ -111,6 +119,22 @@ pub fn open_contained(root: &Path, relative: impl AsRef<Path>) -> Result<File, C
     }
 }
 
+/// Reads the regular file `relative` below `root`, whoever wrote it: it is opened as [`open_contained`] does, and
+/// has at most `limit` bytes.
+pub fn read_contained(
+    root: &Path,
+    relative: impl AsRef<Path>,
+    limit: u64,
+) -> Result<Vec<u8>, ContainedError> {
+    let path = relative.as_ref().to_owned();
+    let mut content = Vec::new();
+    match open_contained(root, &path)?.take(limit + 1).read_to_end(&mut content) {
+        Ok(_) if content.len() as u64 > limit => Err(ContainedError::TooLong { path, limit }),
+        Ok(_) => Ok(content),
+        Err(source) => Err(ContainedError::Io { path, source }),
+    }
+}
+
 fn is_symlink(at: &OwnedFd, name: &std::ffi::OsStr) -> bool {
     use rustix::fs::{AtFlags, FileType, statat};
     statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
@@ -134,7 +158,6 @@ fn plain_components(path: &Path) -> Result<Vec<&std::ffi::OsStr>, ContainedError
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::Read;
     use std::os::unix::fs::symlink;
 
     use super::*;

@@ -1,5 +1,6 @@
 //! Children end with their run, whatever they do, and nobody else does.
 
+use std::io::Write as _;
 use std::process::Command;
 
 use crate::probe::{PROGRAM, Probe, UnixSignal, all_go, end, identity, is_alive};
@@ -43,7 +44,8 @@ fn children_that_fork_on_are_swept_all_the_same() {
 
 #[test]
 fn children_die_with_a_killed_owner() {
-    let script = "trap '' TERM HUP; echo ready; while :; do sleep 1000; done";
+    // What ignores TERM still does so after exec; a grandchild would be left to whoever settles.
+    let script = "trap '' TERM HUP; echo ready; exec sleep 1000";
     let mut probe = Probe::start(&["script", script]);
     let started = probe.started();
     probe.send(UnixSignal::SIGKILL);
@@ -68,8 +70,10 @@ fn background_jobs_of_an_execed_shell_are_not_ours() {
 fn an_owning_lifetime_keeps_the_contract() {
     for case in ["refuses", "clean", "mark", "nobody", "group", "detached", "unrecorded", "jobs"] {
         // Ignored signals come with exec: children must not have them.
-        let script = format!(r#"trap '' HUP PIPE USR2 CHLD; exec "$0" conformance {case}"#);
-        let output = Command::new("sh").args(["-c", &script, PROGRAM]).output().unwrap();
+        let output = Command::new("env")
+            .args(["--ignore-signal=HUP,PIPE,USR2,CHLD", PROGRAM, "conformance", case])
+            .output()
+            .unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{case}: {told}{}", String::from_utf8_lossy(&output.stdout));
     }
@@ -77,13 +81,12 @@ fn an_owning_lifetime_keeps_the_contract() {
 
 #[test]
 fn an_orphan_of_a_background_job_is_not_ours_either() {
-    // The job leaves a process behind, which the kernel gives to us.
-    let script = r#"{ sh -c 'sleep 1000 & echo $!'; read go; } <&3 & exec "$0" "$@""#;
-    let mut probe = Probe::shell(&format!("exec 3<&0; {script}"), &["wait"]);
-    let mut lines = [probe.line(), probe.line()];
-    lines.sort();
-    let orphan = identity(lines[0].parse().unwrap());
-    probe.close_stdin();
+    // Once we are the subreaper, the job leaves a process behind: the kernel gives it to us.
+    let script = r#"exec 3<&0; { read go; sh -c 'sleep 1000 & echo $!'; read end; } <&3 & exec "$0" "$@""#;
+    let mut probe = Probe::shell(script, &["wait"]);
+    probe.expect("ready");
+    writeln!(probe.stdin(), "go").unwrap();
+    let orphan = identity(probe.line().parse().unwrap());
     while cc_ci_core::process::StatLine::read(orphan.pid).unwrap().parent != probe.pid() {
         std::thread::yield_now();
     }
@@ -92,6 +95,25 @@ fn an_orphan_of_a_background_job_is_not_ours_either() {
     let ended = probe.expect_removal();
     let alive = is_alive(&orphan);
     end(&orphan);
+    assert_eq!(ended, "0 groups, 0 escaped");
+    assert!(alive, "ended a process that is not ours");
+}
+
+#[test]
+fn a_background_job_that_leaves_its_group_is_still_not_ours() {
+    let script = r#"exec 3<&0; { read go; exec setsid sleep 1000; } <&3 & echo $!; exec "$0" "$@""#;
+    let mut probe = Probe::shell(script, &["wait"]);
+    let job = identity(probe.line().parse().unwrap());
+    probe.expect("ready");
+    writeln!(probe.stdin(), "go").unwrap();
+    while cc_ci_core::process::StatLine::read(job.pid).unwrap().group != job.pid {
+        std::thread::yield_now();
+    }
+    probe.send(UnixSignal::SIGTERM);
+    assert_eq!(probe.expect("cancelled:"), "SIGTERM");
+    let ended = probe.expect_removal();
+    let alive = is_alive(&job);
+    end(&job);
     assert_eq!(ended, "0 groups, 0 escaped");
     assert!(alive, "ended a process that is not ours");
 }

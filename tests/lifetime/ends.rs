@@ -79,6 +79,17 @@ fn a_second_and_a_third_signal_in_teardown_are_told_and_swallowed() {
 }
 
 #[test]
+fn a_signal_in_the_teardown_of_a_green_run_leaves_it_green() {
+    let mut probe = Probe::start(&["teardown=stdin", "return"]);
+    probe.expect("removing:");
+    probe.expect("ended:");
+    probe.send(UnixSignal::SIGTERM);
+    assert_eq!(probe.expect("swallowed:"), "SIGTERM");
+    probe.close_stdin();
+    assert_eq!(probe.expect("exit:"), "0");
+}
+
+#[test]
 fn a_running_process_can_be_asked_what_it_does() {
     let mut probe = Probe::start(&["script", "echo ready; exec sleep 1000"]);
     let child = probe.started().remove(0);

@@ -92,7 +92,9 @@ fn who_forks_on_is_ended_all_the_same() {
 #[test]
 fn whoever_settles_and_its_ancestors_survive_their_own_mark() {
     let domain = domain("nested");
-    let script = r#"export CCCI_MARKER="$1"; sleep 1000 & "$0" settle "$2"; wait; echo survived"#;
+    // Marked from its start: what a shell exports later is not in its own environment.
+    let script =
+        r#"exec env CCCI_MARKER="$1" sh -c 'sleep 1000 & "$0" settle "$1"; wait; echo survived' "$0" "$2""#;
     let mut shell = Probe::shell(script, &[&run(&domain, dead()).to_string(), domain.as_str()]);
     assert_eq!(shell.expect("settled:"), "1");
     assert_eq!(shell.line(), "survived");

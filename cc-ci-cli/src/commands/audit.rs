@@ -49,7 +49,7 @@ pub fn audit(
 ) -> Result<Exit, CliError> {
     let lifetime = wiring::look(taken, terminal)?;
     let asked = if domains.is_empty() { None } else { Some(domains) };
-    let inventory = wiring::block_on(lifetime.as_ref(), async {
+    let inventory = wiring::block_on_look(lifetime.as_ref(), async {
         wired.site.inventory(asked.as_deref(), None).await.map_err(|error| look_failed(&error))
     })?;
     let run_apps =

@@ -32,7 +32,7 @@ pub fn janitor(
     let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
     let pass = Pass { dry_run: args.dry_run, ..Pass::by_hand(lifetime.cancellation().clone()) };
     let janitor = SiteJanitor::new(wired.site.clone(), lifetime.clone());
-    let report = wiring::runtime()?.block_on(async {
+    let report = wiring::block_on(async {
         if !args.dry_run {
             wiring::claim(&wired.site).await?;
         }

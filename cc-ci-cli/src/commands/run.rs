@@ -55,7 +55,7 @@ pub fn run(
         terminal.progress("executor: local (the only one in this version)\n".to_owned());
     }
     let harness = wired.harness(lifetime);
-    let end = wiring::runtime()?.block_on(harness.run_cold(&request));
+    let end = wiring::block_on(async { Ok(harness.run_cold(&request).await) })?;
     let directory = wired.config.runs_dir.join(end.record.run_id.as_str());
     match settings.format {
         Format::Human => terminal.result(render::run(&end.record, &directory, terminal.colour)),

@@ -50,7 +50,7 @@ fn run(
 ) -> Result<Exit, CliError> {
     let bounds = Bounds { deadline: None, teardown: wired.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
-    wiring::runtime()?.block_on(async {
+    wiring::block_on(async {
         // Outside of the scope: the lock goes after the last child.
         let mut guard = None;
         let (end, children) = lifetime

@@ -16,7 +16,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::contained::read_contained;
+use crate::files::{private_directory, write_whole};
 use crate::names::{Domain, RecipeName};
+use crate::recipe::EnvFile;
 
 pub use error::{EngineError, Fault};
 pub use inventory::{Inventory, Kind, Residue};
@@ -33,6 +36,40 @@ pub struct App {
     pub tree: PathBuf,
     /// Its `.env`.
     pub env_file: PathBuf,
+}
+
+/// An `.env` is text of some pages.
+const ENV_LIMIT: u64 = 1 << 20;
+
+impl App {
+    /// Its `.env`, as it is now. A recipe's scripts may have put anything in its place: a symlink or a pipe is
+    /// refused, and never followed or waited for.
+    pub fn env(&self) -> Result<EnvFile, EngineError> {
+        let path = self.env_file.display();
+        let read = || {
+            let (directory, name) = self.env_file.parent().zip(self.env_file.file_name())?;
+            Some(read_contained(directory, name, ENV_LIMIT))
+        };
+        let text = match read() {
+            Some(Ok(text)) => String::from_utf8_lossy(&text).into_owned(),
+            Some(Err(error)) => return Err(EngineError::recipe(format!("can't use {path}")).because(error)),
+            None => return Err(EngineError::host(format!("{path} is no file's path"))),
+        };
+        text.parse::<EnvFile>()
+            .map_err(|error| EngineError::recipe(format!("can't read {path}")).because(error))
+    }
+
+    /// Replaces its `.env`: whole or not at all, and never through a symlink.
+    pub fn set_env(&self, env: &EnvFile) -> Result<(), EngineError> {
+        let written = self
+            .env_file
+            .parent()
+            .map_or(Ok(()), private_directory)
+            .and_then(|()| write_whole(&self.env_file, env.to_string().as_bytes(), 0o600));
+        written.map_err(|error| {
+            EngineError::host(format!("can't write {}", self.env_file.display())).because(error)
+        })
+    }
 }
 
 /// Makes apps come and go. The caller owns the app's domain.

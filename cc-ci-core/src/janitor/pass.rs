@@ -15,6 +15,7 @@ use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
 use crate::names::Domain;
 use crate::site::{LookError, Site};
+use crate::workspace::RUN_RECORD;
 
 /// So many domains are held and looked at together: one inventory serves them all.
 const BATCH: usize = 16;
@@ -40,11 +41,21 @@ impl SiteJanitor {
 }
 
 impl SiteJanitor {
-    /// Removes the oldest run directories until `keep` are left, never one that lives or holds residue; gives what
-    /// went wrong.
+    /// Removes the oldest run directories until `keep` are left, never one that lives or holds residue; and those
+    /// of runs that died before they said what they are. Gives what went wrong.
     pub async fn prune(&self, keep: usize) -> Vec<String> {
-        let runs = self.site.runs.clone();
-        match self.lifetime.jobs().run(move || runs.prune(keep)).await {
+        let site = self.site.clone();
+        let work = move || {
+            for id in site.runs.run_ids()? {
+                if !site.runs.runs_dir().join(id.as_str()).join(RUN_RECORD).exists()
+                    && let Some(nameless) = site.runs.try_lock_dead(&id)?
+                {
+                    nameless.discard()?;
+                }
+            }
+            site.runs.prune(keep)
+        };
+        match self.lifetime.jobs().run(work).await {
             Ok(pruned) => pruned
                 .failed
                 .iter()

@@ -6,20 +6,20 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
+use rustix::process::{self, WaitId, WaitIdOptions};
 use tokio::sync::watch;
 
 use super::child::Ended;
 use super::sweep::members_of;
-use crate::process::ProcessIdentity;
+use crate::process::{PidFd, ProcessIdentity};
 
 /// The children that are not reaped yet.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) struct Children {
 /// One child that is not reaped yet.
 #[derive(Debug)]
 struct Live {
-    pidfd: OwnedFd,
+    pidfd: PidFd,
     program: String,
     started: Instant,
     grace: Duration,
@@ -65,14 +65,11 @@ impl Children {
         grace: Duration,
     ) -> io::Result<watch::Receiver<Option<Ended>>> {
         let mut live = self.lock();
-        let adopted = rustix::process::Pid::from_raw(pid)
-            .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))
-            .and_then(|pid| Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK)?))
-            .and_then(|pidfd| {
-                self.exits
-                    .add(&pidfd, EpollEvent::new(EpollFlags::EPOLLIN, u64::from(pid.cast_unsigned())))?;
-                Ok(pidfd)
-            });
+        let adopted = PidFd::open(pid).and_then(|pidfd| {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(pid.cast_unsigned()));
+            self.exits.add(&pidfd, event)?;
+            Ok(pidfd)
+        });
         let pidfd = match adopted {
             Ok(pidfd) => pidfd,
             Err(error) => {
@@ -93,20 +90,17 @@ impl Children {
         if !live.contains_key(&pid) {
             return;
         }
-        let leader = Pid::from_raw(pid);
-        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        let ended = match waitid(Id::Pid(leader), look) {
-            Ok(WaitStatus::Exited(_, code)) => Ended { code: Some(code), signal: None },
-            Ok(WaitStatus::Signaled(_, signal, _)) => Ended { code: None, signal: Some(signal as i32) },
-            Ok(_) | Err(Errno::EINTR) => return,
+        let ended = match look_at_end(pid) {
+            Ok(Some(ended)) => {
+                signal_group(pid, Signal::SIGKILL);
+                let _status = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)).is_err();
+                ended
+            }
+            Ok(None) => return,
             // Somebody else reaped it: the host waits for every child, or ignores SIGCHLD. Then the group's id may
             // be a stranger's by now.
             Err(_) => Ended { code: None, signal: None },
         };
-        if ended != (Ended { code: None, signal: None }) {
-            signal_group(pid, Signal::SIGKILL);
-            let _status = waitpid(leader, Some(WaitPidFlag::WNOHANG)).is_err();
-        }
         if group_has_members(pid) {
             // Their id is taken as long as they are there.
             let members = members_of(pid, &self.owner);
@@ -194,6 +188,15 @@ impl Children {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How the child ended, if it has; it stays unreaped.
+fn look_at_end(pid: i32) -> io::Result<Option<Ended>> {
+    let pid = process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    // Not nix: to it, an end by a real-time signal is an error.
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let status = rustix::io::retry_on_intr(|| process::waitid(WaitId::Pid(pid), look))?;
+    Ok(status.map(|status| Ended { code: status.exit_status(), signal: status.terminating_signal() }))
 }
 
 /// The caller knows that the leader is unreaped.

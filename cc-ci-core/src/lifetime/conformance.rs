@@ -8,7 +8,7 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -84,7 +84,7 @@ pub async fn a_mark_replaces_the_outer_one(new: New<'_>) {
 /// Who ignores TERM, who is in the background, and who escaped with `setsid` and still carries the mark.
 pub async fn ending_leaves_nobody(new: New<'_>) {
     let life = new(Bounds::default());
-    let script = "trap '' TERM; sleep 1000 & echo $!; setsid sh -c 'echo $$; sleep 1000'& \
+    let script = "trap '' TERM; sleep 1000 & echo $!; setsid sh -c 'echo $$; exec sleep 1000' & \
                   while :; do sleep 1000; done";
     let command = sh(script).marker(mark(&*life, "ending")).grace(Duration::from_millis(20));
     let mut child = life.spawn(command).await.unwrap();
@@ -283,11 +283,12 @@ fn sh(script: &str) -> Command {
 }
 
 fn mark(life: &dyn RunLifetime, run: &str) -> Marker {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
     Marker {
         domain: "note-000001.cc-ci.localhost".parse().unwrap(),
         owner: MarkerOwner::Run {
-            // Unique on this host, whoever else runs the suite.
-            run_id: format!("{run}-{}", life.owner().start_time).parse().unwrap(),
+            // Unique, whoever else runs the suite in this process.
+            run_id: format!("{run}-{}", COUNT.fetch_add(1, Ordering::Relaxed)).parse().unwrap(),
             owner: life.owner().clone(),
         },
     }

@@ -42,10 +42,9 @@ impl Clock {
         if state.holds == 0 { state.left } else { None }
     }
 
-    /// Ends the deadline for good.
+    /// Ends the deadline for good, once it has fired.
     pub(super) fn stop(&self) {
         self.lock().left = None;
-        self.wake.wake();
     }
 
     fn change_holds(&self, change: impl FnOnce(usize) -> usize) {
@@ -84,5 +83,29 @@ impl Drop for DeadlineHold {
         if let Some(clock) = &self.0 {
             clock.change_holds(|holds| holds.saturating_sub(1));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_under_a_hold_does_not_count() {
+        let limit = Duration::from_mins(1);
+        let before = Instant::now();
+        let clock = Arc::new(Clock::new(Some(limit), Wake::new().unwrap()));
+        let hold = DeadlineHold::new(Arc::clone(&clock));
+        assert_eq!(clock.remaining(), None);
+        let stands_still = Instant::now();
+        while stands_still.elapsed() < Duration::from_millis(20) {
+            std::thread::yield_now();
+        }
+        let counted = stands_still - before;
+        let released = Instant::now();
+        drop(hold);
+        let remaining = clock.remaining().unwrap();
+        let counted = counted + released.elapsed();
+        assert!(remaining + counted >= limit, "{remaining:?} left, though only {counted:?} counted");
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::exec::{self, Handshake};
 use super::life::{Life, prepare};
-use super::{Command, RecordDetached, SpawnError, spawner};
+use super::{Command, RecordDetached, SpawnError, Stage, spawner};
 use crate::host::BootId;
 use crate::process::ProcessIdentity;
 
@@ -43,6 +43,7 @@ fn start(life: &Arc<Life>, command: Command, record: RecordDetached) -> io::Resu
     let (told, report) = pipe2(OFlag::O_CLOEXEC)?;
     let (go, word) = pipe2(OFlag::O_CLOEXEC)?;
     let (reply, answer) = oneshot::channel();
+    let of_body = command.stage == Stage::Body;
     let go_writer = word.as_raw_fd();
     spawner::submit(move || {
         // Dropped with this frame: `told` ends when the process is gone too.
@@ -52,7 +53,7 @@ fn start(life: &Arc<Life>, command: Command, record: RecordDetached) -> io::Resu
         });
         let _gone = reply.send(spawned).is_err();
     })?;
-    let recorded = admit(life, File::from(told), File::from(word), record);
+    let recorded = admit(life, File::from(told), File::from(word), record, of_body);
     let spawned = answer.blocking_recv().unwrap_or_else(|_| Err(io::Error::other("the spawner panicked")));
     match (recorded, spawned) {
         // What std tells of the start explains more than a pipe that ended.
@@ -63,12 +64,22 @@ fn start(life: &Arc<Life>, command: Command, record: RecordDetached) -> io::Resu
 }
 
 /// Records the process that tells its pid, then lets it go on.
-fn admit(life: &Life, mut told: File, mut word: File, record: RecordDetached) -> io::Result<ProcessIdentity> {
+fn admit(
+    life: &Life,
+    mut told: File,
+    mut word: File,
+    record: RecordDetached,
+    of_body: bool,
+) -> io::Result<ProcessIdentity> {
     let mut pid = [0; 4];
     told.read_exact(&mut pid)?;
     let identity = ProcessIdentity::of(i32::from_ne_bytes(pid), BootId::current()?)?;
     life.remember_service(&identity);
     record(&identity)?;
+    if of_body && life.is_door_closed() {
+        // Whoever tears down waits for this start, but not for ever.
+        return Err(io::Error::other("teardown has begun"));
+    }
     word.write_all(&[1])?;
     Ok(identity)
 }

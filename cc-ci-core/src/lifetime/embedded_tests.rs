@@ -81,10 +81,14 @@ async fn a_cancelled_run_returns_at_once_and_leaves_the_child_to_the_end() {
 #[tokio::test]
 async fn a_start_that_nobody_waits_for_any_more_starts_nothing_that_stays() {
     let life = lifetime();
-    {
+    // The spawner may be faster than the poll: then the child is handed over, and this start proves nothing.
+    loop {
         let start = life.spawn(sh("exec sleep 1000"));
         tokio::pin!(start);
-        assert!(futures_util::poll!(start.as_mut()).is_pending());
+        match futures_util::poll!(start.as_mut()) {
+            std::task::Poll::Pending => break,
+            std::task::Poll::Ready(child) => child.unwrap().end().await,
+        };
     }
     life.0.all_started().await;
     life.0.children.all_reaped().await;
@@ -173,4 +177,50 @@ fn a_process_with_threads_is_not_taken_over() {
     // The test's own thread is the second one.
     let refused = super::super::Owning::take_over();
     assert!(matches!(refused, Err(super::super::TakeOverError::Threads { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_return_is_told_when_the_budget_is_spent() {
+    let bounds = Bounds { teardown: Duration::from_millis(50), ..Bounds::default() };
+    let life = Embedded::new(bounds, Arc::new(Silent)).unwrap();
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    {
+        let job = life.jobs().run(move || blocked.recv());
+        tokio::pin!(job);
+        assert!(futures_util::poll!(job.as_mut()).is_pending());
+    }
+    life.begin_teardown();
+    assert_eq!(life.end_children().await.jobs_left, 1);
+    release.send(()).unwrap();
+    life.jobs().idle().await;
+    assert_eq!(life.end_children().await.jobs_left, 0);
+}
+
+#[tokio::test]
+async fn a_detached_process_that_is_recorded_after_teardown_began_never_executes() {
+    let life = Arc::new(lifetime());
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let command = sh("echo executed").output(super::super::Output::File(log.clone()));
+    let tears_down = Arc::clone(&life);
+    let (told, recorded) = std::sync::mpsc::channel();
+    let record = Box::new(move |process: &ProcessIdentity| {
+        tears_down.begin_teardown();
+        told.send(process.clone()).map_err(io::Error::other)
+    });
+    assert!(life.spawn_detached(command, record).await.is_err());
+    let process = recorded.recv().unwrap();
+    let far = Instant::now() + Duration::from_mins(1);
+    assert!(wait_gone(&process, &process.boot_id, far).await.unwrap());
+    assert_eq!(std::fs::read_to_string(log).unwrap_or_default(), "");
+}
+
+#[tokio::test]
+async fn an_end_by_a_signal_is_told_whichever_it_was() {
+    let life = lifetime();
+    for signal in [nix::libc::SIGUSR2, nix::libc::SIGRTMIN() + 1] {
+        let mut child = life.spawn(sh(&format!("kill -{signal} $$"))).await.unwrap();
+        assert_eq!(child.wait().await, super::super::Ended { code: None, signal: Some(signal) });
+        assert_eq!(crate::process::StatLine::read(child.pid()).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout_at;
 
 use super::ChildrenEnded;
 use super::life::Life;
@@ -21,20 +21,31 @@ impl Life {
         let mut ended = self.end_groups().await;
         self.end_escaped(&mut ended).await;
         // Jobs are ours and look at the cancellation; still, no teardown waits longer than its budget for one.
-        match self.teardown() {
-            Some(teardown) => {
-                let _spent = timeout_at(teardown.until.into(), self.jobs.idle()).await.is_err();
-            }
-            None => self.jobs.idle().await,
-        }
+        self.within_budget(self.jobs.idle()).await;
         ended.jobs_left = self.jobs.running();
         ended
+    }
+
+    /// Waits for `what`, but not past the teardown's budget, where one runs.
+    async fn within_budget(&self, what: impl Future<Output = ()>) {
+        match self.teardown() {
+            Some(teardown) => {
+                let _spent = timeout_at(teardown.until.into(), what).await.is_err();
+            }
+            None => what.await,
+        }
+    }
+
+    /// Until when to wait for what was killed: for a moment at least, whatever is left of the budget.
+    fn kill_bound(&self) -> Instant {
+        let left = self.teardown().map_or(KILL_BOUND, |teardown| teardown.remaining());
+        Instant::now() + left.clamp(Duration::from_secs(1), KILL_BOUND)
     }
 
     async fn end_groups(&self) -> ChildrenEnded {
         // Who is on the way in must not make the others wait.
         let mut groups = self.children.ask_all();
-        self.all_started().await;
+        self.within_budget(self.all_started()).await;
         groups += self.children.ask_all();
         let signalled_after = self.since_cancellation();
         let signalled = Instant::now();
@@ -47,13 +58,13 @@ impl Life {
             }
             self.children.kill_all(grace);
         }
-        let _late = timeout(KILL_BOUND, self.children.all_reaped()).await.is_err();
+        let _late = timeout_at(self.kill_bound().into(), self.children.all_reaped()).await.is_err();
         ChildrenEnded { groups, signalled_after, left: self.children.pids(), ..ChildrenEnded::default() }
     }
 
     /// Looks, kills and waits until two looks in a row found nobody: one look can miss who forks beside it.
     async fn end_escaped(self: &Arc<Self>, ended: &mut ChildrenEnded) {
-        let until = Instant::now() + KILL_BOUND;
+        let until = self.kill_bound();
         let mut escaped = BTreeSet::new();
         let mut clean = 0;
         while clean < 2 {

@@ -56,6 +56,7 @@ pub(super) struct Life {
 struct Door {
     teardown: Option<Teardown>,
     closed: bool,
+    cancelled: bool,
 }
 
 /// Counts one start until it is dropped.
@@ -107,21 +108,19 @@ impl Life {
         })
     }
 
-    /// Cancels, and says so the first time. Once teardown has begun, nothing cancels any more: what ended the
-    /// run is settled then.
+    /// Says why, then cancels: what follows from it is told after it. Only the first cause counts, and none once
+    /// teardown has begun: what ended the run is settled then.
     pub(super) fn cancel(&self, cause: Cause) -> bool {
-        let first = {
-            let door = self.door();
-            let early = door.teardown.is_none() && self.cancellation.cause().is_none();
-            if early {
-                let _again = self.cancelled_at.set(Instant::now()).is_err();
+        {
+            let mut door = self.door();
+            if door.teardown.is_some() || door.cancelled || self.cancellation.cause().is_some() {
+                return false;
             }
-            early && self.cancellation.cancel(cause)
-        };
-        if first {
-            self.reporter.report(&Event::Cancelled { cause });
+            door.cancelled = true;
         }
-        first
+        let _again = self.cancelled_at.set(Instant::now()).is_err();
+        self.reporter.report(&Event::Cancelled { cause });
+        self.cancellation.cancel(cause)
     }
 
     pub(super) fn since_cancellation(&self) -> Option<Duration> {
@@ -129,16 +128,12 @@ impl Life {
     }
 
     pub(super) fn begin_teardown(&self) -> Teardown {
-        let teardown = {
-            let mut door = self.door();
-            door.closed = true;
-            *door.teardown.get_or_insert_with(|| {
-                let began = Instant::now();
-                Teardown { began, until: began + self.budget }
-            })
-        };
-        self.clock.stop();
-        teardown
+        let mut door = self.door();
+        door.closed = true;
+        *door.teardown.get_or_insert_with(|| {
+            let began = Instant::now();
+            Teardown { began, until: began + self.budget }
+        })
     }
 
     pub(super) fn teardown(&self) -> Option<Teardown> {
@@ -159,6 +154,10 @@ impl Life {
     /// Refuses children of the body from now on.
     pub(super) fn close_door(&self) {
         self.door().closed = true;
+    }
+
+    pub(super) fn is_door_closed(&self) -> bool {
+        self.door().closed
     }
 
     /// Waits until the children whose start is under way are started. Cancel-safe.

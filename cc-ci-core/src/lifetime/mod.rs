@@ -3,6 +3,10 @@
 //! A [`RunLifetime`] turns everything that ends a run into one [`Cancellation`], starts every child of the run so
 //! that it can't outlive it, and ends them all before anything is removed: an abra that still deploys would
 //! recreate what was removed.
+//!
+//! # Limitations
+//! A program that gains privileges when it executes (set-user-id) loses its death signal: when this process is
+//! killed, such a child is left to whoever settles. A grandchild never has one.
 
 mod child;
 mod children;
@@ -68,7 +72,11 @@ pub trait RunLifetime: fmt::Debug + fmt::Display + Send + Sync {
     /// Starts a child in its own process group, with an empty signal mask, default dispositions, no inherited
     /// descriptor, and nothing of the caller's environment. It dies with this process.
     ///
-    /// A child whose handle is dropped goes on until [`end_children`](Self::end_children).
+    /// A child whose handle is dropped goes on until [`end_children`](Self::end_children). Cancel-safe: a child
+    /// that nobody waits for any more when it has started is killed.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with I/O, where the output is captured.
     async fn spawn(&self, command: Command) -> Result<Child, SpawnError>;
 
     /// Starts a process that outlives the run on purpose: detached, in its own session, not our child and without

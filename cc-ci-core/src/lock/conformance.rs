@@ -129,18 +129,21 @@ fn look(locks: &Locks, domain: &Domain) -> Option<LockView> {
     }
 }
 
-/// A wait in a task of its own, which has been queued when this returns.
+/// A wait in a task of its own, queued behind so many others when this returns.
 async fn queue_up(
     locks: &Locks,
     domain: &Domain,
+    ahead: usize,
     cancellation: &Cancellation,
 ) -> tokio::task::JoinHandle<Result<AppGuard, AcquireError>> {
-    let before = look(locks, domain).map_or(0, |view| view.waiting);
+    let waiting = || look(locks, domain).map_or(0, |view| view.waiting);
+    // One that was just given up may still be shown for a moment.
+    until(|| waiting() == ahead).await;
     let task = tokio::spawn({
         let (locks, domain, cancellation) = (Arc::clone(locks), domain.clone(), cancellation.clone());
         async move { locks.acquire(&domain, Wait::Forever, &cancellation, &Silent).await }
     });
-    until(|| task.is_finished() || look(locks, domain).is_some_and(|view| view.waiting > before)).await;
+    until(|| task.is_finished() || waiting() == ahead + 1).await;
     assert!(!task.is_finished(), "a wait for the held lock of {domain} ended");
     task
 }
@@ -207,7 +210,7 @@ async fn dropping_the_guard_gives_up_the_app(locks: Locks) {
         drop(take(&locks, &domain));
     }
     let guard = take(&locks, &domain);
-    let waiting = queue_up(&locks, &domain, &Cancellation::new()).await;
+    let waiting = queue_up(&locks, &domain, 0, &Cancellation::new()).await;
     drop(guard);
     drop(granted(waiting).await);
 }
@@ -258,7 +261,7 @@ async fn waiters_are_served_in_order(locks: Locks) {
     let served = Arc::new(Mutex::new(Vec::new()));
     let mut waiting = Vec::new();
     for number in 0..8 {
-        let task = queue_up(&locks, &domain, &Cancellation::new()).await;
+        let task = queue_up(&locks, &domain, number, &Cancellation::new()).await;
         let served = Arc::clone(&served);
         waiting.push(tokio::spawn(async move {
             let guard = granted(task).await;
@@ -302,7 +305,7 @@ async fn a_cancelled_wait_never_acquires(locks: Locks) {
     let domain = domain("cancelled");
     let guard = take(&locks, &domain);
     let cancellation = Cancellation::new();
-    let waiting = queue_up(&locks, &domain, &cancellation).await;
+    let waiting = queue_up(&locks, &domain, 0, &cancellation).await;
     cancellation.cancel(Cause::Int);
     let result = waiting.await;
     assert!(
@@ -347,8 +350,8 @@ async fn a_wait_given_up_lets_the_next_one_through(locks: Locks) {
     let domain = domain("through");
     for lock_comes_first in [false, true] {
         let guard = take(&locks, &domain);
-        let first = queue_up(&locks, &domain, &Cancellation::new()).await;
-        let second = queue_up(&locks, &domain, &Cancellation::new()).await;
+        let first = queue_up(&locks, &domain, 0, &Cancellation::new()).await;
+        let second = queue_up(&locks, &domain, 1, &Cancellation::new()).await;
         if lock_comes_first {
             // Both at about the same time: either way it must not stay with the first.
             drop(guard);
@@ -412,7 +415,7 @@ async fn a_look_sees_holder_and_queue(locks: Locks) {
         assert_eq!(holder.description, Some(description));
         assert_eq!(holder.since, Some(since));
     }
-    let waiting = queue_up(&locks, &domain, &Cancellation::new()).await;
+    let waiting = queue_up(&locks, &domain, 0, &Cancellation::new()).await;
     assert_eq!(look(&locks, &domain).map(|view| view.waiting), Some(1));
     drop(guard);
     drop(granted(waiting).await);
@@ -422,7 +425,7 @@ async fn a_new_holder_is_not_described_by_the_old_one(locks: Locks) {
     let domain = domain("succession");
     let old = take(&locks, &domain);
     old.describe(&described("install"));
-    let waiting = queue_up(&locks, &domain, &Cancellation::new()).await;
+    let waiting = queue_up(&locks, &domain, 0, &Cancellation::new()).await;
     drop(old);
     let mut guard = granted(waiting).await;
     for phase in ["backup", "restore"] {
@@ -449,7 +452,7 @@ async fn unlinking_removes_the_lock(locks: Locks) {
 async fn a_waiter_outlives_the_unlinking(locks: Locks) {
     let domain = domain("fresh");
     let guard = take(&locks, &domain);
-    let waiting = queue_up(&locks, &domain, &Cancellation::new()).await;
+    let waiting = queue_up(&locks, &domain, 0, &Cancellation::new()).await;
     let removed = guard.unlink();
     assert!(removed.is_ok(), "{removed:?}");
     let guard = granted(waiting).await;

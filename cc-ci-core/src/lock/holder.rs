@@ -10,8 +10,8 @@
 //! not shown at all. On filesystems that show files under another device than their own (btrfs, overlayfs)
 //! nothing matches, and the holder is unknown too.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 
 use super::Holder;
 use super::directory::FileId;
@@ -32,8 +32,37 @@ pub(super) struct Seen {
 }
 
 /// Reads `/proc/locks`.
+///
+/// The kernel gives it out in pieces: a lock and its waiters are never torn apart, but while locks come and go
+/// one can be shown twice or, rarely, left out. So what is not there is looked for again.
 pub(super) fn see(id: FileId) -> io::Result<Seen> {
-    Ok(parse_locks(&fs::read_to_string("/proc/locks")?, id))
+    const LOOKS: u32 = 3;
+    let mut seen = Seen::default();
+    for _ in 0..LOOKS {
+        let (text, pieces) = read_in_pieces("/proc/locks")?;
+        seen = parse_locks(&text, id);
+        if seen.held() || pieces <= 1 {
+            break;
+        }
+    }
+    Ok(seen)
+}
+
+fn read_in_pieces(path: &str) -> io::Result<(String, u32)> {
+    let mut file = File::open(path)?;
+    let (mut bytes, mut pieces) = (vec![0; 16 * 1024], 0);
+    let mut end = 0;
+    loop {
+        match file.read(&mut bytes[end..])? {
+            0 => break,
+            read => (end, pieces) = (end + read, pieces + 1),
+        }
+        if end == bytes.len() {
+            bytes.resize(2 * end, 0);
+        }
+    }
+    bytes.truncate(end);
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), pieces))
 }
 
 impl Seen {
@@ -110,12 +139,16 @@ fn parse_lock(line: &str) -> Option<Line<'_>> {
 
 fn parse_locks(text: &str, id: FileId) -> Seen {
     let mut seen = Seen::default();
+    let mut behind_this = 0;
     for lock in text.lines().filter_map(parse_lock).filter(|lock| lock.is_flock_of(id)) {
         if lock.waits {
-            seen.waiting += 1;
+            behind_this += 1;
         } else {
             seen.takers.push(lock.pid);
+            behind_this = 0;
         }
+        // The longest queue, not the sum: the same one may be shown twice.
+        seen.waiting = seen.waiting.max(behind_this);
     }
     seen
 }
@@ -125,18 +158,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_flock_lines_of_the_very_file_count() {
+    fn only_the_flock_lines_of_the_very_file_count_and_once() {
         let text = "\
 1: POSIX  ADVISORY  WRITE 9 fe:01:77 0 EOF
 2: FLOCK  ADVISORY  WRITE 10 fe:01:77 0 EOF
 2: -> FLOCK  ADVISORY  WRITE 11 fe:01:77 0 EOF
 2:  -> FLOCK  ADVISORY  WRITE 12 fe:01:77 0 EOF
+2: FLOCK  ADVISORY  WRITE 10 fe:01:77 0 EOF
+2: -> FLOCK  ADVISORY  WRITE 11 fe:01:77 0 EOF
 3: FLOCK  ADVISORY  WRITE 13 fe:02:77 0 EOF
 4: FLOCK  ADVISORY  WRITE 14 fe:01:78 0 EOF
 5: FLOCK  ADVISORY  WRITE
 garbage
 ";
         let id = FileId { device: nix::sys::stat::makedev(0xfe, 1), inode: 77 };
-        assert_eq!(parse_locks(text, id), Seen { takers: vec![10], waiting: 2 });
+        assert_eq!(parse_locks(text, id), Seen { takers: vec![10, 10], waiting: 2 });
     }
 }

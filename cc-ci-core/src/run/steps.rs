@@ -16,7 +16,7 @@ use crate::error_chain;
 use crate::event::Event;
 use crate::executor::{App, Backup, EngineError, Fault};
 use crate::lifetime::{ChildError, RunLifetimeExt as _};
-use crate::recipe::{Compose, EnvFile, Labels, Recipe, RecipeError};
+use crate::recipe::{Compose, Labels, Recipe, RecipeError};
 use crate::workspace::{CommitId, RecipeTree, Release};
 
 /// A test says with this status that it does not apply.
@@ -289,7 +289,7 @@ impl Running<'_> {
 
 /// What the recipe says at the app's tree now.
 pub(super) fn said(app: &App) -> Result<Said, StepError> {
-    let env = read_env(app).map_err(StepError::Failed)?;
+    let env = app.env()?;
     let said = || {
         let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
         let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
@@ -299,24 +299,16 @@ pub(super) fn said(app: &App) -> Result<Said, StepError> {
 }
 
 fn add_new_variables(app: &App) -> Result<Vec<String>, StepError> {
-    let mut env = read_env(app).map_err(StepError::Failed)?;
+    let mut env = app.env()?;
     let failed = |error: &dyn std::error::Error| StepError::Failed(error_chain(error));
     let sample = Recipe::open(app.recipe.clone(), &app.tree)
         .and_then(|recipe| recipe.sample())
         .map_err(|error| failed(&error))?;
     let added = env.add_missing(&sample).map_err(|error| failed(&error))?;
     if !added.is_empty() {
-        // The same file, so that its owner and mode stay.
-        fs::write(&app.env_file, env.to_string())
-            .map_err(|error| broken(format!("can't write {}: {error}", app.env_file.display())))?;
+        app.set_env(&env)?;
     }
     Ok(added)
-}
-
-fn read_env(app: &App) -> Result<EnvFile, String> {
-    let text = fs::read_to_string(&app.env_file)
-        .map_err(|error| format!("can't read {}: {error}", app.env_file.display()))?;
-    text.parse::<EnvFile>().map_err(|error| format!("{}: {}", app.env_file.display(), error_chain(&error)))
 }
 
 fn broken(message: impl Into<String>) -> StepError {

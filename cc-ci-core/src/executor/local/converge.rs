@@ -1,11 +1,13 @@
 //! Whether services run and are healthy.
 
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::LocalExecutor;
 use super::deploy::{host, log_of};
 use super::world::{ContainerRecord, ServiceRecord};
+use crate::contained::open_contained;
 use crate::executor::{EngineError, ServiceState};
 use crate::http;
 use crate::names::Domain;
@@ -15,7 +17,7 @@ use crate::process::{self, ProcessIdentity};
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How much of a log explains a failure.
-const LOG_TAIL: usize = 2000;
+const LOG_TAIL: u64 = 2000;
 
 /// Waits until every service is up. A service that ends is a failure at once: nothing here starts it again.
 pub(super) async fn wait(
@@ -102,8 +104,18 @@ async fn probe(record: &ServiceRecord, domain: &Domain) -> Result<(), String> {
 }
 
 fn log_tail(executor: &LocalExecutor, domain: &Domain, service: &str) -> String {
-    let log = std::fs::read(log_of(&executor.world, domain, service)).unwrap_or_default();
-    let tail = &log[log.len().saturating_sub(LOG_TAIL)..];
-    let text = String::from_utf8_lossy(tail).trim().to_owned();
-    if text.is_empty() { "it logged nothing".to_owned() } else { text }
+    let path = log_of(&executor.world, domain, service);
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return String::new() };
+    // The service writes it, and may have put anything in its place.
+    let tail = open_contained(directory, name).map_err(io::Error::other).and_then(|mut log| {
+        let start = log.metadata()?.len().saturating_sub(LOG_TAIL);
+        log.seek(SeekFrom::Start(start))?;
+        let mut tail = Vec::new();
+        log.take(LOG_TAIL).read_to_end(&mut tail).map(|_| tail)
+    });
+    match tail {
+        Ok(tail) if tail.is_empty() => "it logged nothing".to_owned(),
+        Ok(tail) => String::from_utf8_lossy(&tail).trim().to_owned(),
+        Err(error) => format!("its log can't be read: {error}"),
+    }
 }

@@ -21,7 +21,6 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -33,6 +32,7 @@ use async_trait::async_trait;
 use super::{
     App, Backup, Deployer, Endpoint, Engine, EngineError, Inventory, LockSpace, ServiceState, Session,
 };
+use crate::contained::read_contained;
 use crate::executor::{Kind, Residue};
 use crate::host::Host;
 use crate::lifetime::RunLifetimeExt as _;
@@ -44,6 +44,9 @@ use world::{ContainerRecord, ServiceRecord, World};
 
 /// What one command in a service may take.
 const EXECUTE_LIMIT: Duration = Duration::from_mins(5);
+
+/// The files that are read back are our own, and small.
+const VOLUME_FILE_LIMIT: u64 = 1 << 20;
 
 /// Deploys apps as processes below one root directory.
 #[derive(Debug, Clone)]
@@ -209,11 +212,13 @@ impl Engine for LocalExecutor {
         volume: &str,
         file: &str,
     ) -> Result<Option<Vec<u8>>, EngineError> {
-        let path = self.volume_file(domain, volume, file)?;
-        blocking(move || match fs::read(path) {
+        self.volume_file(domain, volume, file)?;
+        let (volume, file) = (self.world.of(domain, "volumes").join(volume), file.to_owned());
+        // The app may have put anything there.
+        blocking(move || match read_contained(&volume, file, VOLUME_FILE_LIMIT) {
             Ok(content) => Ok(Some(content)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(host(error)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(EngineError::recipe("can't read a file of a volume").because(error)),
         })
         .await
     }
@@ -264,13 +269,7 @@ fn create(app: &App) -> Result<(), EngineError> {
         .map_err(|error| EngineError::recipe("can't read .env.sample").because(error))?;
     env.set("DOMAIN", app.domain.as_str())
         .map_err(|error| EngineError::recipe("can't set DOMAIN in .env.sample").because(error))?;
-    let written = app
-        .env_file
-        .parent()
-        .map_or(Ok(()), crate::files::private_directory)
-        .and_then(|()| crate::files::write_whole(&app.env_file, env.to_string().as_bytes(), 0o600));
-    written
-        .map_err(|error| EngineError::host(format!("can't write {}", app.env_file.display())).because(error))
+    app.set_env(&env)
 }
 
 /// Runs a command as a child of the run, in a service's environment; gives what it printed.

@@ -14,11 +14,13 @@ use sha2::{Digest as _, Sha256};
 use super::ports;
 use super::world::{ServiceRecord, World, copy_entries};
 use crate::cancellation::Cancellation;
+use crate::contained::read_contained;
 use crate::executor::{App, EngineError};
 use crate::files::{private_directory, write_whole};
-use crate::recipe::{
-    Compose, EnvFile, EnvFileError, Mode, MountKind, Recipe, RecipeError, Service, interpolate,
-};
+use crate::recipe::{Compose, Mode, MountKind, Recipe, RecipeError, Service, interpolate};
+
+/// Swarm's own bound for a config or secret is half of this.
+const FILE_LIMIT: u64 = 1 << 20;
 
 /// A service, ready to be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,19 +40,9 @@ pub(super) struct Planned {
 pub(super) fn read(app: &App) -> Result<(Compose, BTreeMap<String, String>), EngineError> {
     let unreadable = |error: RecipeError| EngineError::recipe("can't read the recipe").because(error);
     let recipe = Recipe::open(app.recipe.clone(), &app.tree).map_err(unreadable)?;
-    let vars = recipe.vars(&env_file(app)?, &app.domain).map_err(unreadable)?;
+    let vars = recipe.vars(&app.env()?, &app.domain).map_err(unreadable)?;
     let compose = recipe.compose(&vars).map_err(unreadable)?;
     Ok((compose, vars))
-}
-
-/// The app's `.env`.
-pub(super) fn env_file(app: &App) -> Result<EnvFile, EngineError> {
-    let text = fs::read_to_string(&app.env_file).map_err(|error| {
-        EngineError::host(format!("can't read {}", app.env_file.display())).because(error)
-    })?;
-    text.parse().map_err(|error: EnvFileError| {
-        EngineError::recipe(format!("can't read {}", app.env_file.display())).because(error)
-    })
 }
 
 /// Makes what the services stand on, and gives them in order. Blocks.
@@ -155,11 +147,8 @@ impl Directory<'_> {
     }
 
     fn file(&self, relative: &Path) -> Result<Vec<u8>, EngineError> {
-        let path = crate::contained::contained(&self.app.tree, relative).map_err(|error| {
+        read_contained(&self.app.tree, relative, FILE_LIMIT).map_err(|error| {
             EngineError::recipe(format!("can't use the file {}", relative.display())).because(error)
-        })?;
-        fs::read(path).map_err(|error| {
-            EngineError::recipe(format!("can't read the file {}", relative.display())).because(error)
         })
     }
 

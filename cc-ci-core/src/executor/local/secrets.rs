@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 
 use super::deploy::host;
-use super::plan::env_file;
 use super::world::World;
 use crate::executor::{App, EngineError};
 use crate::files::{private_directory, write_whole};
@@ -16,7 +15,8 @@ const LENGTH: u32 = 32;
 
 /// Generates what the `.env` names and is not there yet. Blocks.
 pub(super) fn generate(world: &World, app: &App) -> Result<BTreeMap<String, String>, EngineError> {
-    let specs = env_file(app)?
+    let specs = app
+        .env()?
         .secrets()
         .map_err(|error| EngineError::recipe("can't read the secrets of the .env file").because(error))?;
     let directory = world.of(&app.domain, "secrets");

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{join_all, poll_immediate};
+use nix::sys::signal::SigSet;
 
 use super::{Holder, domain, space, take};
 use crate::cancellation::{Cancellation, Cause};
 use crate::event::{Event, Reporter, Silent};
+use crate::lock::wait::Waiting;
 use crate::lock::{AcquireError, AppGuard, AppLock, FlockLocks, MemoryLocks, Wait};
 
 type Task = tokio::task::JoinHandle<Result<AppGuard, AcquireError>>;
@@ -24,13 +26,14 @@ async fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A wait that the kernel has queued when this returns.
-async fn queue_up(locks: &FlockLocks, cancellation: &Cancellation) -> Task {
-    let before = waiting(locks);
+/// A wait that the kernel has queued behind so many others when this returns.
+async fn queue_up(locks: &FlockLocks, ahead: usize, cancellation: &Cancellation) -> Task {
+    // One that was just given up may still be there for a moment.
+    until(|| waiting(locks) == ahead).await;
     let (ours, cancellation) = (locks.clone(), cancellation.clone());
     let task =
         tokio::spawn(async move { ours.acquire(&domain(), Wait::Forever, &cancellation, &Silent).await });
-    until(|| waiting(locks) > before).await;
+    until(|| waiting(locks) == ahead + 1).await;
     task
 }
 
@@ -50,7 +53,7 @@ async fn fifty_waiters_are_served_in_order() {
     let served = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = Vec::new();
     for number in 0..50 {
-        let wait = queue_up(&locks, &Cancellation::new()).await;
+        let wait = queue_up(&locks, number, &Cancellation::new()).await;
         let served = Arc::clone(&served);
         tasks.push(tokio::spawn(async move {
             let guard = wait.await.unwrap().unwrap();
@@ -69,9 +72,9 @@ async fn waits_that_are_cancelled_or_dropped_among_others_never_acquire() {
     let (_directory, locks) = space();
     let guard = take(&locks);
     let mut waits = Vec::new();
-    for _ in 0..30 {
+    for ahead in 0..30 {
         let cancellation = Cancellation::new();
-        waits.push((queue_up(&locks, &cancellation).await, cancellation));
+        waits.push((queue_up(&locks, ahead, &cancellation).await, cancellation));
     }
     let mut served = Vec::new();
     for (number, (task, cancellation)) in waits.into_iter().enumerate() {
@@ -114,11 +117,35 @@ async fn a_wait_that_is_dropped_while_it_starts_never_acquires() {
 }
 
 #[tokio::test]
+async fn a_dropped_wait_leaves_the_queue_though_the_lock_stays_held() {
+    let (_directory, locks) = space();
+    let _guard = take(&locks);
+    let (domain, cancellation) = (domain(), Cancellation::new());
+    // An interrupt that falls just before the system call would leave the thread there.
+    for _ in 0..500 {
+        let mut wait = Box::pin(locks.acquire(&domain, Wait::Forever, &cancellation, &Silent));
+        assert!(poll_immediate(&mut wait).await.is_none());
+    }
+    until(|| waiting(&locks) == 0 && !Waiting::any_ends()).await;
+}
+
+#[tokio::test]
+async fn a_wait_can_be_given_up_where_every_signal_is_blocked() {
+    let (_directory, locks) = space();
+    let _guard = take(&locks);
+    drop(queue_up(&locks, 0, &Cancellation::new()).await.abort_handle());
+    SigSet::all().thread_block().unwrap();
+    let wait = queue_up(&locks, 1, &Cancellation::new()).await;
+    wait.abort();
+    until(|| waiting(&locks) == 1).await;
+}
+
+#[tokio::test]
 async fn a_lock_that_comes_while_the_wait_is_dropped_stays_with_nobody() {
     let (_directory, locks) = space();
     for _ in 0..200 {
         let guard = take(&locks);
-        let wait = queue_up(&locks, &Cancellation::new()).await;
+        let wait = queue_up(&locks, 0, &Cancellation::new()).await;
         drop(guard);
         wait.abort();
         drop(wait.await);
@@ -162,7 +189,7 @@ async fn the_death_of_a_holder_frees_the_lock() {
     let (_directory, locks) = space();
     drop(take(&locks));
     let mut holder = Holder::of(&locks.path(&domain()));
-    let wait = queue_up(&locks, &Cancellation::new()).await;
+    let wait = queue_up(&locks, 0, &Cancellation::new()).await;
     holder.0.kill().unwrap();
     drop(wait.await.unwrap().unwrap());
 }
@@ -181,13 +208,13 @@ async fn other_programs_take_part() {
     let mut nonblocking = std::process::Command::new("flock");
     nonblocking.arg("--nonblock").arg(&path).arg("true");
     assert_eq!(nonblocking.status().unwrap().code(), Some(1));
-    let before = queue_up(&locks, &Cancellation::new()).await;
+    let before = queue_up(&locks, 0, &Cancellation::new()).await;
     let theirs = std::thread::spawn({
         let path = path.clone();
         move || Holder::of(&path)
     });
     until(|| waiting(&locks) == 2).await;
-    let after = queue_up(&locks, &Cancellation::new()).await;
+    let after = queue_up(&locks, 2, &Cancellation::new()).await;
     drop(guard);
     drop(before.await.unwrap().unwrap());
     let holder = theirs.join().unwrap();
@@ -210,8 +237,8 @@ async fn waiters_on_a_removed_file_go_on_with_the_fresh_one() {
     let guard = take(&locks);
     let old = fs::metadata(&path).unwrap().ino();
     let keeps_the_inode = fs::File::open(&path).unwrap();
-    let first = queue_up(&locks, &Cancellation::new()).await;
-    let second = queue_up(&locks, &Cancellation::new()).await;
+    let first = queue_up(&locks, 0, &Cancellation::new()).await;
+    let second = queue_up(&locks, 1, &Cancellation::new()).await;
     guard.unlink().unwrap();
     let guard = first.await.unwrap().unwrap();
     assert_ne!(fs::metadata(&path).unwrap().ino(), old);
