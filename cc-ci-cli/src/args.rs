@@ -128,7 +128,7 @@ pub struct Run {
     /// How long the run may take, without the wait for its lock [default: 1h]
     #[arg(long, env = "CCCI_DEADLINE", value_name = "TIME", value_parser = time)]
     pub deadline: Option<Duration>,
-    /// The operator's own tests, in DIR/<recipe>/
+    /// The operator's own tests, in DIR/RECIPE/
     #[arg(long, env = "CCCI_TESTS_DIR", value_name = "DIR")]
     pub tests_dir: Option<PathBuf>,
     /// Deploy the commit itself, without an earlier release to upgrade from
@@ -145,7 +145,7 @@ pub struct Run {
 /// What deploys the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Executor {
-    /// abra where it is there with a Swarm, else local.
+    /// Whatever this host can do: local, the only one in this version.
     #[default]
     Auto,
     /// Processes on this host; confines nothing.

@@ -4,6 +4,56 @@
 //! that keep its two promises ([`lock::AppLock`], [`lifetime::RunLifetime`], [`workspace::AbraWorkspace`],
 //! [`janitor::Janitor`]) with their kernel-backed implementations, the [`executor`] traits with the embedded
 //! `local` executor, and the [`run`] pipeline. It knows neither Docker nor abra.
+//!
+//! # In a test fixture
+//! [`run::Harness::with_app`] deploys a recipe, hands the running app to a closure, and takes the app down again
+//! whether the closure returns, panics or is cancelled. An [`lifetime::Embedded`] lifetime leaves the test process
+//! alone: no signal, no subreaper, no death signal of its own.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use std::sync::Arc;
+//!
+//! use cc_ci_core::event::Silent;
+//! use cc_ci_core::executor::local::LocalExecutor;
+//! use cc_ci_core::host::{Host, SystemHost};
+//! use cc_ci_core::lifetime::{Bounds, Embedded};
+//! use cc_ci_core::lock::FlockLocks;
+//! use cc_ci_core::names::{RunAppPattern, RunId, Subject};
+//! use cc_ci_core::run::{Harness, Request, Settings, Verdict};
+//! use cc_ci_core::workspace::{KernelWorkspace, Settings as Runs};
+//! use cc_ci_core::{EnvFiles, Site};
+//!
+//! /// Everything below one directory; whoever shares it shares its locks.
+//! fn harness(state: &Path) -> Result<Harness, Box<dyn std::error::Error>> {
+//!     let host: Arc<dyn Host> = Arc::new(SystemHost::new()?);
+//!     let local = Arc::new(LocalExecutor::new(state.join("local"), host.clone()));
+//!     std::fs::create_dir_all(state.join("locks"))?;
+//!     let site = Site {
+//!         pattern: RunAppPattern::new("fixture.localhost".parse()?, []),
+//!         locks: Arc::new(FlockLocks::new(state.join("locks"), host.clone())),
+//!         engine: local.clone(),
+//!         env_files: EnvFiles::new(&state.join("servers"), "local"),
+//!         runs: Arc::new(KernelWorkspace::new(Runs::new(state.join("runs"))?)?),
+//!         reporter: Arc::new(Silent),
+//!         host,
+//!     };
+//!     let lifetime = Arc::new(Embedded::new(Bounds::default(), site.reporter.clone())?);
+//!     Ok(Harness { site, deployer: local, lifetime, settings: Settings::default() })
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let harness = harness(Path::new("/var/tmp/my-fixtures"))?;
+//! let subject = Subject::reference("my-test");
+//! let request = Request::new("./recipes/hello".parse()?, subject, RunId::manual(std::process::id()))?;
+//! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! let end = runtime.block_on(harness.with_app(&request, async |app| {
+//!     std::net::TcpStream::connect(app.address).expect("the app answers");
+//! }));
+//! assert_eq!(end.record.verdict, Some(Verdict::Green), "{:?}", end.record.errors);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod cancellation;
 pub mod contained;
