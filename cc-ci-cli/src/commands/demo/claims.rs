@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use cc_ci_core::executor::{Kind, Residue};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::host::BootId;
-use cc_ci_core::lifetime::RunLifetime as _;
 use cc_ci_core::names::Domain;
 use cc_ci_core::process::{ProcessIdentity, Signal, kill_process};
 use cc_ci_core::run::{RunRecord, Status, TierName};
