@@ -10,6 +10,9 @@ use cc_ci_core::lock::{Holder, LockView};
 use cc_ci_core::run::{RunRecord, Status, Verdict};
 use owo_colors::{OwoColorize as _, Style};
 
+#[cfg(feature = "demo")]
+use crate::commands::demo::Claim;
+
 /// One event, as lines with their line feeds. `None` for what is not worth one.
 pub fn event(event: &Event) -> Option<String> {
     Some(match event {
@@ -126,6 +129,25 @@ pub fn locks(views: &[LockView], now: std::time::SystemTime) -> String {
         text.push_str("no app has a lock file\n");
     }
     text
+}
+
+/// One claim of the demo, as it is tested.
+#[cfg(feature = "demo")]
+pub fn claim(claim: &Claim, colour: bool) -> String {
+    let (word, style) = if claim.holds { ("ok", Style::new().green()) } else { ("FAIL", Style::new().red()) };
+    let padded = format!("{word:<4}");
+    let word = if colour { padded.style(style.bold()).to_string() } else { padded };
+    format!("{word} {}: {}\n", claim.claim, indent(&claim.detail))
+}
+
+/// The last line of the demo.
+#[cfg(feature = "demo")]
+pub fn demo_end(claims: &[Claim], took: Duration) -> String {
+    let failed = claims.iter().filter(|claim| !claim.holds).count();
+    match failed {
+        0 => format!("all {} claims hold ({})\n", claims.len(), seconds(took)),
+        failed => format!("{failed} of {} claims failed ({})\n", claims.len(), seconds(took)),
+    }
 }
 
 /// Things, in one line.

@@ -1,0 +1,88 @@
+//! `cc-ci demo`: every promise, on a small example.
+//!
+//! The example's recipe is made into a git repository in a temporary directory, with locks, runs and apps of its
+//! own beside it. Then the demo does what a CI system does: it starts this same binary as `cc-ci run …`, and looks
+//! at what becomes of it. What must happen while something else goes on waits for an event, never for a time.
+//!
+//! # Limitations
+//! Killed with SIGKILL, the demo leaves its temporary directory; its runs end by themselves, as any run whose
+//! parent dies.
+
+mod claims;
+mod recipe;
+mod world;
+
+use std::panic::resume_unwind;
+use std::time::{Duration, Instant};
+
+use cc_ci_core::exit::Exit;
+use cc_ci_core::lifetime::{Bounds, RunLifetimeExt as _, ScopeEnd, TakenOver};
+use serde::Serialize;
+
+use crate::args::{self, Format};
+use crate::error::CliError;
+use crate::render;
+use crate::terminal::Terminal;
+use crate::wiring;
+use world::World;
+
+/// What the ends of the runs and the last janitor pass may take together.
+const TEARDOWN: Duration = Duration::from_mins(3);
+
+/// The example app is this same binary, under another name.
+pub fn is_note_keeper() -> bool {
+    std::env::args_os()
+        .next()
+        .is_some_and(|name| std::path::Path::new(&name).file_name().is_some_and(|name| name == "note-keeper"))
+}
+
+/// A promise, and whether it was kept.
+#[derive(Debug, Serialize)]
+pub struct Claim {
+    pub claim: &'static str,
+    pub holds: bool,
+    /// What was seen.
+    pub detail: String,
+    pub seconds: f64,
+}
+
+#[derive(Serialize)]
+struct Output<'a> {
+    schema: &'static str,
+    claims: &'a [Claim],
+}
+
+pub fn demo(
+    args: &args::Demo,
+    settings: &args::Settings,
+    taken: TakenOver,
+    terminal: &Terminal,
+) -> Result<Exit, CliError> {
+    let began = Instant::now();
+    let bounds = Bounds { deadline: None, teardown: TEARDOWN };
+    let lifetime = wiring::start(taken, settings, bounds, terminal)?;
+    let world = World::new(lifetime.clone(), terminal.clone(), settings.format == Format::Human)?;
+    let runtime = wiring::runtime()?;
+    let mut claims = Vec::new();
+    let (end, children) = runtime.block_on(lifetime.scope(claims::all(&world, &mut claims)));
+    let all_hold = matches!(end, ScopeEnd::Returned(Ok(()))) && claims.iter().all(|claim| claim.holds);
+    let mut clean = children.left.is_empty();
+    if !all_hold {
+        clean &= runtime.block_on(world.sweep());
+    }
+    if settings.format == Format::Json {
+        terminal.json(&Output { schema: "cc-ci.demo/v1", claims: &claims });
+    } else if matches!(end, ScopeEnd::Returned(Ok(()))) {
+        terminal.result(render::demo_end(&claims, began.elapsed()));
+    }
+    let cancelled = matches!(end, ScopeEnd::Cancelled(_));
+    world.close(args.keep || !clean || !(all_hold || cancelled));
+    let exit = match end {
+        ScopeEnd::Returned(Ok(())) if all_hold => Exit::Green,
+        ScopeEnd::Returned(Ok(())) => Exit::Red,
+        ScopeEnd::Returned(Err(error)) => return Err(error),
+        ScopeEnd::Cancelled(cause) => Exit::Cancelled(cause),
+        ScopeEnd::Panicked(panic) => resume_unwind(panic),
+    };
+    Ok(if clean { exit } else { exit.or_graver(Exit::Residue) })
+}
