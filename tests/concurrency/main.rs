@@ -1,6 +1,11 @@
 //! The concurrency suite: real processes, real locks, real signals. One subject a file, one behaviour a test.
 
-#![expect(clippy::unwrap_used, reason = "this is test code: a panic is a failed test")]
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "this is test code: a panic is a failed test"
+)]
 
 mod cancelled;
 mod cold_lane;

@@ -62,14 +62,13 @@ pub fn demo(
     let bounds = Bounds { deadline: None, teardown: TEARDOWN };
     let lifetime = wiring::start(taken, settings, bounds, terminal)?;
     let world = World::new(lifetime.clone(), terminal.clone(), settings.format == Format::Human)?;
-    let runtime = wiring::runtime()?;
     let mut claims = Vec::new();
-    let (end, children) = runtime.block_on(lifetime.scope(claims::all(&world, &mut claims)));
-    let all_hold = matches!(end, ScopeEnd::Returned(Ok(()))) && claims.iter().all(|claim| claim.holds);
-    let mut clean = children.left.is_empty();
-    if !all_hold {
-        clean &= runtime.block_on(world.sweep());
-    }
+    let (end, all_hold, clean) = wiring::block_on(async {
+        let (end, children) = lifetime.scope(claims::all(&world, &mut claims)).await;
+        let all_hold = matches!(end, ScopeEnd::Returned(Ok(()))) && claims.iter().all(|claim| claim.holds);
+        let clean = (all_hold || world.sweep().await) && children.left.is_empty();
+        Ok((end, all_hold, clean))
+    })?;
     if settings.format == Format::Json {
         terminal.json(&Output { schema: "cc-ci.demo/v1", claims: &claims });
     } else if matches!(end, ScopeEnd::Returned(Ok(()))) {
