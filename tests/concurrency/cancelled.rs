@@ -15,15 +15,14 @@ fn cancelled_while_it_waits_for_a_lock() {
     let recipe = world.recipe("plain");
     recipe.commit();
     let path = world.lock_file(&world.domain("plain", 7));
-    let held = fs::File::create(&path).expect("a lock file");
-    held.lock().expect("nobody else has it");
+    let holder = held::Foreign::lock(&path);
     let mut running = held::run(&world, &recipe).start();
     running.wait_for("in flight — waiting");
     running.signal(Signal::SIGTERM);
     held::torn_down(&world, running, 143);
-    drop(held);
-    let again = fs::File::open(&path).expect("a lock file");
-    again.try_lock().expect("a cancelled wait never acquires");
+    holder.release();
+    // A cancelled wait never acquires.
+    held::Foreign::lock(&path).release();
 }
 
 #[test]

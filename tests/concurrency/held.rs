@@ -1,6 +1,8 @@
 //! Runs that stand still where a test wants them, and how they must end.
 
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use cc_ci_core::process::MarkerOwner;
 use cc_ci_tests::{CcCi, Ended, Recipe, Running, World, pipes};
@@ -33,6 +35,39 @@ pub fn in_a_test_with(world: &World, body: &str, call: impl FnOnce(CcCi) -> CcCi
     let running = call(run(world, &recipe)).start();
     let pid = pipes::hear(&pipe).parse().expect("a pid");
     (running, pid)
+}
+
+/// A lock that somebody else holds: flock(1), as any program may. Not this process: between fork and exec a child of
+/// another test has a copy of whatever is open here.
+#[derive(Debug)]
+pub struct Foreign(Child);
+
+impl Foreign {
+    /// Takes the lock at `path`.
+    pub fn lock(path: &Path) -> Self {
+        let mut holder = Command::new("flock")
+            .arg(path)
+            .args(["sh", "-c", "echo held; cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("flock(1) runs");
+        let mut stdout = holder.stdout.take().expect("a pipe");
+        let said = pipes::in_time("flock(1) has the lock", move || {
+            let mut said = [0; 5];
+            stdout.read_exact(&mut said).map(|()| said)
+        });
+        assert_eq!(&said.expect("flock(1) speaks"), b"held\n");
+        Self(holder)
+    }
+
+    /// Lets it go.
+    pub fn release(mut self) {
+        drop(self.0.stdin.take());
+        let mut holder = self.0;
+        let status = pipes::in_time("flock(1) ends", move || holder.wait());
+        assert!(status.is_ok_and(|status| status.success()));
+    }
 }
 
 /// The pid of the app's service.

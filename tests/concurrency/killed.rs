@@ -1,6 +1,5 @@
 //! cc-ci itself is killed with SIGKILL: the audit names what is left, and one pass of the janitor removes it.
 
-use std::fs;
 use std::net::TcpListener;
 
 use cc_ci_tests::{Running, World, pipes};
@@ -33,15 +32,14 @@ fn killed_while_it_waits_for_its_lock() {
     let world = World::new();
     let recipe = world.recipe("plain");
     recipe.commit();
-    let lock = fs::File::create(world.lock_file(&world.domain("plain", 7))).expect("a lock file");
-    lock.lock().expect("nobody else has it");
+    let holder = held::Foreign::lock(&world.lock_file(&world.domain("plain", 7)));
     let mut running = held::run(&world, &recipe).start();
     running.wait_for("in flight — waiting");
     kill(running);
     // Its tree is left, and nobody touches it as long as the domain is somebody's.
     world.cc_ci(["janitor"]).run().expect(0);
     assert!(!world.residue().is_empty(), "reaped under another's lock");
-    drop(lock);
+    holder.release();
     held::reaped_by_one_pass(&world);
 }
 
