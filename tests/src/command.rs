@@ -78,7 +78,7 @@ impl CcCi {
         let mut line = "env -i".to_owned();
         for (name, value) in self.command.get_envs() {
             let value = value.unwrap_or_default();
-            line.push_str(&format!(" {}={}", name.to_string_lossy(), quoted(value)));
+            line = format!("{line} {}={}", name.to_string_lossy(), quoted(value));
         }
         self.words().iter().fold(line, |line, word| format!("{line} {}", quoted(word)))
     }
