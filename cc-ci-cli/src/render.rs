@@ -80,9 +80,9 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Str
     }
     if let Some(receipt) = &record.receipt {
         if !receipt.settled.is_empty() {
-            let _ = writeln!(text, "  settled: a dead run had left {}", list(&receipt.settled));
+            let _ = writeln!(text, "  settled: a dead run had left {}", Residue::list(&receipt.settled));
         }
-        let left = if receipt.left.is_empty() { "nothing".to_owned() } else { list(&receipt.left) };
+        let left = if receipt.left.is_empty() { "nothing".to_owned() } else { Residue::list(&receipt.left) };
         let _ = writeln!(text, "  receipt: removed {}, left {left}", receipt.removed.len());
         for failure in &receipt.failures {
             let _ = writeln!(text, "  teardown: {}", indent(failure));
@@ -148,11 +148,6 @@ pub fn demo_end(claims: &[Claim], took: Duration) -> String {
         0 => format!("all {} claims hold ({})\n", claims.len(), seconds(took)),
         failed => format!("{failed} of {} claims failed ({})\n", claims.len(), seconds(took)),
     }
-}
-
-/// Things, in one line.
-pub fn list(residue: &[Residue]) -> String {
-    residue.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn holder_text(holder: &Holder) -> String {

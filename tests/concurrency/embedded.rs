@@ -27,7 +27,9 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 
 fn get(app: &Deployed) -> String {
     let mut stream = TcpStream::connect(app.address).unwrap();
-    write!(stream, "GET / HTTP/1.1\r\nhost: {}\r\n\r\n", app.domain).unwrap();
+    // In one piece: the service answers what it has read.
+    let request = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", app.domain);
+    stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text

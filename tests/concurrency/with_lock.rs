@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 fn with_lock(world: &World, command: &[&str]) -> CcCi {
     let domain = world.domain("own", 1);
-    command.iter().fold(world.cc_ci(["with-lock", domain.as_str(), "--"]), |call, word| call.arg(word))
+    command.iter().fold(world.cc_ci(["with-lock", domain.as_str(), "--"]), CcCi::arg)
 }
 
 #[test]

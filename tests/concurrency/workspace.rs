@@ -22,8 +22,12 @@ fn two_runs_of_one_recipe_clone_and_deploy_in_parallel() {
     recipe.release("1.0.0+1");
     recipe.compose("2", "").commit();
     let runs = ["1", "2"].map(|n| world.cc_ci(["run", "--pr", n, "--run-id", n]).arg(recipe.path()).start());
-    gates.iter().for_each(|gate| drop(gate.wait()));
-    gates.iter().for_each(cc_ci_tests::Gate::open);
+    for gate in &gates {
+        gate.wait();
+    }
+    for gate in &gates {
+        gate.open();
+    }
     for run in runs {
         run.wait().expect(0);
     }

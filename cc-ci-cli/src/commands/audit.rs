@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use crate::args::{self, Format};
 use crate::error::CliError;
-use crate::render;
 use crate::terminal::Terminal;
 use crate::wiring::{self, Wired, look_failed};
 
@@ -96,7 +95,7 @@ fn text(apps: &[App]) -> String {
             State::NotARunApp => "no run app, left alone",
         };
         let exists =
-            if app.exists.is_empty() { String::new() } else { format!(": {}", render::list(&app.exists)) };
+            if app.exists.is_empty() { String::new() } else { format!(": {}", Residue::list(&app.exists)) };
         let _ = writeln!(text, "{}: {state}{exists}", app.domain);
     }
     text

@@ -65,6 +65,11 @@ impl Residue {
     pub fn new(kind: Kind, name: impl Into<String>) -> Self {
         Self { kind, name: name.into() }
     }
+
+    /// Several things, in one line.
+    pub fn list(residue: &[Self]) -> String {
+        residue.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl fmt::Display for Residue {

@@ -107,8 +107,7 @@ impl fmt::Display for Finding {
         write!(f, "{}: {}", self.domain, self.decision)?;
         for (what, residue) in [("", &self.removed), ("left: ", &self.left)] {
             if !residue.is_empty() {
-                let list: Vec<String> = residue.iter().map(ToString::to_string).collect();
-                write!(f, ": {what}{}", list.join(", "))?;
+                write!(f, ": {what}{}", Residue::list(residue))?;
             }
         }
         self.detail.iter().try_for_each(|line| write!(f, "; {line}"))

@@ -1,35 +1,21 @@
 //! From the run's directory to its report: the frame that every lane runs in.
 
 use std::any::Any;
-use std::fs::File;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
-use super::record::{RUN_SCHEMA, Receipt, RunRecord, Verdict};
+use super::conclude::verdict;
+use super::record::{RUN_SCHEMA, RunRecord};
+use super::recorded::Recorded;
 use super::{Failure, Harness, Request};
-use crate::event::{Event, Reporter};
-use crate::executor::{App, Kind, Redactor, Residue, Session};
+use crate::event::Event;
+use crate::executor::{App, Redactor, Session};
 use crate::exit::Exit;
-use crate::host::Host;
-use crate::janitor::{Janitor, Pass, SiteJanitor, look, reap};
-use crate::lifetime::{ChildrenEnded, RunLifetimeExt as _, ScopeEnd};
-use crate::lock::{AcquireError, AppGuard, Description, Wait};
+use crate::lifetime::{RunLifetimeExt as _, ScopeEnd};
+use crate::lock::{AppGuard, Description};
 use crate::names::{Domain, RecipeName, Stack, Subject};
-use crate::output::QueuedWriter;
-use crate::workspace::{self, FetchRequest, RUN_RECORD, RecipeSource, RecipeTree, Revision, RunDir};
-
-/// What settling one domain may take.
-const SETTLE_LIMIT: Duration = Duration::from_mins(2);
-
-/// What writing the last events may take.
-const EVENTS_LIMIT: Duration = Duration::from_secs(5);
-
-/// One more look, when the budget is spent, must still be possible.
-const LAST_LOOK: Duration = Duration::from_secs(5);
+use crate::workspace::{RecipeSource, RecipeTree, RunDir};
 
 /// How a run ended, and what its lane gave.
 #[derive(Debug)]
@@ -53,64 +39,15 @@ pub struct Running<'h> {
     pub(super) directory: Arc<RunDir>,
     record: Mutex<RunRecord>,
     events: Arc<Recorded>,
-    trees: OnceLock<Trees>,
-    guards: OnceLock<Vec<AppGuard>>,
-}
-
-/// Keeps a run's events in `events.ndjson` beside telling them.
-#[derive(Debug)]
-struct Recorded {
-    file: Option<QueuedWriter>,
-    host: Arc<dyn Host>,
-    inner: Arc<dyn Reporter>,
-}
-
-/// One line of `events.ndjson`.
-#[derive(serde::Serialize)]
-struct EventLine<'e> {
-    schema: &'static str,
-    at: Timestamp,
-    #[serde(flatten)]
-    event: &'e Event,
-}
-
-impl Recorded {
-    fn start(directory: &RunDir, host: Arc<dyn Host>, inner: Arc<dyn Reporter>) -> Self {
-        let path = directory.root().join("events.ndjson");
-        let file = File::create(path).and_then(|file| QueuedWriter::start("events", file));
-        if let Err(error) = &file {
-            inner.report(&Event::Warning { text: format!("events are not recorded: {error}") });
-        }
-        Self { file: file.ok(), host, inner }
-    }
-
-    /// Keeps what somebody else has told already.
-    fn keep(&self, event: &Event) {
-        let line = EventLine { schema: "cc-ci.event/v1", at: self.host.now(), event };
-        if let (Some(file), Ok(line)) = (&self.file, serde_json::to_string(&line)) {
-            file.write(line + "\n");
-        }
-    }
-
-    /// Waits, within a bound, until what was kept is written.
-    fn close(&self) {
-        // A disk that is full or stuck costs events, never the run's end.
-        let _written = self.file.as_ref().is_none_or(|file| file.flush(EVENTS_LIMIT));
-    }
-}
-
-impl Reporter for Recorded {
-    fn report(&self, event: &Event) {
-        self.keep(event);
-        self.inner.report(event);
-    }
+    pub(super) trees: OnceLock<Trees>,
+    pub(super) guards: OnceLock<Vec<AppGuard>>,
 }
 
 /// The checkouts of a run.
 #[derive(Debug)]
-struct Trees {
-    tested: RecipeTree,
-    dependencies: Vec<(RecipeTree, Domain)>,
+pub(super) struct Trees {
+    pub tested: RecipeTree,
+    pub dependencies: Vec<(RecipeTree, Domain)>,
 }
 
 impl Harness {
@@ -224,7 +161,7 @@ impl Harness {
             let (runs, wanted) = (self.site.runs.clone(), request.run_id.clone());
             let directory = self.lifetime.jobs().run(move || runs.create(&wanted)).await?;
             record.run_id = directory.id().clone();
-            write_record(&directory, &record)?;
+            super::conclude::write_record(&directory, &record)?;
             Ok(directory)
         };
         let directory = match opened.await {
@@ -282,7 +219,7 @@ impl Harness {
     }
 
     /// The recipes that the recipe under test needs, each with its domain in this run.
-    fn dependencies(&self, request: &Request) -> Result<Vec<(RecipeSource, Domain)>, Failure> {
+    pub(super) fn dependencies(&self, request: &Request) -> Result<Vec<(RecipeSource, Domain)>, Failure> {
         let recipe = &request.recipe;
         let sources = self.settings.dependencies.get(recipe).into_iter().flatten();
         sources
@@ -303,7 +240,7 @@ impl Running<'_> {
     }
 
     /// The locks that the run holds: all of its domains', or none yet.
-    fn guards(&self) -> &[AppGuard] {
+    pub(super) fn guards(&self) -> &[AppGuard] {
         self.guards.get().map_or(&[], Vec::as_slice)
     }
 
@@ -345,51 +282,6 @@ impl Running<'_> {
         self.harness.settings.operator_tests.as_ref().map(|tests| tests.join(recipe.as_str()))
     }
 
-    /// Fetch, lock, settle, janitor: up to the point where the run's domains are its own and empty.
-    async fn prepare(&self) -> Result<(), Failure> {
-        self.enter("fetch");
-        self.fetch().await?;
-        self.enter("lock");
-        self.lock().await?;
-        self.enter("settle");
-        self.settle().await?;
-        self.enter("janitor");
-        self.sweep_others().await;
-        Ok(())
-    }
-
-    async fn fetch(&self) -> Result<(), Failure> {
-        let domain = self.record().domain.clone();
-        let tested = self.fetch_one(&self.request.source, self.request.revision.clone(), &domain).await?;
-        self.record().commit = Some(tested.tested().to_string());
-        let mut dependencies = Vec::new();
-        for (source, domain) in self.harness.dependencies(self.request)? {
-            dependencies.push((self.fetch_one(&source, None, &domain).await?, domain));
-        }
-        self.trees.get_or_init(|| Trees { tested, dependencies });
-        Ok(())
-    }
-
-    async fn fetch_one(
-        &self,
-        source: &RecipeSource,
-        revision: Option<Revision>,
-        domain: &Domain,
-    ) -> Result<RecipeTree, Failure> {
-        let request = FetchRequest {
-            source: source.clone(),
-            revision,
-            skip_fetch: self.request.skip_fetch,
-            limit: self.harness.settings.fetch_limit,
-            marker: Some(self.session.marker(domain)),
-        };
-        let fetched = workspace::fetch(&self.directory, self.harness.lifetime.as_ref(), &request).await?;
-        for note in fetched.notes {
-            self.warn(&note);
-        }
-        Ok(fetched.tree)
-    }
-
     /// The checkout of the recipe under test.
     pub(super) fn tree(&self) -> Result<&RecipeTree, Failure> {
         self.trees
@@ -411,163 +303,6 @@ impl Running<'_> {
         };
         self.app(&recipe, &domain)
     }
-
-    /// Takes the locks of all domains, in their order, so that two runs never wait for each other.
-    async fn lock(&self) -> Result<(), Failure> {
-        let _clock_stands_still = self.harness.lifetime.hold_deadline();
-        let began = Instant::now();
-        let until = began + self.harness.settings.lock_timeout;
-        let domains = self.record().domains.clone();
-        let mut guards = Vec::new();
-        for domain in domains {
-            let wait = Wait::Until(until.saturating_duration_since(Instant::now()));
-            let lifetime = &self.harness.lifetime;
-            let site = &self.harness.site;
-            let guard = site
-                .locks
-                .acquire(&domain, wait, lifetime.cancellation(), self.session.reporter.as_ref())
-                .await
-                .map_err(|error| lock_failure(&error))?;
-            guards.push(guard);
-        }
-        // Nothing is deployed before all are held, so a wait that ends early just gives back what it has.
-        self.guards.get_or_init(|| guards);
-        self.record().lock_waited_seconds = began.elapsed().as_secs_f64();
-        Ok(())
-    }
-
-    /// Makes the run's own domains empty (I4), whatever a dead owner left.
-    async fn settle(&self) -> Result<(), Failure> {
-        let mut receipt = Receipt::default();
-        for guard in self.guards() {
-            let domain = guard.domain();
-            let reaped = reap(&self.harness.site, guard, Some(&self.session.run_id), SETTLE_LIMIT)
-                .await
-                .map_err(|error| Failure::host(crate::error_chain(&error)))?;
-            if !reaped.left.is_empty() {
-                let left = list(&reaped.left);
-                return Err(Failure::host(format!(
-                    "{domain} could not be settled; left: {left}; {}",
-                    reaped.failures.join("; ")
-                )));
-            }
-            if !reaped.removed.is_empty() {
-                let text = format!("{domain}: a dead run had left {}; removed", list(&reaped.removed));
-                self.session.reporter.report(&Event::Note { text });
-            }
-            receipt.settled.extend(reaped.removed);
-        }
-        self.record().receipt = Some(receipt);
-        Ok(())
-    }
-
-    /// A janitor's pass over everybody else's leftovers. Its failure is a warning.
-    async fn sweep_others(&self) {
-        let janitor = SiteJanitor::new(self.harness.site.clone(), self.harness.lifetime.clone());
-        let pass = Pass {
-            dry_run: false,
-            own: self.record().domains.clone(),
-            own_run: Some(self.session.run_id.clone()),
-            budget: self.harness.settings.janitor_budget,
-            cancellation: self.harness.lifetime.cancellation().clone(),
-        };
-        match janitor.pass(&pass).await {
-            Ok(report) => {
-                for finding in report.findings.iter().filter(|finding| finding.is_worth_a_line()) {
-                    self.session.reporter.report(&Event::Note { text: format!("janitor: {finding}") });
-                }
-                for warning in report.warnings {
-                    self.warn(&format!("janitor: {warning}"));
-                }
-            }
-            Err(error) => self.warn(&format!("janitor: {}", crate::error_chain(&error))),
-        }
-        for warning in janitor.prune(self.harness.settings.keep_runs).await {
-            self.warn(&warning);
-        }
-    }
-
-    /// Removes everything of the domains whose locks this run holds, looks, and writes the receipt.
-    async fn tear_down(&self, ended: &ChildrenEnded) -> Exit {
-        let teardown = self.harness.lifetime.begin_teardown();
-        self.enter("teardown");
-        let mut exit = Exit::Green;
-        let mut receipt = self.record().receipt.clone().unwrap_or_default();
-        receipt.left.extend(ended.left.iter().map(|pid| Residue::new(Kind::Process, format!("pid {pid}"))));
-        // Whoever is still at work would make again what is removed: that is the janitor's, once we are dead.
-        let at_work = !ended.left.is_empty() || ended.jobs_left > 0;
-        if at_work {
-            receipt
-                .failures
-                .push("the run's own work did not end in time, so nothing was removed".to_owned());
-        }
-        for guard in self.guards() {
-            let limit = teardown.remaining().max(LAST_LOOK);
-            let (site, own) = (&self.harness.site, Some(&self.session.run_id));
-            let reaped =
-                if at_work { look(site, guard, own).await } else { reap(site, guard, own, limit).await };
-            match reaped {
-                Ok(reaped) => {
-                    receipt.removed.extend(reaped.removed);
-                    receipt.left.extend(reaped.left);
-                    receipt.failures.extend(reaped.failures);
-                }
-                Err(error) => {
-                    exit = Exit::Harness;
-                    let domain = guard.domain();
-                    let text =
-                        format!("{domain} could not be verified empty: {}", crate::error_chain(&error));
-                    receipt.failures.push(text);
-                }
-            }
-        }
-        let directory = self.directory.clone();
-        let removed = if at_work {
-            Ok(false)
-        } else {
-            self.harness.lifetime.jobs().run(move || directory.remove_tree()).await.map(|()| true)
-        };
-        if let Err(error) = &removed {
-            receipt.failures.push(crate::error_chain(error));
-        }
-        if !matches!(removed, Ok(true)) {
-            receipt.left.push(Residue::new(Kind::RunTree, self.directory.root().display().to_string()));
-        }
-        if !receipt.left.is_empty() {
-            exit = Exit::Residue;
-        }
-        self.record().receipt = Some(receipt);
-        exit
-    }
-
-    /// Concludes the record and writes it. What can't be written is said, and never loses the verdict.
-    fn finish(&self, exit: Exit) -> Exit {
-        let red = self.record().tiers.iter().any(|tier| tier.status == super::Status::Failed);
-        let mut exit = if red { exit.or_graver(Exit::Red) } else { exit };
-        {
-            let mut record = self.record();
-            record.finished = Some(self.harness.site.host.now());
-            record.verdict = Some(verdict(exit));
-            record.exit_code = Some(exit.code());
-        }
-        let written = write_record(&self.directory, &self.record());
-        if let Err(failure) = written {
-            exit = exit.or_graver(Exit::Harness);
-            self.warn(&failure.message);
-            let mut record = self.record();
-            record.verdict = Some(verdict(exit));
-            record.exit_code = Some(exit.code());
-        }
-        exit
-    }
-}
-
-/// Writes `run.json`: whole or not at all.
-fn write_record(directory: &RunDir, record: &RunRecord) -> Result<(), Failure> {
-    let written = serde_json::to_vec_pretty(record)
-        .map_err(std::io::Error::from)
-        .and_then(|text| crate::files::write_whole(&directory.root().join(RUN_RECORD), &text, 0o600));
-    written.map_err(|error| Failure::host(format!("the result could not be written: {error}")))
 }
 
 fn refused<T>(mut record: RunRecord, failure: Failure) -> RunEnd<T> {
@@ -575,35 +310,6 @@ fn refused<T>(mut record: RunRecord, failure: Failure) -> RunEnd<T> {
     record.exit_code = Some(failure.exit.code());
     record.errors.push(failure.message);
     RunEnd { record, exit: failure.exit, hint: failure.hint, value: None }
-}
-
-fn verdict(exit: Exit) -> Verdict {
-    match exit {
-        Exit::Green => Verdict::Green,
-        Exit::Red => Verdict::Red,
-        Exit::Usage => Verdict::Refused,
-        Exit::Residue => Verdict::Residue,
-        Exit::LockTimeout => Verdict::LockTimeout,
-        Exit::Cancelled(_) => Verdict::Cancelled,
-        // No run ends with another program's status.
-        Exit::Harness | Exit::Status(_) => Verdict::HarnessFailed,
-    }
-}
-
-fn lock_failure(error: &AcquireError) -> Failure {
-    let (exit, hint) = match error {
-        AcquireError::TimedOut { domain, .. } => (
-            Exit::LockTimeout,
-            Some(format!("see who holds it: cc-ci locks {domain}; or wait longer: --lock-timeout")),
-        ),
-        AcquireError::Cancelled { cause, .. } => (Exit::Cancelled(*cause), None),
-        AcquireError::Lock(_) => (Exit::Harness, None),
-    };
-    Failure { exit, message: crate::error_chain(error), hint }
-}
-
-fn list(residue: &[Residue]) -> String {
-    residue.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn panic_text(payload: &(dyn Any + Send)) -> &str {

@@ -6,8 +6,11 @@
 
 mod checks;
 mod cold;
+mod conclude;
 mod drive;
+mod prepare;
 mod record;
+mod recorded;
 mod scripts;
 mod seeds;
 mod steps;

@@ -1,0 +1,112 @@
+//! Teardown, receipt, report: what happens always, once, and under the locks that the body took.
+
+use std::time::Duration;
+
+use super::Failure;
+use super::drive::Running;
+use super::record::{RunRecord, Status, Verdict};
+use crate::executor::{Kind, Residue};
+use crate::exit::Exit;
+use crate::janitor::{look, reap};
+use crate::lifetime::ChildrenEnded;
+use crate::workspace::{RUN_RECORD, RunDir};
+
+/// One more look, when the budget is spent, must still be possible.
+const LAST_LOOK: Duration = Duration::from_secs(5);
+
+impl Running<'_> {
+    /// Removes everything of the domains whose locks this run holds, looks, and writes the receipt.
+    pub(super) async fn tear_down(&self, ended: &ChildrenEnded) -> Exit {
+        let teardown = self.harness.lifetime.begin_teardown();
+        self.enter("teardown");
+        let mut exit = Exit::Green;
+        let mut receipt = self.record().receipt.clone().unwrap_or_default();
+        receipt.left.extend(ended.left.iter().map(|pid| Residue::new(Kind::Process, format!("pid {pid}"))));
+        // Whoever is still at work would make again what is removed: that is the janitor's, once we are dead.
+        let at_work = !ended.left.is_empty() || ended.jobs_left > 0;
+        if at_work {
+            receipt
+                .failures
+                .push("the run's own work did not end in time, so nothing was removed".to_owned());
+        }
+        for guard in self.guards() {
+            let limit = teardown.remaining().max(LAST_LOOK);
+            let (site, own) = (&self.harness.site, Some(&self.session.run_id));
+            let reaped =
+                if at_work { look(site, guard, own).await } else { reap(site, guard, own, limit).await };
+            match reaped {
+                Ok(reaped) => {
+                    receipt.removed.extend(reaped.removed);
+                    receipt.left.extend(reaped.left);
+                    receipt.failures.extend(reaped.failures);
+                }
+                Err(error) => {
+                    exit = Exit::Harness;
+                    let domain = guard.domain();
+                    let text =
+                        format!("{domain} could not be verified empty: {}", crate::error_chain(&error));
+                    receipt.failures.push(text);
+                }
+            }
+        }
+        let directory = self.directory.clone();
+        let removed = if at_work {
+            Ok(false)
+        } else {
+            self.harness.lifetime.jobs().run(move || directory.remove_tree()).await.map(|()| true)
+        };
+        if let Err(error) = &removed {
+            receipt.failures.push(crate::error_chain(error));
+        }
+        if !matches!(removed, Ok(true)) {
+            receipt.left.push(Residue::new(Kind::RunTree, self.directory.root().display().to_string()));
+        }
+        if !receipt.left.is_empty() {
+            exit = Exit::Residue;
+        }
+        self.record().receipt = Some(receipt);
+        exit
+    }
+
+    /// Concludes the record and writes it. What can't be written is said, and never loses the verdict.
+    pub(super) fn finish(&self, exit: Exit) -> Exit {
+        let red = self.record().tiers.iter().any(|tier| tier.status == Status::Failed);
+        let mut exit = if red { exit.or_graver(Exit::Red) } else { exit };
+        {
+            let mut record = self.record();
+            record.finished = Some(self.harness.site.host.now());
+            record.verdict = Some(verdict(exit));
+            record.exit_code = Some(exit.code());
+        }
+        let written = write_record(&self.directory, &self.record());
+        if let Err(failure) = written {
+            exit = exit.or_graver(Exit::Harness);
+            self.warn(&failure.message);
+            let mut record = self.record();
+            record.verdict = Some(verdict(exit));
+            record.exit_code = Some(exit.code());
+        }
+        exit
+    }
+}
+
+/// Writes `run.json`: whole or not at all.
+pub(super) fn write_record(directory: &RunDir, record: &RunRecord) -> Result<(), Failure> {
+    let written = serde_json::to_vec_pretty(record)
+        .map_err(std::io::Error::from)
+        .and_then(|text| crate::files::write_whole(&directory.root().join(RUN_RECORD), &text, 0o600));
+    written.map_err(|error| Failure::host(format!("the result could not be written: {error}")))
+}
+
+pub(super) fn verdict(exit: Exit) -> Verdict {
+    match exit {
+        Exit::Green => Verdict::Green,
+        Exit::Red => Verdict::Red,
+        Exit::Usage => Verdict::Refused,
+        Exit::Residue => Verdict::Residue,
+        Exit::LockTimeout => Verdict::LockTimeout,
+        Exit::Cancelled(_) => Verdict::Cancelled,
+        // No run ends with another program's status.
+        Exit::Harness | Exit::Status(_) => Verdict::HarnessFailed,
+    }
+}

@@ -1,0 +1,152 @@
+//! Fetch, lock, settle, janitor: up to the point where the run's domains are its own and empty.
+
+use std::time::{Duration, Instant};
+
+use super::Failure;
+use super::drive::{Running, Trees};
+use super::record::Receipt;
+use crate::event::Event;
+use crate::executor::Residue;
+use crate::exit::Exit;
+use crate::janitor::{Janitor as _, Pass, SiteJanitor, reap};
+use crate::lock::{AcquireError, Wait};
+use crate::names::Domain;
+use crate::workspace::{self, FetchRequest, RecipeSource, RecipeTree, Revision};
+
+/// What settling one domain may take.
+const SETTLE_LIMIT: Duration = Duration::from_mins(2);
+
+impl Running<'_> {
+    /// Fetch, lock, settle, janitor: up to the point where the run's domains are its own and empty.
+    pub(super) async fn prepare(&self) -> Result<(), Failure> {
+        self.enter("fetch");
+        self.fetch().await?;
+        self.enter("lock");
+        self.lock().await?;
+        self.enter("settle");
+        self.settle().await?;
+        self.enter("janitor");
+        self.sweep_others().await;
+        Ok(())
+    }
+
+    async fn fetch(&self) -> Result<(), Failure> {
+        let domain = self.record().domain.clone();
+        let tested = self.fetch_one(&self.request.source, self.request.revision.clone(), &domain).await?;
+        self.record().commit = Some(tested.tested().to_string());
+        let mut dependencies = Vec::new();
+        for (source, domain) in self.harness.dependencies(self.request)? {
+            dependencies.push((self.fetch_one(&source, None, &domain).await?, domain));
+        }
+        self.trees.get_or_init(|| Trees { tested, dependencies });
+        Ok(())
+    }
+
+    async fn fetch_one(
+        &self,
+        source: &RecipeSource,
+        revision: Option<Revision>,
+        domain: &Domain,
+    ) -> Result<RecipeTree, Failure> {
+        let request = FetchRequest {
+            source: source.clone(),
+            revision,
+            skip_fetch: self.request.skip_fetch,
+            limit: self.harness.settings.fetch_limit,
+            marker: Some(self.session.marker(domain)),
+        };
+        let fetched = workspace::fetch(&self.directory, self.harness.lifetime.as_ref(), &request).await?;
+        for note in fetched.notes {
+            self.warn(&note);
+        }
+        Ok(fetched.tree)
+    }
+
+    /// Takes the locks of all domains, in their order, so that two runs never wait for each other.
+    async fn lock(&self) -> Result<(), Failure> {
+        let _clock_stands_still = self.harness.lifetime.hold_deadline();
+        let began = Instant::now();
+        let until = began + self.harness.settings.lock_timeout;
+        let domains = self.record().domains.clone();
+        let mut guards = Vec::new();
+        for domain in domains {
+            let wait = Wait::Until(until.saturating_duration_since(Instant::now()));
+            let lifetime = &self.harness.lifetime;
+            let site = &self.harness.site;
+            let guard = site
+                .locks
+                .acquire(&domain, wait, lifetime.cancellation(), self.session.reporter.as_ref())
+                .await
+                .map_err(|error| lock_failure(&error))?;
+            guards.push(guard);
+        }
+        // Nothing is deployed before all are held, so a wait that ends early just gives back what it has.
+        self.guards.get_or_init(|| guards);
+        self.record().lock_waited_seconds = began.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Makes the run's own domains empty (I4), whatever a dead owner left.
+    async fn settle(&self) -> Result<(), Failure> {
+        let mut receipt = Receipt::default();
+        for guard in self.guards() {
+            let domain = guard.domain();
+            let reaped = reap(&self.harness.site, guard, Some(&self.session.run_id), SETTLE_LIMIT)
+                .await
+                .map_err(|error| Failure::host(crate::error_chain(&error)))?;
+            if !reaped.left.is_empty() {
+                let left = Residue::list(&reaped.left);
+                return Err(Failure::host(format!(
+                    "{domain} could not be settled; left: {left}; {}",
+                    reaped.failures.join("; ")
+                )));
+            }
+            if !reaped.removed.is_empty() {
+                let text =
+                    format!("{domain}: a dead run had left {}; removed", Residue::list(&reaped.removed));
+                self.session.reporter.report(&Event::Note { text });
+            }
+            receipt.settled.extend(reaped.removed);
+        }
+        self.record().receipt = Some(receipt);
+        Ok(())
+    }
+
+    /// A janitor's pass over everybody else's leftovers. Its failure is a warning.
+    async fn sweep_others(&self) {
+        let janitor = SiteJanitor::new(self.harness.site.clone(), self.harness.lifetime.clone());
+        let pass = Pass {
+            dry_run: false,
+            own: self.record().domains.clone(),
+            own_run: Some(self.session.run_id.clone()),
+            budget: self.harness.settings.janitor_budget,
+            cancellation: self.harness.lifetime.cancellation().clone(),
+        };
+        match janitor.pass(&pass).await {
+            Ok(report) => {
+                for finding in report.findings.iter().filter(|finding| finding.is_worth_a_line()) {
+                    self.session.reporter.report(&Event::Note { text: format!("janitor: {finding}") });
+                }
+                for warning in report.warnings {
+                    self.warn(&format!("janitor: {warning}"));
+                }
+            }
+            Err(error) => self.warn(&format!("janitor: {}", crate::error_chain(&error))),
+        }
+        for warning in janitor.prune(self.harness.settings.keep_runs).await {
+            self.warn(&warning);
+        }
+    }
+}
+
+fn lock_failure(error: &AcquireError) -> Failure {
+    let (exit, hint) = match error {
+        AcquireError::TimedOut { domain, .. } => (
+            Exit::LockTimeout,
+            Some(format!("see who holds it: cc-ci locks {domain}; or wait longer: --lock-timeout")),
+        ),
+        AcquireError::Cancelled { cause, .. } => (Exit::Cancelled(*cause), None),
+        AcquireError::Lock(_) => (Exit::Harness, None),
+    };
+    Failure { exit, message: crate::error_chain(error), hint }
+}

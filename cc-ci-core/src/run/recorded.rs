@@ -1,0 +1,64 @@
+//! A run's events, told and kept.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::event::{Event, Reporter};
+use crate::host::Host;
+use crate::output::QueuedWriter;
+use crate::workspace::RunDir;
+
+/// What writing the last events may take.
+const EVENTS_LIMIT: Duration = Duration::from_secs(5);
+
+/// Keeps a run's events in `events.ndjson` beside telling them.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    file: Option<QueuedWriter>,
+    host: Arc<dyn Host>,
+    inner: Arc<dyn Reporter>,
+}
+
+/// One line of `events.ndjson`.
+#[derive(serde::Serialize)]
+struct EventLine<'e> {
+    schema: &'static str,
+    at: Timestamp,
+    #[serde(flatten)]
+    event: &'e Event,
+}
+
+impl Recorded {
+    pub fn start(directory: &RunDir, host: Arc<dyn Host>, inner: Arc<dyn Reporter>) -> Self {
+        let path = directory.root().join("events.ndjson");
+        let file = File::create(path).and_then(|file| QueuedWriter::start("events", file));
+        if let Err(error) = &file {
+            inner.report(&Event::Warning { text: format!("events are not recorded: {error}") });
+        }
+        Self { file: file.ok(), host, inner }
+    }
+
+    /// Keeps what somebody else has told already.
+    pub fn keep(&self, event: &Event) {
+        let line = EventLine { schema: "cc-ci.event/v1", at: self.host.now(), event };
+        if let (Some(file), Ok(line)) = (&self.file, serde_json::to_string(&line)) {
+            file.write(line + "\n");
+        }
+    }
+
+    /// Waits, within a bound, until what was kept is written.
+    pub fn close(&self) {
+        // A disk that is full or stuck costs events, never the run's end.
+        let _written = self.file.as_ref().is_none_or(|file| file.flush(EVENTS_LIMIT));
+    }
+}
+
+impl Reporter for Recorded {
+    fn report(&self, event: &Event) {
+        self.keep(event);
+        self.inner.report(event);
+    }
+}
