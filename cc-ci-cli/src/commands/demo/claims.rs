@@ -174,7 +174,7 @@ impl<'w> Demo<'w> {
             return Err(run.broken(format!("the tier {} failed, not upgrade", tier.name)));
         }
         let step = tier.steps.iter().find(|step| step.status == Status::Failed);
-        let why = step.and_then(|step| step.detail.as_deref()).and_then(|detail| detail.lines().last());
+        let why = step.and_then(|step| step.detail.as_deref()).and_then(|detail| detail.split(':').next());
         let why = why.unwrap_or("no reason given");
         Ok(format!("exit 1, the tier {} failed ({why}), nothing left", tier.name))
     }
