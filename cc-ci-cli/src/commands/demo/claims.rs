@@ -174,8 +174,9 @@ impl<'w> Demo<'w> {
             return Err(run.broken(format!("the tier {} failed, not upgrade", tier.name)));
         }
         let step = tier.steps.iter().find(|step| step.status == Status::Failed);
-        let step = step.map_or("no step", |step| step.name.as_str());
-        Ok(format!("exit 1, the tier {} failed at {step}, nothing left", tier.name))
+        let why = step.and_then(|step| step.detail.as_deref()).and_then(|detail| detail.split(':').next());
+        let why = why.unwrap_or("no reason given");
+        Ok(format!("exit 1, the tier {} failed ({why}), nothing left", tier.name))
     }
 
     async fn killed(&self) -> Held {

@@ -38,6 +38,7 @@ pub fn is_note_keeper() -> bool {
 
 /// A promise, and whether it was kept.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "these are the names of the JSON")]
 pub struct Claim {
     pub claim: &'static str,
     pub holds: bool,
