@@ -33,7 +33,7 @@ fn a_grandchild_that_escaped_without_its_mark_is_gone_before_anything_is_removed
 
 #[test]
 fn children_that_fork_on_are_swept_all_the_same() {
-    let script = "setsid env -i /bin/sh -c 'echo ready; while :; do /bin/sleep 1000 & /bin/sleep 0.001; done' & \
+    let script = "setsid env -i /bin/sh -c 'echo ready; n=0; while [ $n -lt 500 ]; do n=$((n+1)); /bin/sleep 60 & /bin/sleep 0.001; done' & \
                   wait";
     let mut probe = Probe::start(&["script", script]);
     probe.started();

@@ -77,7 +77,7 @@ fn who_forks_on_is_ended_all_the_same() {
     let boot = BootId::current().unwrap();
     let domain = domain("forks");
     let mut forker = Command::new("sh")
-        .args(["-c", "echo up; while :; do sleep 1000 & sleep 0.001; done"])
+        .args(["-c", "echo up; n=0; while [ $n -lt 500 ]; do n=$((n+1)); sleep 60 & sleep 0.001; done"])
         .env(Marker::VARIABLE, run(&domain, dead()).to_string())
         .stdout(Stdio::piped())
         .spawn()

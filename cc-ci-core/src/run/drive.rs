@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::lifetime::{RunLifetimeExt as _, ScopeEnd};
 use crate::lock::{AppGuard, Description};
 use crate::names::{Domain, RecipeName, Stack, Subject};
-use crate::workspace::{RecipeSource, RecipeTree, RunDir};
+use crate::workspace::{RecipeSource, RecipeTree, Release, RunDir};
 
 /// How a run ended, and what its lane gave.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub struct Running<'h> {
 #[derive(Debug)]
 pub(super) struct Trees {
     pub tested: RecipeTree,
+    /// The release that the commit under test is, where it is one.
+    pub release: Option<Release>,
     pub dependencies: Vec<(RecipeTree, Domain)>,
 }
 
@@ -288,6 +290,11 @@ impl Running<'_> {
             .get()
             .map(|trees| &trees.tested)
             .ok_or_else(|| Failure::host("the recipe is not fetched yet"))
+    }
+
+    /// The release that the commit under test is, where it is one.
+    pub(super) fn tested_release(&self) -> Option<&Release> {
+        self.trees.get().and_then(|trees| trees.release.as_ref())
     }
 
     /// The checkouts of the recipes that it needs, each with its domain in this run.

@@ -38,7 +38,12 @@ impl Running<'_> {
         for (source, domain) in self.harness.dependencies(self.request)? {
             dependencies.push((self.fetch_one(&source, None, &domain).await?, domain));
         }
-        self.trees.get_or_init(|| Trees { tested, dependencies });
+        let releases = tested.releases(self.harness.lifetime.as_ref()).await?;
+        for tag in &releases.lightweight {
+            self.warn(&format!("the tag {tag} is not annotated, so it is no release"));
+        }
+        let release = releases.at(tested.tested()).cloned();
+        self.trees.get_or_init(|| Trees { tested, release, dependencies });
         Ok(())
     }
 

@@ -69,18 +69,16 @@ impl Running<'_> {
 
     /// The commit under test; by its version where it is a release.
     pub(super) fn tested(&self) -> Result<Revision, Failure> {
-        Ok(Revision::commit(self.tree()?.tested()))
+        match self.tested_release() {
+            Some(release) => Ok(Revision::release(release)),
+            None => Ok(Revision::commit(self.tree()?.tested())),
+        }
     }
 
     /// The newest release before the commit under test.
     pub(super) async fn previous_release(&self) -> Result<Option<Revision>, Failure> {
         let (tree, lifetime) = (self.tree()?, self.session.lifetime.as_ref());
-        let git = |error| Failure::host(error_chain(&error));
-        let releases = tree.releases(lifetime).await.map_err(git)?;
-        for tag in &releases.lightweight {
-            self.warn(&format!("the tag {tag} is not annotated, so it is no release"));
-        }
-        let previous = tree.newest_before(lifetime, tree.tested()).await.map_err(git)?;
+        let previous = tree.newest_before(lifetime, tree.tested()).await?;
         Ok(previous.map(|release| Revision::release(&release)))
     }
 

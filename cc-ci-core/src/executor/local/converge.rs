@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::LocalExecutor;
 use super::deploy::{host, log_of};
-use super::world::{ContainerRecord, ServiceRecord};
+use super::world::{ContainerRecord, ServiceRecord, TaskRecord};
 use crate::contained::open_contained;
 use crate::executor::{EngineError, ServiceState};
 use crate::http;
@@ -103,8 +103,13 @@ async fn probe(record: &ServiceRecord, domain: &Domain) -> Result<(), String> {
     }
 }
 
+/// The last words of a service's task, running or ended.
 fn log_tail(executor: &LocalExecutor, domain: &Domain, service: &str) -> String {
-    let path = log_of(&executor.world, domain, service);
+    let tasks = executor.world.records::<TaskRecord>(domain, "tasks").unwrap_or_default();
+    let Some((task, _)) = tasks.into_iter().find(|(_, task)| task.service == service) else {
+        return "it has no task".to_owned();
+    };
+    let path = log_of(&executor.world, domain, &task);
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return String::new() };
     // The service writes it, and may have put anything in its place.
     let tail = open_contained(directory, name).map_err(io::Error::other).and_then(|mut log| {

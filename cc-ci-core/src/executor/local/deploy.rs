@@ -84,7 +84,7 @@ async fn start(
         .env("HOME", &scratch)
         .env("TMPDIR", &scratch)
         .envs(&service.environment)
-        .output(Output::File(log_of(&executor.world, domain, &service.name)))
+        .output(Output::File(log_of(&executor.world, domain, &task)))
         .marker(Marker {
             domain: domain.clone(),
             owner: MarkerOwner::Service { service: service.name.clone() },
@@ -137,8 +137,9 @@ pub(super) fn grace_of(record: &ServiceRecord) -> Duration {
     Duration::try_from_secs_f64(record.stop_grace_seconds).unwrap_or_default()
 }
 
-pub(super) fn log_of(world: &World, domain: &Domain, service: &str) -> PathBuf {
-    world.of(domain, "logs").join(format!("{service}.log"))
+/// Each task has a log of its own: the last words of an earlier one explain nothing.
+pub(super) fn log_of(world: &World, domain: &Domain, task: &str) -> PathBuf {
+    world.of(domain, "logs").join(format!("{task}.log"))
 }
 
 pub(super) fn host(error: io::Error) -> EngineError {
