@@ -18,8 +18,9 @@ use super::wait::Waiting;
 use super::{AcquireError, AppGuard, AppLock, Description, HeldLock, Holder, LockError, LockView, Wait};
 use crate::cancellation::Cancellation;
 use crate::event::{Event, Reporter};
-use crate::host::{BootId, Host};
+use crate::host::Host;
 use crate::names::Domain;
+use crate::process::ProcessIdentity;
 
 /// How often the holder is told again.
 const TELL_HOLDER: Duration = Duration::from_mins(1);
@@ -78,7 +79,7 @@ impl FlockLocks {
         for _ in 0..ATTEMPTS {
             let opened = self.directory.open(&path)?;
             match opened.file.try_lock() {
-                Ok(()) if opened.is_current()? => return Ok(Probe::Taken(self.hold(domain, opened))),
+                Ok(()) if opened.is_current()? => return Ok(Probe::Taken(opened)),
                 Ok(()) => (),
                 Err(TryLockError::WouldBlock) => {
                     let record = Record::read_from(&opened.file);
@@ -97,10 +98,18 @@ impl FlockLocks {
         Err(LockError::Unstable { path, attempts: ATTEMPTS })
     }
 
-    fn hold(&self, domain: &Domain, opened: LockFile) -> AppGuard {
-        let held =
-            Held { opened, domain: domain.clone(), since: self.host.now(), boot_id: self.host.boot_id() };
-        // From the first moment, so that nobody reads a former holder's record as ours.
+    fn hold(&self, domain: &Domain, opened: LockFile) -> Held {
+        Held {
+            opened,
+            domain: domain.clone(),
+            since: self.host.now(),
+            process: this_process(self.host.boot_id()).ok(),
+        }
+    }
+
+    /// From the first moment, so that waiters see whom they wait for.
+    fn hold_with_record(&self, domain: &Domain, opened: LockFile) -> AppGuard {
+        let held = self.hold(domain, opened);
         held.record(None);
         AppGuard::new(held)
     }
@@ -129,7 +138,7 @@ impl fmt::Display for FlockLocks {
 }
 
 enum Probe {
-    Taken(AppGuard),
+    Taken(LockFile),
     Held,
     HeldByNobodyKnown,
 }
@@ -139,7 +148,15 @@ impl AppLock for FlockLocks {
     fn try_acquire(&self, domain: &Domain) -> Result<Option<AppGuard>, LockError> {
         for look in 1..=LOOKS {
             match self.probe(domain)? {
-                Probe::Taken(guard) => return Ok(Some(guard)),
+                Probe::Taken(opened) => {
+                    let held = self.hold(domain, opened);
+                    // A probe mostly lets go at once, so it leaves no record; but none of an earlier hold of
+                    // this very process may pass for its own.
+                    if Record::may_name(&held.opened.file, std::process::id().cast_signed()) {
+                        held.record(None);
+                    }
+                    return Ok(Some(AppGuard::new(held)));
+                }
                 Probe::HeldByNobodyKnown if look < LOOKS => std::thread::sleep(PAUSE * (1 << look) / 2),
                 Probe::Held | Probe::HeldByNobodyKnown => break,
             }
@@ -162,7 +179,7 @@ impl AppLock for FlockLocks {
                 return Err(cancelled(cause));
             }
             match self.probe(domain)? {
-                Probe::Taken(guard) => return Ok(guard),
+                Probe::Taken(opened) => return Ok(self.hold_with_record(domain, opened)),
                 Probe::HeldByNobodyKnown if look < LOOKS => sleep(PAUSE * (1 << look) / 2).await,
                 Probe::Held | Probe::HeldByNobodyKnown => break,
             }
@@ -188,7 +205,7 @@ impl AppLock for FlockLocks {
                 biased;
                 cause = cancellation.cancelled() => break cancelled(cause),
                 granted = waiting.granted() => {
-                    let guard = self.hold(domain, granted?);
+                    let guard = self.hold_with_record(domain, granted?);
                     reporter.report(&Event::LockAcquired { domain: domain.clone(), waited: begun.elapsed() });
                     return Ok(guard);
                 }
@@ -201,29 +218,20 @@ impl AppLock for FlockLocks {
     }
 
     fn look(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
-        let path = self.path(domain);
-        let mut looks = 1;
-        loop {
-            let Some((file, stat)) = self.directory.open_to_look(&path)? else { return Ok(None) };
-            let record = file.as_ref().and_then(Record::read_from);
-            drop(file);
-            let (seen, holder) = self.confirmed(record.as_ref(), FileId::from(&stat))?;
-            let held = seen.held() || holder.is_some();
-            // Between the record and the look at the kernel the lock may have changed hands.
-            if held && looks < LOOKS && holder.as_ref().is_none_or(|holder| holder.since.is_none()) {
-                looks += 1;
-                continue;
-            }
-            let recorded = holder.as_ref().and_then(|holder| holder.since);
-            let since = recorded.or_else(|| Timestamp::from_second(stat.st_mtime).ok());
-            return Ok(Some(LockView {
-                domain: domain.clone(),
-                held,
-                holder,
-                waiting: seen.waiting,
-                since: since.filter(|_| held),
-            }));
-        }
+        let Some((file, stat)) = self.directory.open_to_look(&self.path(domain))? else { return Ok(None) };
+        let record = file.as_ref().and_then(Record::read_from);
+        drop(file);
+        let (seen, holder) = self.confirmed(record.as_ref(), FileId::from(&stat))?;
+        let held = seen.held() || holder.is_some();
+        let recorded = holder.as_ref().and_then(|holder| holder.since);
+        let since = recorded.or_else(|| Timestamp::from_second(stat.st_mtime).ok());
+        Ok(Some(LockView {
+            domain: domain.clone(),
+            held,
+            holder,
+            waiting: seen.waiting,
+            since: since.filter(|_| held),
+        }))
     }
 
     fn domains(&self) -> Result<Vec<Domain>, LockError> {
@@ -257,15 +265,18 @@ struct Held {
     opened: LockFile,
     domain: Domain,
     since: Timestamp,
-    boot_id: BootId,
+    /// This process; none where `/proc` can't be read.
+    process: Option<ProcessIdentity>,
 }
 
 impl Held {
     fn record(&self, description: Option<&Description>) {
-        let written = this_process(self.boot_id.clone()).and_then(|process| {
-            let record = Record { process, since: self.since, description: description.cloned() };
-            record.write_to(&self.opened.file)
-        });
+        let Some(process) = self.process.clone() else {
+            tracing::warn!(path = %self.opened.path.display(), "can't tell who holds the lock");
+            return;
+        };
+        let record = Record { process, since: self.since, description: description.cloned() };
+        let written = record.write_to(&self.opened.file);
         if let Err(error) = written {
             tracing::warn!(path = %self.opened.path.display(), %error, "can't write who holds the lock");
         }

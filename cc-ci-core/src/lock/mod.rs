@@ -52,7 +52,8 @@ pub enum Wait {
 #[async_trait]
 pub trait AppLock: fmt::Debug + fmt::Display + Send + Sync {
     /// Takes the lock if it is free; `None` when somebody holds it. A few system calls, never a wait for the
-    /// holder; where nobody can be found who holds it, it looks again for some 50 ms.
+    /// holder; where nobody can be found who holds it, it looks again for some 50 ms. Whoever keeps what it
+    /// took [describes](AppGuard::describe) it, for until then the holder is known by its pid at best.
     fn try_acquire(&self, domain: &Domain) -> Result<Option<AppGuard>, LockError>;
 
     /// Takes the lock, waiting visibly: it tries silently first; then it reports

@@ -18,8 +18,8 @@
 //! Whoever can open the file can write anything here. So reading never fails, what is no record is none, and
 //! nobody believes one before the kernel has confirmed it.
 
-use std::fmt::Write as _;
 use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
@@ -31,6 +31,8 @@ use crate::process::ProcessIdentity;
 
 const SIZE: usize = 512;
 const SCHEMA: &str = "cc-ci.lock/v1 ";
+/// Where the lines begin that the checksum covers.
+const BODY: usize = SCHEMA.len() + 9;
 /// The longest phase that is kept.
 const PHASE: usize = 32;
 
@@ -47,12 +49,20 @@ pub(super) struct Record {
 
 impl Record {
     /// Writes it: one `pwrite`, or nothing.
-    pub(super) fn write_to(&self, file: &File) -> std::io::Result<()> {
-        let bytes = self.encode().ok_or_else(|| std::io::Error::other("it does not fit"))?;
+    pub(super) fn write_to(&self, file: &File) -> io::Result<()> {
+        let bytes = self.encode().ok_or_else(|| io::Error::other("it does not fit"))?;
         match file.write_at(&bytes, 0)? {
             SIZE => Ok(()),
-            _ => Err(std::io::ErrorKind::WriteZero.into()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
         }
+    }
+
+    /// Whether the file may hold a record of a process with this pid.
+    pub(super) fn may_name(file: &File, pid: i32) -> bool {
+        let mut start = [0; BODY + 16];
+        let read = file.read_at(&mut start, 0).unwrap_or(start.len());
+        let named = start.get(BODY + 4..read).unwrap_or_default().split(|&byte| byte == b' ').next();
+        named.and_then(|pid| std::str::from_utf8(pid).ok()?.parse().ok()) == Some(pid)
     }
 
     /// Reads one, if there is one. Never reads more than its 512 bytes.
@@ -62,29 +72,25 @@ impl Record {
     }
 
     fn encode(&self) -> Option<[u8; SIZE]> {
-        let mut text = String::with_capacity(SIZE);
-        let ProcessIdentity { pid, start_time, boot_id } = &self.process;
-        // Writing to a string can't fail.
-        write!(text, "{SCHEMA}{:08x}\npid {pid} {start_time} {boot_id}\nsince {}\n", 0, self.since).ok()?;
-        if let Some(Description { run_id, recipe, phase }) = &self.description {
-            for (key, value) in [
-                ("run ", run_id.as_ref().map(AsRef::as_ref)),
-                ("recipe ", recipe.as_ref().map(AsRef::as_ref)),
-                ("phase ", Some(clean_phase(phase).as_str())),
-            ] {
-                if let Some(value) = value {
-                    for part in [key, value, "\n"] {
-                        text.push_str(part);
-                    }
-                }
-            }
-        }
-        let body = SCHEMA.len() + 9;
-        let checksum = crc32(text.as_bytes().get(body..)?);
         let mut bytes = [b' '; SIZE];
         bytes[SIZE - 1] = b'\n';
-        bytes[..SIZE - 1].get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-        bytes[SCHEMA.len()..body - 1].copy_from_slice(format!("{checksum:08x}").as_bytes());
+        let mut rest = &mut bytes[BODY..SIZE - 1];
+        let room = rest.len();
+        let ProcessIdentity { pid, start_time, boot_id } = &self.process;
+        // A line that does not fit is the only error.
+        write!(rest, "pid {pid} {start_time} {boot_id}\nsince {}\n", self.since).ok()?;
+        if let Some(Description { run_id, recipe, phase }) = &self.description {
+            if let Some(run_id) = run_id {
+                writeln!(rest, "run {run_id}").ok()?;
+            }
+            if let Some(recipe) = recipe {
+                writeln!(rest, "recipe {recipe}").ok()?;
+            }
+            writeln!(rest, "phase {}", clean_phase(phase)).ok()?;
+        }
+        let body = room - rest.len();
+        let checksum = crc32(&bytes[BODY..BODY + body]);
+        writeln!(&mut bytes[..BODY], "{SCHEMA}{checksum:08x}").ok()?;
         Some(bytes)
     }
 
@@ -123,7 +129,7 @@ impl Record {
 }
 
 /// This process. Its start time is read once: it costs more than taking a lock.
-pub(super) fn this_process(boot_id: BootId) -> std::io::Result<ProcessIdentity> {
+pub(super) fn this_process(boot_id: BootId) -> io::Result<ProcessIdentity> {
     static START: OnceLock<(i32, u64)> = OnceLock::new();
     let pid = nix::unistd::getpid().as_raw();
     match START.get() {
@@ -191,6 +197,20 @@ mod tests {
             let record = record(description);
             assert_eq!(Record::decode(&record.encode().unwrap()), Some(record));
         }
+    }
+
+    #[test]
+    fn a_record_of_this_pid_is_recognised_at_its_start() {
+        let mut file = tempfile::tempfile().unwrap();
+        let record = record(None);
+        let pid = record.process.pid;
+        assert!(!Record::may_name(&file, pid));
+        record.write_to(&file).unwrap();
+        assert!(Record::may_name(&file, pid));
+        assert!(!Record::may_name(&file, pid / 10));
+        file.set_len(0).unwrap();
+        file.write_all(&[0xff; 4096]).unwrap();
+        assert!(!Record::may_name(&file, pid));
     }
 
     #[test]

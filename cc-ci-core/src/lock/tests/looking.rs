@@ -80,6 +80,7 @@ fn hostile_content_explains_nothing_and_hinders_nobody() {
     let (_directory, locks) = space();
     let path = locks.path(&domain());
     let guard = take(&locks);
+    guard.describe(&Description { run_id: None, recipe: None, phase: "settle".into() });
     let mut whole = [0; 512];
     File::open(&path).unwrap().read_exact_at(&mut whole, 0).unwrap();
     drop(guard);

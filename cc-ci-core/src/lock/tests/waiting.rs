@@ -12,7 +12,7 @@ use super::{Holder, domain, space, take};
 use crate::cancellation::{Cancellation, Cause};
 use crate::event::{Event, Reporter, Silent};
 use crate::lock::wait::Waiting;
-use crate::lock::{AcquireError, AppGuard, AppLock, FlockLocks, MemoryLocks, Wait};
+use crate::lock::{AcquireError, AppGuard, AppLock, Description, FlockLocks, MemoryLocks, Wait};
 
 type Task = tokio::task::JoinHandle<Result<AppGuard, AcquireError>>;
 
@@ -103,10 +103,11 @@ async fn waits_that_are_cancelled_or_dropped_among_others_never_acquire() {
 #[tokio::test]
 async fn a_wait_that_is_dropped_while_it_starts_never_acquires() {
     let (_directory, locks) = space();
-    for _ in 0..200 {
+    let (domain, cancellation) = (domain(), Cancellation::new());
+    for _ in 0..1000 {
         let guard = take(&locks);
-        let cancellation = Cancellation::new();
-        let domain = domain();
+        // So a record of this very process stays, and what its thread may hold for a moment looks well confirmed.
+        guard.describe(&Description { run_id: None, recipe: None, phase: "settle".into() });
         let mut wait = Box::pin(locks.acquire(&domain, Wait::Forever, &cancellation, &Silent));
         // The first poll starts the thread; it may be anywhere when the future goes.
         assert!(poll_immediate(&mut wait).await.is_none());
