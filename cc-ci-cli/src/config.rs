@@ -110,6 +110,9 @@ impl Config {
         let time = |value: Option<Time>, default: Duration| value.map_or(default, |time| time.0);
         let local_root =
             settings.local_root.clone().or(file.local.root).map_or_else(|| state("cc-ci-local"), Ok)?;
+        // Services work elsewhere than where their world is named.
+        let local_root = std::path::absolute(local_root)
+            .map_err(|error| CliError::usage("can't use the local root").because(&error))?;
         let suffix = settings.suffix.clone().or(file.suffix).map_or_else(
             || LOCAL_SUFFIX.parse().map_err(|error| CliError::harness("the default suffix").because(&error)),
             Ok,

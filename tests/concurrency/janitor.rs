@@ -258,7 +258,7 @@ fn bystanders_protected_apps_and_longer_names_are_not_even_looked_at() {
         child.wait().unwrap();
         MarkerOwner::Run { run_id: "99".parse().unwrap(), owner }
     };
-    let service = MarkerOwner::Service { service: "app".to_owned() };
+    let service = world.executor(world.host()).marker(&world.domain("near", 1), "app").owner;
     let near = world.domain("near", 1);
     let protected = format!("blog-facade.{suffix}");
     let mut bystanders: Vec<Bystander> = [
@@ -335,5 +335,30 @@ fn a_run_that_still_fetches_keeps_its_directory_and_its_children() {
     assert_eq!(end.json()["receipt"]["settled"], Value::Array(Vec::new()));
     gate.open();
     first.wait().expect(0);
+    world.assert_empty();
+}
+
+#[test]
+fn a_janitor_of_another_world_leaves_the_apps_of_this_one() {
+    let world = World::new();
+    let domain = world.killed_run(&world.recipe("theirs"), 1);
+    let services = || {
+        let found = world.processes().into_iter().filter(|found| found.marker.domain == domain);
+        found
+            .filter(|found| matches!(found.marker.owner, MarkerOwner::Service { .. }))
+            .map(|found| found.process)
+            .collect::<Vec<_>>()
+    };
+    let before = services();
+    assert!(!before.is_empty());
+    // The same suffix, and nothing else in common.
+    let other = world.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let places = ["CCCI_APP_LOCK_DIR", "CCCI_RUNS_DIR", "CCCI_LOCAL_ROOT"];
+    let call = |args: [&str; 1]| places.iter().fold(world.cc_ci(args), |call, place| call.env(place, &other));
+    call(["audit"]).run().expect(0);
+    call(["janitor"]).run().expect(0);
+    assert_eq!(services(), before);
+    world.cc_ci(["janitor"]).run().expect(0);
     world.assert_empty();
 }

@@ -4,15 +4,13 @@ use std::process::{Child, Command, Stdio};
 
 use cc_ci_core::host::BootId;
 use cc_ci_core::names::Domain;
-use cc_ci_core::process::{
-    Marker, MarkerOwner, ProcessIdentity, end_marked_of_dead_owners, marked_domains, services_of,
-};
+use cc_ci_core::process::{Marker, MarkerOwner, ProcessIdentity, end_marked_of_dead_owners};
 
 use crate::probe::{Probe, identity, is_alive};
 
 /// A domain that no other test uses.
 fn domain(name: &str) -> Domain {
-    format!("{name}-{}.cc-ci.localhost", std::process::id()).parse().unwrap()
+    format!("{name}-{}.lifetime.test", std::process::id()).parse().unwrap()
 }
 
 fn dead() -> ProcessIdentity {
@@ -31,7 +29,10 @@ fn run(domain: &Domain, owner: ProcessIdentity) -> Marker {
 }
 
 fn service(domain: &Domain) -> Marker {
-    Marker { domain: domain.clone(), owner: MarkerOwner::Service { service: "app".into() } }
+    Marker {
+        domain: domain.clone(),
+        owner: MarkerOwner::Service { service: "app".into(), world: "settle".into() },
+    }
 }
 
 /// A process that carries a mark, until it is dropped.
@@ -98,19 +99,4 @@ fn whoever_settles_and_its_ancestors_survive_their_own_mark() {
     let mut shell = Probe::shell(script, &[&run(&domain, dead()).to_string(), domain.as_str()]);
     assert_eq!(shell.expect("settled:"), "1");
     assert_eq!(shell.line(), "survived");
-}
-
-#[test]
-fn services_and_orphans_are_found_by_domain() {
-    let boot = BootId::current().unwrap();
-    let (served, orphaned, live) = (domain("served"), domain("orphan"), domain("live"));
-    let children = [
-        Marked::start(&service(&served)),
-        Marked::start(&run(&orphaned, dead())),
-        Marked::start(&run(&live, myself())),
-    ];
-    let services = services_of(&served, &boot).unwrap();
-    let domains = marked_domains(&boot).unwrap();
-    assert_eq!(services, [("app".to_owned(), children[0].identity())]);
-    assert!(domains.contains(&served) && domains.contains(&orphaned) && !domains.contains(&live));
 }

@@ -48,6 +48,11 @@ pub fn run(
     if let Some(tests_dir) = args.tests_dir {
         wired.config.run.operator_tests = Some(tests_dir);
     }
+    if let Some(tests_dir) = &mut wired.config.run.operator_tests {
+        // Tests run elsewhere than where they are named.
+        *tests_dir = std::path::absolute(&*tests_dir)
+            .map_err(|error| CliError::usage("can't use the tests directory").because(&error))?;
+    }
     let deadline = Some(args.deadline.unwrap_or(wired.config.deadline));
     let bounds = Bounds { deadline, teardown: wired.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;

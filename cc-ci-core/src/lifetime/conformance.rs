@@ -171,8 +171,8 @@ pub async fn a_detached_process_is_recorded_before_it_executes(new: New<'_>) {
     let (record, log) = (dir.path().join("record"), dir.path().join("log"));
     let command = sh("cat record; echo up > ran; exec sleep 1000")
         .marker(Marker {
-            domain: "note-000001.cc-ci.localhost".parse().unwrap(),
-            owner: MarkerOwner::Service { service: "app".into() },
+            domain: "note-000001.conformance.test".parse().unwrap(),
+            owner: MarkerOwner::Service { service: "app".into(), world: "conformance".into() },
         })
         .output(Output::File(log.clone()));
     let command = Command { cwd: dir.path().to_owned(), ..command };
@@ -285,7 +285,7 @@ fn sh(script: &str) -> Command {
 fn mark(life: &dyn RunLifetime, run: &str) -> Marker {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     Marker {
-        domain: "note-000001.cc-ci.localhost".parse().unwrap(),
+        domain: "note-000001.conformance.test".parse().unwrap(),
         owner: MarkerOwner::Run {
             // Unique, whoever else runs the suite in this process.
             run_id: format!("{run}-{}", COUNT.fetch_add(1, Ordering::Relaxed)).parse().unwrap(),

@@ -36,6 +36,8 @@ pub enum MarkerOwner {
     Service {
         /// The service's name in the recipe.
         service: String,
+        /// Which executor's world it belongs to: another one has no business with it.
+        world: String,
     },
 }
 
@@ -51,7 +53,7 @@ impl fmt::Display for Marker {
             MarkerOwner::Run { run_id, owner: ProcessIdentity { pid, start_time, boot_id } } => {
                 write!(f, "v1/run/{domain}/{run_id}/{pid}/{start_time}/{boot_id}")
             }
-            MarkerOwner::Service { service } => write!(f, "v1/service/{domain}/{service}"),
+            MarkerOwner::Service { service, world } => write!(f, "v1/service/{domain}/{world}/{service}"),
         }
     }
 }
@@ -74,8 +76,8 @@ impl FromStr for Marker {
                 };
                 (domain, MarkerOwner::Run { run_id: run_id.parse().map_err(|_| NotAMarker)?, owner })
             }
-            ["v1", "service", domain, service] => {
-                (domain, MarkerOwner::Service { service: service.to_owned() })
+            ["v1", "service", domain, world, service] => {
+                (domain, MarkerOwner::Service { service: service.to_owned(), world: world.to_owned() })
             }
             _ => return Err(NotAMarker),
         };
@@ -93,11 +95,18 @@ mod tests {
         let domain: Domain = "note-012345.ci.example.org".parse().unwrap();
         let owner = ProcessIdentity { pid: 7, start_time: 99, boot_id };
         let run = MarkerOwner::Run { run_id: "12.2".parse().unwrap(), owner };
-        for owner in [run, MarkerOwner::Service { service: "app".into() }] {
+        for owner in [run, MarkerOwner::Service { service: "app".into(), world: "w".into() }] {
             let marker = Marker { domain: domain.clone(), owner };
             assert_eq!(marker.to_string().parse(), Ok(marker));
         }
-        for bad in ["", "v1", "v2/service/a.b/app", "v1/run/a.b/1/x/1/b", "v1/service/../app"] {
+        for bad in [
+            "",
+            "v1",
+            "v2/service/a.b/app",
+            "v1/run/a.b/1/x/1/b",
+            "v1/service/a.b/app",
+            "v1/service/../w/app",
+        ] {
             assert_eq!(bad.parse::<Marker>(), Err(NotAMarker), "{bad:?}");
         }
     }

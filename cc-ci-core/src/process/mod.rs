@@ -9,5 +9,5 @@ pub use identity::{ProcessIdentity, StatLine};
 pub use marker::{Marker, MarkerOwner};
 pub(crate) use pidfd::PidFd;
 pub use pidfd::{Signal, kill_process, wait_gone};
-pub use scan::{EndMarkedError, Marked, end_marked_of_dead_owners, marked, marked_domains, services_of};
+pub use scan::{EndMarkedError, Marked, end_marked_of_dead_owners, marked};
 pub(crate) use scan::{marker_of, pids, session_members};

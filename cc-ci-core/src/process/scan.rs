@@ -49,18 +49,6 @@ pub fn marked(now: &BootId) -> io::Result<Vec<Marked>> {
     Ok(marked)
 }
 
-/// The services of one domain's app that run, by name.
-///
-/// # Errors
-/// When `/proc` can't be read.
-pub fn services_of(domain: &Domain, now: &BootId) -> io::Result<Vec<(String, ProcessIdentity)>> {
-    let service = |Marked { process, marker }| match marker.owner {
-        MarkerOwner::Service { service } if marker.domain == *domain => Some((service, process)),
-        _ => None,
-    };
-    Ok(marked(now)?.into_iter().filter_map(service).collect())
-}
-
 /// The processes of the session that `leader` leads, itself among them; none once it is dead, since then its
 /// number may be somebody else's.
 ///
@@ -78,18 +66,6 @@ pub(crate) fn session_members(leader: &ProcessIdentity, now: &BootId) -> io::Res
     }
     // Alive after the look means alive during it: a session keeps its number from being given away.
     Ok(if leader.is_alive(now) { members } else { Vec::new() })
-}
-
-/// The domains that have a process which no live run owns: a service, or a dead owner's child.
-///
-/// # Errors
-/// When `/proc` can't be read.
-pub fn marked_domains(now: &BootId) -> io::Result<BTreeSet<Domain>> {
-    let unowned = |Marked { marker, .. }| match &marker.owner {
-        MarkerOwner::Run { owner, .. } if owner.is_alive(now) => None,
-        _ => Some(marker.domain),
-    };
-    Ok(marked(now)?.into_iter().filter_map(unowned).collect())
 }
 
 /// Processes of a dead owner could not be ended.

@@ -121,6 +121,7 @@ impl Running<'_> {
         self.checkout(self.tree().map_err(StepError::Broken)?, revision).await?;
         self.harness.deployer.create(&self.session, app).await?;
         self.generate_secrets(app).await?;
+        self.check_recipe(app)?;
         for script in &scripts.install_steps {
             self.run_script(script, TierName::Install, Some(&revision.name)).await.map_err(|error| {
                 match error {
@@ -136,6 +137,24 @@ impl Running<'_> {
         // They may have asked for more.
         self.generate_secrets(app).await?;
         Ok(self.harness.site.engine.pre_pull(app).await?)
+    }
+
+    /// What would fail a deploy, or touch what is not the app's own, is red before anything is deployed.
+    fn check_recipe(&self, app: &App) -> Result<(), StepError> {
+        let env = app.env()?;
+        let checked = || {
+            let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
+            recipe.check(&env, &recipe.compose(&recipe.vars(&env, &app.domain)?)?)
+        };
+        let findings = checked().map_err(|error: RecipeError| StepError::Failed(error_chain(&error)))?;
+        for warning in findings.warnings {
+            self.warn(&warning);
+        }
+        if findings.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(StepError::Failed(findings.problems.join("; ")))
+        }
     }
 
     /// The one deploy of a cold run (I10).

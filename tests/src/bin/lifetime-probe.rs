@@ -158,7 +158,7 @@ async fn body(life: &Owning, words: &[String], started: &Mutex<Vec<ProcessIdenti
 
 async fn start(life: &Owning, script: &str, started: &Mutex<Vec<ProcessIdentity>>) -> Result<(), Failure> {
     let marker = Marker {
-        domain: "note-000001.cc-ci.localhost".parse()?,
+        domain: "note-000001.lifetime.test".parse()?,
         owner: MarkerOwner::Run { run_id: "probe".parse()?, owner: life.owner().clone() },
     };
     let command = Command::new("sh", "/").env("PATH", "/usr/bin:/bin").args(["-c", script]).marker(marker);

@@ -12,7 +12,6 @@ use crate::executor::{App, EngineError, Session};
 use crate::files::{new_id, private_directory};
 use crate::lifetime::{Command, Output, SpawnError};
 use crate::names::Domain;
-use crate::process::{Marker, MarkerOwner};
 
 /// After a killed service, so long until its processes are gone for certain.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -85,10 +84,7 @@ async fn start(
         .env("TMPDIR", &scratch)
         .envs(&service.environment)
         .output(Output::File(log_of(&executor.world, domain, &task)))
-        .marker(Marker {
-            domain: domain.clone(),
-            owner: MarkerOwner::Service { service: service.name.clone() },
-        });
+        .marker(executor.marker(domain, &service.name));
     let (world, owned, name) = (executor.world.clone(), domain.clone(), service.name.clone());
     let record = move |process: &crate::process::ProcessIdentity| {
         let record = ContainerRecord { service: name, process: process.clone() };

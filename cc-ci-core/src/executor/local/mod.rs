@@ -37,7 +37,7 @@ use crate::executor::{Kind, Residue};
 use crate::host::Host;
 use crate::lifetime::{ChildError, RunLifetimeExt as _};
 use crate::names::Domain;
-use crate::process::{self, MarkerOwner};
+use crate::process::{self, Marker, MarkerOwner};
 use crate::recipe::{EnvFile, Recipe};
 use deploy::host;
 use world::{ContainerRecord, ServiceRecord, World};
@@ -59,6 +59,12 @@ impl LocalExecutor {
     /// An executor whose world is the directory `root`; it is made when it is first needed.
     pub fn new(root: PathBuf, host: Arc<dyn Host>) -> Self {
         Self { world: World::new(root), host }
+    }
+
+    /// The mark of a service's processes.
+    pub fn marker(&self, domain: &Domain, service: &str) -> Marker {
+        let owner = MarkerOwner::Service { service: service.to_owned(), world: self.world.id() };
+        Marker { domain: domain.clone(), owner }
     }
 
     /// Its world.
@@ -234,8 +240,10 @@ impl LocalExecutor {
         let boot = self.host.boot_id();
         let mut inventory = Inventory::default();
         let marked = process::marked(&boot)?;
-        let services =
-            marked.iter().filter(|process| matches!(process.marker.owner, MarkerOwner::Service { .. }));
+        let ours = self.world.id();
+        let services = marked.iter().filter(
+            |process| matches!(&process.marker.owner, MarkerOwner::Service { world, .. } if *world == ours),
+        );
         for found in services {
             if domains.is_none_or(|domains| domains.contains(&found.marker.domain)) {
                 inventory.add(&found.marker.domain, Residue::new(Kind::Process, found.process.to_string()));

@@ -26,9 +26,12 @@ pub(super) fn of_app(
             found.extend(process::session_members(&container.process, boot)?);
         }
     }
+    let ours = world.id();
     for process in process::marked(boot)? {
         if process.marker.domain == *domain
-            && matches!(&process.marker.owner, MarkerOwner::Service { service } if wanted(service))
+            && let MarkerOwner::Service { service, world } = &process.marker.owner
+            && wanted(service)
+            && *world == ours
         {
             found.push(process.process);
         }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::cancellation::Cancellation;
 use crate::executor::{Inventory, Kind, Residue};
@@ -70,6 +71,13 @@ const KINDS: [(&str, Kind); 7] = [
 impl World {
     pub fn new(root: PathBuf) -> Self {
         Self { root }
+    }
+
+    /// What tells this world's processes from another's: marks are seen all over the host.
+    pub fn id(&self) -> String {
+        let path = std::path::absolute(&self.root).unwrap_or_else(|_| self.root.clone());
+        let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
+        digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     }
 
     pub fn root(&self) -> &Path {
