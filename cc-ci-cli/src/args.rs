@@ -105,7 +105,7 @@ pub enum Command {
     #[cfg(feature = "demo")]
     Demo(Demo),
     /// Print what the exit codes mean
-    #[command(name = "exit-codes")]
+    #[command(name = "exit-codes", long_about = exit_codes())]
     ExitCodes,
 }
 
