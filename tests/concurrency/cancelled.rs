@@ -109,8 +109,11 @@ fn nothing_is_removed_before_a_child_has_ended_in_its_own_time() {
     fs::set_permissions(&git, fs::Permissions::from_mode(0o755)).expect("an executable");
     let path = std::env::var("PATH").expect("a path");
     let path = format!("{}:{path}", git.parent().expect("a directory").display());
-    let running = held::run(&world, &recipe).env("PATH", path).start();
+    let mut running = held::run(&world, &recipe).env("PATH", path).start();
     pipes::hear(&started);
+    // A child is killed at once when the run ends in the middle of its start.
+    let state = held::state(&mut running);
+    assert!(state.contains("git (pid "), "{state}");
     running.signal(Signal::SIGTERM);
     pipes::hear(&asked);
     pipes::tell(&go);

@@ -103,12 +103,7 @@ fn a_running_command_can_be_asked_what_it_does() {
     let world = World::new();
     let (mut running, pid) = held::in_a_test(&world, SLEEP);
     running.wait_for("-- custom");
-    // The test told its pid while it was being started, perhaps.
-    let mut state = "started".to_owned();
-    while state.contains("started") {
-        running.signal(Signal::SIGUSR1);
-        state = running.wait_for("   ");
-    }
+    let state = held::state(&mut running);
     let (who, for_how_long) = (format!("custom.sh (pid {pid})"), ", running for ");
     assert!(state.contains(&who) && state.contains(for_how_long), "{state}");
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("the test runs");

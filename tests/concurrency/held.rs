@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use cc_ci_core::process::MarkerOwner;
 use cc_ci_tests::{CcCi, Ended, Recipe, Running, World, pipes};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// The id of every run here.
@@ -35,6 +36,18 @@ pub fn in_a_test_with(world: &World, body: &str, call: impl FnOnce(CcCi) -> CcCi
     let running = call(run(world, &recipe)).start();
     let pid = pipes::hear(&pipe).parse().expect("a pid");
     (running, pid)
+}
+
+/// What a run says that it does, once whoever told that it is there has been started for good.
+#[track_caller]
+pub fn state(running: &mut Running) -> String {
+    loop {
+        running.signal(Signal::SIGUSR1);
+        let state = running.wait_for("   ");
+        if !state.contains("started") {
+            return state;
+        }
+    }
 }
 
 /// A lock that somebody else holds: flock(1), as any program may. Not this process: between fork and exec a child of

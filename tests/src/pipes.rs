@@ -39,7 +39,11 @@ pub fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 
         // The test has failed meanwhile.
         let _late = sender.send(work()).is_err();
     });
-    done.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("in vain until {what}"))
+    // No closure: the caller's place is told.
+    match done.recv_timeout(PATIENCE) {
+        Ok(done) => done,
+        Err(_) => panic!("in vain until {what}"),
+    }
 }
 
 /// A pipe that holds as much as it can.

@@ -194,8 +194,9 @@ impl Life {
         let (reply, answer) = oneshot::channel();
         let life = Arc::clone(self);
         let job = move || {
+            // Under way until somebody has the child, or nobody wants it.
+            let _under_way = starting;
             let started = life.start(&command);
-            drop(starting);
             if let Err(Ok(unwanted)) = reply.send(started) {
                 // Whoever asked is gone.
                 life.children.signal(unwanted.pid, nix::sys::signal::Signal::SIGKILL);
