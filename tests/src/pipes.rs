@@ -40,10 +40,8 @@ pub fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 
         let _late = sender.send(work()).is_err();
     });
     // No closure: the caller's place is told.
-    match done.recv_timeout(PATIENCE) {
-        Ok(done) => done,
-        Err(_) => panic!("in vain until {what}"),
-    }
+    let Ok(done) = done.recv_timeout(PATIENCE) else { panic!("in vain until {what}") };
+    done
 }
 
 /// A pipe that holds as much as it can.
