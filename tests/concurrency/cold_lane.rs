@@ -182,6 +182,27 @@ fn a_script_that_puts_a_pipe_or_a_link_in_the_place_of_the_env_file_is_red_and_h
 }
 
 #[test]
+fn what_a_script_puts_in_the_place_of_a_secret_is_replaced_and_never_opened() {
+    let world = World::new();
+    let theirs = world.path().join("theirs");
+    std::fs::write(&theirs, "theirs").unwrap();
+    for trick in [format!("ln -s '{}'", theirs.display()), "mkfifo".to_owned()] {
+        let recipe = world.recipe("app");
+        let late =
+            format!("echo SECRET_LATE_VERSION=v1 >> \"$CCCI_ENV_FILE\"\n{trick} \"$CCCI_SECRETS_DIR/late\"");
+        recipe.script("tests/install_steps.sh", &late);
+        recipe.script(
+            "tests/custom",
+            "test -s \"$CCCI_SECRETS_DIR/late\" && ! test -L \"$CCCI_SECRETS_DIR/late\"",
+        );
+        recipe.commit();
+        run(&world, &recipe).expect(0);
+        assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "theirs", "{trick}");
+        world.assert_empty();
+    }
+}
+
+#[test]
 fn what_a_recipe_needs_is_deployed_beside_it_and_removed_with_it() {
     let world = World::new();
     let recipe = world.recipe("app");
