@@ -310,6 +310,18 @@ fn bystanders_protected_apps_and_longer_names_are_not_even_looked_at() {
 }
 
 #[test]
+fn nobody_waits_for_a_pipe_in_the_place_of_a_record_or_a_claim() {
+    let world = World::new();
+    let domain = world.killed_run(&world.recipe("dead"), 1);
+    fs::create_dir_all(world.runs().join("9/tmp")).unwrap();
+    world.fifo("runs/9/run.json");
+    assert_eq!(decision(&pass(&world, 0).json(), &domain), "reaped");
+    fs::remove_file(world.local_root().join("lock-space.json")).unwrap();
+    world.fifo("local/lock-space.json");
+    pass(&world, 2);
+}
+
+#[test]
 fn a_run_that_still_fetches_keeps_its_directory_and_its_children() {
     let world = World::new();
     let recipe = world.recipe("fetch");
