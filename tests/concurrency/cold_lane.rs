@@ -203,6 +203,20 @@ fn what_a_script_puts_in_the_place_of_a_secret_is_replaced_and_never_opened() {
 }
 
 #[test]
+fn a_script_that_puts_a_pipe_in_the_place_of_its_log_holds_up_nothing() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    let logs = world.runs().join("pipe/logs");
+    let body = format!("mkfifo '{0}/custom-recipe-custom.log' && ls '{0}'", logs.display());
+    recipe.script("tests/custom", &body).commit();
+    let call = world.cc_ci(["run", "--pr", "1", "--run-id", "pipe"]).arg(recipe.path());
+    call.run().expect(0);
+    let log = std::fs::symlink_metadata(logs.join("custom-recipe-custom.log")).unwrap();
+    assert!(log.is_file(), "{log:?}");
+    world.assert_empty();
+}
+
+#[test]
 fn what_a_recipe_needs_is_deployed_beside_it_and_removed_with_it() {
     let world = World::new();
     let recipe = world.recipe("app");

@@ -283,7 +283,9 @@ impl Running<'_> {
 
     /// A log that can't be kept never ends a run.
     fn keep_log(&self, name: &str, output: &str) {
-        if let Err(error) = fs::write(self.directory.logs().join(format!("{name}.log")), output) {
+        // Replaced and never opened: a script can reach it, and may have put a pipe there.
+        let log = self.directory.logs().join(format!("{name}.log"));
+        if let Err(error) = write_whole(&log, output.as_bytes(), 0o600) {
             tracing::warn!(name, %error, "can't keep a log");
         }
     }
