@@ -4,7 +4,7 @@
 //! The moments are events, the nth line that a run prints, drawn from a seed that is told. `CCCI_STORM_SEED` repeats
 //! the draws of a storm; how its processes interleave is the kernel's.
 
-#![expect(clippy::expect_used, clippy::print_stdout, reason = "this is test code: a panic is a failed test")]
+#![expect(clippy::expect_used, reason = "this is test code: a panic is a failed test")]
 
 use std::collections::BTreeMap;
 use std::env;
