@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::env_files::EnvFiles;
 use crate::event::Reporter;
 use crate::executor::{Engine, EngineError, Inventory, Kind, LockSpace, Residue};
+use crate::files::read_regular;
 use crate::host::Host;
 use crate::lock::{AppLock, LockError};
 use crate::names::{Domain, RunAppPattern, RunId};
@@ -123,7 +124,7 @@ impl Site {
         for id in self.runs.run_ids()? {
             let path = self.runs.runs_dir().join(id.as_str());
             // A run without a readable record has not begun, or is being removed: nothing of any domain.
-            let Ok(text) = std::fs::read(path.join(RUN_RECORD)) else { continue };
+            let Ok(text) = read_regular(&path.join(RUN_RECORD)) else { continue };
             let Ok(Owned { owner, domains }) = serde_json::from_slice(&text) else { continue };
             if !owner.is_alive(&boot)
                 && RUN_TREE.iter().any(|part| path.join(part).symlink_metadata().is_ok())

@@ -1,6 +1,6 @@
 //! The main job, through the built command: what is green, what is red, and where it says so.
 
-use cc_ci_tests::{Ended, Recipe, World};
+use cc_ci_tests::{Ended, Recipe, World, pipes};
 use serde_json::Value;
 
 fn run(world: &World, recipe: &Recipe) -> Ended {
@@ -179,6 +179,60 @@ fn a_script_that_puts_a_pipe_or_a_link_in_the_place_of_the_env_file_is_red_and_h
         assert_eq!(create["status"], "failed", "{create}");
         world.assert_empty();
     }
+}
+
+#[test]
+fn what_a_script_puts_in_the_place_of_a_secret_is_replaced_and_never_opened() {
+    let world = World::new();
+    let theirs = world.path().join("theirs");
+    std::fs::write(&theirs, "theirs").unwrap();
+    for trick in [format!("ln -s '{}'", theirs.display()), "mkfifo".to_owned()] {
+        let recipe = world.recipe("app");
+        let late =
+            format!("echo SECRET_LATE_VERSION=v1 >> \"$CCCI_ENV_FILE\"\n{trick} \"$CCCI_SECRETS_DIR/late\"");
+        recipe.script("tests/install_steps.sh", &late);
+        recipe.script(
+            "tests/custom",
+            "test -s \"$CCCI_SECRETS_DIR/late\" && ! test -L \"$CCCI_SECRETS_DIR/late\"",
+        );
+        recipe.commit();
+        run(&world, &recipe).expect(0);
+        assert_eq!(std::fs::read_to_string(&theirs).unwrap(), "theirs", "{trick}");
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_script_that_puts_a_pipe_in_the_place_of_its_log_holds_up_nothing() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    let logs = world.runs().join("pipe/logs");
+    let body = format!("mkfifo '{0}/custom-recipe-custom.log' && ls '{0}'", logs.display());
+    recipe.script("tests/custom", &body).commit();
+    let call = world.cc_ci(["run", "--pr", "1", "--run-id", "pipe"]).arg(recipe.path());
+    call.run().expect(0);
+    let log = std::fs::symlink_metadata(logs.join("custom-recipe-custom.log")).unwrap();
+    assert!(log.is_file(), "{log:?}");
+    world.assert_empty();
+}
+
+#[test]
+fn what_a_service_detached_without_a_mark_goes_with_it() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    let pipe = world.fifo("detached");
+    let script = format!(
+        "env -i setsid sh -c 'echo $$$$ > {}; exec sleep 1000' > /dev/null 2>&1 & exec \\\"$$0\\\" \\\"$$@\\\"",
+        pipe.display()
+    );
+    let compose = std::fs::read_to_string(recipe.path().join("compose.yml")).unwrap();
+    let compose = compose.replace("command: [", &format!("command: [\"sh\", \"-c\", \"{script}\", "));
+    recipe.write("compose.yml", &compose).commit();
+    let running = world.cc_ci(["run", "--pr", "1"]).arg(recipe.path()).start();
+    let detached = pipes::process(pipes::hear(&pipe).parse().unwrap());
+    running.wait().expect(0);
+    assert!(!detached.is_alive(&detached.boot_id), "{detached:?}");
+    world.assert_empty();
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +12,8 @@ use cc_ci_core::cancellation::Cancellation;
 use cc_ci_core::event::{Reporter, Silent};
 use cc_ci_core::executor::local::LocalExecutor;
 use cc_ci_core::executor::{
-    App, Backup, Deployer, Endpoint, Engine, EngineError, Inventory, Kind, LockSpace, ServiceState, Session,
+    App, Backup, Deployer, Endpoint, Engine, EngineError, Inventory, Kind, LockSpace, Residue, ServiceState,
+    Session,
 };
 use cc_ci_core::exit::Exit;
 use cc_ci_core::host::{BootId, Host};
@@ -24,6 +24,7 @@ use cc_ci_core::names::Domain;
 use cc_ci_core::run::{Status, TierName, Verdict};
 use cc_ci_tests::World;
 use jiff::{SignedDuration, Timestamp};
+use nix::sys::signal::Signal;
 
 /// This host at another time, or after a reboot.
 #[derive(Debug)]
@@ -245,26 +246,50 @@ fn after_a_reboot_everything_of_the_boot_before_is_reaped() {
     assert!(site.locks.domains().unwrap().is_empty());
 }
 
-/// The local engine, but after a removal something of one kind is there all the same.
-#[derive(Debug)]
-struct Leaky {
+/// The local engine, but between a removal and the next look something happens.
+struct Eventful {
     real: Arc<LocalExecutor>,
-    kind: &'static str,
-    root: PathBuf,
+    removed: Mutex<Option<Domain>>,
+    then: Box<dyn Fn(&Domain) + Send + Sync>,
 }
 
-impl fmt::Display for Leaky {
+impl Eventful {
+    fn engine(world: &World, then: impl Fn(&Domain) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { real: world.executor(world.host()), removed: Mutex::default(), then: Box::new(then) })
+    }
+
+    /// Something of one kind is there all the same.
+    fn leaky(world: &World, kind: &'static str) -> Arc<Self> {
+        let root = world.local_root();
+        Self::engine(world, move |domain| {
+            let directory = root.join("apps").join(domain.as_str()).join(kind);
+            fs::create_dir_all(&directory).unwrap();
+            fs::write(directory.join("left"), "").unwrap();
+        })
+    }
+}
+
+impl fmt::Debug for Eventful {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "leaky {}", self.real)
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for Eventful {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "eventful {}", self.real)
     }
 }
 
 #[async_trait]
-impl Engine for Leaky {
+impl Engine for Eventful {
     async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError> {
         self.real.claim(claim).await
     }
     async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
+        if let Some(domain) = self.removed.lock().unwrap().take() {
+            (self.then)(&domain);
+        }
         self.real.inventory(domains).await
     }
     async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
@@ -275,9 +300,7 @@ impl Engine for Leaky {
     }
     async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
         self.real.remove(domain, limit).await?;
-        let directory = self.root.join("apps").join(domain.as_str()).join(self.kind);
-        fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join("left"), "").unwrap();
+        *self.removed.lock().unwrap() = Some(domain.clone());
         // And claims that all is well: nobody trusts an exit status.
         Ok(())
     }
@@ -325,8 +348,7 @@ fn whatever_kind_is_left_the_receipt_names_it_and_the_run_is_red_with_4() {
     ];
     for ((directory, kind), number) in kinds.into_iter().zip(1..) {
         let mut harness = world.harness(lifetime());
-        let real = world.executor(world.host());
-        harness.site.engine = Arc::new(Leaky { real, kind: directory, root: world.local_root() });
+        harness.site.engine = Eventful::leaky(&world, directory);
         let request = world.request(recipe.path(), number, &number.to_string());
         // The lane itself is as green as can be.
         let end = block_on(harness.with_app(&request, async |_: &_| ()));
@@ -342,6 +364,51 @@ fn whatever_kind_is_left_the_receipt_names_it_and_the_run_is_red_with_4() {
         assert_eq!(of(&pass(&world.site(), |_| ()), &domain).decision, Decision::Reaped);
     }
     world.assert_empty();
+}
+
+/// A run that fetches is alive while its domain's removal begins, and killed before that is verified.
+fn killed_meanwhile(work: impl Fn(&Site, &Domain)) {
+    let world = World::new();
+    let recipe = world.recipe("late");
+    let domain = world.killed_run(&recipe, 1);
+    // A git that stops: the run has a tree and marked children by now, and no lock yet.
+    let gate = world.gate("git");
+    let bin = world.path().join("bin");
+    world.recipe_at(&bin).script("git", &gate.script());
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let run =
+        world.cc_ci(["run", "--pr", "1", "--run-id", "late"]).arg(recipe.path()).env("PATH", path).start();
+    gate.wait();
+    let run = Mutex::new(Some(run));
+    let mut site = world.site();
+    site.engine = Eventful::engine(&world, move |_| {
+        if let Some(run) = run.lock().unwrap().take() {
+            run.signal(Signal::SIGKILL);
+            std::thread::spawn(|| run.wait().expect(137)).join().unwrap();
+        }
+    });
+    work(&site, &domain);
+    world.assert_empty();
+}
+
+#[test]
+fn a_pass_removes_what_a_run_left_that_died_while_it_reaped() {
+    killed_meanwhile(|site, domain| {
+        let report = pass(site, |_| ());
+        let found = of(&report, domain);
+        assert_eq!(found.decision, Decision::Reaped, "{found}");
+        let late = |residue: &Residue| residue.kind == Kind::RunTree && residue.name.ends_with("late");
+        assert!(found.removed.iter().any(late), "{found}");
+    });
+}
+
+#[test]
+fn a_teardown_is_not_red_with_what_another_run_left_that_died_meanwhile() {
+    killed_meanwhile(|site, domain| {
+        let guard = site.locks.try_acquire(domain).unwrap().unwrap();
+        let reaped = block_on(cc_ci_core::janitor::reap(site, &guard, None, Duration::from_mins(1))).unwrap();
+        assert_eq!(reaped.left, [], "{:?}", reaped.failures);
+    });
 }
 
 /// Deploys anew where it should upgrade in place.

@@ -1,6 +1,7 @@
 //! The janitor removes what dead runs left, and nothing else (I4, I5): every row of its table.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -307,6 +308,39 @@ fn bystanders_protected_apps_and_longer_names_are_not_even_looked_at() {
     let first = bystanders[0].domain.as_str();
     world.cc_ci(["with-lock", first, "--", "true"]).env("CCCI_CONFIG", &config).run().expect(125);
     assert!(bystanders[0].was_opened());
+}
+
+#[test]
+fn an_app_that_broke_its_own_directory_is_reaped_and_keeps_nobody_from_the_others() {
+    let world = World::new();
+    let recipe = world.recipe("broken");
+    let [file, link, whole] = [1, 2, 3].map(|number| world.killed_run(&recipe, number));
+    let of = |domain: &Domain, kind| world.local_root().join("apps").join(domain.as_str()).join(kind);
+    for kind in ["services", "containers"] {
+        for domain in [&file, &link] {
+            fs::remove_dir_all(of(domain, kind)).unwrap();
+        }
+        fs::write(of(&file, kind), "").unwrap();
+        symlink(kind, of(&link, kind)).unwrap();
+    }
+    world.cc_ci(["audit"]).run().expect(4);
+    let report = pass(&world, 0).json();
+    for domain in [file, link, whole] {
+        assert_eq!(decision(&report, &domain), "reaped", "{report}");
+    }
+    world.assert_empty();
+}
+
+#[test]
+fn nobody_waits_for_a_pipe_in_the_place_of_a_record_or_a_claim() {
+    let world = World::new();
+    let domain = world.killed_run(&world.recipe("dead"), 1);
+    fs::create_dir_all(world.runs().join("9/tmp")).unwrap();
+    world.fifo("runs/9/run.json");
+    assert_eq!(decision(&pass(&world, 0).json(), &domain), "reaped");
+    fs::remove_file(world.local_root().join("lock-space.json")).unwrap();
+    world.fifo("local/lock-space.json");
+    pass(&world, 2);
 }
 
 #[test]

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 
-use super::reap::{Reaped, clear, end_orphans, looks};
+use super::reap::{Reaped, again, clear, end_orphans, looks};
 use super::{Decision, Finding, Janitor, Pass, Report};
-use crate::executor::Residue;
 use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
 use crate::names::Domain;
@@ -167,16 +166,17 @@ async fn sweep(
     .await;
     let after = site.inventory(Some(&held), pass.own_run.as_ref()).await?;
     for (guard, failures) in guards.into_iter().zip(failures) {
-        let domain = guard.domain().clone();
-        let reaped = Reaped::between(&before.of(&domain), after.of(&domain), failures);
-        findings.push(conclude(guard, reaped, &before.of(&domain)));
+        let seen = before.of(guard.domain());
+        let reaped = Reaped::between(&seen, after.of(guard.domain()), failures);
+        let reaped = again(site, &guard, pass.own_run.as_ref(), REMOVAL_LIMIT, seen, reaped).await?;
+        findings.push(conclude(guard, reaped));
     }
     findings.sort_by(|a, b| a.domain.cmp(&b.domain));
     Ok(findings)
 }
 
 /// Only what is verified empty loses its lock file.
-fn conclude(guard: AppGuard, reaped: Reaped, before: &[Residue]) -> Finding {
+fn conclude(guard: AppGuard, reaped: Reaped) -> Finding {
     let domain = guard.domain().clone();
     let Reaped { removed, left, failures: mut detail } = reaped;
     if !left.is_empty() {
@@ -185,7 +185,7 @@ fn conclude(guard: AppGuard, reaped: Reaped, before: &[Residue]) -> Finding {
     if let Err(error) = guard.unlink() {
         detail.push(error.to_string());
     }
-    let decision = if before.is_empty() { Decision::StaleLock } else { Decision::Reaped };
+    let decision = if removed.is_empty() { Decision::StaleLock } else { Decision::Reaped };
     Finding { removed, detail, ..finding(&domain, decision) }
 }
 

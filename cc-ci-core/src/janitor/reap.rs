@@ -3,7 +3,7 @@
 //! Settling, a janitor's reap and a run's own teardown are the same work: end what a dead owner left running,
 //! remove, look again. They differ in who calls, and in what the caller does with the lock afterwards.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::executor::{Inventory, Residue};
 use crate::lock::AppGuard;
@@ -52,7 +52,35 @@ pub async fn reap(
     }
     failures.extend(clear(site, domain, own, limit).await);
     let left = site.inventory(Some(&domains), own).await?.of(domain);
-    Ok(Reaped::between(&before, left, failures))
+    let reaped = Reaped::between(&before, left, failures);
+    again(site, guard, own, limit, before, reaped).await
+}
+
+/// Removes what was not `seen` when the removal began: other runs of the domain, that still fetched or waited for
+/// its lock, were live then and have died meanwhile. Ends when a look brings nothing new, or with `limit`.
+pub(super) async fn again(
+    site: &Site,
+    guard: &AppGuard,
+    own: Option<&RunId>,
+    limit: Duration,
+    mut seen: Vec<Residue>,
+    mut reaped: Reaped,
+) -> Result<Reaped, LookError> {
+    let (domain, until) = (guard.domain(), Instant::now() + limit);
+    loop {
+        let new: Vec<Residue> =
+            reaped.left.iter().filter(|residue| !seen.contains(residue)).cloned().collect();
+        let limit = until.saturating_duration_since(Instant::now());
+        if new.is_empty() || limit.is_zero() {
+            return Ok(reaped);
+        }
+        seen.extend(new);
+        let mut failures = reaped.failures;
+        failures.extend(end_orphans(site, domain).await);
+        failures.extend(clear(site, domain, own, limit).await);
+        let left = site.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
+        reaped = Reaped::between(&seen, left, failures);
+    }
 }
 
 /// What exists of the domain of `guard`, left as it is.

@@ -49,6 +49,10 @@ impl Running<'_> {
                 }
             }
         }
+        // Whoever a service had detached without its mark lost its parent just now, and became our child.
+        let orphans = self.harness.lifetime.end_children().await.left;
+        let orphans = orphans.iter().filter(|pid| !ended.left.contains(pid));
+        receipt.left.extend(orphans.map(|pid| Residue::new(Kind::Process, format!("pid {pid}"))));
         let directory = self.directory.clone();
         let removed = if at_work {
             Ok(false)

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,15 +11,20 @@ use super::drive::Running;
 use super::record::TierName;
 use super::scripts::{INSTALL_STEPS, Script, Scripts};
 use super::tiers::StepError;
+use crate::contained::read_contained;
 use crate::error_chain;
 use crate::event::Event;
 use crate::executor::{App, Backup, EngineError, Fault};
+use crate::files::{private_directory, write_whole};
 use crate::lifetime::{ChildError, RunLifetimeExt as _};
 use crate::recipe::{Compose, Labels, Recipe, RecipeError};
 use crate::workspace::{CommitId, RecipeTree, Release};
 
 /// A test says with this status that it does not apply.
 const SKIPPED: i32 = 77;
+
+/// More than any secret has.
+const SECRET_LIMIT: u64 = 1 << 16;
 
 /// How much of a test's output a report keeps.
 const OUTPUT_TAIL: usize = 4000;
@@ -203,13 +207,11 @@ impl Running<'_> {
         let generated = self.harness.deployer.generate_secrets(&self.session, app).await?;
         let directory = self.secrets_directory(app);
         let kept = || -> io::Result<()> {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+            private_directory(&directory)?;
             for (name, value) in &generated {
                 self.session.redactor.hide(value);
-                let file = directory.join(name);
-                let mut file =
-                    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
-                io::Write::write_all(&mut file, value.as_bytes())?;
+                // A recipe's script may have put anything in its place: it is replaced, never opened.
+                write_whole(&directory.join(name), value.as_bytes(), 0o600)?;
             }
             Ok(())
         };
@@ -223,10 +225,12 @@ impl Running<'_> {
     /// The secrets of an app, by short name.
     pub(super) fn secrets(&self, app: &App) -> io::Result<BTreeMap<String, String>> {
         let mut secrets = BTreeMap::new();
-        for entry in fs::read_dir(self.secrets_directory(app))? {
-            let entry = entry?;
-            secrets
-                .insert(entry.file_name().to_string_lossy().into_owned(), fs::read_to_string(entry.path())?);
+        let directory = self.secrets_directory(app);
+        for entry in fs::read_dir(&directory)? {
+            let name = entry?.file_name();
+            let value = read_contained(&directory, &name, SECRET_LIMIT).map_err(io::Error::other)?;
+            let value = String::from_utf8(value).map_err(io::Error::other)?;
+            secrets.insert(name.to_string_lossy().into_owned(), value);
         }
         Ok(secrets)
     }
@@ -298,7 +302,9 @@ impl Running<'_> {
 
     /// A log that can't be kept never ends a run.
     fn keep_log(&self, name: &str, output: &str) {
-        if let Err(error) = fs::write(self.directory.logs().join(format!("{name}.log")), output) {
+        // Replaced and never opened: a script can reach it, and may have put a pipe there.
+        let log = self.directory.logs().join(format!("{name}.log"));
+        if let Err(error) = write_whole(&log, output.as_bytes(), 0o600) {
             tracing::warn!(name, %error, "can't keep a log");
         }
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 
 use super::world::World;
 use crate::executor::{EngineError, LockSpace};
-use crate::files::{private_directory, write_whole};
+use crate::files::{private_directory, read_regular, write_whole};
 
 /// Claims `world`, or says who has it. Two that claim at once are served one after the other.
 pub(super) fn claim(world: &World, claim: &LockSpace) -> Result<(), EngineError> {
@@ -18,7 +18,7 @@ pub(super) fn claim(world: &World, claim: &LockSpace) -> Result<(), EngineError>
     private_directory(world.root()).map_err(io)?;
     let _serialized = exclusive(world).map_err(io)?;
     let path = world.root().join("lock-space.json");
-    match std::fs::read(&path) {
+    match read_regular(&path) {
         Ok(text) => {
             let held: LockSpace = serde_json::from_slice(&text).map_err(|error| {
                 EngineError::configuration(format!("{} is no lock-space claim", path.display()))

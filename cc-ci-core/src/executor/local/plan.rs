@@ -16,7 +16,7 @@ use super::world::{ServiceRecord, World, copy_entries};
 use crate::cancellation::Cancellation;
 use crate::contained::read_contained;
 use crate::executor::{App, EngineError};
-use crate::files::{private_directory, write_whole};
+use crate::files::{private_directory, read_regular, write_whole};
 use crate::recipe::{Compose, Mode, MountKind, Recipe, RecipeError, Service, interpolate};
 
 /// Swarm's own bound for a config or secret is half of this.
@@ -133,7 +133,7 @@ impl Directory<'_> {
     fn config(&self, name: &str, content: &[u8]) -> Result<(), EngineError> {
         let io = |error: io::Error| EngineError::host(format!("can't make the config {name}")).because(error);
         let path = self.of("configs").join(name);
-        match fs::read(&path) {
+        match read_regular(&path) {
             Ok(found) if found == content => Ok(()),
             Ok(_) => Err(EngineError::recipe(format!(
                 "the config {name} changed its content, but not its name: raise its version in abra.sh"

@@ -101,7 +101,7 @@ impl World {
     /// inventory lists the file all the same.
     pub fn records<T: DeserializeOwned>(&self, domain: &Domain, kind: &str) -> io::Result<Vec<(String, T)>> {
         let mut records = Vec::new();
-        for name in names(&self.of(domain, kind))? {
+        for name in if_usable(names(&self.of(domain, kind)))?.unwrap_or_default() {
             let Some(stem) = name.strip_suffix(".json") else { continue };
             let Ok(text) = read_regular(&self.of(domain, kind).join(&name)) else { continue };
             if let Ok(record) = serde_json::from_slice(&text) {
@@ -151,7 +151,13 @@ impl World {
         let app = self.app(domain);
         let mut empty = true;
         for (directory, kind) in KINDS {
-            for name in names(&app.join(directory))? {
+            let path = app.join(directory);
+            let Some(names) = if_usable(names(&path))? else {
+                inventory.add(domain, Residue::new(kind, path.display().to_string()));
+                empty = false;
+                continue;
+            };
+            for name in names {
                 let name = name.strip_suffix(".json").map_or(name.as_str(), |stem| stem);
                 inventory.add(domain, Residue::new(kind, name));
                 empty = false;
@@ -176,7 +182,10 @@ impl World {
         for name in names(&self.ports())? {
             let owner = fs::read_link(self.ports().join(&name)).ok();
             let owner = owner.and_then(|owner| owner.to_str()?.parse().ok());
-            if let (Ok(port), Some(owner)) = (name.parse(), owner) {
+            if let (Ok(port), Some(owner)) = (name.parse::<u16>(), owner)
+                // Only what can be given back by its number.
+                && port.to_string() == name
+            {
                 taken.push((port, owner));
             }
         }
@@ -242,6 +251,21 @@ pub(super) fn names(directory: &Path) -> io::Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// `None` for what an app's own service may have put in the place of a directory. It must not keep anybody from
+/// looking at the other apps.
+fn if_usable(names: io::Result<Vec<String>>) -> io::Result<Option<Vec<String>>> {
+    match names {
+        Ok(names) => Ok(Some(names)),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied)
+                || error.raw_os_error() == Some(nix::libc::ELOOP) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn not_found_is_fine(result: io::Result<()>) -> io::Result<()> {
