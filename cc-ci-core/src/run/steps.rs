@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,18 +11,23 @@ use super::drive::Running;
 use super::record::TierName;
 use super::scripts::{INSTALL_STEPS, Script, Scripts};
 use super::tiers::StepError;
+use crate::contained::read_contained;
 use crate::error_chain;
 use crate::event::Event;
 use crate::executor::{App, Backup, EngineError, Fault};
+use crate::files::{private_directory, write_whole};
 use crate::lifetime::{ChildError, RunLifetimeExt as _};
 use crate::recipe::{Compose, Labels, Recipe, RecipeError};
-use crate::workspace::{CommitId, RecipeTree, Release};
+use crate::workspace::{CommitId, RecipeTree, Release, StateError};
 
 /// A test says with this status that it does not apply.
 const SKIPPED: i32 = 77;
 
 /// How much of a test's output a report keeps.
 const OUTPUT_TAIL: usize = 4000;
+
+/// Swarm's own bound for a secret is half of this.
+const SECRET_LIMIT: u64 = 1 << 20;
 
 /// What is deployed: a release, or the commit under test.
 #[derive(Debug, Clone)]
@@ -140,10 +144,21 @@ impl Running<'_> {
 
     /// The one deploy of a cold run (I10).
     pub(super) async fn deploy_once(&self, app: &App) -> Result<(), StepError> {
-        let count = self.directory.state().count_deploy().map_err(|error| broken(error_chain(&error)))?;
-        self.record().deploy_count = u32::try_from(count).unwrap_or(u32::MAX);
-        if count > 1 {
-            return Err(broken(format!("a cold run deploys once, and this would be deploy {count}")));
+        let count = self.directory.state().count_deploy().map_err(|error| match error {
+            StateError::Write { .. } => broken(error_chain(&error)),
+            // A script can write there; nobody else does.
+            error => StepError::Failed(error_chain(&error)),
+        })?;
+        let known = {
+            let mut record = self.record();
+            record.deploy_count = record.deploy_count.saturating_add(1);
+            record.deploy_count
+        };
+        if known > 1 {
+            return Err(broken(format!("a cold run deploys once, and this would be deploy {known}")));
+        }
+        if count != u64::from(known) {
+            return Err(StepError::Failed(format!("something else changed the deploy count: {count}")));
         }
         self.harness.deployer.deploy(&self.session, app).await?;
         self.wait_converged(app).await
@@ -184,13 +199,11 @@ impl Running<'_> {
         let generated = self.harness.deployer.generate_secrets(&self.session, app).await?;
         let directory = self.secrets_directory(app);
         let kept = || -> io::Result<()> {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+            private_directory(&directory)?;
             for (name, value) in &generated {
                 self.session.redactor.hide(value);
-                let file = directory.join(name);
-                let mut file =
-                    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
-                io::Write::write_all(&mut file, value.as_bytes())?;
+                // Replaced: an install step may have put a pipe there.
+                write_whole(&directory.join(name), value.as_bytes(), 0o600)?;
             }
             Ok(())
         };
@@ -204,10 +217,12 @@ impl Running<'_> {
     /// The secrets of an app, by short name.
     pub(super) fn secrets(&self, app: &App) -> io::Result<BTreeMap<String, String>> {
         let mut secrets = BTreeMap::new();
-        for entry in fs::read_dir(self.secrets_directory(app))? {
-            let entry = entry?;
-            secrets
-                .insert(entry.file_name().to_string_lossy().into_owned(), fs::read_to_string(entry.path())?);
+        let directory = self.secrets_directory(app);
+        for entry in fs::read_dir(&directory)? {
+            let name = entry?.file_name();
+            let value = read_contained(&directory, &name, SECRET_LIMIT).map_err(io::Error::other)?;
+            let value = String::from_utf8_lossy(&value).into_owned();
+            secrets.insert(name.to_string_lossy().into_owned(), value);
         }
         Ok(secrets)
     }
@@ -277,9 +292,10 @@ impl Running<'_> {
         Err(StepError::Failed(reason))
     }
 
-    /// A log that can't be kept never ends a run.
+    /// A log that can't be kept never ends a run, and what a test put in its place is replaced.
     fn keep_log(&self, name: &str, output: &str) {
-        if let Err(error) = fs::write(self.directory.logs().join(format!("{name}.log")), output) {
+        let path = self.directory.logs().join(format!("{name}.log"));
+        if let Err(error) = write_whole(&path, output.as_bytes(), 0o600) {
             tracing::warn!(name, %error, "can't keep a log");
         }
     }
