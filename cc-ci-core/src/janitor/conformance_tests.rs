@@ -236,14 +236,14 @@ async fn a_probe_that_takes_its_time_keeps_nobody_else_waiting() {
     let domain = scene.run_app(1);
     let locks = MemoryLocks::default();
     drop(locks.try_acquire(&domain).unwrap().unwrap());
-    let ((turn, turns), (begin, began)) = (mpsc::channel(), oneshot::channel());
+    let ((turn, turns), (begin, probing)) = (mpsc::channel(), oneshot::channel());
     let site = Site { locks: Arc::new(Slow(locks, Mutex::new((Some(begin), turns)))), ..scene.site.clone() };
     let lifetime = Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap();
     let janitor = SiteJanitor::new(site, Arc::new(lifetime));
     let pass = Pass::by_hand(Cancellation::new());
     let others = async {
         // The other side of the probe's own thread, where it has one.
-        began.await.unwrap();
+        probing.await.unwrap();
         turn.send(()).unwrap();
     };
     let (report, ()) = tokio::join!(janitor.pass(&pass), others);
