@@ -74,6 +74,13 @@ impl Terminal {
         }
     }
 
+    /// Tells panics like everything else: the usual hook writes to stderr itself, where a stuck reader would keep
+    /// the process, and its locks.
+    pub fn tell_panics(&self) {
+        let terminal = self.clone();
+        std::panic::set_hook(Box::new(move |panic| terminal.progress(format!("error: cc-ci {panic}\n"))));
+    }
+
     /// The last words, within a bound of seconds: a stuck pipe must not keep the process.
     pub fn close(&self) {
         let until = Instant::now() + LAST_WORDS;
@@ -109,5 +116,28 @@ impl Write for Log {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_by_the_writer_that_never_blocks() {
+        let (mut reader, pipe) = io::pipe().unwrap();
+        let err = QueuedWriter::start("test", pipe).unwrap();
+        let out = QueuedWriter::start("test", io::sink()).unwrap();
+        let before = std::panic::take_hook();
+        Terminal { out, err, colour: false }.tell_panics();
+        let panicked = std::panic::catch_unwind(|| std::panic::panic_any("in the middle"));
+        // With the hook goes the last writer.
+        std::panic::set_hook(before);
+        assert!(panicked.is_err());
+        let mut told = String::new();
+        reader.read_to_string(&mut told).unwrap();
+        assert!(told.starts_with("error: cc-ci panicked at") && told.contains("in the middle"), "{told}");
     }
 }

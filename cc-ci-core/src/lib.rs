@@ -78,6 +78,13 @@ pub mod workspace;
 pub use env_files::EnvFiles;
 pub use site::{ClaimError, LookError, Site};
 
+/// When `limit` from `now` on is over. What no clock can count is a time that nobody sees: callers may say "for
+/// ever".
+pub(crate) fn after(now: std::time::Instant, limit: std::time::Duration) -> std::time::Instant {
+    const FAR: std::time::Duration = std::time::Duration::from_hours(24 * 366 * 30);
+    now.checked_add(limit).unwrap_or(now + FAR)
+}
+
 /// An error and everything beneath it, in one line.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();

@@ -4,10 +4,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::contained::read_contained;
 use crate::env_files::EnvFiles;
 use crate::event::Reporter;
 use crate::executor::{Engine, EngineError, Inventory, Kind, LockSpace, Residue};
-use crate::files::read_regular;
 use crate::host::Host;
 use crate::lock::{AppLock, LockError};
 use crate::names::{Domain, RunAppPattern, RunId};
@@ -40,6 +40,9 @@ pub(crate) struct DeadTree {
     pub path: PathBuf,
     pub domains: Vec<Domain>,
 }
+
+/// A record names steps, and says why they failed.
+const RECORD_LIMIT: u64 = 64 << 20;
 
 /// What a look needs of `run.json`, whatever else its schema says.
 #[derive(serde::Deserialize)]
@@ -123,8 +126,9 @@ impl Site {
         let mut dead = Vec::new();
         for id in self.runs.run_ids()? {
             let path = self.runs.runs_dir().join(id.as_str());
-            // A run without a readable record has not begun, or is being removed: nothing of any domain.
-            let Ok(text) = read_regular(&path.join(RUN_RECORD)) else { continue };
+            // A run without a readable record has not begun, or is being removed: nothing of any domain. What a
+            // recipe's test may have put in its place is not waited for.
+            let Ok(text) = read_contained(&path, RUN_RECORD, RECORD_LIMIT) else { continue };
             let Ok(Owned { owner, domains }) = serde_json::from_slice(&text) else { continue };
             if !owner.is_alive(&boot)
                 && RUN_TREE.iter().any(|part| path.join(part).symlink_metadata().is_ok())

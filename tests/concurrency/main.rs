@@ -14,6 +14,7 @@ mod embedded;
 mod ends;
 mod frozen;
 mod held;
+mod hostile;
 mod hosts;
 mod janitor;
 mod killed;

@@ -48,15 +48,18 @@ pub fn audit(
 ) -> Result<Exit, CliError> {
     let lifetime = wiring::look(taken, terminal)?;
     let asked = if domains.is_empty() { None } else { Some(domains) };
-    let inventory = wiring::block_on_look(lifetime.as_ref(), async {
-        wired.site.inventory(asked.as_deref(), None).await.map_err(|error| look_failed(&error))
-    })?;
+    let look = |domains: Option<&[Domain]>| {
+        wiring::block_on_look(lifetime.as_ref(), async {
+            wired.site.inventory(domains, None).await.map_err(|error| look_failed(&error))
+        })
+    };
+    let inventory = look(asked.as_deref())?;
     let run_apps =
         || inventory.domains().filter(|domain| wired.site.pattern.is_run_app(domain)).cloned().collect();
     let domains: Vec<Domain> = asked.unwrap_or_else(run_apps);
     let mut apps = Vec::new();
     for domain in domains {
-        let exists = inventory.of(&domain);
+        let mut exists = inventory.of(&domain);
         let state = if wired.site.pattern.classify(&domain) != AppKind::Run {
             State::NotARunApp
         } else if exists.is_empty() {
@@ -64,7 +67,15 @@ pub fn audit(
         } else if held(wired, &domain)? {
             State::Live
         } else {
-            State::Left
+            // A run that ended since the first look has taken its app down.
+            exists = look(Some(std::slice::from_ref(&domain)))?.of(&domain);
+            if exists.is_empty() {
+                State::Empty
+            } else if held(wired, &domain)? {
+                State::Live
+            } else {
+                State::Left
+            }
         };
         apps.push(App { domain, state, exists });
     }

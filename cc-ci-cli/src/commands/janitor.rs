@@ -34,7 +34,11 @@ pub fn janitor(
     let janitor = SiteJanitor::new(wired.site.clone(), lifetime.clone());
     let report = wiring::block_on(async {
         if !args.dry_run {
-            wiring::claim(&wired.site).await?;
+            tokio::select! {
+                biased;
+                cause = pass.cancellation.cancelled() => return Err(wiring::cancelled(cause)),
+                claimed = wiring::claim(&wired.site) => claimed?,
+            }
         }
         // A cancellation is the pass's own affair: what it holds, it finishes.
         let report = janitor.pass(&pass).await.map_err(|error| look_failed(&error))?;

@@ -20,6 +20,7 @@ use crate::wiring::Wired;
 /// Runs the command, and tells what went wrong with it.
 pub fn dispatch(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Exit {
     terminal.log();
+    terminal.tell_panics();
     let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| execute(cli, taken, terminal)));
     match end {
         Ok(Ok(exit)) => exit,

@@ -1,19 +1,23 @@
 //! The suite on the real janitor, and each of its cases on one that is broken there.
 
+use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use super::conformance::{CASES, Scene};
 use super::{Decision, Finding, Janitor, Pass, Report, SiteJanitor};
+use crate::cancellation::Cancellation;
 use crate::env_files::EnvFiles;
-use crate::event::Silent;
+use crate::event::{Reporter, Silent};
 use crate::executor::{Engine as _, Kind, MemoryEngine, Residue};
 use crate::host::SystemHost;
 use crate::lifetime::{Bounds, Embedded};
-use crate::lock::{AppLock, MemoryLocks};
+use crate::lock::{AcquireError, AppGuard, AppLock, LockError, LockView, MemoryLocks, Wait};
 use crate::names::{Domain, RunAppPattern};
 use crate::site::{LookError, Site};
 use crate::workspace::{KernelWorkspace, Settings};
@@ -183,4 +187,65 @@ async fn every_case_is_red_on_a_janitor_that_is_broken_there() {
         let red = tokio::spawn(case.run(Memory::new(fault))).await;
         assert!(red.is_err_and(|error| error.is_panic()), "{name} stays green with {fault:?}");
     }
+}
+
+/// Locks whose probe takes its time: until the runtime has had a turn.
+#[derive(Debug)]
+struct Slow(MemoryLocks, Mutex<(Option<oneshot::Sender<()>>, mpsc::Receiver<()>)>);
+
+impl fmt::Display for Slow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("slow locks")
+    }
+}
+
+#[async_trait]
+impl AppLock for Slow {
+    fn try_acquire(&self, domain: &Domain) -> Result<Option<AppGuard>, LockError> {
+        let mut state = self.1.lock().unwrap();
+        if let Some(began) = state.0.take() {
+            began.send(()).unwrap();
+        }
+        let turn = state.1.recv_timeout(Duration::from_secs(10));
+        turn.expect("a probe keeps the runtime from everything else");
+        self.0.try_acquire(domain)
+    }
+    async fn acquire(
+        &self,
+        domain: &Domain,
+        wait: Wait,
+        cancellation: &Cancellation,
+        reporter: &dyn Reporter,
+    ) -> Result<AppGuard, AcquireError> {
+        self.0.acquire(domain, wait, cancellation, reporter).await
+    }
+    fn look(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
+        self.0.look(domain)
+    }
+    fn domains(&self) -> Result<Vec<Domain>, LockError> {
+        self.0.domains()
+    }
+    fn space(&self) -> Result<String, LockError> {
+        self.0.space()
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_takes_its_time_keeps_nobody_else_waiting() {
+    let scene = Memory::new(Fault::None);
+    let domain = scene.run_app(1);
+    let locks = MemoryLocks::default();
+    drop(locks.try_acquire(&domain).unwrap().unwrap());
+    let ((turn, turns), (begin, probing)) = (mpsc::channel(), oneshot::channel());
+    let site = Site { locks: Arc::new(Slow(locks, Mutex::new((Some(begin), turns)))), ..scene.site.clone() };
+    let lifetime = Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap();
+    let janitor = SiteJanitor::new(site, Arc::new(lifetime));
+    let pass = Pass::by_hand(Cancellation::new());
+    let others = async {
+        // The other side of the probe's own thread, where it has one.
+        probing.await.unwrap();
+        turn.send(()).unwrap();
+    };
+    let (report, ()) = tokio::join!(janitor.pass(&pass), others);
+    assert_eq!(report.unwrap().findings[0].decision, Decision::StaleLock);
 }

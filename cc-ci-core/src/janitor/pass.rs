@@ -80,7 +80,7 @@ impl Janitor for SiteJanitor {
             report.findings = foresee(&self.site, pass, &domains).await?;
             return Ok(report);
         }
-        let until = Instant::now() + pass.budget;
+        let until = crate::after(Instant::now(), pass.budget);
         for batch in domains.chunks(BATCH) {
             let (site, pass, batch) = (self.site.clone(), pass.clone(), batch.to_vec());
             // A task of its own: it keeps the locks until what it began is done, also when nobody waits any more.
@@ -134,25 +134,13 @@ async fn sweep(
     batch: &[Domain],
     until: Instant,
 ) -> Result<Vec<Finding>, LookError> {
-    let stopped = || Instant::now() >= until || pass.cancellation.cause().is_some();
-    let mut findings = Vec::new();
-    let mut guards = Vec::new();
-    for domain in batch {
-        if pass.own.contains(domain) {
-            findings.push(finding(domain, Decision::Own));
-        } else if stopped() {
-            findings.push(finding(domain, Decision::NotReached));
-        } else {
-            match site.locks.try_acquire(domain) {
-                Ok(Some(guard)) => {
-                    guard.describe(&Description { run_id: None, recipe: None, phase: "janitor".to_owned() });
-                    guards.push(guard);
-                }
-                Ok(None) => findings.push(live(site, domain, site.locks.look(domain).ok().flatten())),
-                Err(error) => findings.push(refused(domain, &error)),
-            }
-        }
-    }
+    let taken = {
+        let (site, pass, batch) = (site.clone(), pass.clone(), batch.to_vec());
+        // A probe that meets a holder without a record blocks for a while: not where a cancellation is waited for.
+        tokio::task::spawn_blocking(move || probe(&site, &pass, &batch, until)).await
+    };
+    let (mut findings, guards) =
+        taken.map_err(|error| LookError::Io { what: "locks", source: error.into() })?;
     let held: Vec<Domain> = guards.iter().map(|guard| guard.domain().clone()).collect();
     let before = site.inventory(Some(&held), pass.own_run.as_ref()).await?;
     let failures = join_all(looks(&before, &held).map(async |(domain, residue)| {
@@ -173,6 +161,30 @@ async fn sweep(
     }
     findings.sort_by(|a, b| a.domain.cmp(&b.domain));
     Ok(findings)
+}
+
+/// Takes what locks of the batch are free; says why not, of the others. Blocks.
+fn probe(site: &Site, pass: &Pass, batch: &[Domain], until: Instant) -> (Vec<Finding>, Vec<AppGuard>) {
+    let stopped = || Instant::now() >= until || pass.cancellation.cause().is_some();
+    let mut findings = Vec::new();
+    let mut guards = Vec::new();
+    for domain in batch {
+        if pass.own.contains(domain) {
+            findings.push(finding(domain, Decision::Own));
+        } else if stopped() {
+            findings.push(finding(domain, Decision::NotReached));
+        } else {
+            match site.locks.try_acquire(domain) {
+                Ok(Some(guard)) => {
+                    guard.describe(&Description { run_id: None, recipe: None, phase: "janitor".to_owned() });
+                    guards.push(guard);
+                }
+                Ok(None) => findings.push(live(site, domain, site.locks.look(domain).ok().flatten())),
+                Err(error) => findings.push(refused(domain, &error)),
+            }
+        }
+    }
+    (findings, guards)
 }
 
 /// Only what is verified empty loses its lock file.

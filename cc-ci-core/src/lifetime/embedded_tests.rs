@@ -236,3 +236,15 @@ async fn an_end_by_a_signal_is_told_whichever_it_was() {
         assert_eq!(crate::process::StatLine::read(child.pid()).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }
+
+#[tokio::test]
+async fn for_ever_is_a_bound_like_any_other() {
+    let bounds = Bounds { deadline: Some(Duration::MAX), teardown: Duration::MAX };
+    let life = Embedded::new(bounds, Arc::new(Silent)).unwrap();
+    // The watcher's thread still watches: it sees the end of a child.
+    let command = sh("exit 3").grace(Duration::MAX);
+    let ended = life.run(command, Duration::MAX, &mut |_| {}).await.unwrap();
+    assert_eq!(ended.code, Some(3));
+    assert!(life.begin_teardown().remaining() > Duration::from_hours(24));
+    assert_eq!(life.end_children().await, ChildrenEnded::default());
+}

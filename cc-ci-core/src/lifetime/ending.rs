@@ -51,7 +51,7 @@ impl Life {
         let signalled = Instant::now();
         let graces: BTreeSet<Duration> = self.children.graces().into_iter().collect();
         for grace in graces {
-            let until = signalled + grace;
+            let until = crate::after(signalled, grace);
             let until = self.teardown().map_or(until, |teardown| teardown.until.min(until));
             if timeout_at(until.into(), self.children.all_reaped()).await.is_ok() {
                 break;

@@ -132,7 +132,7 @@ impl Life {
         door.closed = true;
         *door.teardown.get_or_insert_with(|| {
             let began = Instant::now();
-            Teardown { began, until: began + self.budget }
+            Teardown { began, until: crate::after(began, self.budget) }
         })
     }
 

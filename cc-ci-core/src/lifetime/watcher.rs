@@ -81,9 +81,8 @@ fn watch(life: &Life, signals: Option<&Signals>) {
                 continue;
             }
             // Rounded up, so that it is over when we wake; cut where epoll can't count that far.
-            Some(left) => {
-                EpollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(EpollTimeout::MAX)
-            }
+            Some(left) => EpollTimeout::try_from(left.saturating_add(Duration::from_millis(1)))
+                .unwrap_or(EpollTimeout::MAX),
             None => EpollTimeout::NONE,
         };
         let ready = match life.children.exits.wait(&mut events, timeout) {

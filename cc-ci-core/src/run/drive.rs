@@ -1,6 +1,7 @@
 //! From the run's directory to its report: the frame that every lane runs in.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -103,7 +104,8 @@ impl Harness {
             ScopeEnd::Cancelled(cause) => exit = Exit::Cancelled(cause),
             ScopeEnd::Panicked(payload) => {
                 exit = Exit::Harness;
-                run.record().errors.push(format!("cc-ci panicked: {}", panic_text(payload.as_ref())));
+                let text = format!("cc-ci panicked: {}", panic_text(payload.as_ref()));
+                run.record().errors.push(run.session.redactor.redact(&text));
                 panic = Some(payload);
             }
         }
@@ -159,7 +161,12 @@ impl Harness {
         };
         let opened = async {
             dependencies?;
-            self.guard(&record.domains).await?;
+            // Another's claim may be stuck, and no scope ends us yet.
+            tokio::select! {
+                biased;
+                cause = self.lifetime.cancellation().cancelled() => return Err(Failure::cancelled(cause)),
+                guarded = self.guard(&record.domains) => guarded?,
+            }
             let (runs, wanted) = (self.site.runs.clone(), request.run_id.clone());
             let directory = self.lifetime.jobs().run(move || runs.create(&wanted)).await?;
             record.run_id = directory.id().clone();
@@ -200,6 +207,13 @@ impl Harness {
 
     async fn guard(&self, domains: &[Domain]) -> Result<(), Failure> {
         for domain in domains {
+            // Nothing of it would be settled, torn down or verified (I5).
+            if !self.site.pattern.is_run_app(domain) {
+                return Err(Failure {
+                    hint: Some("take it out of `protect`, or test another pull request".to_owned()),
+                    ..Failure::usage(format!("{domain} is protected: no run deploys there"))
+                });
+            }
             if domain.stack().as_str().len() > Stack::MAX_LEN {
                 return Err(Failure {
                     hint: Some("choose a shorter --suffix".to_owned()),
@@ -224,10 +238,17 @@ impl Harness {
     pub(super) fn dependencies(&self, request: &Request) -> Result<Vec<(RecipeSource, Domain)>, Failure> {
         let recipe = &request.recipe;
         let sources = self.settings.dependencies.get(recipe).into_iter().flatten();
+        let mut names = BTreeSet::from([recipe.clone()]);
         sources
             .map(|source| {
                 let name =
                     source.recipe_name().map_err(|error| Failure::usage(crate::error_chain(&error)))?;
+                // Each is checked out under its name.
+                if !names.insert(name.clone()) {
+                    return Err(Failure::usage(format!(
+                        "the run of {recipe} would need two recipes with the name {name}"
+                    )));
+                }
                 let subject = Subject::reference(format!("for-{recipe}-{}", request.subject));
                 Ok((source.clone(), Domain::of_run(&name, &subject, self.site.pattern.suffix())))
             })
@@ -313,6 +334,9 @@ impl Running<'_> {
 }
 
 fn refused<T>(mut record: RunRecord, failure: Failure) -> RunEnd<T> {
+    if let Exit::Cancelled(cause) = failure.exit {
+        record.cancelled_by = Some(cause);
+    }
     record.verdict = Some(verdict(failure.exit));
     record.exit_code = Some(failure.exit.code());
     record.errors.push(failure.message);

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cancellation::Cause;
 use crate::executor::{Deployer, EngineError, Fault};
 use crate::exit::Exit;
 use crate::lifetime::RunLifetime;
@@ -131,6 +132,11 @@ impl Failure {
     /// A call or a configuration that is wrong, before anything was changed.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, message: message.into(), hint: None }
+    }
+
+    /// The run was ended from outside.
+    pub(super) fn cancelled(cause: Cause) -> Self {
+        Self { exit: Exit::Cancelled(cause), message: format!("ended by {cause}"), hint: None }
     }
 
     /// The recipe's fault, found before its first tier.

@@ -71,7 +71,7 @@ impl Running<'_> {
     async fn lock(&self) -> Result<(), Failure> {
         let _clock_stands_still = self.harness.lifetime.hold_deadline();
         let began = Instant::now();
-        let until = began + self.harness.settings.lock_timeout;
+        let until = crate::after(began, self.harness.settings.lock_timeout);
         let domains = self.record().domains.clone();
         let mut guards = Vec::new();
         for domain in domains {

@@ -18,7 +18,7 @@ use crate::executor::{App, Backup, EngineError, Fault};
 use crate::files::{private_directory, write_whole};
 use crate::lifetime::{ChildError, RunLifetimeExt as _};
 use crate::recipe::{Compose, Labels, Recipe, RecipeError};
-use crate::workspace::{CommitId, RecipeTree, Release};
+use crate::workspace::{CommitId, RecipeTree, Release, StateError};
 
 /// A test says with this status that it does not apply.
 const SKIPPED: i32 = 77;
@@ -163,10 +163,21 @@ impl Running<'_> {
 
     /// The one deploy of a cold run (I10).
     pub(super) async fn deploy_once(&self, app: &App) -> Result<(), StepError> {
-        let count = self.directory.state().count_deploy().map_err(|error| broken(error_chain(&error)))?;
-        self.record().deploy_count = u32::try_from(count).unwrap_or(u32::MAX);
-        if count > 1 {
-            return Err(broken(format!("a cold run deploys once, and this would be deploy {count}")));
+        let count = self.directory.state().count_deploy().map_err(|error| match error {
+            StateError::Write { .. } => broken(error_chain(&error)),
+            // A script can write there; nobody else does.
+            error => StepError::Failed(error_chain(&error)),
+        })?;
+        let known = {
+            let mut record = self.record();
+            record.deploy_count = record.deploy_count.saturating_add(1);
+            record.deploy_count
+        };
+        if known > 1 {
+            return Err(broken(format!("a cold run deploys once, and this would be deploy {known}")));
+        }
+        if count != u64::from(known) {
+            return Err(StepError::Failed(format!("something else changed the deploy count: {count}")));
         }
         self.harness.deployer.deploy(&self.session, app).await?;
         self.wait_converged(app).await
@@ -300,7 +311,7 @@ impl Running<'_> {
         Err(StepError::Failed(reason))
     }
 
-    /// A log that can't be kept never ends a run.
+    /// A log that can't be kept never ends a run, and what a test put in its place is replaced.
     fn keep_log(&self, name: &str, output: &str) {
         // Replaced and never opened: a script can reach it, and may have put a pipe there.
         let log = self.directory.logs().join(format!("{name}.log"));

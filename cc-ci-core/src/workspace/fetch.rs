@@ -119,7 +119,7 @@ pub async fn fetch(
         git,
         source_name: request.source.to_string(),
         revision: request.revision.clone().filter(|revision| revision.as_str() != "HEAD"),
-        until: Instant::now() + request.limit,
+        until: crate::after(Instant::now(), request.limit),
     };
     let mut notes = Vec::new();
     let needed = || canonical.clone().ok_or_else(|| FetchError::NoCanonicalTree { name: name.to_string() });

@@ -25,7 +25,7 @@ pub(super) async fn wait(
     domain: &Domain,
     limit: Duration,
 ) -> Result<(), EngineError> {
-    let until = Instant::now() + limit;
+    let until = crate::after(Instant::now(), limit);
     for (name, record) in executor.world.records::<ServiceRecord>(domain, "services").map_err(host)? {
         if record.replicas == 0 {
             continue;
@@ -116,10 +116,16 @@ fn log_tail(executor: &LocalExecutor, domain: &Domain, service: &str) -> String 
         let start = log.metadata()?.len().saturating_sub(LOG_TAIL);
         log.seek(SeekFrom::Start(start))?;
         let mut tail = Vec::new();
-        log.take(LOG_TAIL).read_to_end(&mut tail).map(|_| tail)
+        log.take(LOG_TAIL).read_to_end(&mut tail)?;
+        // Whole lines: half a secret is not known for one.
+        if start > 0 {
+            let line = tail.iter().position(|&byte| byte == b'\n').map_or(tail.len(), |end| end + 1);
+            tail.drain(..line);
+        }
+        Ok(tail)
     });
     match tail {
-        Ok(tail) if tail.is_empty() => "it logged nothing".to_owned(),
+        Ok(tail) if tail.is_empty() => "it logged nothing, or too long a line".to_owned(),
         Ok(tail) => String::from_utf8_lossy(&tail).trim().to_owned(),
         Err(error) => format!("its log can't be read: {error}"),
     }

@@ -167,7 +167,7 @@ impl Engine for LocalExecutor {
 
     async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
         let boot = self.host.boot_id();
-        let until = Instant::now() + limit;
+        let until = crate::after(Instant::now(), limit);
         let left =
             processes::end(&self.world, domain, None, &boot, Duration::ZERO, limit).await.map_err(host)?;
         if !left.is_empty() {

@@ -52,8 +52,8 @@ pub(super) async fn end(
     grace: Duration,
     limit: Duration,
 ) -> io::Result<Vec<ProcessIdentity>> {
-    let until = Instant::now() + limit;
-    let term_until = Instant::now() + grace.min(limit);
+    let until = crate::after(Instant::now(), limit);
+    let term_until = crate::after(Instant::now(), grace.min(limit));
     let mut signal = if grace.is_zero() { process::Signal::Kill } else { process::Signal::Term };
     loop {
         let (world, domain, service, boot) =
