@@ -82,8 +82,13 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Str
         if !receipt.settled.is_empty() {
             let _ = writeln!(text, "  settled: a dead run had left {}", Residue::list(&receipt.settled));
         }
-        let left = if receipt.left.is_empty() { "nothing".to_owned() } else { Residue::list(&receipt.left) };
-        let _ = writeln!(text, "  receipt: removed {}, left {left}", receipt.removed.len());
+        if receipt.verified.is_empty() && receipt.left.is_empty() {
+            text.push_str("  receipt: the run never owned its app, and removed nothing\n");
+        } else {
+            let left =
+                if receipt.left.is_empty() { "nothing".to_owned() } else { Residue::list(&receipt.left) };
+            let _ = writeln!(text, "  receipt: removed {}, left {left}", receipt.removed.len());
+        }
         for failure in &receipt.failures {
             let _ = writeln!(text, "  teardown: {}", indent(failure));
         }

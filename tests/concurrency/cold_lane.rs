@@ -273,3 +273,15 @@ fn wrong_calls_exit_with_2_and_say_what_helps() {
     }
     world.assert_empty();
 }
+
+#[test]
+fn a_receipt_names_what_it_verified_and_nothing_that_the_run_never_owned() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    recipe.commit();
+    let record = run(&world, &recipe).expect(0).json();
+    assert_eq!(record["receipt"]["verified"], serde_json::json!([record["domain"]]));
+    let never =
+        world.cc_ci(["run", "--format", "json", "--commit", "nosuch"]).arg(recipe.path()).run().expect(2);
+    assert_eq!(never.json()["receipt"]["verified"], serde_json::json!([]));
+}

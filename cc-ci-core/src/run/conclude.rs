@@ -36,6 +36,9 @@ impl Running<'_> {
                 if at_work { look(site, guard, own).await } else { reap(site, guard, own, limit).await };
             match reaped {
                 Ok(reaped) => {
+                    if reaped.left.is_empty() {
+                        receipt.verified.push(guard.domain().clone());
+                    }
                     receipt.removed.extend(reaped.removed);
                     receipt.left.extend(reaped.left);
                     receipt.failures.extend(reaped.failures);

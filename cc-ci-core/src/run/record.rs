@@ -200,8 +200,10 @@ pub struct Receipt {
     pub before: Vec<Residue>,
     /// What teardown removed.
     pub removed: Vec<Residue>,
-    /// What is left after teardown: empty means verified empty.
+    /// What is left after teardown.
     pub left: Vec<Residue>,
+    /// The domains that the last look verified to be empty. A run that ended before it owned its app has none.
+    pub verified: Vec<Domain>,
     /// What went wrong while removing.
     pub failures: Vec<String>,
 }
