@@ -107,7 +107,7 @@ fn recipes(world: &World) -> [Recipe; 3] {
     newer.release("1.0.0+1");
     newer.compose("2", "").commit();
     let body = "setsid sh -c 'trap \"\" TERM; while :; do sleep 1000; done' >/dev/null 2>&1 &\n\
-                sleep 1000 &\nmkdir -p \"$TMPDIR/closed/inner\"\nchmod 000 \"$TMPDIR/closed\"";
+                sleep 1000 &\nclosed=$(mktemp -d)\nmkdir \"$closed/inner\"\nchmod 000 \"$closed\"";
     careless.script("tests/install_steps.sh", body).script("tests/custom", body).commit();
     [plain, newer, careless]
 }
