@@ -109,7 +109,6 @@ mod tests {
             writer.write(line.clone());
         }
         assert!(!writer.flush(Duration::from_millis(50)), "a full pipe can't be flushed");
-        assert!(writer.dropped.load(Ordering::Relaxed) > 0);
         // The reader comes back: the rest arrives, and says what is missing.
         let all = thread::spawn(move || {
             let mut all = String::new();

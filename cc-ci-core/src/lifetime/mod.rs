@@ -115,7 +115,8 @@ impl Teardown {
 /// What [`RunLifetime::end_children`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChildrenEnded {
-    /// Process groups that were still there.
+    /// Process groups that were still there. A child whose start was given up is ended with its start, and is not
+    /// counted.
     pub groups: usize,
     /// Descendants that had escaped from their group.
     pub escaped: usize,
