@@ -67,7 +67,7 @@ fn each_tier_is_red_by_its_own_name_and_what_stands_on_it_is_not_run() {
         let end = run(&world, &recipe).expect(1);
         let record = end.json();
         assert_eq!(statuses(&record), wanted, "{red}");
-        assert_eq!(tier(&record, red)["reason"], format!("recipe/{red}-fails failed"));
+        assert_eq!(tier(&record, red)["reason"], format!("recipe/{red}-fails failed: exit status 3"));
         assert!(end.stderr.contains("the reason is here"), "{red}: {}", end.stderr);
         world.assert_empty();
     }

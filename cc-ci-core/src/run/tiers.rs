@@ -70,7 +70,8 @@ impl<'r> OpenTier<'r> {
     pub fn end(mut self, end: Result<(), Halt>) -> Result<bool, Failure> {
         self.tier.seconds = self.began.elapsed().as_secs_f64();
         let failed = self.tier.steps.iter().find(|step| step.status == Status::Failed);
-        let failed = failed.map(|step| format!("{} failed", step.name));
+        let why = |step: &Step| step.detail.as_deref()?.lines().next().map(|line| format!(": {line}"));
+        let failed = failed.map(|step| format!("{} failed{}", step.name, why(step).unwrap_or_default()));
         self.tier.status = match (&end, &failed) {
             (Err(Halt::Run(_)), None) => Status::NotRun,
             (Err(Halt::Skipped(_)), None) => Status::Skipped,
