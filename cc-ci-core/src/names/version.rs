@@ -19,11 +19,6 @@ pub struct Version {
 }
 
 impl Version {
-    /// The recipe's own part as (major, minor, patch).
-    pub fn recipe_part(&self) -> (u64, u64, u64) {
-        (self.recipe.major, self.recipe.minor, self.recipe.patch)
-    }
-
     /// The upstream's part, as the recipe's author wrote it.
     pub fn upstream(&self) -> &str {
         &self.upstream

@@ -122,10 +122,3 @@ pub struct Healthcheck {
     /// After how many failures a task is unhealthy.
     pub retries: u32,
 }
-
-impl Healthcheck {
-    /// Whether the service turns the image's healthcheck off.
-    pub fn is_disabled(&self) -> bool {
-        self.test.first().is_some_and(|word| word == "NONE")
-    }
-}
