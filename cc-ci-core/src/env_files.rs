@@ -3,22 +3,27 @@
 //! The canonical `servers/` is the one writable path that runs share, and each writes only its own file there
 //! (I7).
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::names::Domain;
+use async_trait::async_trait;
+
+use crate::executor::{EngineError, StackSource};
+use crate::names::{Domain, Stack};
 
 /// The `.env` files of one server.
 #[derive(Debug, Clone)]
 pub struct EnvFiles {
+    servers: PathBuf,
     directory: PathBuf,
 }
 
 impl EnvFiles {
     /// The files of `server` below the canonical `servers/`.
     pub fn new(servers: &Path, server: &str) -> Self {
-        Self { directory: servers.join(server) }
+        Self { servers: servers.to_owned(), directory: servers.join(server) }
     }
 
     /// The file of one app.
@@ -31,18 +36,20 @@ impl EnvFiles {
     /// # Errors
     /// When the directory is there and can't be read.
     pub fn domains(&self) -> io::Result<Vec<Domain>> {
-        let entries = match fs::read_dir(&self.directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
+        domains_in(&self.directory)
+    }
+
+    /// The domains that have one on any server. Without `servers/` there is none.
+    ///
+    /// # Errors
+    /// When `servers/` or a server's directory is there and can't be read.
+    pub fn domains_of_every_server(&self) -> io::Result<Vec<Domain>> {
         let mut domains = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name();
-            // What is no domain is somebody's own file.
-            domains.extend(
-                name.to_str().and_then(|name| name.strip_suffix(".env")).and_then(|name| name.parse().ok()),
-            );
+        for server in entries(&self.servers)? {
+            match domains_in(&self.servers.join(server)) {
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+                found => domains.extend(found?),
+            }
         }
         Ok(domains)
     }
@@ -62,6 +69,43 @@ impl EnvFiles {
             _ => Ok(()),
         }
     }
+}
+
+impl fmt::Display for EnvFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the .env files in {}", self.servers.display())
+    }
+}
+
+#[async_trait]
+impl StackSource for EnvFiles {
+    async fn stacks(&self) -> Result<Vec<Stack>, EngineError> {
+        let files = self.clone();
+        let listed = tokio::task::spawn_blocking(move || files.domains_of_every_server()).await;
+        listed
+            .unwrap_or_else(|error| Err(error.into()))
+            .map(|domains| domains.iter().map(Domain::stack).collect())
+            .map_err(|error| EngineError::host(format!("can't list {self}")).because(error))
+    }
+}
+
+fn domains_in(directory: &Path) -> io::Result<Vec<Domain>> {
+    // What is no domain is somebody's own file.
+    Ok(entries(directory)?.iter().filter_map(|name| name.strip_suffix(".env")?.parse().ok()).collect())
+}
+
+/// The names in a directory that are text; none without a directory.
+fn entries(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry?.file_name().into_string().ok());
+    }
+    Ok(names)
 }
 
 #[cfg(test)]
@@ -84,5 +128,24 @@ mod tests {
         files.remove(&mine).unwrap();
         assert!(!files.exists(&mine));
         assert_eq!(files.domains().unwrap(), [theirs]);
+    }
+
+    #[tokio::test]
+    async fn the_apps_of_every_server_are_known_stacks() {
+        let servers = tempfile::tempdir().unwrap();
+        let files = EnvFiles::new(servers.path(), "default");
+        for (server, domain) in [("default", "a.example.org"), ("elsewhere", "b.example.org")] {
+            fs::create_dir(servers.path().join(server)).unwrap();
+            fs::write(servers.path().join(server).join(format!("{domain}.env")), "").unwrap();
+        }
+        fs::write(servers.path().join("notes.txt"), "").unwrap();
+        let mut stacks = files.stacks().await.unwrap();
+        stacks.sort();
+        assert_eq!(stacks.iter().map(Stack::as_str).collect::<Vec<_>>(), ["a_example_org", "b_example_org"]);
+        let nowhere = EnvFiles::new(&servers.path().join("none"), "default");
+        assert_eq!(nowhere.stacks().await.unwrap(), []);
+        // Not to be listed is no reason to call an object nobody's.
+        let no_directory = EnvFiles::new(&servers.path().join("notes.txt"), "default");
+        assert!(no_directory.stacks().await.is_err());
     }
 }

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 
 use crate::contained::read_contained;
 use crate::files::{private_directory, write_whole};
-use crate::names::{Domain, RecipeName};
+use crate::names::{Domain, RecipeName, Stack};
 use crate::recipe::EnvFile;
 
 pub use error::{EngineError, Fault};
@@ -138,6 +138,12 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// What exists of `domains`, or of every domain there is.
     async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError>;
 
+    /// How long after a client was killed what it had ordered may still appear: a look that reads empty then says
+    /// so only together with a second one, so much later.
+    fn order_lag(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Waits until every service runs what it is meant to run, and is healthy. Cancel-safe.
     async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError>;
 
@@ -175,6 +181,14 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         volume: &str,
         file: &str,
     ) -> Result<Option<Vec<u8>>, EngineError>;
+}
+
+/// Names stacks that exist. An engine's object without a label belongs to the longest of all known stacks that its
+/// name begins with (I12), so an engine must know stacks that have no labelled object of their own.
+#[async_trait]
+pub trait StackSource: fmt::Debug + fmt::Display + Send + Sync {
+    /// The stacks. Where this fails, what is matched by name alone may be somebody else's.
+    async fn stacks(&self) -> Result<Vec<Stack>, EngineError>;
 }
 
 /// What tells one lock space from another.
