@@ -1,0 +1,179 @@
+//! The engine's API: one call at a time, each with a deadline, each error named.
+//!
+//! Everything that is asked of the engine goes through [`Client::call`], so that no call can hang and none fails
+//! without saying what was being done.
+
+use std::error::Error as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::errors::Error;
+use cc_ci_core::executor::EngineError;
+use tokio::sync::OnceCell;
+
+/// What one call may take. Engines under load take seconds to start a container; none takes half a minute to say
+/// what exists.
+pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// The oldest API that says all that is needed: Docker Engine 20.10.
+const OLDEST_API: (usize, usize) = (1, 41);
+
+/// A connection to one engine; made when it is first needed.
+#[derive(Debug)]
+pub(crate) struct Client {
+    socket: PathBuf,
+    docker: OnceCell<Docker>,
+}
+
+/// A call failed. What the caller does about it depends on which way.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// Nobody listens, or the connection broke: an engine that restarts answers again.
+    #[error("no Docker engine answers at {}", socket.display())]
+    Unreachable {
+        socket: PathBuf,
+        #[source]
+        source: Error,
+    },
+    #[error("{} may not be used", socket.display())]
+    Denied {
+        socket: PathBuf,
+        #[source]
+        source: Error,
+    },
+    #[error("the Docker engine did not answer within {} s", CALL_LIMIT.as_secs())]
+    Hangs,
+    #[error("the Docker engine is no Swarm manager: {message}")]
+    NoManager { message: String },
+    #[error("the Docker engine speaks API {found}, but {}.{} or later is needed", OLDEST_API.0, OLDEST_API.1)]
+    TooOld { found: String },
+    /// What was asked for does not exist.
+    #[error("{message}")]
+    Gone { message: String },
+    /// It is in use, or is being changed by somebody else.
+    #[error("{message}")]
+    Conflict { message: String },
+    /// The engine said no, or failed itself.
+    #[error("the Docker engine answered {status}: {message}")]
+    Refused { status: u16, message: String },
+    #[error("the Docker engine's answer can't be read")]
+    Garbled(#[source] Error),
+}
+
+impl Client {
+    pub(crate) fn new(socket: PathBuf) -> Self {
+        Self { socket, docker: OnceCell::new() }
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Makes one call, within [`CALL_LIMIT`].
+    pub(crate) async fn call<T>(
+        &self,
+        call: impl AsyncFnOnce(&Docker) -> Result<T, Error>,
+    ) -> Result<T, ApiError> {
+        let docker = self.docker().await?;
+        match tokio::time::timeout(CALL_LIMIT, call(docker)).await {
+            Ok(answer) => answer.map_err(|error| self.explain(error)),
+            Err(_) => Err(ApiError::Hangs),
+        }
+    }
+
+    /// The connection, for streams: they have no end to wait for, and bound their own silence.
+    pub(crate) async fn docker(&self) -> Result<&Docker, ApiError> {
+        self.docker.get_or_try_init(|| self.connect()).await
+    }
+
+    async fn connect(&self) -> Result<Docker, ApiError> {
+        let connected = async {
+            // A path that is no UTF-8 names no socket that bollard could open; it says so.
+            let path = self.socket.to_string_lossy();
+            let docker =
+                Docker::connect_with_unix(&path, CALL_LIMIT.as_secs(), bollard::API_DEFAULT_VERSION)?;
+            docker.negotiate_version().await
+        };
+        let docker = match tokio::time::timeout(CALL_LIMIT, connected).await {
+            Ok(docker) => docker.map_err(|error| self.explain(error))?,
+            Err(_) => return Err(ApiError::Hangs),
+        };
+        let version = docker.client_version();
+        if (version.major_version, version.minor_version) < OLDEST_API {
+            return Err(ApiError::TooOld { found: version.to_string() });
+        }
+        Ok(docker)
+    }
+
+    /// Which way a call failed; for streams too.
+    pub(crate) fn explain(&self, error: Error) -> ApiError {
+        match error {
+            Error::DockerResponseServerError { status_code, message } => {
+                let message = message.trim().to_owned();
+                match status_code {
+                    404 => ApiError::Gone { message },
+                    409 => ApiError::Conflict { message },
+                    503 if message.contains("swarm") => ApiError::NoManager { message },
+                    status => ApiError::Refused { status, message },
+                }
+            }
+            Error::RequestTimeoutError => ApiError::Hangs,
+            Error::JsonDataError { .. } | Error::JsonSerdeError { .. } | Error::StrParseError { .. } => {
+                ApiError::Garbled(error)
+            }
+            source if io_kind(&source) == Some(io::ErrorKind::PermissionDenied) => {
+                ApiError::Denied { socket: self.socket.clone(), source }
+            }
+            source => ApiError::Unreachable { socket: self.socket.clone(), source },
+        }
+    }
+}
+
+impl ApiError {
+    /// Whether the same call may succeed a moment later: the engine restarts, elects a leader, or is slow.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Hangs | Self::Conflict { .. } | Self::Garbled(_) => true,
+            Self::Refused { status, .. } => *status >= 500,
+            // A restarted manager says so until it leads again.
+            Self::NoManager { .. } => true,
+            Self::Denied { .. } | Self::TooOld { .. } | Self::Gone { .. } => false,
+        }
+    }
+
+    /// As the executor traits tell it: what was being done, and what helps.
+    pub(crate) fn during(self, doing: impl Into<String>) -> EngineError {
+        let hint = match &self {
+            Self::Unreachable { socket, .. } => Some(format!(
+                "start the engine (systemctl start docker), or say where it listens: DOCKER_HOST=unix://{}",
+                socket.display()
+            )),
+            Self::Denied { .. } => {
+                Some("run as root, or as a member of the group that owns the socket".to_owned())
+            }
+            Self::Hangs => Some("see what it is doing: journalctl -u docker".to_owned()),
+            Self::NoManager { .. } => Some("make this host a Swarm of its own: docker swarm init".to_owned()),
+            Self::TooOld { .. } => Some("upgrade to Docker Engine 20.10 or later".to_owned()),
+            Self::Gone { .. } | Self::Conflict { .. } | Self::Refused { .. } | Self::Garbled(_) => None,
+        };
+        let error = EngineError::host(doing).because(self);
+        match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        }
+    }
+}
+
+/// The kernel's own reason, somewhere beneath.
+fn io_kind(error: &Error) -> Option<io::ErrorKind> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error.kind());
+        }
+        source = error.source();
+    }
+    None
+}

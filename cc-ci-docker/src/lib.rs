@@ -1,0 +1,124 @@
+//! Docker Swarm, as cc-ci's [`Engine`]: it sees everything of an app, waits until it is up, and removes it whole.
+//!
+//! It speaks the engine's API over its unix socket and never runs the `docker` command. It reads the world and keeps
+//! no notes: what a call needs to know, it asks.
+//!
+//! # Limitations
+//! One schedulable node: containers and volumes of another node can't be seen from here, so such a Swarm is refused.
+//! Remote engines are too: locks are per host.
+
+mod claim;
+mod client;
+mod converge;
+mod endpoint;
+mod events;
+mod images;
+mod inventory;
+mod remove;
+mod volumes;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cc_ci_core::event::Reporter;
+use cc_ci_core::executor::{
+    App, Endpoint, Engine, EngineError, Inventory, LockSpace, ServiceState, StackSource,
+};
+use cc_ci_core::names::{Domain, Suffix};
+
+use client::Client;
+
+/// Which engine, and what it must know of the host around it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The socket that the engine listens on.
+    pub socket: PathBuf,
+    /// The suffix of this host's run apps: what a lock space claims.
+    pub suffix: Suffix,
+    /// Who knows stacks, beside the engine's own labels.
+    pub sources: Vec<Arc<dyn StackSource>>,
+    /// Takes events.
+    pub reporter: Arc<dyn Reporter>,
+}
+
+/// A one-node Docker Swarm. It connects when it is first asked.
+#[derive(Debug)]
+pub struct SwarmEngine {
+    client: Client,
+    settings: Settings,
+}
+
+impl SwarmEngine {
+    /// An engine of these settings; nothing is asked of it yet.
+    pub fn new(settings: Settings) -> Self {
+        Self { client: Client::new(settings.socket.clone()), settings }
+    }
+}
+
+impl fmt::Display for SwarmEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Docker Swarm at unix://{}", self.client.socket().display())
+    }
+}
+
+#[async_trait]
+impl Engine for SwarmEngine {
+    async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError> {
+        claim::claim(&self.client, &self.settings.suffix, claim).await
+    }
+
+    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
+        inventory::inventory(self, domains).await
+    }
+
+    /// Of 20 clients killed in the middle of a deploy, 3 had an order carried out after a look that read empty.
+    fn order_lag(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
+    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+        converge::wait(&self.client, domain, limit).await
+    }
+
+    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, EngineError> {
+        converge::services(&self.client, domain).await
+    }
+
+    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+        remove::remove(self, domain, limit).await
+    }
+
+    async fn pre_pull(&self, app: &App) -> Result<(), EngineError> {
+        images::pre_pull(self, app).await
+    }
+
+    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError> {
+        endpoint::endpoint(&self.client, domain).await
+    }
+
+    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, EngineError> {
+        volumes::volumes(self, domain).await
+    }
+
+    async fn write_volume_file(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        file: &str,
+        content: &[u8],
+    ) -> Result<(), EngineError> {
+        volumes::write(self, domain, volume, file, content).await
+    }
+
+    async fn read_volume_file(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        file: &str,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        volumes::read(self, domain, volume, file).await
+    }
+}
