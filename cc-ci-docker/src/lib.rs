@@ -15,6 +15,7 @@ mod events;
 mod images;
 mod inventory;
 mod remove;
+mod said;
 mod volumes;
 
 use std::fmt;
