@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use cc_ci_tests::engine::{self, BUSYBOX, Engine, NOTE_KEEPER, Object, TestEngine, until};
+use cc_ci_tests::engine::{BUSYBOX, Engine, NOTE_KEEPER, Object, TestEngine, http_get, until};
 
 /// The compose file of one service that only waits.
 fn plain() -> String {
@@ -42,19 +42,29 @@ fn a_stack_comes_and_goes() {
 fn the_example_app_answers_its_host() {
     let Some(engine) = TestEngine::shared("the_example_app_answers_its_host") else { return };
     let stack = engine.stack("note");
+    let service = format!("{stack}_app");
     for image in NOTE_KEEPER {
-        let compose = plain().replace(BUSYBOX, image).replace("[sleep, '1000']", "[note-keeper, serve]");
-        let settings = "\n    environment: [NOTES_WRITE_KEY_FILE=/etc/hostname]\n    volumes: ['data:/data']\n    deploy:";
-        engine.deploy(&stack, &format!("{}volumes:\n  data:\n", compose.replace("\n    deploy:", settings)));
-        let service = format!("{stack}_app");
-        until("the service runs", || engine.running(&service) == 1);
-        let health = || {
-            let address = SocketAddr::new(engine.address(&service)?, 8080);
-            engine::http_get(address, "note.example.org", "/health").ok()
-        };
+        engine.deploy(
+            &stack,
+            &format!(
+                "version: '3.8'
+services:
+  app:
+    image: {image}
+    command: [note-keeper, serve, --data-format, lines]
+    environment: [NOTES_WRITE_KEY_FILE=/etc/hostname]
+    volumes: ['data:/data']
+    deploy:
+      endpoint_mode: dnsrr
+volumes:
+  data:
+"
+            ),
+        );
         let mut answer = None;
         until("it serves", || {
-            answer = health();
+            let address = engine.address(&service).map(|address| SocketAddr::new(address, 8080));
+            answer = address.and_then(|address| http_get(address, "note.example.org", "/health").ok());
             answer.is_some()
         });
         assert_eq!(answer.expect("it serves").0, 200);
