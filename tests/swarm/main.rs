@@ -1,3 +1,8 @@
 //! The suites on a real Swarm, on a private engine. One subject a file, one behaviour a test.
 
+mod claimed;
 mod fixture;
+mod removed;
+mod seen;
+mod support;
+mod trouble;
