@@ -2,5 +2,10 @@
 
 #![expect(clippy::expect_used, reason = "this is test code: a panic is a failed test")]
 
+mod claimed;
 mod engine;
 mod fixture;
+mod removed;
+mod seen;
+mod support;
+mod trouble;
