@@ -230,6 +230,7 @@ impl AppLock for FlockLocks {
             held,
             holder,
             waiting: seen.waiting,
+            waiters: seen.waiters.into_iter().collect(),
             since: since.filter(|_| held),
         }))
     }
