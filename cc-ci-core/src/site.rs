@@ -58,13 +58,7 @@ pub enum LookError {
 impl Site {
     /// Claims the engine for this lock space; to be called before anything is changed.
     pub async fn claim(&self) -> Result<(), ClaimError> {
-        let claim = LockSpace {
-            machine_id: self.host.machine_id(),
-            hostname: self.host.hostname(),
-            boot_id: self.host.boot_id(),
-            directory: self.locks.space()?,
-            path: self.locks.place(),
-        };
+        let claim = LockSpace::of(self.host.as_ref(), self.locks.as_ref())?;
         Ok(self.engine.claim(&claim).await?)
     }
 
