@@ -8,18 +8,27 @@
 //! Remote engines are too: locks are per host.
 
 mod attribution;
+#[cfg(test)]
+mod attribution_tests;
 mod claim;
 mod client;
 mod converge;
 mod drain;
 mod endpoint;
 mod events;
+mod facts;
+#[cfg(test)]
+mod fake_engine;
 mod images;
 mod inventory;
 mod listing;
 mod look;
+#[cfg(test)]
+mod look_tests;
 mod remove;
 mod said;
+#[cfg(test)]
+mod trouble_tests;
 mod volumes;
 
 use std::fmt;
@@ -35,6 +44,7 @@ use cc_ci_core::executor::{
 use cc_ci_core::names::{Domain, Suffix};
 
 use client::Client;
+pub use facts::{EngineFacts, ProxyNetwork, SwarmFacts};
 
 /// The overlay network that the reverse proxy reaches every app by. No app's, whoever made it.
 pub(crate) const PROXY: &str = "proxy";
@@ -69,6 +79,13 @@ impl SwarmEngine {
     /// of an engine that hangs have less time.
     pub fn with_call_limit(self, limit: Duration) -> Self {
         Self { client: self.client.with_call_limit(limit), ..self }
+    }
+}
+
+impl SwarmEngine {
+    /// What this engine is. One that answers and is no Swarm manager is described too.
+    pub async fn examine(&self) -> Result<EngineFacts, EngineError> {
+        facts::examine(&self.client, &self.settings.suffix).await
     }
 }
 

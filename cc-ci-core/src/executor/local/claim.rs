@@ -14,7 +14,7 @@ pub(super) fn claim(world: &World, claim: &LockSpace) -> Result<(), EngineError>
     private_directory(world.root()).map_err(|error| unusable(world, error))?;
     let _serialized = exclusive(world).map_err(|error| unusable(world, error))?;
     match claimed(world)? {
-        Some(held) if held == *claim => return Ok(()),
+        Some(held) if held.is_same(claim) => return Ok(()),
         Some(held) => refuse_living(&held, claim, world)?,
         None => {}
     }
@@ -47,7 +47,7 @@ fn unusable(world: &World, error: io::Error) -> EngineError {
 }
 
 fn refuse_living(held: &LockSpace, claim: &LockSpace, world: &World) -> Result<(), EngineError> {
-    let Some(whose) = claim.rival(held) else { return Ok(()) };
+    let Some(whose) = claim.kept_out_by(held) else { return Ok(()) };
     Err(EngineError::configuration(format!(
         "this local root belongs to {whose}: two lock spaces would own one domain"
     ))
