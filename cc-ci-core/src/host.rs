@@ -3,9 +3,11 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
+use nix::unistd::{AccessFlags, eaccess};
 use serde::{Deserialize, Serialize};
 
 /// The kernel's id of one boot. Processes and locks of another boot are gone by definition.
@@ -83,6 +85,24 @@ impl Host for SystemHost {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
+}
+
+/// What this user may still write on the file system of `path`, in bytes. Blocks: for ever, where that is a network's
+/// that is gone.
+///
+/// # Errors
+/// When it can't be asked.
+pub fn free_space(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Whether this user may make and remove files in the directory `path`.
+///
+/// # Errors
+/// When not, or when it can't be asked: why.
+pub fn may_write(path: &Path) -> io::Result<()> {
+    Ok(eaccess(path, AccessFlags::W_OK | AccessFlags::X_OK)?)
 }
 
 /// Whether this process is root's.

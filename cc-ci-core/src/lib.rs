@@ -73,10 +73,14 @@ pub mod process;
 pub mod recipe;
 pub mod run;
 mod site;
+mod survey;
+mod traces;
 pub mod workspace;
 
 pub use env_files::EnvFiles;
 pub use site::{ClaimError, LookError, Site};
+pub use survey::{Standing, Surveyed};
+pub use traces::RunTrace;
 
 /// When `limit` from `now` on is over. What no clock can count is a time that nobody sees: callers may say "for
 /// ever".

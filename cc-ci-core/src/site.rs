@@ -1,18 +1,16 @@
 //! Everything of this host that a run or a janitor must know.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::contained::read_contained;
 use crate::env_files::EnvFiles;
 use crate::event::Reporter;
 use crate::executor::{Engine, EngineError, Inventory, Kind, LockSpace, Residue};
 use crate::host::Host;
 use crate::lock::{AppLock, LockError};
 use crate::names::{Domain, RunAppPattern, RunId};
-use crate::process::{self, MarkerOwner, ProcessIdentity};
-use crate::workspace::{AbraWorkspace, RUN_RECORD, RUN_TREE, WorkspaceError};
+use crate::process::{self, MarkerOwner};
+use crate::workspace::{AbraWorkspace, WorkspaceError};
 
 /// A host with its engine, its locks and its runs.
 #[derive(Debug, Clone)]
@@ -31,24 +29,6 @@ pub struct Site {
     pub runs: Arc<dyn AbraWorkspace>,
     /// Takes events.
     pub reporter: Arc<dyn Reporter>,
-}
-
-/// What is left of a dead run's tree.
-#[derive(Debug)]
-pub(crate) struct DeadTree {
-    pub id: RunId,
-    pub path: PathBuf,
-    pub domains: Vec<Domain>,
-}
-
-/// A record names steps, and says why they failed.
-const RECORD_LIMIT: u64 = 64 << 20;
-
-/// What a look needs of `run.json`, whatever else its schema says.
-#[derive(serde::Deserialize)]
-struct Owned {
-    owner: ProcessIdentity,
-    domains: Vec<Domain>,
 }
 
 /// The host could not be looked at: nothing is known, so nothing may be called empty.
@@ -78,13 +58,7 @@ pub enum LookError {
 impl Site {
     /// Claims the engine for this lock space; to be called before anything is changed.
     pub async fn claim(&self) -> Result<(), ClaimError> {
-        let claim = LockSpace {
-            machine_id: self.host.machine_id(),
-            hostname: self.host.hostname(),
-            boot_id: self.host.boot_id(),
-            directory: self.locks.space()?,
-            path: self.locks.place(),
-        };
+        let claim = LockSpace::of(self.host.as_ref(), self.locks.as_ref())?;
         Ok(self.engine.claim(&claim).await?)
     }
 
@@ -117,26 +91,6 @@ impl Site {
             }
         }
         Ok(inventory)
-    }
-
-    /// The dead runs of which a tree is left. Whether one is dead is asked of the process that it names: a look
-    /// takes no lock.
-    pub(crate) fn dead_trees(&self) -> Result<Vec<DeadTree>, LookError> {
-        let boot = self.host.boot_id();
-        let mut dead = Vec::new();
-        for id in self.runs.run_ids()? {
-            let path = self.runs.runs_dir().join(id.as_str());
-            // A run without a readable record has not begun, or is being removed: nothing of any domain. What a
-            // recipe's test may have put in its place is not waited for.
-            let Ok(text) = read_contained(&path, RUN_RECORD, RECORD_LIMIT) else { continue };
-            let Ok(Owned { owner, domains }) = serde_json::from_slice(&text) else { continue };
-            if !owner.is_alive(&boot)
-                && RUN_TREE.iter().any(|part| path.join(part).symlink_metadata().is_ok())
-            {
-                dead.push(DeadTree { id, path, domains });
-            }
-        }
-        Ok(dead)
     }
 
     fn env_domains(&self, domains: Option<&[Domain]>) -> Result<Vec<Domain>, LookError> {

@@ -1,11 +1,12 @@
 //! `cc-ci audit`: whatever exists of run apps. It changes nothing and takes no lock.
 
-use cc_ci_core::executor::Residue;
 use std::fmt::Write as _;
 
+use cc_ci_core::executor::Residue;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
-use cc_ci_core::names::{AppKind, Domain};
+use cc_ci_core::names::Domain;
+use cc_ci_core::{Standing, Surveyed};
 use serde::Serialize;
 
 use crate::args::{self, Format};
@@ -47,37 +48,26 @@ pub fn audit(
     terminal: &Terminal,
 ) -> Result<Exit, CliError> {
     let lifetime = wiring::look(taken, terminal)?;
-    let asked = if domains.is_empty() { None } else { Some(domains) };
-    let look = |domains: Option<&[Domain]>| {
-        wiring::block_on_look(lifetime.as_ref(), async {
-            wired.site.inventory(domains, None).await.map_err(|error| look_failed(&error))
-        })
-    };
-    let inventory = look(asked.as_deref())?;
-    let run_apps =
-        || inventory.domains().filter(|domain| wired.site.pattern.is_run_app(domain)).cloned().collect();
-    let domains: Vec<Domain> = asked.unwrap_or_else(run_apps);
+    let asked = (!domains.is_empty()).then_some(domains);
+    let survey = wiring::block_on_look(lifetime.as_ref(), async {
+        wired.site.survey(asked.as_deref()).await.map_err(|error| look_failed(&error))
+    })?;
     let mut apps = Vec::new();
-    for domain in domains {
-        let mut exists = inventory.of(&domain);
-        let state = if wired.site.pattern.classify(&domain) != AppKind::Run {
-            State::NotARunApp
-        } else if exists.is_empty() {
-            State::Empty
-        } else if held(wired, &domain)? {
-            State::Live
-        } else {
-            // A run that ended since the first look has taken its app down.
-            exists = look(Some(std::slice::from_ref(&domain)))?.of(&domain);
-            if exists.is_empty() {
-                State::Empty
-            } else if held(wired, &domain)? {
-                State::Live
-            } else {
-                State::Left
+    for Surveyed { domain, standing, exists, .. } in survey {
+        let state = match standing {
+            Standing::NotARunApp => State::NotARunApp,
+            // An app that is about to be deployed, or was just taken down, is none.
+            _ if exists.is_empty() => State::Empty,
+            Standing::Live => State::Live,
+            Standing::Empty => State::Empty,
+            Standing::Left => State::Left,
+            Standing::Refused(error) => {
+                return Err(CliError::harness("can't look at the lock").because(&error));
             }
         };
-        apps.push(App { domain, state, exists });
+        if asked.is_some() || state != State::Empty {
+            apps.push(App { domain, state, exists });
+        }
     }
     let left = apps.iter().any(|app| app.state == State::Left);
     match settings.format {
@@ -85,12 +75,6 @@ pub fn audit(
         Format::Json => terminal.json(&Output { schema: "cc-ci.audit/v1", apps }),
     }
     Ok(if left { Exit::Residue } else { Exit::Green })
-}
-
-fn held(wired: &Wired, domain: &Domain) -> Result<bool, CliError> {
-    let view = wired.site.locks.look(domain);
-    let view = view.map_err(|error| CliError::harness("can't look at the lock").because(&error))?;
-    Ok(view.is_some_and(|view| view.held))
 }
 
 fn text(apps: &[App]) -> String {

@@ -1,8 +1,42 @@
-//! Which lock space may have what another one claims.
+//! One lock directory in one boot of one host, and whether it may have what another one claims.
 
-use super::LockSpace;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::{BootId, Host};
+use crate::lock::{AppLock, LockError};
+
+/// What tells one lock space from another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockSpace {
+    /// The machine.
+    pub machine_id: String,
+    /// Its name, for people.
+    pub hostname: String,
+    /// The boot.
+    pub boot_id: BootId,
+    /// The lock directory: device and inode.
+    pub directory: String,
+    /// Its path, for people.
+    pub path: PathBuf,
+}
 
 impl LockSpace {
+    /// That of `locks` on `host`.
+    ///
+    /// # Errors
+    /// When the lock directory can't be used.
+    pub fn of(host: &dyn Host, locks: &dyn AppLock) -> Result<Self, LockError> {
+        Ok(Self {
+            machine_id: host.machine_id(),
+            hostname: host.hostname(),
+            boot_id: host.boot_id(),
+            directory: locks.space()?,
+            path: locks.place(),
+        })
+    }
+
     /// Whether `other` is this lock space, whatever its paths and names are called.
     pub fn is_same(&self, other: &Self) -> bool {
         self.machine_id == other.machine_id
@@ -26,7 +60,6 @@ impl LockSpace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::BootId;
 
     fn space(machine: &str, boot: &str, directory: &str) -> LockSpace {
         LockSpace {

@@ -26,6 +26,7 @@ use crate::recipe::EnvFile;
 
 pub use error::{EngineError, Fault};
 pub use inventory::{Inventory, Kind, Residue};
+pub use lock_space::LockSpace;
 #[cfg(any(test, feature = "conformance"))]
 pub use memory::MemoryEngine;
 pub use session::{Redactor, Session};
@@ -190,21 +191,6 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
 pub trait StackSource: fmt::Debug + fmt::Display + Send + Sync {
     /// The stacks. Where this fails, what is matched by name alone may be somebody else's.
     async fn stacks(&self) -> Result<Vec<Stack>, EngineError>;
-}
-
-/// What tells one lock space from another.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct LockSpace {
-    /// The machine.
-    pub machine_id: String,
-    /// Its name, for people.
-    pub hostname: String,
-    /// The boot.
-    pub boot_id: crate::host::BootId,
-    /// The lock directory: device and inode.
-    pub directory: String,
-    /// Its path, for people.
-    pub path: PathBuf,
 }
 
 /// A service, and what tells that it was not made anew (I10).

@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::stat::{FileStat, SFlag, fstat, lstat};
-use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, fstatfs};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, lstat};
+use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, fstatfs, statfs};
 use nix::unistd::{AccessFlags, eaccess};
 
 use super::LockError;
@@ -97,6 +97,31 @@ impl LockDirectory {
         Ok(FileId::from(&found))
     }
 
+    /// Everything that must be so for locks to be worth something here: it can be used, whoever can replace its files
+    /// is trusted, and its file system keeps locks. Makes nothing.
+    pub(super) fn examine(&self) -> Result<(), LockError> {
+        let stat = nix::sys::stat::stat(&self.path).map_err(|errno| self.unusable(errno))?;
+        if !is(&stat, SFlag::S_IFDIR) {
+            return Err(self.unusable(Errno::ENOTDIR));
+        }
+        self.id()?;
+        let broken = |reason: String| LockError::Directory { path: self.path.clone(), reason };
+        if !self.trusts_owner(stat.st_uid) {
+            return Err(broken(format!("it is owned by user {}, who is not trusted", stat.st_uid)));
+        }
+        let (others, sticky) = (Mode::S_IWOTH.bits(), Mode::S_ISVTX.bits());
+        if stat.st_mode & others != 0 && stat.st_mode & sticky == 0 {
+            return Err(broken(
+                "everybody may remove and replace the files in it: it is not sticky".to_owned(),
+            ));
+        }
+        let filesystem = statfs(&self.path).map_err(|errno| self.unusable(errno))?;
+        if filesystem.filesystem_type() == self.refused_filesystem {
+            return Err(self.on_nfs());
+        }
+        Ok(())
+    }
+
     /// Opens the lock file, creating it if it is missing.
     pub(super) fn open(&self, path: &Path) -> Result<LockFile, LockError> {
         for _ in 0..ATTEMPTS {
@@ -163,15 +188,21 @@ impl LockDirectory {
             let filesystem =
                 fstatfs(&file).map_err(|errno| failed("look at the filesystem of", path, errno))?;
             if filesystem.filesystem_type() == self.refused_filesystem {
-                return Err(LockError::Directory {
-                    path: self.path.clone(),
-                    reason: "it is on NFS, where a lock may span hosts or none".to_owned(),
-                });
+                return Err(self.on_nfs());
             }
             self.accepted_device.store(stat.st_dev, Ordering::Relaxed);
         }
         let opened = LockFile { file, id: FileId::from(&stat), path: path.to_owned() };
         Ok(Some((opened, stat)))
+    }
+
+    fn on_nfs(&self) -> LockError {
+        let reason = "it is on NFS, where a lock may span hosts or none".to_owned();
+        LockError::Directory { path: self.path.clone(), reason }
+    }
+
+    fn trusts_owner(&self, owner: u32) -> bool {
+        owner == 0 || owner == nix::unistd::geteuid().as_raw() || self.trusted_owners.contains(&owner)
     }
 
     fn trusts(&self, path: &Path, stat: &FileStat) -> Result<(), LockError> {
@@ -187,10 +218,7 @@ impl LockDirectory {
             kind.map_or("it is not a regular file", |(_, reason)| reason).to_owned()
         } else if stat.st_nlink > 1 {
             format!("it has {} links, so it is some other file too", stat.st_nlink)
-        } else if owner != 0
-            && owner != nix::unistd::geteuid().as_raw()
-            && !self.trusted_owners.contains(&owner)
-        {
+        } else if !self.trusts_owner(owner) {
             format!("it is owned by user {owner}, who is not trusted")
         } else {
             return Ok(());

@@ -73,6 +73,15 @@ impl FlockLocks {
         self.directory.file_of(domain)
     }
 
+    /// Looks whether locks in this directory are worth something: whether it can be used, whoever can replace its
+    /// files is trusted, and its file system keeps locks. Makes nothing; blocks.
+    ///
+    /// # Errors
+    /// When not: the first reason.
+    pub fn examine(&self) -> Result<(), LockError> {
+        self.directory.examine()
+    }
+
     /// One try.
     fn probe(&self, domain: &Domain) -> Result<Probe, LockError> {
         let path = self.path(domain);
@@ -230,6 +239,7 @@ impl AppLock for FlockLocks {
             held,
             holder,
             waiting: seen.waiting,
+            waiters: seen.waiters.into_iter().collect(),
             since: since.filter(|_| held),
         }))
     }

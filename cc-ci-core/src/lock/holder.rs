@@ -10,6 +10,7 @@
 //! not shown at all. On filesystems that show files under another device than their own (btrfs, overlayfs)
 //! nothing matches, and the holder is unknown too.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 
@@ -29,6 +30,8 @@ pub(super) struct Seen {
     takers: Vec<i32>,
     /// How many wait.
     pub(super) waiting: usize,
+    /// The processes that do; one of another pid namespace has no number here.
+    pub(super) waiters: BTreeSet<i32>,
 }
 
 /// Reads `/proc/locks`.
@@ -143,6 +146,7 @@ fn parse_locks(text: &str, id: FileId) -> Seen {
     for lock in text.lines().filter_map(parse_lock).filter(|lock| lock.is_flock_of(id)) {
         if lock.waits {
             behind_this += 1;
+            seen.waiters.extend(Some(lock.pid).filter(|pid| *pid > 0));
         } else {
             seen.takers.push(lock.pid);
             behind_this = 0;
@@ -172,6 +176,9 @@ mod tests {
 garbage
 ";
         let id = FileId { device: nix::sys::stat::makedev(0xfe, 1), inode: 77 };
-        assert_eq!(parse_locks(text, id), Seen { takers: vec![10, 10], waiting: 2 });
+        assert_eq!(
+            parse_locks(text, id),
+            Seen { takers: vec![10, 10], waiting: 2, waiters: BTreeSet::from([11, 12]) }
+        );
     }
 }

@@ -93,10 +93,13 @@ impl MemoryLocks {
             description: description.clone(),
             since: Some(*since),
         });
+        let waiting = entry.waiting.iter().filter(|waiter| !waiter.is_closed()).count();
         Some(LockView {
             domain: domain.clone(),
             held: holder.is_some(),
-            waiting: entry.waiting.iter().filter(|waiter| !waiter.is_closed()).count(),
+            waiting,
+            // All in this process.
+            waiters: (waiting > 0).then(|| nix::unistd::getpid().as_raw()).into_iter().collect(),
             since: holder.as_ref().and_then(|holder| holder.since),
             holder,
         })

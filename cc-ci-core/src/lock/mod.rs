@@ -95,6 +95,8 @@ pub struct LockView {
     pub holder: Option<Holder>,
     /// At least so many wait for it.
     pub waiting: usize,
+    /// The processes that were seen to wait, by pid.
+    pub waiters: Vec<i32>,
     /// Since when it is held: the confirmed record's stamp, else the file's modification time.
     pub since: Option<Timestamp>,
 }

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 
 use super::world::World;
 use crate::executor::{EngineError, LockSpace};
@@ -10,44 +11,51 @@ use crate::files::{private_directory, read_regular, write_whole};
 
 /// Claims `world`, or says who has it. Two that claim at once are served one after the other.
 pub(super) fn claim(world: &World, claim: &LockSpace) -> Result<(), EngineError> {
-    let io = |error: io::Error| {
-        EngineError::configuration(format!("can't use the local root {}", world.root().display()))
-            .because(error)
-            .with_hint("choose a directory that you can write: CCCI_LOCAL_ROOT")
-    };
-    private_directory(world.root()).map_err(io)?;
-    let _serialized = exclusive(world).map_err(io)?;
-    let path = world.root().join("lock-space.json");
-    match read_regular(&path) {
-        Ok(text) => {
-            let held: LockSpace = serde_json::from_slice(&text).map_err(|error| {
-                EngineError::configuration(format!("{} is no lock-space claim", path.display()))
-                    .because(error)
-                    .with_hint(format!("if no cc-ci uses this root, remove it: rm {}", path.display()))
-            })?;
-            if held.is_same(claim) {
-                return Ok(());
-            }
-            if let Some(whose) = claim.kept_out_by(&held) {
-                return Err(refused(&whose, &held, &path));
-            }
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(io(error)),
+    private_directory(world.root()).map_err(|error| unusable(world, error))?;
+    let _serialized = exclusive(world).map_err(|error| unusable(world, error))?;
+    match claimed(world)? {
+        Some(held) if held.is_same(claim) => return Ok(()),
+        Some(held) => refuse_living(&held, claim, world)?,
+        None => {}
     }
-    let text = serde_json::to_vec_pretty(claim).map_err(|error| io(error.into()))?;
-    write_whole(&path, &text, 0o600).map_err(io)
+    let text = serde_json::to_vec_pretty(claim).map_err(|error| unusable(world, error.into()))?;
+    write_whole(&path(world), &text, 0o600).map_err(|error| unusable(world, error))
 }
 
-fn refused(whose: &str, held: &LockSpace, path: &std::path::Path) -> EngineError {
-    EngineError::configuration(format!(
+/// Who has claimed `world`, if anybody has.
+pub(super) fn claimed(world: &World) -> Result<Option<LockSpace>, EngineError> {
+    let path = path(world);
+    match read_regular(&path) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
+            EngineError::configuration(format!("{} is no lock-space claim", path.display()))
+                .because(error)
+                .with_hint(format!("if no cc-ci uses this root, remove it: rm {}", path.display()))
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unusable(world, error)),
+    }
+}
+
+fn path(world: &World) -> PathBuf {
+    world.root().join("lock-space.json")
+}
+
+fn unusable(world: &World, error: io::Error) -> EngineError {
+    EngineError::configuration(format!("can't use the local root {}", world.root().display()))
+        .because(error)
+        .with_hint("choose a directory that you can write: CCCI_LOCAL_ROOT")
+}
+
+fn refuse_living(held: &LockSpace, claim: &LockSpace, world: &World) -> Result<(), EngineError> {
+    let Some(whose) = claim.kept_out_by(held) else { return Ok(()) };
+    Err(EngineError::configuration(format!(
         "this local root belongs to {whose}: two lock spaces would own one domain"
     ))
     .with_hint(format!(
         "use its lock directory (CCCI_APP_LOCK_DIR={}) or another root (CCCI_LOCAL_ROOT); the claim is {}",
         held.path.display(),
-        path.display()
-    ))
+        path(world).display()
+    )))
 }
 
 fn exclusive(world: &World) -> io::Result<File> {
@@ -80,8 +88,11 @@ mod tests {
             directory: "8:1:7".into(),
             path: "/run/lock".into(),
         };
+        assert_eq!(claimed(&world).unwrap(), None);
+        assert!(!world.root().exists(), "a look made something");
         claim(&world, &first).unwrap();
         claim(&world, &first).unwrap();
+        assert_eq!(claimed(&world).unwrap().as_ref(), Some(&first));
         let elsewhere = LockSpace { directory: "8:1:8".into(), ..first.clone() };
         let error = claim(&world, &elsewhere).unwrap_err();
         assert_eq!(error.fault(), Fault::Configuration);

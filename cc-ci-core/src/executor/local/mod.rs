@@ -71,6 +71,11 @@ impl LocalExecutor {
     pub fn root(&self) -> &Path {
         self.world.root()
     }
+
+    /// Which lock space has claimed it, if one has. Changes nothing; blocks.
+    pub fn claimed(&self) -> Result<Option<LockSpace>, EngineError> {
+        claim::claimed(&self.world)
+    }
 }
 
 impl fmt::Display for LocalExecutor {

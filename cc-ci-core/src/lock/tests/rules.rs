@@ -124,8 +124,40 @@ fn a_filesystem_whose_locks_may_span_hosts_is_refused() {
     let kind = statfs(directory.path()).unwrap().filesystem_type();
     // Another filesystem stands for NFS here: that of the test.
     let locks = locks.with(|rules| rules.refused_filesystem = kind);
-    let error = locks.try_acquire(&domain()).unwrap_err();
-    assert!(matches!(&error, LockError::Directory { path, .. } if path == directory.path()), "{error:?}");
+    for error in [locks.try_acquire(&domain()).unwrap_err(), locks.examine().unwrap_err()] {
+        assert!(matches!(&error, LockError::Directory { path, .. } if path == directory.path()), "{error:?}");
+    }
+}
+
+#[test]
+fn a_directory_where_others_may_replace_lock_files_is_told() {
+    let (directory, locks) = space();
+    let reason = |locks: &FlockLocks| match locks.examine() {
+        Ok(()) => "none".to_owned(),
+        Err(LockError::Directory { path, reason }) if path == directory.path() => reason,
+        Err(other) => panic!("{other:?}"),
+    };
+    let mode = |mode| fs::set_permissions(directory.path(), PermissionsExt::from_mode(mode)).unwrap();
+    assert_eq!(reason(&locks), "none");
+    mode(0o1777);
+    assert_eq!(reason(&locks), "none");
+    mode(0o777);
+    assert!(reason(&locks).contains("not sticky"), "{}", reason(&locks));
+    mode(0o700);
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(directory.path(), Some(65534), None).unwrap();
+        assert_eq!(reason(&locks), "it is owned by user 65534, who is not trusted");
+        assert_eq!(reason(&locks.with_trusted_owners([65534])), "none");
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "a look made something");
+    for missing in ["missing", "file"] {
+        let path = directory.path().join(missing);
+        if missing == "file" {
+            File::create(&path).unwrap();
+        }
+        let locks = FlockLocks::new(&path, Arc::new(SystemHost::new().unwrap()));
+        assert!(matches!(locks.examine(), Err(LockError::Directory { .. })));
+    }
 }
 
 #[test]

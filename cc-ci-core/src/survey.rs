@@ -1,0 +1,251 @@
+//! What exists of run apps and who owns it, without taking a lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::executor::Residue;
+use crate::lock::{LockError, LockView};
+use crate::names::Domain;
+use crate::site::{LookError, Site};
+
+/// One app, as a look at the host showed it.
+#[derive(Debug)]
+pub struct Surveyed {
+    /// Its domain.
+    pub domain: Domain,
+    /// What it is.
+    pub standing: Standing,
+    /// What exists of it. A dead run's tree is among it, a live one's is not.
+    pub exists: Vec<Residue>,
+    /// Its lock, where somebody held it.
+    pub lock: Option<LockView>,
+}
+
+/// What an app is to those who look.
+#[derive(Debug)]
+pub enum Standing {
+    /// Somebody owns it.
+    Live,
+    /// It exists, and nobody owns it.
+    Left,
+    /// Nothing exists, and nobody owns it.
+    Empty,
+    /// It exists, and what is at its lock path can't be trusted, so nobody can own it.
+    Refused(LockError),
+    /// No run app: never reaped, and its lock is not looked at (I5).
+    NotARunApp,
+}
+
+impl Site {
+    /// Looks at `domains`, or at every run app that exists or has an owner: one inventory of the engine between two looks
+    /// at the locks. Whoever held a lock before *or* after it owned the app: a run that took its app down meanwhile,
+    /// and one that only then began to deploy.
+    ///
+    /// What happens while the inventory is made can still mislead: the app of an owner that came *and* went meanwhile
+    /// may be shown as left, though it is gone by then, and that of one that was killed meanwhile as live. Nothing is
+    /// removed for a survey's word, and the next one tells.
+    pub async fn survey(&self, domains: Option<&[Domain]>) -> Result<Vec<Surveyed>, LookError> {
+        let candidates = match domains {
+            Some(domains) => domains.to_vec(),
+            None => self.locks.domains()?,
+        };
+        // What can't be looked at now is told after the inventory, where anything exists.
+        let held = |domain: &Domain| self.locks.look(domain).ok().flatten().filter(|view| view.held);
+        let mut before: BTreeMap<Domain, LockView> = candidates
+            .into_iter()
+            .filter(|domain| self.pattern.is_run_app(domain))
+            .filter_map(|domain| held(&domain).map(|view| (domain, view)))
+            .collect();
+        let inventory = self.inventory(domains, None).await?;
+        let domains = domains.map_or_else(
+            || {
+                let found = inventory.domains().chain(before.keys());
+                let run_apps: BTreeSet<&Domain> =
+                    found.filter(|domain| self.pattern.is_run_app(domain)).collect();
+                run_apps.into_iter().cloned().collect()
+            },
+            <[Domain]>::to_vec,
+        );
+        let survey = domains.into_iter().map(|domain| {
+            let exists = inventory.of(&domain);
+            if !self.pattern.is_run_app(&domain) {
+                return Surveyed { domain, standing: Standing::NotARunApp, exists, lock: None };
+            }
+            let mut lock = before.remove(&domain);
+            let standing = match self.locks.look(&domain) {
+                Ok(Some(view)) if view.held => {
+                    lock = Some(view);
+                    Standing::Live
+                }
+                Ok(_) if lock.is_some() => Standing::Live,
+                Ok(_) | Err(_) if exists.is_empty() => Standing::Empty,
+                Ok(_) => Standing::Left,
+                Err(error) => Standing::Refused(error),
+            };
+            Surveyed { domain, standing, exists, lock }
+        });
+        Ok(survey.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+    use std::sync::{Arc, Mutex};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::cancellation::Cancellation;
+    use crate::env_files::EnvFiles;
+    use crate::event::{Reporter, Silent};
+    use crate::executor::{Kind, MemoryEngine};
+    use crate::host::SystemHost;
+    use crate::lock::{AcquireError, AppGuard, AppLock, MemoryLocks, Wait};
+    use crate::names::RunAppPattern;
+    use crate::workspace::{KernelWorkspace, Settings};
+
+    type Then = Box<dyn FnOnce() + Send>;
+
+    /// Locks where something happens right after the first look.
+    struct Eventful(MemoryLocks, Mutex<Option<Then>>);
+
+    impl fmt::Debug for Eventful {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{self}")
+        }
+    }
+
+    impl fmt::Display for Eventful {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("eventful locks")
+        }
+    }
+
+    #[async_trait]
+    impl AppLock for Eventful {
+        fn try_acquire(&self, domain: &Domain) -> Result<Option<AppGuard>, LockError> {
+            panic!("a look took the lock of {domain}");
+        }
+        async fn acquire(
+            &self,
+            domain: &Domain,
+            _: Wait,
+            _: &Cancellation,
+            _: &dyn Reporter,
+        ) -> Result<AppGuard, AcquireError> {
+            panic!("a look took the lock of {domain}");
+        }
+        fn look(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
+            if domain.as_str().contains("refused") {
+                let reason = "it is a FIFO".to_owned();
+                return Err(LockError::Refused { path: "/x".into(), reason });
+            }
+            let view = self.0.look(domain);
+            if let Some(then) = self.1.lock().unwrap().take() {
+                then();
+            }
+            view
+        }
+        fn domains(&self) -> Result<Vec<Domain>, LockError> {
+            self.0.domains()
+        }
+        fn space(&self) -> Result<String, LockError> {
+            self.0.space()
+        }
+    }
+
+    struct Scene {
+        site: Site,
+        engine: Arc<MemoryEngine>,
+        locks: MemoryLocks,
+        _runs: tempfile::TempDir,
+    }
+
+    /// After the first look at a lock, `then` happens.
+    fn scene(then: impl FnOnce(&MemoryLocks, &MemoryEngine) + Send + 'static) -> Scene {
+        let directory = tempfile::tempdir().unwrap();
+        let (engine, locks) = (Arc::new(MemoryEngine::default()), MemoryLocks::default());
+        let (theirs, ours) = (locks.clone(), engine.clone());
+        let then: Then = Box::new(move || then(&theirs, &ours));
+        let runs = KernelWorkspace::new(Settings::new(directory.path()).unwrap()).unwrap();
+        let site = Site {
+            host: Arc::new(SystemHost::new().unwrap()),
+            pattern: RunAppPattern::new("survey.test".parse().unwrap(), []),
+            locks: Arc::new(Eventful(locks.clone(), Mutex::new(Some(then)))),
+            engine: engine.clone(),
+            env_files: EnvFiles::new(std::path::Path::new("/nonexistent"), "memory"),
+            runs: Arc::new(runs),
+            reporter: Arc::new(Silent),
+        };
+        Scene { site, engine, locks, _runs: directory }
+    }
+
+    fn app(number: u32) -> Domain {
+        format!("a-{number:06x}.survey.test").parse().unwrap()
+    }
+
+    fn hold(locks: &MemoryLocks, domain: &Domain) -> AppGuard {
+        locks.try_acquire(domain).unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn many_apps_take_one_inventory() {
+        let scene = scene(|_, _| ());
+        for number in 0..200 {
+            scene.engine.put(&app(number), Residue::new(Kind::Service, "app"));
+        }
+        scene.engine.put(&"blog.survey.test".parse().unwrap(), Residue::new(Kind::Service, "app"));
+        let held = [hold(&scene.locks, &app(7)), hold(&scene.locks, &app(1000))];
+        drop(hold(&scene.locks, &app(1001)));
+        let survey = scene.site.survey(None).await.unwrap();
+        assert_eq!(scene.engine.looks(), 1);
+        // The bystander is none of ours, and a free lock of nothing is no news.
+        assert_eq!(survey.len(), 201);
+        let live: Vec<&Domain> = survey
+            .iter()
+            .filter(|app| matches!(app.standing, Standing::Live) && app.lock.is_some())
+            .map(|app| &app.domain)
+            .collect();
+        assert_eq!(live, [&app(7), &app(1000)]);
+        assert_eq!(survey.iter().filter(|app| matches!(app.standing, Standing::Left)).count(), 199);
+        drop(held);
+    }
+
+    #[tokio::test]
+    async fn who_gave_its_lock_up_during_the_inventory_was_live() {
+        let (hand, guard) = std::sync::mpsc::channel::<AppGuard>();
+        let scene = scene(move |_, _| drop(guard.recv()));
+        scene.engine.put(&app(1), Residue::new(Kind::Service, "app"));
+        hand.send(hold(&scene.locks, &app(1))).unwrap();
+        let survey = scene.site.survey(Some(&[app(1)])).await.unwrap();
+        assert!(matches!(survey[0].standing, Standing::Live), "{survey:?}");
+        assert!(!scene.locks.look(&app(1)).unwrap().unwrap().held);
+    }
+
+    #[tokio::test]
+    async fn who_took_its_lock_during_the_inventory_is_live() {
+        let (hand, kept) = std::sync::mpsc::channel();
+        let scene = scene(move |locks, engine| {
+            hand.send(hold(locks, &app(1))).unwrap();
+            engine.put(&app(1), Residue::new(Kind::Service, "app"));
+        });
+        // A dead run's, that the other one settles.
+        drop(hold(&scene.locks, &app(1)));
+        let survey = scene.site.survey(None).await.unwrap();
+        assert!(matches!(survey[0].standing, Standing::Live), "{survey:?}");
+        drop(kept.recv().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_cannot_be_trusted_is_told_where_something_exists() {
+        let scene = scene(|_, _| ());
+        let pattern = RunAppPattern::new("refused.test".parse().unwrap(), []);
+        let site = Site { pattern, ..scene.site.clone() };
+        let [there, empty]: [Domain; 2] =
+            ["a-000001.refused.test", "a-000002.refused.test"].map(|name| name.parse().unwrap());
+        scene.engine.put(&there, Residue::new(Kind::Service, "app"));
+        let survey = site.survey(Some(&[there, empty])).await.unwrap();
+        assert!(matches!(survey[0].standing, Standing::Refused(_)), "{survey:?}");
+        assert!(matches!(survey[1].standing, Standing::Empty), "{survey:?}");
+    }
+}
