@@ -16,7 +16,7 @@ use cc_ci_core::event::Silent;
 use cc_ci_core::executor::Engine as _;
 use cc_ci_core::names::{Domain, Stack};
 use cc_ci_docker::{Settings, SwarmEngine};
-use cc_ci_tests::{TestEngine, World};
+use cc_ci_tests::engine::TestEngine;
 
 const ROUNDS: usize = 3;
 const SERVICES: usize = 4;
@@ -78,7 +78,7 @@ fn whole(engine: &TestEngine) -> bool {
 
 /// The audit of many stacks beside the `docker` commands that list as much.
 fn audit(engine: &TestEngine) -> bool {
-    let world = World::new();
+    let world = engine.world();
     let domains: Vec<Domain> =
         (0..STACKS).map(|number| format!("many-{number:06x}.{}", world.suffix()).parse().unwrap()).collect();
     for domain in &domains {
@@ -89,11 +89,11 @@ fn audit(engine: &TestEngine) -> bool {
     for _ in 0..LOOKS {
         let begun = Instant::now();
         for list in lists {
-            engine.docker(&list.split(' ').collect::<Vec<_>>());
+            engine.docker(list.split(' '));
         }
         theirs.push(begun.elapsed());
         let begun = Instant::now();
-        let ended = world.cc_ci(["audit", "--executor", "abra"]).env("DOCKER_HOST", engine.host()).run();
+        let ended = world.cc_ci(["audit", "--executor", "abra"]).run();
         ours.push(begun.elapsed());
         assert_eq!(ended.code, 4, "{}", ended.stderr);
         assert_eq!(ended.stdout.lines().filter(|line| line.starts_with("many-")).count(), STACKS);
@@ -105,7 +105,7 @@ fn audit(engine: &TestEngine) -> bool {
         AUDIT_BOUND,
     );
     let begun = Instant::now();
-    world.cc_ci(["janitor", "--executor", "abra"]).env("DOCKER_HOST", engine.host()).run().expect(0);
+    world.cc_ci(["janitor", "--executor", "abra"]).run().expect(0);
     println!("  janitor of the same: {:.1?}", begun.elapsed());
     holds
 }
@@ -114,14 +114,14 @@ fn audit(engine: &TestEngine) -> bool {
 fn objects(engine: &TestEngine, stack: &Stack) {
     let label = format!("com.docker.stack.namespace={stack}");
     let network = format!("{stack}_internal");
-    engine.docker(&["network", "create", "--driver", "overlay", "--label", &label, &network]);
-    engine.docker(&["volume", "create", "--label", &label, &format!("{stack}_data")]);
-    engine.docker(&["secret", "create", &format!("{stack}_key_v1"), "/dev/null"]);
-    engine.docker(&["config", "create", "--label", &label, &format!("{stack}_notice_v1"), "/dev/null"]);
+    engine.docker(["network", "create", "--driver", "overlay", "--label", &label, &network]);
+    engine.docker(["volume", "create", "--label", &label, &format!("{stack}_data")]);
+    engine.docker_with(["secret", "create", &format!("{stack}_key_v1"), "-"], "secret");
+    engine.docker_with(["config", "create", "--label", &label, &format!("{stack}_notice_v1"), "-"], "notice");
     let service = format!("{stack}_app");
     let app = ["--network", &network, "--endpoint-mode", "dnsrr", "--no-resolve-image", "cc-ci-test/busybox:1"];
     let common = ["service", "create", "--detach", "--replicas", "0", "--label", &label, "--name", &service];
-    engine.docker(&[&common[..], &app[..]].concat());
+    engine.docker([&common[..], &app[..]].concat());
 }
 
 /// Runs the script; gives the times that it printed.
@@ -199,7 +199,7 @@ impl Drop for Events {
 
 fn swarm(engine: &TestEngine) -> SwarmEngine {
     SwarmEngine::new(Settings {
-        socket: engine.socket(),
+        socket: engine.socket().to_owned(),
         suffix: SUFFIX.parse().unwrap(),
         sources: Vec::new(),
         reporter: Arc::new(Silent),

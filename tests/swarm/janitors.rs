@@ -5,24 +5,26 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 
 use cc_ci_core::names::Domain;
-use cc_ci_tests::{PATIENCE, TestEngine, World};
+use cc_ci_tests::engine::TestEngine;
+use cc_ci_tests::{CcCi, PATIENCE};
 use nix::sys::signal::Signal;
 
-use crate::fixtures::{Shown, orphan, swarm_world};
+use crate::orphans::orphan;
+use crate::shown::Shown;
 
-/// Orphaned stacks, each with a running service, a volume, a secret and a network.
-fn orphans(engine: &TestEngine, world: &World, count: u64) -> Vec<Domain> {
-    (0..count).map(|number| orphan(engine, &world.domain("orphan", number))).collect()
+fn orphans(engine: &TestEngine, count: u64) -> Vec<Domain> {
+    (0..count).map(|number| orphan(engine, &engine.world().domain("orphan", number))).collect()
+}
+
+fn cc_ci(engine: &TestEngine, command: &str) -> CcCi {
+    engine.world().cc_ci([command, "--executor", "abra"])
 }
 
 #[test]
 fn fifty_orphaned_stacks_are_reaped_by_two_janitors_at_once() {
-    let Some((engine, world)) = swarm_world("fifty_orphaned_stacks_are_reaped_by_two_janitors_at_once") else {
-        return;
-    };
-    let domains = orphans(&engine, &world, 50);
-    let started = [world.cc_ci(["janitor", "--format", "json"]), world.cc_ci(["janitor", "--format", "json"])]
-        .map(cc_ci_tests::CcCi::start);
+    let Some(engine) = TestEngine::shared("fifty_orphaned_stacks_are_reaped_by_two_janitors_at_once") else { return };
+    let domains = orphans(&engine, 50);
+    let started = [cc_ci(&engine, "janitor"), cc_ci(&engine, "janitor")].map(|call| call.arg("--format=json").start());
     let mut reaped = Vec::new();
     for janitor in started {
         let ended = janitor.wait().expect(0);
@@ -39,33 +41,31 @@ fn fifty_orphaned_stacks_are_reaped_by_two_janitors_at_once() {
     let mut wanted: Vec<String> = domains.iter().map(ToString::to_string).collect();
     wanted.sort();
     assert_eq!(reaped, wanted, "each is reaped once");
-    assert_eq!(world.cc_ci(["audit"]).run().expect(0).stdout, "nothing exists\n");
-    assert_eq!(engine.of(world.suffix()), Vec::<String>::new());
+    assert_eq!(cc_ci(&engine, "audit").run().expect(0).stdout, "nothing exists\n");
+    engine.assert_empty();
 }
 
 #[test]
 fn what_a_killed_janitor_began_another_one_finishes() {
-    let Some((engine, world)) = swarm_world("what_a_killed_janitor_began_another_one_finishes") else { return };
-    let domains = orphans(&engine, &world, 6);
+    let Some(engine) = TestEngine::shared("what_a_killed_janitor_began_another_one_finishes") else { return };
+    let domains = orphans(&engine, 6);
     let removed = Removals::follow(&engine);
-    let janitor = world.cc_ci(["janitor"]).start();
+    let janitor = cc_ci(&engine, "janitor").start();
     removed.first_of(&domains);
     janitor.signal(Signal::SIGKILL);
     assert_eq!(janitor.wait().code, 137, "it was killed in the middle of its work");
-    assert_ne!(engine.of(world.suffix()), Vec::<String>::new(), "something is left for the next one");
-    let ended = world.cc_ci(["janitor"]).run().expect(0);
-    assert_eq!(engine.of(world.suffix()), Vec::<String>::new(), "{}", ended.stdout);
-    assert_eq!(world.cc_ci(["audit"]).run().expect(0).stdout, "nothing exists\n");
+    assert!(!engine.left().is_empty(), "something is left for the next one");
+    cc_ci(&engine, "janitor").run().expect(0);
+    engine.assert_empty();
+    assert_eq!(cc_ci(&engine, "audit").run().expect(0).stdout, "nothing exists\n");
 }
 
 #[test]
 fn an_audit_lists_each_kind_once_however_many_stacks_there_are() {
-    let Some((engine, world)) = swarm_world("an_audit_lists_each_kind_once_however_many_stacks_there_are") else {
-        return;
-    };
-    let domains = orphans(&engine, &world, 8);
-    let shown = Shown::between(&engine, &world);
-    let ended = world.cc_ci(["audit"]).env("DOCKER_HOST", shown.host()).run().expect(4);
+    let Some(engine) = TestEngine::shared("an_audit_lists_each_kind_once_however_many_stacks_there_are") else { return };
+    let domains = orphans(&engine, 8);
+    let shown = Shown::between(engine.socket(), engine.world().path().join("shown.sock"));
+    let ended = cc_ci(&engine, "audit").env("DOCKER_HOST", shown.host()).run().expect(4);
     for domain in &domains {
         assert!(ended.stdout.contains(&format!("{domain}: left behind")), "{}", ended.stdout);
     }
@@ -78,7 +78,7 @@ fn an_audit_lists_each_kind_once_however_many_stacks_there_are() {
     // The version is asked once a connection is made; nothing is asked of single objects.
     let others: Vec<_> = lists.iter().filter(|path| !path.ends_with("/version")).collect();
     assert_eq!(others.len(), kinds.len(), "{lists:#?}");
-    world.cc_ci(["janitor"]).run().expect(0);
+    cc_ci(&engine, "janitor").run().expect(0);
 }
 
 /// The engine's events of services that go.
