@@ -19,6 +19,7 @@ mod inventory;
 mod listing;
 mod look;
 mod remove;
+mod said;
 mod volumes;
 
 use std::fmt;

@@ -1,0 +1,126 @@
+//! Whether a task is of its service's current specification.
+//!
+//! Tasks carry no version of it, but a copy of the template that they were made from. Swarm replaces a task whose
+//! copy differs from the template, with two exceptions, measured on a real engine: the API names the runtime in a
+//! service's template and not in a task's, and a task that already runs where a changed placement would put it is
+//! left alone, with the old placement in its copy.
+//!
+//! # Limitations
+//! What [`TaskSpec`] does not hold is not compared: of Engine 20.10 that is the healthcheck, which the API's
+//! description spells otherwise than the API. Published ports are no part of a task's specification at all. For
+//! the moment between such a change and Swarm's own update status, see [`UNDECIDED`](super::judge::UNDECIDED).
+
+use bollard::models::{Task, TaskSpec};
+
+/// Whether Swarm leaves a task made from `copy` alone now that the service says `template`.
+pub(super) fn is_current(template: &TaskSpec, copy: &TaskSpec) -> bool {
+    // Named one by one, so that a field that the API gains can't be forgotten.
+    let TaskSpec {
+        plugin_spec,
+        container_spec,
+        network_attachment_spec,
+        resources,
+        restart_policy,
+        placement: _,
+        force_update,
+        runtime: _,
+        networks,
+        log_driver,
+    } = template;
+    (plugin_spec, container_spec, network_attachment_spec)
+        == (&copy.plugin_spec, &copy.container_spec, &copy.network_attachment_spec)
+        && (resources, restart_policy, networks) == (&copy.resources, &copy.restart_policy, &copy.networks)
+        && (force_update, log_driver) == (&copy.force_update, &copy.log_driver)
+}
+
+/// Whether a task of a job is of the job's current run: a job that is run again may have the same template.
+pub(super) fn is_of_iteration(iteration: Option<u64>, task: &Task) -> bool {
+    iteration == task.job_iteration.as_ref().and_then(|version| version.index)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// As Engine 20.10 gives them for one service.
+    fn template() -> Value {
+        json!({
+            "ContainerSpec": {
+                "Image": "bb:1",
+                "Labels": {"com.docker.stack.namespace": "a_test_x"},
+                "Args": ["sleep", "5000"],
+                "Env": ["A=1"],
+                "Privileges": {"CredentialSpec": null, "SELinuxContext": null},
+                "Mounts": [{
+                    "Type": "volume", "Source": "a_test_x_data", "Target": "/data",
+                    "VolumeOptions": {"Labels": {"com.docker.stack.namespace": "a_test_x"}}
+                }],
+                "Healthcheck": {"Test": ["CMD", "true"], "Interval": 1_000_000_000},
+                "Isolation": "default"
+            },
+            "Resources": {},
+            "Placement": {},
+            "Networks": [{"Target": "aslpgbxfsrv1m5ito42k0sche", "Aliases": ["app"]}],
+            "ForceUpdate": 0,
+            "Runtime": "container"
+        })
+    }
+
+    fn copy() -> Value {
+        let mut copy = template();
+        copy.as_object_mut().unwrap().remove("Runtime");
+        copy
+    }
+
+    fn compare(template: Value, copy: Value) -> bool {
+        is_current(&serde_json::from_value(template).unwrap(), &serde_json::from_value(copy).unwrap())
+    }
+
+    #[test]
+    fn what_the_engine_gives_for_one_service_is_the_same() {
+        assert!(compare(template(), copy()));
+    }
+
+    #[test]
+    fn a_task_that_stays_although_the_placement_changed_is_current() {
+        let mut changed = template();
+        changed["Placement"] = json!({"Constraints": ["node.role == manager"]});
+        assert!(compare(changed, copy()));
+    }
+
+    #[test]
+    fn whatever_else_differs_makes_a_new_task() {
+        for (path, value) in [
+            ("/ContainerSpec/Image", json!("bb:2")),
+            ("/ContainerSpec/Args", json!(["sleep", "5001"])),
+            ("/ContainerSpec/Env", json!(["A=2"])),
+            ("/ContainerSpec/Labels", json!({})),
+            ("/ContainerSpec/Mounts/0/Target", json!("/other")),
+            ("/Resources", json!({"Limits": {"NanoCPUs": 1_000_000}})),
+            ("/Networks", json!([{"Target": "another", "Aliases": ["app"]}])),
+            ("/ForceUpdate", json!(1)),
+        ] {
+            let mut changed = template();
+            *changed.pointer_mut(path).unwrap() = value;
+            assert!(!compare(changed, copy()), "{path}");
+        }
+        for (name, value) in [
+            ("RestartPolicy", json!({"Condition": "none", "MaxAttempts": 0})),
+            ("LogDriver", json!({"Name": "none"})),
+        ] {
+            let mut changed = template();
+            changed.as_object_mut().unwrap().insert(name.to_owned(), value);
+            assert!(!compare(changed, copy()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_is_run_again_has_other_tasks() {
+        let task = |index| serde_json::from_value::<Task>(json!({"JobIteration": {"Index": index}})).unwrap();
+        assert!(is_of_iteration(Some(2), &task(2)));
+        assert!(!is_of_iteration(Some(2), &task(1)));
+        assert!(!is_of_iteration(Some(2), &Task::default()));
+    }
+}

@@ -1,0 +1,96 @@
+//! Why services are not up, for people.
+//!
+//! The reasons come first, in one line; then what the containers themselves said last: the failed healthcheck and
+//! the end of the log. All of that is untrusted, and cut.
+
+use std::time::Duration;
+
+use bollard::models::ContainerInspectResponse;
+use bollard::query_parameters::LogsOptionsBuilder;
+use cc_ci_core::executor::EngineError;
+use futures_util::{StreamExt as _, TryStreamExt as _, future};
+
+use super::judge::{Service, Standing, Task};
+use crate::client::Client;
+use crate::said;
+
+/// What all explanations together may take.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// So many lines of a log are asked for.
+const LINES: &str = "20";
+
+/// As much of it is kept; a line may be of any length.
+const LOG_LIMIT: usize = 64 * 1024;
+
+/// Of so many services the output is shown.
+const SHOWN: usize = 5;
+
+/// The error that names every service that is not up.
+pub(super) async fn error(
+    client: &Client,
+    what: &str,
+    services: &[Service],
+    standings: &[Standing],
+) -> EngineError {
+    let mut sick: Vec<(&Service, &str, bool)> = services
+        .iter()
+        .zip(standings)
+        .filter_map(|(service, standing)| match standing {
+            Standing::Up => None,
+            Standing::Lags(lag) => Some((service, lag.reason.as_str(), false)),
+            Standing::Over(reason) => Some((service, reason.as_str(), true)),
+        })
+        .collect();
+    // What settled badly is what made the others wait, more often than not.
+    sick.sort_by_key(|(_, _, over)| !over);
+    let reasons: Vec<String> =
+        sick.iter().map(|(service, reason, _)| format!("{} ({reason})", service.name)).collect();
+    let outputs = sick.iter().take(SHOWN).filter_map(|(service, ..)| {
+        let task = service.telling()?;
+        Some(async move { output(client, &service.name, task).await })
+    });
+    // An engine in trouble must not keep the reason back.
+    let outputs = tokio::time::timeout(LIMIT, future::join_all(outputs)).await.unwrap_or_default();
+    EngineError::recipe(format!("{what}: {}{}", reasons.join(", "), outputs.concat()))
+}
+
+/// What a task's container said, each part on lines of its own.
+async fn output(client: &Client, service: &str, task: &Task) -> String {
+    let Some(container) = &task.container else { return String::new() };
+    let (inspected, log) = future::join(
+        client.call(async |docker| docker.inspect_container(container, None).await),
+        log(client, container),
+    )
+    .await;
+    let health = inspected.ok().and_then(last_probe);
+    let health = health.map(|probe| format!("\nthe healthcheck of {service} {probe}")).unwrap_or_default();
+    let log = if log.is_empty() { log } else { format!("\n{service} logged last:\n{log}") };
+    health + &log
+}
+
+/// How the last failed probe ended.
+fn last_probe(container: ContainerInspectResponse) -> Option<String> {
+    let log = container.state?.health?.log?;
+    let probe = log.into_iter().rev().find(|probe| probe.exit_code != Some(0))?;
+    let status = probe.exit_code.unwrap_or(-1);
+    let said = said::tail(&probe.output.unwrap_or_default());
+    Some(if said.is_empty() {
+        format!("ended with status {status} and said nothing")
+    } else {
+        format!("ended with status {status} and said:\n{said}")
+    })
+}
+
+/// The end of a container's log; empty where the log driver keeps none that can be read.
+async fn log(client: &Client, container: &str) -> String {
+    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(LINES).build();
+    let Ok(docker) = client.docker().await else { return String::new() };
+    let mut text = Vec::new();
+    let mut lines = docker.logs(container, Some(options)).boxed();
+    while let Ok(Some(line)) = lines.try_next().await {
+        text.extend_from_slice(&line.into_bytes());
+        text.drain(..text.len().saturating_sub(LOG_LIMIT));
+    }
+    said::tail(&String::from_utf8_lossy(&text))
+}

@@ -1,0 +1,376 @@
+//! From what the engine shows of one service to what that means. Pure: it asks nobody and knows no clock.
+//!
+//! A service is up when it has as many running tasks of its current spec as it is meant to have (healthy ones, where
+//! there is a healthcheck), none of an older spec runs any more, and no update is in flight.
+//!
+//! What is not obvious:
+//! - A task without a healthcheck is believed only after it has run for [`STEADY`]: a process that ends after 5 ms
+//!   is listed as running for 150 to 300 ms, by its container and by Swarm. Where a task of the same spec failed
+//!   before, it must outlive [`STEADY_AFTER_FAILURE`], which is how long Swarm itself watches an updated task.
+//! - A task that ended with status 0 is done, unless the restart policy starts it again: recipes have services that
+//!   prepare something and end. That holds for a server that ends with status 0 as well; checks that ask it find out.
+//! - Jobs are up when they have completed as often as they should.
+//! - What runs of an older spec delays convergence: it still writes into the same volumes, and still answers.
+//! - A service that was changed less than [`UNDECIDED`] ago, without an update status, is not judged by its older
+//!   tasks: Swarm may be about to replace them for a reason that tasks don't show, such as another published port.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use bollard::models::TaskState;
+
+/// How long a task without a healthcheck must have run.
+pub(super) const STEADY: Duration = Duration::from_secs(1);
+
+/// The same, after a failure.
+pub(super) const STEADY_AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// How long after a change it may be undecided whether Swarm replaces tasks; 1 to 2 ms were measured.
+pub(super) const UNDECIDED: Duration = Duration::from_millis(500);
+
+/// A service, as it was seen.
+#[derive(Debug, Clone)]
+pub(super) struct Service {
+    pub id: String,
+    /// Its name in the recipe.
+    pub name: String,
+    /// The engine's creation stamp.
+    pub created: String,
+    pub mode: Mode,
+    pub update: Update,
+    /// How long ago it was last changed, by whomever.
+    pub changed: Duration,
+    /// Whether a task that ended with status 0 is started again.
+    pub restarts_done: bool,
+    /// Where its tasks may run, in Swarm's own words.
+    pub constraints: Vec<String>,
+    pub tasks: Vec<Task>,
+}
+
+/// How many tasks it is meant to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Replicated(u64),
+    Global,
+    /// Runs to completion, so many times.
+    Job(u64),
+    /// Runs to completion, once on each node.
+    GlobalJob,
+}
+
+/// How an update of it stands, with Swarm's message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Update {
+    /// There was none since it was last changed, or Swarm has not begun it yet.
+    None,
+    Completed,
+    InFlight(String),
+    Paused(String),
+    RolledBack(String),
+}
+
+/// A task, as it was seen.
+#[derive(Debug, Clone)]
+pub(super) struct Task {
+    pub id: String,
+    /// Its slot, or the node of a global service.
+    pub place: String,
+    /// How long ago it was made.
+    pub age: Duration,
+    /// Whether it is of the service's current spec.
+    pub current: bool,
+    pub desired: TaskState,
+    pub state: TaskState,
+    /// What went wrong; empty when nothing did.
+    pub error: String,
+    /// Its container, if it has had one on this node.
+    pub container: Option<String>,
+    pub running: Running,
+}
+
+/// Whether it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Running {
+    No,
+    /// Its healthcheck has not passed yet.
+    Starting,
+    Unhealthy,
+    Healthy,
+    /// It has no healthcheck, and has run for so long.
+    For(Duration),
+}
+
+/// What it means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    Up,
+    Lags(Lag),
+    /// It settled, and not well: waiting changes nothing.
+    Over(String),
+}
+
+/// What a service waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lag {
+    pub reason: String,
+    /// The ids of the tasks of this spec that ended so far and should not have.
+    pub failed: Vec<String>,
+    /// Whether a task of this spec runs: it may yet come up by itself.
+    pub runs: bool,
+    /// When time alone may change the judgement.
+    pub again: Option<Duration>,
+}
+
+impl Standing {
+    /// When time alone may change it.
+    pub(super) fn again(&self) -> Option<Duration> {
+        match self {
+            Self::Lags(lag) => lag.again,
+            Self::Up | Self::Over(_) => None,
+        }
+    }
+}
+
+impl Service {
+    /// Corrects what was seen: these containers have ended, though the engine still lists them as running.
+    pub(super) fn bury(&mut self, dead: &HashSet<String>) {
+        for task in &mut self.tasks {
+            if task.container.as_ref().is_some_and(|container| dead.contains(container)) {
+                task.running = Running::No;
+            }
+        }
+    }
+
+    /// The tasks of the current spec that run and are meant to.
+    pub(super) fn running(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter().filter(|task| task.current && self.wants(task) && task.runs())
+    }
+
+    /// The newest task that ended and should not have.
+    pub(super) fn last_failure(&self) -> Option<&Task> {
+        self.tasks.iter().filter(|task| self.failed(task)).min_by_key(|task| task.age)
+    }
+
+    /// The task whose output explains best why the service is not up.
+    pub(super) fn telling(&self) -> Option<&Task> {
+        self.running().find(|task| !self.is_up(task)).or_else(|| self.last_failure())
+    }
+
+    /// How it stands.
+    pub(super) fn judge(&self) -> Standing {
+        match &self.update {
+            Update::Paused(message) => return self.update_failed("paused", message),
+            Update::RolledBack(message) => return self.update_failed("rolled back", message),
+            Update::InFlight(message) => {
+                let waits = self.waits_for().map(|wait| format!(": {wait}")).unwrap_or_default();
+                return self.lags(format!("{message}{waits}"), None);
+            }
+            Update::None | Update::Completed => {}
+        }
+        let undecided = match self.update {
+            Update::None => UNDECIDED.checked_sub(self.changed).filter(|left| !left.is_zero()),
+            _ => None,
+        };
+        let older = |task: &Task| self.wants(task) && task.age > self.changed;
+        if undecided.is_some() && self.tasks.iter().any(older) {
+            return self.lags("it was changed a moment ago".to_owned(), undecided);
+        }
+        let places = self.places();
+        let count = |state: Place| places.values().filter(|(_, found)| *found == state).count() as u64;
+        let (up, coming) = (count(Place::Up), count(Place::Coming));
+        let (done, given_up) = (count(Place::Done), count(Place::GivenUp));
+        let (job, wanted) = match self.mode {
+            Mode::Replicated(tasks) => (false, tasks),
+            Mode::Job(runs) => (true, runs),
+            // One at least: a node that is not eligible has no task.
+            Mode::Global => (false, (up + coming + done + given_up).max(1)),
+            Mode::GlobalJob => (true, (up + coming + done + given_up).max(1)),
+        };
+        let enough = if job { done >= wanted } else { up + done >= wanted && up <= wanted && coming == 0 };
+        if enough {
+            let old = self.tasks.iter().filter(|task| task.runs() && !(task.current && self.wants(task)));
+            return match old.count() {
+                0 => Standing::Up,
+                old => self.lags(format!("{old} of its older tasks still run"), None),
+            };
+        }
+        if given_up > 0 && if job { up + coming == 0 } else { up + coming + done < wanted } {
+            let reason = self.last_failure().map_or_else(|| "it ended".to_owned(), Task::said);
+            let reason = format!("Swarm does not start it again: {reason}");
+            // It may be about to, where the service was deployed again as it was.
+            return if undecided.is_some() { self.lags(reason, undecided) } else { Standing::Over(reason) };
+        }
+        let wait = self.waits_for().unwrap_or_else(|| self.nowhere());
+        let (is, noun) = if job { (done, "runs are complete") } else { (up + done, "tasks are up") };
+        let again = self.running().filter_map(|task| self.unsteady(task)).min();
+        self.lags(format!("{is} of {wanted} {noun}: {wait}"), again)
+    }
+
+    /// Swarm wants this task to run, now or when another one has stopped.
+    fn wants(&self, task: &Task) -> bool {
+        !is_terminal(task.desired) || self.mode.is_job() && task.desired == TaskState::COMPLETE
+    }
+
+    /// Whether a task ended that should not have.
+    fn failed(&self, task: &Task) -> bool {
+        match task.state {
+            TaskState::FAILED | TaskState::REJECTED => true,
+            TaskState::COMPLETE => !self.may_end(),
+            _ => false,
+        }
+    }
+
+    /// Whether a task that ended with status 0 is done.
+    fn may_end(&self) -> bool {
+        self.mode.is_job() || !self.restarts_done
+    }
+
+    /// What each slot or node has come to. A task that is wanted outdoes those before it; else the newest counts.
+    fn places(&self) -> BTreeMap<&str, (Reverse<Duration>, Place)> {
+        let mut places = BTreeMap::new();
+        for task in &self.tasks {
+            let found = if self.wants(task) && !is_terminal(task.state) {
+                // Those of an older spec are yet to be replaced.
+                if task.current && self.is_up(task) { Place::Up } else { Place::Coming }
+            } else if !task.current {
+                continue;
+            } else if task.state == TaskState::COMPLETE && self.may_end() {
+                Place::Done
+            } else if !self.failed(task) {
+                // Stopped by Swarm itself, e.g. on a node that is drained.
+                continue;
+            } else if self.wants(task) {
+                // Swarm has yet to see to it.
+                Place::Coming
+            } else {
+                Place::GivenUp
+            };
+            let is_wanted = |place: Place| matches!(place, Place::Up | Place::Coming);
+            let newest = places.entry(task.place.as_str()).or_insert((Reverse(task.age), found));
+            if (is_wanted(found), Reverse(task.age)) > (is_wanted(newest.1), newest.0) {
+                *newest = (Reverse(task.age), found);
+            }
+        }
+        places
+    }
+
+    fn is_up(&self, task: &Task) -> bool {
+        match task.running {
+            Running::Healthy => true,
+            Running::For(_) => self.unsteady(task).is_none(),
+            Running::No | Running::Starting | Running::Unhealthy => false,
+        }
+    }
+
+    /// How long a task without a healthcheck still has to run.
+    fn unsteady(&self, task: &Task) -> Option<Duration> {
+        let Running::For(time) = task.running else { return None };
+        let failed = self.tasks.iter().any(|task| task.current && self.failed(task));
+        let steady = if failed { STEADY_AFTER_FAILURE } else { STEADY };
+        steady.checked_sub(time).filter(|left| !left.is_zero())
+    }
+
+    fn lags(&self, reason: String, again: Option<Duration>) -> Standing {
+        let failed = self.tasks.iter().filter(|task| task.current && self.failed(task));
+        let failed = failed.map(|task| task.id.clone()).collect();
+        Standing::Lags(Lag { reason, failed, runs: self.running().next().is_some(), again })
+    }
+
+    fn update_failed(&self, how: &str, message: &str) -> Standing {
+        let error = self.last_failure().map(|task| format!(": {}", task.said())).unwrap_or_default();
+        Standing::Over(format!("its update was {how} ({message}){error}"))
+    }
+
+    /// What the first of its tasks that is not up waits for.
+    fn waits_for(&self) -> Option<String> {
+        let failures = self.tasks.iter().filter(|task| task.current && self.failed(task)).count();
+        let failed = match failures {
+            0 => None,
+            1 => self.last_failure().map(Task::said),
+            _ => self.last_failure().map(|task| format!("{}, {failures} times", task.said())),
+        };
+        let waiting =
+            |task: &&Task| self.wants(task) && task.current && !is_terminal(task.state) && !self.is_up(task);
+        let Some(task) = self.tasks.iter().find(waiting) else {
+            let old = |task: &Task| self.wants(task) && !task.current;
+            let old = || self.tasks.iter().any(old).then(|| "an older task is to be replaced".to_owned());
+            return failed.or_else(old);
+        };
+        let state = match task.running {
+            Running::Unhealthy => "it is unhealthy",
+            Running::Starting => "its healthcheck has not passed yet",
+            Running::For(_) | Running::Healthy => "it has just started",
+            Running::No if !task.error.is_empty() => return Some(task.said()),
+            Running::No if failed.is_some() => return failed,
+            Running::No => match task.state {
+                TaskState::NEW | TaskState::ALLOCATED | TaskState::PENDING => "it waits for a node",
+                TaskState::ASSIGNED | TaskState::ACCEPTED | TaskState::PREPARING => {
+                    "its container is being made"
+                }
+                TaskState::READY => "it waits for its turn to start",
+                TaskState::RUNNING => "its container is gone",
+                _ => "it is being started",
+            },
+        };
+        Some(failed.map_or_else(|| state.to_owned(), |failed| format!("{state}; before: {failed}")))
+    }
+
+    fn nowhere(&self) -> String {
+        if self.constraints.is_empty() {
+            "Swarm has made no task of it".to_owned()
+        } else {
+            format!("no node satisfies its constraints ({})", self.constraints.join(", "))
+        }
+    }
+}
+
+impl Task {
+    fn runs(&self) -> bool {
+        self.running != Running::No
+    }
+
+    fn said(&self) -> String {
+        match (self.error.as_str(), self.state) {
+            ("", TaskState::COMPLETE) => "it ended with status 0".to_owned(),
+            ("", state) => format!("it is {state}"),
+            (error, _) if error.starts_with("No such image") => format!("its image is missing ({error})"),
+            (error, _) => error.to_owned(),
+        }
+    }
+}
+
+impl Mode {
+    fn is_job(self) -> bool {
+        matches!(self, Self::Job(_) | Self::GlobalJob)
+    }
+}
+
+/// What a slot or a node has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Its task is up.
+    Up,
+    /// Its task is not up yet.
+    Coming,
+    /// Its task is done.
+    Done,
+    /// Its task ended, and Swarm makes no other.
+    GivenUp,
+}
+
+/// What never runs (again).
+fn is_terminal(state: TaskState) -> bool {
+    matches!(
+        state,
+        TaskState::COMPLETE
+            | TaskState::SHUTDOWN
+            | TaskState::FAILED
+            | TaskState::REJECTED
+            | TaskState::REMOVE
+            | TaskState::ORPHANED
+    )
+}
+
+#[cfg(test)]
+mod tests;

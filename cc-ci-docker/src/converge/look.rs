@@ -1,0 +1,208 @@
+//! What the engine shows of a stack's services right now.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::models::{
+    ContainerSummary, Service as ApiService, ServiceSpecMode, ServiceUpdateStatus,
+    ServiceUpdateStatusStateEnum, Task as ApiTask, TaskSpecRestartPolicyConditionEnum, TaskState,
+};
+use bollard::query_parameters::{
+    ListContainersOptionsBuilder, ListServicesOptionsBuilder, ListTasksOptionsBuilder,
+};
+use cc_ci_core::names::Stack;
+use jiff::Timestamp;
+
+use super::current::{is_current, is_of_iteration};
+use super::judge::{Mode, Running, Service, Task, Update};
+use crate::client::{ApiError, Client};
+use crate::events::NAMESPACE;
+use crate::said;
+
+/// What Swarm labels a task's container with.
+const TASK_ID: &str = "com.docker.swarm.task.id";
+
+/// Looks at the services of `stack`, in the order of their names. What runs on this node, called `node`, is told by
+/// its containers: the tasks that Swarm knows of lag behind them by 70 to 200 ms, as was measured.
+pub(super) async fn look(client: &Client, stack: &Stack, node: &str) -> Result<Vec<Service>, ApiError> {
+    let (services, tasks, containers) =
+        futures_util::try_join!(services(client, stack), tasks(client, stack), running(client, stack))?;
+    let seen = View { node, now: Timestamp::now(), containers: by_task(containers) };
+    let mut tasks_of: HashMap<String, Vec<ApiTask>> = HashMap::new();
+    for task in tasks {
+        tasks_of.entry(task.service_id.clone().unwrap_or_default()).or_default().push(task);
+    }
+    let mut services: Vec<Service> = services
+        .into_iter()
+        .map(|service| {
+            let tasks = service.id.as_ref().and_then(|id| tasks_of.remove(id)).unwrap_or_default();
+            seen.service(stack, service, &tasks)
+        })
+        .collect();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(services)
+}
+
+/// The name of this node in the Swarm.
+pub(super) async fn node(client: &Client) -> Result<String, ApiError> {
+    let info = client.call(async |docker| docker.info().await).await?;
+    Ok(info.swarm.and_then(|swarm| swarm.node_id).unwrap_or_default())
+}
+
+pub(crate) async fn services(client: &Client, stack: &Stack) -> Result<Vec<ApiService>, ApiError> {
+    let options = ListServicesOptionsBuilder::new().filters(&of_stack(stack)).build();
+    client.call(async |docker| docker.list_services(Some(options)).await).await
+}
+
+async fn tasks(client: &Client, stack: &Stack) -> Result<Vec<ApiTask>, ApiError> {
+    let options = ListTasksOptionsBuilder::new().filters(&of_stack(stack)).build();
+    client.call(async |docker| docker.list_tasks(Some(options)).await).await
+}
+
+/// The running containers of a stack.
+pub(crate) async fn running(client: &Client, stack: &Stack) -> Result<Vec<ContainerSummary>, ApiError> {
+    let mut filters = of_stack(stack);
+    filters.insert("status", vec!["running".to_owned()]);
+    let options = ListContainersOptionsBuilder::new().filters(&filters).build();
+    client.call(async |docker| docker.list_containers(Some(options)).await).await
+}
+
+/// The filter for the objects of a stack.
+pub(crate) fn of_stack(stack: &Stack) -> HashMap<&'static str, Vec<String>> {
+    [("label", vec![format!("{NAMESPACE}={stack}")])].into()
+}
+
+fn by_task(containers: Vec<ContainerSummary>) -> HashMap<String, ContainerSummary> {
+    containers
+        .into_iter()
+        .filter_map(|container| Some((container.labels.as_ref()?.get(TASK_ID)?.clone(), container)))
+        .collect()
+}
+
+struct View<'a> {
+    node: &'a str,
+    now: Timestamp,
+    containers: HashMap<String, ContainerSummary>,
+}
+
+impl View<'_> {
+    fn service(&self, stack: &Stack, service: ApiService, tasks: &[ApiTask]) -> Service {
+        let spec = service.spec.unwrap_or_default();
+        let template = spec.task_template.unwrap_or_default();
+        let name = spec.name.unwrap_or_default();
+        let mode = mode(&spec.mode.unwrap_or_default());
+        let iteration = service.job_status.and_then(|status| status.job_iteration?.index);
+        let current = |task: &ApiTask| match mode {
+            Mode::Job(_) | Mode::GlobalJob => is_of_iteration(iteration, task),
+            Mode::Replicated(_) | Mode::Global => {
+                task.spec.as_ref().is_some_and(|copy| is_current(&template, copy))
+            }
+        };
+        let condition = template.restart_policy.as_ref().and_then(|policy| policy.condition);
+        Service {
+            id: service.id.unwrap_or_default(),
+            name: name.strip_prefix(&format!("{stack}_")).unwrap_or(&name).to_owned(),
+            created: service.created_at.unwrap_or_default(),
+            mode,
+            update: update(service.update_status),
+            changed: self.since(service.updated_at.as_deref()).unwrap_or(Duration::MAX),
+            restarts_done: !matches!(
+                condition,
+                Some(
+                    TaskSpecRestartPolicyConditionEnum::NONE | TaskSpecRestartPolicyConditionEnum::ON_FAILURE
+                )
+            ),
+            constraints: template
+                .placement
+                .as_ref()
+                .and_then(|placement| placement.constraints.as_ref())
+                .map(|constraints| constraints.iter().map(|text| said::message(text)).collect())
+                .unwrap_or_default(),
+            tasks: tasks.iter().map(|task| self.task(task, current(task))).collect(),
+        }
+    }
+
+    fn task(&self, task: &ApiTask, current: bool) -> Task {
+        let id = task.id.clone().unwrap_or_default();
+        let status = task.status.clone().unwrap_or_default();
+        let state = status.state.unwrap_or(TaskState::NEW);
+        let node = task.node_id.as_deref().unwrap_or_default();
+        // Swarm counts a task as running from the moment that its status says.
+        let running_for = match state {
+            TaskState::RUNNING => self.since(status.timestamp.as_deref()).unwrap_or(Duration::MAX),
+            _ => Duration::ZERO,
+        };
+        let container = self.containers.get(&id);
+        let running = match container {
+            Some(container) => health(container.status.as_deref().unwrap_or_default(), running_for),
+            // It waits for the healthcheck itself before it says so.
+            None if node != self.node && state == TaskState::RUNNING => Running::For(running_for),
+            None => Running::No,
+        };
+        let container = container.and_then(|container| container.id.clone()).or_else(|| {
+            status.container_status.and_then(|status| status.container_id).filter(|_| node == self.node)
+        });
+        Task {
+            place: match task.slot {
+                Some(slot) if slot > 0 => slot.to_string(),
+                _ => node.to_owned(),
+            },
+            age: self.since(task.created_at.as_deref()).unwrap_or(Duration::MAX),
+            current,
+            desired: task.desired_state.unwrap_or(TaskState::NEW),
+            state,
+            error: said::message(&status.err.unwrap_or_default()),
+            container: container.filter(|id| !id.is_empty()),
+            running,
+            id,
+        }
+    }
+
+    /// How long ago a stamp of the engine was; nothing where it is none. The engine's clock is this host's.
+    fn since(&self, stamp: Option<&str>) -> Option<Duration> {
+        let stamp: Timestamp = stamp?.parse().ok()?;
+        // A stamp of the future is one of a clock that was set back since.
+        Some(Duration::try_from(self.now.duration_since(stamp)).unwrap_or(Duration::MAX))
+    }
+}
+
+/// The engine's own words: `Up 5 seconds (health: starting)`. There is no other place in a list that tells the
+/// health of all containers in one answer.
+fn health(status: &str, running_for: Duration) -> Running {
+    match status.rsplit_once('(').map(|(_, state)| state.trim_end_matches(')')) {
+        Some("healthy") => Running::Healthy,
+        Some("unhealthy") => Running::Unhealthy,
+        Some("health: starting") => Running::Starting,
+        _ => Running::For(running_for),
+    }
+}
+
+fn mode(mode: &ServiceSpecMode) -> Mode {
+    let count = |count: Option<i64>| u64::try_from(count.unwrap_or(1)).unwrap_or(0);
+    match mode {
+        ServiceSpecMode { global: Some(_), .. } => Mode::Global,
+        ServiceSpecMode { global_job: Some(_), .. } => Mode::GlobalJob,
+        ServiceSpecMode { replicated_job: Some(job), .. } => {
+            Mode::Job(count(job.total_completions.or(job.max_concurrent)))
+        }
+        ServiceSpecMode { replicated, .. } => {
+            Mode::Replicated(count(replicated.as_ref().and_then(|replicated| replicated.replicas)))
+        }
+    }
+}
+
+fn update(status: Option<ServiceUpdateStatus>) -> Update {
+    let Some(status) = status else { return Update::None };
+    let message = said::message(&status.message.unwrap_or_default());
+    match status.state {
+        None | Some(ServiceUpdateStatusStateEnum::EMPTY) => Update::None,
+        Some(ServiceUpdateStatusStateEnum::COMPLETED) => Update::Completed,
+        Some(ServiceUpdateStatusStateEnum::UPDATING | ServiceUpdateStatusStateEnum::ROLLBACK_STARTED) => {
+            Update::InFlight(message)
+        }
+        Some(ServiceUpdateStatusStateEnum::PAUSED) => Update::Paused(message),
+        Some(
+            ServiceUpdateStatusStateEnum::ROLLBACK_PAUSED | ServiceUpdateStatusStateEnum::ROLLBACK_COMPLETED,
+        ) => Update::RolledBack(message),
+    }
+}

@@ -1,0 +1,126 @@
+//! Whether every service runs what it is meant to run.
+//!
+//! [`wait`] looks, judges, and looks again when the engine says that something happened; a clock that slows down
+//! while nothing happens looks as well, since tasks have no events. An engine that can't be asked just now is asked
+//! again: one that restarts only delays a wait.
+
+mod current;
+mod explain;
+mod judge;
+mod look;
+mod patience;
+
+use std::time::Duration;
+
+use cc_ci_core::executor::{EngineError, ServiceState};
+use cc_ci_core::names::Domain;
+use tokio::time::Instant;
+
+use crate::client::{ApiError, Client};
+use crate::events::Events;
+use judge::{Service, Standing};
+use patience::Patience;
+
+/// The pause before the next look where nothing is heard; doubled each time. A container's end is told some 100 ms
+/// before the engine's list knows of it.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longer waits than this are waits for ever.
+const FAR: Duration = Duration::from_hours(24 * 366 * 30);
+
+/// Waits until every service of `domain` is up; fails when one settled otherwise, when it makes no sense to wait any
+/// longer, and when `limit` is over. Dropping it leaves nothing running.
+pub(crate) async fn wait(client: &Client, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+    let stack = domain.stack();
+    let began = Instant::now();
+    let until = began.checked_add(limit).unwrap_or(began + FAR);
+    let mut events = Events::of(client, &stack);
+    let mut patience = Patience::default();
+    let mut node = None;
+    let mut pause = PAUSE;
+    let mut last = None;
+    loop {
+        let look = async {
+            let node = match &node {
+                Some(node) => node,
+                None => node.insert(look::node(client).await?),
+            };
+            look::look(client, &stack, node).await
+        };
+        let looked = tokio::time::timeout_at(until, events.during(look)).await;
+        let Ok((seen, heard)) = looked else { break };
+        let mut again = pause;
+        match seen {
+            Ok(services) if services.is_empty() => {
+                return Err(EngineError::host(format!("nothing of {domain} is deployed: it has no service")));
+            }
+            Ok(mut services) => {
+                for service in &mut services {
+                    service.bury(events.dead());
+                }
+                let standings: Vec<Standing> = services.iter().map(Service::judge).collect();
+                if standings.iter().all(|standing| *standing == Standing::Up) {
+                    return Ok(());
+                }
+                let named: Vec<_> =
+                    services.iter().map(|service| service.id.as_str()).zip(&standings).collect();
+                let over = standings.iter().any(|standing| matches!(standing, Standing::Over(_)));
+                let hopeless = patience.ends(&named, began.elapsed(), limit);
+                again = standings.iter().filter_map(Standing::again).fold(again, Duration::min);
+                if over || hopeless {
+                    let how = if over { "did not come up" } else { "ends again and again" };
+                    return Err(
+                        explain::error(client, &format!("{domain} {how}"), &services, &standings).await
+                    );
+                }
+                last = Some(Ok((services, standings)));
+            }
+            Err(error) if error.is_passing() => last = Some(Err(error)),
+            Err(error) => return Err(error.during(format!("can't tell whether {domain} is up"))),
+        }
+        if heard {
+            pause = PAUSE;
+            continue;
+        }
+        let next = (Instant::now() + again).min(until);
+        if tokio::time::timeout_at(next, events.heard()).await.is_ok() {
+            pause = PAUSE;
+        } else if next >= until {
+            break;
+        } else {
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+    Err(match last {
+        Some(Ok((services, standings))) => {
+            explain::error(client, &format!("{domain} is not up after {limit:?}"), &services, &standings)
+                .await
+        }
+        Some(Err(error)) => error.during(format!("can't tell whether {domain} is up after {limit:?}")),
+        None => ApiError::Hangs.during(format!("can't tell whether {domain} is up after {limit:?}")),
+    })
+}
+
+/// The services as they are now.
+pub(crate) async fn services(client: &Client, domain: &Domain) -> Result<Vec<ServiceState>, EngineError> {
+    let seen = async {
+        let node = look::node(client).await?;
+        look::look(client, &domain.stack(), &node).await
+    };
+    let seen = seen
+        .await
+        .map_err(|error: ApiError| error.during(format!("can't look at the services of {domain}")))?;
+    Ok(seen
+        .into_iter()
+        .map(|service| ServiceState {
+            tasks: service.running().map(|task| task.id.clone()).collect(),
+            healthy: service.judge() == Standing::Up,
+            name: service.name,
+            id: service.id,
+            created: service.created,
+        })
+        .collect())
+}
