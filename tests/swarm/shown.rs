@@ -47,7 +47,7 @@ impl Shown {
 
 /// Copies until either side ends, and then ends the other.
 fn pass(mut from: UnixStream, mut to: UnixStream, mut seen: impl FnMut(&[u8])) {
-    let mut part = [0; 64 * 1024];
+    let mut part = [0; 8 * 1024];
     while let Ok(read @ 1..) = from.read(&mut part) {
         seen(&part[..read]);
         if to.write_all(&part[..read]).is_err() {
