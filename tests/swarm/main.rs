@@ -1,11 +1,14 @@
 //! The suites on a real Swarm, on a private engine. One subject a file, one behaviour a test.
 
-#![expect(clippy::expect_used, reason = "this is test code: a panic is a failed test")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "this is test code: a panic is a failed test")]
 
 mod claimed;
 mod engine;
 mod fixture;
+mod janitors;
+mod orphans;
 mod removed;
 mod seen;
+mod shown;
 mod support;
 mod trouble;
