@@ -166,7 +166,7 @@ impl Daemon<'_> {
                 Event::Word(word) => match word.as_str() {
                     "kill" => self.kill(),
                     "start" => self.start(),
-                    "stop" => self.signal(Signal::SIGSTOP),
+                    "stop" => self.freeze(),
                     "cont" => self.signal(Signal::SIGCONT),
                     _ => Err("the words are kill, start, stop and cont".into()),
                 },
@@ -253,6 +253,18 @@ impl Daemon<'_> {
             }
         }
         Ok(End::No)
+    }
+
+    /// Stops it. It stops thread by thread, and until the last one has it may still answer.
+    fn freeze(&mut self) -> Result<End, Failure> {
+        self.signal(Signal::SIGSTOP)?;
+        match waitpid(self.pid, Some(WaitPidFlag::WUNTRACED))? {
+            WaitStatus::Stopped(..) => Ok(End::No),
+            ended => {
+                self.pid = None;
+                Err(format!("the daemon ended instead: {ended:?}").into())
+            }
+        }
     }
 
     fn signal(&self, signal: Signal) -> Result<End, Failure> {
