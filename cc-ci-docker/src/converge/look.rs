@@ -118,11 +118,11 @@ impl View<'_> {
                 .and_then(|placement| placement.constraints.as_ref())
                 .map(|constraints| constraints.iter().map(|text| said::message(text)).collect())
                 .unwrap_or_default(),
-            tasks: tasks.iter().map(|task| self.task(task, current(task))).collect(),
+            tasks: tasks.iter().map(|task| self.task(task, mode, current(task))).collect(),
         }
     }
 
-    fn task(&self, task: &ApiTask, current: bool) -> Task {
+    fn task(&self, task: &ApiTask, mode: Mode, current: bool) -> Task {
         let id = task.id.clone().unwrap_or_default();
         let status = task.status.clone().unwrap_or_default();
         let state = status.state.unwrap_or(TaskState::NEW);
@@ -143,9 +143,10 @@ impl View<'_> {
             status.container_status.and_then(|status| status.container_id).filter(|_| node == self.node)
         });
         Task {
-            place: match task.slot {
-                Some(slot) if slot > 0 => slot.to_string(),
-                _ => node.to_owned(),
+            place: match mode {
+                Mode::Global | Mode::GlobalJob => node.to_owned(),
+                // A job's first slot is 0, which is left out.
+                Mode::Replicated(_) | Mode::Job(_) => task.slot.unwrap_or(0).to_string(),
             },
             age: self.since(task.created_at.as_deref()).unwrap_or(Duration::MAX),
             current,
@@ -206,3 +207,6 @@ fn update(status: Option<ServiceUpdateStatus>) -> Update {
         ) => Update::RolledBack(message),
     }
 }
+
+#[cfg(test)]
+mod tests;
