@@ -13,8 +13,8 @@ use bollard::errors::Error;
 use cc_ci_core::executor::EngineError;
 use tokio::sync::OnceCell;
 
-/// What one call may take. Engines under load take seconds to start a container; none takes half a minute to say
-/// what exists.
+/// What one call may take, unless it is said. Engines under load take seconds to start a container; none takes half
+/// a minute to say what exists.
 pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// The oldest API that says all that is needed: Docker Engine 20.10.
@@ -24,15 +24,23 @@ const OLDEST_API: (usize, usize) = (1, 41);
 #[derive(Debug)]
 pub(crate) struct Client {
     socket: PathBuf,
+    call_limit: Duration,
     docker: OnceCell<Docker>,
 }
 
 /// A call failed. What the caller does about it depends on which way.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// Nobody listens, or the connection broke: an engine that restarts answers again.
+    /// Nobody listens: an engine that restarts answers again.
     #[error("no Docker engine answers at {}", socket.display())]
     Unreachable {
+        socket: PathBuf,
+        #[source]
+        source: Error,
+    },
+    /// Somebody listened, and the connection ended before the answer did.
+    #[error("the Docker engine at {} broke off", socket.display())]
+    Broken {
         socket: PathBuf,
         #[source]
         source: Error,
@@ -43,8 +51,8 @@ pub(crate) enum ApiError {
         #[source]
         source: Error,
     },
-    #[error("the Docker engine did not answer within {} s", CALL_LIMIT.as_secs())]
-    Hangs,
+    #[error("the Docker engine did not answer within {limit:?}")]
+    Hangs { limit: Duration },
     #[error("the Docker engine is no Swarm manager: {message}")]
     NoManager { message: String },
     #[error("the Docker engine speaks API {found}, but {}.{} or later is needed", OLDEST_API.0, OLDEST_API.1)]
@@ -60,26 +68,44 @@ pub(crate) enum ApiError {
     Refused { status: u16, message: String },
     #[error("the Docker engine's answer can't be read")]
     Garbled(#[source] Error),
+    /// It lacks what no answer lacks: to go on without would be to overlook something.
+    #[error("the Docker engine's answer has {0}")]
+    Incomplete(&'static str),
 }
 
 impl Client {
     pub(crate) fn new(socket: PathBuf) -> Self {
-        Self { socket, docker: OnceCell::new() }
+        Self { socket, call_limit: CALL_LIMIT, docker: OnceCell::new() }
+    }
+
+    /// The same, with another bound for each call.
+    pub(crate) fn with_call_limit(self, call_limit: Duration) -> Self {
+        Self { call_limit, docker: OnceCell::new(), ..self }
     }
 
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// Makes one call, within [`CALL_LIMIT`].
+    /// What one call may take.
+    pub(crate) fn call_limit(&self) -> Duration {
+        self.call_limit
+    }
+
+    /// Whether the engine ever answered. One that did and does not any more is likely to be restarting.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.docker.initialized()
+    }
+
+    /// Makes one call, within the limit of each.
     pub(crate) async fn call<T>(
         &self,
         call: impl AsyncFnOnce(&Docker) -> Result<T, Error>,
     ) -> Result<T, ApiError> {
         let docker = self.docker().await?;
-        match tokio::time::timeout(CALL_LIMIT, call(docker)).await {
+        match tokio::time::timeout(self.call_limit, call(docker)).await {
             Ok(answer) => answer.map_err(|error| self.explain(error)),
-            Err(_) => Err(ApiError::Hangs),
+            Err(_) => Err(self.hangs()),
         }
     }
 
@@ -92,19 +118,24 @@ impl Client {
         let connected = async {
             // A path that is no UTF-8 names no socket that bollard could open; it says so.
             let path = self.socket.to_string_lossy();
-            let docker =
-                Docker::connect_with_unix(&path, CALL_LIMIT.as_secs(), bollard::API_DEFAULT_VERSION)?;
+            // Its own limit counts whole seconds, and ends after ours.
+            let limit = self.call_limit.as_secs() + 1;
+            let docker = Docker::connect_with_unix(&path, limit, bollard::API_DEFAULT_VERSION)?;
             docker.negotiate_version().await
         };
-        let docker = match tokio::time::timeout(CALL_LIMIT, connected).await {
+        let docker = match tokio::time::timeout(self.call_limit, connected).await {
             Ok(docker) => docker.map_err(|error| self.explain(error))?,
-            Err(_) => return Err(ApiError::Hangs),
+            Err(_) => return Err(self.hangs()),
         };
         let version = docker.client_version();
         if (version.major_version, version.minor_version) < OLDEST_API {
             return Err(ApiError::TooOld { found: version.to_string() });
         }
         Ok(docker)
+    }
+
+    fn hangs(&self) -> ApiError {
+        ApiError::Hangs { limit: self.call_limit }
     }
 
     /// Which way a call failed; for streams too.
@@ -119,14 +150,23 @@ impl Client {
                     status => ApiError::Refused { status, message },
                 }
             }
-            Error::RequestTimeoutError => ApiError::Hangs,
+            Error::RequestTimeoutError => self.hangs(),
             Error::JsonDataError { .. } | Error::JsonSerdeError { .. } | Error::StrParseError { .. } => {
                 ApiError::Garbled(error)
             }
-            source if io_kind(&source) == Some(io::ErrorKind::PermissionDenied) => {
-                ApiError::Denied { socket: self.socket.clone(), source }
+            source => {
+                let socket = self.socket.clone();
+                match io_kind(&source) {
+                    Some(io::ErrorKind::PermissionDenied) => ApiError::Denied { socket, source },
+                    Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                        ApiError::Unreachable { socket, source }
+                    }
+                    _ if matches!(source, Error::SocketNotFoundError(_)) => {
+                        ApiError::Unreachable { socket, source }
+                    }
+                    _ => ApiError::Broken { socket, source },
+                }
             }
-            source => ApiError::Unreachable { socket: self.socket.clone(), source },
         }
     }
 }
@@ -135,11 +175,15 @@ impl ApiError {
     /// Whether the same call may succeed a moment later: the engine restarts, elects a leader, or is slow.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Hangs | Self::Conflict { .. } | Self::Garbled(_) => true,
-            Self::Refused { status, .. } => *status >= 500,
+            Self::Unreachable { .. }
+            | Self::Broken { .. }
+            | Self::Hangs { .. }
+            | Self::Conflict { .. }
+            | Self::Garbled(_)
             // A restarted manager says so until it leads again.
-            Self::NoManager { .. } => true,
-            Self::Denied { .. } | Self::TooOld { .. } | Self::Gone { .. } => false,
+            | Self::NoManager { .. } => true,
+            Self::Refused { status, .. } => *status >= 500,
+            Self::Denied { .. } | Self::TooOld { .. } | Self::Gone { .. } | Self::Incomplete(_) => false,
         }
     }
 
@@ -153,10 +197,16 @@ impl ApiError {
             Self::Denied { .. } => {
                 Some("run as root, or as a member of the group that owns the socket".to_owned())
             }
-            Self::Hangs => Some("see what it is doing: journalctl -u docker".to_owned()),
+            Self::Hangs { .. } | Self::Broken { .. } => {
+                Some("see what it is doing: journalctl -u docker".to_owned())
+            }
             Self::NoManager { .. } => Some("make this host a Swarm of its own: docker swarm init".to_owned()),
             Self::TooOld { .. } => Some("upgrade to Docker Engine 20.10 or later".to_owned()),
-            Self::Gone { .. } | Self::Conflict { .. } | Self::Refused { .. } | Self::Garbled(_) => None,
+            Self::Gone { .. }
+            | Self::Conflict { .. }
+            | Self::Refused { .. }
+            | Self::Garbled(_)
+            | Self::Incomplete(_) => None,
         };
         let error = EngineError::host(doing).because(self);
         match hint {

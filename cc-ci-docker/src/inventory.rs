@@ -1,9 +1,141 @@
 //! Everything that exists of an app, by label and by name.
-use cc_ci_core::executor::{EngineError, Inventory};
-use cc_ci_core::names::Domain;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cc_ci_core::error_chain;
+use cc_ci_core::event::Event;
+use cc_ci_core::executor::{EngineError, Inventory, Residue, StackSource};
+use cc_ci_core::names::{Domain, Stack};
+use futures_util::future::{join_all, try_join_all};
+use tokio::sync::OnceCell;
 
 use crate::SwarmEngine;
+use crate::attribution::{Anonymous, Attribution, Found, Owner};
+use crate::client::{ApiError, Client};
+use crate::listing::{Listing, named_by_container};
 
-pub(crate) async fn inventory(_: &SwarmEngine, _: Option<&[Domain]>) -> Result<Inventory, EngineError> {
-    Err(EngineError::host("not in this version"))
+/// How often an engine that restarts is asked whether it is there again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What others than the engine know of stacks.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    stacks: Vec<Stack>,
+    /// The sources that failed, and why: what is matched by name alone may then be somebody else's.
+    pub failed: Vec<String>,
+}
+
+pub(crate) async fn inventory(
+    engine: &SwarmEngine,
+    domains: Option<&[Domain]>,
+) -> Result<Inventory, EngineError> {
+    look(engine, domains).await.map_err(|error| error.during("can't look at what exists"))
+}
+
+async fn look(engine: &SwarmEngine, domains: Option<&[Domain]>) -> Result<Inventory, ApiError> {
+    let sources = OnceCell::new();
+    let all_sources = async {
+        if domains.is_none() {
+            sources.get_or_init(|| Sources::ask(engine)).await;
+        }
+    };
+    let (listing, ()) = tokio::join!(read(&engine.client), all_sources);
+    let listing = listing?;
+    let asked: Option<HashMap<String, &Domain>> =
+        domains.map(|domains| domains.iter().map(|domain| (domain.stack().to_string(), domain)).collect());
+    let stacks = asked.as_ref().map(|asked| asked.keys().map(String::as_str).collect());
+    let found = attribute(engine, &listing, stacks.as_ref(), &sources).await?;
+    let mut inventory = Inventory::default();
+    let mut domain_of: HashMap<&str, Option<Domain>> = HashMap::new();
+    let mut by_name = 0_usize;
+    for Found { kind, name, owner, .. } in found {
+        let Some(stack) = owner.stack() else { continue };
+        let domain = domain_of.entry(stack).or_insert_with(|| match &asked {
+            Some(asked) => asked.get(stack).map(|domain| (*domain).clone()),
+            None => domain_of_stack(stack),
+        });
+        if let Some(domain) = domain {
+            inventory.add(domain, Residue::new(kind, name));
+            by_name += usize::from(matches!(owner, Owner::Named(_)));
+        }
+    }
+    if let Some(sources) = sources.get().filter(|_| by_name > 0) {
+        for failed in &sources.failed {
+            let text =
+                format!("{by_name} objects are known by name alone and may be somebody else's: {failed}");
+            engine.settings.reporter.report(&Event::Warning { text });
+        }
+    }
+    Ok(inventory)
+}
+
+/// Everything that exists. An engine that answered before and is gone is waited for: it restarts.
+async fn read(client: &Client) -> Result<Listing, ApiError> {
+    let until = Instant::now() + client.call_limit();
+    loop {
+        match Listing::read(client).await {
+            Err(ApiError::Unreachable { .. } | ApiError::Broken { .. })
+                if client.has_answered() && Instant::now() < until =>
+            {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            listing => return listing,
+        }
+    }
+}
+
+/// Everything of `listing`, and whose it is. `stacks` are asked for, or all are. `sources` are asked only where their
+/// word decides: they can only take an object from the stack that its name suggests.
+pub(crate) async fn attribute<'a>(
+    engine: &SwarmEngine,
+    listing: &'a Listing,
+    stacks: Option<&HashSet<&'a str>>,
+    sources: &'a OnceCell<Sources>,
+) -> Result<Vec<Found<'a>>, ApiError> {
+    let asked = |owner: Owner<'_>| match (owner.stack(), stacks) {
+        (Some(owner), Some(stacks)) => stacks.contains(&owner),
+        (owner, None) => owner.is_some(),
+        (None, _) => false,
+    };
+    let mut known: Vec<&str> = stacks.into_iter().flatten().copied().collect();
+    known.extend(sources.get().into_iter().flat_map(Sources::names));
+    let mut attribution = Attribution::new(listing, known.iter().copied());
+    let named = |found: &Found<'_>| matches!(found.owner, Owner::Named(_)) && asked(found.owner);
+    if sources.get().is_none() && attribution.found(&Anonymous::new(&attribution)).iter().any(named) {
+        known.extend(sources.get_or_init(|| Sources::ask(engine)).await.names());
+        attribution = Attribution::new(listing, known.iter().copied());
+    }
+    let mut anonymous = Anonymous::new(&attribution);
+    let unsure = anonymous.unsure.iter().filter(|(_, owner)| asked(*owner));
+    let told = unsure.map(|(container, _)| named_by_container(&engine.client, container));
+    for volume in try_join_all(told).await?.iter().flatten() {
+        anonymous.is_named(volume);
+    }
+    Ok(attribution.found(&anonymous))
+}
+
+/// The domain of a stack that is an app's. Others are nobody's domain.
+fn domain_of_stack(stack: &str) -> Option<Domain> {
+    let domain: Domain = stack.replace('_', ".").parse().ok()?;
+    (domain.stack().as_str() == stack).then_some(domain)
+}
+
+impl Sources {
+    async fn ask(engine: &SwarmEngine) -> Self {
+        let ask = async |source: &Arc<dyn StackSource>| source.stacks().await;
+        let mut answers = Self::default();
+        for answer in join_all(engine.settings.sources.iter().map(ask)).await {
+            match answer {
+                Ok(stacks) => answers.stacks.extend(stacks),
+                Err(error) => answers.failed.push(error_chain(&error)),
+            }
+        }
+        answers
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.stacks.iter().map(Stack::as_str)
+    }
 }

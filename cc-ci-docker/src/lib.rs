@@ -7,13 +7,17 @@
 //! One schedulable node: containers and volumes of another node can't be seen from here, so such a Swarm is refused.
 //! Remote engines are too: locks are per host.
 
+mod attribution;
 mod claim;
 mod client;
 mod converge;
+mod drain;
 mod endpoint;
 mod events;
 mod images;
 mod inventory;
+mod listing;
+mod look;
 mod remove;
 mod said;
 mod volumes;
@@ -31,6 +35,9 @@ use cc_ci_core::executor::{
 use cc_ci_core::names::{Domain, Suffix};
 
 use client::Client;
+
+/// The overlay network that the reverse proxy reaches every app by. No app's, whoever made it.
+pub(crate) const PROXY: &str = "proxy";
 
 /// Which engine, and what it must know of the host around it.
 #[derive(Debug, Clone)]
@@ -56,6 +63,12 @@ impl SwarmEngine {
     /// An engine of these settings; nothing is asked of it yet.
     pub fn new(settings: Settings) -> Self {
         Self { client: Client::new(settings.socket.clone()), settings }
+    }
+
+    /// The same engine, where no call may take longer than `limit`. The default of 30 s is meant for production; tests
+    /// of an engine that hangs have less time.
+    pub fn with_call_limit(self, limit: Duration) -> Self {
+        Self { client: self.client.with_call_limit(limit), ..self }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What takes a double to be seen: clocks and boots, locks that tell who asks, engines and deployers that lie.
+//! What takes a double to be seen: clocks and boots, locks that tell who asks, deployers that lie.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,13 +11,10 @@ use cc_ci_core::Site;
 use cc_ci_core::cancellation::Cancellation;
 use cc_ci_core::event::{Reporter, Silent};
 use cc_ci_core::executor::local::LocalExecutor;
-use cc_ci_core::executor::{
-    App, Backup, Deployer, Endpoint, Engine, EngineError, Inventory, Kind, LockSpace, Residue, ServiceState,
-    Session,
-};
+use cc_ci_core::executor::{App, Backup, Deployer, EngineError, Kind, Residue, Session};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::host::{BootId, Host};
-use cc_ci_core::janitor::{Decision, Finding, Janitor as _, Pass, Report, SiteJanitor};
+use cc_ci_core::janitor::{Decision, Finding, Janitor as _, Orders, Pass, Report, SiteJanitor, reap};
 use cc_ci_core::lifetime::{Bounds, Embedded};
 use cc_ci_core::lock::{AcquireError, AppGuard, AppLock, LockError, LockView, Wait};
 use cc_ci_core::names::Domain;
@@ -25,6 +22,8 @@ use cc_ci_core::run::{Status, TierName, Verdict};
 use cc_ci_tests::World;
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
+
+use crate::eventful::Eventful;
 
 /// This host at another time, or after a reboot.
 #[derive(Debug)]
@@ -187,7 +186,7 @@ fn what_changed_between_the_look_and_the_lock_is_read_again() {
             std::thread::spawn(move || {
                 block_on(async {
                     let guard = other.locks.try_acquire(&domain).unwrap().unwrap();
-                    cc_ci_core::janitor::reap(&other, &guard, None, Duration::from_mins(1)).await.unwrap();
+                    reap(&other, &guard, None, Orders::Unknown, Duration::from_mins(1)).await.unwrap();
                     guard.unlink().unwrap();
                 });
             })
@@ -244,92 +243,6 @@ fn after_a_reboot_everything_of_the_boot_before_is_reaped() {
     assert_eq!(of(&pass(&site, |_| ()), &domain).decision, Decision::Reaped);
     world.assert_empty();
     assert!(site.locks.domains().unwrap().is_empty());
-}
-
-/// The local engine, but between a removal and the next look something happens.
-struct Eventful {
-    real: Arc<LocalExecutor>,
-    removed: Mutex<Option<Domain>>,
-    then: Box<dyn Fn(&Domain) + Send + Sync>,
-}
-
-impl Eventful {
-    fn engine(world: &World, then: impl Fn(&Domain) + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self { real: world.executor(world.host()), removed: Mutex::default(), then: Box::new(then) })
-    }
-
-    /// Something of one kind is there all the same.
-    fn leaky(world: &World, kind: &'static str) -> Arc<Self> {
-        let root = world.local_root();
-        Self::engine(world, move |domain| {
-            let directory = root.join("apps").join(domain.as_str()).join(kind);
-            fs::create_dir_all(&directory).unwrap();
-            fs::write(directory.join("left"), "").unwrap();
-        })
-    }
-}
-
-impl fmt::Debug for Eventful {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-impl fmt::Display for Eventful {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "eventful {}", self.real)
-    }
-}
-
-#[async_trait]
-impl Engine for Eventful {
-    async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError> {
-        self.real.claim(claim).await
-    }
-    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
-        if let Some(domain) = self.removed.lock().unwrap().take() {
-            (self.then)(&domain);
-        }
-        self.real.inventory(domains).await
-    }
-    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
-        self.real.wait_converged(domain, limit).await
-    }
-    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, EngineError> {
-        self.real.services(domain).await
-    }
-    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
-        self.real.remove(domain, limit).await?;
-        *self.removed.lock().unwrap() = Some(domain.clone());
-        // And claims that all is well: nobody trusts an exit status.
-        Ok(())
-    }
-    async fn pre_pull(&self, app: &App) -> Result<(), EngineError> {
-        self.real.pre_pull(app).await
-    }
-    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError> {
-        self.real.endpoint(domain).await
-    }
-    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, EngineError> {
-        self.real.volumes(domain).await
-    }
-    async fn write_volume_file(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        file: &str,
-        content: &[u8],
-    ) -> Result<(), EngineError> {
-        self.real.write_volume_file(domain, volume, file, content).await
-    }
-    async fn read_volume_file(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        file: &str,
-    ) -> Result<Option<Vec<u8>>, EngineError> {
-        self.real.read_volume_file(domain, volume, file).await
-    }
 }
 
 #[test]
@@ -406,7 +319,7 @@ fn a_pass_removes_what_a_run_left_that_died_while_it_reaped() {
 fn a_teardown_is_not_red_with_what_another_run_left_that_died_meanwhile() {
     killed_meanwhile(|site, domain| {
         let guard = site.locks.try_acquire(domain).unwrap().unwrap();
-        let reaped = block_on(cc_ci_core::janitor::reap(site, &guard, None, Duration::from_mins(1))).unwrap();
+        let reaped = block_on(reap(site, &guard, None, Orders::Unknown, Duration::from_mins(1))).unwrap();
         assert_eq!(reaped.left, [], "{:?}", reaped.failures);
     });
 }

@@ -68,7 +68,8 @@ fn background_jobs_of_an_execed_shell_are_not_ours() {
 
 #[test]
 fn an_owning_lifetime_keeps_the_contract() {
-    for case in ["refuses", "clean", "mark", "nobody", "group", "detached", "unrecorded", "jobs"] {
+    let cases = ["refuses", "clean", "mark", "nobody", "group", "exit", "limit", "signal", "rest"];
+    for case in cases.into_iter().chain(["detached", "unrecorded", "jobs"]) {
         // Ignored signals come with exec: children must not have them.
         let output = Command::new("env")
             .args(["--ignore-signal=HUP,PIPE,USR2,CHLD", PROGRAM, "conformance", case])

@@ -45,6 +45,9 @@ impl CcCi {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some(engine) = world.engine() {
+            command.env("DOCKER_HOST", engine);
+        }
         Self { command }
     }
 

@@ -11,6 +11,7 @@
 )]
 
 mod command;
+pub mod engine;
 mod gate;
 mod library;
 pub mod pipes;

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::PATIENCE;
 use crate::command::CcCi;
+use crate::engine::Engine;
 use crate::gate::Gate;
 use crate::recipe::Recipe;
 
@@ -22,6 +23,7 @@ use crate::recipe::Recipe;
 pub struct World {
     directory: TempDir,
     suffix: Suffix,
+    engine: Option<String>,
 }
 
 impl Default for World {
@@ -43,7 +45,14 @@ impl World {
         let unique = name.bytes().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
         let unique = &unique[unique.len() - 12..];
         let suffix = format!("t{unique}.test").parse().expect("hex digits make a suffix");
-        Self { directory, suffix }
+        Self { directory, suffix, engine: None }
+    }
+
+    /// The same, where the command uses this engine.
+    pub fn on(engine: &Engine) -> Self {
+        let mut world = Self::new();
+        world.engine = Some(engine.host());
+        world
     }
 
     /// The directory that everything is in.
@@ -64,6 +73,11 @@ impl World {
     /// The local executor's world.
     pub fn local_root(&self) -> PathBuf {
         self.path().join("local")
+    }
+
+    /// What `DOCKER_HOST` is in it.
+    pub(crate) fn engine(&self) -> Option<&str> {
+        self.engine.as_deref()
     }
 
     /// The suffix of its run apps.

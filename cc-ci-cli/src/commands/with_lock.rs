@@ -58,7 +58,7 @@ fn run(
             .scope(async {
                 let held = guard.insert(acquire(args, wired, lifetime.as_ref()).await?);
                 held.describe(&Description { run_id: None, recipe: None, phase: "with-lock".to_owned() });
-                let failures = end_orphans(&wired.site, &args.domain).await;
+                let failures = end_orphans(wired.site.host.as_ref(), &args.domain).await.failures;
                 if !failures.is_empty() {
                     return Err(CliError::harness(format!(
                         "can't settle {}: {}",

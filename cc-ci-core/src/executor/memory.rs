@@ -1,31 +1,51 @@
 //! An engine that is a map: for tests of what works on engines.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::{App, Endpoint, Engine, EngineError, Inventory, LockSpace, Residue, ServiceState};
 use crate::names::Domain;
 
-/// Objects by domain, and the lock space that claimed them.
-#[derive(Debug, Default)]
+/// Objects by domain, and the lock space that claimed them. Clones share them.
+#[derive(Debug, Clone, Default)]
 pub struct MemoryEngine {
-    world: Mutex<World>,
+    world: Arc<Mutex<World>>,
+    lag: Duration,
 }
 
 #[derive(Debug, Default)]
 struct World {
     objects: Vec<(Domain, Residue)>,
+    /// Ordered, and there from then on.
+    late: Vec<(Instant, Domain, Residue)>,
+    looks: usize,
     removals: Vec<Domain>,
     claim: Option<LockSpace>,
 }
 
 impl MemoryEngine {
+    /// The same objects, of an engine that says that it has this order lag.
+    pub fn with_order_lag(&self, lag: Duration) -> Self {
+        Self { lag, ..self.clone() }
+    }
+
     /// Makes an object.
     pub fn put(&self, domain: &Domain, residue: Residue) {
         self.world().objects.push((domain.clone(), residue));
+    }
+
+    /// Makes one that appears after a while.
+    pub fn put_late(&self, domain: &Domain, residue: Residue, after: Duration) {
+        self.world().late.push((Instant::now() + after, domain.clone(), residue));
+    }
+
+    /// How often it was looked at.
+    pub fn looks(&self) -> usize {
+        self.world().looks
     }
 
     /// The domains that were removed, one entry a call that found something.
@@ -34,7 +54,11 @@ impl MemoryEngine {
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let appeared = world.late.extract_if(.., |(at, ..)| *at <= now).collect::<Vec<_>>();
+        world.objects.extend(appeared.into_iter().map(|(_, domain, residue)| (domain, residue)));
+        world
     }
 }
 
@@ -59,12 +83,18 @@ impl Engine for MemoryEngine {
 
     async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
         let mut inventory = Inventory::default();
-        for (domain, residue) in &self.world().objects {
+        let mut world = self.world();
+        world.looks += 1;
+        for (domain, residue) in &world.objects {
             if domains.is_none_or(|domains| domains.contains(domain)) {
                 inventory.add(domain, residue.clone());
             }
         }
         Ok(inventory)
+    }
+
+    fn order_lag(&self) -> Duration {
+        self.lag
     }
 
     async fn wait_converged(&self, _: &Domain, _: Duration) -> Result<(), EngineError> {

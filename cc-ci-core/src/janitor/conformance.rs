@@ -27,6 +27,13 @@ pub trait Scene: Send + Sync {
     fn bystander(&self) -> Domain;
     /// Makes an app of `domain`, as a run would have that is dead now or holds its lock.
     async fn deploy(&self, domain: &Domain);
+    /// The same, by a run that was killed in the middle of it: something that it had ordered is not there yet, and
+    /// appears when the engine's order lag is nearly over. Only where the engine has one.
+    async fn deploy_late(&self, domain: &Domain) {
+        self.deploy(domain).await;
+    }
+    /// Waits until all that was ordered is there.
+    async fn appeared(&self) {}
     /// Whether anything of the app exists.
     async fn exists(&self, domain: &Domain) -> bool;
     /// How often something of the app was removed.
@@ -64,6 +71,7 @@ macro_rules! cases {
 cases![
     an_orphan_is_reaped_and_its_lock_file_removed,
     an_orphan_without_a_lock_file_is_reaped,
+    what_a_killed_run_had_ordered_is_reaped_though_it_appears_late,
     a_free_lock_without_an_app_is_removed,
     a_held_app_is_left,
     a_held_lock_without_an_app_is_left,
@@ -123,6 +131,16 @@ async fn an_orphan_without_a_lock_file_is_reaped(scene: &dyn Scene) {
     assert_eq!(decision(&report, &domain), Some(Decision::Reaped));
     assert!(!scene.exists(&domain).await, "the app is still there");
     assert!(!has_lock_file(scene, &domain), "a lock file was left");
+}
+
+async fn what_a_killed_run_had_ordered_is_reaped_though_it_appears_late(scene: &dyn Scene) {
+    let domain = scene.run_app(1);
+    scene.deploy_late(&domain).await;
+    free_lock(scene, &domain);
+    let report = pass(scene, |_| ()).await;
+    assert_eq!(decision(&report, &domain), Some(Decision::Reaped));
+    scene.appeared().await;
+    assert!(!scene.exists(&domain).await, "an app was called empty before all of it was there");
 }
 
 async fn a_free_lock_without_an_app_is_removed(scene: &dyn Scene) {

@@ -16,7 +16,7 @@ use crate::env_files::EnvFiles;
 use crate::event::{Reporter, Silent};
 use crate::executor::{Engine as _, Kind, MemoryEngine, Residue};
 use crate::host::SystemHost;
-use crate::lifetime::{Bounds, Embedded};
+use crate::lifetime::{Bounds, Embedded, RunLifetime};
 use crate::lock::{AcquireError, AppGuard, AppLock, LockError, LockView, MemoryLocks, Wait};
 use crate::names::{Domain, RunAppPattern};
 use crate::site::{LookError, Site};
@@ -28,6 +28,7 @@ enum Fault {
     None,
     KeepsLockFiles,
     NeedsALockFile,
+    LooksOnce,
     IgnoresStaleLocks,
     IgnoresLocks,
     RemovesHeldLockFiles,
@@ -38,17 +39,24 @@ enum Fault {
     IgnoresBudget,
 }
 
-struct Memory {
-    site: Site,
-    engine: Arc<MemoryEngine>,
+/// What a client had ordered is there at last.
+pub(super) const LAG: Duration = Duration::from_secs(2);
+
+pub(super) struct Memory {
+    pub site: Site,
+    pub engine: Arc<MemoryEngine>,
     fault: Fault,
     _directory: TempDir,
 }
 
 impl Memory {
+    pub(super) fn sound() -> Arc<Self> {
+        Self::new(Fault::None)
+    }
+
     fn new(fault: Fault) -> Arc<Self> {
         let directory = tempfile::tempdir().unwrap();
-        let engine = Arc::new(MemoryEngine::default());
+        let engine = Arc::new(MemoryEngine::default().with_order_lag(LAG));
         let runs = KernelWorkspace::new(Settings::new(directory.path()).unwrap()).unwrap();
         let site = Site {
             host: Arc::new(SystemHost::new().unwrap()),
@@ -67,11 +75,13 @@ impl Memory {
 impl Scene for Memory {
     fn janitor(&self) -> Arc<dyn Janitor> {
         let lifetime = Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap();
-        let sound = SiteJanitor::new(self.site.clone(), Arc::new(lifetime));
+        let lifetime: Arc<dyn RunLifetime> = Arc::new(lifetime);
+        let sound = SiteJanitor::new(self.site.clone(), lifetime.clone());
         if self.fault == Fault::None {
             Arc::new(sound)
         } else {
-            Arc::new(Broken { sound, fault: self.fault, site: self.site.clone() })
+            let (site, engine) = (self.site.clone(), self.engine.clone());
+            Arc::new(Broken { sound, fault: self.fault, site, engine, lifetime })
         }
     }
     fn locks(&self) -> Arc<dyn AppLock> {
@@ -87,6 +97,13 @@ impl Scene for Memory {
         self.engine.put(domain, Residue::new(Kind::Service, "app"));
         self.engine.put(domain, Residue::new(Kind::Volume, "data"));
     }
+    async fn deploy_late(&self, domain: &Domain) {
+        self.deploy(domain).await;
+        self.engine.put_late(domain, Residue::new(Kind::Service, "late"), LAG * 19 / 20);
+    }
+    async fn appeared(&self) {
+        tokio::time::sleep(LAG).await;
+    }
     async fn exists(&self, domain: &Domain) -> bool {
         self.engine.inventory(None).await.unwrap().domains().any(|known| known == domain)
     }
@@ -101,6 +118,8 @@ struct Broken {
     sound: SiteJanitor,
     fault: Fault,
     site: Site,
+    engine: Arc<MemoryEngine>,
+    lifetime: Arc<dyn RunLifetime>,
 }
 
 impl std::fmt::Display for Broken {
@@ -138,7 +157,12 @@ impl Janitor for Broken {
             Fault::IgnoresStaleLocks => pass.own.clone_from(&locked),
             _ => {}
         }
-        let mut report = self.sound.pass(&pass).await?;
+        let mut sound = self.sound.clone();
+        if self.fault == Fault::LooksOnce {
+            let hasty = self.engine.with_order_lag(Duration::ZERO);
+            sound = SiteJanitor::new(Site { engine: Arc::new(hasty), ..site.clone() }, self.lifetime.clone());
+        }
+        let mut report = sound.pass(&pass).await?;
         match self.fault {
             Fault::KeepsLockFiles => {
                 for domain in &locked {
@@ -160,18 +184,19 @@ impl Janitor for Broken {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_janitor_of_a_site_keeps_every_promise() {
     for case in CASES {
         case.run(Memory::new(Fault::None)).await;
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_case_is_red_on_a_janitor_that_is_broken_there() {
     let broken = [
         ("an_orphan_is_reaped_and_its_lock_file_removed", Fault::KeepsLockFiles),
         ("an_orphan_without_a_lock_file_is_reaped", Fault::NeedsALockFile),
+        ("what_a_killed_run_had_ordered_is_reaped_though_it_appears_late", Fault::LooksOnce),
         ("a_free_lock_without_an_app_is_removed", Fault::IgnoresStaleLocks),
         ("a_held_app_is_left", Fault::IgnoresLocks),
         ("a_held_lock_without_an_app_is_left", Fault::RemovesHeldLockFiles),

@@ -10,6 +10,8 @@ pub mod conformance;
 mod conformance_tests;
 mod pass;
 mod reap;
+#[cfg(test)]
+mod reap_tests;
 
 use std::fmt;
 use std::time::Duration;
@@ -25,7 +27,7 @@ use crate::site::LookError;
 
 pub use pass::SiteJanitor;
 pub(crate) use reap::look;
-pub use reap::{Reaped, end_orphans, reap};
+pub use reap::{Orders, Orphans, Reaped, end_orphans, reap};
 
 /// Removes what dead runs left behind.
 #[async_trait]

@@ -1,14 +1,13 @@
 //! The janitor's pass over a site.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use futures_util::future::join_all;
 
-use super::reap::{Reaped, again, clear, end_orphans, looks};
+use super::reap::{Found, Orders, Reaped, clear, looks};
 use super::{Decision, Finding, Janitor, Pass, Report};
 use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
@@ -19,7 +18,7 @@ use crate::workspace::RUN_RECORD;
 /// So many domains are held and looked at together: one inventory serves them all.
 const BATCH: usize = 16;
 
-/// What one domain's removal may take.
+/// What the removal of a batch may take.
 const REMOVAL_LIMIT: Duration = Duration::from_mins(1);
 
 /// A lock held for longer is worth a word.
@@ -143,20 +142,16 @@ async fn sweep(
         taken.map_err(|error| LookError::Io { what: "locks", source: error.into() })?;
     let held: Vec<Domain> = guards.iter().map(|guard| guard.domain().clone()).collect();
     let before = site.inventory(Some(&held), pass.own_run.as_ref()).await?;
-    let failures = join_all(looks(&before, &held).map(async |(domain, residue)| {
-        if residue.is_empty() {
-            return Vec::new();
-        }
-        let mut failures = end_orphans(site, domain).await;
-        failures.extend(clear(site, domain, pass.own_run.as_ref(), REMOVAL_LIMIT).await);
-        failures
-    }))
-    .await;
-    let after = site.inventory(Some(&held), pass.own_run.as_ref()).await?;
-    for (guard, failures) in guards.into_iter().zip(failures) {
-        let seen = before.of(guard.domain());
-        let reaped = Reaped::between(&seen, after.of(guard.domain()), failures);
-        let reaped = again(site, &guard, pass.own_run.as_ref(), REMOVAL_LIMIT, seen, reaped).await?;
+    let found: Vec<Found> = looks(&before, &held)
+        .filter(|(_, residue)| !residue.is_empty())
+        .map(|(domain, residue)| Found { domain: domain.clone(), residue, failures: Vec::new() })
+        .collect();
+    let orphans: Vec<Domain> = found.iter().map(|found| found.domain.clone()).collect();
+    let removal_until = crate::after(Instant::now(), REMOVAL_LIMIT);
+    let reaped = clear(site, found, pass.own_run.as_ref(), Orders::Unknown, removal_until).await?;
+    let mut reaped: BTreeMap<Domain, Reaped> = orphans.into_iter().zip(reaped).collect();
+    for guard in guards {
+        let reaped = reaped.remove(guard.domain()).unwrap_or_default();
         findings.push(conclude(guard, reaped));
     }
     findings.sort_by(|a, b| a.domain.cmp(&b.domain));

@@ -2,14 +2,41 @@
 //!
 //! Settling, a janitor's reap and a run's own teardown are the same work: end what a dead owner left running,
 //! remove, look again. They differ in who calls, and in what the caller does with the lock afterwards.
+//!
+//! What a client had ordered when it was killed may be carried out after a look that reads empty. So where one may
+//! have been killed in flight, the look that verifies comes the engine's order lag after the one before the removal
+//! and after the removal itself, and what it finds is removed likewise.
+//!
+//! Whether that is so, a dead run's tree tells: it is made before the run can order anything, and goes when the
+//! run's teardown has verified its domains empty. A reap removes it last for the same reason: whoever comes after a
+//! janitor that was killed in the middle knows that it has to wait, too. So a lock file without any residue is that
+//! of a run that concluded, and one look is enough.
+//!
+//! # Limitations
+//! `with-lock` has no tree, and that of a run whose future was dropped is not a dead run's while its process lives:
+//! what their clients had ordered when they were killed may appear after a pass, and is the next one's.
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+
 use crate::executor::{Inventory, Residue};
+use crate::host::Host;
 use crate::lock::AppGuard;
 use crate::names::{Domain, RunId};
-use crate::process;
+use crate::process::{self, EndMarkedError};
 use crate::site::{LookError, Site};
+
+/// What the caller knows of the orders that the domain's clients gave to the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Orders {
+    /// All are carried out: each client, the caller's own, came to an end of its own.
+    Done,
+    /// A client of the caller's may have been killed in flight.
+    InFlight,
+    /// They were a dead owner's: if it left anything at all, it may have been killed in flight.
+    Unknown,
+}
 
 /// What a reap did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,54 +60,95 @@ impl Reaped {
 /// Makes the domain of `guard` empty and verifies it. Of an app that is no run app, only the processes of dead
 /// owners are ended (I5). `own` is the caller's run, whose tree is its own affair.
 ///
+/// `limit` bounds the removal; the look that verifies it comes always.
+///
 /// Not to be dropped half-way by somebody who then drops the guard: the engine may still be at work.
 pub async fn reap(
     site: &Site,
     guard: &AppGuard,
     own: Option<&RunId>,
+    orders: Orders,
     limit: Duration,
 ) -> Result<Reaped, LookError> {
+    let until = crate::after(Instant::now(), limit);
     let domain = guard.domain();
-    let domains = [domain.clone()];
-    let before = site.inventory(Some(&domains), own).await?.of(domain);
-    let mut failures = end_orphans(site, domain).await;
-    if !site.pattern.is_run_app(domain) {
-        return Ok(Reaped { removed: Vec::new(), left: Vec::new(), failures });
+    let residue = site.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
+    let mut found = Found { domain: domain.clone(), residue, failures: Vec::new() };
+    let is_run_app = site.pattern.is_run_app(domain);
+    if found.residue.is_empty() || !is_run_app {
+        let orphans = end_orphans(site.host.as_ref(), domain).await;
+        let none = orphans == Orphans::default();
+        found.failures = orphans.failures;
+        if !is_run_app {
+            return Ok(Reaped { failures: found.failures, ..Reaped::default() });
+        }
+        if none && (orders != Orders::InFlight || site.engine.order_lag().is_zero()) {
+            return Ok(Reaped::default());
+        }
     }
-    if before.is_empty() && failures.is_empty() {
-        return Ok(Reaped::default());
-    }
-    failures.extend(clear(site, domain, own, limit).await);
-    let left = site.inventory(Some(&domains), own).await?.of(domain);
-    let reaped = Reaped::between(&before, left, failures);
-    again(site, guard, own, limit, before, reaped).await
+    let mut reaped = clear(site, vec![found], own, orders, until).await?;
+    Ok(reaped.pop().unwrap_or_default())
 }
 
-/// Removes what was not `seen` when the removal began: other runs of the domain, that still fetched or waited for
-/// its lock, were live then and have died meanwhile. Ends when a look brings nothing new, or with `limit`.
-pub(super) async fn again(
+/// One domain, and what a look found of it.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub domain: Domain,
+    pub residue: Vec<Residue>,
+    /// What went wrong so far.
+    pub failures: Vec<String>,
+}
+
+/// Removes everything of run apps whose locks the caller holds, and looks, once for all of them; gives what became
+/// of each, in their order.
+///
+/// What a look brings that was not there before is removed too: orders of a client that was killed in flight, and
+/// what other runs of the domain left, that still fetched or waited for its lock, were live at first and have died
+/// meanwhile. It ends when a look brings nothing new, or with `until`.
+pub(super) async fn clear(
     site: &Site,
-    guard: &AppGuard,
+    found: Vec<Found>,
     own: Option<&RunId>,
-    limit: Duration,
-    mut seen: Vec<Residue>,
-    mut reaped: Reaped,
-) -> Result<Reaped, LookError> {
-    let (domain, until) = (guard.domain(), Instant::now() + limit);
-    loop {
-        let new: Vec<Residue> =
-            reaped.left.iter().filter(|residue| !seen.contains(residue)).cloned().collect();
-        let limit = until.saturating_duration_since(Instant::now());
-        if new.is_empty() || limit.is_zero() {
-            return Ok(reaped);
+    orders: Orders,
+    until: Instant,
+) -> Result<Vec<Reaped>, LookError> {
+    let lag = if orders == Orders::Done { Duration::ZERO } else { site.engine.order_lag() };
+    let mut reaped = vec![Reaped::default(); found.len()];
+    let mut open: Vec<(usize, Found)> = found.into_iter().enumerate().collect();
+    while !open.is_empty() {
+        join_all(open.iter_mut().map(async |(_, found)| {
+            let limit = until.saturating_duration_since(Instant::now());
+            found.failures.extend(end_orphans(site.host.as_ref(), &found.domain).await.failures);
+            if let Err(error) = site.engine.remove(&found.domain, limit).await {
+                found.failures.push(crate::error_chain(&error));
+            }
+        }))
+        .await;
+        if !lag.is_zero() {
+            tokio::time::sleep(lag).await;
         }
-        seen.extend(new);
-        let mut failures = reaped.failures;
-        failures.extend(end_orphans(site, domain).await);
-        failures.extend(clear(site, domain, own, limit).await);
-        let left = site.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
-        reaped = Reaped::between(&seen, left, failures);
+        for (_, found) in &mut open {
+            found.failures.extend(clear_files(site, &found.domain, own).await);
+        }
+        let domains: Vec<Domain> = open.iter().map(|(_, found)| found.domain.clone()).collect();
+        let after = site.inventory(Some(&domains), own).await?;
+        let over = Instant::now() >= until;
+        let mut again = Vec::new();
+        for (place, mut found) in open {
+            let left = after.of(&found.domain);
+            let seen = found.residue.len();
+            let is_new = |residue: &&Residue| !found.residue.contains(residue);
+            let new: Vec<Residue> = left.iter().filter(is_new).cloned().collect();
+            found.residue.extend(new);
+            if over || found.residue.len() == seen {
+                reaped[place] = Reaped::between(&found.residue, left, found.failures);
+            } else {
+                again.push((place, found));
+            }
+        }
+        open = again;
     }
+    Ok(reaped)
 }
 
 /// What exists of the domain of `guard`, left as it is.
@@ -90,24 +158,33 @@ pub(crate) async fn look(site: &Site, guard: &AppGuard, own: Option<&RunId>) -> 
     Ok(Reaped { left, ..Reaped::default() })
 }
 
-/// Ends the processes that dead owners left running on `domain`; gives what went wrong.
-pub async fn end_orphans(site: &Site, domain: &Domain) -> Vec<String> {
-    let (domain, boot) = (domain.clone(), site.host.boot_id());
-    // It only ever ends what no live owner has, so it may outlive a caller that gives up.
-    let ended = tokio::task::spawn_blocking(move || process::end_marked_of_dead_owners(&domain, &boot)).await;
-    match ended {
-        Ok(Ok(_)) => Vec::new(),
-        Ok(Err(error)) => vec![crate::error_chain(&error)],
-        Err(error) => vec![format!("ending orphaned processes failed: {error}")],
-    }
+/// The processes that dead owners had left running.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Orphans {
+    /// How many were ended.
+    pub ended: usize,
+    /// What went wrong.
+    pub failures: Vec<String>,
 }
 
-/// Removes everything of a run app, without a look; gives what went wrong.
-pub(super) async fn clear(site: &Site, domain: &Domain, own: Option<&RunId>, limit: Duration) -> Vec<String> {
+/// Ends the processes that dead owners left running on `domain`.
+pub async fn end_orphans(host: &dyn Host, domain: &Domain) -> Orphans {
+    let (domain, boot) = (domain.clone(), host.boot_id());
+    // It only ever ends what no live owner has, so it may outlive a caller that gives up.
+    let ended = tokio::task::spawn_blocking(move || process::end_marked_of_dead_owners(&domain, &boot)).await;
+    let (ended, failure) = match ended {
+        Ok(Ok(ended)) => (ended, None),
+        Ok(Err(error @ EndMarkedError::Left { ended, .. })) => (ended, Some(crate::error_chain(&error))),
+        Ok(Err(error)) => (0, Some(crate::error_chain(&error))),
+        Err(error) => (0, Some(format!("ending orphaned processes failed: {error}"))),
+    };
+    Orphans { ended, failures: failure.into_iter().collect() }
+}
+
+/// Removes what a run app has on this host beside its engine: its `.env` and the trees of its dead runs. Gives what
+/// went wrong.
+async fn clear_files(site: &Site, domain: &Domain, own: Option<&RunId>) -> Vec<String> {
     let mut failures = Vec::new();
-    if let Err(error) = site.engine.remove(domain, limit).await {
-        failures.push(crate::error_chain(&error));
-    }
     if let Err(error) = site.env_files.remove(domain) {
         failures.push(format!("can't remove the .env file: {error}"));
     }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ pub(super) struct Children {
     count: watch::Sender<usize>,
     /// Members that were left in a group when its leader was reaped. They were killed; they may not be gone yet.
     lingering: Mutex<Vec<ProcessIdentity>>,
+    /// One of them came to no end of its own.
+    by_force: AtomicBool,
     owner: ProcessIdentity,
     /// Tells the watcher's thread of exits: each child's pidfd, with its pid as the token.
     pub(super) exits: Epoll,
@@ -53,6 +56,7 @@ impl Children {
             live: Mutex::default(),
             count: watch::Sender::new(0),
             lingering: Mutex::default(),
+            by_force: AtomicBool::new(false),
             exits: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
         })
     }
@@ -73,7 +77,7 @@ impl Children {
         let pidfd = match adopted {
             Ok(pidfd) => pidfd,
             Err(error) => {
-                signal_group(pid, Signal::SIGKILL);
+                self.force(pid, Signal::SIGKILL);
                 let _status = waitpid(Pid::from_raw(pid), None).is_err();
                 return Err(error);
             }
@@ -101,7 +105,11 @@ impl Children {
             // be a stranger's by now.
             Err(_) => Ended { code: None, signal: None },
         };
-        if group_has_members(pid) {
+        let others = group_has_members(pid);
+        if others || ended.code.is_none() {
+            self.by_force.store(true, Ordering::Release);
+        }
+        if others {
             // Their id is taken as long as they are there.
             let members = members_of(pid, &self.owner);
             self.lingering.lock().unwrap_or_else(PoisonError::into_inner).extend(members);
@@ -119,9 +127,19 @@ impl Children {
         let live = self.lock();
         let there = live.contains_key(&pid);
         if there {
-            signal_group(pid, signal);
+            self.force(pid, signal);
         }
         there
+    }
+
+    fn force(&self, leader: i32, signal: Signal) {
+        self.by_force.store(true, Ordering::Release);
+        signal_group(leader, signal);
+    }
+
+    /// See [`ChildrenEnded::by_force`](super::ChildrenEnded::by_force).
+    pub(super) fn any_by_force(&self) -> bool {
+        self.by_force.load(Ordering::Acquire)
     }
 
     /// Asks every group to end that was not asked yet: with TERM where it has a grace, else with KILL. Returns
@@ -132,7 +150,7 @@ impl Children {
         unasked
             .map(|(&pid, child)| {
                 child.asked = true;
-                signal_group(pid, if child.grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM });
+                self.force(pid, if child.grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM });
             })
             .count()
     }
@@ -140,7 +158,7 @@ impl Children {
     /// Kills every group whose grace is at most this.
     pub(super) fn kill_all(&self, grace: Duration) {
         for (&pid, _) in self.lock().iter().filter(|(_, child)| child.grace <= grace) {
-            signal_group(pid, Signal::SIGKILL);
+            self.force(pid, Signal::SIGKILL);
         }
     }
 

@@ -23,6 +23,9 @@ use crate::cancellation::Cause;
 use crate::host::BootId;
 use crate::process::{Marker, MarkerOwner, ProcessIdentity, Signal, kill_process};
 
+/// What nothing here takes.
+const FAR: Duration = Duration::from_mins(1);
+
 /// Makes a lifetime.
 pub type New<'a> = &'a (dyn Fn(Bounds) -> Box<dyn RunLifetime> + Sync);
 
@@ -33,6 +36,10 @@ pub async fn all(new: New<'_>) {
     a_mark_replaces_the_outer_one(new).await;
     ending_leaves_nobody(new).await;
     a_leaders_exit_ends_its_group(new).await;
+    an_exit_is_no_end_by_force(new).await;
+    an_end_by_its_limit_is_told_at_the_end(new).await;
+    an_end_by_a_signal_is_told_at_the_end(new).await;
+    the_end_of_what_a_leader_left_is_told_at_the_end(new).await;
     two_lifetimes_end_their_own_children_only(new).await;
     the_hosts_own_children_are_untouched(new).await;
     the_deadline_stands_still_while_held(new).await;
@@ -111,6 +118,36 @@ pub async fn a_leaders_exit_ends_its_group(new: New<'_>) {
     let alive = is_alive(&background);
     kill(&background);
     assert!(!alive, "the group outlived its leader");
+}
+
+/// An exit with a failure is an end of its own.
+pub async fn an_exit_is_no_end_by_force(new: New<'_>) {
+    assert!(!ends_by_force(new, "exit 1", FAR).await);
+}
+
+/// However long ago, and though it exits when it is asked to: what such a client had ordered may still be carried
+/// out.
+pub async fn an_end_by_its_limit_is_told_at_the_end(new: New<'_>) {
+    assert!(ends_by_force(new, "trap 'exit 1' TERM; while :; do :; done", Duration::from_millis(100)).await);
+}
+
+/// Whoever sent it.
+pub async fn an_end_by_a_signal_is_told_at_the_end(new: New<'_>) {
+    assert!(ends_by_force(new, "kill -9 $$", FAR).await);
+}
+
+/// What it left in the background was at work.
+pub async fn the_end_of_what_a_leader_left_is_told_at_the_end(new: New<'_>) {
+    assert!(ends_by_force(new, "sleep 1000 & exit 0", FAR).await);
+}
+
+/// Whether the end of a child is told as one by force when it is long gone.
+async fn ends_by_force(new: New<'_>, script: &str, limit: Duration) -> bool {
+    let life = new(Bounds::default());
+    let ran = life.run(sh(script), limit, &mut |_| {}).await;
+    assert_eq!(ran.is_err(), limit < FAR);
+    assert!(life.run(sh("true"), FAR, &mut |_| {}).await.unwrap().success());
+    life.end_children().await.by_force
 }
 
 /// Two runs in one process.
@@ -300,7 +337,7 @@ async fn lines(life: &dyn RunLifetime, command: Command) -> Vec<String> {
         assert_eq!(line.stream, Stream::Stdout, "{}", line.text);
         lines.push(line.text.clone());
     };
-    let ended = life.run(command, Duration::from_mins(1), &mut take).await.unwrap();
+    let ended = life.run(command, FAR, &mut take).await.unwrap();
     assert!(ended.success(), "{ended}");
     lines
 }
@@ -322,5 +359,5 @@ fn kill(process: &ProcessIdentity) {
 }
 
 fn far() -> std::time::Instant {
-    std::time::Instant::now() + Duration::from_mins(1)
+    std::time::Instant::now() + FAR
 }

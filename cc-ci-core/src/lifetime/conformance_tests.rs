@@ -17,6 +17,8 @@ enum Fault {
     SpawnsPlainly,
     LosesTheGroup,
     EndsNobody,
+    ForgetsForce,
+    CallsEveryEndForced,
     EndsServices,
     SharesOneLife,
     IgnoresHolds,
@@ -89,6 +91,8 @@ impl RunLifetime for Broken {
     async fn end_children(&self) -> ChildrenEnded {
         match self.1 {
             Fault::EndsNobody => ChildrenEnded::default(),
+            Fault::CallsEveryEndForced => ChildrenEnded { by_force: true, ..self.0.end_children().await },
+            Fault::ForgetsForce => ChildrenEnded { by_force: false, ..self.0.end_children().await },
             Fault::EndsServices => {
                 let services = std::mem::take(&mut *self.2.lock().unwrap());
                 for service in services {
@@ -139,6 +143,10 @@ async fn each_case_is_red_on_a_broken_double() {
         SpawnsPlainly: a_child_starts_clean,
         SpawnsPlainly: a_mark_replaces_the_outer_one,
         LosesTheGroup: a_leaders_exit_ends_its_group,
+        CallsEveryEndForced: an_exit_is_no_end_by_force,
+        ForgetsForce: an_end_by_its_limit_is_told_at_the_end,
+        ForgetsForce: an_end_by_a_signal_is_told_at_the_end,
+        ForgetsForce: the_end_of_what_a_leader_left_is_told_at_the_end,
         EndsNobody: ending_leaves_nobody,
         EndsNobody: blocking_work_is_waited_for,
         EndsNobody: a_scope_ends_children_however_its_body_ends,

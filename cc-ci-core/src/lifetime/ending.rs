@@ -22,6 +22,7 @@ impl Life {
         self.end_escaped(&mut ended).await;
         // Jobs are ours and look at the cancellation; still, no teardown waits longer than its budget for one.
         self.within_budget(self.jobs.idle()).await;
+        ended.by_force = ended.escaped > 0 || self.children.any_by_force();
         ended.jobs_left = self.jobs.running();
         ended
     }

@@ -120,6 +120,9 @@ pub struct ChildrenEnded {
     pub groups: usize,
     /// Descendants that had escaped from their group.
     pub escaped: usize,
+    /// Whether any child, now or earlier, came to no end of its own: it was signalled, by us or by somebody else,
+    /// or left processes behind that were. What such a client had just ordered may still be carried out.
+    pub by_force: bool,
     /// Pids that were still there when the bound of the sweep was reached: never dropped silently.
     pub left: Vec<i32>,
     /// Blocking jobs that had not returned when the teardown's budget was spent.

@@ -7,7 +7,7 @@ use super::drive::Running;
 use super::record::{RunRecord, Status, Verdict};
 use crate::executor::{Kind, Residue};
 use crate::exit::Exit;
-use crate::janitor::{look, reap};
+use crate::janitor::{Orders, look, reap};
 use crate::lifetime::ChildrenEnded;
 use crate::workspace::{RUN_RECORD, RunDir};
 
@@ -15,8 +15,9 @@ use crate::workspace::{RUN_RECORD, RunDir};
 const LAST_LOOK: Duration = Duration::from_secs(5);
 
 impl Running<'_> {
-    /// Removes everything of the domains whose locks this run holds, looks, and writes the receipt.
-    pub(super) async fn tear_down(&self, ended: &ChildrenEnded) -> Exit {
+    /// Removes everything of the domains whose locks this run holds, looks, and writes the receipt. A body that was
+    /// `dropped` may have been waiting for the engine's answer.
+    pub(super) async fn tear_down(&self, ended: &ChildrenEnded, dropped: bool) -> Exit {
         let teardown = self.harness.lifetime.begin_teardown();
         self.enter("teardown");
         let mut exit = Exit::Green;
@@ -29,11 +30,15 @@ impl Running<'_> {
                 .failures
                 .push("the run's own work did not end in time, so nothing was removed".to_owned());
         }
+        let orders = if dropped || ended.by_force { Orders::InFlight } else { Orders::Done };
         for guard in self.guards() {
             let limit = teardown.remaining().max(LAST_LOOK);
             let (site, own) = (&self.harness.site, Some(&self.session.run_id));
-            let reaped =
-                if at_work { look(site, guard, own).await } else { reap(site, guard, own, limit).await };
+            let reaped = if at_work {
+                look(site, guard, own).await
+            } else {
+                reap(site, guard, own, orders, limit).await
+            };
             match reaped {
                 Ok(reaped) => {
                     if reaped.left.is_empty() {

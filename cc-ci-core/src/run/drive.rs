@@ -94,6 +94,7 @@ impl Harness {
         // From here on nothing ends us but our own budget: signals are swallowed and the children are gone.
         let mut exit = Exit::Green;
         let (mut value, mut hint, mut panic) = (None, None, None);
+        let dropped = !matches!(end, ScopeEnd::Returned(_));
         match end {
             ScopeEnd::Returned(Ok(returned)) => value = Some(returned),
             ScopeEnd::Returned(Err(failure)) => {
@@ -120,7 +121,7 @@ impl Harness {
             left: ended.left.clone(),
             signalled_after: ended.signalled_after,
         });
-        exit = exit.or_graver(run.tear_down(&ended).await);
+        exit = exit.or_graver(run.tear_down(&ended, dropped).await);
         exit = run.finish(exit);
         run.events.close();
         let record = run.record().clone();

@@ -8,7 +8,7 @@ use super::record::Receipt;
 use crate::event::Event;
 use crate::executor::Residue;
 use crate::exit::Exit;
-use crate::janitor::{Janitor as _, Pass, SiteJanitor, reap};
+use crate::janitor::{Janitor as _, Orders, Pass, SiteJanitor, reap};
 use crate::lock::{AcquireError, Wait};
 use crate::names::Domain;
 use crate::workspace::{self, FetchRequest, RecipeSource, RecipeTree, Revision};
@@ -96,7 +96,8 @@ impl Running<'_> {
         let mut receipt = Receipt::default();
         for guard in self.guards() {
             let domain = guard.domain();
-            let reaped = reap(&self.harness.site, guard, Some(&self.session.run_id), SETTLE_LIMIT)
+            let (site, own) = (&self.harness.site, Some(&self.session.run_id));
+            let reaped = reap(site, guard, own, Orders::Unknown, SETTLE_LIMIT)
                 .await
                 .map_err(|error| Failure::host(crate::error_chain(&error)))?;
             if !reaped.left.is_empty() {

@@ -100,7 +100,9 @@ pub(crate) async fn wait(client: &Client, domain: &Domain, limit: Duration) -> R
                 .await
         }
         Some(Err(error)) => error.during(format!("can't tell whether {domain} is up after {limit:?}")),
-        None => ApiError::Hangs.during(format!("can't tell whether {domain} is up after {limit:?}")),
+        None => {
+            ApiError::Hangs { limit }.during(format!("can't tell whether {domain} is up after {limit:?}"))
+        }
     })
 }
 

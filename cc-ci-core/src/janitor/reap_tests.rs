@@ -1,0 +1,136 @@
+//! How often a reap looks, and when.
+
+use std::fs;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::conformance::Scene as _;
+use super::conformance_tests::{LAG, Memory};
+use super::{Decision, Orders, Pass, Reaped, reap};
+use crate::cancellation::Cancellation;
+use crate::executor::{Engine as _, Kind, Residue};
+use crate::lock::AppGuard;
+use crate::names::Domain;
+use crate::process::ProcessIdentity;
+use crate::site::Site;
+
+const LIMIT: Duration = Duration::from_mins(1);
+
+fn owned(scene: &Memory) -> AppGuard {
+    scene.site.locks.try_acquire(&scene.run_app(1)).unwrap().unwrap()
+}
+
+async fn reaped(site: &Site, guard: &AppGuard, orders: Orders) -> Reaped {
+    reap(site, guard, None, orders, LIMIT).await.unwrap()
+}
+
+/// A site whose engine has carried out whatever it was told when it answers.
+fn without_lag(scene: &Memory) -> Site {
+    let engine = scene.engine.with_order_lag(Duration::ZERO);
+    Site { engine: std::sync::Arc::new(engine), ..scene.site.clone() }
+}
+
+/// A run that was killed: its directory, with a tree.
+fn dead_tree(scene: &Memory, domain: &Domain) -> std::path::PathBuf {
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    let owner = ProcessIdentity::of(child.id().cast_signed(), scene.site.host.boot_id()).unwrap();
+    child.wait().unwrap();
+    let run = scene.site.runs.runs_dir().join("dead");
+    fs::create_dir_all(run.join("tmp")).unwrap();
+    let record = serde_json::json!({ "owner": owner, "domains": [domain] });
+    fs::write(run.join("run.json"), record.to_string()).unwrap();
+    run.join("tmp")
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_without_lag_costs_neither_time_nor_a_look() {
+    let scene = Memory::sound();
+    let (site, guard) = (without_lag(&scene), owned(&scene));
+    let began = Instant::now();
+    for orders in [Orders::Done, Orders::InFlight, Orders::Unknown] {
+        let before = scene.engine.looks();
+        assert_eq!(reaped(&site, &guard, orders).await, Reaped::default());
+        assert_eq!(scene.engine.looks(), before + 1, "{orders:?}, and nothing is there");
+        scene.deploy(guard.domain()).await;
+        assert_eq!(reaped(&site, &guard, orders).await.removed.len(), 2);
+        assert_eq!(scene.engine.looks(), before + 3, "{orders:?}");
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_knows_that_all_orders_are_carried_out_looks_once() {
+    let scene = Memory::sound();
+    let guard = owned(&scene);
+    scene.deploy(guard.domain()).await;
+    let began = Instant::now();
+    assert_eq!(reaped(&scene.site, &guard, Orders::Done).await.removed.len(), 2);
+    assert_eq!((began.elapsed(), scene.engine.looks()), (Duration::ZERO, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_killed_client_had_ordered_is_removed_though_nothing_was_there_yet() {
+    let scene = Memory::sound();
+    let guard = owned(&scene);
+    let late = Residue::new(Kind::Network, "late");
+    scene.engine.put_late(guard.domain(), late.clone(), LAG);
+    let reaped = reaped(&scene.site, &guard, Orders::InFlight).await;
+    assert_eq!((reaped.removed, reaped.left), (vec![late], Vec::new()));
+    assert!(!scene.exists(guard.domain()).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_appears_when_the_limit_is_over_is_told_as_left() {
+    let scene = Memory::sound();
+    let guard = owned(&scene);
+    let late = Residue::new(Kind::Network, "late");
+    scene.engine.put_late(guard.domain(), late.clone(), LAG);
+    let end = reap(&scene.site, &guard, None, Orders::InFlight, Duration::ZERO).await.unwrap();
+    assert_eq!(end.left, [late]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_owner_that_left_nothing_had_concluded_and_one_look_is_enough() {
+    let scene = Memory::sound();
+    let guard = owned(&scene);
+    let began = Instant::now();
+    assert_eq!(reaped(&scene.site, &guard, Orders::Unknown).await, Reaped::default());
+    drop(guard);
+    let report = scene.janitor().pass(&Pass::by_hand(Cancellation::new())).await.unwrap();
+    assert_eq!(report.findings[0].decision, Decision::StaleLock);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_runs_tree_alone_tells_that_it_may_have_been_killed_in_flight() {
+    for by_a_pass in [true, false] {
+        let scene = Memory::sound();
+        let guard = owned(&scene);
+        let tree = dead_tree(&scene, guard.domain());
+        scene.engine.put_late(guard.domain(), Residue::new(Kind::Service, "late"), LAG);
+        if by_a_pass {
+            drop(guard);
+            let report = scene.janitor().pass(&Pass::by_hand(Cancellation::new())).await.unwrap();
+            assert_eq!(
+                (report.findings[0].decision, report.findings[0].removed.len()),
+                (Decision::Reaped, 2)
+            );
+        } else {
+            assert_eq!(reaped(&scene.site, &guard, Orders::Unknown).await.removed.len(), 2);
+        }
+        assert!(!scene.exists(&scene.run_app(1)).await && !tree.exists());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_killed_before_its_last_look_leaves_the_tree_that_makes_the_next_one_wait() {
+    let scene = Memory::sound();
+    let guard = owned(&scene);
+    let tree = dead_tree(&scene, guard.domain());
+    scene.deploy(guard.domain()).await;
+    let killed = tokio::time::timeout(LAG / 2, reaped(&scene.site, &guard, Orders::Unknown)).await;
+    assert!(killed.is_err() && scene.engine.removals().len() == 1);
+    assert!(tree.exists(), "nobody knows any more that something may appear");
+    assert_eq!(scene.engine.inventory(None).await.unwrap().domains().count(), 0);
+}

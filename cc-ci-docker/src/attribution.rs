@@ -1,0 +1,248 @@
+//! Whose an object is (I12).
+//!
+//! An object belongs to the stack that its label names, whatever it is called. Without a label it belongs to the
+//! *longest* known stack that its name begins with: `a_ci_org_uk_db` is no object of `a_ci_org`. Tasks and containers
+//! belong to whom their service belongs to. An anonymous volume belongs to the one stack whose containers mount it,
+//! unless anybody names it: a recipe could name somebody else's.
+
+use std::collections::{HashMap, HashSet};
+
+use cc_ci_core::executor::Kind;
+
+use crate::drain::is_harmless;
+use crate::listing::{Container, Listing, Object, Task};
+
+/// The networks that belong to the engine, or to every app.
+const NOBODYS_NETWORKS: [&str; 5] = ["bridge", "docker_gwbridge", "host", "none", crate::PROXY];
+
+/// Names of stacks; finds the longest that a name begins with in as many steps as the name has underscores.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KnownStacks<'a>(HashSet<&'a str>);
+
+/// Whose an object is, and how that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner<'a> {
+    /// A label says so: the object's own, or its service's.
+    Labelled(&'a str),
+    /// Its name alone says so: with one more known stack it may be somebody else's.
+    Named(&'a str),
+    /// No stack's.
+    Nobody,
+}
+
+/// One thing that exists, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found<'a> {
+    pub kind: Kind,
+    /// What the engine is asked for it by.
+    pub id: &'a str,
+    pub name: String,
+    pub owner: Owner<'a>,
+}
+
+/// A listing, and who owns what in it.
+#[derive(Debug)]
+pub(crate) struct Attribution<'a> {
+    listing: &'a Listing,
+    known: KnownStacks<'a>,
+    services: HashMap<&'a str, (&'a str, Owner<'a>)>,
+}
+
+impl<'a> KnownStacks<'a> {
+    /// The longest known stack that `name` is, or begins with and an underscore.
+    pub(crate) fn owner_of(&self, name: &str) -> Option<&'a str> {
+        let mut prefix = name;
+        loop {
+            if let Some(stack) = self.0.get(prefix) {
+                return Some(stack);
+            }
+            prefix = prefix.rsplit_once('_')?.0;
+        }
+    }
+}
+
+impl<'a> Extend<&'a str> for KnownStacks<'a> {
+    fn extend<T: IntoIterator<Item = &'a str>>(&mut self, stacks: T) {
+        // The empty name prefixes whatever begins with an underscore.
+        self.0.extend(stacks.into_iter().filter(|stack| !stack.is_empty()));
+    }
+}
+
+impl<'a> Owner<'a> {
+    /// The stack that owns it.
+    pub(crate) fn stack(self) -> Option<&'a str> {
+        match self {
+            Self::Labelled(stack) | Self::Named(stack) => Some(stack),
+            Self::Nobody => None,
+        }
+    }
+}
+
+impl<'a> Attribution<'a> {
+    /// `stacks` are known beside those that the labels of `listing` name.
+    pub(crate) fn new(listing: &'a Listing, stacks: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut known = KnownStacks::default();
+        known.extend(listing.labels());
+        known.extend(stacks);
+        let mut attribution = Self { listing, known, services: HashMap::new() };
+        attribution.services = listing
+            .services
+            .iter()
+            .map(|service| {
+                let owner = attribution.of(service.label.as_deref(), &service.name);
+                (service.id.as_str(), (service.name.as_str(), owner))
+            })
+            .collect();
+        attribution
+    }
+
+    /// Everything of the listing that can be a stack's.
+    ///
+    /// Tasks whose service is gone and that are harmless are left out: they are history that the Swarm has not
+    /// thrown away yet. `anonymous` are the volumes that are nobody's by name.
+    pub(crate) fn found(&self, anonymous: &Anonymous<'a>) -> Vec<Found<'a>> {
+        let mut found = Vec::new();
+        for service in &self.listing.services {
+            let owner = self.of(service.label.as_deref(), &service.name);
+            found.push(Found { kind: Kind::Service, id: &service.id, name: service.name.clone(), owner });
+        }
+        let containers: HashSet<&str> =
+            self.listing.containers.iter().map(|found| found.id.as_str()).collect();
+        for task in &self.listing.tasks {
+            let service = task.service.as_deref().and_then(|service| self.services.get(service));
+            if service.is_some() || !is_harmless(task, &containers) {
+                let service = service.map_or_else(|| task.service.as_deref(), |(name, _)| Some(*name));
+                let name = format!("{}.{}.{}", service.unwrap_or("task"), task.place, task.id);
+                found.push(Found { kind: Kind::Task, id: &task.id, name, owner: self.of_task(task) });
+            }
+        }
+        for container in &self.listing.containers {
+            let (kind, name) = (Kind::Container, container.name.clone());
+            found.push(Found { kind, id: &container.id, name, owner: self.of_container(container) });
+        }
+        let objects = [
+            (Kind::Volume, &self.listing.volumes),
+            (Kind::Secret, &self.listing.secrets),
+            (Kind::Config, &self.listing.configs),
+            (Kind::Network, &self.listing.networks),
+        ];
+        for (kind, objects) in objects {
+            for object in objects {
+                let owner = match self.of(object.label.as_deref(), &object.name) {
+                    _ if kind == Kind::Network && NOBODYS_NETWORKS.contains(&object.name.as_str()) => {
+                        Owner::Nobody
+                    }
+                    Owner::Nobody if kind == Kind::Volume => anonymous.owner_of(&object.name),
+                    owner => owner,
+                };
+                found.push(Found { kind, id: &object.id, name: object.name.clone(), owner });
+            }
+        }
+        found
+    }
+
+    /// A label wins over a name.
+    pub(crate) fn of(&self, label: Option<&'a str>, name: &str) -> Owner<'a> {
+        match label {
+            Some("") => Owner::Nobody,
+            Some(stack) => Owner::Labelled(stack),
+            None => self.known.owner_of(name).map_or(Owner::Nobody, Owner::Named),
+        }
+    }
+
+    /// A task has no name of its own; what its service is called is not said any more once that is gone.
+    pub(crate) fn of_task(&self, task: &'a Task) -> Owner<'a> {
+        match task.service.as_deref().and_then(|service| self.services.get(service)) {
+            Some((_, owner)) => *owner,
+            None => self.of(task.uses.label.as_deref(), ""),
+        }
+    }
+
+    /// The label of a container may be that of its image: of a service's container, the service decides.
+    pub(crate) fn of_container(&self, container: &'a Container) -> Owner<'a> {
+        match container.service.as_deref().and_then(|service| self.services.get(service)) {
+            Some((_, owner)) => *owner,
+            None => self.of(container.label.as_deref(), &container.name),
+        }
+    }
+}
+
+impl Listing {
+    /// Every stack that a label names.
+    fn labels(&self) -> impl Iterator<Item = &str> {
+        let objects = [&self.volumes, &self.secrets, &self.configs, &self.networks];
+        self.services
+            .iter()
+            .flat_map(|service| [&service.label, &service.uses.label])
+            .chain(self.tasks.iter().map(|task| &task.uses.label))
+            .chain(self.containers.iter().map(|container| &container.label))
+            .chain(objects.into_iter().flatten().map(|object| &object.label))
+            .filter_map(Option::as_deref)
+    }
+}
+
+/// The anonymous volumes, and whose containers mount them.
+#[derive(Debug, Default)]
+pub(crate) struct Anonymous<'a> {
+    owners: HashMap<&'a str, Owner<'a>>,
+    /// Containers with such a volume of which no task says what they were told to mount, and whose they are.
+    pub unsure: Vec<(&'a str, Owner<'a>)>,
+}
+
+impl<'a> Anonymous<'a> {
+    /// Among the owned ones, a volume that a spec names is nobody's. Of a container whose task is in the listing, the
+    /// task says what it was told; the others are `unsure`.
+    pub(crate) fn new(attribution: &Attribution<'a>) -> Self {
+        let listing = attribution.listing;
+        let unlabelled = |volume: &&'a Object| volume.label.is_none() && is_anonymous_name(&volume.name);
+        let volumes: HashSet<&str> =
+            listing.volumes.iter().filter(unlabelled).map(|volume| volume.name.as_str()).collect();
+        if volumes.is_empty() {
+            return Self::default();
+        }
+        let specs = listing.tasks.iter().map(|task| &task.uses);
+        let specs = specs.chain(listing.services.iter().map(|service| &service.uses));
+        let explicit: HashSet<&str> = specs
+            .flat_map(|uses| &uses.volumes)
+            .map(String::as_str)
+            .filter(|name| volumes.contains(name))
+            .collect();
+        let tasks: HashSet<&str> = listing.tasks.iter().map(|task| task.id.as_str()).collect();
+        let mut owners: HashMap<&'a str, Owner<'a>> = HashMap::new();
+        let mut unsure = Vec::new();
+        for container in &listing.containers {
+            let owner = attribution.of_container(container);
+            let mounted = container.volumes.iter().map(String::as_str).filter(|name| volumes.contains(name));
+            for volume in mounted {
+                let owner = if explicit.contains(volume) { Owner::Nobody } else { owner };
+                let told = container.task.as_deref().is_some_and(|task| tasks.contains(task));
+                if !told && owner != Owner::Nobody {
+                    unsure.push((container.id.as_str(), owner));
+                }
+                // Who shares it with somebody else does not own it.
+                let shared = |known: &mut Owner<'a>| {
+                    if known.stack() != owner.stack() {
+                        *known = Owner::Nobody;
+                    }
+                };
+                owners.entry(volume).and_modify(shared).or_insert(owner);
+            }
+        }
+        unsure.dedup();
+        Self { owners, unsure }
+    }
+
+    /// `volume` was named by somebody, so it is nobody's.
+    pub(crate) fn is_named(&mut self, volume: &str) {
+        self.owners.remove(volume);
+    }
+
+    fn owner_of(&self, volume: &str) -> Owner<'a> {
+        self.owners.get(volume).copied().unwrap_or(Owner::Nobody)
+    }
+}
+
+/// 64 hex digits: what the engine calls a volume that nobody named.
+pub(crate) fn is_anonymous_name(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}

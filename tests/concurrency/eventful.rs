@@ -1,0 +1,119 @@
+//! An engine on which something happens while nobody looks.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex, Once};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use cc_ci_core::executor::local::LocalExecutor;
+use cc_ci_core::executor::{App, Endpoint, Engine, EngineError, Inventory, LockSpace, ServiceState};
+use cc_ci_core::names::Domain;
+use cc_ci_tests::World;
+
+/// The local engine, but between a removal and the next look something happens; with an order lag, the next look
+/// that comes so much later.
+pub struct Eventful {
+    real: Arc<LocalExecutor>,
+    removed: Mutex<Option<(Instant, Domain)>>,
+    lag: Duration,
+    then: Box<dyn Fn(&Domain) + Send + Sync>,
+}
+
+impl Eventful {
+    fn new(world: &World, lag: Duration, then: impl Fn(&Domain) + Send + Sync + 'static) -> Arc<Self> {
+        let real = world.executor(world.host());
+        Arc::new(Self { real, removed: Mutex::default(), lag, then: Box::new(then) })
+    }
+
+    /// Then `then` happens.
+    pub fn engine(world: &World, then: impl Fn(&Domain) + Send + Sync + 'static) -> Arc<Self> {
+        Self::new(world, Duration::ZERO, then)
+    }
+
+    /// Something of one kind is there all the same.
+    pub fn leaky(world: &World, kind: &'static str) -> Arc<Self> {
+        let root = world.local_root();
+        Self::new(world, Duration::ZERO, move |domain| make(&root, domain, kind, "left"))
+    }
+
+    /// An engine where a secret appears late, once.
+    pub fn late(world: &World, lag: Duration) -> Arc<Self> {
+        let (root, once) = (world.local_root(), Once::new());
+        Self::new(world, lag, move |domain| once.call_once(|| make(&root, domain, "secrets", "late")))
+    }
+}
+
+impl fmt::Debug for Eventful {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for Eventful {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "eventful {}", self.real)
+    }
+}
+
+#[async_trait]
+impl Engine for Eventful {
+    async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError> {
+        self.real.claim(claim).await
+    }
+    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
+        let removed = self.removed.lock().unwrap().take_if(|(at, _)| at.elapsed() >= self.lag);
+        if let Some((_, domain)) = removed {
+            (self.then)(&domain);
+        }
+        self.real.inventory(domains).await
+    }
+    fn order_lag(&self) -> Duration {
+        self.lag
+    }
+    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+        self.real.wait_converged(domain, limit).await
+    }
+    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, EngineError> {
+        self.real.services(domain).await
+    }
+    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+        self.real.remove(domain, limit).await?;
+        *self.removed.lock().unwrap() = Some((Instant::now(), domain.clone()));
+        // And claims that all is well: nobody trusts an exit status.
+        Ok(())
+    }
+    async fn pre_pull(&self, app: &App) -> Result<(), EngineError> {
+        self.real.pre_pull(app).await
+    }
+    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError> {
+        self.real.endpoint(domain).await
+    }
+    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, EngineError> {
+        self.real.volumes(domain).await
+    }
+    async fn write_volume_file(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        file: &str,
+        content: &[u8],
+    ) -> Result<(), EngineError> {
+        self.real.write_volume_file(domain, volume, file, content).await
+    }
+    async fn read_volume_file(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        file: &str,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        self.real.read_volume_file(domain, volume, file).await
+    }
+}
+
+fn make(root: &Path, domain: &Domain, kind: &str, name: &str) {
+    let directory = root.join("apps").join(domain.as_str()).join(kind);
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join(name), "").unwrap();
+}

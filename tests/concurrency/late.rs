@@ -1,0 +1,99 @@
+//! What a client that was killed had ordered appears late: when a run's own teardown looks twice, and when once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cc_ci_core::cancellation::Cause;
+use cc_ci_core::event::Silent;
+use cc_ci_core::executor::{Kind, Residue};
+use cc_ci_core::exit::Exit;
+use cc_ci_core::lifetime::{Bounds, Embedded, RunLifetime as _};
+use cc_ci_core::run::{Harness, RunEnd, Status};
+use cc_ci_tests::{Recipe, World};
+
+use crate::eventful::Eventful;
+
+const LAG: Duration = Duration::from_millis(200);
+
+/// Where a test takes 2 s at the most.
+fn harness(world: &World) -> (Harness, Arc<Embedded>) {
+    let lifetime = Arc::new(Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap());
+    let mut harness = world.harness(lifetime.clone());
+    harness.site.engine = Eventful::late(world, LAG);
+    harness.settings.script_limit = Duration::from_secs(2);
+    (harness, lifetime)
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+fn run(world: &World, recipe: &Recipe) -> RunEnd<()> {
+    block_on(harness(world).0.run_cold(&world.request(recipe.path(), 1, "1")))
+}
+
+/// It came after the first look, and is gone; without a second look nobody would have seen it.
+#[track_caller]
+fn removed_late(world: &World, end: &RunEnd<()>) {
+    let receipt = end.record.receipt.as_ref().unwrap();
+    assert!(receipt.removed.contains(&Residue::new(Kind::Secret, "late")), "{receipt:?}");
+    assert_eq!((receipt.left.as_slice(), receipt.verified.len()), ([].as_slice(), 1));
+    world.assert_empty();
+}
+
+#[test]
+fn a_run_that_is_ended_while_a_child_works_looks_twice() {
+    let world = World::new();
+    let (recipe, gate) = (world.recipe("late"), world.gate("test"));
+    recipe.script("tests/install-a", &gate.script()).commit();
+    let (mut harness, lifetime) = harness(&world);
+    harness.settings.script_limit = Duration::MAX;
+    let meanwhile = std::thread::spawn(move || {
+        gate.wait();
+        assert!(lifetime.cancellation().cancel(Cause::Embedder));
+    });
+    let end = block_on(harness.run_cold(&world.request(recipe.path(), 1, "1")));
+    meanwhile.join().unwrap();
+    assert!(matches!(end.exit, Exit::Cancelled(_)), "{:?}", end.exit);
+    removed_late(&world, &end);
+}
+
+#[test]
+fn a_run_that_is_ended_while_it_waits_itself_looks_twice() {
+    let world = World::new();
+    let recipe = world.recipe("late");
+    recipe.commit();
+    let (harness, lifetime) = harness(&world);
+    let end = block_on(harness.with_app(&world.request(recipe.path(), 1, "1"), async |_: &_| {
+        assert!(lifetime.cancellation().cancel(Cause::Embedder));
+        std::future::pending::<()>().await;
+    }));
+    removed_late(&world, &end);
+}
+
+#[test]
+fn a_run_whose_child_was_ended_for_its_time_long_before_looks_twice() {
+    let world = World::new();
+    let recipe = world.recipe("late");
+    recipe.script("tests/install-a", "exec sleep 1000").script("tests/install-b", "exit 0").commit();
+    let end = run(&world, &recipe);
+    let steps = &end.record.tiers[0].steps;
+    let of = |name| steps.iter().find(|step| step.name == name).map(|step| step.status);
+    assert_eq!(of("recipe/install-a"), Some(Status::Failed), "{steps:?}");
+    assert_eq!(of("recipe/install-b"), Some(Status::Passed), "{steps:?}");
+    removed_late(&world, &end);
+}
+
+#[test]
+fn a_run_whose_children_all_came_to_an_end_of_their_own_looks_once() {
+    for (test, exit) in [("exit 0", Exit::Green), ("exit 1", Exit::Red)] {
+        let world = World::new();
+        let recipe = world.recipe("late");
+        recipe.script("tests/install-a", test).commit();
+        let end = run(&world, &recipe);
+        assert_eq!(end.exit, exit, "{:#?}", end.record);
+        let receipt = end.record.receipt.unwrap();
+        assert!(!receipt.removed.iter().any(|residue| residue.name == "late"), "{receipt:?}");
+        world.assert_empty();
+    }
+}

@@ -1,0 +1,224 @@
+//! A private Docker engine for the time of a command.
+//!
+//! `private-engine run -- COMMAND…` starts one, runs COMMAND in its network with `CCCI_TEST_ENGINE` set, looks whether
+//! COMMAND left it empty, takes it away, and exits with COMMAND's status, or 1 when something was left.
+//! `private-engine build-app` builds the image of the example app, `private-engine sweep` removes what killed engines
+//! left; `run` does both by itself. The words `inner` and `command` are for `run` alone.
+
+#![expect(clippy::print_stderr, reason = "this is what it says")]
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+use cc_ci_tests::engine::{self, Bystanders, Failure, Object, PrivateEngine};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+use nix::unistd::Pid;
+
+/// How long a command may take to end when it is told to.
+const GRACE: Duration = Duration::from_secs(10);
+
+const USAGE: &str =
+    "usage: private-engine run -- COMMAND…\n       private-engine build-app\n       private-engine sweep";
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
+    let done = match words.split_first().and_then(|(word, rest)| Some((word.to_str()?, rest))) {
+        Some(("run", [dashes, command @ ..])) if *dashes == "--" && !command.is_empty() => run(command),
+        Some(("build-app", [])) => build_app(&Signals::take()),
+        Some(("sweep", [])) => sweep(),
+        Some(("inner", [directory])) => engine::inner::run(Path::new(directory)).map(|()| 0),
+        Some(("command", command @ [_, ..])) => keep(command),
+        _ => Err(USAGE.into()),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("private engine: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn sweep() -> Result<u8, Failure> {
+    for found in engine::sweep()? {
+        eprintln!("private engine: removed what a dead one left: {}", found.display());
+    }
+    Ok(0)
+}
+
+fn run(command: &[&OsStr]) -> Result<u8, Failure> {
+    let signals = Signals::take();
+    sweep()?;
+    let built = build_app(&signals)?;
+    if built != 0 {
+        return Ok(built);
+    }
+    if let Some(why) = engine::missing() {
+        return Err(why.into());
+    }
+    let engine = PrivateEngine::start_by(&std::env::current_exe()?)?;
+    Bystanders::make(&engine);
+    let bystanders = Bystanders::look(&engine);
+
+    let mut inside = Command::new("nsenter");
+    inside.arg(format!("--net=/proc/{}/ns/net", engine.host_pid())).arg("--").args(command);
+    let status = match kept(inside.env(engine::ENGINE, engine.host()), &signals)? {
+        End::Status(status) => status,
+        End::Signal(signal) => {
+            engine.end()?;
+            eprintln!("private engine: gone");
+            return Ok(128 + u8::try_from(signal as i32)?);
+        }
+    };
+
+    let mut found = bystanders.changes(&Bystanders::look(&engine));
+    // First: what they use can't be told from what is left.
+    found.extend(Bystanders::remove(&engine).iter().map(Object::to_string));
+    found.extend(left(&engine).iter().map(|object| format!("left: {object}")));
+    engine.end()?;
+    if found.is_empty() {
+        eprintln!("private engine: empty, and gone");
+        return Ok(code(status));
+    }
+    eprintln!("private engine: not empty, and gone:");
+    for found in found {
+        eprintln!("  {found}");
+    }
+    Ok(1)
+}
+
+/// What is on the engine. A Swarm takes its time to forget tasks; that is no residue.
+fn left(engine: &PrivateEngine) -> Vec<Object> {
+    let mut left = engine.objects();
+    if left.iter().any(|object| object.kind == "task" || object.kind == "container") {
+        engine.settle();
+        left = engine.objects();
+    }
+    left
+}
+
+fn build_app(signals: &Signals) -> Result<u8, Failure> {
+    Ok(match kept(&mut engine::build_command()?, signals)? {
+        End::Status(status) => code(status),
+        End::Signal(signal) => 128 + u8::try_from(signal as i32)?,
+    })
+}
+
+/// A status as a shell tells it.
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+/// The signals that ask for an end.
+struct Signals {
+    sender: Sender<End>,
+    ends: Receiver<End>,
+}
+
+/// How a command's time ends.
+enum End {
+    Status(ExitStatus),
+    Signal(Signal),
+}
+
+impl Signals {
+    /// From now on they only end commands. The standard library gives children an empty mask.
+    fn take() -> Self {
+        let (sender, ends) = mpsc::channel();
+        let asked: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
+        if asked.thread_block().is_ok() {
+            let sender = sender.clone();
+            thread::spawn(move || {
+                while let Ok(signal) = asked.wait() {
+                    if sender.send(End::Signal(signal)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        Self { sender, ends }
+    }
+}
+
+/// Runs a command with a keeper: it ends with all that it started when a signal asks for it, or when this process
+/// dies.
+fn kept(command: &mut Command, signals: &Signals) -> Result<End, Failure> {
+    let mut keeper = Command::new(std::env::current_exe()?);
+    keeper.arg("command").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => keeper.env(name, value),
+            None => keeper.env_remove(name),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        keeper.current_dir(directory);
+    }
+    let mut keeper = keeper.stdin(Stdio::piped()).process_group(0).spawn()?;
+    let life = keeper.stdin.take();
+    let sender = signals.sender.clone();
+    let waiter = thread::spawn(move || keeper.wait().map(|status| sender.send(End::Status(status)).is_ok()));
+    let end = signals.ends.recv()?;
+    drop(life);
+    waiter.join().map_err(|_| "the keeper can't be waited for")??;
+    Ok(end)
+}
+
+/// The keeper: runs a command until it ends or stdin does, and ends what it left running.
+fn keep(words: &[&OsStr]) -> Result<u8, Failure> {
+    nix::sys::prctl::set_child_subreaper(true)?;
+    let mut child = Command::new(words[0])
+        .args(&words[1..])
+        .stdin(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .map_err(|error| format!("can't start {}: {error}", words[0].display()))?;
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let (sender, events) = mpsc::channel();
+    let owner = sender.clone();
+    thread::spawn(move || {
+        let _unreadable = std::io::stdin().read_to_end(&mut Vec::new()).is_err();
+        owner.send(false)
+    });
+    // It stays to be waited for, so that its id is nobody else's.
+    thread::spawn(move || {
+        let _gone = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).is_err();
+        sender.send(true)
+    });
+    let ended = events.recv()?;
+    if !ended {
+        killpg(pid, Signal::SIGTERM)?;
+        if events.recv_timeout(GRACE).is_err() {
+            killpg(pid, Signal::SIGKILL)?;
+        }
+    }
+    end_all(&mut child)
+}
+
+/// Waits for `child`, and ends everything that it left running: orphans become this process's children.
+fn end_all(child: &mut Child) -> Result<u8, Failure> {
+    let status = child.wait()?;
+    loop {
+        for task in fs::read_dir("/proc/self/task")? {
+            let children = fs::read_to_string(task?.path().join("children"))?;
+            for pid in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
+                // A child of ours that nobody waited for yet: the id is its own.
+                kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+            }
+        }
+        if let Err(Errno::ECHILD) = waitpid(None, None) {
+            return Ok(code(status));
+        }
+    }
+}

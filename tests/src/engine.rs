@@ -1,0 +1,196 @@
+//! A private Docker engine: a `dockerd` of our own, in namespaces of its own, that is a Swarm of one node.
+//!
+//! It shares nothing with an engine of the machine: other directories, another socket, another network, other
+//! control groups. `private-engine run -- COMMAND…` starts one, runs the suites against it, looks whether they left it
+//! empty, and takes it away; a test of engine trouble starts its own ([`PrivateEngine`]).
+//!
+//! All of the engine's state is in memory that belongs to its mount namespace, and its first process is process 1
+//! of its pid namespace. So its end is the kernel's affair: when that process dies, however it dies, every other
+//! process, mount and network of the engine goes with it. It ends when its owner does, which it sees at the end of its
+//! stdin. What a kill at the worst moment can leave is one small directory and empty control groups. The next start
+//! removes those, and asks the kernel who is dead: a lock, and a group that can't be removed while a process is in it.
+
+mod api;
+mod bystanders;
+mod cgroups;
+mod directory;
+mod images;
+pub mod inner;
+mod objects;
+mod private;
+mod test;
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub use bystanders::Bystanders;
+pub use images::{BUSYBOX, NOTE_KEEPER, build_command};
+pub use objects::Object;
+pub use private::{Failure, PrivateEngine, missing, sweep};
+pub use test::TestEngine;
+
+use crate::PATIENCE;
+use crate::command::Ended;
+
+/// The variable that names the engine of the suites: `unix:///…/docker.sock`.
+pub const ENGINE: &str = "CCCI_TEST_ENGINE";
+/// How all names of engines begin: of their directories and control groups.
+const PREFIX: &str = "cc-ci-engine-";
+/// Why engine tests are skipped, and what to do about it.
+const UNSET: &str = "no private Docker engine (CCCI_TEST_ENGINE is not set): run as root, with docker.io and \
+     busybox-static, `target/debug/private-engine run -- cargo test -p cc-ci-tests --test swarm`";
+
+/// An engine, by its socket.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    socket: PathBuf,
+}
+
+impl Engine {
+    pub(crate) fn at(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// What `DOCKER_HOST` is for it.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// A call of the docker command, with nothing of the caller's configuration.
+    pub fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Command {
+        let home = self.socket.with_file_name("client");
+        let mut command = Command::new("docker");
+        command
+            .env_clear()
+            .env("PATH", private::path())
+            .env("HOME", &home)
+            .env("DOCKER_CONFIG", &home)
+            .arg("--host")
+            .arg(self.host())
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs the docker command. Gives what it said, without the line's end.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn docker<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> String {
+        self.try_docker(args).expect(0).stdout.trim_end().to_owned()
+    }
+
+    /// The same, for what may fail.
+    #[track_caller]
+    pub fn try_docker<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> Ended {
+        ended(self.command(args).spawn(), "")
+    }
+
+    /// The same, with something to read.
+    #[track_caller]
+    pub fn docker_with<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I, stdin: &str) -> String {
+        let child = self.command(args).stdin(Stdio::piped()).spawn();
+        ended(child, stdin).expect(0).stdout.trim_end().to_owned()
+    }
+
+    /// Deploys a stack from the text of its compose file. What runs when is not waited for.
+    #[track_caller]
+    pub fn deploy(&self, stack: &str, compose: &str) {
+        self.docker_with(
+            ["stack", "deploy", "--resolve-image", "never", "--compose-file", "-", stack],
+            compose,
+        );
+    }
+
+    /// The answer to `GET path`, e.g. `/services/some-name`; `None` when there is no such thing.
+    ///
+    /// # Panics
+    /// When the engine can't be asked.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Option<Value> {
+        match api::get(&self.socket, path) {
+            Ok(found) => found,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The tasks of a service, whatever their state.
+    #[track_caller]
+    pub fn tasks(&self, service: &str) -> Vec<Value> {
+        let Some(service) = self.get(&format!("/services/{service}")) else { return Vec::new() };
+        let Some(Value::Array(mut tasks)) = self.get("/tasks") else { return Vec::new() };
+        tasks.retain(|task| task["ServiceID"] == service["ID"]);
+        tasks
+    }
+
+    /// How many tasks of a service run.
+    #[track_caller]
+    pub fn running(&self, service: &str) -> usize {
+        self.tasks(service).iter().filter(|task| task["Status"]["State"] == "running").count()
+    }
+
+    /// Waits, for as long as a test's patience lasts, until it has no task and no container.
+    pub fn settle(&self) -> bool {
+        let moving = |object: &Object| object.kind == "task" || object.kind == "container";
+        holds(|| !self.objects().iter().any(moving))
+    }
+
+    /// Makes it a Swarm with the network `proxy`, and gives it its images.
+    fn found(&self) -> Result<(), Failure> {
+        let docker = |args: &[&str]| match self.command(args).output() {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Err(error) => Err(format!("can't start docker: {error}")),
+        };
+        docker(&["swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:2377"])?;
+        docker(&["network", "create", "--driver", "overlay", "--attachable", "proxy"])?;
+        images::import(self)
+    }
+}
+
+/// Waits until `holds`. A Swarm has no events for its tasks, so this looks.
+#[track_caller]
+pub fn until(what: &str, condition: impl FnMut() -> bool) {
+    assert!(holds(condition), "in vain: {what}");
+}
+
+/// Whether `condition` holds before patience ends.
+fn holds(mut condition: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + PATIENCE;
+    while !condition() {
+        if Instant::now() >= until {
+            return false;
+        }
+        // Looking without a pause would take the engine's processor.
+        thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+#[track_caller]
+fn ended(child: std::io::Result<std::process::Child>, stdin: &str) -> Ended {
+    let mut child = child.expect("docker starts");
+    if let Some(mut pipe) = child.stdin.take() {
+        // A command that reads nothing has failed, and says why.
+        let _unread = pipe.write_all(stdin.as_bytes()).is_err();
+    }
+    let output = child.wait_with_output().expect("a child can be waited for");
+    let code = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal));
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Ended { code: code.unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}

@@ -1,0 +1,297 @@
+//! The first process of a private engine's namespaces.
+//!
+//! It is process 1 of its pid namespace: when it ends, the kernel ends everything in it. It ends when its stdin does,
+//! so when its owner dies. Until then it takes a word a line from stdin, and answers each with a line.
+
+use std::fs;
+use std::io::{self, BufRead as _, Write as _};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::cgroups::Membership;
+use super::directory::{LOG, Lock, SOCKET};
+use super::private::Failure;
+
+/// Everything of the daemon but its socket and its log: memory that goes with the namespace.
+const STATE: &str = "/run/cc-ci-engine";
+/// Where the daemon says that it is ready.
+const NOTIFY: &str = "/run/cc-ci-engine/notify";
+/// Where containerd's pid is.
+const CONTAINERD: &str = "/run/docker/containerd/containerd.pid";
+
+/// What happens to it.
+enum Event {
+    /// Its owner wants something.
+    Word(String),
+    /// Its owner is gone, or wants no more.
+    End,
+    /// A child may have ended.
+    Child,
+    /// The daemon takes requests.
+    Ready,
+}
+
+/// Lives until stdin ends.
+///
+/// # Errors
+/// When the engine can't be started, or something of it stays; what could be removed is.
+pub fn run(directory: &Path) -> Result<(), Failure> {
+    if std::process::id() != 1 {
+        return Err("this is for the first process of a pid namespace: see `private-engine run`".into());
+    }
+    let host_pid = fs::read_link("/proc/self")?;
+    let name =
+        directory.file_name().and_then(|name| name.to_str()).ok_or("an engine's directory has a name")?;
+    // Before any thread: children get a clean mask from the standard library.
+    let children = SigSet::from(Signal::SIGCHLD);
+    children.thread_block()?;
+
+    let membership = Membership::enter(name)?;
+    let lock = Lock::create(directory)?;
+    let lived = live(directory, name, &children, &host_pid.to_string_lossy());
+    if let Err(error) = &lived {
+        answer(&format!("error: {}", error.to_string().replace('\n', "; ")));
+    }
+    end_everybody();
+    lock.remove()?;
+    membership.leave()?;
+    lived
+}
+
+fn live(directory: &Path, name: &str, children: &SigSet, host_pid: &str) -> Result<(), Failure> {
+    separate(directory)?;
+    let (sender, events) = mpsc::channel();
+    let notify = UnixDatagram::bind(NOTIFY)?;
+    spawn(&sender, |sender| {
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
+            sender.send(Event::Word(line))?;
+        }
+        sender.send(Event::End)
+    })?;
+    let children = *children;
+    spawn(&sender, move |sender| {
+        while children.wait().is_ok() {
+            sender.send(Event::Child)?;
+        }
+        Ok(())
+    })?;
+    spawn(&sender, move |sender| {
+        let mut text = [0; 4096];
+        while let Ok(length) = notify.recv(&mut text) {
+            if text[..length].split(|&byte| byte == b'\n').any(|line| line == b"READY=1") {
+                sender.send(Event::Ready)?;
+            }
+        }
+        Ok(())
+    })?;
+    let mut daemon = Daemon { directory, name, events, pid: None };
+    if let End::Yes = daemon.start()? {
+        return Ok(());
+    }
+    answer(&format!("ok {host_pid}"));
+    daemon.serve()
+}
+
+fn spawn(
+    sender: &Sender<Event>,
+    work: impl FnOnce(&Sender<Event>) -> Result<(), mpsc::SendError<Event>> + Send + 'static,
+) -> io::Result<()> {
+    let sender = sender.clone();
+    thread::Builder::new().spawn(move || {
+        // Nobody listens any more: the engine ends.
+        let _ending = work(&sender).is_err();
+    })?;
+    Ok(())
+}
+
+/// An owner that is gone reads no answer.
+fn answer(line: &str) {
+    let mut out = io::stdout().lock();
+    let _nobody = writeln!(out, "{line}").and_then(|()| out.flush()).is_err();
+}
+
+/// Makes the namespaces ones where nothing of the host's engine can be seen or changed: neither `/run/docker.sock`
+/// nor `/run/containerd`, not `/etc/docker`, not the profiles of `AppArmor`. What is mounted here is gone with
+/// the last process.
+fn separate(directory: &Path) -> Result<(), Failure> {
+    for hidden in ["/run", "/var/run", "/etc", "/proc", "/sys"] {
+        if directory.starts_with(hidden) {
+            return Err(
+                format!("{}: an engine can't be below {hidden}: set TMPDIR", directory.display()).into()
+            );
+        }
+    }
+    let nothing = None::<&str>;
+    let on = |path: &str, kind: &str| {
+        mount(Some(kind), path, Some(kind), MsFlags::empty(), nothing)
+            .map_err(|error| format!("can't mount a {kind} on {path}: {error}"))
+    };
+    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)?;
+    on("/proc", "proc")?;
+    on("/run", "tmpfs")?;
+    if fs::symlink_metadata("/var/run").is_ok_and(|found| found.is_dir()) {
+        on("/var/run", "tmpfs")?;
+    }
+    if Path::new("/sys/kernel/security").exists() {
+        on("/sys/kernel/security", "tmpfs")?;
+    }
+    let etc = Path::new(STATE).join("etc");
+    fs::create_dir_all(&etc)?;
+    mount(Some("/etc"), &etc, nothing, MsFlags::MS_BIND | MsFlags::MS_REC, nothing)?;
+    on("/etc", "tmpfs")?;
+    for entry in fs::read_dir(&etc)? {
+        let entry = entry?;
+        // Containers have no business with the host's resolver.
+        if ["docker", "containerd", "cni", "resolv.conf"].iter().any(|hidden| entry.file_name() == *hidden) {
+            continue;
+        }
+        // Where a link leads from `/etc`, it must lead on.
+        let target =
+            if entry.file_type()?.is_symlink() { fs::read_link(entry.path())? } else { entry.path() };
+        symlink(target, Path::new("/etc").join(entry.file_name()))?;
+    }
+    let up = Command::new("busybox").args(["ip", "link", "set", "lo", "up"]).stdin(Stdio::null()).output();
+    let up = up.map_err(|error| format!("can't start busybox: {error}"))?;
+    if !up.status.success() {
+        return Err(format!("can't set up lo: {}", String::from_utf8_lossy(&up.stderr).trim()).into());
+    }
+    Ok(())
+}
+
+/// Ends every process of the namespace but this one.
+fn end_everybody() {
+    loop {
+        // Refused when there is nobody.
+        let _nobody = kill(Pid::from_raw(-1), Signal::SIGKILL).is_err();
+        if waitpid(None, None) == Err(Errno::ECHILD) {
+            break;
+        }
+    }
+}
+
+/// Whether the engine is to end.
+enum End {
+    Yes,
+    No,
+}
+
+/// The engine's daemon, dead or alive.
+struct Daemon<'a> {
+    directory: &'a Path,
+    name: &'a str,
+    events: Receiver<Event>,
+    pid: Option<Pid>,
+}
+
+impl Daemon<'_> {
+    fn serve(&mut self) -> Result<(), Failure> {
+        loop {
+            let done = match self.next()? {
+                Event::End => return Ok(()),
+                Event::Child | Event::Ready => continue,
+                Event::Word(word) => match word.as_str() {
+                    "kill" => self.kill(),
+                    "start" => self.start(),
+                    "stop" => self.signal(Signal::SIGSTOP),
+                    "cont" => self.signal(Signal::SIGCONT),
+                    _ => Err("the words are kill, start, stop and cont".into()),
+                },
+            };
+            match done {
+                Ok(End::Yes) => return Ok(()),
+                Ok(End::No) => answer("ok"),
+                Err(error) => answer(&format!("error: {}", error.to_string().replace('\n', "; "))),
+            }
+        }
+    }
+
+    /// The next event. Children that ended have been waited for.
+    fn next(&mut self) -> Result<Event, Failure> {
+        let event = self.events.recv()?;
+        if matches!(event, Event::Child) {
+            loop {
+                match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                    Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => break,
+                    Ok(ended) if ended.pid() == self.pid => self.pid = None,
+                    Ok(_) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(event)
+    }
+
+    /// Starts it, and waits until it takes requests.
+    fn start(&mut self) -> Result<End, Failure> {
+        if self.pid.is_some() {
+            return Err("the daemon is running".into());
+        }
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.directory.join(LOG))?;
+        let state = Path::new(STATE);
+        fs::write(state.join("daemon.json"), "{}\n")?;
+        let mut socket = std::ffi::OsString::from("unix://");
+        socket.push(self.directory.join(SOCKET));
+        let child = Command::new("dockerd")
+            .arg("--config-file")
+            .arg(state.join("daemon.json"))
+            .arg("--data-root")
+            .arg(state.join("data"))
+            .args(["--exec-root", "/run/docker", "--pidfile", "/run/docker.pid", "--group", "root", "--host"])
+            .arg(socket)
+            // Driven by files, not by the host's systemd.
+            .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent"])
+            .arg(format!("/{}", self.name))
+            .env("NOTIFY_SOCKET", NOTIFY)
+            .env("HOME", state)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("can't start dockerd: {error}"))?;
+        self.pid = Some(Pid::from_raw(child.id().cast_signed()));
+        loop {
+            match self.next()? {
+                Event::Ready => return Ok(End::No),
+                Event::End => return Ok(End::Yes),
+                Event::Word(_) => return Err("a word while the daemon starts".into()),
+                Event::Child if self.pid.is_none() => {
+                    let log = fs::read_to_string(self.directory.join(LOG)).unwrap_or_default();
+                    let last: Vec<_> = log.lines().rev().take(5).collect();
+                    return Err(format!("dockerd ended: {}", last.join("; ")).into());
+                }
+                Event::Child => {}
+            }
+        }
+    }
+
+    /// Kills it, and waits until its containerd is gone too: the next one would take it for its own.
+    fn kill(&mut self) -> Result<End, Failure> {
+        let containerd = fs::read_to_string(CONTAINERD).ok().and_then(|pid| pid.trim().parse().ok());
+        self.signal(Signal::SIGKILL)?;
+        let alive = |pid: i32| kill(Pid::from_raw(pid), None).is_ok();
+        while self.pid.is_some() || containerd.is_some_and(alive) {
+            if let Event::End = self.next()? {
+                return Ok(End::Yes);
+            }
+        }
+        Ok(End::No)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<End, Failure> {
+        let Some(pid) = self.pid else { return Err("the daemon is not running".into()) };
+        kill(pid, signal)?;
+        Ok(End::No)
+    }
+}

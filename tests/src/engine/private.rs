@@ -1,0 +1,280 @@
+//! A private engine, as its owner holds it.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::ops::Deref;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+
+use super::directory::SOCKET;
+use super::{ENGINE, Engine, PREFIX, cgroups, directory, images};
+use crate::PATIENCE;
+use crate::command::built;
+use crate::pipes::gone;
+use crate::skip::skip;
+
+/// What goes wrong with an engine, in words.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// Where the names of all engines are written that were started, one a line: whoever looks for leftovers knows what
+/// to look for.
+const ENGINES: &str = "CCCI_TEST_ENGINES";
+
+/// An engine of one's own. Dropping it ends it and waits for that; so does the owner's death, however it dies.
+///
+/// It is a one-node Swarm with the network `proxy`, the images of [`images`], and nothing else.
+#[derive(Debug)]
+#[must_use = "dropping it ends the engine"]
+pub struct PrivateEngine {
+    engine: Engine,
+    name: String,
+    host_pid: i32,
+    child: Child,
+    words: Option<ChildStdin>,
+    answers: Receiver<String>,
+}
+
+impl Deref for PrivateEngine {
+    type Target = Engine;
+    fn deref(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+impl PrivateEngine {
+    /// An engine for `test` alone; `None` where there can be none, which is written as a skip.
+    ///
+    /// # Panics
+    /// When the engine can't be started.
+    #[track_caller]
+    pub fn start(test: &str) -> Option<Self> {
+        if std::env::var_os(ENGINE).is_none() {
+            skip(test, super::UNSET);
+            return None;
+        }
+        match Self::start_by(&built("private-engine")) {
+            Ok(engine) => Some(engine),
+            Err(error) => panic!("no private engine: {error}"),
+        }
+    }
+
+    /// An engine whose first process is `program`, the command `private-engine`. What dead engines left is removed
+    /// first.
+    ///
+    /// # Errors
+    /// When it can't be started. Nothing is left then.
+    pub fn start_by(program: &Path) -> Result<Self, Failure> {
+        sweep()?;
+        let name = format!("{PREFIX}{:016x}", RandomState::new().build_hasher().finish());
+        let directory = fs::canonicalize(std::env::temp_dir())?.join(&name);
+        record(&name)?;
+        let mut child = Command::new("unshare")
+            .args(["--pid", "--fork", "--kill-child", "--mount", "--net", "--"])
+            .arg(program)
+            .arg("inner")
+            .arg(&directory)
+            .env_clear()
+            .env("PATH", path())
+            // What belongs to a run of the suites is found by this.
+            .env("TMPDIR", &directory)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("can't start unshare: {error}"))?;
+        let (sender, answers) = mpsc::channel();
+        if let Some(out) = child.stdout.take() {
+            thread::spawn(move || {
+                for line in BufReader::new(out).lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        let engine = Engine::at(directory.join(SOCKET));
+        let mut started = Self { engine, name, host_pid: 0, words: child.stdin.take(), child, answers };
+        let pid = started.answer()?;
+        started.host_pid = pid.parse().map_err(|_| format!("{pid:?} is no pid"))?;
+        started.engine.found()?;
+        Ok(started)
+    }
+
+    /// Its name: that of its directory and of its control groups.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The pid of the first process in its namespaces.
+    pub fn host_pid(&self) -> i32 {
+        self.host_pid
+    }
+
+    /// Its handle, for whoever outlives it.
+    pub fn engine(&self) -> Engine {
+        self.engine.clone()
+    }
+
+    /// Kills the daemon alone with SIGKILL. Its containers live on, as they do on a host.
+    ///
+    /// # Panics
+    /// When it can't be killed.
+    #[track_caller]
+    pub fn kill_daemon(&mut self) {
+        self.ask("kill");
+    }
+
+    /// Starts the daemon again, and waits until it takes requests. What the Swarm does then is not waited for.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn start_daemon(&mut self) {
+        self.ask("start");
+    }
+
+    /// Stops the daemon in its tracks: it takes connections, and answers nothing.
+    ///
+    /// # Panics
+    /// When it can't be stopped.
+    #[track_caller]
+    pub fn freeze_daemon(&mut self) {
+        self.ask("stop");
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When it can't be.
+    #[track_caller]
+    pub fn thaw_daemon(&mut self) {
+        self.ask("cont");
+    }
+
+    /// Ends it, as dropping does, and tells what of it is left.
+    ///
+    /// # Errors
+    /// When something is left.
+    pub fn end(mut self) -> Result<(), Failure> {
+        self.end_and_wait()
+    }
+
+    #[track_caller]
+    fn ask(&mut self, word: &str) {
+        let asked = self.words.as_mut().map(|words| writeln!(words, "{word}"));
+        assert!(matches!(asked, Some(Ok(()))), "the engine is gone");
+        if let Err(error) = self.answer() {
+            panic!("{word}: {error}");
+        }
+    }
+
+    /// The next answer's words behind `ok`.
+    fn answer(&self) -> Result<String, Failure> {
+        let line = self.answers.recv_timeout(PATIENCE).map_err(|error| match error {
+            mpsc::RecvTimeoutError::Timeout => "the engine does not answer",
+            mpsc::RecvTimeoutError::Disconnected => "the engine's first process is gone",
+        })?;
+        match line.split_once(' ') {
+            None if line == "ok" => Ok(String::new()),
+            Some(("ok", rest)) => Ok(rest.to_owned()),
+            Some(("error:", rest)) => Err(rest.into()),
+            _ => Err(format!("what does {line:?} mean?").into()),
+        }
+    }
+
+    fn end_and_wait(&mut self) -> Result<(), Failure> {
+        drop(self.words.take());
+        let ended = gone(self.child.id().cast_signed());
+        if !ended {
+            // Its child is process 1 in there, and dies with it.
+            self.child.kill()?;
+        }
+        let status = self.child.wait()?;
+        if !ended {
+            return Err("the engine did not end by itself; it was killed".into());
+        }
+        // Nothing is left to do unless it was killed.
+        let directory = self.directory();
+        if directory.exists() {
+            directory::remove_if_dead(directory)?;
+        }
+        cgroups::remove(&self.name)?;
+        let mut left: Vec<_> =
+            cgroups::left(&self.name)?.iter().map(|path| path.display().to_string()).collect();
+        if directory.exists() {
+            left.push(directory.display().to_string());
+        }
+        match left.is_empty() {
+            true if status.success() => Ok(()),
+            true => Err(format!("the engine's first process ended with {status}").into()),
+            false => Err(format!("left of the engine: {}", left.join(", ")).into()),
+        }
+    }
+
+    fn directory(&self) -> &Path {
+        self.engine.socket().parent().unwrap_or(Path::new("/"))
+    }
+}
+
+impl Drop for PrivateEngine {
+    fn drop(&mut self) {
+        if self.words.is_some()
+            && let Err(error) = self.end_and_wait()
+        {
+            eprintln!("private engine: {error}");
+        }
+    }
+}
+
+/// Removes what dead engines left: their control groups, and their directories where this process puts its own.
+/// Returns what it found.
+///
+/// # Errors
+/// When something stays.
+pub fn sweep() -> io::Result<Vec<PathBuf>> {
+    let mut swept = directory::sweep(&std::env::temp_dir())?;
+    swept.extend(cgroups::sweep()?.into_iter().map(PathBuf::from));
+    Ok(swept)
+}
+
+/// Why there can be no engine here, and what to do about it.
+pub fn missing() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("an engine needs root: run the suites as root, e.g. in a virtual machine".into());
+    }
+    let path = path();
+    for (command, package) in [
+        ("dockerd", "docker.io"),
+        ("docker", "docker.io (or docker-cli)"),
+        ("busybox", "busybox-static"),
+        ("unshare", "util-linux"),
+        ("nsenter", "util-linux"),
+        ("tar", "tar"),
+    ] {
+        if !std::env::split_paths(&path).any(|directory| directory.join(command).exists()) {
+            return Some(format!(
+                "{command} is missing: install Debian's package {package}, or your system's"
+            ));
+        }
+    }
+    images::missing()
+}
+
+/// The caller's `PATH`, and where system programs are.
+pub(super) fn path() -> OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin");
+    path
+}
+
+fn record(name: &str) -> io::Result<()> {
+    let Some(file) = std::env::var_os(ENGINES) else { return Ok(()) };
+    OpenOptions::new().append(true).create(true).open(file)?.write_all(format!("{name}\n").as_bytes())
+}
