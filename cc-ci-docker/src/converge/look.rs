@@ -7,16 +7,14 @@ use bollard::models::{
     ContainerSummary, Service as ApiService, ServiceSpecMode, ServiceUpdateStatus,
     ServiceUpdateStatusStateEnum, Task as ApiTask, TaskSpecRestartPolicyConditionEnum, TaskState,
 };
-use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListServicesOptionsBuilder, ListTasksOptionsBuilder,
-};
+use bollard::query_parameters::{ListContainersOptions, ListServicesOptions, ListTasksOptions};
 use cc_ci_core::names::Stack;
 use jiff::Timestamp;
 
 use super::current::{is_current, is_of_iteration};
 use super::judge::{Mode, Running, Service, Task, Update};
 use crate::client::{ApiError, Client};
-use crate::events::NAMESPACE;
+use crate::listing::labelled;
 use crate::said;
 
 /// What Swarm labels a task's container with.
@@ -49,27 +47,21 @@ pub(super) async fn node(client: &Client) -> Result<String, ApiError> {
     Ok(info.swarm.and_then(|swarm| swarm.node_id).unwrap_or_default())
 }
 
-pub(crate) async fn services(client: &Client, stack: &Stack) -> Result<Vec<ApiService>, ApiError> {
-    let options = ListServicesOptionsBuilder::new().filters(&of_stack(stack)).build();
+async fn services(client: &Client, stack: &Stack) -> Result<Vec<ApiService>, ApiError> {
+    let options = ListServicesOptions { filters: Some(labelled(stack.as_str())), status: None };
     client.call(async |docker| docker.list_services(Some(options)).await).await
 }
 
 async fn tasks(client: &Client, stack: &Stack) -> Result<Vec<ApiTask>, ApiError> {
-    let options = ListTasksOptionsBuilder::new().filters(&of_stack(stack)).build();
+    let options = ListTasksOptions { filters: Some(labelled(stack.as_str())) };
     client.call(async |docker| docker.list_tasks(Some(options)).await).await
 }
 
-/// The running containers of a stack.
-pub(crate) async fn running(client: &Client, stack: &Stack) -> Result<Vec<ContainerSummary>, ApiError> {
-    let mut filters = of_stack(stack);
-    filters.insert("status", vec!["running".to_owned()]);
-    let options = ListContainersOptionsBuilder::new().filters(&filters).build();
+async fn running(client: &Client, stack: &Stack) -> Result<Vec<ContainerSummary>, ApiError> {
+    let mut filters = labelled(stack.as_str());
+    filters.insert("status".to_owned(), vec!["running".to_owned()]);
+    let options = ListContainersOptions { filters: Some(filters), ..ListContainersOptions::default() };
     client.call(async |docker| docker.list_containers(Some(options)).await).await
-}
-
-/// The filter for the objects of a stack.
-pub(crate) fn of_stack(stack: &Stack) -> HashMap<&'static str, Vec<String>> {
-    [("label", vec![format!("{NAMESPACE}={stack}")])].into()
 }
 
 fn by_task(containers: Vec<ContainerSummary>) -> HashMap<String, ContainerSummary> {

@@ -158,7 +158,7 @@ fn a_task_without_a_healthcheck_must_run_for_a_while() {
     let young = |time| task(9, TaskState::RUNNING, Running::For(time));
     let second = Duration::from_secs(1);
     assert_up(&service(Mode::Replicated(1), vec![young(second)]));
-    let almost = service(Mode::Replicated(1), vec![young(second - Duration::from_millis(1))]);
+    let almost = service(Mode::Replicated(1), vec![young(Duration::from_millis(999))]);
     let lag = assert_lags(&almost, "0 of 1 tasks are up: it has just started");
     assert_eq!(lag.again, Some(Duration::from_millis(1)));
     assert!(lag.runs);
