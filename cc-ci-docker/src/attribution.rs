@@ -181,6 +181,21 @@ impl Listing {
     }
 }
 
+impl Listing {
+    /// The names of what carries no label.
+    pub(crate) fn unlabelled(&self) -> impl Iterator<Item = &str> {
+        let services = self.services.iter().map(|service| (&service.label, &service.name));
+        let containers = self.containers.iter().map(|container| (&container.label, &container.name));
+        let objects = [&self.volumes, &self.secrets, &self.configs, &self.networks].into_iter().flatten();
+        let objects = objects.map(|object| (&object.label, &object.name));
+        services
+            .chain(containers)
+            .chain(objects)
+            .filter(|(label, _)| label.is_none())
+            .map(|(_, name)| name.as_str())
+    }
+}
+
 /// The anonymous volumes, and whose containers mount them.
 #[derive(Debug, Default)]
 pub(crate) struct Anonymous<'a> {

@@ -1,9 +1,231 @@
 //! The claim of a suffix for one lock space.
+//!
+//! flock is per host and a Swarm is not: with two lock directories on one engine, two processes would own one domain.
+//! So the first cc-ci that uses a Swarm leaves a config there, named after the suffix, whose labels say which lock
+//! space it is. A config's content can't be changed, but its labels can, by compare-and-swap on its version: of two
+//! that take a dead claim over, one is told to look again.
+
+use std::collections::HashMap;
+
+use bollard::models::{Config, ConfigSpec, NodeSpecAvailabilityEnum};
+use bollard::query_parameters::{ListConfigsOptions, ListNodesOptions, UpdateConfigOptions};
 use cc_ci_core::executor::{EngineError, LockSpace};
 use cc_ci_core::names::Suffix;
+use sha2::{Digest as _, Sha256};
 
-use crate::client::Client;
+use crate::client::{ApiError, Client};
+use crate::listing::Filters;
 
-pub(crate) async fn claim(_: &Client, _: &Suffix, _: &LockSpace) -> Result<(), EngineError> {
-    Err(EngineError::host("not in this version"))
+const PREFIX: &str = "cc-ci-lockspace-";
+
+/// The label that the lock space is in, as JSON.
+const LABEL: &str = "cc-ci.lock-space";
+
+/// The label that the suffix is in, for people: in the name it may be cut.
+const SUFFIX_LABEL: &str = "cc-ci.suffix";
+
+/// A config can't be empty. "cc-ci", as the API wants it.
+const CONTENT: &str = "Y2MtY2k=";
+
+/// What the Swarm allows for a config's name.
+const NAME_LIMIT: usize = 64;
+
+/// How often another one may be faster.
+const ATTEMPTS: usize = 16;
+
+/// A claim that is there.
+struct Held {
+    config: Config,
+    /// What it says, or why that can't be read.
+    space: Result<LockSpace, serde_json::Error>,
+}
+
+/// Claims `suffix` for the lock space `claim`, or says who has it.
+pub(crate) async fn claim(client: &Client, suffix: &Suffix, claim: &LockSpace) -> Result<(), EngineError> {
+    let doing = || format!("can't claim {suffix} on this Swarm");
+    one_node(client).await?;
+    let name = name(suffix);
+    for _ in 0..ATTEMPTS {
+        let taken = match find(client, &name).await.map_err(|error| error.during(doing()))? {
+            None => create(client, spec(&name, suffix, claim)?).await,
+            Some(Held { config, space }) => {
+                let held = space.map_err(|error| unreadable(&name).because(error))?;
+                if held.is_same(claim) {
+                    return Ok(());
+                }
+                if let Some(whose) = claim.kept_out_by(&held) {
+                    return Err(refused(suffix, &name, &whose, &held));
+                }
+                take_over(client, &config, spec(&name, suffix, claim)?).await
+            }
+        };
+        if taken.map_err(|error| error.during(doing()))? {
+            return Ok(());
+        }
+    }
+    Err(EngineError::host(format!("{}: {name} was changed {ATTEMPTS} times in between", doing())))
+}
+
+/// The lock space that has the suffix, if one has.
+pub(crate) async fn held(client: &Client, suffix: &Suffix) -> Result<Option<LockSpace>, EngineError> {
+    let name = name(suffix);
+    let held = find(client, &name).await.map_err(|error| error.during(format!("can't look at {name}")))?;
+    held.map(|held| held.space.map_err(|error| unreadable(&name).because(error))).transpose()
+}
+
+/// A Swarm with a second place for tasks is refused: what is made there can't be seen from here.
+async fn one_node(client: &Client) -> Result<(), EngineError> {
+    let nodes =
+        schedulable(client).await.map_err(|error| error.during("can't look at the nodes of this Swarm"))?;
+    if nodes.elsewhere.is_empty() {
+        return Ok(());
+    }
+    let drain: Vec<String> = nodes
+        .elsewhere
+        .iter()
+        .map(|node| format!("docker node update --availability drain {node}"))
+        .collect();
+    Err(EngineError::configuration(format!(
+        "this Swarm runs tasks on other nodes too ({}), where cc-ci can't see what is left behind",
+        nodes.elsewhere.join(", ")
+    ))
+    .with_hint(drain.join(" && ")))
+}
+
+/// The nodes that tasks may be given to.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    /// This one's name, if it is among them.
+    pub here: Option<String>,
+    /// The others, by what they are asked for by.
+    pub elsewhere: Vec<String>,
+}
+
+pub(crate) async fn schedulable(client: &Client) -> Result<Nodes, ApiError> {
+    let (info, nodes) = tokio::try_join!(
+        client.call(async |docker| docker.info().await),
+        client.call(async |docker| docker.list_nodes(None::<ListNodesOptions>).await),
+    )?;
+    let here = info.swarm.and_then(|swarm| swarm.node_id);
+    let mut found = Nodes::default();
+    for node in nodes {
+        let active = Some(NodeSpecAvailabilityEnum::ACTIVE);
+        if node.spec.is_none_or(|spec| spec.availability != active) {
+            continue;
+        }
+        let id = node.id.ok_or(ApiError::Incomplete("a node without an id"))?;
+        let hostname = node.description.and_then(|description| description.hostname);
+        if here.as_ref() == Some(&id) {
+            found.here = Some(hostname.unwrap_or(id));
+        } else {
+            found.elsewhere.push(id);
+        }
+    }
+    Ok(found)
+}
+
+async fn find(client: &Client, name: &str) -> Result<Option<Held>, ApiError> {
+    // The engine takes it for the beginning of a name.
+    let filters = Filters::from([("name".to_owned(), vec![name.to_owned()])]);
+    let options = ListConfigsOptions { filters: Some(filters) };
+    let configs = client.call(async |docker| docker.list_configs(Some(options)).await).await?;
+    let is_it = |config: &Config| config.spec.as_ref().is_some_and(|spec| spec.name.as_deref() == Some(name));
+    Ok(configs.into_iter().find(is_it).map(|config| {
+        let labels = config.spec.as_ref().and_then(|spec| spec.labels.as_ref());
+        let text = labels.and_then(|labels| labels.get(LABEL)).map(String::as_str);
+        Held { space: serde_json::from_str(text.unwrap_or_default()), config }
+    }))
+}
+
+/// Whether it was made: false when somebody else was faster.
+async fn create(client: &Client, spec: ConfigSpec) -> Result<bool, ApiError> {
+    match client.call(async |docker| docker.create_config(spec).await).await {
+        Ok(_) => Ok(true),
+        Err(ApiError::Conflict { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether it was changed: false when it is not as it was seen any more.
+async fn take_over(client: &Client, seen: &Config, spec: ConfigSpec) -> Result<bool, ApiError> {
+    let id = seen.id.as_deref().ok_or(ApiError::Incomplete("a config without an id"))?;
+    let version = seen.version.as_ref().and_then(|version| version.index);
+    let version = version.ok_or(ApiError::Incomplete("a config without a version"))?;
+    let version = i64::try_from(version).map_err(|_| ApiError::Incomplete("a version beyond all numbers"))?;
+    // Of the rest, only the labels may differ.
+    let content = seen.spec.as_ref().and_then(|spec| spec.data.clone());
+    let spec = ConfigSpec { data: content, ..spec };
+    let options = UpdateConfigOptions { version };
+    match client.call(async |docker| docker.update_config(id, spec, options).await).await {
+        Ok(()) => Ok(true),
+        Err(ApiError::Gone { .. }) => Ok(false),
+        Err(ApiError::Refused { message, .. }) if message.contains("update out of sequence") => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn spec(name: &str, suffix: &Suffix, claim: &LockSpace) -> Result<ConfigSpec, EngineError> {
+    let text = serde_json::to_string(claim)
+        .map_err(|error| EngineError::host("this lock space can't be written down").because(error))?;
+    Ok(ConfigSpec {
+        name: Some(name.to_owned()),
+        labels: Some(HashMap::from([
+            (LABEL.to_owned(), text),
+            (SUFFIX_LABEL.to_owned(), suffix.to_string()),
+        ])),
+        data: Some(CONTENT.to_owned()),
+        templating: None,
+    })
+}
+
+/// The config's name. A suffix that is too long for one is cut, and its digest tells it from others.
+fn name(suffix: &Suffix) -> String {
+    let room = NAME_LIMIT - PREFIX.len();
+    let suffix = suffix.as_str();
+    if suffix.len() <= room {
+        return format!("{PREFIX}{suffix}");
+    }
+    let digest =
+        Sha256::digest(suffix).iter().take(12).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    // A suffix is ASCII.
+    format!("{PREFIX}{}-{digest}", &suffix[..room - 1 - digest.len()])
+}
+
+fn refused(suffix: &Suffix, name: &str, whose: &str, held: &LockSpace) -> EngineError {
+    EngineError::configuration(format!(
+        "{suffix} on this Swarm belongs to {whose}: two lock spaces would own one domain"
+    ))
+    .with_hint(format!(
+        "use its lock directory (CCCI_APP_LOCK_DIR={}) or another suffix; if no cc-ci of {} uses this Swarm any more, \
+         remove its claim: docker config rm {name}",
+        held.path.display(),
+        held.hostname
+    ))
+}
+
+fn unreadable(name: &str) -> EngineError {
+    EngineError::configuration(format!("the config {name} is no lock-space claim"))
+        .with_hint(format!("if no other cc-ci uses this Swarm, remove it: docker config rm {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claims_name_is_one_that_a_swarm_takes_and_no_other_suffix_has() {
+        let suffix = |text: &str| text.parse::<Suffix>().unwrap();
+        assert_eq!(name(&suffix("ci.example.org")), "cc-ci-lockspace-ci.example.org");
+        let fits = format!("{}.example.org", "a".repeat(36));
+        assert_eq!(name(&suffix(&fits)).len(), NAME_LIMIT);
+        assert!(name(&suffix(&fits)).ends_with(&fits));
+        let long = |last: char| format!("{}.{}.example.or{last}", "a".repeat(60), "b".repeat(60));
+        let (one, other) = (name(&suffix(&long('g'))), name(&suffix(&long('x'))));
+        assert_ne!(one, other);
+        for name in [one, other] {
+            assert_eq!(name.len(), NAME_LIMIT);
+            assert!(name.ends_with(|last: char| last.is_ascii_alphanumeric()), "{name}");
+            assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)), "{name}");
+        }
+    }
 }

@@ -156,14 +156,15 @@ impl Client {
             }
             source => {
                 let socket = self.socket.clone();
-                match io_kind(&source) {
+                let missing = matches!(source, Error::SocketNotFoundError(_));
+                // It is called missing also where this user may not look for it.
+                let kind = if missing { looked_for(&socket) } else { io_kind(&source) };
+                match kind {
                     Some(io::ErrorKind::PermissionDenied) => ApiError::Denied { socket, source },
                     Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
                         ApiError::Unreachable { socket, source }
                     }
-                    _ if matches!(source, Error::SocketNotFoundError(_)) => {
-                        ApiError::Unreachable { socket, source }
-                    }
+                    _ if missing => ApiError::Unreachable { socket, source },
                     _ => ApiError::Broken { socket, source },
                 }
             }
@@ -200,7 +201,13 @@ impl ApiError {
             Self::Hangs { .. } | Self::Broken { .. } => {
                 Some("see what it is doing: journalctl -u docker".to_owned())
             }
-            Self::NoManager { .. } => Some("make this host a Swarm of its own: docker swarm init".to_owned()),
+            Self::NoManager { message } if message.contains("swarm unlock") => {
+                Some("docker swarm unlock".to_owned())
+            }
+            Self::NoManager { message } if message.contains("swarm init") => {
+                Some("make this host a Swarm of its own: docker swarm init".to_owned())
+            }
+            Self::NoManager { .. } => Some("see its state: docker info".to_owned()),
             Self::TooOld { .. } => Some("upgrade to Docker Engine 20.10 or later".to_owned()),
             Self::Gone { .. }
             | Self::Conflict { .. }
@@ -214,6 +221,11 @@ impl ApiError {
             None => error,
         }
     }
+}
+
+/// Why a path can't be looked at.
+fn looked_for(path: &Path) -> Option<io::ErrorKind> {
+    path.metadata().err().map(|error| error.kind())
 }
 
 /// The kernel's own reason, somewhere beneath.

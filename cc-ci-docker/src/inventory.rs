@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cc_ci_core::error_chain;
 use cc_ci_core::event::Event;
 use cc_ci_core::executor::{EngineError, Inventory, Residue, StackSource};
-use cc_ci_core::names::{Domain, Stack};
+use cc_ci_core::names::{Domain, RunAppPattern, Stack, Suffix};
 use futures_util::future::{join_all, try_join_all};
 use tokio::sync::OnceCell;
 
@@ -46,7 +46,11 @@ async fn look(engine: &SwarmEngine, domains: Option<&[Domain]>) -> Result<Invent
     let asked: Option<HashMap<String, &Domain>> =
         domains.map(|domains| domains.iter().map(|domain| (domain.stack().to_string(), domain)).collect());
     let stacks = asked.as_ref().map(|asked| asked.keys().map(String::as_str).collect());
-    let found = attribute(engine, &listing, stacks.as_ref(), &sources).await?;
+    let mut known: HashSet<&str> = stacks.clone().unwrap_or_default();
+    if asked.is_none() {
+        known.extend(run_app_stacks(&listing, &engine.settings.suffix));
+    }
+    let found = attribute(engine, &listing, &known, stacks.as_ref(), &sources).await?;
     let mut inventory = Inventory::default();
     let mut domain_of: HashMap<&str, Option<Domain>> = HashMap::new();
     let mut by_name = 0_usize;
@@ -86,20 +90,22 @@ async fn read(client: &Client) -> Result<Listing, ApiError> {
     }
 }
 
-/// Everything of `listing`, and whose it is. `stacks` are asked for, or all are. `sources` are asked only where their
-/// word decides: they can only take an object from the stack that its name suggests.
+/// Everything of `listing`, and whose it is. `known` are stacks beside those that labels name; `asked` is who is asked
+/// for, or everybody is. `sources` are asked only where their word decides: they can only take an object from the stack
+/// that its name suggests.
 pub(crate) async fn attribute<'a>(
     engine: &SwarmEngine,
     listing: &'a Listing,
-    stacks: Option<&HashSet<&'a str>>,
+    known: &HashSet<&'a str>,
+    asked: Option<&HashSet<&'a str>>,
     sources: &'a OnceCell<Sources>,
 ) -> Result<Vec<Found<'a>>, ApiError> {
-    let asked = |owner: Owner<'_>| match (owner.stack(), stacks) {
-        (Some(owner), Some(stacks)) => stacks.contains(&owner),
+    let asked = |owner: Owner<'_>| match (owner.stack(), asked) {
+        (Some(owner), Some(asked)) => asked.contains(&owner),
         (owner, None) => owner.is_some(),
         (None, _) => false,
     };
-    let mut known: Vec<&str> = stacks.into_iter().flatten().copied().collect();
+    let mut known = known.clone();
     known.extend(sources.get().into_iter().flat_map(Sources::names));
     let mut attribution = Attribution::new(listing, known.iter().copied());
     let named = |found: &Found<'_>| matches!(found.owner, Owner::Named(_)) && asked(found.owner);
@@ -114,6 +120,19 @@ pub(crate) async fn attribute<'a>(
         anonymous.is_named(volume);
     }
     Ok(attribution.found(&anonymous))
+}
+
+/// The stacks of run apps that only names tell of: a secret may be all that a run left, and it has no label.
+fn run_app_stacks<'a>(listing: &'a Listing, suffix: &Suffix) -> impl Iterator<Item = &'a str> {
+    let pattern = RunAppPattern::new(suffix.clone(), []);
+    let below = format!("_{}", suffix.as_str().replace('.', "_"));
+    listing.unlabelled().filter_map(move |name| {
+        let label = &name[..name.find('_')?];
+        let rest = name[label.len()..].strip_prefix(&below)?;
+        let domain: Domain = format!("{label}.{}", pattern.suffix()).parse().ok()?;
+        let ours = (rest.is_empty() || rest.starts_with('_')) && pattern.is_run_app(&domain);
+        ours.then_some(&name[..name.len() - rest.len()])
+    })
 }
 
 /// The domain of a stack that is an app's. Others are nobody's domain.
@@ -137,5 +156,35 @@ impl Sources {
 
     fn names(&self) -> impl Iterator<Item = &str> {
         self.stacks.iter().map(Stack::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listing::Object;
+
+    #[test]
+    fn a_run_app_is_known_by_the_name_of_the_only_thing_that_is_left() {
+        let names = [
+            "immi-012345_ci_example_org_pw",
+            "x-abcdef_ci_example_org",
+            "immi-012345_ci_example_organic",
+            "immi-01234g_ci_example_org_pw",
+            "immich-012345_ci_example_org_pw",
+            "immi-012345_other_example_org_pw",
+            "ci_example_org_pw",
+            "_ci_example_org_pw",
+        ];
+        let object = |name: &str, label: Option<&str>| Object {
+            id: name.to_owned(),
+            name: name.to_owned(),
+            label: label.map(str::to_owned),
+        };
+        let mut secrets: Vec<Object> = names.iter().map(|name| object(name, None)).collect();
+        secrets.push(object("y-abcdef_ci_example_org_pw", Some("elsewhere")));
+        let listing = Listing { secrets, ..Listing::default() };
+        let known: Vec<&str> = run_app_stacks(&listing, &"ci.example.org".parse().unwrap()).collect();
+        assert_eq!(known, ["immi-012345_ci_example_org", "x-abcdef_ci_example_org"]);
     }
 }

@@ -8,18 +8,27 @@
 //! Remote engines are too: locks are per host.
 
 mod attribution;
+#[cfg(test)]
+mod attribution_tests;
 mod claim;
 mod client;
 mod converge;
 mod drain;
 mod endpoint;
 mod events;
+mod facts;
+#[cfg(test)]
+mod fake_engine;
 mod images;
 mod inventory;
 mod listing;
 mod look;
+#[cfg(test)]
+mod look_tests;
 mod remove;
 mod said;
+#[cfg(test)]
+mod trouble_tests;
 mod volumes;
 
 use std::fmt;
@@ -35,6 +44,7 @@ use cc_ci_core::executor::{
 use cc_ci_core::names::{Domain, Suffix};
 
 use client::Client;
+pub use facts::{EngineFacts, ProxyNetwork, SwarmFacts};
 
 /// The overlay network that the reverse proxy reaches every app by. No app's, whoever made it.
 pub(crate) const PROXY: &str = "proxy";
@@ -75,6 +85,13 @@ impl SwarmEngine {
     /// The same engine, where a registry is given up on that sends nothing for `limit`. The default is 60 s.
     pub fn with_pull_silence(self, limit: Duration) -> Self {
         Self { pull_silence: limit, ..self }
+    }
+}
+
+impl SwarmEngine {
+    /// What this engine is. One that answers and is no Swarm manager is described too.
+    pub async fn examine(&self) -> Result<EngineFacts, EngineError> {
+        facts::examine(&self.client, &self.settings.suffix).await
     }
 }
 

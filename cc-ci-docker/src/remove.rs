@@ -123,7 +123,7 @@ impl<'e> Removal<'e> {
         let tasks = own_tasks(client, &self.stack).await?;
         let listing = Listing::read(client).await?;
         let stacks = HashSet::from([self.stack.as_str()]);
-        let found = attribute(self.engine, &listing, Some(&stacks), &self.sources).await?;
+        let found = attribute(self.engine, &listing, &stacks, Some(&stacks), &self.sources).await?;
         let certain = self.sources.get().is_none_or(|sources| sources.failed.is_empty());
         let look = Look::new(&self.stack, &listing, &found, &tasks, &mut self.remembered, certain);
         drop(found);

@@ -18,10 +18,12 @@ mod images;
 pub mod inner;
 mod objects;
 mod private;
+mod separate;
 mod test;
 
 use std::ffi::OsStr;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -30,10 +32,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub use api::http_get;
 pub use bystanders::Bystanders;
 pub use images::{BUSYBOX, NOTE_KEEPER, build_command};
 pub use objects::Object;
-pub use private::{Failure, PrivateEngine, missing, sweep};
+pub use private::{Failure, PrivateEngine, left_of, missing, processes_of, sweep};
 pub use test::TestEngine;
 
 use crate::PATIENCE;
@@ -144,10 +147,15 @@ impl Engine {
         self.tasks(service).iter().filter(|task| task["Status"]["State"] == "running").count()
     }
 
-    /// Waits, for as long as a test's patience lasts, until it has no task and no container.
-    pub fn settle(&self) -> bool {
-        let moving = |object: &Object| object.kind == "task" || object.kind == "container";
-        holds(|| !self.objects().iter().any(moving))
+    /// The address that the first running task of a service has on this host. From the engine's network, where the
+    /// suites run, it answers without a proxy.
+    #[track_caller]
+    pub fn address(&self, service: &str) -> Option<IpAddr> {
+        let tasks = self.tasks(service);
+        let task = tasks.iter().find(|task| task["Status"]["State"] == "running")?;
+        let container = task["Status"]["ContainerStatus"]["ContainerID"].as_str()?;
+        let network = self.get("/networks/docker_gwbridge")?;
+        network["Containers"][container]["IPv4Address"].as_str()?.split('/').next()?.parse().ok()
     }
 
     /// Makes it a Swarm with the network `proxy`, and gives it its images.

@@ -7,6 +7,7 @@
 mod error;
 mod inventory;
 pub mod local;
+mod lock_space;
 #[cfg(any(test, feature = "conformance"))]
 mod memory;
 mod session;

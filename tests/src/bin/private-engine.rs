@@ -1,7 +1,8 @@
 //! A private Docker engine for the time of a command.
 //!
-//! `private-engine run -- COMMAND…` starts one, runs COMMAND in its network with `CCCI_TEST_ENGINE` set, looks whether
-//! COMMAND left it empty, takes it away, and exits with COMMAND's status, or 1 when something was left.
+//! `private-engine run [--bare] -- COMMAND…` starts one, runs COMMAND in its network with `CCCI_TEST_ENGINE` set, looks whether
+//! COMMAND left it empty, takes it away, and exits with COMMAND's status, or 1 when something was left or a bystander
+//! was touched. With `--bare` there are no bystanders.
 //! `private-engine build-app` builds the image of the example app, `private-engine sweep` removes what killed engines
 //! left; `run` does both by itself. The words `inner` and `command` are for `run` alone.
 
@@ -17,7 +18,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-use cc_ci_tests::engine::{self, Bystanders, Failure, Object, PrivateEngine};
+use cc_ci_tests::engine::{self, Bystanders, Failure, PrivateEngine};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
@@ -26,14 +27,20 @@ use nix::unistd::Pid;
 /// How long a command may take to end when it is told to.
 const GRACE: Duration = Duration::from_secs(10);
 
-const USAGE: &str =
-    "usage: private-engine run -- COMMAND…\n       private-engine build-app\n       private-engine sweep";
+const USAGE: &str = "usage: private-engine run [--bare] -- COMMAND…\n       private-engine build-app\n       private-engine sweep";
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
     let done = match words.split_first().and_then(|(word, rest)| Some((word.to_str()?, rest))) {
-        Some(("run", [dashes, command @ ..])) if *dashes == "--" && !command.is_empty() => run(command),
+        Some(("run", [dashes, command @ ..])) if *dashes == "--" && !command.is_empty() => {
+            run(command, false)
+        }
+        Some(("run", [bare, dashes, command @ ..]))
+            if *bare == "--bare" && *dashes == "--" && !command.is_empty() =>
+        {
+            run(command, true)
+        }
         Some(("build-app", [])) => build_app(&Signals::take()),
         Some(("sweep", [])) => sweep(),
         Some(("inner", [directory])) => engine::inner::run(Path::new(directory)).map(|()| 0),
@@ -56,18 +63,20 @@ fn sweep() -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn run(command: &[&OsStr]) -> Result<u8, Failure> {
+fn run(command: &[&OsStr], bare: bool) -> Result<u8, Failure> {
     let signals = Signals::take();
+    if let Some(why) = engine::missing() {
+        return Err(why.into());
+    }
     sweep()?;
     let built = build_app(&signals)?;
     if built != 0 {
         return Ok(built);
     }
-    if let Some(why) = engine::missing() {
-        return Err(why.into());
-    }
     let engine = PrivateEngine::start_by(&std::env::current_exe()?)?;
-    Bystanders::make(&engine);
+    if !bare {
+        Bystanders::make(&engine);
+    }
     let bystanders = Bystanders::look(&engine);
 
     let mut inside = Command::new("nsenter");
@@ -80,11 +89,15 @@ fn run(command: &[&OsStr]) -> Result<u8, Failure> {
             return Ok(128 + u8::try_from(signal as i32)?);
         }
     };
+    if !engine.is_alive() {
+        return Err("it ended before the command did".into());
+    }
 
     let mut found = bystanders.changes(&Bystanders::look(&engine));
     // First: what they use can't be told from what is left.
-    found.extend(Bystanders::remove(&engine).iter().map(Object::to_string));
-    found.extend(left(&engine).iter().map(|object| format!("left: {object}")));
+    found.extend(Bystanders::remove(&engine).iter().map(|object| format!("can't remove {object}")));
+    engine.settle();
+    found.extend(engine.objects().iter().map(|object| format!("left: {object}")));
     engine.end()?;
     if found.is_empty() {
         eprintln!("private engine: empty, and gone");
@@ -95,16 +108,6 @@ fn run(command: &[&OsStr]) -> Result<u8, Failure> {
         eprintln!("  {found}");
     }
     Ok(1)
-}
-
-/// What is on the engine. A Swarm takes its time to forget tasks; that is no residue.
-fn left(engine: &PrivateEngine) -> Vec<Object> {
-    let mut left = engine.objects();
-    if left.iter().any(|object| object.kind == "task" || object.kind == "container") {
-        engine.settle();
-        left = engine.objects();
-    }
-    left
 }
 
 fn build_app(signals: &Signals) -> Result<u8, Failure> {

@@ -43,7 +43,8 @@ pub fn build_command() -> Result<Command, Failure> {
 /// The host's triple and the target directory of static programs.
 fn place() -> Result<(String, PathBuf), Failure> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let said = Command::new(rustc).arg("-vV").current_dir(workspace()).output()?;
+    let said = Command::new(rustc).arg("-vV").current_dir(workspace()).output();
+    let said = said.map_err(|error| format!("can't start rustc: {error}"))?;
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     let triple = said.lines().find_map(|line| line.strip_prefix("host: "));
     let triple = triple.ok_or("rustc -vV names no host")?;
@@ -53,15 +54,6 @@ fn place() -> Result<(String, PathBuf), Failure> {
 fn note_keeper() -> Result<PathBuf, Failure> {
     let (triple, target) = place()?;
     Ok(target.join(triple).join("debug/note-keeper"))
-}
-
-/// What has not been built yet.
-pub(super) fn missing() -> Option<String> {
-    match note_keeper() {
-        Err(error) => Some(format!("the example app can't be built: {error}")),
-        Ok(program) if program.exists() => None,
-        Ok(program) => Some(format!("{} is not built: run `private-engine build-app`", program.display())),
-    }
 }
 
 /// Gives the engine its images.
@@ -87,7 +79,9 @@ fn tree(root: &Path, name: &str, program: &Path) -> Result<PathBuf, Failure> {
         fs::create_dir_all(image.join(directory))?;
     }
     let copied = fs::copy(program, image.join("bin").join(name));
-    copied.map_err(|error| format!("{}: {error}", program.display()))?;
+    copied.map_err(|error| {
+        format!("{}: {error}; `private-engine build-app` builds the example app", program.display())
+    })?;
     Ok(image)
 }
 

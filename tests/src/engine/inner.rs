@@ -3,9 +3,9 @@
 //! It is process 1 of its pid namespace: when it ends, the kernel ends everything in it. It ends when its stdin does,
 //! so when its owner dies. Until then it takes a word a line from stdin, and answers each with a line.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufRead as _, Write as _};
-use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -14,7 +14,6 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -22,9 +21,10 @@ use nix::unistd::Pid;
 use super::cgroups::Membership;
 use super::directory::{LOG, Lock, SOCKET};
 use super::private::Failure;
+use super::separate::separate;
 
-/// Everything of the daemon but its socket and its log: memory that goes with the namespace.
-const STATE: &str = "/run/cc-ci-engine";
+/// All of the engine but its socket and its log: memory that goes with the namespace.
+pub(super) const STATE: &str = "/run/cc-ci-engine";
 /// Where the daemon says that it is ready.
 const NOTIFY: &str = "/run/cc-ci-engine/notify";
 /// Where containerd's pid is.
@@ -51,26 +51,37 @@ pub fn run(directory: &Path) -> Result<(), Failure> {
         return Err("this is for the first process of a pid namespace: see `private-engine run`".into());
     }
     let host_pid = fs::read_link("/proc/self")?;
-    let name =
-        directory.file_name().and_then(|name| name.to_str()).ok_or("an engine's directory has a name")?;
     // Before any thread: children get a clean mask from the standard library.
     let children = SigSet::from(Signal::SIGCHLD);
     children.thread_block()?;
-
-    let membership = Membership::enter(name)?;
-    let lock = Lock::create(directory)?;
-    let lived = live(directory, name, &children, &host_pid.to_string_lossy());
+    let lived = hold(directory, &children, &host_pid.to_string_lossy());
     if let Err(error) = &lived {
-        answer(&format!("error: {}", error.to_string().replace('\n', "; ")));
+        answer(&told(error));
     }
+    lived
+}
+
+/// An error in a line.
+fn told(error: &Failure) -> String {
+    format!("error: {}", error.to_string().replace('\n', "; "))
+}
+
+fn hold(directory: &Path, children: &SigSet, host_pid: &str) -> Result<(), Failure> {
+    let name =
+        directory.file_name().and_then(|name| name.to_str()).ok_or("an engine's directory has a name")?;
+    let base = separate(directory.parent().ok_or("an engine's directory is in another one")?)?;
+    let membership =
+        Membership::enter(name).map_err(|error| format!("can't enter a control group: {error}"))?;
+    let lock = Lock::create(&base.join(name))?;
+    let lived = base.show(name).and_then(|shown| live(directory, &shown, children, host_pid));
     end_everybody();
     lock.remove()?;
     membership.leave()?;
     lived
 }
 
-fn live(directory: &Path, name: &str, children: &SigSet, host_pid: &str) -> Result<(), Failure> {
-    separate(directory)?;
+/// The engine's life. The host calls its directory `outside`, this process `directory`.
+fn live(outside: &Path, directory: &Path, children: &SigSet, host_pid: &str) -> Result<(), Failure> {
     let (sender, events) = mpsc::channel();
     let notify = UnixDatagram::bind(NOTIFY)?;
     spawn(&sender, |sender| {
@@ -95,7 +106,7 @@ fn live(directory: &Path, name: &str, children: &SigSet, host_pid: &str) -> Resu
         }
         Ok(())
     })?;
-    let mut daemon = Daemon { directory, name, events, pid: None };
+    let mut daemon = Daemon { outside, directory, events, pid: None };
     if let End::Yes = daemon.start()? {
         return Ok(());
     }
@@ -121,54 +132,6 @@ fn answer(line: &str) {
     let _nobody = writeln!(out, "{line}").and_then(|()| out.flush()).is_err();
 }
 
-/// Makes the namespaces ones where nothing of the host's engine can be seen or changed: neither `/run/docker.sock`
-/// nor `/run/containerd`, not `/etc/docker`, not the profiles of `AppArmor`. What is mounted here is gone with
-/// the last process.
-fn separate(directory: &Path) -> Result<(), Failure> {
-    for hidden in ["/run", "/var/run", "/etc", "/proc", "/sys"] {
-        if directory.starts_with(hidden) {
-            return Err(
-                format!("{}: an engine can't be below {hidden}: set TMPDIR", directory.display()).into()
-            );
-        }
-    }
-    let nothing = None::<&str>;
-    let on = |path: &str, kind: &str| {
-        mount(Some(kind), path, Some(kind), MsFlags::empty(), nothing)
-            .map_err(|error| format!("can't mount a {kind} on {path}: {error}"))
-    };
-    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)?;
-    on("/proc", "proc")?;
-    on("/run", "tmpfs")?;
-    if fs::symlink_metadata("/var/run").is_ok_and(|found| found.is_dir()) {
-        on("/var/run", "tmpfs")?;
-    }
-    if Path::new("/sys/kernel/security").exists() {
-        on("/sys/kernel/security", "tmpfs")?;
-    }
-    let etc = Path::new(STATE).join("etc");
-    fs::create_dir_all(&etc)?;
-    mount(Some("/etc"), &etc, nothing, MsFlags::MS_BIND | MsFlags::MS_REC, nothing)?;
-    on("/etc", "tmpfs")?;
-    for entry in fs::read_dir(&etc)? {
-        let entry = entry?;
-        // Containers have no business with the host's resolver.
-        if ["docker", "containerd", "cni", "resolv.conf"].iter().any(|hidden| entry.file_name() == *hidden) {
-            continue;
-        }
-        // Where a link leads from `/etc`, it must lead on.
-        let target =
-            if entry.file_type()?.is_symlink() { fs::read_link(entry.path())? } else { entry.path() };
-        symlink(target, Path::new("/etc").join(entry.file_name()))?;
-    }
-    let up = Command::new("busybox").args(["ip", "link", "set", "lo", "up"]).stdin(Stdio::null()).output();
-    let up = up.map_err(|error| format!("can't start busybox: {error}"))?;
-    if !up.status.success() {
-        return Err(format!("can't set up lo: {}", String::from_utf8_lossy(&up.stderr).trim()).into());
-    }
-    Ok(())
-}
-
 /// Ends every process of the namespace but this one.
 fn end_everybody() {
     loop {
@@ -188,8 +151,8 @@ enum End {
 
 /// The engine's daemon, dead or alive.
 struct Daemon<'a> {
+    outside: &'a Path,
     directory: &'a Path,
-    name: &'a str,
     events: Receiver<Event>,
     pid: Option<Pid>,
 }
@@ -211,7 +174,7 @@ impl Daemon<'_> {
             match done {
                 Ok(End::Yes) => return Ok(()),
                 Ok(End::No) => answer("ok"),
-                Err(error) => answer(&format!("error: {}", error.to_string().replace('\n', "; "))),
+                Err(error) => answer(&told(&error)),
             }
         }
     }
@@ -240,20 +203,23 @@ impl Daemon<'_> {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.directory.join(LOG))?;
         let state = Path::new(STATE);
         fs::write(state.join("daemon.json"), "{}\n")?;
-        let mut socket = std::ffi::OsString::from("unix://");
+        let words = |flag: &str, value: &Path| [OsString::from(flag), value.into()];
+        let group = Path::new("/").join(self.outside.file_name().unwrap_or_default());
+        let mut socket = OsString::from("unix://");
         socket.push(self.directory.join(SOCKET));
         let child = Command::new("dockerd")
-            .arg("--config-file")
-            .arg(state.join("daemon.json"))
-            .arg("--data-root")
-            .arg(state.join("data"))
-            .args(["--exec-root", "/run/docker", "--pidfile", "/run/docker.pid", "--group", "root", "--host"])
-            .arg(socket)
+            .args(words("--config-file", &state.join("daemon.json")))
+            .args(words("--data-root", &state.join("data")))
+            .args(words("--host", Path::new(&socket)))
+            .args(words("--cgroup-parent", &group))
             // Driven by files, not by the host's systemd.
-            .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent"])
-            .arg(format!("/{}", self.name))
+            .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
+            .args(["--exec-root", "/run/docker", "--pidfile", "/run/docker.pid", "--group", "root"])
             .env("NOTIFY_SOCKET", NOTIFY)
             .env("HOME", state)
+            .env("TMPDIR", state.join("tmp"))
+            // What belongs to a run of the suites is found by this.
+            .env("CCCI_ENGINE_DIRECTORY", self.outside)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -1,11 +1,11 @@
 //! Everything that exists on an engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::Value;
 
-use super::Engine;
+use super::{Engine, holds};
 
 /// The networks that an engine has by itself, and the one that ours have.
 const OWN_NETWORKS: [&str; 6] = ["bridge", "docker_gwbridge", "host", "ingress", "none", "proxy"];
@@ -50,18 +50,9 @@ impl Engine {
     /// Everything that exists but what an engine has by itself, the network `proxy`, and images.
     #[track_caller]
     pub fn objects(&self) -> Vec<Object> {
-        let list = |path: &str| match self.get(path) {
-            Some(Value::Array(list)) => list,
-            Some(mut other) => match other["Volumes"].take() {
-                Value::Array(list) => list,
-                // The engine's word for none.
-                _ => Vec::new(),
-            },
-            None => panic!("the engine knows no {path}"),
-        };
         // Tasks first: whoever is removed meanwhile is then seen in one of them.
-        let tasks = list("/tasks");
-        let services = list("/services");
+        let tasks = self.list("/tasks");
+        let services = self.list("/services");
         let service_names: BTreeMap<String, String> =
             services.iter().map(|service| (text(&service["ID"]), text(&service["Spec"]["Name"]))).collect();
         let mut objects = Vec::new();
@@ -74,27 +65,61 @@ impl Engine {
             let name = service_names.get(&service).cloned().unwrap_or(service);
             add("task", name, &task["ID"], &task["Spec"]["ContainerSpec"]["Labels"]);
         }
-        for container in list("/containers/json?all=1") {
+        for container in self.list("/containers/json?all=1") {
             let name = text(&container["Names"][0]).trim_start_matches('/').to_owned();
             add("container", name, &container["Id"], &container["Labels"]);
         }
-        for volume in list("/volumes") {
+        for volume in self.list("/volumes") {
             add("volume", text(&volume["Name"]), &volume["Name"], &volume["Labels"]);
         }
-        for network in list("/networks") {
+        for network in self.list("/networks") {
             let name = text(&network["Name"]);
             if !OWN_NETWORKS.contains(&name.as_str()) {
                 add("network", name, &network["Id"], &network["Labels"]);
             }
         }
-        let secrets = list("/secrets").into_iter().map(|found| ("secret", found));
-        let configs = list("/configs").into_iter().map(|found| ("config", found));
+        let secrets = self.list("/secrets").into_iter().map(|found| ("secret", found));
+        let configs = self.list("/configs").into_iter().map(|found| ("config", found));
         let services = services.into_iter().map(|found| ("service", found));
         for (kind, found) in services.chain(secrets).chain(configs) {
             add(kind, text(&found["Spec"]["Name"]), &found["ID"], &found["Spec"]["Labels"]);
         }
         objects.sort();
         objects
+    }
+
+    #[track_caller]
+    fn list(&self, path: &str) -> Vec<Value> {
+        match self.get(path) {
+            Some(Value::Array(list)) => list,
+            Some(mut other) => match other["Volumes"].take() {
+                Value::Array(list) => list,
+                // The engine's word for none.
+                _ => Vec::new(),
+            },
+            None => panic!("the engine knows no {path}"),
+        }
+    }
+
+    /// Waits, for as long as patience lasts, until the Swarm has forgotten what it was told to: tasks of services
+    /// that are gone, and containers of tasks that are gone.
+    #[track_caller]
+    pub fn settle(&self) {
+        let ids =
+            |list: &[Value]| -> BTreeSet<String> { list.iter().map(|found| text(&found["ID"])).collect() };
+        holds(|| {
+            let containers = self.list("/containers/json?all=1");
+            let tasks = self.list("/tasks");
+            let services = ids(&self.list("/services"));
+            let known = ids(&tasks);
+            let orphan = |container: &Value| {
+                container["Labels"]["com.docker.swarm.task.id"]
+                    .as_str()
+                    .is_some_and(|task| !known.contains(task))
+            };
+            tasks.iter().all(|task| services.contains(&text(&task["ServiceID"])))
+                && !containers.iter().any(orphan)
+        });
     }
 
     /// Removes what is named, whatever still needs it: for what a failed test left, and for the end. What is gone
@@ -121,7 +146,7 @@ impl Engine {
     /// Removes what `choose` names until nothing of it is there, or patience ends. Returns what is left.
     pub(super) fn clear(&self, choose: impl Fn(&Object) -> bool) -> Vec<Object> {
         let mut left = Vec::new();
-        super::holds(|| {
+        holds(|| {
             left = self.objects();
             left.retain(|object| choose(object));
             self.remove(&left);

@@ -13,7 +13,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
 use super::directory::SOCKET;
-use super::{ENGINE, Engine, PREFIX, cgroups, directory, images};
+use super::{ENGINE, Engine, PREFIX, cgroups, directory};
 use crate::PATIENCE;
 use crate::command::built;
 use crate::pipes::gone;
@@ -28,7 +28,7 @@ const ENGINES: &str = "CCCI_TEST_ENGINES";
 
 /// An engine of one's own. Dropping it ends it and waits for that; so does the owner's death, however it dies.
 ///
-/// It is a one-node Swarm with the network `proxy`, the images of [`images`], and nothing else.
+/// It is a one-node Swarm with the network `proxy`, the images of the suites, and nothing else.
 #[derive(Debug)]
 #[must_use = "dropping it ends the engine"]
 pub struct PrivateEngine {
@@ -117,9 +117,14 @@ impl PrivateEngine {
         self.host_pid
     }
 
-    /// Its handle, for whoever outlives it.
-    pub fn engine(&self) -> Engine {
-        self.engine.clone()
+    /// The pids of its processes, those of containers too, and the names of their programs.
+    pub fn processes(&self) -> Vec<(i32, String)> {
+        processes_of(&self.name)
+    }
+
+    /// Whether its first process still lives, and with it the engine.
+    pub fn is_alive(&self) -> bool {
+        !self.processes().is_empty()
     }
 
     /// Kills the daemon alone with SIGKILL. Its containers live on, as they do on a host.
@@ -233,6 +238,41 @@ impl Drop for PrivateEngine {
     }
 }
 
+/// What is left of the engine in `directory`: that, its control groups, and mounts.
+///
+/// # Errors
+/// When nobody can look.
+pub fn left_of(directory: &Path) -> io::Result<Vec<String>> {
+    let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let mut left: Vec<String> = cgroups::left(name)?.iter().map(|path| path.display().to_string()).collect();
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    left.extend(mounts.lines().filter(|line| line.contains(name)).map(|line| format!("mount {line}")));
+    if directory.exists() {
+        left.push(directory.display().to_string());
+    }
+    Ok(left)
+}
+
+/// The pids of the engine called `name`, by its control groups, and the names of their programs. Its first process
+/// comes first.
+pub fn processes_of(name: &str) -> Vec<(i32, String)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let read = |pid: i32, file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let group = format!("/{name}/");
+    let inside = pids.filter(|&pid| read(pid, "cgroup").lines().any(|line| line.contains(&group)));
+    let mut found: Vec<_> = inside.map(|pid| (pid, read(pid, "comm").trim().to_owned())).collect();
+    // Process 1 of its namespace, and of no other below that.
+    let is_first = |pid: i32| {
+        let status = read(pid, "status");
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+        pids.split_ascii_whitespace().next_back() == Some("1")
+            && read(pid, "comm").starts_with("private-engine")
+    };
+    found.sort_by_key(|(pid, _)| !is_first(*pid));
+    found
+}
+
 /// Removes what dead engines left: their control groups, and their directories where this process puts its own.
 /// Returns what it found.
 ///
@@ -264,7 +304,7 @@ pub fn missing() -> Option<String> {
             ));
         }
     }
-    images::missing()
+    None
 }
 
 /// The caller's `PATH`, and where system programs are.

@@ -4,14 +4,14 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::thread;
 
-use super::{Bystanders, ENGINE, Engine, Object, UNSET, until};
+use super::{Bystanders, ENGINE, Engine, Object, UNSET, holds, until};
 use crate::skip::skip;
 use crate::world::World;
 
 /// The engine of the suites, and a world on it whose suffix no other test has.
 ///
-/// Dropping it asserts that nothing of its suffix is left and that the bystanders are as they were. After a failed
-/// test it asserts nothing, and removes what the test left.
+/// Dropping it asserts that nothing of its suffix is left and that the bystanders are as they were. Tasks that the Swarm
+/// has yet to forget are waited for. After a failed test it asserts nothing, and removes what the test left.
 #[derive(Debug)]
 pub struct TestEngine {
     engine: Engine,
@@ -96,6 +96,8 @@ impl Drop for TestEngine {
         // It is meant to stay, and no other test wants it.
         self.try_docker(["config", "rm", &claim]);
         self.bystanders_unchanged();
+        let moving = |object: &Object| object.kind == "task" || object.kind == "container";
+        holds(|| !self.left().iter().any(moving));
         self.assert_empty();
     }
 }

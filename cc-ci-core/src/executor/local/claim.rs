@@ -25,10 +25,12 @@ pub(super) fn claim(world: &World, claim: &LockSpace) -> Result<(), EngineError>
                     .because(error)
                     .with_hint(format!("if no cc-ci uses this root, remove it: rm {}", path.display()))
             })?;
-            if held == *claim {
+            if held.is_same(claim) {
                 return Ok(());
             }
-            refuse_living(&held, claim, &path)?;
+            if let Some(whose) = claim.kept_out_by(&held) {
+                return Err(refused(&whose, &held, &path));
+            }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(io(error)),
@@ -37,23 +39,15 @@ pub(super) fn claim(world: &World, claim: &LockSpace) -> Result<(), EngineError>
     write_whole(&path, &text, 0o600).map_err(io)
 }
 
-/// Only a claim of this machine's earlier boot is dead for certain.
-fn refuse_living(held: &LockSpace, claim: &LockSpace, path: &std::path::Path) -> Result<(), EngineError> {
-    let whose = if held.machine_id != claim.machine_id {
-        format!("another machine, {}", held.hostname)
-    } else if held.boot_id == claim.boot_id && held.directory != claim.directory {
-        format!("another lock directory, {}", held.path.display())
-    } else {
-        return Ok(());
-    };
-    Err(EngineError::configuration(format!(
+fn refused(whose: &str, held: &LockSpace, path: &std::path::Path) -> EngineError {
+    EngineError::configuration(format!(
         "this local root belongs to {whose}: two lock spaces would own one domain"
     ))
     .with_hint(format!(
         "use its lock directory (CCCI_APP_LOCK_DIR={}) or another root (CCCI_LOCAL_ROOT); the claim is {}",
         held.path.display(),
         path.display()
-    )))
+    ))
 }
 
 fn exclusive(world: &World) -> io::Result<File> {

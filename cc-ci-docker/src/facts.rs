@@ -1,0 +1,91 @@
+//! What an engine is, for whoever is to mend it.
+
+use std::path::PathBuf;
+
+use bollard::query_parameters::ListNetworksOptions;
+use cc_ci_core::executor::{EngineError, LockSpace};
+use cc_ci_core::names::Suffix;
+
+use crate::client::{ApiError, Client};
+use crate::listing::Filters;
+use crate::{PROXY, claim};
+
+/// An engine that answers, as it is now.
+#[derive(Debug)]
+pub struct EngineFacts {
+    /// Its version, e.g. `20.10.24`.
+    pub version: String,
+    /// The version of the API that is spoken with it.
+    pub api_version: String,
+    /// Where it keeps everything.
+    pub data_root: PathBuf,
+    /// The Swarm that it manages, or why it manages none.
+    pub swarm: Result<SwarmFacts, EngineError>,
+}
+
+/// A Swarm, seen from one of its managers.
+#[derive(Debug)]
+pub struct SwarmFacts {
+    /// This node's name, where tasks may be given to it.
+    pub this_node: Option<String>,
+    /// Other nodes that tasks may be given to, by id. There must be none.
+    pub other_nodes: Vec<String>,
+    /// The network that the reverse proxy reaches apps by, if it is there.
+    pub proxy: Option<ProxyNetwork>,
+    /// The lock space that has the suffix, if one has; or why that can't be said.
+    pub claim: Result<Option<LockSpace>, EngineError>,
+}
+
+/// The network `proxy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyNetwork {
+    /// `overlay` is the one that works.
+    pub driver: String,
+    /// `swarm` is the one that works.
+    pub scope: String,
+    /// Whether containers outside of a service may join.
+    pub attachable: bool,
+}
+
+pub(crate) async fn examine(client: &Client, suffix: &Suffix) -> Result<EngineFacts, EngineError> {
+    engine(client, suffix).await.map_err(|error| error.during("can't examine the Docker engine"))
+}
+
+async fn engine(client: &Client, suffix: &Suffix) -> Result<EngineFacts, ApiError> {
+    let api_version = client.docker().await?.client_version().to_string();
+    let (version, info) = tokio::try_join!(
+        client.call(async |docker| docker.version().await),
+        client.call(async |docker| docker.info().await),
+    )?;
+    Ok(EngineFacts {
+        version: version.version.ok_or(ApiError::Incomplete("no version"))?,
+        api_version,
+        data_root: info.docker_root_dir.ok_or(ApiError::Incomplete("no data root"))?.into(),
+        swarm: match swarm(client, suffix).await {
+            Ok(swarm) => Ok(swarm),
+            Err(error @ ApiError::NoManager { .. }) => Err(error.during("no Swarm")),
+            Err(error) => return Err(error),
+        },
+    })
+}
+
+async fn swarm(client: &Client, suffix: &Suffix) -> Result<SwarmFacts, ApiError> {
+    // The engine takes it for a part of a name.
+    let filters = Filters::from([("name".to_owned(), vec![PROXY.to_owned()])]);
+    let options = ListNetworksOptions { filters: Some(filters) };
+    let (nodes, networks) = tokio::try_join!(
+        claim::schedulable(client),
+        client.call(async |docker| docker.list_networks(Some(options)).await),
+    )?;
+    let proxy = networks.into_iter().find(|network| network.name.as_deref() == Some(PROXY));
+    Ok(SwarmFacts {
+        this_node: nodes.here,
+        other_nodes: nodes.elsewhere,
+        proxy: proxy.map(|network| ProxyNetwork {
+            driver: network.driver.unwrap_or_default(),
+            scope: network.scope.unwrap_or_default(),
+            attachable: network.attachable == Some(true),
+        }),
+        claim: claim::held(client, suffix).await,
+    })
+}
