@@ -25,6 +25,8 @@ mod listing;
 mod look;
 #[cfg(test)]
 mod look_tests;
+#[cfg(test)]
+mod order_tests;
 mod remove;
 #[cfg(test)]
 mod trouble_tests;
