@@ -25,6 +25,8 @@ mod listing;
 mod look;
 #[cfg(test)]
 mod look_tests;
+#[cfg(test)]
+mod order_tests;
 mod remove;
 mod said;
 #[cfg(test)]
