@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "this is test code: a panic is a failed test")]
 
 mod claimed;
+mod commands;
 mod engine;
 mod fixture;
 mod janitors;
