@@ -3,9 +3,18 @@
 #![expect(clippy::expect_used, reason = "this is test code: a panic is a failed test")]
 
 mod claimed;
+mod crashing;
+mod deployed;
 mod engine;
+mod files;
 mod fixture;
+mod pulled;
+mod reached;
+mod registry;
 mod removed;
+mod restarted;
 mod seen;
 mod support;
 mod trouble;
+mod up;
+mod updated;
