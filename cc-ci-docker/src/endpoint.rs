@@ -6,10 +6,13 @@
 //! # Limitations
 //! A service whose networks are all internal, or the host's own, has no such leg.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use bollard::models::{ContainerSummary, NetworkInspect, PortSummaryTypeEnum, Service};
-use bollard::query_parameters::{InspectNetworkOptions, ListContainersOptions, ListServicesOptions};
+use bollard::query_parameters::{
+    InspectNetworkOptions, ListContainersOptions, ListServicesOptions, ListTasksOptions,
+};
 use cc_ci_core::executor::{Endpoint, EngineError};
 use cc_ci_core::names::{Domain, Stack};
 
@@ -29,11 +32,16 @@ pub(crate) async fn endpoint(client: &Client, domain: &Domain) -> Result<Endpoin
     let stack = domain.stack();
     let read = futures_util::try_join!(
         services(client, &stack),
+        wanted(client, &stack),
         containers(client, &stack),
         client.call(async |docker| docker.inspect_network(BRIDGE, None::<InspectNetworkOptions>).await)
     );
-    let (services, containers, bridge) =
+    let (services, wanted, mut containers, bridge) =
         read.map_err(|error: ApiError| error.during(format!("can't tell where {domain} answers")))?;
+    // For a moment after its end, the engine lists a container as running.
+    containers.retain(|container| {
+        label(container, "com.docker.swarm.task.id").is_some_and(|id| wanted.contains(id))
+    });
     find(&stack, &services, &containers, &bridge)
         .map(|address| Endpoint { address, host: domain.clone() })
         .map_err(|reason| EngineError::recipe(format!("{domain} has no address: {reason}")))
@@ -42,6 +50,15 @@ pub(crate) async fn endpoint(client: &Client, domain: &Domain) -> Result<Endpoin
 async fn services(client: &Client, stack: &Stack) -> Result<Vec<Service>, ApiError> {
     let options = ListServicesOptions { filters: Some(labelled(stack.as_str())), status: None };
     client.call(async |docker| docker.list_services(Some(options)).await).await
+}
+
+/// The tasks that are meant to run.
+async fn wanted(client: &Client, stack: &Stack) -> Result<HashSet<String>, ApiError> {
+    let mut filters = labelled(stack.as_str());
+    filters.insert("desired-state".to_owned(), vec!["running".to_owned()]);
+    let options = ListTasksOptions { filters: Some(filters) };
+    let tasks = client.call(async |docker| docker.list_tasks(Some(options)).await).await?;
+    Ok(tasks.into_iter().filter_map(|task| task.id).collect())
 }
 
 async fn containers(client: &Client, stack: &Stack) -> Result<Vec<ContainerSummary>, ApiError> {
@@ -70,17 +87,15 @@ fn find(
         .ok_or_else(|| {
             format!("no service is called {APP}, and none has a label {}<NAME>{}", LABEL.0, LABEL.1)
         })?;
-    let (service, label) = serves;
+    let (service, port) = serves;
     let short = service.strip_prefix(&format!("{stack}_")).unwrap_or(service);
-    let of_service = |container: &&ContainerSummary| {
-        let labels = container.labels.as_ref();
-        labels.and_then(|labels| labels.get("com.docker.swarm.service.name")) == Some(service)
-    };
-    let mut running: Vec<&ContainerSummary> = containers.iter().filter(of_service).collect();
-    // The same one each time: of two, the one that was made first.
-    running.sort_by_key(|container| (container.created, &container.id));
-    let container = *running.first().ok_or_else(|| format!("the service {short} has no running task"))?;
-    let port = match label {
+    // The same one each time: of two, the one that was made last.
+    let container = containers
+        .iter()
+        .filter(|container| label(container, "com.docker.swarm.service.name") == Some(service))
+        .max_by_key(|container| (container.created, &container.id))
+        .ok_or_else(|| format!("the service {short} has no running task"))?;
+    let port = match port {
         Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
             format!("the service {short} names the port {:?} in its label", crate::said::message(port))
         })?,
@@ -95,6 +110,10 @@ fn find(
         Some(address) => Ok(SocketAddr::new(address, port)),
         None => Err(format!("the service {short} is not reached from this host: has it an overlay network?")),
     }
+}
+
+fn label<'c>(container: &'c ContainerSummary, key: &str) -> Option<&'c String> {
+    container.labels.as_ref()?.get(key)
 }
 
 /// The port that the proxy is told: the one that is called like the stack, where there are several.
@@ -197,8 +216,8 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_several_tasks_is_taken() {
-        let containers = [container("c1", "app", 2, &json!([])), container("c2", "app", 1, &json!([]))];
+    fn the_newest_of_several_tasks_is_taken() {
+        let containers = [container("c1", "app", 1, &json!([])), container("c2", "app", 2, &json!([]))];
         assert_eq!(found(&[service("app", &json!({}))], &containers).unwrap(), "172.18.0.4:80");
     }
 

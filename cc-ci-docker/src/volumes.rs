@@ -34,6 +34,9 @@ const AROUND: usize = 16 * 1024;
 /// A container may go while it is asked, and another take its place.
 const ATTEMPTS: usize = 3;
 
+const NO_FILE: &str = "what is there is not a regular file";
+const TOO_LONG: &str = "what is there has more than 1 MiB";
+
 /// What Go calls the mode of a file that is no regular one: directory, link, pipe, socket, devices, irregular.
 const NOT_REGULAR: u32 = 1 << 31 | 1 << 27 | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
 
@@ -193,7 +196,7 @@ impl Mount {
     }
 
     /// What is there; links are not followed.
-    async fn stat(&self, client: &Client, file: &str) -> Result<Option<PathStatResponse>, ApiError> {
+    async fn stat(&self, client: &Client, file: &str) -> Result<Option<PathStatResponse>, Trouble> {
         let options = ContainerArchiveInfoOptions { path: format!("{}/{file}", self.path) };
         let stat =
             async |docker: &Docker| docker.get_container_archive_info(&self.container, Some(options)).await;
@@ -204,9 +207,17 @@ impl Mount {
                 let inspect = async |docker: &Docker| {
                     docker.inspect_container(&self.container, None::<InspectContainerOptions>).await
                 };
-                client.call(inspect).await.map(|_| None)
+                Ok(client.call(inspect).await.map(|_| None)?)
             }
-            Err(error) => Err(error),
+            // An answer without a body has no reason in it; a question for the content itself has.
+            Err(error @ ApiError::Refused { .. }) => match self.get(client, file).await {
+                Err(ApiError::Refused { message, .. }) if message.contains("too many links") => {
+                    Err(Trouble::Refused(NO_FILE))
+                }
+                Err(error) => Err(error.into()),
+                Ok(_) => Err(error.into()),
+            },
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -243,11 +254,11 @@ impl Mount {
 
 fn is_small_file(stat: &PathStatResponse) -> Result<(), &'static str> {
     if stat.file_mode & NOT_REGULAR != 0 {
-        Err("what is there is not a regular file")
+        Err(NO_FILE)
     } else if usize::try_from(stat.size).is_ok_and(|size| size <= LIMIT) {
         Ok(())
     } else {
-        Err("what is there has more than 1 MiB")
+        Err(TOO_LONG)
     }
 }
 
@@ -266,11 +277,11 @@ fn unpack(archive: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut archive = tar::Archive::new(archive);
     let entry = archive.entries().map_err(|_| BROKEN)?.next().ok_or(BROKEN)?.map_err(|_| BROKEN)?;
     if !entry.header().entry_type().is_file() {
-        return Err("what is there is not a regular file");
+        return Err(NO_FILE);
     }
     let size = entry.size();
     if size > LIMIT as u64 {
-        return Err("what is there has more than 1 MiB");
+        return Err(TOO_LONG);
     }
     let mut content = Vec::new();
     entry.take(LIMIT as u64).read_to_end(&mut content).map_err(|_| BROKEN)?;

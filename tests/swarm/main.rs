@@ -4,12 +4,21 @@
 
 mod claimed;
 mod commands;
+mod crashing;
+mod deployed;
 mod engine;
+mod files;
 mod fixture;
 mod janitors;
 mod orphans;
+mod pulled;
+mod reached;
+mod registry;
 mod removed;
+mod restarted;
 mod seen;
 mod shown;
 mod support;
 mod trouble;
+mod up;
+mod updated;

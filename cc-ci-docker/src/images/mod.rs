@@ -113,8 +113,8 @@ async fn pull_all(
 fn error(failures: &[Failure], pulled: usize) -> EngineError {
     let recipe = failures.iter().any(|failure| failure.fault == Fault::Recipe);
     let fault = if recipe { Fault::Recipe } else { Fault::Host };
-    let hint =
-        failures.iter().find(|failure| failure.fault == fault).and_then(|failure| failure.hint.clone());
+    let mut told = failures.iter().filter(|failure| failure.fault == fault);
+    let hint = told.find_map(|failure| failure.hint.clone());
     let reasons: Vec<&str> = failures.iter().map(|failure| failure.what.as_str()).collect();
     let message = format!("{} of {pulled} images can't be pulled: {}", failures.len(), reasons.join("; "));
     let error = EngineError::new(fault, message);
