@@ -119,7 +119,8 @@ fn objects(engine: &TestEngine, stack: &Stack) {
     engine.docker_with(["secret", "create", &format!("{stack}_key_v1"), "-"], "secret");
     engine.docker_with(["config", "create", "--label", &label, &format!("{stack}_notice_v1"), "-"], "notice");
     let service = format!("{stack}_app");
-    let app = ["--network", &network, "--endpoint-mode", "dnsrr", "--no-resolve-image", "cc-ci-test/busybox:1"];
+    let app =
+        ["--network", &network, "--endpoint-mode", "dnsrr", "--no-resolve-image", "cc-ci-test/busybox:1"];
     let common = ["service", "create", "--detach", "--replicas", "0", "--label", &label, "--name", &service];
     engine.docker([&common[..], &app[..]].concat());
 }
@@ -135,8 +136,7 @@ fn yardstick(engine: &TestEngine, stack: &Stack, compose: &Path) -> [Duration; 3
         .unwrap();
     assert!(output.status.success(), "the script failed");
     let text = String::from_utf8(output.stdout).unwrap();
-    let times: Vec<Duration> =
-        text.lines().map(|line| Duration::from_nanos(line.parse().unwrap())).collect();
+    let times: Vec<Duration> = text.lines().map(|line| Duration::from_nanos(line.parse().unwrap())).collect();
     times.try_into().unwrap()
 }
 
@@ -209,7 +209,10 @@ fn swarm(engine: &TestEngine) -> SwarmEngine {
 fn compare(what: &str, ours: Duration, theirs: Duration, bound: f64) -> bool {
     let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
     let holds = ratio <= bound;
-    println!("{what}: {ours:.2?}, the script {theirs:.2?}: ratio {ratio:.2} (bound {bound}) {}", verdict(holds));
+    println!(
+        "{what}: {ours:.2?}, the script {theirs:.2?}: ratio {ratio:.2} (bound {bound}) {}",
+        verdict(holds)
+    );
     holds
 }
 

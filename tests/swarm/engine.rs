@@ -293,9 +293,14 @@ fn it_sees_and_changes_nothing_of_the_machine() {
     }
     let (_, sockets) = inside("find /run -name docker.sock | sort -u");
     assert_eq!(sockets.trim(), "/run/cc-ci-engine/directory/docker.sock");
-    // Its daemon runs in the engine's own control group.
+    // Its containers are in the engine's own control groups.
     engine.docker(["run", "--detach", BUSYBOX, "sleep", "1000"]);
-    let (sleep, _) = engine.processes().into_iter().find(|(_, name)| name == "sleep").expect("it runs");
+    let mut sleep = 0;
+    engine::until("the container runs", || {
+        let found = engine.processes().into_iter().find(|(_, name)| name == "sleep");
+        sleep = found.map_or(0, |(pid, _)| pid);
+        sleep != 0
+    });
     let groups = fs::read_to_string(format!("/proc/{sleep}/cgroup")).expect("it runs");
     let ours = format!(":/{}/", engine.name());
     assert!(groups.lines().all(|line| line.contains(&ours)), "{groups}");

@@ -22,9 +22,12 @@ fn cc_ci(engine: &TestEngine, command: &str) -> CcCi {
 
 #[test]
 fn fifty_orphaned_stacks_are_reaped_by_two_janitors_at_once() {
-    let Some(engine) = TestEngine::shared("fifty_orphaned_stacks_are_reaped_by_two_janitors_at_once") else { return };
+    let Some(engine) = TestEngine::shared("fifty_orphaned_stacks_are_reaped_by_two_janitors_at_once") else {
+        return;
+    };
     let domains = orphans(&engine, 50);
-    let started = [cc_ci(&engine, "janitor"), cc_ci(&engine, "janitor")].map(|call| call.arg("--format=json").start());
+    let started =
+        [cc_ci(&engine, "janitor"), cc_ci(&engine, "janitor")].map(|call| call.arg("--format=json").start());
     let mut reaped = Vec::new();
     for janitor in started {
         let ended = janitor.wait().expect(0);
@@ -62,7 +65,10 @@ fn what_a_killed_janitor_began_another_one_finishes() {
 
 #[test]
 fn an_audit_lists_each_kind_once_however_many_stacks_there_are() {
-    let Some(engine) = TestEngine::shared("an_audit_lists_each_kind_once_however_many_stacks_there_are") else { return };
+    let Some(engine) = TestEngine::shared("an_audit_lists_each_kind_once_however_many_stacks_there_are")
+    else {
+        return;
+    };
     let domains = orphans(&engine, 8);
     let shown = Shown::between(engine.socket(), engine.world().path().join("shown.sock"));
     let ended = cc_ci(&engine, "audit").env("DOCKER_HOST", shown.host()).run().expect(4);
@@ -72,7 +78,8 @@ fn an_audit_lists_each_kind_once_however_many_stacks_there_are() {
     let lists = shown.requests();
     let kinds = ["services", "tasks", "containers/json", "volumes", "secrets", "configs", "networks"];
     for kind in kinds {
-        let of_kind = lists.iter().filter(|path| path.split('?').next().unwrap().ends_with(&format!("/{kind}")));
+        let of_kind =
+            lists.iter().filter(|path| path.split('?').next().unwrap().ends_with(&format!("/{kind}")));
         assert_eq!(of_kind.count(), 1, "{kind}: {lists:#?}");
     }
     // The version is asked once a connection is made; nothing is asked of single objects.
