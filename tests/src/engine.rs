@@ -41,11 +41,15 @@ pub use test::TestEngine;
 
 use crate::PATIENCE;
 use crate::command::Ended;
+use crate::pipes::in_time;
+use crate::skip::skip;
 
 /// The variable that names the engine of the suites: `unix:///…/docker.sock`.
 pub const ENGINE: &str = "CCCI_TEST_ENGINE";
 /// How all names of engines begin: of their directories and control groups.
 const PREFIX: &str = "cc-ci-engine-";
+/// Why there is no engine, where somebody knows better than [`UNSET`].
+const NO_ENGINE: &str = "CCCI_TEST_NO_ENGINE";
 /// Why engine tests are skipped, and what to do about it.
 const UNSET: &str = "no private Docker engine (CCCI_TEST_ENGINE is not set): run as root, with docker.io and \
      busybox-static, `target/debug/private-engine run -- cargo test -p cc-ci-tests --test swarm`";
@@ -190,6 +194,11 @@ fn holds(mut condition: impl FnMut() -> bool) -> bool {
     true
 }
 
+/// Writes that `test` is skipped because there is no engine.
+fn skip_for_want_of_one(test: &str) {
+    skip(test, &std::env::var(NO_ENGINE).unwrap_or_else(|_| UNSET.to_owned()));
+}
+
 #[track_caller]
 fn ended(child: std::io::Result<std::process::Child>, stdin: &str) -> Ended {
     let mut child = child.expect("docker starts");
@@ -197,7 +206,9 @@ fn ended(child: std::io::Result<std::process::Child>, stdin: &str) -> Ended {
         // A command that reads nothing has failed, and says why.
         let _unread = pipe.write_all(stdin.as_bytes()).is_err();
     }
-    let output = child.wait_with_output().expect("a child can be waited for");
+    // It ends with the engine at last, when that has stopped to answer.
+    let output =
+        in_time("docker is done", move || child.wait_with_output()).expect("a child can be waited for");
     let code = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal));
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Ended { code: code.unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }

@@ -3,8 +3,9 @@
 //! `private-engine run [--bare] -- COMMAND…` starts one, runs COMMAND in its network with `CCCI_TEST_ENGINE` set, looks whether
 //! COMMAND left it empty, takes it away, and exits with COMMAND's status, or 1 when something was left or a bystander
 //! was touched. With `--bare` there are no bystanders.
-//! `private-engine build-app` builds the image of the example app, `private-engine sweep` removes what killed engines
-//! left; `run` does both by itself. The words `inner` and `command` are for `run` alone.
+//! `private-engine check` says why there can be none here, and exits with 1 then. `private-engine build-app` builds the
+//! image of the example app, `private-engine sweep` removes what killed engines left; `run` does both by itself. The
+//! words `inner` and `command` are for `run` alone.
 
 #![expect(clippy::print_stderr, reason = "this is what it says")]
 
@@ -27,7 +28,10 @@ use nix::unistd::Pid;
 /// How long a command may take to end when it is told to.
 const GRACE: Duration = Duration::from_secs(10);
 
-const USAGE: &str = "usage: private-engine run [--bare] -- COMMAND…\n       private-engine build-app\n       private-engine sweep";
+const USAGE: &str = "usage: private-engine run [--bare] -- COMMAND…
+       private-engine check
+       private-engine build-app
+       private-engine sweep";
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
             run(command, true)
         }
         Some(("build-app", [])) => build_app(&Signals::take()),
+        Some(("check", [])) => Ok(check()),
         Some(("sweep", [])) => sweep(),
         Some(("inner", [directory])) => engine::inner::run(Path::new(directory)).map(|()| 0),
         Some(("command", command @ [_, ..])) => keep(command),
@@ -54,6 +59,12 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn check() -> u8 {
+    let Some(why) = engine::missing() else { return 0 };
+    eprintln!("{why}");
+    1
 }
 
 fn sweep() -> Result<u8, Failure> {

@@ -13,11 +13,10 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
 use super::directory::SOCKET;
-use super::{ENGINE, Engine, PREFIX, cgroups, directory};
+use super::{ENGINE, Engine, PREFIX, cgroups, directory, skip_for_want_of_one};
 use crate::PATIENCE;
 use crate::command::built;
 use crate::pipes::gone;
-use crate::skip::skip;
 
 /// What goes wrong with an engine, in words.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -55,7 +54,7 @@ impl PrivateEngine {
     #[track_caller]
     pub fn start(test: &str) -> Option<Self> {
         if std::env::var_os(ENGINE).is_none() {
-            skip(test, super::UNSET);
+            skip_for_want_of_one(test);
             return None;
         }
         match Self::start_by(&built("private-engine")) {

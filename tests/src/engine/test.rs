@@ -4,8 +4,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::thread;
 
-use super::{Bystanders, ENGINE, Engine, Object, UNSET, holds, until};
-use crate::skip::skip;
+use super::{Bystanders, ENGINE, Engine, Object, holds, skip_for_want_of_one, until};
 use crate::world::World;
 
 /// The engine of the suites, and a world on it whose suffix no other test has.
@@ -31,7 +30,7 @@ impl TestEngine {
     #[track_caller]
     pub fn shared(test: &str) -> Option<Self> {
         let Ok(host) = std::env::var(ENGINE) else {
-            skip(test, UNSET);
+            skip_for_want_of_one(test);
             return None;
         };
         let socket = host.strip_prefix("unix://").map(PathBuf::from).expect("CCCI_TEST_ENGINE is unix://…");
