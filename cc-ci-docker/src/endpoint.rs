@@ -10,13 +10,12 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use bollard::models::{ContainerSummary, NetworkInspect, PortSummaryTypeEnum, Service};
-use bollard::query_parameters::{
-    InspectNetworkOptions, ListContainersOptions, ListServicesOptions, ListTasksOptions,
-};
+use bollard::query_parameters::{InspectNetworkOptions, ListTasksOptions};
 use cc_ci_core::executor::{Endpoint, EngineError};
 use cc_ci_core::names::{Domain, Stack};
 
 use crate::client::{ApiError, Client};
+use crate::converge::look;
 use crate::listing::labelled;
 
 /// The bridge between a host and its tasks.
@@ -31,9 +30,9 @@ const LABEL: (&str, &str) = ("traefik.http.services.", ".loadbalancer.server.por
 pub(crate) async fn endpoint(client: &Client, domain: &Domain) -> Result<Endpoint, EngineError> {
     let stack = domain.stack();
     let read = futures_util::try_join!(
-        services(client, &stack),
+        look::services(client, &stack),
         wanted(client, &stack),
-        containers(client, &stack),
+        look::running(client, &stack),
         client.call(async |docker| docker.inspect_network(BRIDGE, None::<InspectNetworkOptions>).await)
     );
     let (services, wanted, mut containers, bridge) =
@@ -47,11 +46,6 @@ pub(crate) async fn endpoint(client: &Client, domain: &Domain) -> Result<Endpoin
         .map_err(|reason| EngineError::recipe(format!("{domain} has no address: {reason}")))
 }
 
-async fn services(client: &Client, stack: &Stack) -> Result<Vec<Service>, ApiError> {
-    let options = ListServicesOptions { filters: Some(labelled(stack.as_str())), status: None };
-    client.call(async |docker| docker.list_services(Some(options)).await).await
-}
-
 /// The tasks that are meant to run.
 async fn wanted(client: &Client, stack: &Stack) -> Result<HashSet<String>, ApiError> {
     let mut filters = labelled(stack.as_str());
@@ -59,13 +53,6 @@ async fn wanted(client: &Client, stack: &Stack) -> Result<HashSet<String>, ApiEr
     let options = ListTasksOptions { filters: Some(filters) };
     let tasks = client.call(async |docker| docker.list_tasks(Some(options)).await).await?;
     Ok(tasks.into_iter().filter_map(|task| task.id).collect())
-}
-
-async fn containers(client: &Client, stack: &Stack) -> Result<Vec<ContainerSummary>, ApiError> {
-    let mut filters = labelled(stack.as_str());
-    filters.insert("status".to_owned(), vec!["running".to_owned()]);
-    let options = ListContainersOptions { filters: Some(filters), ..ListContainersOptions::default() };
-    client.call(async |docker| docker.list_containers(Some(options)).await).await
 }
 
 /// The address, or why there is none.

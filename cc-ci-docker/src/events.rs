@@ -143,3 +143,55 @@ impl<'a> Events<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// As Engine 20.10 says them.
+    fn container(stack: &str, action: &str) -> Value {
+        json!({
+            "Type": "container",
+            "Action": action,
+            "Actor": {"ID": "c1", "Attributes": {"com.docker.stack.namespace": stack, "name": "x.1.y"}},
+            "scope": "local",
+            "timeNano": 1
+        })
+    }
+
+    fn service(name: &str, action: &str) -> Value {
+        json!({"Type": "service", "Action": action, "Actor": {"ID": "s1", "Attributes": {"name": name}}})
+    }
+
+    #[test]
+    fn what_happens_to_others_is_not_heard() {
+        let (client, stack) = (Client::new("/none".into()), "a_test_x".parse().unwrap());
+        let mut events = Events::of(&client, &stack);
+        let mut takes = |event: Value| events.takes(&serde_json::from_value(event).unwrap());
+        assert!(takes(container("a_test_x", "start")));
+        assert!(takes(container("a_test_x", "health_status: healthy")));
+        assert!(!takes(container("b_test_x", "start")));
+        assert!(!takes(
+            json!({"Type": "container", "Action": "start", "Actor": {"ID": "c1", "Attributes": {}}})
+        ));
+        assert!(takes(service("a_test_x_app", "update")));
+        assert!(!takes(service("b_test_x_app", "update")));
+        assert!(!takes(service("a_test_xy", "update")));
+        assert!(!takes(json!({"Type": "image", "Action": "pull"})));
+    }
+
+    #[test]
+    fn who_ended_is_remembered() {
+        let (client, stack) = (Client::new("/none".into()), "a_test_x".parse().unwrap());
+        let mut events = Events::of(&client, &stack);
+        let mut takes = |event: Value| events.takes(&serde_json::from_value(event).unwrap());
+        takes(container("b_test_x", "die"));
+        takes(container("a_test_x", "start"));
+        assert!(events.dead().is_empty());
+        let mut takes = |event: Value| events.takes(&serde_json::from_value(event).unwrap());
+        takes(container("a_test_x", "die"));
+        assert!(events.dead().contains("c1"));
+    }
+}

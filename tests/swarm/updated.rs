@@ -93,6 +93,8 @@ fn both_orders_of_an_update_end_with_new_tasks_only() {
         app.comes_up();
         let after = app.services();
         assert_eq!(before["app"].id, after["app"].id);
+        // Those that ended a moment ago are not seen any more.
+        assert!(after["app"].healthy);
         assert_eq!(after["app"].tasks.len(), 2);
         assert!(before["app"].tasks.iter().all(|task| !after["app"].tasks.contains(task)));
         assert_eq!(app.alive("app"), 2, "{order}: an old one still runs");

@@ -331,7 +331,8 @@ impl Service {
 }
 
 impl Task {
-    fn runs(&self) -> bool {
+    /// Whether its container runs, in whatever health.
+    pub(super) fn runs(&self) -> bool {
         self.running != Running::No
     }
 

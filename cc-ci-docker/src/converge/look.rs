@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bollard::Docker;
 use bollard::models::{
     ContainerSummary, Service as ApiService, ServiceSpecMode, ServiceUpdateStatus,
     ServiceUpdateStatusStateEnum, Task as ApiTask, TaskSpecRestartPolicyConditionEnum, TaskState,
 };
-use bollard::query_parameters::{ListContainersOptions, ListServicesOptions, ListTasksOptions};
+use bollard::query_parameters::{
+    InspectContainerOptions, ListContainersOptions, ListServicesOptions, ListTasksOptions,
+};
 use cc_ci_core::names::Stack;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 
 use super::current::{is_current, is_of_iteration};
@@ -16,6 +20,9 @@ use super::judge::{Mode, Running, Service, Task, Update};
 use crate::client::{ApiError, Client};
 use crate::listing::labelled;
 use crate::said;
+
+/// So many containers are asked at once.
+const AT_ONCE: usize = 8;
 
 /// What Swarm labels a task's container with.
 const TASK_ID: &str = "com.docker.swarm.task.id";
@@ -41,13 +48,39 @@ pub(super) async fn look(client: &Client, stack: &Stack, node: &str) -> Result<V
     Ok(services)
 }
 
+/// Asks each container that is listed as running whether it is: an answer about one waits until its end has been seen
+/// to, which a list does not.
+pub(super) async fn confirm(client: &Client, services: &mut [Service]) -> Result<(), ApiError> {
+    let listed = services.iter().flat_map(|service| &service.tasks).filter(|task| task.runs());
+    let listed: Vec<String> = listed.filter_map(|task| task.container.clone()).collect();
+    let ask = |container: String| async move {
+        let inspect = async |docker: &Docker| {
+            docker.inspect_container(&container, None::<InspectContainerOptions>).await
+        };
+        let runs = match client.call(inspect).await {
+            Ok(told) => told.state.and_then(|state| state.running) == Some(true),
+            Err(ApiError::Gone { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        Ok((!runs).then_some(container))
+    };
+    let asked: Vec<_> = listed.into_iter().map(ask).collect();
+    let dead: Vec<Option<String>> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+    let dead = dead.into_iter().flatten().collect();
+    for service in services {
+        service.bury(&dead);
+    }
+    Ok(())
+}
+
 /// The name of this node in the Swarm.
 pub(super) async fn node(client: &Client) -> Result<String, ApiError> {
     let info = client.call(async |docker| docker.info().await).await?;
     Ok(info.swarm.and_then(|swarm| swarm.node_id).unwrap_or_default())
 }
 
-async fn services(client: &Client, stack: &Stack) -> Result<Vec<ApiService>, ApiError> {
+/// The services of a stack, as the engine gives them.
+pub(crate) async fn services(client: &Client, stack: &Stack) -> Result<Vec<ApiService>, ApiError> {
     let options = ListServicesOptions { filters: Some(labelled(stack.as_str())), status: None };
     client.call(async |docker| docker.list_services(Some(options)).await).await
 }
@@ -57,7 +90,8 @@ async fn tasks(client: &Client, stack: &Stack) -> Result<Vec<ApiTask>, ApiError>
     client.call(async |docker| docker.list_tasks(Some(options)).await).await
 }
 
-async fn running(client: &Client, stack: &Stack) -> Result<Vec<ContainerSummary>, ApiError> {
+/// The containers of a stack that the engine lists as running. For some 100 ms after its end, one still is.
+pub(crate) async fn running(client: &Client, stack: &Stack) -> Result<Vec<ContainerSummary>, ApiError> {
     let mut filters = labelled(stack.as_str());
     filters.insert("status".to_owned(), vec!["running".to_owned()]);
     let options = ListContainersOptions { filters: Some(filters), ..ListContainersOptions::default() };

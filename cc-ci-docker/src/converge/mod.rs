@@ -7,7 +7,7 @@
 mod current;
 mod explain;
 mod judge;
-mod look;
+pub(crate) mod look;
 mod patience;
 
 use std::time::Duration;
@@ -110,7 +110,10 @@ pub(crate) async fn wait(client: &Client, domain: &Domain, limit: Duration) -> R
 pub(crate) async fn services(client: &Client, domain: &Domain) -> Result<Vec<ServiceState>, EngineError> {
     let seen = async {
         let node = look::node(client).await?;
-        look::look(client, &domain.stack(), &node).await
+        let mut seen = look::look(client, &domain.stack(), &node).await?;
+        // Whoever asks right after a wait must not see what has just ended.
+        look::confirm(client, &mut seen).await?;
+        Ok(seen)
     };
     let seen = seen
         .await
