@@ -7,14 +7,15 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{Config, ConfigSpec, NodeSpecAvailabilityEnum};
-use bollard::query_parameters::{ListConfigsOptions, ListNodesOptions, UpdateConfigOptions};
+use bollard::models::{Config, ConfigSpec};
+use bollard::query_parameters::{ListConfigsOptions, UpdateConfigOptions};
 use cc_ci_core::executor::{EngineError, LockSpace};
 use cc_ci_core::names::Suffix;
 use sha2::{Digest as _, Sha256};
 
 use crate::client::{ApiError, Client};
 use crate::listing::Filters;
+use crate::nodes;
 
 const PREFIX: &str = "cc-ci-lockspace-";
 
@@ -43,7 +44,7 @@ struct Held {
 /// Claims `suffix` for the lock space `claim`, or says who has it.
 pub(crate) async fn claim(client: &Client, suffix: &Suffix, claim: &LockSpace) -> Result<(), EngineError> {
     let doing = || format!("can't claim {suffix} on this Swarm");
-    one_node(client).await?;
+    nodes::alone(client).await.map_err(|error| error.during(doing()))?;
     let name = name(suffix);
     for _ in 0..ATTEMPTS {
         let taken = match find(client, &name).await.map_err(|error| error.during(doing()))? {
@@ -71,57 +72,6 @@ pub(crate) async fn held(client: &Client, suffix: &Suffix) -> Result<Option<Lock
     let name = name(suffix);
     let held = find(client, &name).await.map_err(|error| error.during(format!("can't look at {name}")))?;
     held.map(|held| held.space.map_err(|error| unreadable(&name).because(error))).transpose()
-}
-
-/// A Swarm with a second place for tasks is refused: what is made there can't be seen from here.
-async fn one_node(client: &Client) -> Result<(), EngineError> {
-    let nodes =
-        schedulable(client).await.map_err(|error| error.during("can't look at the nodes of this Swarm"))?;
-    if nodes.elsewhere.is_empty() {
-        return Ok(());
-    }
-    let drain: Vec<String> = nodes
-        .elsewhere
-        .iter()
-        .map(|node| format!("docker node update --availability drain {node}"))
-        .collect();
-    Err(EngineError::configuration(format!(
-        "this Swarm runs tasks on other nodes too ({}), where cc-ci can't see what is left behind",
-        nodes.elsewhere.join(", ")
-    ))
-    .with_hint(drain.join(" && ")))
-}
-
-/// The nodes that tasks may be given to.
-#[derive(Debug, Default)]
-pub(crate) struct Nodes {
-    /// This one's name, if it is among them.
-    pub here: Option<String>,
-    /// The others, by what they are asked for by.
-    pub elsewhere: Vec<String>,
-}
-
-pub(crate) async fn schedulable(client: &Client) -> Result<Nodes, ApiError> {
-    let (info, nodes) = tokio::try_join!(
-        client.call(async |docker| docker.info().await),
-        client.call(async |docker| docker.list_nodes(None::<ListNodesOptions>).await),
-    )?;
-    let here = info.swarm.and_then(|swarm| swarm.node_id);
-    let mut found = Nodes::default();
-    for node in nodes {
-        let active = Some(NodeSpecAvailabilityEnum::ACTIVE);
-        if node.spec.is_none_or(|spec| spec.availability != active) {
-            continue;
-        }
-        let id = node.id.ok_or(ApiError::Incomplete("a node without an id"))?;
-        let hostname = node.description.and_then(|description| description.hostname);
-        if here.as_ref() == Some(&id) {
-            found.here = Some(hostname.unwrap_or(id));
-        } else {
-            found.elsewhere.push(id);
-        }
-    }
-    Ok(found)
 }
 
 async fn find(client: &Client, name: &str) -> Result<Option<Held>, ApiError> {

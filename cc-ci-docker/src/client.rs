@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use cc_ci_core::executor::EngineError;
+use cc_ci_core::executor::{EngineError, Fault};
 use tokio::sync::OnceCell;
 
 /// What one call may take, unless it is said. Engines under load take seconds to start a container; none takes half
@@ -55,6 +55,11 @@ pub(crate) enum ApiError {
     Hangs { limit: Duration },
     #[error("the Docker engine is no Swarm manager: {message}")]
     NoManager { message: String },
+    #[error(
+        "this Swarm runs tasks on other nodes too ({}), where cc-ci can't see what is left behind",
+        nodes.join(", ")
+    )]
+    OtherNodes { nodes: Vec<String> },
     #[error("the Docker engine speaks API {found}, but {}.{} or later is needed", OLDEST_API.0, OLDEST_API.1)]
     TooOld { found: String },
     /// What was asked for does not exist.
@@ -90,11 +95,6 @@ impl Client {
     /// What one call may take.
     pub(crate) fn call_limit(&self) -> Duration {
         self.call_limit
-    }
-
-    /// Whether the engine ever answered. One that did and does not any more is likely to be restarting.
-    pub(crate) fn has_answered(&self) -> bool {
-        self.docker.initialized()
     }
 
     /// Makes one call, within the limit of each.
@@ -184,7 +184,11 @@ impl ApiError {
             // A restarted manager says so until it leads again.
             | Self::NoManager { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
-            Self::Denied { .. } | Self::TooOld { .. } | Self::Gone { .. } | Self::Incomplete(_) => false,
+            Self::Denied { .. }
+            | Self::OtherNodes { .. }
+            | Self::TooOld { .. }
+            | Self::Gone { .. }
+            | Self::Incomplete(_) => false,
         }
     }
 
@@ -208,6 +212,11 @@ impl ApiError {
                 Some("make this host a Swarm of its own: docker swarm init".to_owned())
             }
             Self::NoManager { .. } => Some("see its state: docker info".to_owned()),
+            Self::OtherNodes { nodes } => {
+                let drain =
+                    nodes.iter().map(|node| format!("docker node update --availability drain {node}"));
+                Some(drain.collect::<Vec<_>>().join(" && "))
+            }
             Self::TooOld { .. } => Some("upgrade to Docker Engine 20.10 or later".to_owned()),
             Self::Gone { .. }
             | Self::Conflict { .. }
@@ -215,7 +224,8 @@ impl ApiError {
             | Self::Garbled(_)
             | Self::Incomplete(_) => None,
         };
-        let error = EngineError::host(doing).because(self);
+        let fault = if matches!(self, Self::OtherNodes { .. }) { Fault::Configuration } else { Fault::Host };
+        let error = EngineError::new(fault, doing).because(self);
         match hint {
             Some(hint) => error.with_hint(hint),
             None => error,

@@ -9,7 +9,6 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bollard::models::TaskState;
-use cc_ci_core::executor::Kind;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
@@ -76,7 +75,7 @@ impl Removal<'_> {
                 }
             }
             let asked = Instant::now();
-            let standing = if filtered { standing(client, &self.stack, &look.others).await? } else { None };
+            let standing = if filtered { self.standing(&look.others).await? } else { None };
             filtered = standing.is_some();
             let (containers, waits) = if let Some(standing) = standing {
                 standing
@@ -109,24 +108,20 @@ impl Removal<'_> {
             }
         }
     }
-}
 
-/// The containers that are left, and whether a task is waited for, as the engine's filters say. None where they do not
-/// say enough: what carries no label can't be filtered by it.
-async fn standing(
-    client: &Client,
-    stack: &str,
-    others: &HashSet<String>,
-) -> Result<Option<(Vec<Target>, bool)>, ApiError> {
-    let mut tasks = own_tasks(client, stack).await?;
-    tasks.retain(|task| is_ours(task, stack, others));
-    if tasks.iter().any(|task| task.uses.label.is_none()) {
-        return Ok(None);
+    /// The containers that are left, and whether a task is waited for, as the engine's filters say. None where they do
+    /// not say enough: what carries no label can't be filtered by it.
+    async fn standing(&self, others: &HashSet<String>) -> Result<Option<(Vec<Target>, bool)>, ApiError> {
+        let (client, stack) = (&self.engine.client, self.stack.as_str());
+        let mut tasks = own_tasks(client, stack).await?;
+        tasks.retain(|task| is_ours(task, stack, others));
+        if tasks.iter().any(|task| task.uses.label.is_none()) {
+            return Ok(None);
+        }
+        let containers = listing::containers(client, Some(labelled(stack))).await?;
+        let ids: HashSet<&str> = containers.iter().map(|container| container.id.as_str()).collect();
+        let waits = tasks.iter().any(|task| !is_harmless(task, &ids));
+        let own = containers.iter().filter(|container| self.remembered.may_own(container));
+        Ok(Some((own.map(Target::container).collect(), waits)))
     }
-    let containers = listing::containers(client, Some(labelled(stack))).await?;
-    let ids: HashSet<&str> = containers.iter().map(|container| container.id.as_str()).collect();
-    let waits = tasks.iter().any(|task| !is_harmless(task, &ids));
-    let targets =
-        containers.into_iter().map(|found| Target { kind: Kind::Container, id: found.id, name: found.name });
-    Ok(Some((targets.collect(), waits)))
 }

@@ -125,6 +125,7 @@ fn exposed(container: &ContainerSummary) -> u16 {
         .filter(|port| port.typ == Some(PortSummaryTypeEnum::TCP))
         .map(|port| port.private_port)
         .collect();
+    ports.sort_unstable();
     ports.dedup();
     match ports[..] {
         [port] => port,

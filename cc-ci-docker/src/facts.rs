@@ -9,7 +9,7 @@ use cc_ci_core::names::Suffix;
 
 use crate::client::{ApiError, Client};
 use crate::listing::Filters;
-use crate::{PROXY, claim};
+use crate::{PROXY, claim, nodes};
 
 /// An engine that answers, as it is now.
 #[derive(Debug)]
@@ -60,6 +60,7 @@ async fn engine(client: &Client, suffix: &Suffix) -> Result<EngineFacts, ApiErro
         client.call(async |docker| docker.version().await),
         client.call(async |docker| docker.info().await),
     )?;
+    let node = info.swarm.as_ref().and_then(|swarm| swarm.node_id.clone());
     Ok(EngineFacts {
         version: version.version.ok_or(ApiError::Incomplete("no version"))?,
         api_version,
@@ -68,7 +69,7 @@ async fn engine(client: &Client, suffix: &Suffix) -> Result<EngineFacts, ApiErro
             .swarm
             .and_then(|swarm| swarm.local_node_state)
             .is_some_and(|state| !matches!(state, LocalNodeState::EMPTY | LocalNodeState::INACTIVE)),
-        swarm: match swarm(client, suffix).await {
+        swarm: match swarm(client, suffix, node.as_deref()).await {
             Ok(swarm) => Ok(swarm),
             Err(error @ ApiError::NoManager { .. }) => Err(error.during("no Swarm")),
             Err(error) => return Err(error),
@@ -76,12 +77,12 @@ async fn engine(client: &Client, suffix: &Suffix) -> Result<EngineFacts, ApiErro
     })
 }
 
-async fn swarm(client: &Client, suffix: &Suffix) -> Result<SwarmFacts, ApiError> {
+async fn swarm(client: &Client, suffix: &Suffix, here: Option<&str>) -> Result<SwarmFacts, ApiError> {
     // The engine takes it for a part of a name.
     let filters = Filters::from([("name".to_owned(), vec![PROXY.to_owned()])]);
     let options = ListNetworksOptions { filters: Some(filters) };
     let (nodes, networks) = tokio::try_join!(
-        claim::schedulable(client),
+        nodes::with_tasks(client, here),
         client.call(async |docker| docker.list_networks(Some(options)).await),
     )?;
     let proxy = networks.into_iter().find(|network| network.name.as_deref() == Some(PROXY));

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use cc_ci_core::error_chain;
@@ -13,7 +14,7 @@ use tokio::sync::OnceCell;
 
 use crate::SwarmEngine;
 use crate::attribution::{Anonymous, Attribution, Found, Owner};
-use crate::client::{ApiError, Client};
+use crate::client::ApiError;
 use crate::listing::{Listing, named_by_container};
 
 /// How often an engine that restarts is asked whether it is there again.
@@ -41,7 +42,7 @@ async fn look(engine: &SwarmEngine, domains: Option<&[Domain]>) -> Result<Invent
             sources.get_or_init(|| Sources::ask(engine)).await;
         }
     };
-    let (listing, ()) = tokio::join!(read(&engine.client), all_sources);
+    let (listing, ()) = tokio::join!(read(engine), all_sources);
     let listing = listing?;
     let asked: Option<HashMap<String, &Domain>> =
         domains.map(|domains| domains.iter().map(|domain| (domain.stack().to_string(), domain)).collect());
@@ -75,17 +76,24 @@ async fn look(engine: &SwarmEngine, domains: Option<&[Domain]>) -> Result<Invent
     Ok(inventory)
 }
 
-/// Everything that exists. An engine that answered before and is gone is waited for: it restarts.
-async fn read(client: &Client) -> Result<Listing, ApiError> {
-    let until = Instant::now() + client.call_limit();
+/// Everything that exists. An engine that showed it before and does not now is waited for: it restarts, and becomes a
+/// manager again some time after it answers. One that hangs has had its time already.
+async fn read(engine: &SwarmEngine) -> Result<Listing, ApiError> {
+    let until = Instant::now() + engine.client.call_limit();
     loop {
-        match Listing::read(client).await {
-            Err(ApiError::Unreachable { .. } | ApiError::Broken { .. })
-                if client.has_answered() && Instant::now() < until =>
-            {
+        match Listing::read(&engine.client).await {
+            Ok(listing) => {
+                engine.has_shown.store(true, Ordering::Relaxed);
+                return Ok(listing);
+            }
+            Err(error @ ApiError::Hangs { .. }) => return Err(error),
+            Err(error) if error.is_passing() => {
+                if !engine.has_shown.load(Ordering::Relaxed) || Instant::now() >= until {
+                    return Err(error);
+                }
                 tokio::time::sleep(ASK_AGAIN).await;
             }
-            listing => return listing,
+            Err(error) => return Err(error),
         }
     }
 }

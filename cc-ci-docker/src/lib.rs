@@ -4,7 +4,8 @@
 //! no notes: what a call needs to know, it asks.
 //!
 //! # Limitations
-//! One schedulable node: containers and volumes of another node can't be seen from here, so such a Swarm is refused.
+//! One node with tasks: containers and volumes of another node can't be seen from here, so such a Swarm is refused. What
+//! a node had left behind when it was drained, nobody sees.
 //! Remote engines are too: locks are per host.
 
 mod attribution;
@@ -25,6 +26,7 @@ mod listing;
 mod look;
 #[cfg(test)]
 mod look_tests;
+mod nodes;
 #[cfg(test)]
 mod order_tests;
 mod remove;
@@ -36,6 +38,7 @@ mod volumes;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -70,12 +73,15 @@ pub struct SwarmEngine {
     client: Client,
     settings: Settings,
     pull_silence: Duration,
+    /// Whether it ever showed what exists. One that did and does not any more is likely to be restarting.
+    has_shown: AtomicBool,
 }
 
 impl SwarmEngine {
     /// An engine of these settings; nothing is asked of it yet.
     pub fn new(settings: Settings) -> Self {
-        Self { client: Client::new(settings.socket.clone()), settings, pull_silence: images::SILENCE }
+        let client = Client::new(settings.socket.clone());
+        Self { client, settings, pull_silence: images::SILENCE, has_shown: AtomicBool::new(false) }
     }
 
     /// The same engine, where no call may take longer than `limit`. The default of 30 s is meant for production; tests

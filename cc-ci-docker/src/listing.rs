@@ -11,6 +11,7 @@ use bollard::query_parameters::{
 };
 
 use crate::client::{ApiError, Client};
+use crate::nodes;
 
 /// The label that says which stack an object belongs to.
 pub(crate) const NAMESPACE: &str = "com.docker.stack.namespace";
@@ -95,7 +96,9 @@ impl Listing {
     /// One list call of each kind, however much there is. What tasks say of containers is judged by a list of
     /// containers that is *later* than they are: an id that is not in it is gone.
     pub(crate) async fn read(client: &Client) -> Result<Self, ApiError> {
-        let (services, (tasks, containers), volumes, secrets, configs, networks) = tokio::try_join!(
+        let ((), services, (tasks, containers), volumes, secrets, configs, networks) = tokio::try_join!(
+            // The state of eight calls at once is much for one stack.
+            Box::pin(nodes::alone(client)),
             services(client),
             async {
                 let tasks = tasks(client, None).await?;

@@ -6,7 +6,7 @@ use cc_ci_core::executor::Kind;
 
 use crate::attribution::{Found, Owner};
 use crate::drain::is_harmless;
-use crate::listing::{Listing, Task};
+use crate::listing::{Container, Listing, Task};
 
 /// Something to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,20 @@ pub(crate) struct Remembered {
     pub services: HashSet<String>,
     /// The anonymous volumes of its containers.
     pub anonymous: BTreeSet<String>,
+}
+
+impl Target {
+    pub(crate) fn container(container: &Container) -> Self {
+        Self { kind: Kind::Container, id: container.id.clone(), name: container.name.clone() }
+    }
+}
+
+impl Remembered {
+    /// Whether a container that carries the label of the stack may be the stack's. The label may be that of its image:
+    /// of a service's container, the service decides, and one that is not known to be the stack's is left alone.
+    pub(crate) fn may_own(&self, container: &Container) -> bool {
+        container.service.as_ref().is_none_or(|service| self.services.contains(service))
+    }
 }
 
 /// What a look found of a stack.
@@ -106,8 +120,7 @@ impl Look {
             let ours =
                 container.service.as_ref().is_some_and(|service| remembered.services.contains(service));
             if ours && !known.contains(&container.id) {
-                let (id, name) = (container.id.clone(), container.name.clone());
-                self.containers.push(Target { kind: Kind::Container, id, name });
+                self.containers.push(Target::container(container));
             }
         }
         let kept: HashSet<&str> = self.kept.iter().map(|target| target.name.as_str()).collect();

@@ -211,3 +211,17 @@ fn the_engine_filters_by_label_only_where_all_that_runs_has_it() {
     let inside_only = Service { label: None, ..all };
     assert!(!is_labelled(running(inside_only, container(Some(OURS)))));
 }
+
+#[test]
+fn a_foreign_services_container_is_not_ours_because_of_its_images_label() {
+    let container = |service: Option<&str>| Container {
+        label: Some(OURS.to_owned()),
+        service: service.map(|service| format!("id-of-{service}")),
+        ..Container::default()
+    };
+    let remembered =
+        Remembered { services: HashSet::from(["id-of-a_ci_org_app".to_owned()]), ..Remembered::default() };
+    assert!(remembered.may_own(&container(Some("a_ci_org_app"))));
+    assert!(remembered.may_own(&container(None)));
+    assert!(!remembered.may_own(&container(Some("debug"))), "made of an image that was committed from ours");
+}

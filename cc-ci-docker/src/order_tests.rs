@@ -38,7 +38,7 @@ fn one_of_each(call: &str, gone: impl Fn(&str) -> bool) -> Reply {
     let spec = format!(r#""Spec":{{"Name":"{STACK}_x",{labels}}}"#);
     let container_spec = format!(r#""TaskTemplate":{{"ContainerSpec":{{{labels}}}}}"#);
     let kind = call.trim_start_matches("GET /").split(['/', '?']).next().unwrap_or_default();
-    if gone(kind) {
+    if kind == "info" || gone(kind) {
         return nothing(call);
     }
     json(match kind {
@@ -100,6 +100,32 @@ async fn while_a_container_is_there_or_a_task_may_make_one_nothing_that_they_use
         let deleted = deletions(&fake);
         assert!(deleted.iter().all(|path| path == "containers/c1"), "{stays}: {deleted:?}");
     }
+}
+
+#[tokio::test]
+async fn a_foreign_service_of_our_image_keeps_its_container() {
+    // What was committed from a container of ours carries its labels, the stack's among them.
+    let fake = FakeEngine::start(|call| {
+        if call.starts_with("DELETE") {
+            return Reply::Json(204, String::new());
+        }
+        let kept = |kind: &str| ["services", "containers", "tasks", "volumes"].contains(&kind);
+        let Reply::Json(status, body) = one_of_each(call, |kind| !kept(kind)) else { unreachable!() };
+        let more = if call.contains("/services") {
+            r#"[{"ID":"s2","Spec":{"Name":"debug","TaskTemplate":{}}},"#.to_owned()
+        } else if call.contains("/containers") {
+            let labels =
+                format!(r#""com.docker.stack.namespace":"{STACK}","com.docker.swarm.service.id":"s2""#);
+            format!(r#"[{{"Id":"c2","Names":["/debug.1.t2"],"Labels":{{{labels}}}}},"#)
+        } else {
+            return Reply::Json(status, body);
+        };
+        Reply::Json(status, body.replacen('[', &more, 1))
+    });
+    fake.engine().remove(&domain(), CUT_SHORT).await.unwrap_err();
+    let deleted = deletions(&fake);
+    assert!(deleted.contains(&"services/s1".to_owned()), "{deleted:?}");
+    assert!(!deleted.iter().any(|path| path.ends_with("/s2") || path.ends_with("/c2")), "{deleted:?}");
 }
 
 #[tokio::test]
@@ -245,15 +271,24 @@ async fn a_swarm_that_runs_tasks_elsewhere_is_refused() {
         })
     };
     let here = node("here", "active");
-    for fine in [vec![here.clone()], vec![here.clone(), node("b", "drain"), node("c", "pause")]] {
+    for fine in [vec![here.clone()], vec![here.clone(), node("b", "drain")]] {
         let fake = swarm(fine);
         fake.engine().claim(&claim).await.unwrap();
         assert_eq!(fake.calls().iter().filter(|call| call.starts_with("POST /configs/create")).count(), 1);
     }
-    for refused in [vec![here, node("b", "active")], vec![node("here", "drain"), node("b", "active")]] {
+    // A paused node keeps the tasks that it has.
+    let elsewhere = [
+        vec![here.clone(), node("b", "active")],
+        vec![here, node("b", "pause")],
+        vec![node("here", "drain"), node("b", "active")],
+    ];
+    for refused in elsewhere {
         let fake = swarm(refused);
         let error = fake.engine().claim(&claim).await.unwrap_err();
         assert_eq!(error.fault(), Fault::Configuration);
+        // Who only looks would say that nothing is there.
+        let error_of_look = fake.engine().inventory(None).await.unwrap_err();
+        assert_eq!(error_of_look.fault(), Fault::Configuration);
         assert_eq!(error.hint(), Some("docker node update --availability drain b"));
         assert!(fake.calls().iter().all(|call| call.starts_with("GET")), "nothing was changed");
     }

@@ -42,7 +42,7 @@ pub(crate) struct Removal<'e> {
     domain: &'e Domain,
     pub stack: String,
     sources: OnceCell<Sources>,
-    remembered: Remembered,
+    pub(crate) remembered: Remembered,
     /// What the last look saw, and what of it was to be removed.
     last: Option<(Listing, Vec<Target>)>,
     /// What the engine would not remove in the last round, and what it said.

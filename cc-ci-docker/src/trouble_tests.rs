@@ -197,20 +197,33 @@ async fn a_look_takes_one_list_call_a_kind_however_many_domains() {
         let mut calls: Vec<String> =
             fake.calls().iter().map(|call| call.split('?').next().unwrap().to_owned()).collect();
         calls.sort();
-        let expected = ["configs", "containers/json", "networks", "secrets", "services", "tasks", "volumes"];
+        let expected =
+            ["configs", "containers/json", "info", "networks", "secrets", "services", "tasks", "volumes"];
         assert_eq!(calls, expected.map(|kind| format!("GET /{kind}")));
     }
 }
 
 #[tokio::test]
 async fn an_engine_that_restarts_is_waited_for() {
-    let broken = Arc::new(AtomicUsize::new(3));
+    // A manager that has just been started answers, and manages nothing yet.
+    let no_leader = || Reply::Json(503, r#"{"message":"The swarm does not have a leader."}"#.to_owned());
+    let broken = Arc::new(AtomicUsize::new(0));
     let countdown = broken.clone();
     let fake = FakeEngine::start(move |call| {
-        let down = countdown.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        if down.is_ok() { Reply::Close } else { nothing(call) }
+        let left = countdown.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        match left {
+            Ok(1..8) => no_leader(),
+            Ok(_) => Reply::Close,
+            Err(_) => nothing(call),
+        }
     });
-    let look = fake.engine().inventory(None).await.unwrap();
+    let engine = fake.engine();
+    engine.inventory(None).await.unwrap();
+    broken.store(16, Ordering::Relaxed);
+    let look = engine.inventory(None).await.unwrap();
     assert_eq!(look.domains().count(), 0);
     assert_eq!(broken.load(Ordering::Relaxed), 0);
+    // One that never showed anything is no engine that restarts.
+    broken.store(1_000, Ordering::Relaxed);
+    fake.engine().inventory(None).await.unwrap_err();
 }

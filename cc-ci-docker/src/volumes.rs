@@ -52,7 +52,10 @@ pub(crate) async fn volumes(engine: &SwarmEngine, domain: &Domain) -> Result<Vec
 /// Whether it is kept by this engine, and goes with the volume.
 fn is_own(volume: &Volume) -> bool {
     let option = |name: &str| volume.options.get(name).map_or("", String::as_str);
-    volume.driver == "local" && (option("device").is_empty() || option("type") == "tmpfs")
+    let in_memory = option("type") == "tmpfs" && option("device") == "tmpfs";
+    // With these, the kernel takes the device for a directory of the host, whatever the type says.
+    let bound = option("o").split(',').any(|word| matches!(word.trim(), "bind" | "rbind"));
+    volume.driver == "local" && !bound && (option("device").is_empty() || in_memory)
 }
 
 /// Replaces the file, or makes it.

@@ -107,5 +107,9 @@ fn what_another_machine_or_directory_keeps_is_not_the_apps_own() {
     assert!(volume("local", json!({"type": "tmpfs", "device": "tmpfs", "o": "size=1m"})));
     assert!(!volume("local", json!({"type": "none", "o": "bind", "device": "/etc"})));
     assert!(!volume("local", json!({"type": "nfs", "device": ":/x"})));
+    // The kernel ignores the type of a bind mount.
+    assert!(!volume("local", json!({"type": "tmpfs", "o": "bind", "device": "/etc"})));
+    assert!(!volume("local", json!({"type": "tmpfs", "o": "rw, rbind", "device": "tmpfs"})));
+    assert!(!volume("local", json!({"type": "tmpfs", "device": "/etc"})));
     assert!(!volume("rclone", json!({})));
 }
