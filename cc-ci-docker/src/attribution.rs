@@ -13,7 +13,7 @@ use crate::drain::is_harmless;
 use crate::listing::{Container, Listing, Object, Task};
 
 /// The networks that belong to the engine, or to every app.
-const NOBODYS_NETWORKS: [&str; 5] = ["bridge", "docker_gwbridge", "host", "none", crate::PROXY];
+const NOBODYS_NETWORKS: [&str; 6] = ["bridge", "docker_gwbridge", "host", "ingress", "none", crate::PROXY];
 
 /// Names of stacks; finds the longest that a name begins with in as many steps as the name has underscores.
 #[derive(Debug, Clone, Default)]

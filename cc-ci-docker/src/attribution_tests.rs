@@ -155,7 +155,7 @@ fn a_task_whose_service_is_gone_counts_until_it_is_harmless() {
 
 #[test]
 fn the_engines_own_networks_are_nobodys() {
-    let names = ["bridge", "host", "none", "docker_gwbridge", "proxy"];
+    let names = ["bridge", "docker_gwbridge", "host", "ingress", "none", "proxy"];
     let listing =
         Listing { networks: names.map(|name| object(name, Some(OURS))).to_vec(), ..Listing::default() };
     assert_eq!(owned(&listing, &[OURS, "proxy", "none"], OURS), set([]));
@@ -192,9 +192,11 @@ fn an_anonymous_volume_belongs_to_the_one_stack_that_mounts_it() {
     shared.containers.push(Container { volumes: vec![volume.clone()], ..container("tool", None) });
     assert!(!owns_volume(&shared), "somebody else mounts it too");
 
-    let mut labelled = listing.clone();
-    labelled.volumes = vec![object(&volume, Some("b_ci_org"))];
-    assert!(!owns_volume(&labelled), "it has a label of somebody else");
+    for label in ["b_ci_org", ""] {
+        let mut labelled = listing.clone();
+        labelled.volumes = vec![object(&volume, Some(label))];
+        assert!(!owns_volume(&labelled), "it has a label of somebody else");
+    }
 
     let mut named = listing.clone();
     named.containers[0].volumes = vec!["data".to_owned()];

@@ -19,6 +19,8 @@ pub(crate) enum Reply {
     Json(u16, String),
     /// Half of a body, and the end of the connection.
     Truncated(String),
+    /// Half of a body, and no end.
+    Stalled(String),
     /// Nothing, and no end.
     Never,
     /// The end of the connection.
@@ -36,12 +38,13 @@ pub(crate) struct FakeEngine {
 impl FakeEngine {
     /// `reply` answers everything but `/version`, which is that of Docker 20.10.
     pub(crate) fn start(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
-        Self::with_version(reply, r#"{"ApiVersion":"1.41","Version":"20.10.24"}"#)
+        let version = r#"{"ApiVersion":"1.41","Version":"20.10.24"}"#;
+        Self::with_version(reply, Reply::Json(200, version.to_owned()))
     }
 
     pub(crate) fn with_version(
         reply: impl Fn(&str) -> Reply + Send + Sync + 'static,
-        version: &'static str,
+        version: Reply,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let calls = Arc::new(Mutex::new(Vec::new()));
@@ -50,11 +53,11 @@ impl FakeEngine {
         let listener = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (told, reply) = (told.clone(), reply.clone());
+                let (told, reply, version) = (told.clone(), reply.clone(), version.clone());
                 tokio::spawn(async move {
                     serve(stream, |call| {
                         if call.ends_with("/version") {
-                            return Reply::Json(200, version.to_owned());
+                            return version.clone();
                         }
                         told.lock().unwrap().push(call.to_owned());
                         reply(call)
@@ -128,17 +131,25 @@ async fn serve(mut stream: UnixStream, answer: impl Fn(&str) -> Reply) {
         let (method, path) = (words.next().unwrap(), words.next().unwrap());
         let path =
             path.strip_prefix("/v1.").and_then(|path| path.find('/').map(|at| &path[at..])).unwrap_or(path);
-        let (status, body, length) = match answer(&format!("{method} {path}")) {
-            Reply::Json(status, body) => (status, body.clone(), body.len()),
-            Reply::Truncated(body) => (200, body[..body.len() / 2].to_owned(), body.len()),
+        let answer = answer(&format!("{method} {path}"));
+        let (status, whole) = match &answer {
+            Reply::Json(status, body) => (*status, body),
+            Reply::Truncated(body) | Reply::Stalled(body) => (200, body),
             Reply::Never => return std::future::pending().await,
             Reply::Close => return,
         };
+        let is_whole = matches!(answer, Reply::Json(..));
+        let (length, body) = (whole.len(), if is_whole { whole } else { &whole[..whole.len() / 2] });
         let head = format!(
             "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
         );
-        if stream.write_all(format!("{head}{body}").as_bytes()).await.is_err() || body.len() < length {
+        if stream.write_all(format!("{head}{body}").as_bytes()).await.is_err() {
             return;
+        }
+        match answer {
+            Reply::Truncated(_) => return,
+            Reply::Stalled(_) => return std::future::pending().await,
+            _ => {}
         }
     }
 }

@@ -243,13 +243,11 @@ async fn configs(client: &Client) -> Result<Vec<Object>, ApiError> {
         .collect()
 }
 
-/// The networks but for the Swarm's own ingress, whatever it is called.
 pub(crate) async fn networks(client: &Client, filters: Option<Filters>) -> Result<Vec<Object>, ApiError> {
     let options = ListNetworksOptions { filters };
     let listed = client.call(async |docker| docker.list_networks(Some(options)).await).await?;
     listed
         .into_iter()
-        .filter(|network| network.ingress != Some(true))
         .map(|network| {
             Ok(Object {
                 id: network.id.ok_or(ApiError::Incomplete("a network without an id"))?,

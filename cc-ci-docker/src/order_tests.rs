@@ -144,6 +144,21 @@ async fn what_the_engine_says_to_have_removed_is_looked_for() {
 }
 
 #[tokio::test]
+async fn what_somebody_else_has_removed_is_removed() {
+    let removed = Arc::new(AtomicBool::new(false));
+    let they = removed.clone();
+    let fake = FakeEngine::start(move |call| {
+        if call.starts_with("DELETE") {
+            they.store(true, Ordering::SeqCst);
+            return Reply::Json(404, r#"{"message":"no such thing"}"#.to_owned());
+        }
+        one_of_each(call, |_| they.load(Ordering::SeqCst))
+    });
+    fake.engine().remove(&domain(), Duration::from_mins(1)).await.unwrap();
+    assert!(removed.load(Ordering::SeqCst));
+}
+
+#[tokio::test]
 async fn a_failure_that_passes_is_outlasted_and_one_that_does_not_ends_a_removal() {
     let failures = Arc::new(AtomicUsize::new(12));
     let left = failures.clone();
