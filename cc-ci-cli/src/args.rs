@@ -1,13 +1,16 @@
 //! What the command takes.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use cc_ci_core::names::{Domain, RunId, Suffix};
 use cc_ci_core::workspace::{RecipeSource, Revision};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
 
 /// What was asked for.
 pub enum Invocation {
@@ -46,7 +49,13 @@ pub struct Settings {
     /// How results are written to stdout
     #[arg(long, global = true, env = "CCCI_FORMAT", value_enum, default_value_t)]
     pub format: Format,
-    /// What follows the first label of every run app's domain [default: cc-ci.localhost]
+    /// Which engine the command works on: what runs the apps [default: auto]
+    #[arg(long, global = true, env = "CCCI_EXECUTOR", value_enum)]
+    pub executor: Option<Executor>,
+    /// Which of abra's servers this engine is: whose `.env` files are its apps' [default: default]
+    #[arg(long, global = true, env = "CCCI_SERVER", value_name = "NAME")]
+    pub server: Option<ServerName>,
+    /// What follows the first label of every run app's domain [default, of the local executor only: cc-ci.localhost]
     #[arg(long, global = true, env = "CCCI_SUFFIX")]
     pub suffix: Option<Suffix>,
     /// Where the apps' lock files are [default: /run/lock]
@@ -70,6 +79,66 @@ pub struct Settings {
     /// `none`: no parent is watched; for systemd units, which have a manager instead
     #[arg(long, global = true, env = "CCCI_PARENT", value_enum, conflicts_with = "parent_pid")]
     pub parent: Option<Parent>,
+}
+
+/// Which engine a command works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Executor {
+    /// abra, where there is an `abra` command and a Swarm to manage; else local.
+    #[default]
+    Auto,
+    /// Processes on this host; confines nothing.
+    Local,
+    /// abra and the Docker Swarm at `DOCKER_HOST`; `run` comes in a later version.
+    Abra,
+}
+
+/// The name of one of abra's servers: that of a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ServerName(String);
+
+impl ServerName {
+    /// As abra calls the engine of its own host.
+    pub const DEFAULT: &'static str = "default";
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Default for ServerName {
+    fn default() -> Self {
+        Self(Self::DEFAULT.to_owned())
+    }
+}
+
+impl FromStr for ServerName {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let is_name =
+            (1..=200).contains(&text.len()) && !text.starts_with(['.', '-']) && text.chars().all(plain);
+        if is_name {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("it is [A-Za-z0-9._-], first a letter or digit".to_owned())
+        }
+    }
+}
+
+impl TryFrom<String> for ServerName {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map_err(|rule| format!("{text:?} is no server's name: {rule}"))
+    }
 }
 
 /// How results are written.
@@ -101,6 +170,10 @@ pub enum Command {
     WithLock(WithLock),
     /// Show whatever exists of run apps; changes nothing
     Audit(Audit),
+    /// Show what goes on: live runs, runs that wait, what is left behind; takes no lock
+    Status,
+    /// Look whether this host can do its work; changes nothing
+    Doctor,
     /// See every promise kept, on a small example of its own
     #[cfg(feature = "demo")]
     Demo(Demo),
@@ -119,9 +192,6 @@ pub struct Run {
     /// The pull request's number: the same one always gets the same domain
     #[arg(long, env = "CCCI_PR", value_name = "N")]
     pub pr: Option<u64>,
-    /// What deploys the app
-    #[arg(long, env = "CCCI_EXECUTOR", value_enum, default_value_t)]
-    pub executor: Executor,
     /// Names the run and its directory [default: the CI's build number, else manual-PID]
     #[arg(long = "run-id", env = "CCCI_RUN_ID", value_name = "ID")]
     pub id: Option<RunId>,
@@ -140,18 +210,6 @@ pub struct Run {
     /// Upgrade the warm app instead of deploying one (not in this version)
     #[arg(long, env = "CCCI_QUICK", value_parser = FalseyValueParser::new())]
     pub quick: bool,
-}
-
-/// What deploys the app.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Executor {
-    /// Whatever this host can do: local, the only one in this version.
-    #[default]
-    Auto,
-    /// Processes on this host; confines nothing.
-    Local,
-    /// abra and Docker Swarm (not in this version).
-    Abra,
 }
 
 #[derive(Debug, Args)]
@@ -229,6 +287,15 @@ mod tests {
     fn the_arguments_are_consistent() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_servers_name_is_a_directorys() {
+        assert_eq!("default".parse::<ServerName>().as_ref().map(ServerName::as_str), Ok("default"));
+        assert!("swarm-1.example.org".parse::<ServerName>().is_ok());
+        for bad in ["", ".", "..", "../x", "a/b", ".hidden", "-x", "a b", "a\0"] {
+            assert!(bad.parse::<ServerName>().is_err(), "{bad:?}");
+        }
     }
 
     #[test]

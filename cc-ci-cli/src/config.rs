@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use cc_ci_core::names::{Domain, RecipeName, Suffix};
 use cc_ci_core::workspace::{Catalogue, RecipeSource};
 use serde::Deserialize;
 
-use crate::args::Settings;
+use crate::args::{Executor, ServerName, Settings};
 use crate::error::CliError;
 
 /// Where the file is, unless somebody says otherwise.
@@ -26,6 +27,8 @@ const LOCAL_SUFFIX: &str = "cc-ci.localhost";
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct File {
+    executor: Option<Executor>,
+    server: Option<ServerName>,
     suffix: Option<Suffix>,
     protect: Vec<Domain>,
     lock_dir: Option<PathBuf>,
@@ -87,14 +90,17 @@ impl TryFrom<String> for Time {
 /// What holds for one command, all layers together.
 #[derive(Debug)]
 pub struct Config {
-    pub suffix: Suffix,
+    pub executor: Executor,
+    /// Which of abra's servers the engine of the executor abra is.
+    pub server: ServerName,
+    suffix: Option<Suffix>,
     pub protect: Vec<Domain>,
     pub lock_dir: PathBuf,
     pub lock_group: Option<u32>,
     pub trusted_lock_owners: Vec<u32>,
     pub runs_dir: PathBuf,
     pub local_root: PathBuf,
-    /// The canonical abra tree, where there is one.
+    /// The canonical abra tree, where somebody named one.
     pub abra_dir: Option<PathBuf>,
     pub catalogue: Catalogue,
     pub deadline: Duration,
@@ -113,10 +119,6 @@ impl Config {
         // Services work elsewhere than where their world is named.
         let local_root = std::path::absolute(local_root)
             .map_err(|error| CliError::usage("can't use the local root").because(&error))?;
-        let suffix = settings.suffix.clone().or(file.suffix).map_or_else(
-            || LOCAL_SUFFIX.parse().map_err(|error| CliError::harness("the default suffix").because(&error)),
-            Ok,
-        )?;
         let mut dependencies = BTreeMap::new();
         for (name, recipe) in file.recipes {
             let sources = recipe.depends.iter().map(|source| {
@@ -128,7 +130,9 @@ impl Config {
         }
         let canonical = env::var_os("ABRA_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
         Ok(Self {
-            suffix,
+            executor: settings.executor.or(file.executor).unwrap_or_default(),
+            server: settings.server.clone().or(file.server).unwrap_or_default(),
+            suffix: settings.suffix.clone().or(file.suffix),
             protect: file.protect,
             lock_dir: settings.lock_dir.clone().or(file.lock_dir).unwrap_or_else(|| "/run/lock".into()),
             lock_group: file.lock_group,
@@ -155,8 +159,72 @@ impl Config {
                 operator_tests: file.tests_dir,
                 dependencies,
                 keep_runs: file.keep_runs.unwrap_or(defaults.keep_runs),
+                why_executor: None,
             },
         })
+    }
+
+    /// The suffix of apps that the local executor runs.
+    pub fn local_suffix(&self) -> Result<Suffix, CliError> {
+        self.suffix.clone().map_or_else(
+            || LOCAL_SUFFIX.parse().map_err(|error| CliError::harness("the default suffix").because(&error)),
+            Ok,
+        )
+    }
+
+    /// The suffix of apps on a Swarm: nothing that is shared has a default.
+    pub fn swarm_suffix(&self) -> Result<Suffix, CliError> {
+        self.suffix.clone().ok_or_else(|| {
+            CliError::usage("the executor abra needs a suffix: it tells run apps from all others on the Swarm")
+                .hint("choose one that no other app ends with: --suffix ci.example.org, CCCI_SUFFIX, or `suffix` in the configuration")
+        })
+    }
+
+    /// The canonical abra tree of the executor abra.
+    pub fn abra_tree(&self) -> Result<PathBuf, CliError> {
+        let home = || env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+        self.abra_dir.clone().or_else(|| home().map(|home| home.join(".abra"))).ok_or_else(|| {
+            CliError::usage("neither ABRA_DIR nor HOME says where abra's tree is")
+                .hint("name it: ABRA_DIR=/root/.abra")
+        })
+    }
+}
+
+/// Where an engine listens, unless somebody says otherwise.
+const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+
+/// Where the engine listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Socket {
+    pub path: PathBuf,
+    /// Somebody named it: then it is meant to be there.
+    pub named: bool,
+}
+
+impl Socket {
+    /// What `DOCKER_HOST` says.
+    pub fn from_environment() -> Result<Self, CliError> {
+        Self::parse(env::var_os("DOCKER_HOST").as_deref())
+    }
+
+    fn parse(host: Option<&OsStr>) -> Result<Self, CliError> {
+        let Some(host) = host.filter(|host| !host.is_empty()) else {
+            return Ok(Self { path: DEFAULT_SOCKET.into(), named: false });
+        };
+        let path = host.to_str().and_then(|host| host.strip_prefix("unix://")).map(PathBuf::from);
+        match path {
+            Some(path) if path.is_absolute() => Ok(Self { path, named: true }),
+            _ => {
+                // The rest may have a password in it.
+                let host = host.to_string_lossy();
+                let scheme = host.split_once("://").map_or("no address", |(scheme, _)| scheme);
+                Err(CliError::usage(format!(
+                    "DOCKER_HOST ({scheme}) is no unix://PATH: only an engine of this host can be used, since locks \
+                     are per host"
+                ))
+                .hint(format!("run cc-ci on the engine's own host, with DOCKER_HOST=unix://{DEFAULT_SOCKET}")))
+            }
+        }
     }
 }
 
@@ -227,6 +295,29 @@ mod tests {
         assert_eq!(hint.as_deref(), Some("did you mean suffix?"));
         let (_, hint) = File::parse("[workspace]\ncatalog = \"copy\"\n").unwrap_err();
         assert_eq!(hint.as_deref(), Some("did you mean catalogue?"));
+    }
+
+    #[test]
+    fn only_an_engine_of_this_host_is_taken() {
+        let parse = |host: &str| Socket::parse(Some(OsStr::new(host)));
+        for none in [Socket::parse(None), parse("")] {
+            assert_eq!(none.unwrap(), Socket { path: DEFAULT_SOCKET.into(), named: false });
+        }
+        assert_eq!(parse("unix:///x/y.sock").unwrap(), Socket { path: "/x/y.sock".into(), named: true });
+        for remote in [
+            "tcp://10.0.0.1:2376",
+            "ssh://root:secret@host",
+            "unix://relative",
+            "unix://",
+            "/x/y.sock",
+            "npipe:////./x",
+        ] {
+            let error = parse(remote).unwrap_err();
+            let told = error.lines();
+            assert_eq!(error.exit, cc_ci_core::exit::Exit::Usage);
+            assert!(told.contains("locks are per host") && told.contains("hint:"), "{told}");
+            assert!(!told.contains("secret"), "{told}");
+        }
     }
 
     #[test]

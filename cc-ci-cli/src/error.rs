@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use cc_ci_core::executor::{EngineError, Fault};
 use cc_ci_core::exit::Exit;
 
 /// An error that ends a command.
@@ -50,6 +51,31 @@ impl CliError {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// A failure of the engine, with what helps. Only what the configuration says wrong is a usage error.
+    pub fn of_engine(message: impl Into<String>, error: &EngineError) -> Self {
+        let told = match error.fault() {
+            Fault::Configuration => Self::usage(message),
+            Fault::Host | Fault::Recipe => Self::harness(message),
+        };
+        let told = told.because(error);
+        match error.hint() {
+            Some(hint) => told.hint(hint),
+            None => told,
+        }
+    }
+
+    /// Adds another way out.
+    pub fn or_hint(mut self, hint: &str) -> Self {
+        self.hint = Some(self.hint.map_or_else(|| hint.to_owned(), |first| format!("{first}; or {hint}")));
+        self
+    }
+
+    /// All of it in one line, and what helps.
+    pub fn parts(&self) -> (String, Option<&str>) {
+        let chain = self.causes.iter().fold(self.message.clone(), |line, cause| format!("{line}: {cause}"));
+        (chain, self.hint.as_deref())
     }
 
     /// The lines to print.

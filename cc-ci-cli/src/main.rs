@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod config;
+mod engine;
 mod error;
 mod render;
 mod terminal;

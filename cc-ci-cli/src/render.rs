@@ -1,17 +1,21 @@
 //! Events and results as people read them. This text is not stable; JSON is.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use cc_ci_core::event::Event;
-use cc_ci_core::executor::Residue;
+use cc_ci_core::executor::{Kind, Residue};
 use cc_ci_core::janitor::Report;
 use cc_ci_core::lock::{Holder, LockView};
-use cc_ci_core::run::{RunRecord, Status, Verdict};
+use cc_ci_core::names::RecipeName;
+use cc_ci_core::run::{RunRecord, Status as TierStatus, Verdict};
+use jiff::Timestamp;
 use owo_colors::{OwoColorize as _, Style};
 
 #[cfg(feature = "demo")]
 use crate::commands::demo::Claim;
+use crate::commands::status::Status;
 
 /// One event, as lines with their line feeds. `None` for what is not worth one.
 pub fn event(event: &Event) -> Option<String> {
@@ -68,7 +72,7 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Str
         let version = tier.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
         let reason = tier.reason.as_ref().map(|reason| format!(": {}", indent(reason))).unwrap_or_default();
         let time =
-            if tier.status == Status::NotRun { String::new() } else { format!(" {:.1}s", tier.seconds) };
+            if tier.status == TierStatus::NotRun { String::new() } else { format!(" {:.1}s", tier.seconds) };
         let _ =
             writeln!(text, "  {:<8} {:<8}{version}{time}{reason}", tier.name.as_str(), tier.status.as_str());
     }
@@ -134,6 +138,75 @@ pub fn locks(views: &[LockView], now: std::time::SystemTime) -> String {
         text.push_str("no app has a lock file\n");
     }
     text
+}
+
+/// What goes on here.
+pub fn status(status: &Status) -> String {
+    let mut text = format!("engine: {}\n", status.engine);
+    let age = |since: Option<Timestamp>| {
+        let age = since.and_then(|since| Duration::try_from(status.at.duration_since(since)).ok());
+        age.map(|age| format!(", for {}", humantime::format_duration(Duration::from_secs(age.as_secs()))))
+            .unwrap_or_default()
+    };
+    let of =
+        |recipe: &Option<RecipeName>| recipe.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+    if !status.live.is_empty() {
+        text.push_str("live:\n");
+    }
+    for live in &status.live {
+        let who = match (&live.run_id, &live.phase) {
+            (Some(id), _) => format!("run {id}{}", of(&live.recipe)),
+            (None, Some(_)) => "no run".to_owned(),
+            (None, None) => "a holder that says nothing of itself".to_owned(),
+        };
+        let phase = live.phase.as_ref().map(|phase| format!(", {phase}")).unwrap_or_default();
+        let pid = live.holder.map_or_else(|| ", pid unknown".to_owned(), |pid| format!(", pid {pid}"));
+        let queue =
+            if live.waiting > 0 { format!("; at least {} waiting", live.waiting) } else { String::new() };
+        let exists = counts(&live.exists);
+        let _ = writeln!(text, "  {}: {who}{phase}{pid}{}: {exists}{queue}", live.domain, age(live.since));
+    }
+    if !status.waiting.is_empty() {
+        text.push_str("waiting:\n");
+    }
+    for run in &status.waiting {
+        let what = run.domain.as_ref().map_or_else(
+            || "has not asked for its lock yet".to_owned(),
+            |domain| format!("awaits the lock of {domain}"),
+        );
+        let _ = writeln!(
+            text,
+            "  run {}{} {what}, pid {}{}",
+            run.run_id,
+            of(&run.recipe),
+            run.pid,
+            age(run.since)
+        );
+    }
+    if !status.left.is_empty() {
+        text.push_str("left behind:\n");
+    }
+    for left in &status.left {
+        let by: Vec<String> = left.by.iter().map(|id| format!("run {id}")).collect();
+        let by = if by.is_empty() { "nobody known".to_owned() } else { by.join(", ") };
+        let _ = writeln!(text, "  {}: by {by}: {}", left.domain, counts(&left.exists));
+    }
+    if status.live.is_empty() && status.waiting.is_empty() && status.left.is_empty() {
+        text.push_str("nothing goes on: no live run, nobody waits, nothing is left behind\n");
+    }
+    text
+}
+
+fn counts(exists: &BTreeMap<Kind, usize>) -> String {
+    if exists.is_empty() {
+        return "nothing yet".to_owned();
+    }
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    let kind = |kind: &Kind, count: usize| match kind {
+        Kind::Process if count > 1 => format!("{count} processes"),
+        kind => format!("{count} {kind}{}", plural(count)),
+    };
+    exists.iter().map(|(name, count)| kind(name, *count)).collect::<Vec<_>>().join(", ")
 }
 
 /// One claim of the demo, as it is tested.

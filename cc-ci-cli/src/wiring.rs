@@ -1,10 +1,14 @@
 //! From configuration to the parts of the library.
 
+use std::fs;
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cc_ci_core::cancellation::Cause;
+use cc_ci_core::event::Reporter;
 use cc_ci_core::executor::local::LocalExecutor;
+use cc_ci_core::executor::{self, Fault};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::host::{Host, SystemHost};
 use cc_ci_core::lifetime::{Bounds, Owning, ParentWatch, RunLifetime, TakeOverError, TakenOver};
@@ -13,25 +17,28 @@ use cc_ci_core::names::RunAppPattern;
 use cc_ci_core::run::Harness;
 use cc_ci_core::workspace::{KernelWorkspace, Settings as WorkspaceSettings};
 use cc_ci_core::{ClaimError, EnvFiles, LookError, Site};
+use cc_ci_docker::SwarmEngine;
 
 use crate::args::{self, Parent};
 use crate::config::Config;
+use crate::engine::{self, Choice, Engine};
 use crate::error::CliError;
 use crate::terminal::Terminal;
 
 /// The server whose apps the local executor deploys.
 const LOCAL_SERVER: &str = "local";
 
-/// Everything that a command works with.
+/// What every command works with, whichever engine there is.
 #[derive(Debug)]
-pub struct Wired {
+pub struct Base {
     pub config: Config,
-    pub site: Site,
-    pub executor: Arc<LocalExecutor>,
+    pub host: Arc<dyn Host>,
+    pub locks: Arc<FlockLocks>,
+    pub reporter: Arc<dyn Reporter>,
 }
 
-impl Wired {
-    /// Puts the parts together; changes nothing but that the runs directory exists.
+impl Base {
+    /// Puts the parts together; changes nothing.
     pub fn new(config: Config, terminal: &Terminal) -> Result<Self, CliError> {
         let host: Arc<dyn Host> = Arc::new(
             SystemHost::new().map_err(|error| CliError::harness("can't read /proc").because(&error))?,
@@ -41,8 +48,47 @@ impl Wired {
         if let Some(group) = config.lock_group {
             locks = locks.with_group(group);
         }
+        Ok(Self { config, host, locks: Arc::new(locks), reporter: terminal.reporter() })
+    }
+
+    /// Everything, on the engine that is to be used; changes nothing but that the runs directory exists.
+    pub async fn wire(self) -> Result<Wired, CliError> {
+        let choice = engine::choose(&self.config).await?;
+        self.wire_on(choice)
+    }
+
+    /// The same, where the choice is made.
+    pub fn wire_on(self, choice: Choice) -> Result<Wired, CliError> {
+        let Self { config, host, locks, reporter } = self;
+        let (suffix, servers, server, canonical) = match &choice.engine {
+            Engine::Local => {
+                // Apps of the local executor are no abra apps: without a canonical tree their files are its own.
+                let servers = config.abra_dir.as_ref().unwrap_or(&config.local_root).join("servers");
+                (config.local_suffix()?, servers, LOCAL_SERVER.to_owned(), config.abra_dir.clone())
+            }
+            Engine::Swarm(_) => {
+                let tree = config.abra_tree()?;
+                (config.swarm_suffix()?, servers_of(&tree, &config)?, config.server.to_string(), Some(tree))
+            }
+        };
+        let env_files = EnvFiles::new(&servers, &server);
+        let (engine, local): (Arc<dyn executor::Engine>, _) = match &choice.engine {
+            Engine::Local => {
+                let local = Arc::new(LocalExecutor::new(config.local_root.clone(), host.clone()));
+                (local.clone(), Some(local))
+            }
+            Engine::Swarm(socket) => {
+                let settings = cc_ci_docker::Settings {
+                    socket: socket.clone(),
+                    suffix: suffix.clone(),
+                    sources: vec![Arc::new(env_files.clone())],
+                    reporter: reporter.clone(),
+                };
+                (Arc::new(SwarmEngine::new(settings)), None)
+            }
+        };
         let runs = WorkspaceSettings::new(&config.runs_dir)
-            .and_then(|settings| match &config.abra_dir {
+            .and_then(|settings| match &canonical {
                 Some(canonical) => settings.canonical(canonical),
                 None => Ok(settings),
             })
@@ -53,30 +99,77 @@ impl Wired {
                     .because(&error)
                     .hint("choose one that you can write: CCCI_RUNS_DIR")
             })?;
-        // Apps of the local executor are no abra apps: without a canonical tree their files are its own.
-        let servers =
-            config.abra_dir.as_ref().map_or_else(|| config.local_root.clone(), Clone::clone).join("servers");
-        let executor = Arc::new(LocalExecutor::new(config.local_root.clone(), host.clone()));
         let site = Site {
             host,
-            pattern: RunAppPattern::new(config.suffix.clone(), config.protect.clone()),
-            locks: Arc::new(locks),
-            engine: executor.clone(),
-            env_files: EnvFiles::new(&servers, LOCAL_SERVER),
+            pattern: RunAppPattern::new(suffix, config.protect.clone()),
+            locks,
+            engine,
+            env_files,
             runs: Arc::new(runs),
-            reporter: terminal.reporter(),
+            reporter,
         };
-        Ok(Self { config, site, executor })
+        Ok(Wired { config, site, choice, local })
+    }
+}
+
+/// abra's `servers/`, where this engine's server must be: without its `.env` files nobody knows all stacks of the
+/// engine, and what of a run's is left behind.
+pub fn servers_of(tree: &Path, config: &Config) -> Result<PathBuf, CliError> {
+    let servers = tree.join("servers");
+    let entries = fs::read_dir(&servers).map_err(|error| {
+        CliError::usage(format!("{} is no abra tree", tree.display()))
+            .because(&error)
+            .hint("name the one that has this engine's apps: ABRA_DIR, or `abra_dir` in the configuration")
+    })?;
+    let mut known: Vec<String> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()).filter(|path| path.is_dir()))
+        .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+        .collect();
+    known.sort();
+    if known.iter().any(|name| name == config.server.as_str()) {
+        return Ok(servers);
+    }
+    let message = format!("{} has no server {}", servers.display(), config.server);
+    let names = known.join(", ");
+    Err(CliError::usage(message).hint(if known.is_empty() {
+        format!("add it: abra server add {}", config.server)
+    } else {
+        format!("say which of abra's servers this engine is ({names}): --server NAME, or `server` in the configuration")
+    }))
+}
+
+/// Everything that a command works with.
+#[derive(Debug)]
+pub struct Wired {
+    pub config: Config,
+    pub site: Site,
+    pub choice: Choice,
+    local: Option<Arc<LocalExecutor>>,
+}
+
+impl Wired {
+    /// Says which engine this is, where that may be a surprise.
+    pub fn tell_engine(&self, terminal: &Terminal) {
+        if self.choice.surprising {
+            terminal.progress(format!("executor: {}\n", self.choice.line()));
+        }
     }
 
-    /// All that a run needs.
-    pub fn harness(&self, lifetime: Arc<dyn RunLifetime>) -> Harness {
-        Harness {
-            site: self.site.clone(),
-            deployer: self.executor.clone(),
-            lifetime,
-            settings: self.config.run.clone(),
+    /// Which engine this is, in one line.
+    pub fn engine_line(&self) -> String {
+        let line = self.choice.line();
+        match &self.local {
+            Some(local) => format!("{line}: processes on this host, below {}", local.root().display()),
+            None => format!("{line}: {}", self.site.engine),
         }
+    }
+
+    /// All that a run needs, where this engine can be deployed to.
+    pub fn harness(&self, lifetime: Arc<dyn RunLifetime>) -> Result<Harness, CliError> {
+        let local = self.local.clone().ok_or_else(|| self.choice.cannot_deploy())?;
+        let settings =
+            cc_ci_core::run::Settings { why_executor: self.choice.why.clone(), ..self.config.run.clone() };
+        Ok(Harness { site: self.site.clone(), deployer: local, lifetime, settings })
     }
 }
 
@@ -141,18 +234,25 @@ pub fn cancelled(cause: Cause) -> CliError {
 
 /// A host that could not be looked at.
 pub fn look_failed(error: &LookError) -> CliError {
-    CliError::harness("can't tell what exists").because(error)
+    let told = CliError::harness("can't tell what exists");
+    match error {
+        LookError::Engine(engine) => match engine.hint() {
+            Some(hint) => told.because(error).hint(hint),
+            None => told.because(error),
+        },
+        _ => told.because(error),
+    }
 }
 
 /// Claims the engine for this command's lock space, before anything is changed.
 pub async fn claim(site: &Site) -> Result<(), CliError> {
     site.claim().await.map_err(|error| match &error {
         ClaimError::Engine(engine) => {
-            let told = CliError::usage("the engine is not ours to change").because(&error);
-            match engine.hint() {
-                Some(hint) => told.hint(hint),
-                None => told,
-            }
+            let doing = match engine.fault() {
+                Fault::Configuration => "the engine is not ours to change",
+                Fault::Host | Fault::Recipe => "can't claim the engine",
+            };
+            CliError::of_engine(doing, engine)
         }
         _ => CliError::usage("can't use the lock directory")
             .because(&error)

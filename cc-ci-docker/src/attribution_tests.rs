@@ -102,10 +102,12 @@ fn a_name_belongs_to_the_longest_stack_that_anybody_knows() {
 fn a_label_of_somebody_else_wins_over_a_name_that_is_ours() {
     let listing = Listing {
         secrets: vec![object("a_ci_org_pw", Some("b_ci_org")), object("a_ci_org_key", Some(""))],
+        configs: vec![object("_any", None)],
         volumes: vec![object("b_ci_org_data", Some(OURS))],
         ..Listing::default()
     };
     assert_eq!(owned(&listing, &[OURS], OURS), set(["volume b_ci_org_data"]));
+    assert_eq!(owned(&listing, &[OURS], ""), set([]), "an empty label is no stack");
 }
 
 #[test]

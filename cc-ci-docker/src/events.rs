@@ -19,9 +19,7 @@ use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use tokio::time::Instant;
 
 use crate::client::Client;
-
-/// What every object of a stack is labelled with.
-pub(crate) const NAMESPACE: &str = "com.docker.stack.namespace";
+use crate::listing::NAMESPACE;
 
 /// The pause before a broken stream is opened again; doubled each time.
 const PAUSE: Duration = Duration::from_millis(50);

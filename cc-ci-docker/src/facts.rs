@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bollard::models::LocalNodeState;
 use bollard::query_parameters::ListNetworksOptions;
 use cc_ci_core::executor::{EngineError, LockSpace};
 use cc_ci_core::names::Suffix;
@@ -19,6 +20,8 @@ pub struct EngineFacts {
     pub api_version: String,
     /// Where it keeps everything.
     pub data_root: PathBuf,
+    /// Whether it is part of a Swarm at all. A manager that has just been started is, and can't manage yet.
+    pub in_a_swarm: bool,
     /// The Swarm that it manages, or why it manages none.
     pub swarm: Result<SwarmFacts, EngineError>,
 }
@@ -61,6 +64,10 @@ async fn engine(client: &Client, suffix: &Suffix) -> Result<EngineFacts, ApiErro
         version: version.version.ok_or(ApiError::Incomplete("no version"))?,
         api_version,
         data_root: info.docker_root_dir.ok_or(ApiError::Incomplete("no data root"))?.into(),
+        in_a_swarm: info
+            .swarm
+            .and_then(|swarm| swarm.local_node_state)
+            .is_some_and(|state| !matches!(state, LocalNodeState::EMPTY | LocalNodeState::INACTIVE)),
         swarm: match swarm(client, suffix).await {
             Ok(swarm) => Ok(swarm),
             Err(error @ ApiError::NoManager { .. }) => Err(error.during("no Swarm")),

@@ -187,4 +187,13 @@ mod tests {
         let known: Vec<&str> = run_app_stacks(&listing, &"ci.example.org".parse().unwrap()).collect();
         assert_eq!(known, ["immi-012345_ci_example_org", "x-abcdef_ci_example_org"]);
     }
+
+    #[test]
+    fn a_stack_is_a_domains_only_if_it_is_that_domains_stack() {
+        let domain = |stack: &str| domain_of_stack(stack).map(String::from);
+        assert_eq!(domain("immi-012345_ci_example_org").unwrap(), "immi-012345.ci.example.org");
+        for nobodys in ["bystander", "a.b", "a_b.c", "A_b", "a__b", "_a_b", "a_b_", ""] {
+            assert_eq!(domain(nobodys), None, "{nobodys}");
+        }
+    }
 }

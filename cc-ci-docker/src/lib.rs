@@ -25,6 +25,8 @@ mod listing;
 mod look;
 #[cfg(test)]
 mod look_tests;
+#[cfg(test)]
+mod order_tests;
 mod remove;
 mod said;
 #[cfg(test)]
@@ -67,18 +69,24 @@ pub struct Settings {
 pub struct SwarmEngine {
     client: Client,
     settings: Settings,
+    pull_silence: Duration,
 }
 
 impl SwarmEngine {
     /// An engine of these settings; nothing is asked of it yet.
     pub fn new(settings: Settings) -> Self {
-        Self { client: Client::new(settings.socket.clone()), settings }
+        Self { client: Client::new(settings.socket.clone()), settings, pull_silence: images::SILENCE }
     }
 
     /// The same engine, where no call may take longer than `limit`. The default of 30 s is meant for production; tests
     /// of an engine that hangs have less time.
     pub fn with_call_limit(self, limit: Duration) -> Self {
         Self { client: self.client.with_call_limit(limit), ..self }
+    }
+
+    /// The same engine, where a registry is given up on that sends nothing for `limit`. The default is 60 s.
+    pub fn with_pull_silence(self, limit: Duration) -> Self {
+        Self { pull_silence: limit, ..self }
     }
 }
 

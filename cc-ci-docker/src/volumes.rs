@@ -1,28 +1,292 @@
 //! Small files in an app's volumes, through the engine's archive API: images may have no shell.
+//!
+//! The app writes into the same places, and may have put anything there: only a regular file is read or replaced,
+//! never a link, a pipe or a device, and never more than [`LIMIT`].
+//!
+//! # Limitations
+//! A volume is reached through a container that mounts it, running or not. One that was mounted from somewhere else
+//! (a path of the host, a share of another machine) is not the app's alone, and left out.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read as _};
+
+use bollard::Docker;
+use bollard::container::PathStatResponse;
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, Volume};
+use bollard::query_parameters::{
+    ContainerArchiveInfoOptions, DownloadFromContainerOptions, InspectContainerOptions,
+    ListContainersOptions, ListVolumesOptions, UploadToContainerOptions,
+};
 use cc_ci_core::executor::EngineError;
 use cc_ci_core::names::Domain;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::SwarmEngine;
+use crate::client::{ApiError, Client};
+use crate::listing::labelled;
 
-pub(crate) async fn volumes(_: &SwarmEngine, _: &Domain) -> Result<Vec<String>, EngineError> {
-    Err(EngineError::host("not in this version"))
+/// What a small file has at most.
+const LIMIT: usize = 1 << 20;
+
+/// A header, a long name's, and what fills the blocks up.
+const AROUND: usize = 16 * 1024;
+
+/// A container may go while it is asked, and another take its place.
+const ATTEMPTS: usize = 3;
+
+const NO_FILE: &str = "what is there is not a regular file";
+const TOO_LONG: &str = "what is there has more than 1 MiB";
+
+/// What Go calls the mode of a file that is no regular one: directory, link, pipe, socket, devices, irregular.
+const NOT_REGULAR: u32 = 1 << 31 | 1 << 27 | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
+
+/// The volumes that the app's services have by name.
+pub(crate) async fn volumes(engine: &SwarmEngine, domain: &Domain) -> Result<Vec<String>, EngineError> {
+    let options = ListVolumesOptions { filters: Some(labelled(domain.stack().as_str())) };
+    let listed = engine.client.call(async |docker| docker.list_volumes(Some(options)).await).await;
+    let listed = listed.map_err(|error| error.during(format!("can't list the volumes of {domain}")))?;
+    let own = listed.volumes.unwrap_or_default().into_iter().filter(is_own).map(|volume| volume.name);
+    Ok(own.collect::<BTreeSet<_>>().into_iter().collect())
 }
 
+/// Whether it is kept by this engine, and goes with the volume.
+fn is_own(volume: &Volume) -> bool {
+    let option = |name: &str| volume.options.get(name).map_or("", String::as_str);
+    volume.driver == "local" && (option("device").is_empty() || option("type") == "tmpfs")
+}
+
+/// Replaces the file, or makes it.
 pub(crate) async fn write(
-    _: &SwarmEngine,
-    _: &Domain,
-    _: &str,
-    _: &str,
-    _: &[u8],
+    engine: &SwarmEngine,
+    domain: &Domain,
+    volume: &str,
+    file: &str,
+    content: &[u8],
 ) -> Result<(), EngineError> {
-    Err(EngineError::host("not in this version"))
+    let doing = format!("can't write {file:?} into the volume {volume:?}");
+    if content.len() > LIMIT {
+        return Err(EngineError::host(format!("{doing}: it has more than {LIMIT} bytes")));
+    }
+    check(engine, domain, volume, file, &doing).await?;
+    let archive = archive(file, content).map_err(|error| EngineError::host(&*doing).because(error))?;
+    let (client, archive) = (&engine.client, &archive);
+    mounted(client, domain, volume, true, &doing, |mount: Mount| async move {
+        if let Some(stat) = mount.stat(client, file).await? {
+            is_small_file(&stat)?;
+        }
+        Ok(mount.put(client, archive.clone()).await?)
+    })
+    .await
 }
 
+/// Reads the file; nothing where there is none.
 pub(crate) async fn read(
-    _: &SwarmEngine,
-    _: &Domain,
-    _: &str,
-    _: &str,
+    engine: &SwarmEngine,
+    domain: &Domain,
+    volume: &str,
+    file: &str,
 ) -> Result<Option<Vec<u8>>, EngineError> {
-    Err(EngineError::host("not in this version"))
+    let doing = format!("can't read {file:?} in the volume {volume:?}");
+    check(engine, domain, volume, file, &doing).await?;
+    let client = &engine.client;
+    mounted(client, domain, volume, false, &doing, |mount: Mount| async move {
+        let Some(stat) = mount.stat(client, file).await? else { return Ok(None) };
+        is_small_file(&stat)?;
+        Ok(Some(unpack(&mount.get(client, file).await?)?))
+    })
+    .await
 }
+
+/// Names become parts of paths: the file's must be a plain one, and the volume must be the app's.
+async fn check(
+    engine: &SwarmEngine,
+    domain: &Domain,
+    volume: &str,
+    file: &str,
+    doing: &str,
+) -> Result<(), EngineError> {
+    if file.is_empty() || file.len() > 255 || matches!(file, "." | "..") || file.contains(['/', '\0']) {
+        return Err(EngineError::host(format!("{doing}: a file has a plain name here")));
+    }
+    if !volumes(engine, domain).await?.iter().any(|own| own == volume) {
+        return Err(EngineError::host(format!("{doing}: {domain} has no such volume")));
+    }
+    Ok(())
+}
+
+/// What an attempt ran into.
+enum Trouble {
+    Api(ApiError),
+    /// The app put there what is not touched.
+    Refused(&'static str),
+}
+
+impl From<ApiError> for Trouble {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl From<&'static str> for Trouble {
+    fn from(rule: &'static str) -> Self {
+        Self::Refused(rule)
+    }
+}
+
+/// Works through a container that mounts the volume. One that goes meanwhile is replaced by another.
+async fn mounted<T, W: Future<Output = Result<T, Trouble>>>(
+    client: &Client,
+    domain: &Domain,
+    volume: &str,
+    writable: bool,
+    doing: &str,
+    work: impl Fn(Mount) -> W,
+) -> Result<T, EngineError> {
+    let mut attempts = ATTEMPTS;
+    loop {
+        let options = ListContainersOptions {
+            all: true,
+            filters: Some(labelled(domain.stack().as_str())),
+            ..ListContainersOptions::default()
+        };
+        let listed = client.call(async |docker| docker.list_containers(Some(options)).await).await;
+        let listed = listed.map_err(|error| error.during(doing))?;
+        let mount = Mount::choose(&listed, volume, writable).ok_or_else(|| {
+            let how = if writable { "mounts it writable" } else { "mounts it" };
+            EngineError::recipe(format!("{doing}: no container of {domain} {how}"))
+        })?;
+        attempts -= 1;
+        match work(mount).await {
+            Ok(done) => return Ok(done),
+            Err(Trouble::Api(ApiError::Gone { .. } | ApiError::Conflict { .. })) if attempts > 0 => {}
+            Err(Trouble::Api(error)) => return Err(error.during(doing)),
+            Err(Trouble::Refused(rule)) => return Err(EngineError::recipe(format!("{doing}: {rule}"))),
+        }
+    }
+}
+
+/// A volume in a container.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    container: String,
+    /// Where it is mounted.
+    path: String,
+}
+
+impl Mount {
+    /// Where `volume` is mounted: in a running container rather than in one that has ended, in a newer one rather
+    /// than in an older one.
+    fn choose(containers: &[ContainerSummary], volume: &str, writable: bool) -> Option<Self> {
+        let mounts = containers.iter().flat_map(|container| {
+            let mounts = container.mounts.as_deref().unwrap_or_default();
+            mounts.iter().map(move |mount| (container, mount))
+        });
+        mounts
+            .filter(|(_, mount)| {
+                mount.typ.as_deref() == Some("volume") && mount.name.as_deref() == Some(volume)
+            })
+            .filter(|(_, mount)| !writable || mount.rw == Some(true))
+            .filter_map(|(container, mount)| {
+                let runs = container.state == Some(ContainerSummaryStateEnum::RUNNING);
+                let path = mount.destination.as_ref()?.trim_end_matches('/').to_owned();
+                Some((runs, container.created, Self { container: container.id.clone()?, path }))
+            })
+            .max_by_key(|(runs, created, _)| (*runs, *created))
+            .map(|(_, _, mount)| mount)
+    }
+
+    /// What is there; links are not followed.
+    async fn stat(&self, client: &Client, file: &str) -> Result<Option<PathStatResponse>, Trouble> {
+        let options = ContainerArchiveInfoOptions { path: format!("{}/{file}", self.path) };
+        let stat =
+            async |docker: &Docker| docker.get_container_archive_info(&self.container, Some(options)).await;
+        match client.call(stat).await {
+            Ok(stat) => Ok(Some(stat)),
+            // Of the file or of the container?
+            Err(ApiError::Gone { .. }) => {
+                let inspect = async |docker: &Docker| {
+                    docker.inspect_container(&self.container, None::<InspectContainerOptions>).await
+                };
+                Ok(client.call(inspect).await.map(|_| None)?)
+            }
+            // An answer without a body has no reason in it; a question for the content itself has.
+            Err(error @ ApiError::Refused { .. }) => match self.get(client, file).await {
+                Err(ApiError::Refused { message, .. }) if message.contains("too many links") => {
+                    Err(Trouble::Refused(NO_FILE))
+                }
+                Err(error) => Err(error.into()),
+                Ok(_) => Err(error.into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn get(&self, client: &Client, file: &str) -> Result<Vec<u8>, ApiError> {
+        let options = DownloadFromContainerOptions { path: format!("{}/{file}", self.path) };
+        let download = async |docker: &Docker| {
+            let mut archive = Vec::new();
+            let mut parts = docker.download_from_container(&self.container, Some(options)).boxed();
+            // What is more than it can be is not read any further.
+            while let Some(part) = parts.try_next().await? {
+                archive.extend_from_slice(&part);
+                if archive.len() > LIMIT + AROUND {
+                    break;
+                }
+            }
+            Ok(archive)
+        };
+        client.call(download).await
+    }
+
+    async fn put(&self, client: &Client, archive: Vec<u8>) -> Result<(), ApiError> {
+        let options = UploadToContainerOptions {
+            path: self.path.clone(),
+            // A directory in the file's place is not replaced.
+            no_overwrite_dir_non_dir: Some("1".to_owned()),
+            copy_uidgid: None,
+        };
+        let body = bollard::body_full(archive.into());
+        client
+            .call(async |docker| docker.upload_to_container(&self.container, Some(options), body).await)
+            .await
+    }
+}
+
+fn is_small_file(stat: &PathStatResponse) -> Result<(), &'static str> {
+    if stat.file_mode & NOT_REGULAR != 0 {
+        Err(NO_FILE)
+    } else if usize::try_from(stat.size).is_ok_and(|size| size <= LIMIT) {
+        Ok(())
+    } else {
+        Err(TOO_LONG)
+    }
+}
+
+fn archive(file: &str, content: &[u8]) -> io::Result<Vec<u8>> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_data(&mut header, file, content)?;
+    archive.into_inner()
+}
+
+/// The content of the one file in an archive: the app may have swapped it since it was looked at.
+fn unpack(archive: &[u8]) -> Result<Vec<u8>, &'static str> {
+    const BROKEN: &str = "what the engine gave is no archive of one file";
+    let mut archive = tar::Archive::new(archive);
+    let entry = archive.entries().map_err(|_| BROKEN)?.next().ok_or(BROKEN)?.map_err(|_| BROKEN)?;
+    if !entry.header().entry_type().is_file() {
+        return Err(NO_FILE);
+    }
+    let size = entry.size();
+    if size > LIMIT as u64 {
+        return Err(TOO_LONG);
+    }
+    let mut content = Vec::new();
+    entry.take(LIMIT as u64).read_to_end(&mut content).map_err(|_| BROKEN)?;
+    if content.len() as u64 == size { Ok(content) } else { Err(BROKEN) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ const SERVICES: usize = 4;
 const SUFFIX: &str = "bench.example.org";
 const STACKS: usize = 200;
 const LOOKS: usize = 11;
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 const WHOLE_BOUND: f64 = 0.6;
 const TEARDOWN_BOUND: f64 = 0.25;

@@ -8,11 +8,14 @@
 )]
 
 mod cancelled;
+mod choice;
 mod cold_lane;
+mod doctor;
 mod doubles;
 mod embedded;
 mod ends;
 mod eventful;
+mod fake_engine;
 mod frozen;
 mod held;
 mod hostile;
@@ -23,5 +26,6 @@ mod late;
 mod lock;
 mod output;
 mod settle;
+mod status;
 mod with_lock;
 mod workspace;

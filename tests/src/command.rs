@@ -25,7 +25,7 @@ pub(crate) fn built(name: &str) -> PathBuf {
     program
 }
 
-/// A call of the command. Its environment is its world's and nothing of the caller's but `PATH`.
+/// A call of the command. Its environment is its world's and nothing of the caller's but `PATH`; so is its engine.
 #[derive(Debug)]
 pub struct CcCi {
     command: Command,
@@ -45,9 +45,13 @@ impl CcCi {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        if let Some(engine) = world.engine() {
-            command.env("DOCKER_HOST", engine);
-        }
+        match world.engine() {
+            Some(engine) => command
+                .env("CCCI_EXECUTOR", "abra")
+                .env("DOCKER_HOST", engine)
+                .env("ABRA_DIR", world.abra_dir()),
+            None => command.env("CCCI_EXECUTOR", "local"),
+        };
         Self { command }
     }
 

@@ -52,7 +52,13 @@ impl World {
     pub fn on(engine: &Engine) -> Self {
         let mut world = Self::new();
         world.engine = Some(engine.host());
+        fs::create_dir_all(world.abra_dir().join("servers/default")).expect("abra's tree");
         world
+    }
+
+    /// The canonical abra tree, where there is an engine.
+    pub fn abra_dir(&self) -> PathBuf {
+        self.path().join("abra")
     }
 
     /// The directory that everything is in.

@@ -1,4 +1,5 @@
-//! Janitors over a Swarm full of orphans: two at once, one that is killed, and how little a look asks.
+//! Janitors over a Swarm full of orphans: two at once, one that is killed, and how little a look asks. That nothing
+//! is left, and the bystanders are as they were, the fixture asserts at the end of each test.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -45,7 +46,6 @@ fn fifty_orphaned_stacks_are_reaped_by_two_janitors_at_once() {
     wanted.sort();
     assert_eq!(reaped, wanted, "each is reaped once");
     assert_eq!(cc_ci(&engine, "audit").run().expect(0).stdout, "nothing exists\n");
-    engine.assert_empty();
 }
 
 #[test]
@@ -57,9 +57,11 @@ fn what_a_killed_janitor_began_another_one_finishes() {
     removed.first_of(&domains);
     janitor.signal(Signal::SIGKILL);
     assert_eq!(janitor.wait().code, 137, "it was killed in the middle of its work");
-    assert!(!engine.left().is_empty(), "something is left for the next one");
+    assert!(
+        engine.left().iter().any(|object| object.kind == "service"),
+        "something is left for the next one"
+    );
     cc_ci(&engine, "janitor").run().expect(0);
-    engine.assert_empty();
     assert_eq!(cc_ci(&engine, "audit").run().expect(0).stdout, "nothing exists\n");
 }
 

@@ -3,12 +3,22 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "this is test code: a panic is a failed test")]
 
 mod claimed;
+mod commands;
+mod crashing;
+mod deployed;
 mod engine;
+mod files;
 mod fixture;
 mod janitors;
 mod orphans;
+mod pulled;
+mod reached;
+mod registry;
 mod removed;
+mod restarted;
 mod seen;
 mod shown;
 mod support;
 mod trouble;
+mod up;
+mod updated;

@@ -5,10 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cc_ci_core::error_chain;
-use cc_ci_core::executor::Kind;
+use cc_ci_core::executor::{Engine as _, Kind};
 use cc_ci_tests::engine::{BUSYBOX, TestEngine, until};
 
-use crate::support::{App, By, KEPT};
+use crate::support::{App, By, KEPT, block_on};
 
 /// Enough to try again a few times, and no more.
 const CUT_SHORT: Duration = Duration::from_secs(3);
@@ -48,11 +48,7 @@ fn half_made_states_go() {
     tasks_are("pending");
     app.remove();
 
-    service(&[
-        "--mount=type=volume,source=never-made,target=/x,volume-driver=no-such-driver",
-        BUSYBOX,
-        "true",
-    ]);
+    service(&["--mount=type=bind,source=/not/there,target=/x", BUSYBOX, "true"]);
     until("its task is rejected", || {
         test.tasks(&name).iter().any(|task| task["Status"]["State"] == "rejected")
     });
@@ -196,36 +192,41 @@ const MOMENTS: [&str; 5] = ["ordered", "assigned", "preparing", "container", "ru
 #[test]
 fn an_early_stop_leaves_nothing_that_appears_later() {
     let Some(test) = TestEngine::shared("an_early_stop_leaves_nothing_that_appears_later") else { return };
-    let mut apps = Vec::new();
-    for number in 0..EARLY_STOPS {
-        let app = App::new(&test, &format!("{number:06}"));
-        let moment = MOMENTS[number % MOMENTS.len()];
-        app.deploy_four();
-        let prefix = format!("{}_", app.stack);
-        until(moment, || {
-            let tasks =
-                ["app", "cache", "db", "worker"].map(|service| test.tasks(&format!("{prefix}{service}")));
-            let tasks: Vec<_> = tasks.iter().flatten().collect();
-            let states: Vec<&str> =
-                tasks.iter().filter_map(|task| task["Status"]["State"].as_str()).collect();
-            match moment {
-                "ordered" => true,
-                "assigned" => states.iter().any(|state| *state != "new" && *state != "pending"),
-                "container" => {
-                    tasks.iter().any(|task| task["Status"]["ContainerStatus"]["ContainerID"].is_string())
+    // One after another for each moment, beside each other for all of them.
+    thread::scope(|scope| {
+        for (column, moment) in MOMENTS.iter().enumerate() {
+            let test = &test;
+            scope.spawn(move || {
+                for number in (column..EARLY_STOPS).step_by(MOMENTS.len()) {
+                    let app = App::new(test, &format!("{number:06}"));
+                    app.deploy_four();
+                    until(moment, || has_come_to(&app, moment));
+                    app.remove();
                 }
-                "running" => states.contains(&"running"),
-                moment => states.iter().any(|state| [moment, "starting", "running"].contains(state)),
-            }
-        });
-        app.remove();
-        apps.push(app);
-    }
+            });
+        }
+    });
+    let look = App::new(&test, "ffffff");
     let until = Instant::now() + STILL_NOTHING;
     while Instant::now() < until {
-        for app in &apps {
-            assert_eq!(app.residue_among_all(), BTreeSet::new(), "it came back");
-        }
+        let all = block_on(look.swarm.inventory(None)).expect("the engine can be looked at");
+        let suffix = test.world().suffix().as_str();
+        let back: Vec<_> = all.domains().filter(|domain| domain.as_str().ends_with(suffix)).collect();
+        assert!(back.is_empty(), "they came back: {back:?}");
         thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn has_come_to(app: &App<'_>, moment: &str) -> bool {
+    let tasks =
+        ["app", "cache", "db", "worker"].map(|name| app.engine.tasks(&format!("{}_{name}", app.stack)));
+    let tasks: Vec<_> = tasks.iter().flatten().collect();
+    let states: Vec<&str> = tasks.iter().filter_map(|task| task["Status"]["State"].as_str()).collect();
+    match moment {
+        "ordered" => true,
+        "assigned" => states.iter().any(|state| *state != "new" && *state != "pending"),
+        "container" => tasks.iter().any(|task| task["Status"]["ContainerStatus"]["ContainerID"].is_string()),
+        "running" => states.contains(&"running"),
+        moment => states.iter().any(|state| [moment, "starting", "running"].contains(state)),
     }
 }

@@ -35,11 +35,11 @@ fn a_removal_outlasts_an_engine_that_is_killed_and_restarted() {
         let removal = App::below(&engine, &suffix(), "012345");
         let (swarm, domain) = (swarm(&engine, &suffix()), removal.domain.clone());
         let removing = thread::spawn(move || block_on(swarm.remove(&domain, LIMIT)));
-        until(moment, || match moment {
-            "services" => engine.get(&format!("/services/{}_app", removal.stack)).is_none(),
-            _ => {
-                let listed = engine.docker(["ps", "--all", "--quiet"]);
-                listed.lines().count() < 4
+        until(moment, || {
+            if moment == "services" {
+                engine.get(&format!("/services/{}_app", removal.stack)).is_none()
+            } else {
+                engine.docker(["ps", "--all", "--quiet"]).lines().count() < 4
             }
         });
         drop(removal);

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::args::{self, Format};
 use crate::error::CliError;
 use crate::terminal::Terminal;
-use crate::wiring::{self, Wired, look_failed};
+use crate::wiring::{self, Base, look_failed};
 
 #[derive(Serialize)]
 struct Output {
@@ -43,13 +43,15 @@ enum State {
 pub fn audit(
     domains: Vec<Domain>,
     settings: &args::Settings,
-    wired: &Wired,
+    base: Base,
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, CliError> {
     let lifetime = wiring::look(taken, terminal)?;
     let asked = (!domains.is_empty()).then_some(domains);
     let survey = wiring::block_on_look(lifetime.as_ref(), async {
+        let wired = base.wire().await?;
+        wired.tell_engine(terminal);
         wired.site.survey(asked.as_deref()).await.map_err(|error| look_failed(&error))
     })?;
     let mut apps = Vec::new();

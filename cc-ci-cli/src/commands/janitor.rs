@@ -11,7 +11,7 @@ use crate::args::{self, Format};
 use crate::error::CliError;
 use crate::render;
 use crate::terminal::Terminal;
-use crate::wiring::{self, Wired, look_failed};
+use crate::wiring::{self, Base, Wired, look_failed};
 
 #[derive(Serialize)]
 struct Output<'a> {
@@ -24,22 +24,20 @@ struct Output<'a> {
 pub fn janitor(
     args: &args::Janitor,
     settings: &args::Settings,
-    wired: &Wired,
+    base: Base,
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, CliError> {
-    let bounds = Bounds { deadline: None, teardown: wired.config.teardown_budget };
+    let bounds = Bounds { deadline: None, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
     let pass = Pass { dry_run: args.dry_run, ..Pass::by_hand(lifetime.cancellation().clone()) };
-    let janitor = SiteJanitor::new(wired.site.clone(), lifetime.clone());
     let report = wiring::block_on(async {
-        if !args.dry_run {
-            tokio::select! {
-                biased;
-                cause = pass.cancellation.cancelled() => return Err(wiring::cancelled(cause)),
-                claimed = wiring::claim(&wired.site) => claimed?,
-            }
-        }
+        let wired = tokio::select! {
+            biased;
+            cause = pass.cancellation.cancelled() => return Err(wiring::cancelled(cause)),
+            ready = ready(base, args.dry_run, terminal) => ready?,
+        };
+        let janitor = SiteJanitor::new(wired.site.clone(), lifetime.clone());
         // A cancellation is the pass's own affair: what it holds, it finishes.
         let report = janitor.pass(&pass).await.map_err(|error| look_failed(&error))?;
         if !args.dry_run && pass.cancellation.cause().is_none() {
@@ -63,4 +61,14 @@ pub fn janitor(
         Some(cause) => Exit::Cancelled(cause).or_graver(exit),
         None => exit,
     })
+}
+
+/// The engine; claimed, unless it is only looked at.
+async fn ready(base: Base, dry_run: bool, terminal: &Terminal) -> Result<Wired, CliError> {
+    let wired = base.wire().await?;
+    wired.tell_engine(terminal);
+    if !dry_run {
+        wiring::claim(&wired.site).await?;
+    }
+    Ok(wired)
 }

@@ -1,7 +1,7 @@
 //! `cc-ci locks`: who holds and who awaits what. It takes no lock to look.
 
 use cc_ci_core::exit::Exit;
-use cc_ci_core::lock::{LockError, LockView};
+use cc_ci_core::lock::{AppLock as _, LockError, LockView};
 use cc_ci_core::names::Domain;
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use crate::args::{self, Format};
 use crate::error::CliError;
 use crate::render;
 use crate::terminal::Terminal;
-use crate::wiring::Wired;
+use crate::wiring::Base;
 
 #[derive(Serialize)]
 struct Output<'a> {
@@ -20,14 +20,14 @@ struct Output<'a> {
 pub fn locks(
     domains: Vec<Domain>,
     settings: &args::Settings,
-    wired: &Wired,
+    base: &Base,
     terminal: &Terminal,
 ) -> Result<Exit, CliError> {
     let failed = |error: LockError| CliError::harness("can't look at the locks").because(&error);
-    let domains = if domains.is_empty() { wired.site.locks.domains().map_err(failed)? } else { domains };
+    let domains = if domains.is_empty() { base.locks.domains().map_err(failed)? } else { domains };
     let mut views = Vec::new();
     for domain in domains {
-        match wired.site.locks.look(&domain) {
+        match base.locks.look(&domain) {
             Ok(view) => views.extend(view),
             Err(error) => terminal.progress(format!("warning: {domain}: {error}\n")),
         }

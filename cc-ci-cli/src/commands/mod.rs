@@ -3,9 +3,11 @@
 mod audit;
 #[cfg(feature = "demo")]
 pub mod demo;
+mod doctor;
 mod janitor;
 mod locks;
 mod run;
+pub mod status;
 mod with_lock;
 
 use cc_ci_core::exit::Exit;
@@ -15,7 +17,7 @@ use crate::args::{Cli, Command};
 use crate::config::Config;
 use crate::error::CliError;
 use crate::terminal::Terminal;
-use crate::wiring::Wired;
+use crate::wiring::Base;
 
 /// Runs the command, and tells what went wrong with it.
 pub fn dispatch(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Exit {
@@ -39,13 +41,15 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, CliE
     if let Command::Demo(demo) = &cli.command {
         return demo::demo(demo, settings, taken, terminal);
     }
-    let wired = Wired::new(Config::load(settings)?, terminal)?;
+    let base = Base::new(Config::load(settings)?, terminal)?;
     match cli.command {
-        Command::Run(run) => run::run(*run, settings, wired, taken, terminal),
-        Command::Janitor(janitor) => janitor::janitor(&janitor, settings, &wired, taken, terminal),
-        Command::Locks(domains) => locks::locks(domains.domains, settings, &wired, terminal),
-        Command::WithLock(with_lock) => with_lock::with_lock(&with_lock, settings, &wired, taken, terminal),
-        Command::Audit(audit) => audit::audit(audit.domains, settings, &wired, taken, terminal),
+        Command::Run(run) => run::run(*run, settings, base, taken, terminal),
+        Command::Janitor(janitor) => janitor::janitor(&janitor, settings, base, taken, terminal),
+        Command::Locks(domains) => locks::locks(domains.domains, settings, &base, terminal),
+        Command::WithLock(with_lock) => with_lock::with_lock(&with_lock, settings, &base, taken, terminal),
+        Command::Audit(audit) => audit::audit(audit.domains, settings, base, taken, terminal),
+        Command::Status => status::status(settings, base, taken, terminal),
+        Command::Doctor => doctor::doctor(settings, base, taken, terminal),
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(Exit::Green),
         Command::ExitCodes => Ok(Exit::Green),

@@ -8,11 +8,12 @@ use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
 use cc_ci_core::names::{RunId, Subject};
 use cc_ci_core::run::Request;
 
-use crate::args::{self, Executor, Format};
+use crate::args::{self, Format};
+use crate::engine::{self, Engine};
 use crate::error::CliError;
 use crate::render;
 use crate::terminal::Terminal;
-use crate::wiring::{self, Wired};
+use crate::wiring::{self, Base};
 
 /// Where CI systems keep their build number.
 const BUILD_NUMBERS: [&str; 2] = ["DRONE_BUILD_NUMBER", "CI_PIPELINE_NUMBER"];
@@ -20,7 +21,7 @@ const BUILD_NUMBERS: [&str; 2] = ["DRONE_BUILD_NUMBER", "CI_PIPELINE_NUMBER"];
 pub fn run(
     args: args::Run,
     settings: &args::Settings,
-    mut wired: Wired,
+    mut base: Base,
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, CliError> {
@@ -28,9 +29,6 @@ pub fn run(
         return Err(
             CliError::usage("--quick is not in this version").hint("leave it out: the cold lane tests more")
         );
-    }
-    if args.executor == Executor::Abra {
-        return Err(CliError::usage("the executor abra is not in this version").hint("use --executor local"));
     }
     let run_id = match args.id {
         Some(run_id) => run_id,
@@ -46,22 +44,31 @@ pub fn run(
     let request =
         Request { revision: args.commit, fresh: args.fresh, skip_fetch: args.skip_fetch, ..request };
     if let Some(tests_dir) = args.tests_dir {
-        wired.config.run.operator_tests = Some(tests_dir);
+        base.config.run.operator_tests = Some(tests_dir);
     }
-    if let Some(tests_dir) = &mut wired.config.run.operator_tests {
+    if let Some(tests_dir) = &mut base.config.run.operator_tests {
         // Tests run elsewhere than where they are named.
         *tests_dir = std::path::absolute(&*tests_dir)
             .map_err(|error| CliError::usage("can't use the tests directory").because(&error))?;
     }
-    let deadline = Some(args.deadline.unwrap_or(wired.config.deadline));
-    let bounds = Bounds { deadline, teardown: wired.config.teardown_budget };
+    let deadline = Some(args.deadline.unwrap_or(base.config.deadline));
+    let bounds = Bounds { deadline, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
-    if args.executor == Executor::Auto {
-        terminal.progress("executor: local (the only one in this version)\n".to_owned());
-    }
-    let harness = wired.harness(lifetime);
-    let end = wiring::block_on(async { Ok(harness.run_cold(&request).await) })?;
-    let directory = wired.config.runs_dir.join(end.record.run_id.as_str());
+    let runs_dir = base.config.runs_dir.clone();
+    let end = wiring::block_on(async {
+        let choice = tokio::select! {
+            biased;
+            cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
+            choice = engine::choose(&base.config) => choice?,
+        };
+        // Before anything else of a Swarm's configuration is asked for in vain.
+        if matches!(choice.engine, Engine::Swarm(_)) {
+            return Err(choice.cannot_deploy());
+        }
+        let harness = base.wire_on(choice)?.harness(lifetime.clone())?;
+        Ok(harness.run_cold(&request).await)
+    })?;
+    let directory = runs_dir.join(end.record.run_id.as_str());
     match settings.format {
         Format::Human => terminal.result(render::run(&end.record, &directory, terminal.colour)),
         Format::Json => terminal.json(&end.record),

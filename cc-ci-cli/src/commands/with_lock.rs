@@ -12,14 +12,14 @@ use cc_ci_core::janitor::end_orphans;
 use cc_ci_core::lifetime::{
     Bounds, Command, Output, RunLifetime, RunLifetimeExt as _, ScopeEnd, SpawnError, Stdin, TakenOver,
 };
-use cc_ci_core::lock::{AcquireError, Description, Wait};
+use cc_ci_core::lock::{AcquireError, AppLock as _, Description, Wait};
 use cc_ci_core::names::RunId;
 use cc_ci_core::process::{Marker, MarkerOwner};
 
 use crate::args;
 use crate::error::CliError;
 use crate::terminal::Terminal;
-use crate::wiring::{self, Wired};
+use crate::wiring::{self, Base};
 
 /// cc-ci's own failure, as env(1) and its kin have it.
 const OWN_FAILURE: u8 = 125;
@@ -31,12 +31,12 @@ const NOT_FOUND: u8 = 127;
 pub fn with_lock(
     args: &args::WithLock,
     settings: &args::Settings,
-    wired: &Wired,
+    base: &Base,
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, CliError> {
     // Whoever wraps a command must be able to tell its failures from ours.
-    run(args, settings, wired, taken, terminal).map_err(|error| match error.exit {
+    run(args, settings, base, taken, terminal).map_err(|error| match error.exit {
         Exit::Harness | Exit::Usage => error.exiting(Exit::Status(OWN_FAILURE)),
         _ => error,
     })
@@ -45,20 +45,20 @@ pub fn with_lock(
 fn run(
     args: &args::WithLock,
     settings: &args::Settings,
-    wired: &Wired,
+    base: &Base,
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, CliError> {
-    let bounds = Bounds { deadline: None, teardown: wired.config.teardown_budget };
+    let bounds = Bounds { deadline: None, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
     wiring::block_on(async {
         // Outside of the scope: the lock goes after the last child.
         let mut guard = None;
         let (end, children) = lifetime
             .scope(async {
-                let held = guard.insert(acquire(args, wired, lifetime.as_ref()).await?);
+                let held = guard.insert(acquire(args, base, lifetime.as_ref()).await?);
                 held.describe(&Description { run_id: None, recipe: None, phase: "with-lock".to_owned() });
-                let failures = end_orphans(wired.site.host.as_ref(), &args.domain).await.failures;
+                let failures = end_orphans(base.host.as_ref(), &args.domain).await.failures;
                 if !failures.is_empty() {
                     return Err(CliError::harness(format!(
                         "can't settle {}: {}",
@@ -82,12 +82,11 @@ fn run(
 
 async fn acquire(
     args: &args::WithLock,
-    wired: &Wired,
+    base: &Base,
     lifetime: &dyn RunLifetime,
 ) -> Result<cc_ci_core::lock::AppGuard, CliError> {
-    let wait = Wait::Until(wired.config.run.lock_timeout);
-    let site = &wired.site;
-    site.locks.acquire(&args.domain, wait, lifetime.cancellation(), site.reporter.as_ref()).await.map_err(
+    let wait = Wait::Until(base.config.run.lock_timeout);
+    base.locks.acquire(&args.domain, wait, lifetime.cancellation(), base.reporter.as_ref()).await.map_err(
         |error| {
             let told = CliError::harness("can't get the app's lock").because(&error);
             match error {

@@ -188,12 +188,12 @@ impl Harness {
             tmp: directory.tmp(),
             redactor: Redactor::default(),
         };
-        session.reporter.report(&Event::RunStarted {
-            run_id: record.run_id.clone(),
-            recipe: record.recipe.clone(),
-            domain,
-            executor: record.executor.clone(),
-        });
+        let executor = match &self.settings.why_executor {
+            Some(why) => format!("{} ({why})", record.executor),
+            None => record.executor.clone(),
+        };
+        let (run_id, recipe) = (record.run_id.clone(), record.recipe.clone());
+        session.reporter.report(&Event::RunStarted { run_id, recipe, domain, executor });
         Ok(Running {
             harness: self,
             request,

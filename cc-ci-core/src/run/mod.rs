@@ -82,6 +82,8 @@ pub struct Settings {
     pub dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
     /// So many run directories are kept.
     pub keep_runs: usize,
+    /// Why this executor, where nobody asked for it by name: said in the run's first line.
+    pub why_executor: Option<String>,
 }
 
 impl Default for Settings {
@@ -95,6 +97,7 @@ impl Default for Settings {
             operator_tests: None,
             dependencies: BTreeMap::new(),
             keep_runs: 50,
+            why_executor: None,
         }
     }
 }

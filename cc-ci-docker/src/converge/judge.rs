@@ -201,6 +201,9 @@ impl Service {
             // It may be about to, where the service was deployed again as it was.
             return if undecided.is_some() { self.lags(reason, undecided) } else { Standing::Over(reason) };
         }
+        if !job && up + coming > wanted {
+            return self.lags(format!("{} of its tasks are to be removed", up + coming - wanted), None);
+        }
         let wait = self.waits_for().unwrap_or_else(|| self.nowhere());
         let (is, noun) = if job { (done, "runs are complete") } else { (up + done, "tasks are up") };
         let again = self.running().filter_map(|task| self.unsteady(task)).min();
@@ -290,16 +293,18 @@ impl Service {
             1 => self.last_failure().map(Task::said),
             _ => self.last_failure().map(|task| format!("{}, {failures} times", task.said())),
         };
-        let waiting =
-            |task: &&Task| self.wants(task) && task.current && !is_terminal(task.state) && !self.is_up(task);
-        let Some(task) = self.tasks.iter().find(waiting) else {
-            let old = |task: &Task| self.wants(task) && !task.current;
-            let old = || self.tasks.iter().any(old).then(|| "an older task is to be replaced".to_owned());
-            return failed.or_else(old);
+        let waits = |task: &&Task| {
+            let is_up = !self.mode.is_job() && self.is_up(task);
+            self.wants(task) && task.current && !is_terminal(task.state) && !is_up
+        };
+        let Some(task) = self.tasks.iter().find(waits) else {
+            let old = self.tasks.iter().any(|task| self.wants(task) && !task.current);
+            return failed.or_else(|| old.then(|| "an older task is to be replaced".to_owned()));
         };
         let state = match task.running {
             Running::Unhealthy => "it is unhealthy",
             Running::Starting => "its healthcheck has not passed yet",
+            Running::For(_) | Running::Healthy if self.mode.is_job() => "it has not completed yet",
             Running::For(_) | Running::Healthy => "it has just started",
             Running::No if !task.error.is_empty() => return Some(task.said()),
             Running::No if failed.is_some() => return failed,

@@ -7,16 +7,14 @@ use bollard::models::{
     ContainerSummary, Service as ApiService, ServiceSpecMode, ServiceUpdateStatus,
     ServiceUpdateStatusStateEnum, Task as ApiTask, TaskSpecRestartPolicyConditionEnum, TaskState,
 };
-use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListServicesOptionsBuilder, ListTasksOptionsBuilder,
-};
+use bollard::query_parameters::{ListContainersOptions, ListServicesOptions, ListTasksOptions};
 use cc_ci_core::names::Stack;
 use jiff::Timestamp;
 
 use super::current::{is_current, is_of_iteration};
 use super::judge::{Mode, Running, Service, Task, Update};
 use crate::client::{ApiError, Client};
-use crate::events::NAMESPACE;
+use crate::listing::labelled;
 use crate::said;
 
 /// What Swarm labels a task's container with.
@@ -49,27 +47,21 @@ pub(super) async fn node(client: &Client) -> Result<String, ApiError> {
     Ok(info.swarm.and_then(|swarm| swarm.node_id).unwrap_or_default())
 }
 
-pub(crate) async fn services(client: &Client, stack: &Stack) -> Result<Vec<ApiService>, ApiError> {
-    let options = ListServicesOptionsBuilder::new().filters(&of_stack(stack)).build();
+async fn services(client: &Client, stack: &Stack) -> Result<Vec<ApiService>, ApiError> {
+    let options = ListServicesOptions { filters: Some(labelled(stack.as_str())), status: None };
     client.call(async |docker| docker.list_services(Some(options)).await).await
 }
 
 async fn tasks(client: &Client, stack: &Stack) -> Result<Vec<ApiTask>, ApiError> {
-    let options = ListTasksOptionsBuilder::new().filters(&of_stack(stack)).build();
+    let options = ListTasksOptions { filters: Some(labelled(stack.as_str())) };
     client.call(async |docker| docker.list_tasks(Some(options)).await).await
 }
 
-/// The running containers of a stack.
-pub(crate) async fn running(client: &Client, stack: &Stack) -> Result<Vec<ContainerSummary>, ApiError> {
-    let mut filters = of_stack(stack);
-    filters.insert("status", vec!["running".to_owned()]);
-    let options = ListContainersOptionsBuilder::new().filters(&filters).build();
+async fn running(client: &Client, stack: &Stack) -> Result<Vec<ContainerSummary>, ApiError> {
+    let mut filters = labelled(stack.as_str());
+    filters.insert("status".to_owned(), vec!["running".to_owned()]);
+    let options = ListContainersOptions { filters: Some(filters), ..ListContainersOptions::default() };
     client.call(async |docker| docker.list_containers(Some(options)).await).await
-}
-
-/// The filter for the objects of a stack.
-pub(crate) fn of_stack(stack: &Stack) -> HashMap<&'static str, Vec<String>> {
-    [("label", vec![format!("{NAMESPACE}={stack}")])].into()
 }
 
 fn by_task(containers: Vec<ContainerSummary>) -> HashMap<String, ContainerSummary> {
@@ -118,11 +110,11 @@ impl View<'_> {
                 .and_then(|placement| placement.constraints.as_ref())
                 .map(|constraints| constraints.iter().map(|text| said::message(text)).collect())
                 .unwrap_or_default(),
-            tasks: tasks.iter().map(|task| self.task(task, current(task))).collect(),
+            tasks: tasks.iter().map(|task| self.task(task, mode, current(task))).collect(),
         }
     }
 
-    fn task(&self, task: &ApiTask, current: bool) -> Task {
+    fn task(&self, task: &ApiTask, mode: Mode, current: bool) -> Task {
         let id = task.id.clone().unwrap_or_default();
         let status = task.status.clone().unwrap_or_default();
         let state = status.state.unwrap_or(TaskState::NEW);
@@ -143,9 +135,10 @@ impl View<'_> {
             status.container_status.and_then(|status| status.container_id).filter(|_| node == self.node)
         });
         Task {
-            place: match task.slot {
-                Some(slot) if slot > 0 => slot.to_string(),
-                _ => node.to_owned(),
+            place: match mode {
+                Mode::Global | Mode::GlobalJob => node.to_owned(),
+                // A job's first slot is 0, which is left out.
+                Mode::Replicated(_) | Mode::Job(_) => task.slot.unwrap_or(0).to_string(),
             },
             age: self.since(task.created_at.as_deref()).unwrap_or(Duration::MAX),
             current,
@@ -206,3 +199,6 @@ fn update(status: Option<ServiceUpdateStatus>) -> Update {
         ) => Update::RolledBack(message),
     }
 }
+
+#[cfg(test)]
+mod tests;

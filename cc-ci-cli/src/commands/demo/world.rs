@@ -96,6 +96,7 @@ impl World {
             ("CCCI_APP_LOCK_DIR", at("locks")),
             ("CCCI_RUNS_DIR", at("runs")),
             ("CCCI_LOCAL_ROOT", at("local")),
+            ("CCCI_EXECUTOR", "local".into()),
             ("CCCI_SUFFIX", format!("demo-{}.cc-ci.localhost", std::process::id()).into()),
         ];
         Ok(Self { lifetime, terminal, human, directory, root, exe, environment })

@@ -1,1 +1,383 @@
+//! What a snapshot means, for every snapshot that matters; whether snapshots are like that is for the suites with a
+//! real engine to find out.
 
+use super::*;
+
+const LONG: Duration = Duration::from_mins(1);
+
+/// A service of `tasks` that was changed long ago.
+fn service(mode: Mode, tasks: Vec<Task>) -> Service {
+    Service {
+        id: "s".to_owned(),
+        name: "app".to_owned(),
+        created: String::new(),
+        mode,
+        update: Update::None,
+        changed: LONG,
+        restarts_done: true,
+        constraints: Vec::new(),
+        tasks,
+    }
+}
+
+/// Whose tasks that end with status 0 are done.
+fn ending(mode: Mode, tasks: Vec<Task>) -> Service {
+    Service { restarts_done: false, ..service(mode, tasks) }
+}
+
+/// A task of the current spec that is meant to run, made later the higher its number.
+fn task(number: u64, state: TaskState, running: Running) -> Task {
+    Task {
+        id: format!("t{number}"),
+        place: "1".to_owned(),
+        age: Duration::from_secs(30 - number),
+        current: true,
+        desired: TaskState::RUNNING,
+        state,
+        error: String::new(),
+        container: Some(format!("c{number}")),
+        running,
+    }
+}
+
+fn healthy(number: u64) -> Task {
+    task(number, TaskState::RUNNING, Running::Healthy)
+}
+
+/// One that ended, and of which Swarm has seen to the rest.
+fn ended(number: u64, state: TaskState, error: &str) -> Task {
+    Task { desired: TaskState::SHUTDOWN, error: error.to_owned(), ..task(number, state, Running::No) }
+}
+
+fn failed(number: u64) -> Task {
+    ended(number, TaskState::FAILED, "task: non-zero exit (1)")
+}
+
+fn at(place: &str, task: Task) -> Task {
+    Task { place: place.to_owned(), ..task }
+}
+
+fn of_old_spec(task: Task) -> Task {
+    Task { current: false, ..task }
+}
+
+fn leaving(task: Task) -> Task {
+    Task { desired: TaskState::SHUTDOWN, ..task }
+}
+
+#[track_caller]
+fn assert_up(service: &Service) {
+    assert_eq!(service.judge(), Standing::Up, "{service:#?}");
+}
+
+#[track_caller]
+fn assert_lags(service: &Service, reason: &str) -> Lag {
+    match service.judge() {
+        Standing::Lags(lag) if lag.reason == reason => lag,
+        other => panic!("{other:?}, but it should lag: {reason}\n{service:#?}"),
+    }
+}
+
+#[track_caller]
+fn assert_over(service: &Service, reason: &str) {
+    assert_eq!(service.judge(), Standing::Over(reason.to_owned()), "{service:#?}");
+}
+
+#[test]
+fn a_service_is_up_when_all_its_tasks_are() {
+    assert_up(&service(Mode::Replicated(1), vec![healthy(1)]));
+    assert_up(&service(Mode::Replicated(2), vec![healthy(1), at("2", healthy(2))]));
+    assert_lags(
+        &service(Mode::Replicated(2), vec![healthy(1)]),
+        "1 of 2 tasks are up: Swarm has made no task of it",
+    );
+    assert_lags(&service(Mode::Replicated(1), vec![]), "0 of 1 tasks are up: Swarm has made no task of it");
+    // What became of earlier tasks is forgotten.
+    assert_up(&service(Mode::Replicated(1), vec![failed(1), failed(2), healthy(3)]));
+}
+
+#[test]
+fn no_replicas_means_that_none_runs() {
+    assert_up(&service(Mode::Replicated(0), vec![]));
+    assert_up(&service(Mode::Replicated(0), vec![failed(1), ended(2, TaskState::SHUTDOWN, "")]));
+    assert_lags(&service(Mode::Replicated(0), vec![healthy(1)]), "1 of its tasks are to be removed");
+    let leaves = leaving(healthy(1));
+    assert_lags(&service(Mode::Replicated(0), vec![leaves]), "1 of its older tasks still run");
+}
+
+#[test]
+fn a_task_too_many_is_waited_for() {
+    let tasks = vec![healthy(1), at("2", healthy(2))];
+    assert_lags(&service(Mode::Replicated(1), tasks), "1 of its tasks are to be removed");
+}
+
+#[test]
+fn every_state_before_running_lags() {
+    let error = |text: &str, task: Task| Task { error: text.to_owned(), ..task };
+    for (found, reason) in [
+        (task(1, TaskState::NEW, Running::No), "it waits for a node"),
+        (task(1, TaskState::PENDING, Running::No), "it waits for a node"),
+        (
+            error("no suitable node (x on 1 node)", task(1, TaskState::PENDING, Running::No)),
+            "no suitable node (x on 1 node)",
+        ),
+        (task(1, TaskState::ASSIGNED, Running::No), "its container is being made"),
+        (task(1, TaskState::PREPARING, Running::No), "its container is being made"),
+        (
+            Task { desired: TaskState::READY, ..task(1, TaskState::READY, Running::No) },
+            "it waits for its turn to start",
+        ),
+        (task(1, TaskState::STARTING, Running::No), "it is being started"),
+        (task(1, TaskState::STARTING, Running::Starting), "its healthcheck has not passed yet"),
+        (task(1, TaskState::STARTING, Running::Unhealthy), "it is unhealthy"),
+        (task(1, TaskState::STARTING, Running::For(Duration::ZERO)), "it has just started"),
+        // The store lags behind the containers, in both directions.
+        (task(1, TaskState::RUNNING, Running::No), "its container is gone"),
+        (
+            error("No such image: x:1", task(1, TaskState::REJECTED, Running::No)),
+            "its image is missing (No such image: x:1)",
+        ),
+    ] {
+        assert_lags(&service(Mode::Replicated(1), vec![found]), &format!("0 of 1 tasks are up: {reason}"));
+    }
+}
+
+#[test]
+fn a_container_is_believed_before_the_store_of_tasks_is() {
+    assert_up(&service(Mode::Replicated(1), vec![task(1, TaskState::STARTING, Running::Healthy)]));
+    let mut gone = service(Mode::Replicated(1), vec![healthy(1)]);
+    gone.bury(&HashSet::from(["c1".to_owned()]));
+    assert_lags(&gone, "0 of 1 tasks are up: its container is gone");
+    let mut other = service(Mode::Replicated(1), vec![healthy(1)]);
+    other.bury(&HashSet::from(["c2".to_owned()]));
+    assert_up(&other);
+}
+
+#[test]
+fn a_task_without_a_healthcheck_must_run_for_a_while() {
+    let young = |time| task(9, TaskState::RUNNING, Running::For(time));
+    let second = Duration::from_secs(1);
+    assert_up(&service(Mode::Replicated(1), vec![young(second)]));
+    let almost = service(Mode::Replicated(1), vec![young(Duration::from_millis(999))]);
+    let lag = assert_lags(&almost, "0 of 1 tasks are up: it has just started");
+    assert_eq!(lag.again, Some(Duration::from_millis(1)));
+    assert!(lag.runs);
+    // One that failed before must outlive what Swarm watches for.
+    let loops = |time| service(Mode::Replicated(1), vec![failed(1), young(time)]);
+    let lag = assert_lags(
+        &loops(second),
+        "0 of 1 tasks are up: it has just started; before: task: non-zero exit (1)",
+    );
+    assert_eq!(lag.again, Some(Duration::from_secs(4)));
+    assert_up(&loops(Duration::from_secs(5)));
+    // A failure of another spec says nothing of this one.
+    assert_up(&service(Mode::Replicated(1), vec![of_old_spec(failed(1)), young(second)]));
+}
+
+#[test]
+fn failures_are_counted_and_the_last_one_is_named() {
+    let next = Task { desired: TaskState::READY, ..task(9, TaskState::READY, Running::No) };
+    let twice = vec![failed(1), ended(2, TaskState::FAILED, "task: non-zero exit (2)"), next.clone()];
+    let lag = assert_lags(
+        &service(Mode::Replicated(1), twice),
+        "0 of 1 tasks are up: task: non-zero exit (2), 2 times",
+    );
+    assert_eq!((lag.failed, lag.runs), (vec!["t1".to_owned(), "t2".to_owned()], false));
+    // Failures of an older spec don't count.
+    let older = vec![of_old_spec(failed(1)), next];
+    let lag = assert_lags(
+        &service(Mode::Replicated(1), older),
+        "0 of 1 tasks are up: it waits for its turn to start",
+    );
+    assert_eq!(lag.failed, Vec::<String>::new());
+    let sick = task(9, TaskState::STARTING, Running::Unhealthy);
+    assert_lags(
+        &service(Mode::Replicated(1), vec![failed(1), sick]),
+        "0 of 1 tasks are up: it is unhealthy; before: task: non-zero exit (1)",
+    );
+}
+
+#[test]
+fn what_is_of_an_older_spec_does_not_count_and_must_go() {
+    assert_lags(
+        &service(Mode::Replicated(1), vec![of_old_spec(healthy(1))]),
+        "0 of 1 tasks are up: an older task is to be replaced",
+    );
+    let both = |old: Task| service(Mode::Replicated(1), vec![of_old_spec(leaving(old)), healthy(2)]);
+    assert_lags(&both(healthy(1)), "1 of its older tasks still run");
+    assert_lags(&both(task(1, TaskState::RUNNING, Running::Unhealthy)), "1 of its older tasks still run");
+    assert_up(&both(task(1, TaskState::SHUTDOWN, Running::No)));
+}
+
+#[test]
+fn an_update_in_flight_lags_whatever_runs() {
+    let updating = Update::InFlight("update in progress".to_owned());
+    let up = Service { update: updating.clone(), ..service(Mode::Replicated(1), vec![healthy(1)]) };
+    assert_lags(&up, "update in progress");
+    let tasks = vec![of_old_spec(leaving(healthy(1))), failed(2)];
+    let lag = assert_lags(
+        &Service { update: updating, ..service(Mode::Replicated(1), tasks) },
+        "update in progress: task: non-zero exit (1)",
+    );
+    assert_eq!(lag.failed, ["t2"]);
+    let done = Service { update: Update::Completed, ..service(Mode::Replicated(1), vec![healthy(1)]) };
+    assert_up(&done);
+}
+
+#[test]
+fn a_paused_or_rolled_back_update_is_over_whatever_runs() {
+    let tasks = vec![of_old_spec(failed(1)), healthy(2)];
+    let paused = Update::Paused("update paused due to failure of task t1".to_owned());
+    assert_over(
+        &Service { update: paused.clone(), ..service(Mode::Replicated(1), tasks.clone()) },
+        "its update was paused (update paused due to failure of task t1): task: non-zero exit (1)",
+    );
+    assert_over(
+        &Service {
+            update: Update::RolledBack("rollback completed".to_owned()),
+            ..service(Mode::Replicated(1), tasks)
+        },
+        "its update was rolled back (rollback completed): task: non-zero exit (1)",
+    );
+    assert_over(
+        &Service { update: paused, ..service(Mode::Replicated(1), vec![healthy(2)]) },
+        "its update was paused (update paused due to failure of task t1)",
+    );
+}
+
+#[test]
+fn for_a_moment_after_a_change_older_tasks_say_nothing() {
+    let moment = Duration::from_millis(100);
+    let changed = |tasks| Service { changed: moment, ..service(Mode::Replicated(1), tasks) };
+    let lag = assert_lags(&changed(vec![healthy(1)]), "it was changed a moment ago");
+    assert_eq!(lag.again, Some(Duration::from_millis(400)));
+    // Made since.
+    assert_up(&changed(vec![Task { age: moment, ..healthy(1) }]));
+    // Swarm has said what it does about the change.
+    assert_up(&Service { update: Update::Completed, ..changed(vec![healthy(1)]) });
+    assert_up(&Service { changed: UNDECIDED, ..changed(vec![healthy(1)]) });
+    // One that has given up is started again by a change; not by one of long ago.
+    let lag =
+        assert_lags(&changed(vec![failed(1)]), "Swarm does not start it again: task: non-zero exit (1)");
+    assert_eq!(lag.again, Some(Duration::from_millis(400)));
+}
+
+#[test]
+fn what_swarm_gave_up_is_over() {
+    let reason = "Swarm does not start it again: task: non-zero exit (1)";
+    assert_over(&service(Mode::Replicated(1), vec![failed(1), failed(2)]), reason);
+    assert_over(&service(Mode::Global, vec![failed(1)]), reason);
+    // One slot of two.
+    assert_over(&service(Mode::Replicated(2), vec![healthy(1), at("2", failed(2))]), reason);
+    // Its next task is there already.
+    let next = Task { desired: TaskState::READY, ..task(2, TaskState::NEW, Running::No) };
+    assert_lags(
+        &service(Mode::Replicated(1), vec![failed(1), next]),
+        "0 of 1 tasks are up: task: non-zero exit (1)",
+    );
+    // Swarm has not yet seen to it.
+    let fresh = Task { desired: TaskState::RUNNING, ..failed(1) };
+    assert_lags(&service(Mode::Replicated(1), vec![fresh]), "0 of 1 tasks are up: task: non-zero exit (1)");
+    // It was of an older spec: a task of this one is to come.
+    assert_lags(
+        &service(Mode::Replicated(1), vec![of_old_spec(failed(1))]),
+        "0 of 1 tasks are up: Swarm has made no task of it",
+    );
+    // A slot that the service no longer has.
+    assert_up(&service(Mode::Replicated(1), vec![healthy(1), at("2", failed(2))]));
+}
+
+#[test]
+fn a_task_that_ended_well_is_done_unless_it_is_started_again() {
+    let done = || vec![ended(1, TaskState::COMPLETE, "")];
+    assert_up(&ending(Mode::Replicated(1), done()));
+    assert_up(&ending(Mode::Global, done()));
+    assert_up(&ending(Mode::Replicated(2), vec![ended(1, TaskState::COMPLETE, ""), at("2", healthy(2))]));
+    assert_over(
+        &service(Mode::Replicated(1), done()),
+        "Swarm does not start it again: it ended with status 0",
+    );
+    // Ends with status 0 in a loop are failures.
+    let next = Task { desired: TaskState::READY, ..task(2, TaskState::READY, Running::No) };
+    let tasks = vec![ended(1, TaskState::COMPLETE, ""), next];
+    let lag =
+        assert_lags(&service(Mode::Replicated(1), tasks), "0 of 1 tasks are up: it ended with status 0");
+    assert_eq!(lag.failed, ["t1"]);
+    // Done as an older spec is not done as this one.
+    assert_lags(
+        &ending(Mode::Replicated(1), vec![of_old_spec(ended(1, TaskState::COMPLETE, ""))]),
+        "0 of 1 tasks are up: Swarm has made no task of it",
+    );
+    // Run again, e.g. by a forced update.
+    let tasks = vec![ended(1, TaskState::COMPLETE, ""), task(2, TaskState::STARTING, Running::Starting)];
+    assert_lags(
+        &ending(Mode::Replicated(1), tasks),
+        "0 of 1 tasks are up: its healthcheck has not passed yet",
+    );
+    // The failure came later.
+    assert_over(
+        &ending(Mode::Replicated(1), vec![ended(1, TaskState::COMPLETE, ""), failed(2)]),
+        "Swarm does not start it again: task: non-zero exit (1)",
+    );
+}
+
+#[test]
+fn a_global_service_has_a_task_on_each_node_and_on_one_at_least() {
+    assert_up(&service(Mode::Global, vec![at("n1", healthy(1)), at("n2", healthy(2))]));
+    let two = vec![at("n1", healthy(1)), at("n2", task(2, TaskState::PREPARING, Running::No))];
+    assert_lags(&service(Mode::Global, two), "1 of 2 tasks are up: its container is being made");
+    assert_lags(&service(Mode::Global, vec![]), "0 of 1 tasks are up: Swarm has made no task of it");
+    let constraints = vec!["node.labels.x == y".to_owned(), "node.role == worker".to_owned()];
+    assert_lags(
+        &Service { constraints, ..service(Mode::Global, vec![]) },
+        "0 of 1 tasks are up: no node satisfies its constraints (node.labels.x == y, node.role == worker)",
+    );
+    // A node that was drained.
+    let drained = vec![at("n1", healthy(1)), at("n2", ended(2, TaskState::SHUTDOWN, ""))];
+    assert_up(&service(Mode::Global, drained));
+}
+
+#[test]
+fn a_job_is_up_when_it_has_completed() {
+    let complete = |number: u64| Task {
+        desired: TaskState::COMPLETE,
+        ..at(&number.to_string(), task(number, TaskState::COMPLETE, Running::No))
+    };
+    let runs =
+        Task { desired: TaskState::COMPLETE, ..at("2", task(2, TaskState::RUNNING, Running::For(LONG))) };
+    assert_up(&service(Mode::Job(2), vec![complete(1), complete(2)]));
+    assert_up(&service(Mode::GlobalJob, vec![complete(1), complete(2)]));
+    for mode in [Mode::Job(2), Mode::GlobalJob] {
+        let lag = assert_lags(
+            &service(mode, vec![complete(1), runs.clone()]),
+            "1 of 2 runs are complete: it has not completed yet",
+        );
+        assert!(lag.runs);
+        // An earlier run of the job.
+        let again = service(mode, vec![of_old_spec(complete(1)), of_old_spec(complete(2))]);
+        assert!(matches!(again.judge(), Standing::Lags(_)), "{:?}", again.judge());
+    }
+    assert_lags(&service(Mode::Job(1), vec![]), "0 of 1 runs are complete: Swarm has made no task of it");
+    assert_up(&service(Mode::Job(0), vec![]));
+    for mode in [Mode::Job(1), Mode::GlobalJob] {
+        assert_over(
+            &service(mode, vec![failed(1)]),
+            "Swarm does not start it again: task: non-zero exit (1)",
+        );
+    }
+    // The rest may still complete before it is over.
+    let lag = assert_lags(
+        &service(Mode::Job(2), vec![failed(1), runs]),
+        "0 of 2 runs are complete: it has not completed yet; before: task: non-zero exit (1)",
+    );
+    assert_eq!(lag.failed, ["t1"]);
+}
+
+#[test]
+fn the_output_of_what_is_not_up_tells_most() {
+    let sick = task(2, TaskState::STARTING, Running::Unhealthy);
+    let telling = |tasks| service(Mode::Replicated(1), tasks).telling().map(|task| task.id.clone());
+    assert_eq!(telling(vec![failed(1), sick]).as_deref(), Some("t2"));
+    assert_eq!(telling(vec![failed(1), failed(2)]).as_deref(), Some("t2"));
+    assert_eq!(telling(vec![healthy(1)]), None);
+}

@@ -1,0 +1,217 @@
+//! What belongs to this host: directories, programs, disks.
+
+use std::env;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cc_ci_core::host::{free_space, may_write};
+use cc_ci_core::lifetime::{Command, Line, RunLifetimeExt as _};
+use cc_ci_core::lock::AppLock as _;
+
+use super::{Check, Patient, blocking};
+use crate::engine::{Choice, Engine, in_path};
+use crate::wiring::servers_of;
+
+/// What a program may take to say its version.
+const VERSION_LIMIT: Duration = Duration::from_secs(5);
+
+/// With less, a run is likely to fail in the middle.
+const LOW: u64 = 1 << 30;
+
+pub fn executor(patient: &Patient) -> Check {
+    let check = Check::of("executor");
+    let choice = match &patient.choice {
+        Ok(choice) => choice,
+        Err(error) => return check.error(error),
+    };
+    let check = check.fact(choice.line());
+    let suffix = match &choice.engine {
+        Engine::Local => patient.base.config.local_suffix(),
+        Engine::Swarm(_) => patient.base.config.swarm_suffix(),
+    };
+    let check = match suffix {
+        Ok(suffix) => check.fact(format!("run apps are PREFIX-HEX.{suffix}")),
+        Err(error) => check.error(&error),
+    };
+    match &choice.engine {
+        Engine::Local => {
+            check.fact("it confines nothing: a recipe's commands run as the user who runs cc-ci")
+        }
+        Engine::Swarm(_) => check,
+    }
+}
+
+pub async fn lock_directory(patient: &Patient) -> Vec<Check> {
+    let (locks, path) = (patient.base.locks.clone(), patient.base.config.lock_dir.clone());
+    let look = move || {
+        let mut check = Check::of("lock directory").fact(path.display().to_string());
+        if let Err(error) = locks.examine() {
+            let problem = cc_ci_core::error_chain(&error);
+            return check.problem(
+                problem,
+                "choose or repair it: CCCI_APP_LOCK_DIR, `lock_dir`; the same for all of cc-ci",
+            );
+        }
+        let domains = match locks.domains() {
+            Ok(domains) => domains,
+            Err(error) => {
+                return check.problem(cc_ci_core::error_chain(&error), "choose one that you can read");
+            }
+        };
+        let (mut held, count) = (0, domains.len());
+        for domain in domains {
+            match locks.look(&domain) {
+                Ok(view) => held += usize::from(view.is_some_and(|view| view.held)),
+                Err(error) => {
+                    let fix =
+                        format!("see who made it, then remove it: rm {}", locks.path(&domain).display());
+                    check = check.problem(cc_ci_core::error_chain(&error), fix);
+                }
+            }
+        }
+        check.fact(format!("{count} lock files, {held} held"))
+    };
+    vec![blocking(look).await]
+}
+
+pub async fn runs_directory(patient: &Patient) -> Vec<Check> {
+    let mut directories = vec![("runs directory", patient.base.config.runs_dir.clone(), "CCCI_RUNS_DIR")];
+    if patient.uses_local() {
+        directories.push(("local root", patient.base.config.local_root.clone(), "CCCI_LOCAL_ROOT"));
+    }
+    let look = || directories.into_iter().map(|(name, path, knob)| directory(name, &path, knob)).collect();
+    blocking(look).await
+}
+
+/// A directory that is made when it is first needed.
+fn directory(name: &'static str, path: &Path, knob: &str) -> Check {
+    let check = Check::of(name);
+    let fix = format!("choose one that you can write: {knob}");
+    let (there, missing) = match existing(path) {
+        Ok(there) => (there, false),
+        Err(there) => (there, true),
+    };
+    let shown = if missing {
+        format!("{}, made when it is needed", path.display())
+    } else {
+        path.display().to_string()
+    };
+    let check = check.fact(shown);
+    if !there.is_dir() {
+        return check.problem(format!("{} is no directory", there.display()), fix);
+    }
+    if let Err(error) = may_write(&there) {
+        return check.problem(format!("{} can't be written: {error}", there.display()), fix);
+    }
+    disk(check, &there)
+}
+
+/// The path, or the nearest one above it that exists.
+fn existing(path: &Path) -> Result<PathBuf, PathBuf> {
+    let mut above = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut missing = false;
+    while matches!(above.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
+        && above.pop()
+    {
+        missing = true;
+    }
+    if missing { Err(above) } else { Ok(above) }
+}
+
+/// How much room there is. Blocks.
+pub fn disk(check: Check, path: &Path) -> Check {
+    match free_space(path) {
+        Ok(free) => room(check, path, free),
+        Err(error) => {
+            check.problem(format!("the disk of {} can't be looked at: {error}", path.display()), "see `df`")
+        }
+    }
+}
+
+fn room(check: Check, path: &Path, free: u64) -> Check {
+    let mib = free / (1 << 20);
+    let free_text = format!("{}.{} GiB free", mib / 1024, (mib % 1024) * 10 / 1024);
+    if free < LOW {
+        let problem = format!("the disk of {} is nearly full: {free_text}", path.display());
+        check
+            .problem(problem, "make room; old runs are pruned by `keep_runs`, images by `docker image prune`")
+    } else {
+        check.fact(free_text)
+    }
+}
+
+pub async fn git(patient: &Patient) -> Vec<Check> {
+    let fix = "install git: apt-get install git";
+    vec![program(patient, "git", Some(fix)).await]
+}
+
+pub async fn abra(patient: &Patient) -> Vec<Check> {
+    let needed = matches!(&patient.choice, Ok(Choice { engine: Engine::Swarm(_), .. }));
+    let fix = "install abra: https://docs.coopcloud.tech/abra/install/";
+    let mut check = program(patient, "abra", needed.then_some(fix)).await;
+    if needed {
+        let config = &patient.base.config;
+        check = match config.abra_tree().and_then(|tree| servers_of(&tree, config)) {
+            Ok(servers) => check.fact(format!(
+                "this engine's apps are in {}",
+                servers.join(config.server.as_str()).display()
+            )),
+            Err(error) => check.error(&error),
+        };
+    }
+    vec![check]
+}
+
+/// A program and its version. That it is missing is a problem only where there is a fix for it.
+async fn program(patient: &Patient, name: &'static str, fix: Option<&str>) -> Check {
+    let check = Check::of(name);
+    let Some(path) = in_path(name) else {
+        return match fix {
+            Some(fix) => check.problem(format!("there is no {name} in PATH"), fix),
+            None => check.fact("not there, and not needed"),
+        };
+    };
+    let command = Command::new(&path, "/").arg("--version").envs(env::vars_os()).grace(Duration::ZERO);
+    let mut said = String::new();
+    let mut hear = |line: &Line| {
+        if said.is_empty() {
+            said = line.text.chars().take(200).collect();
+        }
+    };
+    let broken = match patient.lifetime.run(command, VERSION_LIMIT, &mut hear).await {
+        Ok(ended) if ended.success() => return check.fact(format!("{said} ({})", path.display())),
+        Ok(ended) => format!("{} --version: {ended}: {said}", path.display()),
+        Err(error) => cc_ci_core::error_chain(&error),
+    };
+    match fix {
+        Some(fix) => check.problem(broken, fix),
+        None => check.fact(format!("{broken}; not needed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_full_before_nothing_is_left() {
+        let of = |free| room(Check::of("disk"), Path::new("/x"), free);
+        assert_eq!(of(LOW).facts, ["1.0 GiB free"]);
+        assert_eq!(of(LOW + LOW / 2).facts, ["1.5 GiB free"]);
+        let full = of(LOW - 1);
+        assert!(full.problems[0].problem.contains("0.9 GiB free"), "{full:?}");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_yet_is_made_in_the_nearest_one_that_is() {
+        let there = tempfile::tempdir().unwrap();
+        assert_eq!(existing(there.path()), Ok(there.path().to_owned()));
+        assert_eq!(existing(&there.path().join("a/b")), Err(there.path().to_owned()));
+        let file = there.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let check = directory("runs", &file, "KNOB");
+        assert!(check.problems[0].problem.contains("no directory") && check.problems[0].fix.contains("KNOB"));
+        assert_eq!(std::fs::read_dir(there.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,176 @@
+//! `cc-ci status`: what goes on here. It takes no lock, and looks at the engine once.
+
+use std::collections::BTreeMap;
+
+use cc_ci_core::executor::{Kind, Residue};
+use cc_ci_core::exit::Exit;
+use cc_ci_core::lifetime::TakenOver;
+use cc_ci_core::lock::LockView;
+use cc_ci_core::names::{Domain, RecipeName, RunId};
+use cc_ci_core::run::Verdict;
+use cc_ci_core::{LookError, RunTrace, Site, Standing, Surveyed};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::args::{self, Format};
+use crate::error::CliError;
+use crate::render;
+use crate::terminal::Terminal;
+use crate::wiring::{self, Base, look_failed};
+
+#[derive(Debug, Serialize)]
+pub struct Status {
+    schema: &'static str,
+    /// The executor and its engine, in one line.
+    pub engine: String,
+    /// When this was so.
+    pub at: Timestamp,
+    pub live: Vec<Live>,
+    pub waiting: Vec<Waiting>,
+    pub left: Vec<Left>,
+    pub warnings: Vec<String>,
+}
+
+/// A run app that somebody owns. It is a run's where it has an id.
+#[derive(Debug, Serialize)]
+pub struct Live {
+    pub domain: Domain,
+    pub run_id: Option<RunId>,
+    pub recipe: Option<RecipeName>,
+    pub phase: Option<String>,
+    /// The process that the kernel confirmed to hold the lock.
+    pub holder: Option<i32>,
+    pub since: Option<Timestamp>,
+    /// What exists, by kind.
+    pub exists: BTreeMap<Kind, usize>,
+    /// At least so many wait for it.
+    pub waiting: usize,
+}
+
+/// A run that lives and does not have all of its locks.
+#[derive(Debug, Serialize)]
+pub struct Waiting {
+    pub run_id: RunId,
+    pub recipe: Option<RecipeName>,
+    /// Whose lock it waits for; none while it does not wait yet, but fetches.
+    pub domain: Option<Domain>,
+    pub pid: i32,
+    pub since: Option<Timestamp>,
+}
+
+/// What nobody owns.
+#[derive(Debug, Serialize)]
+pub struct Left {
+    pub domain: Domain,
+    /// The dead runs that left it, by their own word.
+    pub by: Vec<RunId>,
+    pub exists: BTreeMap<Kind, usize>,
+}
+
+pub fn status(
+    settings: &args::Settings,
+    base: Base,
+    taken: TakenOver,
+    terminal: &Terminal,
+) -> Result<Exit, CliError> {
+    let lifetime = wiring::look(taken, terminal)?;
+    let status = wiring::block_on_look(lifetime.as_ref(), async {
+        let wired = base.wire().await?;
+        wired.tell_engine(terminal);
+        look(&wired.site, wired.engine_line()).await.map_err(|error| look_failed(&error))
+    })?;
+    for warning in &status.warnings {
+        terminal.progress(format!("warning: {warning}\n"));
+    }
+    match settings.format {
+        Format::Human => terminal.result(render::status(&status)),
+        Format::Json => terminal.json(&status),
+    }
+    Ok(Exit::Green)
+}
+
+async fn look(site: &Site, engine: String) -> Result<Status, LookError> {
+    let survey = site.survey(None).await?;
+    let traces = site.traces()?;
+    let mut status = Status {
+        schema: "cc-ci.status/v1",
+        engine,
+        at: site.host.now(),
+        live: Vec::new(),
+        waiting: Vec::new(),
+        left: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let mut views = BTreeMap::new();
+    for Surveyed { domain, standing, exists, lock } in survey {
+        let exists = by_kind(&exists);
+        match standing {
+            Standing::Live => {
+                status.live.extend(lock.as_ref().map(|view| live(&domain, view, exists)));
+                views.extend(lock.map(|view| (domain, view)));
+            }
+            Standing::Left | Standing::Refused(_) => {
+                if let Standing::Refused(error) = standing {
+                    status.warnings.push(format!("{domain}: {error}"));
+                }
+                status.left.push(Left { by: leavers(&domain, &traces), domain, exists });
+            }
+            Standing::Empty | Standing::NotARunApp => {}
+        }
+    }
+    let alive = traces.iter().filter(|run| run.alive && run.verdict.is_none());
+    status.waiting.extend(alive.filter_map(|run| waiting(run, &views)));
+    Ok(status)
+}
+
+fn live(domain: &Domain, view: &LockView, exists: BTreeMap<Kind, usize>) -> Live {
+    let said = view.holder.as_ref().and_then(|holder| holder.description.clone());
+    Live {
+        domain: domain.clone(),
+        holder: view.holder.as_ref().map(|holder| holder.pid),
+        phase: said.as_ref().map(|said| said.phase.clone()),
+        recipe: said.as_ref().and_then(|said| said.recipe.clone()),
+        run_id: said.and_then(|said| said.run_id),
+        since: view.since,
+        exists,
+        waiting: view.waiting,
+    }
+}
+
+/// A run that has not all of its locks yet.
+fn waiting(run: &RunTrace, views: &BTreeMap<Domain, LockView>) -> Option<Waiting> {
+    let holds = |domain: &Domain| {
+        let holder = views.get(domain).and_then(|view| view.holder.as_ref());
+        let said = holder.and_then(|holder| holder.description.as_ref());
+        holder.is_some_and(|holder| holder.pid == run.owner.pid)
+            && said.is_none_or(|said| said.run_id.as_ref().is_none_or(|id| *id == run.id))
+    };
+    if run.domains.iter().all(holds) {
+        return None;
+    }
+    let awaits = |domain: &&Domain| {
+        !holds(domain) && views.get(*domain).is_some_and(|view| view.waiters.contains(&run.owner.pid))
+    };
+    Some(Waiting {
+        run_id: run.id.clone(),
+        recipe: run.recipe.clone(),
+        domain: run.domains.iter().find(awaits).cloned(),
+        pid: run.owner.pid,
+        since: run.started,
+    })
+}
+
+/// The dead runs of `domain` that did not say that they left it empty.
+fn leavers(domain: &Domain, traces: &[RunTrace]) -> Vec<RunId> {
+    let of_domain = traces.iter().filter(|run| !run.alive && run.domains.contains(domain));
+    let left = |run: &&RunTrace| run.tree || matches!(run.verdict, None | Some(Verdict::Residue));
+    of_domain.filter(left).map(|run| run.id.clone()).collect()
+}
+
+fn by_kind(exists: &[Residue]) -> BTreeMap<Kind, usize> {
+    let mut counts = BTreeMap::new();
+    for residue in exists {
+        *counts.entry(residue.kind).or_default() += 1;
+    }
+    counts
+}

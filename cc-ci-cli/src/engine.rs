@@ -1,0 +1,135 @@
+//! Which engine a command works on, and why.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cc_ci_core::event::Silent;
+use cc_ci_core::executor::EngineError;
+use cc_ci_core::names::Suffix;
+use cc_ci_docker::{EngineFacts, SwarmEngine};
+
+use crate::args::Executor;
+use crate::config::{Config, Socket};
+use crate::error::CliError;
+
+/// What a look at an engine may wait for one answer. An operator waits for it before every command.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+
+/// The engine that was chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Engine {
+    /// The local executor.
+    Local,
+    /// The Swarm whose manager listens there.
+    Swarm(PathBuf),
+}
+
+impl Engine {
+    /// As the option calls it.
+    pub fn executor(&self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Swarm(_) => "abra",
+        }
+    }
+}
+
+/// A choice, and why, where nobody asked for it by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    pub engine: Engine,
+    pub why: Option<String>,
+    /// Whether it is another engine than some reader may expect.
+    pub surprising: bool,
+}
+
+impl Choice {
+    /// One line for people.
+    pub fn line(&self) -> String {
+        let executor = self.engine.executor();
+        self.why.as_ref().map_or_else(|| executor.to_owned(), |why| format!("{executor} ({why})"))
+    }
+
+    /// The error of whoever would deploy with abra.
+    pub fn cannot_deploy(&self) -> CliError {
+        let why = self.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        CliError::usage(format!("run can't deploy with abra in this version{why}"))
+            .hint("use --executor local")
+    }
+}
+
+/// Chooses what the configuration asks for. An engine that may be the one that is meant, and does not say so, is an
+/// error: on the wrong engine, nothing would be found and all be well.
+pub async fn choose(config: &Config) -> Result<Choice, CliError> {
+    let asked = |engine| Choice { engine, why: None, surprising: false };
+    match config.executor {
+        Executor::Local => Ok(asked(Engine::Local)),
+        Executor::Abra => Ok(asked(Engine::Swarm(Socket::from_environment()?.path))),
+        Executor::Auto => automatic(in_path("abra").is_some(), Socket::from_environment).await,
+    }
+}
+
+async fn automatic(
+    has_abra: bool,
+    socket: impl FnOnce() -> Result<Socket, CliError>,
+) -> Result<Choice, CliError> {
+    let local = |why: String, surprising| Ok(Choice { engine: Engine::Local, why: Some(why), surprising });
+    if !has_abra {
+        return local("no abra in PATH".to_owned(), false);
+    }
+    let Socket { path, named } = socket()?;
+    let missing = || matches!(fs::metadata(&path), Err(error) if error.kind() == io::ErrorKind::NotFound);
+    if !named && missing() {
+        return local(format!("no Docker engine at {}", path.display()), true);
+    }
+    let facts = examine(&path, None).await.map_err(|error| {
+        CliError::of_engine("can't tell whether there is a Swarm to use", &error)
+            .or_hint("choose without asking: --executor local or --executor abra")
+    })?;
+    match facts.swarm {
+        Ok(_) => {
+            let why = format!("abra is in PATH, and the engine at {} manages a Swarm", path.display());
+            Ok(Choice { engine: Engine::Swarm(path), why: Some(why), surprising: true })
+        }
+        Err(error) if facts.in_a_swarm => {
+            let message =
+                format!("the engine at {} is part of a Swarm, and does not manage it", path.display());
+            Err(CliError::harness(message).because(&error).hint(
+                "when it has just been started, try again; else choose: --executor local or --executor abra",
+            ))
+        }
+        Err(_) => local(format!("the engine at {} manages no Swarm", path.display()), true),
+    }
+}
+
+/// What the engine at `socket` says of itself; within seconds. Without a suffix, the claim is nobody's.
+pub async fn examine(socket: &Path, suffix: Option<&Suffix>) -> Result<EngineFacts, EngineError> {
+    let suffix = match suffix {
+        Some(suffix) => suffix.clone(),
+        None => "no-suffix.invalid"
+            .parse()
+            .map_err(|error| EngineError::host("the suffix that nobody has").because(error))?,
+    };
+    let settings = cc_ci_docker::Settings {
+        socket: socket.to_owned(),
+        suffix,
+        sources: Vec::new(),
+        reporter: Arc::new(Silent),
+    };
+    SwarmEngine::new(settings).with_call_limit(LOOK_LIMIT).examine().await
+}
+
+/// The program of this name that would be run.
+pub fn in_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|directory| directory.join(program)).find(|file| is_executable(file))
+}
+
+fn is_executable(file: &Path) -> bool {
+    file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}

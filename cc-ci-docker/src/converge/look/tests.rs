@@ -1,0 +1,177 @@
+//! What is made of the engine's answers; they are as Engine 20.10 gave them.
+
+use serde_json::{Value, json};
+
+use super::super::judge::Standing;
+use super::*;
+
+const NOW: &str = "2026-11-21T14:02:10Z";
+
+fn api_service(mut changes: Value) -> ApiService {
+    let mut service = json!({
+        "ID": "qt6n7cvrv1fmc8h5ob084mlpl",
+        "Version": {"Index": 15},
+        "CreatedAt": "2026-11-21T14:02:04.238084367Z",
+        "UpdatedAt": "2026-11-21T14:02:04.238084367Z",
+        "Spec": {
+            "Name": "a_test_x_app",
+            "Labels": {"com.docker.stack.namespace": "a_test_x"},
+            "TaskTemplate": {
+                "ContainerSpec": {"Image": "bb:1", "Isolation": "default"},
+                "Resources": {}, "Placement": {}, "ForceUpdate": 0, "Runtime": "container"
+            },
+            "Mode": {"Replicated": {"Replicas": 1}},
+            "EndpointSpec": {"Mode": "dnsrr"}
+        },
+        "Endpoint": {"Spec": {}}
+    });
+    service.as_object_mut().unwrap().append(changes.as_object_mut().unwrap());
+    serde_json::from_value(service).unwrap()
+}
+
+fn api_task(mut changes: Value) -> ApiTask {
+    let mut task = json!({
+        "ID": "bpyecx0tz479suihm4htow95u",
+        "Version": {"Index": 29},
+        "CreatedAt": "2026-11-21T14:02:04.5Z",
+        "Spec": {
+            "ContainerSpec": {"Image": "bb:1", "Isolation": "default"},
+            "Resources": {}, "Placement": {}, "ForceUpdate": 0
+        },
+        "ServiceID": "qt6n7cvrv1fmc8h5ob084mlpl",
+        "Slot": 1,
+        "NodeID": "here",
+        "Status": {
+            "Timestamp": "2026-11-21T14:02:07Z",
+            "State": "running",
+            "Message": "started",
+            "ContainerStatus": {"ContainerID": "55c8", "PID": 18756, "ExitCode": 0}
+        },
+        "DesiredState": "running"
+    });
+    task.as_object_mut().unwrap().append(changes.as_object_mut().unwrap());
+    serde_json::from_value(task).unwrap()
+}
+
+fn container(status: &str) -> ContainerSummary {
+    serde_json::from_value(json!({
+        "Id": "55c8",
+        "Labels": {"com.docker.swarm.task.id": "bpyecx0tz479suihm4htow95u"},
+        "State": "running",
+        "Status": status
+    }))
+    .unwrap()
+}
+
+fn seen(service: ApiService, tasks: &[ApiTask], containers: Vec<ContainerSummary>) -> Service {
+    let view = View { node: "here", now: NOW.parse().unwrap(), containers: by_task(containers) };
+    view.service(&"a_test_x".parse().unwrap(), service, tasks)
+}
+
+/// The one task of a service whose task and container are these.
+fn seen_task(task: Value, containers: Vec<ContainerSummary>) -> Task {
+    seen(api_service(json!({})), &[api_task(task)], containers).tasks.remove(0)
+}
+
+#[test]
+fn a_service_that_is_up_is_seen_as_one() {
+    let service =
+        seen(api_service(json!({})), &[api_task(json!({}))], vec![container("Up 3 seconds (healthy)")]);
+    assert_eq!((service.name.as_str(), service.mode), ("app", Mode::Replicated(1)));
+    assert_eq!(service.created, "2026-11-21T14:02:04.238084367Z");
+    assert_eq!(service.changed, Duration::from_nanos(5_761_915_633));
+    let task = &service.tasks[0];
+    assert!(task.current);
+    assert_eq!((task.age, task.place.as_str()), (Duration::from_millis(5_500), "1"));
+    assert_eq!(service.judge(), Standing::Up);
+}
+
+#[test]
+fn a_task_of_this_node_runs_as_long_as_its_container_does() {
+    for (status, running) in [
+        ("Up 3 seconds (healthy)", Running::Healthy),
+        ("Up 3 seconds (unhealthy)", Running::Unhealthy),
+        ("Up Less than a second (health: starting)", Running::Starting),
+        ("Up 3 seconds", Running::For(Duration::from_secs(3))),
+    ] {
+        assert_eq!(seen_task(json!({}), vec![container(status)]).running, running, "{status}");
+    }
+    assert_eq!(seen_task(json!({}), vec![]).running, Running::No);
+    let starting = json!({"Status": {"State": "starting", "Timestamp": "2026-11-21T14:02:07Z"}});
+    let fresh = seen_task(starting, vec![container("Up 3 seconds")]);
+    assert_eq!(fresh.running, Running::For(Duration::ZERO));
+    assert_eq!(fresh.container.as_deref(), Some("55c8"));
+}
+
+#[test]
+fn a_task_of_another_node_runs_when_swarm_says_so() {
+    let elsewhere = seen_task(json!({"NodeID": "elsewhere"}), vec![]);
+    assert_eq!(elsewhere.running, Running::For(Duration::from_secs(3)));
+    assert_eq!(elsewhere.container, None, "it can't be asked for");
+    let starting = json!({"NodeID": "elsewhere", "Status": {"State": "starting"}});
+    assert_eq!(seen_task(starting, vec![]).running, Running::No);
+}
+
+#[test]
+fn modes_are_told_apart() {
+    for (mode, expected) in [
+        (json!({"Replicated": {"Replicas": 0}}), Mode::Replicated(0)),
+        (json!({"Replicated": {}}), Mode::Replicated(1)),
+        (json!({"Global": {}}), Mode::Global),
+        (json!({"ReplicatedJob": {"MaxConcurrent": 2, "TotalCompletions": 3}}), Mode::Job(3)),
+        (json!({"ReplicatedJob": {"MaxConcurrent": 2}}), Mode::Job(2)),
+        (json!({"GlobalJob": {}}), Mode::GlobalJob),
+    ] {
+        let service = api_service(json!({"Spec": {"Name": "a_test_x_app", "Mode": mode}}));
+        assert_eq!(seen(service, &[], vec![]).mode, expected);
+    }
+    let global = api_service(json!({"Spec": {"Mode": {"Global": {}}}}));
+    assert_eq!(seen(global, &[api_task(json!({}))], vec![]).tasks[0].place, "here");
+    // A job's first slot is not spelled out.
+    let job = api_service(json!({"Spec": {"Mode": {"ReplicatedJob": {"MaxConcurrent": 2}}}}));
+    assert_eq!(seen(job, &[api_task(json!({"Slot": null}))], vec![]).tasks[0].place, "0");
+}
+
+#[test]
+fn an_update_is_in_flight_settled_or_neither() {
+    let text = || "why".to_owned();
+    for (state, expected) in [
+        ("updating", Update::InFlight(text())),
+        ("rollback_started", Update::InFlight(text())),
+        ("completed", Update::Completed),
+        ("paused", Update::Paused(text())),
+        ("rollback_paused", Update::RolledBack(text())),
+        ("rollback_completed", Update::RolledBack(text())),
+        ("", Update::None),
+    ] {
+        let service = api_service(json!({"UpdateStatus": {"State": state, "Message": "why"}}));
+        assert_eq!(seen(service, &[], vec![]).update, expected, "{state}");
+    }
+    assert_eq!(seen(api_service(json!({})), &[], vec![]).update, Update::None);
+}
+
+#[test]
+fn what_may_end_is_read_from_the_restart_policy() {
+    let restarts = |policy: Value| {
+        let template = json!({"TaskTemplate": {"RestartPolicy": policy}});
+        seen(api_service(json!({"Spec": template})), &[], vec![]).restarts_done
+    };
+    assert!(restarts(json!(null)));
+    assert!(restarts(json!({"Condition": "any"})));
+    assert!(!restarts(json!({"Condition": "on-failure"})));
+    assert!(!restarts(json!({"Condition": "none"})));
+}
+
+#[test]
+fn what_a_recipe_says_in_an_error_is_made_harmless() {
+    let task = json!({"Status": {"State": "failed", "Err": "exec: \"/x\u{1b}[2J\": not found"}});
+    assert_eq!(seen_task(task, vec![]).error, "exec: \"/x?[2J\": not found");
+}
+
+#[test]
+fn stamps_that_make_no_sense_are_of_long_ago() {
+    for stamp in ["", "yesterday", "2027-01-01T00:00:00Z"] {
+        let service = seen(api_service(json!({"UpdatedAt": stamp})), &[], vec![]);
+        assert_eq!(service.changed, Duration::MAX, "{stamp:?}");
+    }
+}

@@ -1,0 +1,129 @@
+//! Images, fetched before anything is deployed.
+//!
+//! What the engine has already needs no registry. The rest is pulled in parallel, and whatever can't be is told in
+//! one error: what a registry does not have is the recipe's fault, a registry that can't be reached is the host's.
+//!
+//! # Limitations
+//! Images are pulled without credentials. A private one must be on the host before, or the engine's own mirror must
+//! have it.
+
+mod pull;
+mod reference;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cc_ci_core::event::{Event, Reporter};
+use cc_ci_core::executor::{App, EngineError, Fault};
+use cc_ci_core::recipe::{Recipe, RecipeError};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::SwarmEngine;
+use crate::client::Client;
+use pull::{Failure, Progress};
+use reference::Reference;
+
+/// So many images are pulled at once; each has several layers, and the engine pulls three of those at once.
+const AT_ONCE: usize = 4;
+
+/// How often a pull says how far it is.
+const TELL: Duration = Duration::from_secs(15);
+
+/// How long a registry may send nothing, unless it is said.
+pub(crate) const SILENCE: Duration = Duration::from_mins(1);
+
+/// Fetches what the app's services need.
+pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), EngineError> {
+    let images = images(app)?;
+    let client = &engine.client;
+    let look = |image: Reference| async move {
+        pull::is_there(client, &image).await.map(|there| (!there).then_some(image))
+    };
+    let looks: Vec<_> = images.iter().cloned().map(look).collect();
+    let missing: Vec<Option<Reference>> = stream::iter(looks)
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await
+        .map_err(|error: crate::client::ApiError| error.during("can't tell which images are there"))?;
+    let missing: Vec<Reference> = missing.into_iter().flatten().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let text = format!("pulling {} of {} images: {}", missing.len(), images.len(), list(&missing));
+    engine.settings.reporter.report(&Event::Note { text });
+    let failures = pull_all(client, engine.settings.reporter.as_ref(), &missing, engine.pull_silence).await;
+    if failures.is_empty() { Ok(()) } else { Err(error(&failures, missing.len())) }
+}
+
+/// The images of the app's services, as its tree and `.env` are now.
+fn images(app: &App) -> Result<BTreeSet<Reference>, EngineError> {
+    let unreadable = |error: RecipeError| EngineError::recipe("can't read the recipe").because(error);
+    let recipe = Recipe::open(app.recipe.clone(), &app.tree).map_err(unreadable)?;
+    let vars = recipe.vars(&app.env()?, &app.domain).map_err(unreadable)?;
+    let compose = recipe.compose(&vars).map_err(unreadable)?;
+    let parse = |(name, service): (&String, &cc_ci_core::recipe::Service)| {
+        let invalid = |error| EngineError::recipe(format!("services.{name}.image")).because(error);
+        service.image.parse().map_err(|error: reference::InvalidReference| invalid(error))
+    };
+    compose.services.iter().map(parse).collect()
+}
+
+/// Pulls them all, whatever becomes of each.
+async fn pull_all(
+    client: &Client,
+    reporter: &dyn Reporter,
+    images: &[Reference],
+    silence: Duration,
+) -> Vec<Failure> {
+    let (began, progress, left) = (Instant::now(), Progress::default(), AtomicUsize::new(images.len()));
+    let pull = |image| {
+        let (progress, left) = (&progress, &left);
+        async move {
+            let done = pull::pull(client, image, silence, progress).await;
+            let left = left.fetch_sub(1, Ordering::Relaxed) - 1;
+            if done.is_ok() {
+                let text = format!("pulled {image}; {left} left");
+                reporter.report(&Event::Note { text });
+            }
+            done.err()
+        }
+    };
+    let pulls: Vec<_> = images.iter().map(pull).collect();
+    let pulls = stream::iter(pulls).buffer_unordered(AT_ONCE).collect::<Vec<Option<Failure>>>();
+    tokio::pin!(pulls);
+    let mut tick = tokio::time::interval_at(began + TELL, TELL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            failures = &mut pulls => return failures.into_iter().flatten().collect(),
+            _ = tick.tick() => {
+                let (current, total) = progress.megabytes();
+                let (left, seconds) = (left.load(Ordering::Relaxed), began.elapsed().as_secs());
+                let text = format!("still pulling after {seconds} s: {left} images left, {current} of {total} MB");
+                reporter.report(&Event::Note { text });
+            }
+        }
+    }
+}
+
+/// All failures in one. What a registry does not have stays so: then it is the recipe's, whatever else failed.
+fn error(failures: &[Failure], pulled: usize) -> EngineError {
+    let recipe = failures.iter().any(|failure| failure.fault == Fault::Recipe);
+    let fault = if recipe { Fault::Recipe } else { Fault::Host };
+    let mut told = failures.iter().filter(|failure| failure.fault == fault);
+    let hint = told.find_map(|failure| failure.hint.clone());
+    let reasons: Vec<&str> = failures.iter().map(|failure| failure.what.as_str()).collect();
+    let message = format!("{} of {pulled} images can't be pulled: {}", failures.len(), reasons.join("; "));
+    let error = EngineError::new(fault, message);
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+fn list(images: &[Reference]) -> String {
+    images.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,163 @@
+//! Images, pulled before anything is deployed.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cc_ci_core::event::Event;
+use cc_ci_core::executor::{App, Engine as _, EngineError, Fault};
+use cc_ci_core::names::Domain;
+use cc_ci_docker::{Settings, SwarmEngine};
+use cc_ci_tests::OnEvent;
+use cc_ci_tests::engine::{BUSYBOX, TestEngine};
+use tempfile::TempDir;
+
+use crate::registry::{Registry, SILENCE, nobody};
+use crate::support::block_on;
+
+/// A recipe whose services have these images, and what pulling them says.
+struct Pulled {
+    tree: TempDir,
+    app: App,
+    swarm: SwarmEngine,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Pulled {
+    fn new(engine: &TestEngine, images: &[&str]) -> Self {
+        let tree = TempDir::with_prefix("cc-ci-recipe-").expect("a temporary directory");
+        let mut compose = "services:\n".to_owned();
+        for (i, image) in images.iter().enumerate() {
+            writeln!(compose, "  s{i}: {{image: '{image}'}}").expect("memory");
+        }
+        fs::write(tree.path().join("compose.yml"), compose).expect("a file");
+        let env_file = tree.path().join("app.env");
+        fs::write(&env_file, "TAG=1\nCOMPOSE_FILE=compose.yml\n").expect("a file");
+        let said = Arc::<Mutex<Vec<String>>>::default();
+        let notes = Arc::clone(&said);
+        let reporter = OnEvent(move |event: &Event| {
+            if let Event::Note { text } = event {
+                notes.lock().expect("nobody panicked").push(text.clone());
+            }
+        });
+        let suffix = engine.world().suffix().clone();
+        let domain: Domain = format!("test-0d0001.{suffix}").parse().expect("a domain");
+        let swarm = SwarmEngine::new(Settings {
+            socket: engine.socket().to_owned(),
+            suffix,
+            sources: Vec::new(),
+            reporter: Arc::new(reporter),
+        });
+        let recipe = "some-recipe".parse().expect("a recipe's name");
+        let app = App { domain, recipe, tree: tree.path().to_owned(), env_file };
+        Self { tree, app, swarm: swarm.with_pull_silence(SILENCE), said }
+    }
+
+    fn pull(&self) -> Result<(), EngineError> {
+        block_on(self.swarm.pre_pull(&self.app))
+    }
+
+    fn said(&self) -> Vec<String> {
+        std::mem::take(&mut *self.said.lock().expect("nobody panicked"))
+    }
+}
+
+#[test]
+fn an_image_is_pulled_once_and_needs_no_registry_then() {
+    let Some(engine) = TestEngine::shared("an_image_is_pulled_once_and_needs_no_registry_then") else {
+        return;
+    };
+    let registry = Registry::start(engine.world().suffix().as_str());
+    let image = registry.image("good/x", "1");
+    // One of them twice, one by a variable, one that is there.
+    let by_variable = registry.image("good/y", "${TAG}");
+    let other = registry.image("good/y", "1");
+    let pulled = Pulled::new(&engine, &[&image, &image, &by_variable, BUSYBOX]);
+    assert_eq!(engine.get(&format!("/images/{image}/json")), None);
+    pulled.pull().expect("the registry has them");
+    assert!(engine.get(&format!("/images/{image}/json")).is_some());
+    assert!(engine.get(&format!("/images/{other}/json")).is_some());
+    let said = pulled.said();
+    assert_eq!(said[0], format!("pulling 2 of 3 images: {image}, {other}"));
+    assert!(said[1].starts_with("pulled ") && said[1].ends_with("; 1 left"), "{said:?}");
+    assert!(said[2].starts_with("pulled ") && said[2].ends_with("; 0 left"), "{said:?}");
+    assert_eq!(said.len(), 3);
+    // Overlays count, and variables of the app's own.
+    let overlay = format!("services: {{s9: {{image: '{}'}}}}", registry.image("good/z", "1"));
+    fs::write(pulled.tree.path().join("compose.more.yml"), overlay).expect("a file");
+    fs::write(&pulled.app.env_file, "TAG=1\nCOMPOSE_FILE=compose.yml:compose.more.yml\n").expect("a file");
+    pulled.pull().expect("the registry has it");
+    let z = registry.image("good/z", "1");
+    assert_eq!(pulled.said(), [format!("pulling 1 of 4 images: {z}"), format!("pulled {z}; 0 left")]);
+    drop(registry);
+    pulled.pull().expect("all of them are there");
+    assert_eq!(pulled.said(), [""; 0]);
+    engine.docker(["image", "rm", &image, &other, &z]);
+}
+
+#[test]
+fn what_a_registry_does_not_have_is_the_recipes_fault() {
+    let Some(engine) = TestEngine::shared("what_a_registry_does_not_have_is_the_recipes_fault") else {
+        return;
+    };
+    let registry = Registry::start(engine.world().suffix().as_str());
+    let [missing, denied, broken] = [("good/x", "2"), ("denied/x", "1"), ("broken/x", "1")]
+        .map(|(repository, tag)| registry.image(repository, tag));
+    let error = Pulled::new(&engine, &[&missing, &denied, &broken]).pull().expect_err("none can be pulled");
+    assert_eq!(error.fault(), Fault::Recipe);
+    let (host, _) = missing.split_once('/').expect("a registry");
+    let message = error.to_string();
+    for says in [
+        "3 of 3 images can't be pulled: ".to_owned(),
+        format!("{host} has no good/x with the tag 2 ("),
+        format!("{host} has no denied/x for everybody ("),
+        format!("can't pull broken/x with the tag 1 from {host} (received unexpected HTTP status: 500"),
+    ] {
+        assert!(message.contains(&says), "{says}\nis not in\n{message}");
+    }
+    assert!(error.hint().is_some_and(|hint| hint.contains(&format!("docker pull {denied}"))), "{error:?}");
+}
+
+#[test]
+fn a_registry_that_can_not_serve_is_the_hosts_fault() {
+    let Some(engine) = TestEngine::shared("a_registry_that_can_not_serve_is_the_hosts_fault") else { return };
+    let registry = Registry::start(engine.world().suffix().as_str());
+    for (image, says) in [
+        (format!("{}/x:1", nobody()), "connection refused"),
+        (registry.image("busy/x", "1"), "lets this host pull no more for now (toomanyrequests"),
+        (registry.image("broken/x", "1"), "500 Internal Server Error"),
+    ] {
+        let error = Pulled::new(&engine, &[&image]).pull().expect_err("it can't be pulled");
+        assert_eq!(error.fault(), Fault::Host, "{error}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}
+
+#[test]
+fn a_registry_that_falls_silent_is_given_up_on() {
+    let Some(engine) = TestEngine::shared("a_registry_that_falls_silent_is_given_up_on") else { return };
+    let registry = Registry::start(engine.world().suffix().as_str());
+    for repository in ["hanging/x", "stuck/x"] {
+        let image = registry.image(repository, "1");
+        let began = Instant::now();
+        let error = Pulled::new(&engine, &[&image]).pull().expect_err("it never comes");
+        let took = began.elapsed();
+        assert_eq!(error.fault(), Fault::Host, "{error}");
+        assert!(error.to_string().contains(&format!("sent nothing of {image} for 2s")), "{error}");
+        assert!(took >= SILENCE && took < Duration::from_secs(30), "{took:?}");
+    }
+}
+
+#[test]
+fn what_is_no_image_reaches_no_registry() {
+    let Some(engine) = TestEngine::shared("what_is_no_image_reaches_no_registry") else { return };
+    let registry = Registry::start(engine.world().suffix().as_str());
+    let good = registry.image("good/x", "1");
+    for bad in ["../../containers/json?all=1#", "UPPER", "x:"] {
+        let error = Pulled::new(&engine, &[&good, bad]).pull().expect_err("no image");
+        assert_eq!(error.fault(), Fault::Recipe);
+        assert!(error.to_string().contains("services.s1.image"), "{error}");
+    }
+    assert_eq!(registry.asked(), [""; 0]);
+}
