@@ -166,15 +166,18 @@ fn a_signal_ends_the_command_and_all_that_it_started() {
         return;
     }
     let away = World::new();
-    let escaped = away.fifo("escaped");
+    let (escaped, asked) = (away.fifo("escaped"), away.fifo("asked"));
     let script = format!(
-        "setsid sh -c 'trap \"\" TERM; echo $$ > {}; while :; do sleep 1000; done' & wait",
+        "trap 'echo TERM > {}; exit' TERM
+         setsid sh -c 'trap \"\" TERM; echo $$ > {}; while :; do sleep 1000; done' & wait",
+        asked.display(),
         escaped.display()
     );
     let mut owner = Owner::start(&["--bare"], &script);
     let escaped = pipes::process(pipes::hear(&escaped).parse().expect("a pid"));
     let running = owner.running.take().expect("it runs");
     running.signal(Signal::SIGTERM);
+    assert_eq!(pipes::hear(&asked), "TERM");
     running.wait().expect(143);
     assert!(!escaped.is_alive(&escaped.boot_id), "{escaped} lives on");
     assert_eq!(left_of(&owner.directory), Vec::<String>::new());

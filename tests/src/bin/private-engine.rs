@@ -9,6 +9,7 @@
 
 #![expect(clippy::print_stderr, reason = "this is what it says")]
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Read as _;
@@ -17,13 +18,14 @@ use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cc_ci_tests::engine::{self, Bystanders, Failure, PrivateEngine};
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal, kill, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a command may take to end when it is told to.
 const GRACE: Duration = Duration::from_secs(10);
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
         {
             run(command, true)
         }
-        Some(("build-app", [])) => build_app(&Signals::take()),
+        Some(("build-app", [])) => Signals::take().and_then(|signals| build_app(&signals)),
         Some(("check", [])) => Ok(check()),
         Some(("sweep", [])) => sweep(),
         Some(("inner", [directory])) => engine::inner::run(Path::new(directory)).map(|()| 0),
@@ -75,7 +77,7 @@ fn sweep() -> Result<u8, Failure> {
 }
 
 fn run(command: &[&OsStr], bare: bool) -> Result<u8, Failure> {
-    let signals = Signals::take();
+    let signals = Signals::take()?;
     if let Some(why) = engine::missing() {
         return Err(why.into());
     }
@@ -147,21 +149,31 @@ enum End {
 }
 
 impl Signals {
-    /// From now on they only end commands. The standard library gives children an empty mask.
-    fn take() -> Self {
+    /// From now on they only end commands. They are handled, not blocked: children would inherit a mask.
+    fn take() -> Result<Self, Failure> {
         let (sender, ends) = mpsc::channel();
-        let asked: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
-        if asked.thread_block().is_ok() {
-            let sender = sender.clone();
-            thread::spawn(move || {
-                while let Ok(signal) = asked.wait() {
-                    if sender.send(End::Signal(signal)).is_err() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let inside = runtime.enter();
+        let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
+        let mut hup = signal(SignalKind::hangup())?;
+        drop(inside);
+        let told = sender.clone();
+        thread::spawn(move || {
+            runtime.block_on(async {
+                loop {
+                    let came = tokio::select! {
+                        _ = term.recv() => Signal::SIGTERM,
+                        _ = int.recv() => Signal::SIGINT,
+                        _ = hup.recv() => Signal::SIGHUP,
+                    };
+                    if told.send(End::Signal(came)).is_err() {
                         break;
                     }
                 }
             });
-        }
-        Self { sender, ends }
+        });
+        Ok(Self { sender, ends })
     }
 }
 
@@ -223,16 +235,25 @@ fn keep(words: &[&OsStr]) -> Result<u8, Failure> {
 /// Waits for `child`, and ends everything that it left running: orphans become this process's children.
 fn end_all(child: &mut Child) -> Result<u8, Failure> {
     let status = child.wait()?;
+    let (mut asked, until) = (BTreeSet::new(), Instant::now() + GRACE);
     loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Err(Errno::ECHILD) => return Ok(code(status)),
+            Ok(WaitStatus::StillAlive) => {}
+            _ => continue,
+        }
         for task in fs::read_dir("/proc/self/task")? {
             let children = fs::read_to_string(task?.path().join("children"))?;
-            for pid in children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
-                // A child of ours that nobody waited for yet: the id is its own.
-                kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+            for pid in children.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()) {
+                // Children of ours that nobody waited for yet: the ids are their own.
+                if Instant::now() >= until {
+                    kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+                } else if asked.insert(pid) {
+                    kill(Pid::from_raw(pid), Signal::SIGTERM)?;
+                }
             }
         }
-        if let Err(Errno::ECHILD) = waitpid(None, None) {
-            return Ok(code(status));
-        }
+        // Who is adopted next is told by nobody.
+        thread::sleep(Duration::from_millis(10));
     }
 }

@@ -14,9 +14,10 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::cgroups::Membership;
 use super::directory::{LOG, Lock, SOCKET};
@@ -51,10 +52,7 @@ pub fn run(directory: &Path) -> Result<(), Failure> {
         return Err("this is for the first process of a pid namespace: see `private-engine run`".into());
     }
     let host_pid = fs::read_link("/proc/self")?;
-    // Before any thread: children get a clean mask from the standard library.
-    let children = SigSet::from(Signal::SIGCHLD);
-    children.thread_block()?;
-    let lived = hold(directory, &children, &host_pid.to_string_lossy());
+    let lived = hold(directory, &host_pid.to_string_lossy());
     if let Err(error) = &lived {
         answer(&told(error));
     }
@@ -66,14 +64,14 @@ fn told(error: &Failure) -> String {
     format!("error: {}", error.to_string().replace('\n', "; "))
 }
 
-fn hold(directory: &Path, children: &SigSet, host_pid: &str) -> Result<(), Failure> {
+fn hold(directory: &Path, host_pid: &str) -> Result<(), Failure> {
     let name =
         directory.file_name().and_then(|name| name.to_str()).ok_or("an engine's directory has a name")?;
     let base = separate(directory.parent().ok_or("an engine's directory is in another one")?)?;
     let membership =
         Membership::enter(name).map_err(|error| format!("can't enter a control group: {error}"))?;
     let lock = Lock::create(&base.join(name))?;
-    let lived = base.show(name).and_then(|shown| live(directory, &shown, children, host_pid));
+    let lived = base.show(name).and_then(|shown| live(directory, &shown, host_pid));
     end_everybody();
     lock.remove()?;
     membership.leave()?;
@@ -81,7 +79,7 @@ fn hold(directory: &Path, children: &SigSet, host_pid: &str) -> Result<(), Failu
 }
 
 /// The engine's life. The host calls its directory `outside`, this process `directory`.
-fn live(outside: &Path, directory: &Path, children: &SigSet, host_pid: &str) -> Result<(), Failure> {
+fn live(outside: &Path, directory: &Path, host_pid: &str) -> Result<(), Failure> {
     let (sender, events) = mpsc::channel();
     let notify = UnixDatagram::bind(NOTIFY)?;
     spawn(&sender, |sender| {
@@ -90,12 +88,18 @@ fn live(outside: &Path, directory: &Path, children: &SigSet, host_pid: &str) -> 
         }
         sender.send(Event::End)
     })?;
-    let children = *children;
+    // Handled, not blocked: the daemon would inherit a mask.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let inside = runtime.enter();
+    let mut children = signal(SignalKind::child())?;
+    drop(inside);
     spawn(&sender, move |sender| {
-        while children.wait().is_ok() {
-            sender.send(Event::Child)?;
-        }
-        Ok(())
+        runtime.block_on(async {
+            while children.recv().await.is_some() {
+                sender.send(Event::Child)?;
+            }
+            Ok(())
+        })
     })?;
     spawn(&sender, move |sender| {
         let mut text = [0; 4096];
