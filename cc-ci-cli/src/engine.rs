@@ -17,8 +17,8 @@ use crate::args::Executor;
 use crate::config::{Config, Socket};
 use crate::error::CliError;
 
-/// What a look at an engine may wait for one answer. An operator waits for it before every command.
-const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// What the choice may wait for one answer: a busy engine takes seconds, and a wrong choice is worse than a wait.
+const CHOICE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The engine that was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,7 @@ async fn automatic(
     if !named && missing() {
         return local(format!("no Docker engine at {}", path.display()), true);
     }
-    let facts = examine(&path, None).await.map_err(|error| {
+    let facts = examine(&path, None, CHOICE_LIMIT).await.map_err(|error| {
         CliError::of_engine("can't tell whether there is a Swarm to use", &error)
             .or_hint("choose without asking: --executor local or --executor abra")
     })?;
@@ -107,8 +107,12 @@ async fn automatic(
     }
 }
 
-/// What the engine at `socket` says of itself; within seconds. Without a suffix, the claim is nobody's.
-pub async fn examine(socket: &Path, suffix: Option<&Suffix>) -> Result<EngineFacts, EngineError> {
+/// What the engine at `socket` says of itself, each answer within `limit`. Without a suffix, the claim is nobody's.
+pub async fn examine(
+    socket: &Path,
+    suffix: Option<&Suffix>,
+    limit: Duration,
+) -> Result<EngineFacts, EngineError> {
     let suffix = match suffix {
         Some(suffix) => suffix.clone(),
         None => "no-suffix.invalid"
@@ -121,7 +125,7 @@ pub async fn examine(socket: &Path, suffix: Option<&Suffix>) -> Result<EngineFac
         sources: Vec::new(),
         reporter: Arc::new(Silent),
     };
-    SwarmEngine::new(settings).with_call_limit(LOOK_LIMIT).examine().await
+    SwarmEngine::new(settings).with_call_limit(limit).examine().await
 }
 
 /// The program of this name that would be run.

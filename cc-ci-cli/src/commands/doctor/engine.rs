@@ -1,6 +1,7 @@
 //! What belongs to the engine: whether it answers, what it manages, and whose it is.
 
 use std::path::Path;
+use std::time::Duration;
 
 use cc_ci_core::executor::local::LocalExecutor;
 use cc_ci_core::executor::{EngineError, LockSpace};
@@ -10,6 +11,9 @@ use super::host::disk;
 use super::{Check, Patient, blocking};
 use crate::config::Socket;
 use crate::engine::examine;
+
+/// What the engine may take for one answer.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// Everything of the engine that is there or should be. Docker's is a matter of facts where it is not used.
 pub async fn all(patient: &Patient) -> Vec<Check> {
@@ -31,7 +35,7 @@ async fn docker(patient: &Patient) -> Vec<Check> {
         Err(_) => return vec![check.fact("that of DOCKER_HOST is not used")],
     };
     let suffix = patient.base.config.swarm_suffix().ok();
-    let facts = match examine(&socket, suffix.as_ref()).await {
+    let facts = match examine(&socket, suffix.as_ref(), LIMIT).await {
         Ok(facts) => facts,
         Err(error) if needed => return vec![failed(check, &error)],
         Err(_) => {
