@@ -141,6 +141,17 @@ mod tests {
     }
 
     #[test]
+    fn the_time_counts_from_the_last_that_came_up() {
+        let mut patience = Patience::default();
+        let (none, loops) = (lags(&[], true), lags(&["1", "2", "3"], false));
+        assert!(!patience.ends(&[("app", &none), ("db", &none)], Duration::ZERO, LIMIT));
+        assert!(!patience.ends(&[("app", &none), ("db", &Standing::Up)], Duration::from_secs(8), LIMIT));
+        let standings = [("app", &loops), ("db", &Standing::Up)];
+        assert!(!patience.ends(&standings, Duration::from_secs(17), LIMIT));
+        assert!(patience.ends(&standings, Duration::from_secs(18), LIMIT));
+    }
+
+    #[test]
     fn nothing_that_lags_is_nothing_to_give_up_on() {
         let mut patience = Patience::default();
         for waited in [0, 100] {

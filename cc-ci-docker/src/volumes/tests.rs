@@ -79,8 +79,9 @@ fn a_running_container_is_preferred_and_then_the_newest() {
     let containers = [
         container("ended", "exited", 9, json!([mount("data", true)])),
         container("old", "running", 1, json!([mount("data", true)])),
-        container("new", "running", 2, json!([bind, mount("data", true), mount("logs", true)])),
+        container("new", "running", 2, json!([bind.clone(), mount("data", true), mount("logs", true)])),
         container("reader", "running", 3, json!([mount("data", false), mount("init", false)])),
+        container("bound", "running", 9, json!([bind])),
         container("init", "exited", 1, json!([mount("init", true)])),
     ];
     let chosen = |volume, writable| {

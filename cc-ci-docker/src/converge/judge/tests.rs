@@ -107,8 +107,11 @@ fn no_replicas_means_that_none_runs() {
 
 #[test]
 fn a_task_too_many_is_waited_for() {
-    let tasks = vec![healthy(1), at("2", healthy(2))];
-    assert_lags(&service(Mode::Replicated(1), tasks), "1 of its tasks are to be removed");
+    let more = [healthy(2), task(2, TaskState::PREPARING, Running::No)];
+    for more in more {
+        let tasks = vec![healthy(1), at("2", more)];
+        assert_lags(&service(Mode::Replicated(1), tasks), "1 of its tasks are to be removed");
+    }
 }
 
 #[test]
@@ -285,6 +288,13 @@ fn what_swarm_gave_up_is_over() {
     );
     // A slot that the service no longer has.
     assert_up(&service(Mode::Replicated(1), vec![healthy(1), at("2", failed(2))]));
+    let coming = task(1, TaskState::STARTING, Running::Starting);
+    assert_lags(
+        &service(Mode::Replicated(1), vec![coming, at("2", failed(2))]),
+        "0 of 1 tasks are up: its healthcheck has not passed yet; before: task: non-zero exit (1)",
+    );
+    // Whatever the stamps say, the one that is meant to run is the last.
+    assert_up(&service(Mode::Replicated(1), vec![failed(2), healthy(1)]));
 }
 
 #[test]
