@@ -93,6 +93,8 @@ pub struct Config {
     pub executor: Executor,
     /// Which of abra's servers the engine of the executor abra is.
     pub server: ServerName,
+    /// Whether somebody said so.
+    pub names_a_server: bool,
     suffix: Option<Suffix>,
     pub protect: Vec<Domain>,
     pub lock_dir: PathBuf,
@@ -128,10 +130,12 @@ impl Config {
             });
             dependencies.insert(name.clone(), sources.collect::<Result<Vec<_>, _>>()?);
         }
+        let server = settings.server.clone().or(file.server);
         let canonical = env::var_os("ABRA_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
         Ok(Self {
             executor: settings.executor.or(file.executor).unwrap_or_default(),
-            server: settings.server.clone().or(file.server).unwrap_or_default(),
+            names_a_server: server.is_some(),
+            server: server.unwrap_or_default(),
             suffix: settings.suffix.clone().or(file.suffix),
             protect: file.protect,
             lock_dir: settings.lock_dir.clone().or(file.lock_dir).unwrap_or_else(|| "/run/lock".into()),

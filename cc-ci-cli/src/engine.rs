@@ -70,21 +70,28 @@ pub async fn choose(config: &Config) -> Result<Choice, CliError> {
     match config.executor {
         Executor::Local => Ok(asked(Engine::Local)),
         Executor::Abra => Ok(asked(Engine::Swarm(Socket::from_environment()?.path))),
-        Executor::Auto => automatic(in_path("abra").is_some(), Socket::from_environment).await,
+        Executor::Auto => {
+            let has_abra = in_path("abra").is_some();
+            automatic(has_abra, config.names_a_server, Socket::from_environment()).await
+        }
     }
 }
 
 async fn automatic(
     has_abra: bool,
-    socket: impl FnOnce() -> Result<Socket, CliError>,
+    names_a_server: bool,
+    socket: Result<Socket, CliError>,
 ) -> Result<Choice, CliError> {
     let local = |why: String, surprising| Ok(Choice { engine: Engine::Local, why: Some(why), surprising });
     if !has_abra {
-        return local("no abra in PATH".to_owned(), false);
+        // A timer's PATH has no ~/.local/bin: what looks like a Swarm is asked nothing, and never passed over in silence.
+        return match sign_of_a_swarm(names_a_server, &socket) {
+            Some(sign) => local(format!("no abra in PATH, but {sign}; for a Swarm: --executor abra"), true),
+            None => local("no abra in PATH".to_owned(), false),
+        };
     }
-    let Socket { path, named } = socket()?;
-    let missing = || matches!(fs::metadata(&path), Err(error) if error.kind() == io::ErrorKind::NotFound);
-    if !named && missing() {
+    let Socket { path, named } = socket?;
+    if !named && is_missing(&path) {
         return local(format!("no Docker engine at {}", path.display()), true);
     }
     let facts = examine(&path, None, CHOICE_LIMIT).await.map_err(|error| {
@@ -105,6 +112,19 @@ async fn automatic(
         }
         Err(_) => local(format!("the engine at {} manages no Swarm", path.display()), true),
     }
+}
+
+/// What tells that a Swarm may be meant, without asking it.
+fn sign_of_a_swarm(names_a_server: bool, socket: &Result<Socket, CliError>) -> Option<String> {
+    match socket {
+        Ok(Socket { named: true, .. }) | Err(_) => Some("DOCKER_HOST is set".to_owned()),
+        Ok(_) if names_a_server => Some("a server is configured".to_owned()),
+        Ok(Socket { path, .. }) => (!is_missing(path)).then(|| format!("there is {}", path.display())),
+    }
+}
+
+fn is_missing(path: &Path) -> bool {
+    matches!(fs::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 /// What the engine at `socket` says of itself, each answer within `limit`. Without a suffix, the claim is nobody's.
@@ -136,4 +156,30 @@ pub fn in_path(program: &str) -> Option<PathBuf> {
 
 fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_abra_each_sign_of_a_swarm_is_told_and_none_is_no_news() {
+        let directory = tempfile::tempdir().unwrap();
+        let choice = async |names_a_server, named, exists| {
+            let path = if exists { directory.path().to_owned() } else { directory.path().join("none") };
+            automatic(false, names_a_server, Ok(Socket { path, named })).await.unwrap()
+        };
+        for (names_a_server, named, exists, sign) in [
+            (false, true, false, "DOCKER_HOST is set"),
+            (true, false, false, "a server is configured"),
+            (false, false, true, "there is /"),
+        ] {
+            let choice = choice(names_a_server, named, exists).await;
+            let line = choice.line();
+            assert!(line.contains(sign) && line.contains("--executor abra"), "{line}");
+            assert!(choice.surprising && choice.engine == Engine::Local, "{choice:?}");
+        }
+        let plain = choice(false, false, false).await;
+        assert_eq!((plain.line().as_str(), plain.surprising), ("local (no abra in PATH)", false));
+    }
 }

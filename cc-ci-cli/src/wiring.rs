@@ -234,13 +234,10 @@ pub fn cancelled(cause: Cause) -> CliError {
 
 /// A host that could not be looked at.
 pub fn look_failed(error: &LookError) -> CliError {
-    let told = CliError::harness("can't tell what exists");
+    const DOING: &str = "can't tell what exists";
     match error {
-        LookError::Engine(engine) => match engine.hint() {
-            Some(hint) => told.because(error).hint(hint),
-            None => told.because(error),
-        },
-        _ => told.because(error),
+        LookError::Engine(engine) => CliError::of_engine(DOING, engine).exiting(Exit::Harness),
+        _ => CliError::harness(DOING).because(error),
     }
 }
 

@@ -1,19 +1,25 @@
 //! What the runs' directories tell of their runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::contained::read_contained;
+use crate::host::BootId;
 use crate::names::{Domain, RecipeName, RunId};
 use crate::process::ProcessIdentity;
 use crate::run::Verdict;
 use crate::site::{LookError, Site};
 use crate::workspace::{RUN_RECORD, RUN_TREE};
 
-/// A record names steps, and says why they failed.
-const RECORD_LIMIT: u64 = 64 << 20;
+/// A record names steps, and says why they failed: thousands of them fit. What is longer is no record of ours, and
+/// its tree is nobody's residue, as with any other text that a recipe's test may have put there.
+const RECORD_LIMIT: u64 = 4 << 20;
+
+/// An app and what it depends on. Every look keeps the domains of all runs.
+const DOMAINS_LIMIT: usize = 256;
 
 /// A run, as its directory and the kernel tell. Everything but whether it lives is its own word: it explains.
 #[derive(Debug, Clone)]
@@ -38,11 +44,53 @@ pub struct RunTrace {
     pub verdict: Option<Verdict>,
 }
 
-/// What a look needs of `run.json`, whatever else its schema says.
+/// What a look needs of `run.json`, whatever else its schema says: nothing else is kept, however much there is.
 #[derive(serde::Deserialize)]
-struct Owned {
+struct Record<'t> {
     owner: ProcessIdentity,
     domains: Vec<Domain>,
+    #[serde(borrow)]
+    recipe: Option<&'t RawValue>,
+    #[serde(borrow)]
+    started: Option<&'t RawValue>,
+    #[serde(borrow)]
+    verdict: Option<&'t RawValue>,
+}
+
+/// What explains only may be anything, and is then not told.
+fn told<T: DeserializeOwned>(value: Option<&RawValue>) -> Option<T> {
+    serde_json::from_str(value?.get()).ok()
+}
+
+/// The run of the directory `path`. One without a readable record has not begun, or is being removed: nothing of any
+/// domain. What a recipe's test may have put in its place is not waited for.
+fn trace(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunTrace> {
+    let text = read_contained(&path, RUN_RECORD, RECORD_LIMIT).ok()?;
+    let Record { owner, mut domains, recipe, started, verdict } = serde_json::from_slice(&text).ok()?;
+    domains.truncate(DOMAINS_LIMIT);
+    domains.shrink_to_fit();
+    Some(RunTrace {
+        alive: owner.is_alive(boot),
+        tree: has_tree(&path),
+        recipe: told(recipe),
+        started: told(started),
+        verdict: told(verdict),
+        id,
+        path,
+        owner,
+        domains,
+    })
+}
+
+fn has_tree(path: &Path) -> bool {
+    RUN_TREE.iter().any(|part| path.join(part).symlink_metadata().is_ok())
+}
+
+impl RunTrace {
+    /// Whether nobody takes its app down any more: it is dead, or has concluded while its process lives on.
+    pub fn is_over(&self) -> bool {
+        !self.alive || self.verdict.is_some()
+    }
 }
 
 impl Site {
@@ -50,33 +98,70 @@ impl Site {
     /// names: a look takes no lock.
     pub fn traces(&self) -> Result<Vec<RunTrace>, LookError> {
         let boot = self.host.boot_id();
-        let mut traces = Vec::new();
-        for id in self.runs.run_ids()? {
+        let ids = self.runs.run_ids()?.into_iter();
+        let traces = ids.filter_map(|id| {
             let path = self.runs.runs_dir().join(id.as_str());
-            // A run without a readable record has not begun, or is being removed: nothing of any domain. What a
-            // recipe's test may have put in its place is not waited for.
-            let Ok(text) = read_contained(&path, RUN_RECORD, RECORD_LIMIT) else { continue };
-            let Ok(Owned { owner, domains }) = serde_json::from_slice(&text) else { continue };
-            let told: Value = serde_json::from_slice(&text).unwrap_or_default();
-            traces.push(RunTrace {
-                alive: owner.is_alive(&boot),
-                tree: RUN_TREE.iter().any(|part| path.join(part).symlink_metadata().is_ok()),
-                recipe: serde_json::from_value(told["recipe"].clone()).ok(),
-                started: serde_json::from_value(told["started"].clone()).ok(),
-                verdict: serde_json::from_value(told["verdict"].clone()).ok(),
-                id,
-                path,
-                owner,
-                domains,
-            });
-        }
-        Ok(traces)
+            trace(id, path, &boot)
+        });
+        Ok(traces.collect())
     }
 
-    /// The dead runs of which a tree is left.
+    /// The runs that are over, and of which a tree is left.
     pub(crate) fn dead_trees(&self) -> Result<Vec<RunTrace>, LookError> {
         let mut traces = self.traces()?;
-        traces.retain(|run| run.tree && !run.alive);
+        traces.retain(|run| run.tree && run.is_over());
         Ok(traces)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A look at a run's directory with this record.
+    fn traced(record: &Value) -> Option<RunTrace> {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(RUN_RECORD), record.to_string()).unwrap();
+        trace("1".parse().unwrap(), directory.path().to_owned(), &BootId::new("boot"))
+    }
+
+    fn record() -> Value {
+        let owner = json!({ "pid": 1, "start_time": 1, "boot_id": "another" });
+        json!({ "owner": owner, "domains": ["a-000001.traces.test"], "recipe": "app", "verdict": "residue" })
+    }
+
+    #[test]
+    fn a_record_of_thousands_of_steps_is_read() {
+        let mut record = record();
+        let step = json!({ "name": "recipe/custom-a", "status": "skipped", "detail": "x".repeat(1024) });
+        record["tiers"] = json!([{ "steps": vec![step; 3000] }]);
+        let trace = traced(&record).unwrap();
+        assert_eq!((trace.domains.len(), trace.verdict), (1, Some(Verdict::Residue)));
+        assert_eq!(trace.recipe.unwrap().as_str(), "app");
+    }
+
+    #[test]
+    fn what_a_hostile_record_says_is_bounded_and_costs_no_trace() {
+        let mut record = record();
+        record["domains"] = json!(vec!["a-000001.traces.test"; 10_000]);
+        for odd in [json!(7), json!({ "deep": [[["../x"]]] }), json!("x".repeat(1 << 20)), Value::Null] {
+            for key in ["recipe", "started", "verdict"] {
+                record[key] = odd.clone();
+            }
+            let trace = traced(&record).unwrap();
+            assert!(trace.domains.len() == DOMAINS_LIMIT && trace.domains.capacity() < 2 * DOMAINS_LIMIT);
+            assert!(trace.recipe.is_none() && trace.started.is_none() && trace.verdict.is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_longer_than_any_record_is_none() {
+        let mut record = record();
+        record["more"] = "x".repeat(4 << 20).into();
+        assert!(traced(&record).is_none());
     }
 }

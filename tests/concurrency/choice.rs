@@ -25,16 +25,22 @@ fn did_nothing(world: &World) {
 }
 
 #[test]
-fn without_abra_it_is_local_and_nobody_asks_docker() {
+fn without_abra_it_is_local_and_says_so_beside_a_docker_that_nobody_asks() {
     let world = World::new();
     // It would be waited for.
     let docker = listen(&world, Says::Nothing);
     for args in [&["audit"][..], &["janitor"], &["status"]] {
-        let end = auto(&world, args).env("PATH", "/nonexistent").env("DOCKER_HOST", &docker).run().expect(0);
-        assert_eq!(end.stderr, "", "{args:?}: the default is no news");
+        // As a timer has it.
+        let call = || auto(&world, args).env("PATH", "/nonexistent");
+        for end in [
+            call().env("DOCKER_HOST", &docker).run().expect(0),
+            call().env("DOCKER_HOST", "tcp://10.0.0.1:1").run().expect(0),
+            call().env("CCCI_SERVER", "swarm.example.org").run().expect(0),
+        ] {
+            assert!(end.stderr.starts_with("executor: local (no abra in PATH, but "), "{}", end.stderr);
+            assert!(end.stderr.contains("--executor abra"), "{}", end.stderr);
+        }
     }
-    let remote = auto(&world, &["audit"]).env("PATH", "/nonexistent").env("DOCKER_HOST", "tcp://10.0.0.1:1");
-    remote.run().expect(0);
 }
 
 #[test]

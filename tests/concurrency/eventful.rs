@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
@@ -18,18 +19,37 @@ pub struct Eventful {
     real: Arc<LocalExecutor>,
     removed: Mutex<Option<(Instant, Domain)>>,
     lag: Duration,
+    blind: AtomicBool,
+    since_removal: Mutex<Vec<usize>>,
     then: Box<dyn Fn(&Domain) + Send + Sync>,
 }
 
 impl Eventful {
     fn new(world: &World, lag: Duration, then: impl Fn(&Domain) + Send + Sync + 'static) -> Arc<Self> {
         let real = world.executor(world.host());
-        Arc::new(Self { real, removed: Mutex::default(), lag, then: Box::new(then) })
+        Arc::new(Self {
+            real,
+            removed: Mutex::default(),
+            lag,
+            blind: AtomicBool::default(),
+            since_removal: Mutex::default(),
+            then: Box::new(then),
+        })
     }
 
     /// Then `then` happens.
     pub fn engine(world: &World, then: impl Fn(&Domain) + Send + Sync + 'static) -> Arc<Self> {
         Self::new(world, Duration::ZERO, then)
+    }
+
+    /// From now on it can be looked at, or not, as while an engine restarts.
+    pub fn blind(&self, blind: bool) {
+        self.blind.store(blind, Ordering::Relaxed);
+    }
+
+    /// How often it was looked at after each removal and before the next.
+    pub fn looks(&self) -> Vec<usize> {
+        self.since_removal.lock().unwrap().clone()
     }
 
     /// Something of one kind is there all the same.
@@ -63,6 +83,12 @@ impl Engine for Eventful {
         self.real.claim(claim).await
     }
     async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
+        if self.blind.load(Ordering::Relaxed) {
+            return Err(EngineError::host("the engine restarts"));
+        }
+        if let Some(looks) = self.since_removal.lock().unwrap().last_mut() {
+            *looks += 1;
+        }
         let removed = self.removed.lock().unwrap().take_if(|(at, _)| at.elapsed() >= self.lag);
         if let Some((_, domain)) = removed {
             (self.then)(&domain);
@@ -80,6 +106,7 @@ impl Engine for Eventful {
     }
     async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
         self.real.remove(domain, limit).await?;
+        self.since_removal.lock().unwrap().push(0);
         *self.removed.lock().unwrap() = Some((Instant::now(), domain.clone()));
         // And claims that all is well: nobody trusts an exit status.
         Ok(())

@@ -177,6 +177,15 @@ fn a_domain_whose_lock_file_is_refused_keeps_its_residue_and_holds_nobody_up() {
     let path = world.lock_file(&refused);
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/nonexistent", &path).unwrap();
+    let state = |end: &Ended, domain: &Domain| {
+        let apps = end.json()["apps"].as_array().unwrap().clone();
+        let of = |app: &&Value| app["domain"] == domain.as_str();
+        apps.iter().find(of).map(|app| (app["state"].clone(), app["reason"].to_string()))
+    };
+    let audit = world.cc_ci(["audit", "--format", "json"]).run().expect(4);
+    assert_eq!(state(&audit, &other).unwrap(), ("left".into(), "null".to_owned()));
+    let (refusal, reason) = state(&audit, &refused).unwrap();
+    assert!(refusal == "refused" && reason.contains("symbolic link"), "{}", audit.stdout);
     let end = pass(&world, 4);
     assert_eq!(decision(&end.json(), &refused), "failed");
     assert!(end.stdout.contains("symbolic link"), "{}", end.stdout);
@@ -185,6 +194,8 @@ fn a_domain_whose_lock_file_is_refused_keeps_its_residue_and_holds_nobody_up() {
     assert!(residue.iter().any(|left| left.contains(refused.as_str())), "{residue:?}");
     assert!(!residue.iter().any(|left| left.contains(other.as_str())), "{residue:?}");
     assert!(path.symlink_metadata().is_ok());
+    let audit = world.cc_ci(["audit"]).run().expect(3);
+    assert!(audit.stdout.starts_with(&format!("{refused}: its lock is refused (")), "{}", audit.stdout);
     fs::remove_file(&path).unwrap();
     assert_eq!(decision(&pass(&world, 0).json(), &refused), "reaped");
     world.assert_empty();

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cc_ci_core::cancellation::Cause;
+use cc_ci_core::cancellation::{Cancellation, Cause};
 use cc_ci_core::event::Silent;
-use cc_ci_core::executor::{Kind, Residue};
+use cc_ci_core::executor::{Engine as _, Kind, Residue};
 use cc_ci_core::exit::Exit;
+use cc_ci_core::janitor::{Decision, Janitor as _, Pass, SiteJanitor};
 use cc_ci_core::lifetime::{Bounds, Embedded, RunLifetime as _};
-use cc_ci_core::run::{Harness, RunEnd, Status};
+use cc_ci_core::run::{Deployed, Harness, RunEnd, Status};
 use cc_ci_tests::{Recipe, World};
 
 use crate::eventful::Eventful;
@@ -17,9 +18,13 @@ const LAG: Duration = Duration::from_millis(200);
 
 /// Where a test takes 2 s at the most.
 fn harness(world: &World) -> (Harness, Arc<Embedded>) {
+    harness_on(world, Eventful::late(world, LAG))
+}
+
+fn harness_on(world: &World, engine: Arc<Eventful>) -> (Harness, Arc<Embedded>) {
     let lifetime = Arc::new(Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap());
     let mut harness = world.harness(lifetime.clone());
-    harness.site.engine = Eventful::late(world, LAG);
+    harness.site.engine = engine;
     harness.settings.script_limit = Duration::from_secs(2);
     (harness, lifetime)
 }
@@ -90,10 +95,43 @@ fn a_run_whose_children_all_came_to_an_end_of_their_own_looks_once() {
         let world = World::new();
         let recipe = world.recipe("late");
         recipe.script("tests/install-a", test).commit();
-        let end = run(&world, &recipe);
+        // Nothing appears before a minute is over: only who waits for it looks again.
+        let engine = Eventful::late(&world, Duration::from_mins(1));
+        let harness = harness_on(&world, engine.clone()).0;
+        let end = block_on(harness.run_cold(&world.request(recipe.path(), 1, "1")));
         assert_eq!(end.exit, exit, "{:#?}", end.record);
-        let receipt = end.record.receipt.unwrap();
-        assert!(!receipt.removed.iter().any(|residue| residue.name == "late"), "{receipt:?}");
+        assert_eq!(engine.looks(), [1], "{:?}", end.record.receipt);
         world.assert_empty();
     }
+}
+
+#[test]
+fn a_teardown_that_could_not_look_keeps_the_tree_that_makes_the_next_janitor_look_twice() {
+    let world = World::new();
+    let recipe = world.recipe("late");
+    recipe.commit();
+    let engine = Eventful::late(&world, LAG);
+    let (harness, lifetime) = harness_on(&world, engine.clone());
+    let real = world.executor(world.host());
+    let site = &harness.site;
+    let end =
+        block_on(harness.with_app(&world.request(recipe.path(), 1, "1"), async |deployed: &Deployed| {
+            let domain = &deployed.domain;
+            // All that was ordered is still in the hands of an engine that restarts.
+            real.remove(domain, Duration::MAX).await.unwrap();
+            site.env_files.remove(domain).unwrap();
+            engine.blind(true);
+        }));
+    engine.blind(false);
+    let tree = world.runs().join("1/tmp");
+    let receipt = end.record.receipt.unwrap();
+    assert!(tree.exists(), "nobody knows any more that something may appear: {receipt:?}");
+    assert_eq!((receipt.verified.as_slice(), receipt.left.as_slice()), ([].as_slice(), [].as_slice()));
+    assert_eq!(end.exit, Exit::Harness, "{receipt:?}");
+    let janitor = SiteJanitor::new(site.clone(), lifetime);
+    let report = block_on(janitor.pass(&Pass::by_hand(Cancellation::new()))).unwrap();
+    let found = &report.findings[0];
+    assert_eq!(found.decision, Decision::Reaped, "{found}");
+    assert!(found.removed.contains(&Residue::new(Kind::Secret, "late")), "{found}");
+    world.assert_empty();
 }

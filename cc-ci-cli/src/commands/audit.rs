@@ -25,6 +25,9 @@ struct App {
     domain: Domain,
     state: State,
     exists: Vec<Residue>,
+    /// Why nobody can tell whose it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
@@ -36,6 +39,8 @@ enum State {
     Left,
     /// Nothing exists.
     Empty,
+    /// What is at its lock path can't be trusted: nobody owns it, and no janitor can take it.
+    Refused,
     /// No run app: never reaped, and its lock is not looked at.
     NotARunApp,
 }
@@ -56,27 +61,30 @@ pub fn audit(
     })?;
     let mut apps = Vec::new();
     for Surveyed { domain, standing, exists, .. } in survey {
-        let state = match standing {
-            Standing::NotARunApp => State::NotARunApp,
+        let (state, reason) = match standing {
+            Standing::NotARunApp => (State::NotARunApp, None),
             // An app that is about to be deployed, or was just taken down, is none.
-            _ if exists.is_empty() => State::Empty,
-            Standing::Live => State::Live,
-            Standing::Empty => State::Empty,
-            Standing::Left => State::Left,
-            Standing::Refused(error) => {
-                return Err(CliError::harness("can't look at the lock").because(&error));
-            }
+            _ if exists.is_empty() => (State::Empty, None),
+            Standing::Live => (State::Live, None),
+            Standing::Empty => (State::Empty, None),
+            Standing::Left => (State::Left, None),
+            Standing::Refused(error) => (State::Refused, Some(cc_ci_core::error_chain(&error))),
         };
         if asked.is_some() || state != State::Empty {
-            apps.push(App { domain, state, exists });
+            apps.push(App { domain, state, exists, reason });
         }
     }
-    let left = apps.iter().any(|app| app.state == State::Left);
+    let has = |state| apps.iter().any(|app| app.state == state);
+    let exit = match (has(State::Left), has(State::Refused)) {
+        (true, _) => Exit::Residue,
+        (false, true) => Exit::Harness,
+        (false, false) => Exit::Green,
+    };
     match settings.format {
         Format::Human => terminal.result(text(&apps)),
         Format::Json => terminal.json(&Output { schema: "cc-ci.audit/v1", apps }),
     }
-    Ok(if left { Exit::Residue } else { Exit::Green })
+    Ok(exit)
 }
 
 fn text(apps: &[App]) -> String {
@@ -89,11 +97,13 @@ fn text(apps: &[App]) -> String {
             State::Live => "live run",
             State::Left => "left behind",
             State::Empty => "nothing",
+            State::Refused => "its lock is refused",
             State::NotARunApp => "no run app, left alone",
         };
         let exists =
             if app.exists.is_empty() { String::new() } else { format!(": {}", Residue::list(&app.exists)) };
-        let _ = writeln!(text, "{}: {state}{exists}", app.domain);
+        let reason = app.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let _ = writeln!(text, "{}: {state}{reason}{exists}", app.domain);
     }
     text
 }

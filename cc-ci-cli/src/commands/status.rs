@@ -118,7 +118,7 @@ async fn look(site: &Site, engine: String) -> Result<Status, LookError> {
             Standing::Empty | Standing::NotARunApp => {}
         }
     }
-    let alive = traces.iter().filter(|run| run.alive && run.verdict.is_none());
+    let alive = traces.iter().filter(|run| !run.is_over());
     status.waiting.extend(alive.filter_map(|run| waiting(run, &views)));
     Ok(status)
 }
@@ -162,7 +162,7 @@ fn waiting(run: &RunTrace, views: &BTreeMap<Domain, LockView>) -> Option<Waiting
 
 /// The dead runs of `domain` that did not say that they left it empty.
 fn leavers(domain: &Domain, traces: &[RunTrace]) -> Vec<RunId> {
-    let of_domain = traces.iter().filter(|run| !run.alive && run.domains.contains(domain));
+    let of_domain = traces.iter().filter(|run| run.is_over() && run.domains.contains(domain));
     let left = |run: &&RunTrace| run.tree || matches!(run.verdict, None | Some(Verdict::Residue));
     of_domain.filter(left).map(|run| run.id.clone()).collect()
 }

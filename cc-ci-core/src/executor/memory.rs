@@ -15,6 +15,7 @@ use crate::names::Domain;
 pub struct MemoryEngine {
     world: Arc<Mutex<World>>,
     lag: Duration,
+    keeps: bool,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +32,11 @@ impl MemoryEngine {
     /// The same objects, of an engine that says that it has this order lag.
     pub fn with_order_lag(&self, lag: Duration) -> Self {
         Self { lag, ..self.clone() }
+    }
+
+    /// The same objects, of an engine that refuses to remove anything.
+    pub fn with_failing_removals(&self) -> Self {
+        Self { keeps: true, ..self.clone() }
     }
 
     /// Makes an object.
@@ -108,6 +114,9 @@ impl Engine for MemoryEngine {
     async fn remove(&self, domain: &Domain, _: Duration) -> Result<(), EngineError> {
         // As long as a real removal takes at the least: somebody else gets a turn.
         tokio::task::yield_now().await;
+        if self.keeps {
+            return Err(EngineError::host("memory removes nothing"));
+        }
         let mut world = self.world();
         let before = world.objects.len();
         world.objects.retain(|(owner, _)| owner != domain);

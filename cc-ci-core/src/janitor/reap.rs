@@ -8,9 +8,9 @@
 //! and after the removal itself, and what it finds is removed likewise.
 //!
 //! Whether that is so, a dead run's tree tells: it is made before the run can order anything, and goes when the
-//! run's teardown has verified its domains empty. A reap removes it last for the same reason: whoever comes after a
-//! janitor that was killed in the middle knows that it has to wait, too. So a lock file without any residue is that
-//! of a run that concluded, and one look is enough.
+//! run's teardown has verified its domains empty. A reap removes it last, and only when the engine has removed all that
+//! it knew of: whoever comes after a janitor that was killed or failed in the middle knows that it has to wait, too. So
+//! a lock file without any residue is that of a run that concluded, and one look is enough.
 //!
 //! # Limitations
 //! `with-lock` has no tree, and that of a run whose future was dropped is not a dead run's while its process lives:
@@ -26,6 +26,7 @@ use crate::lock::AppGuard;
 use crate::names::{Domain, RunId};
 use crate::process::{self, EndMarkedError};
 use crate::site::{LookError, Site};
+use crate::traces::RunTrace;
 
 /// What the caller knows of the orders that the domain's clients gave to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,19 +117,20 @@ pub(super) async fn clear(
     let mut reaped = vec![Reaped::default(); found.len()];
     let mut open: Vec<(usize, Found)> = found.into_iter().enumerate().collect();
     while !open.is_empty() {
-        join_all(open.iter_mut().map(async |(_, found)| {
+        let removals = join_all(open.iter_mut().map(async |(_, found)| {
             let limit = until.saturating_duration_since(Instant::now());
             found.failures.extend(end_orphans(site.host.as_ref(), &found.domain).await.failures);
-            if let Err(error) = site.engine.remove(&found.domain, limit).await {
-                found.failures.push(crate::error_chain(&error));
-            }
+            let error = site.engine.remove(&found.domain, limit).await.err()?;
+            found.failures.push(crate::error_chain(&error));
+            Some(found.domain.clone())
         }))
         .await;
+        let failed: Vec<Domain> = removals.into_iter().flatten().collect();
         if !lag.is_zero() {
             tokio::time::sleep(lag).await;
         }
         for (_, found) in &mut open {
-            found.failures.extend(clear_files(site, &found.domain, own).await);
+            found.failures.extend(clear_files(site, &found.domain, own, &failed).await);
         }
         let domains: Vec<Domain> = open.iter().map(|(_, found)| found.domain.clone()).collect();
         let after = site.inventory(Some(&domains), own).await?;
@@ -181,9 +183,9 @@ pub async fn end_orphans(host: &dyn Host, domain: &Domain) -> Orphans {
     Orphans { ended, failures: failure.into_iter().collect() }
 }
 
-/// Removes what a run app has on this host beside its engine: its `.env` and the trees of its dead runs. Gives what
-/// went wrong.
-async fn clear_files(site: &Site, domain: &Domain, own: Option<&RunId>) -> Vec<String> {
+/// Removes what a run app has on this host beside its engine: its `.env` and the trees of its dead runs, but for
+/// those of a domain whose removal `failed`: what was ordered of such an engine may yet appear. Gives what went wrong.
+async fn clear_files(site: &Site, domain: &Domain, own: Option<&RunId>, failed: &[Domain]) -> Vec<String> {
     let mut failures = Vec::new();
     if let Err(error) = site.env_files.remove(domain) {
         failures.push(format!("can't remove the .env file: {error}"));
@@ -195,7 +197,9 @@ async fn clear_files(site: &Site, domain: &Domain, own: Option<&RunId>) -> Vec<S
             return failures;
         }
     };
-    for tree in trees.into_iter().filter(|tree| tree.domains.contains(domain) && own != Some(&tree.id)) {
+    let done = |tree: &RunTrace| !tree.domains.iter().any(|domain| failed.contains(domain));
+    let ours = |tree: &RunTrace| tree.domains.contains(domain) && own != Some(&tree.id);
+    for tree in trees.into_iter().filter(|tree| ours(tree) && done(tree)) {
         let (runs, id) = (site.runs.clone(), tree.id.clone());
         // Under the run's own lock: a run that still waits for its domain has a directory too.
         let removed = tokio::task::spawn_blocking(move || match runs.try_lock_dead(&id) {

@@ -1,6 +1,7 @@
 //! How often a reap looks, and when.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -28,7 +29,7 @@ async fn reaped(site: &Site, guard: &AppGuard, orders: Orders) -> Reaped {
 /// A site whose engine has carried out whatever it was told when it answers.
 fn without_lag(scene: &Memory) -> Site {
     let engine = scene.engine.with_order_lag(Duration::ZERO);
-    Site { engine: std::sync::Arc::new(engine), ..scene.site.clone() }
+    Site { engine: Arc::new(engine), ..scene.site.clone() }
 }
 
 /// A run that was killed: its directory, with a tree.
@@ -133,4 +134,49 @@ async fn who_is_killed_before_its_last_look_leaves_the_tree_that_makes_the_next_
     assert!(killed.is_err() && scene.engine.removals().len() == 1);
     assert!(tree.exists(), "nobody knows any more that something may appear");
     assert_eq!(scene.engine.inventory(None).await.unwrap().domains().count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tree_outlives_a_removal_that_failed_and_makes_the_next_pass_wait() {
+    let scene = Memory::sound();
+    let guard = owned(&scene);
+    let tree = dead_tree(&scene, guard.domain());
+    let keeps = Site { engine: Arc::new(scene.engine.with_failing_removals()), ..scene.site.clone() };
+    let failed = reaped(&keeps, &guard, Orders::Unknown).await;
+    assert!(tree.exists(), "nobody knows any more that something may appear");
+    assert_eq!((failed.left.len(), failed.failures.len()), (1, 1), "{failed:?}");
+    drop(guard);
+    scene.engine.put_late(&scene.run_app(1), Residue::new(Kind::Service, "late"), LAG);
+    let report = scene.janitor().pass(&Pass::by_hand(Cancellation::new())).await.unwrap();
+    assert_eq!((report.findings[0].decision, report.findings[0].removed.len()), (Decision::Reaped, 2));
+    assert!(!scene.exists(&scene.run_app(1)).await && !tree.exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_concluded_and_kept_its_tree_is_reaped_though_its_process_lives() {
+    let scene = Memory::sound();
+    let guard = owned(&scene);
+    let tree = dead_tree(&scene, guard.domain());
+    let record = tree.with_file_name("run.json");
+    let mut told: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    let me = ProcessIdentity::current(scene.site.host.boot_id()).unwrap();
+    told["owner"] = serde_json::to_value(me).unwrap();
+    fs::write(&record, told.to_string()).unwrap();
+    assert_eq!(reaped(&scene.site, &guard, Orders::Unknown).await, Reaped::default(), "it lives");
+    told["verdict"] = "harness_failed".into();
+    fs::write(&record, told.to_string()).unwrap();
+    assert_eq!(reaped(&scene.site, &guard, Orders::Unknown).await.removed.len(), 1);
+    assert!(!tree.exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_whose_time_is_over_looks_no_more() {
+    let scene = Memory::sound();
+    for number in 0..40 {
+        scene.deploy(&scene.run_app(number)).await;
+    }
+    let pass = Pass { budget: Duration::ZERO, ..Pass::by_hand(Cancellation::new()) };
+    let report = scene.janitor().pass(&pass).await.unwrap();
+    let unreached = report.findings.iter().filter(|finding| finding.decision == Decision::NotReached);
+    assert_eq!((unreached.count(), scene.engine.looks()), (40, 1));
 }

@@ -61,8 +61,10 @@ impl Running<'_> {
         let orphans = self.harness.lifetime.end_children().await.left;
         let orphans = orphans.iter().filter(|pid| !ended.left.contains(pid));
         receipt.left.extend(orphans.map(|pid| Residue::new(Kind::Process, format!("pid {pid}"))));
+        // Without a look nobody knows what may yet appear, and the tree is what tells the next janitor to wait for it.
+        let verified = self.guards().iter().all(|guard| receipt.verified.contains(guard.domain()));
         let directory = self.directory.clone();
-        let removed = if at_work {
+        let removed = if at_work || !verified {
             Ok(false)
         } else {
             let work = self.harness.lifetime.jobs().run(move || directory.remove_tree());
@@ -75,8 +77,13 @@ impl Running<'_> {
         if let Err(error) = &removed {
             receipt.failures.push(crate::error_chain(error));
         }
-        if !matches!(removed, Ok(true)) {
-            receipt.left.push(Residue::new(Kind::RunTree, self.directory.root().display().to_string()));
+        let tree = self.directory.root().display().to_string();
+        if verified || at_work || !receipt.left.is_empty() {
+            if !matches!(removed, Ok(true)) {
+                receipt.left.push(Residue::new(Kind::RunTree, tree));
+            }
+        } else {
+            receipt.failures.push(format!("{tree} stays: it tells a janitor that something may yet appear"));
         }
         if !receipt.left.is_empty() {
             exit = Exit::Residue;

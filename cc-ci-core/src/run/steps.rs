@@ -29,6 +29,9 @@ const SECRET_LIMIT: u64 = 1 << 16;
 /// How much of a test's output a report keeps.
 const OUTPUT_TAIL: usize = 4000;
 
+/// And how much of the line in which it says why it skipped itself.
+const REASON_LIMIT: usize = 1024;
+
 /// What is deployed: a release, or the commit under test.
 #[derive(Debug, Clone)]
 pub(super) struct Revision {
@@ -297,8 +300,7 @@ impl Running<'_> {
         let reason = match ended {
             Ok(ended) if ended.success() => return Ok(()),
             Ok(ended) if ended.code == Some(SKIPPED) => {
-                let why = output.lines().next_back().unwrap_or("it said no reason").to_owned();
-                return Err(StepError::Skipped(why));
+                return Err(StepError::Skipped(why_skipped(&output).to_owned()));
             }
             Ok(ended) => ended.to_string(),
             Err(error @ ChildError::TimedOut { .. }) => error.to_string(),
@@ -349,6 +351,12 @@ fn broken(message: impl Into<String>) -> StepError {
     StepError::Broken(EngineError::new(Fault::Host, message).into())
 }
 
+/// The last line of a test that skipped itself, as long as a reason is: the record keeps it.
+fn why_skipped(output: &str) -> &str {
+    let line = output.lines().next_back().unwrap_or("it said no reason");
+    &line[..line.floor_char_boundary(REASON_LIMIT)]
+}
+
 /// The last `limit` bytes, from the start of a line where there is one.
 fn tail(text: &str, limit: usize) -> &str {
     let mut start = text.len().saturating_sub(limit);
@@ -364,6 +372,13 @@ fn tail(text: &str, limit: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_a_line_and_bounded() {
+        assert_eq!(why_skipped("setting up\nno network here\n"), "no network here");
+        assert_eq!(why_skipped(""), "it said no reason");
+        assert_eq!(why_skipped(&"ä€".repeat(1 << 20)).len(), REASON_LIMIT - 2);
+    }
 
     #[test]
     fn a_tail_is_whole_lines() {
