@@ -25,7 +25,7 @@ impl Shown {
                 let (from, to) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
                 let bytes = bytes.clone();
                 std::thread::spawn(move || {
-                    pass(from, to, |part| bytes.lock().unwrap().extend_from_slice(part))
+                    pass(from, to, |part| bytes.lock().unwrap().extend_from_slice(part));
                 });
                 std::thread::spawn(move || pass(engine, client, |_| {}));
             }
