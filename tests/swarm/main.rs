@@ -19,6 +19,7 @@ mod restarted;
 mod seen;
 mod shown;
 mod support;
+mod theirs;
 mod trouble;
 mod up;
 mod updated;
