@@ -9,6 +9,7 @@ mod deployed;
 mod engine;
 mod files;
 mod fixture;
+mod inflight;
 mod janitors;
 mod orphans;
 mod pulled;
