@@ -11,6 +11,7 @@ mod files;
 mod fixture;
 mod inflight;
 mod janitors;
+mod lasting;
 mod orphans;
 mod pulled;
 mod reached;
