@@ -5,18 +5,17 @@
 //! medians are compared. It ends with 1 when a bound does not hold, and needs an engine of its own.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and may panic")]
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cc_ci_core::event::Silent;
 use cc_ci_core::executor::Engine as _;
 use cc_ci_core::names::{Domain, Stack};
 use cc_ci_docker::{Settings, SwarmEngine};
-use cc_ci_tests::engine::TestEngine;
+use cc_ci_tests::engine::{Events, TestEngine};
 
 const ROUNDS: usize = 3;
 const SERVICES: usize = 4;
@@ -50,7 +49,8 @@ fn whole(engine: &TestEngine) -> bool {
         their_ends.push(gone.saturating_sub(up));
 
         let domain = domain(round * 2 + 1);
-        let events = Events::follow(engine, &domain.stack());
+        let label = format!("label=com.docker.stack.namespace={}", domain.stack());
+        let events = Events::follow(engine, &[&label, "event=health_status"]);
         let begun = Instant::now();
         deploy(engine, &domain.stack(), &compose);
         runtime.block_on(swarm.wait_converged(&domain, LIMIT)).unwrap();
@@ -61,7 +61,7 @@ fn whole(engine: &TestEngine) -> bool {
         our_ends.push(up.elapsed());
         ours.push(begun.elapsed());
         assert_eq!(left.of(&domain), [], "something is left");
-        noticed.push(seen.saturating_sub(events.last()));
+        noticed.push(seen.saturating_sub(last_healthy(&events)));
     }
     let mut holds =
         compare("deploy, converge, tear down", median(&mut ours), median(&mut theirs), WHOLE_BOUND);
@@ -155,46 +155,13 @@ fn deploy(engine: &TestEngine, stack: &Stack, compose: &Path) {
     docker(&["stack", "deploy", "--resolve-image", "never", "-c", compose, stack.as_str()]);
 }
 
-/// The stamps of the engine's own events of a stack's containers that became healthy.
-struct Events {
-    child: Child,
-    stamps: Receiver<Duration>,
-}
-
-impl Events {
-    fn follow(engine: &TestEngine, stack: &Stack) -> Self {
-        let label = format!("label=com.docker.stack.namespace={stack}");
-        let mut child = Command::new("docker")
-            .args(["events", "--filter", &label, "--filter", "event=health_status", "--format"])
-            .arg("{{.TimeNano}} {{.Status}}")
-            .env("DOCKER_HOST", engine.host())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (sender, stamps) = mpsc::channel();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if let Some((stamp, "health_status: healthy")) = line.split_once(' ') {
-                    let _ended = sender.send(Duration::from_nanos(stamp.parse().unwrap())).is_err();
-                }
-            }
-        });
-        Self { child, stamps }
-    }
-
-    /// The last of the four services' stamps.
-    fn last(self) -> Duration {
-        (0..SERVICES).map(|_| self.stamps.recv_timeout(LIMIT).unwrap()).max().unwrap()
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
+/// When the last of the four services' containers became healthy, by the engine's own stamps.
+fn last_healthy(events: &Events) -> Duration {
+    let stamp = |_| {
+        let event = events.first("a healthy container", |event| event["status"] == "health_status: healthy");
+        Duration::from_nanos(event["timeNano"].as_u64().unwrap())
+    };
+    (0..SERVICES).map(stamp).max().unwrap()
 }
 
 fn swarm(engine: &TestEngine) -> SwarmEngine {

@@ -14,6 +14,7 @@ mod api;
 mod bystanders;
 mod cgroups;
 mod directory;
+mod events;
 mod images;
 pub mod inner;
 mod objects;
@@ -34,6 +35,7 @@ use serde_json::Value;
 
 pub use api::http_get;
 pub use bystanders::Bystanders;
+pub use events::Events;
 pub use images::{BUSYBOX, NOTE_KEEPER, build_command};
 pub use objects::Object;
 pub use private::{Failure, PrivateEngine, left_of, missing, processes_of, sweep};

@@ -1,13 +1,9 @@
 //! Janitors over a Swarm full of orphans: two at once, one that is killed, and how little a look asks. That nothing
 //! is left, and the bystanders are as they were, the fixture asserts at the end of each test.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
-
 use cc_ci_core::names::Domain;
-use cc_ci_tests::engine::TestEngine;
-use cc_ci_tests::{CcCi, PATIENCE};
+use cc_ci_tests::CcCi;
+use cc_ci_tests::engine::{BUSYBOX, Events, TestEngine};
 use nix::sys::signal::Signal;
 
 use crate::orphans::orphan;
@@ -48,20 +44,42 @@ fn fifty_orphaned_stacks_are_reaped_by_two_janitors_at_once() {
     assert_eq!(cc_ci(&engine, "audit").run().expect(0).stdout, "nothing exists\n");
 }
 
+/// So many are looked at and removed together.
+const BATCH: usize = 16;
+
+/// Nothing runs of it, so there can be many.
+fn idle_orphan(engine: &TestEngine, domain: &Domain) -> Domain {
+    let stack = domain.stack();
+    let label = format!("--label=com.docker.stack.namespace={stack}");
+    let name = format!("--name={stack}_app");
+    let words = ["service", "create", "--detach", "--no-resolve-image", "--replicas=0", &label, &name];
+    engine.docker(words.iter().chain(&[BUSYBOX, "true"]));
+    domain.clone()
+}
+
 #[test]
 fn what_a_killed_janitor_began_another_one_finishes() {
     let Some(engine) = TestEngine::shared("what_a_killed_janitor_began_another_one_finishes") else { return };
-    let domains = orphans(&engine, 6);
-    let removed = Removals::follow(&engine);
+    let world = engine.world();
+    let mut domains = orphans(&engine, 4);
+    let count = u64::try_from(BATCH).unwrap() + 4;
+    domains.extend((4..count).map(|number| idle_orphan(&engine, &world.domain("orphan", number))));
+    // As they are gone through.
+    domains.sort();
+    let removed = Events::follow(&engine, &["type=service", "event=remove"]);
     let janitor = cc_ci(&engine, "janitor").start();
-    removed.first_of(&domains);
+    removed.first("a service's removal", |event| {
+        domains.iter().any(|domain| domain.stack().prefixes(Events::name(event)))
+    });
     janitor.signal(Signal::SIGKILL);
     assert_eq!(janitor.wait().code, 137, "it was killed in the middle of its work");
-    assert!(
-        engine.left().iter().any(|object| object.kind == "service"),
-        "something is left for the next one"
-    );
-    cc_ci(&engine, "janitor").run().expect(0);
+    for next in &domains[BATCH..] {
+        assert!(engine.get(&format!("/services/{}_app", next.stack())).is_some(), "{next} was begun too");
+        assert!(!world.lock_file(next).exists(), "{next} was begun too");
+    }
+    let report = cc_ci(&engine, "janitor").arg("--format=json").run().expect(0).json();
+    let reaped = report["findings"].as_array().unwrap().iter().filter(|found| found["decision"] == "reaped");
+    assert!(reaped.count() >= domains.len() - BATCH, "{report:#}");
     assert_eq!(cc_ci(&engine, "audit").run().expect(0).stdout, "nothing exists\n");
 }
 
@@ -89,50 +107,4 @@ fn an_audit_lists_each_kind_once_however_many_stacks_there_are() {
         lists.iter().filter(|path| !path.ends_with("/version") && !path.ends_with("/info")).collect();
     assert_eq!(others.len(), kinds.len(), "{lists:#?}");
     cc_ci(&engine, "janitor").run().expect(0);
-}
-
-/// The engine's events of services that go.
-struct Removals {
-    child: Child,
-    names: Receiver<String>,
-}
-
-impl Removals {
-    fn follow(engine: &TestEngine) -> Self {
-        let mut child = Command::new("docker")
-            .args(["events", "--filter", "type=service", "--filter", "event=remove"])
-            .args(["--format", "{{.Actor.Attributes.name}}"])
-            .env("DOCKER_HOST", engine.host())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (sender, names) = mpsc::channel();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        Self { child, names }
-    }
-
-    /// Returns at the first removal of a service of one of `domains`.
-    fn first_of(&self, domains: &[Domain]) {
-        while let Ok(name) = self.names.recv_timeout(PATIENCE) {
-            if domains.iter().any(|domain| domain.stack().prefixes(&name)) {
-                return;
-            }
-        }
-        panic!("no service was removed in time");
-    }
-}
-
-impl Drop for Removals {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
 }

@@ -1,10 +1,10 @@
 //! Stacks that nobody owns any more.
 
 use cc_ci_core::names::Domain;
-use cc_ci_tests::engine::TestEngine;
+use cc_ci_tests::engine::Engine;
 
 /// What a dead run leaves of `domain`: a service that runs, its volume, secret, config and network.
-pub fn orphan(engine: &TestEngine, domain: &Domain) -> Domain {
+pub fn orphan(engine: &Engine, domain: &Domain) -> Domain {
     let stack = domain.stack();
     let secret = format!("{stack}_key_v1");
     engine.docker_with(["secret", "create", &secret, "-"], "secret");

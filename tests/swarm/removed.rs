@@ -75,6 +75,41 @@ fn half_made_states_go() {
     }
 }
 
+/// How a service says what became of its last update.
+fn update(test: &TestEngine, service: &str) -> String {
+    let service = test.get(&format!("/services/{service}")).unwrap_or_default();
+    service["UpdateStatus"]["State"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn what_is_in_the_middle_of_an_update_goes() {
+    let Some(test) = TestEngine::shared("what_is_in_the_middle_of_an_update_goes") else { return };
+    let app = App::new(&test, "012345");
+    let service = format!("{}_app", app.stack);
+    let deploy = |script: &str, health: &str, how: &str| {
+        let service = format!(
+            "command: [sh, -c, '{script}'], volumes: ['data:/data', '/anonymous'], \
+             healthcheck: {{test: [CMD, '{health}'], interval: 0.2s, retries: 1000}}, \
+             deploy: {{endpoint_mode: dnsrr, update_config: {{monitor: 10s, {how}}}}}"
+        );
+        app.deploy(&[("app", &service)], "volumes: {data: }");
+    };
+    let works = "exec sleep 1000000";
+
+    deploy(works, "true", "order: start-first");
+    app.comes_up();
+    deploy(works, "false", "order: start-first");
+    until("the new task starts beside the old one", || app.alive("app") == 2);
+    assert_eq!(update(&test, &service), "updating");
+    app.remove();
+
+    deploy(works, "true", "failure_action: pause");
+    app.comes_up();
+    deploy("exit 3", "true", "failure_action: pause");
+    until("the update is paused", || update(&test, &service) == "paused");
+    app.remove();
+}
+
 #[test]
 fn a_task_that_ignores_term_does_not_hold_a_removal_up() {
     let Some(test) = TestEngine::shared("a_task_that_ignores_term_does_not_hold_a_removal_up") else {

@@ -172,7 +172,7 @@ pub fn count(lines: &BTreeSet<String>, kind: Kind) -> usize {
 }
 
 /// The compose file of four services.
-fn four_services(stack: &str) -> String {
+pub fn four_services(stack: &str) -> String {
     format!(
         r#"version: "3.8"
 x-service: &service

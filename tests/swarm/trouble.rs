@@ -6,8 +6,12 @@ use std::time::{Duration, Instant};
 use cc_ci_core::error_chain;
 use cc_ci_core::executor::{Engine as _, Fault};
 use cc_ci_core::names::Suffix;
-use cc_ci_tests::engine::{PrivateEngine, until};
+use cc_ci_core::process::StatLine;
+use cc_ci_tests::World;
+use cc_ci_tests::engine::{Events, PrivateEngine, until};
 
+use crate::lasting;
+use crate::orphans::orphan;
 use crate::support::{App, LIMIT, block_on, swarm};
 
 /// What a call may take where the engine is known to hang.
@@ -26,6 +30,7 @@ fn a_removal_outlasts_an_engine_that_is_killed_and_restarted() {
     else {
         return;
     };
+    let others = lasting::make(&engine);
     for moment in ["services", "containers"] {
         {
             let app = App::below(&engine, &suffix(), "012345");
@@ -39,7 +44,8 @@ fn a_removal_outlasts_an_engine_that_is_killed_and_restarted() {
             if moment == "services" {
                 engine.get(&format!("/services/{}_app", removal.stack)).is_none()
             } else {
-                engine.docker(["ps", "--all", "--quiet"]).lines().count() < 4
+                let name = format!("name={}_", removal.stack);
+                engine.docker(["ps", "--all", "--quiet", "--filter", &name]).lines().count() < 4
             }
         });
         drop(removal);
@@ -52,7 +58,37 @@ fn a_removal_outlasts_an_engine_that_is_killed_and_restarted() {
         let app = App::below(&engine, &suffix(), "012345");
         assert!(app.residue().is_empty(), "{moment}: {:?}", app.residue());
         engine.settle();
-        assert_eq!(engine.objects(), [], "{moment}");
+        lasting::nothing_else(&engine, &others, |_| false);
+    }
+    engine.end().expect("nothing is left of it");
+}
+
+#[test]
+fn a_janitor_outlasts_an_engine_that_is_killed_and_restarted() {
+    let Some(mut engine) = PrivateEngine::start("a_janitor_outlasts_an_engine_that_is_killed_and_restarted")
+    else {
+        return;
+    };
+    let world = World::on(&engine);
+    let others = lasting::make(&engine);
+    // In the middle of the removal, and before the look that verifies it.
+    for (number, kind) in [(1, "service"), (2, "network")] {
+        let domain = orphan(&engine, &world.domain("app", number));
+        let stack = domain.stack();
+        until("the app runs", || engine.running(&format!("{stack}_app")) == 1);
+        let removed = Events::follow(&engine, &[&format!("type={kind}"), "event=remove"]);
+        let janitor = world.cc_ci(["janitor", "--format", "json"]).start();
+        removed.first(&format!("a {kind}'s removal"), |event| stack.prefixes(Events::name(event)));
+        engine.kill_daemon();
+        let state = StatLine::read(janitor.pid()).expect("a child is there until it is waited for").state;
+        assert_ne!(state, 'Z', "{kind}: the janitor was done already");
+        engine.start_daemon();
+        let report = janitor.wait().expect(0).json();
+        assert_eq!(report["findings"][0]["decision"], "reaped", "{kind}: {report:#}");
+        assert!(!world.lock_file(&domain).exists());
+        until("it takes requests", || engine.try_docker(["service", "ls"]).code == 0);
+        engine.settle();
+        lasting::nothing_else(&engine, &others, |object| object.name.starts_with("cc-ci-lockspace-"));
     }
     engine.end().expect("nothing is left of it");
 }

@@ -24,8 +24,14 @@ impl Bystanders {
     /// Looks.
     #[track_caller]
     pub fn look(engine: &Engine) -> Self {
+        Self::look_at(engine, is_one)
+    }
+
+    /// The same of whatever `choose` names: others that one test has made.
+    #[track_caller]
+    pub fn look_at(engine: &Engine, choose: impl Fn(&Object) -> bool) -> Self {
         let mut found = BTreeMap::new();
-        for object in engine.objects().iter().filter(|object| is_one(object)) {
+        for object in engine.objects().iter().filter(|object| choose(object)) {
             let Some(told) = engine.get(&object.path()) else { continue };
             // A container's anonymous volumes have no name that tells.
             for mount in told["Mounts"].as_array().into_iter().flatten() {
@@ -48,7 +54,13 @@ impl Bystanders {
     /// Asserts that they are exactly as they were: same objects, ids, versions, stamps, containers.
     #[track_caller]
     pub fn assert_unchanged(&self, engine: &Engine) {
-        let changes = self.changes(&Self::look(engine));
+        self.assert_same(&Self::look(engine));
+    }
+
+    /// The same of a later look.
+    #[track_caller]
+    pub fn assert_same(&self, later: &Self) {
+        let changes = self.changes(later);
         assert!(changes.is_empty(), "bystanders were touched:\n{}", changes.join("\n"));
     }
 
