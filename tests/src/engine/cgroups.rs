@@ -86,9 +86,10 @@ impl Membership {
         let before = first.own()?;
         let group = first.path.join(name).join("engine");
         loop {
-            fs::create_dir_all(&group)?;
-            match fs::write(group.join("cgroup.procs"), "0") {
-                // A sweep saw it empty.
+            let entered =
+                fs::create_dir_all(&group).and_then(|()| fs::write(group.join("cgroup.procs"), "0"));
+            match entered {
+                // A sweep saw it half made, or empty.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 done => return done.map(|()| Self { name: name.to_owned(), before }),
             }
