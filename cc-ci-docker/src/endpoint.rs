@@ -16,7 +16,7 @@ use cc_ci_core::names::{Domain, Stack};
 
 use crate::client::{ApiError, Client};
 use crate::converge::look;
-use crate::listing::labelled;
+use crate::listing::{TASK_ID, labelled};
 
 /// The bridge between a host and its tasks.
 const BRIDGE: &str = "docker_gwbridge";
@@ -38,9 +38,7 @@ pub(crate) async fn endpoint(client: &Client, domain: &Domain) -> Result<Endpoin
     let (services, wanted, mut containers, bridge) =
         read.map_err(|error: ApiError| error.during(format!("can't tell where {domain} answers")))?;
     // For a moment after its end, the engine lists a container as running.
-    containers.retain(|container| {
-        label(container, "com.docker.swarm.task.id").is_some_and(|id| wanted.contains(id))
-    });
+    containers.retain(|container| label(container, TASK_ID).is_some_and(|id| wanted.contains(id)));
     find(&stack, &services, &containers, &bridge)
         .map(|address| Endpoint { address, host: domain.clone() })
         .map_err(|reason| EngineError::recipe(format!("{domain} has no address: {reason}")))

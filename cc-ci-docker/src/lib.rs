@@ -5,8 +5,7 @@
 //!
 //! # Limitations
 //! One node with tasks: containers and volumes of another node can't be seen from here, so such a Swarm is refused. What
-//! a node had left behind when it was drained, nobody sees.
-//! Remote engines are too: locks are per host.
+//! a node had left behind when it was drained, nobody sees. A remote engine has no place here either: locks are per host.
 
 mod attribution;
 #[cfg(test)]

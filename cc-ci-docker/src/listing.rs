@@ -16,6 +16,9 @@ use crate::nodes;
 /// The label that says which stack an object belongs to.
 pub(crate) const NAMESPACE: &str = "com.docker.stack.namespace";
 
+/// The label that says which task a container is of.
+pub(crate) const TASK_ID: &str = "com.docker.swarm.task.id";
+
 /// Filters of a list call, by name.
 pub(crate) type Filters = HashMap<String, Vec<String>>;
 
@@ -189,7 +192,7 @@ pub(crate) async fn containers(
             Ok(Container {
                 label: namespace(Some(&labels)),
                 service: given(labels.remove("com.docker.swarm.service.id")),
-                task: given(labels.remove("com.docker.swarm.task.id")),
+                task: given(labels.remove(TASK_ID)),
                 volumes: container.mounts.unwrap_or_default().into_iter().filter_map(mounted).collect(),
                 networks: networks
                     .unwrap_or_default()

@@ -93,7 +93,7 @@ fn audit(engine: &TestEngine) -> bool {
         }
         theirs.push(begun.elapsed());
         let begun = Instant::now();
-        let ended = world.cc_ci(["audit", "--executor", "abra"]).run();
+        let ended = world.cc_ci(["audit"]).run();
         ours.push(begun.elapsed());
         assert_eq!(ended.code, 4, "{}", ended.stderr);
         assert_eq!(ended.stdout.lines().filter(|line| line.starts_with("many-")).count(), STACKS);
@@ -105,7 +105,7 @@ fn audit(engine: &TestEngine) -> bool {
         AUDIT_BOUND,
     );
     let begun = Instant::now();
-    world.cc_ci(["janitor", "--executor", "abra"]).run().expect(0);
+    world.cc_ci(["janitor"]).run().expect(0);
     println!("  janitor of the same: {:.1?}", begun.elapsed());
     holds
 }

@@ -14,7 +14,7 @@ fn orphans(engine: &TestEngine, count: u64) -> Vec<Domain> {
 }
 
 fn cc_ci(engine: &TestEngine, command: &str) -> CcCi {
-    engine.world().cc_ci([command, "--executor", "abra"])
+    engine.world().cc_ci([command])
 }
 
 #[test]

@@ -18,14 +18,11 @@ use jiff::Timestamp;
 use super::current::{is_current, is_of_iteration};
 use super::judge::{Mode, Running, Service, Task, Update};
 use crate::client::{ApiError, Client};
-use crate::listing::labelled;
+use crate::listing::{TASK_ID, labelled};
 use crate::said;
 
 /// So many containers are asked at once.
 const AT_ONCE: usize = 8;
-
-/// What Swarm labels a task's container with.
-const TASK_ID: &str = "com.docker.swarm.task.id";
 
 /// Looks at the services of `stack`, in the order of their names. What runs on this node, called `node`, is told by
 /// its containers: the tasks that Swarm knows of lag behind them by 70 to 200 ms, as was measured.
