@@ -34,8 +34,9 @@ mod said;
 mod trouble_tests;
 mod volumes;
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -43,9 +44,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cc_ci_core::event::Reporter;
 use cc_ci_core::executor::{
-    App, Endpoint, Engine, EngineError, Inventory, LockSpace, ServiceState, StackSource,
+    App, Endpoint, Engine, EngineError, Inventory, LockSpace, Residue, ServiceState, Session, StackSource,
 };
 use cc_ci_core::names::{Domain, Suffix};
+use cc_ci_core::recipe::VolumeBackup;
 
 use client::Client;
 pub use facts::{EngineFacts, ProxyNetwork, SwarmFacts};
@@ -164,5 +166,55 @@ impl Engine for SwarmEngine {
         file: &str,
     ) -> Result<Option<Vec<u8>>, EngineError> {
         volumes::read(self, domain, volume, file).await
+    }
+
+    async fn execute(
+        &self,
+        session: &Session,
+        app: &App,
+        service: &str,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<String, EngineError> {
+        let _ = (session, app, service, command, limit);
+        Err(EngineError::host("not yet"))
+    }
+
+    async fn save_volume(
+        &self,
+        session: &Session,
+        app: &App,
+        volume: &str,
+        rule: &VolumeBackup,
+        to: &Path,
+    ) -> Result<(), EngineError> {
+        let _ = (session, app, volume, rule, to);
+        Err(EngineError::host("not yet"))
+    }
+
+    async fn load_volume(
+        &self,
+        session: &Session,
+        app: &App,
+        volume: &str,
+        from: &Path,
+    ) -> Result<(), EngineError> {
+        let _ = (session, app, volume, from);
+        Err(EngineError::host("not yet"))
+    }
+
+    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError> {
+        let _ = domain;
+        Err(EngineError::host("not yet"))
+    }
+
+    async fn remove_only(
+        &self,
+        domain: &Domain,
+        residue: &[Residue],
+        limit: Duration,
+    ) -> Result<(), EngineError> {
+        let _ = (domain, residue, limit);
+        Err(EngineError::host("not yet"))
     }
 }

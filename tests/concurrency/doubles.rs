@@ -363,15 +363,6 @@ impl Deployer for Redeploys {
     async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError> {
         self.0.restore(session, app, backup).await
     }
-    async fn execute(
-        &self,
-        session: &Session,
-        app: &App,
-        service: &str,
-        command: &[String],
-    ) -> Result<String, EngineError> {
-        self.0.execute(session, app, service, command).await
-    }
     async fn list(&self, session: &Session) -> Result<Vec<Domain>, EngineError> {
         self.0.list(session).await
     }

@@ -1,5 +1,6 @@
 //! An engine on which something happens while nobody looks.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -9,8 +10,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use cc_ci_core::executor::local::LocalExecutor;
-use cc_ci_core::executor::{App, Endpoint, Engine, EngineError, Inventory, LockSpace, ServiceState};
+use cc_ci_core::executor::{
+    App, Endpoint, Engine, EngineError, Inventory, LockSpace, Residue, ServiceState, Session,
+};
 use cc_ci_core::names::Domain;
+use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_tests::World;
 
 /// The local engine, but between a removal and the next look something happens; with an order lag, the next look
@@ -136,6 +140,46 @@ impl Engine for Eventful {
         file: &str,
     ) -> Result<Option<Vec<u8>>, EngineError> {
         self.real.read_volume_file(domain, volume, file).await
+    }
+    async fn execute(
+        &self,
+        session: &Session,
+        app: &App,
+        service: &str,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<String, EngineError> {
+        self.real.execute(session, app, service, command, limit).await
+    }
+    async fn save_volume(
+        &self,
+        session: &Session,
+        app: &App,
+        volume: &str,
+        rule: &VolumeBackup,
+        to: &Path,
+    ) -> Result<(), EngineError> {
+        self.real.save_volume(session, app, volume, rule, to).await
+    }
+    async fn load_volume(
+        &self,
+        session: &Session,
+        app: &App,
+        volume: &str,
+        from: &Path,
+    ) -> Result<(), EngineError> {
+        self.real.load_volume(session, app, volume, from).await
+    }
+    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError> {
+        self.real.secrets(domain).await
+    }
+    async fn remove_only(
+        &self,
+        domain: &Domain,
+        residue: &[Residue],
+        limit: Duration,
+    ) -> Result<(), EngineError> {
+        self.real.remove_only(domain, residue, limit).await
     }
 }
 

@@ -1,14 +1,17 @@
 //! An engine that is a map: for tests of what works on engines.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{App, Endpoint, Engine, EngineError, Inventory, LockSpace, Residue, ServiceState};
+use super::{App, Endpoint, Engine, EngineError, Inventory, Kind, LockSpace, Residue, ServiceState, Session};
 use crate::names::Domain;
+use crate::recipe::VolumeBackup;
 
 /// Objects by domain, and the lock space that claimed them. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -144,5 +147,50 @@ impl Engine for MemoryEngine {
 
     async fn read_volume_file(&self, _: &Domain, _: &str, _: &str) -> Result<Option<Vec<u8>>, EngineError> {
         Ok(None)
+    }
+
+    async fn execute(
+        &self,
+        _: &Session,
+        _: &App,
+        _: &str,
+        _: &[String],
+        _: Duration,
+    ) -> Result<String, EngineError> {
+        Err(EngineError::host("memory runs nothing"))
+    }
+
+    async fn save_volume(
+        &self,
+        _: &Session,
+        _: &App,
+        _: &str,
+        _: &VolumeBackup,
+        _: &Path,
+    ) -> Result<(), EngineError> {
+        Err(EngineError::host("memory has no volumes"))
+    }
+
+    async fn load_volume(&self, _: &Session, _: &App, _: &str, _: &Path) -> Result<(), EngineError> {
+        Err(EngineError::host("memory has no volumes"))
+    }
+
+    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError> {
+        let world = self.world();
+        let secrets = world.objects.iter().filter(|(of, object)| of == domain && object.kind == Kind::Secret);
+        Ok(secrets.map(|(_, secret)| secret.name.clone()).collect())
+    }
+
+    async fn remove_only(
+        &self,
+        domain: &Domain,
+        residue: &[Residue],
+        _: Duration,
+    ) -> Result<(), EngineError> {
+        if self.keeps {
+            return Err(EngineError::host("memory removes nothing"));
+        }
+        self.world().objects.retain(|(owner, object)| owner != domain || !residue.contains(object));
+        Ok(())
     }
 }

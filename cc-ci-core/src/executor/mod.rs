@@ -4,6 +4,7 @@
 //! first and Docker Swarm the second; the embedded [`local`] executor is both. A crate of somebody else can add
 //! its own pair.
 
+mod backup;
 mod error;
 mod inventory;
 pub mod local;
@@ -12,9 +13,10 @@ mod lock_space;
 mod memory;
 mod session;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,8 +24,9 @@ use async_trait::async_trait;
 use crate::contained::read_contained;
 use crate::files::{private_directory, write_whole};
 use crate::names::{Domain, RecipeName, Stack};
-use crate::recipe::EnvFile;
+use crate::recipe::{EnvFile, VolumeBackup};
 
+pub use backup::{restore_by_labels, take_by_labels};
 pub use error::{EngineError, Fault};
 pub use inventory::{Inventory, Kind, Residue};
 pub use lock_space::LockSpace;
@@ -110,17 +113,13 @@ pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {
     /// Brings the content of a backup back.
     async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError>;
 
-    /// Runs a command in a service of the app and gives its output.
-    async fn execute(
-        &self,
-        session: &Session,
-        app: &App,
-        service: &str,
-        command: &[String],
-    ) -> Result<String, EngineError>;
-
     /// The domains of all apps that this deployer knows.
     async fn list(&self, session: &Session) -> Result<Vec<Domain>, EngineError>;
+
+    /// What a child of the run needs in its environment to reach the same engine.
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        Vec::new()
+    }
 }
 
 /// A backup that was taken.
@@ -183,6 +182,63 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         volume: &str,
         file: &str,
     ) -> Result<Option<Vec<u8>>, EngineError>;
+
+    /// Runs a command in a service of the app, within `limit`, and gives its output. A command that fails is the
+    /// recipe's fault.
+    ///
+    /// Where the engine can't end a command that takes too long, it ends with the app.
+    async fn execute(
+        &self,
+        session: &Session,
+        app: &App,
+        service: &str,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<String, EngineError>;
+
+    /// Copies what `rule` takes of a volume into the new directory `to`, in the engine's own form: what only
+    /// [`load_volume`](Self::load_volume) has to understand.
+    async fn save_volume(
+        &self,
+        session: &Session,
+        app: &App,
+        volume: &str,
+        rule: &VolumeBackup,
+        to: &Path,
+    ) -> Result<(), EngineError>;
+
+    /// Brings back what [`save_volume`](Self::save_volume) copied, while the app runs.
+    async fn load_volume(
+        &self,
+        session: &Session,
+        app: &App,
+        volume: &str,
+        from: &Path,
+    ) -> Result<(), EngineError>;
+
+    /// The secrets of an app, by full name.
+    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError>;
+
+    /// Lets the app's secrets say whose they are, where only their names told (I12).
+    async fn adopt_secrets(&self, _domain: &Domain) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Whether somebody on this engine takes backups of apps.
+    async fn has_backup_service(&self) -> Result<bool, EngineError> {
+        Ok(false)
+    }
+
+    /// Removes these things of an app, and nothing else of it: what an upgrade had added, once it is rolled back.
+    /// What is not there is fine.
+    ///
+    /// The caller holds the domain's lock, and keeps it until this has *returned*.
+    async fn remove_only(
+        &self,
+        domain: &Domain,
+        residue: &[Residue],
+        limit: Duration,
+    ) -> Result<(), EngineError>;
 }
 
 /// Names stacks that exist. An engine's object without a label belongs to the longest of all known stacks that its
@@ -206,6 +262,10 @@ pub struct ServiceState {
     pub tasks: Vec<String>,
     /// Whether everything that it is meant to run runs, and is healthy.
     pub healthy: bool,
+    /// A digest of what its tasks are made of: the same one runs the same. The digest of an image takes no part in it.
+    pub spec: String,
+    /// The version of the recipe that its labels say.
+    pub version: Option<String>,
 }
 
 /// Where an app answers.

@@ -86,6 +86,12 @@ impl Backup {
         hooks.map(|((_, service), line)| (service.as_str(), line.as_str()))
     }
 
+    /// What a backup takes of the volume with this full name.
+    pub fn rule(&self, compose: &Compose, volume: &str) -> VolumeBackup {
+        let key = compose.volumes.iter().find(|(_, object)| object.name == volume).map(|(key, _)| key);
+        key.and_then(|key| self.volumes.get(key)).cloned().unwrap_or(VolumeBackup::Whole)
+    }
+
     /// The full names of the volumes that a backup leaves out.
     pub fn left_out(&self, compose: &Compose) -> BTreeSet<String> {
         let excluded = self.volumes.iter().filter(|(_, rule)| **rule == VolumeBackup::Excluded);

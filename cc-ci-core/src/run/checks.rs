@@ -103,6 +103,8 @@ mod tests {
             created: "1".into(),
             tasks: vec![task.into()],
             healthy: true,
+            spec: String::new(),
+            version: None,
         }
     }
 

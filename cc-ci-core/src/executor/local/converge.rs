@@ -73,6 +73,8 @@ pub(super) async fn services(
             created: record.created,
             tasks: task.into_iter().map(|(id, _)| id).collect(),
             healthy,
+            spec: record.digest,
+            version: record.version,
         });
     }
     Ok(services)

@@ -45,6 +45,7 @@ pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App
             port: service.port,
             health: service.health.clone(),
             stop_grace_seconds: service.stop_grace.as_secs_f64(),
+            version: None,
         };
         executor.world.write_record(&app.domain, "services", &service.name, &record).map_err(host)?;
         if service.replicas > 0 {

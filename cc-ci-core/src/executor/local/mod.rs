@@ -9,7 +9,6 @@
 //! It confines nothing: a recipe's commands run as the user who runs cc-ci. A service has one task at the most.
 //! Config templates are not rendered.
 
-mod backup;
 mod claim;
 mod converge;
 mod deploy;
@@ -17,9 +16,10 @@ mod plan;
 mod ports;
 mod processes;
 mod secrets;
+mod volumes;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,6 +31,7 @@ use async_trait::async_trait;
 
 use super::{
     App, Backup, Deployer, Endpoint, Engine, EngineError, Inventory, LockSpace, ServiceState, Session,
+    restore_by_labels, take_by_labels,
 };
 use crate::contained::read_contained;
 use crate::executor::{Kind, Residue};
@@ -38,12 +39,9 @@ use crate::host::Host;
 use crate::lifetime::{ChildError, RunLifetimeExt as _};
 use crate::names::Domain;
 use crate::process::{self, Marker, MarkerOwner};
-use crate::recipe::{EnvFile, Recipe};
+use crate::recipe::{EnvFile, Recipe, VolumeBackup};
 use deploy::host;
 use world::{ContainerRecord, ServiceRecord, World};
-
-/// What one command in a service may take.
-const EXECUTE_LIMIT: Duration = Duration::from_mins(5);
 
 /// The files that are read back are our own, and small.
 const VOLUME_FILE_LIMIT: u64 = 1 << 20;
@@ -128,21 +126,11 @@ impl Deployer for LocalExecutor {
     }
 
     async fn backup(&self, session: &Session, app: &App) -> Result<Backup, EngineError> {
-        backup::take(self, session, app).await
+        take_by_labels(self, session, app).await
     }
 
     async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError> {
-        backup::restore(self, session, app, backup).await
-    }
-
-    async fn execute(
-        &self,
-        session: &Session,
-        app: &App,
-        service: &str,
-        command: &[String],
-    ) -> Result<String, EngineError> {
-        execute(self, session, app, service, command, EXECUTE_LIMIT).await
+        restore_by_labels(self, session, app, backup).await
     }
 
     async fn list(&self, _: &Session) -> Result<Vec<Domain>, EngineError> {
@@ -236,6 +224,53 @@ impl Engine for LocalExecutor {
             Err(error) => Err(EngineError::recipe("can't read a file of a volume").because(error)),
         })
         .await
+    }
+
+    async fn execute(
+        &self,
+        session: &Session,
+        app: &App,
+        service: &str,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<String, EngineError> {
+        execute(self, session, app, service, command, limit).await
+    }
+
+    /// Whole, whatever paths the rule names: a copy here costs little.
+    async fn save_volume(
+        &self,
+        session: &Session,
+        app: &App,
+        volume: &str,
+        _: &VolumeBackup,
+        to: &Path,
+    ) -> Result<(), EngineError> {
+        volumes::save(session, self.world.of(&app.domain, "volumes").join(volume), to.to_owned()).await
+    }
+
+    async fn load_volume(
+        &self,
+        session: &Session,
+        app: &App,
+        volume: &str,
+        from: &Path,
+    ) -> Result<(), EngineError> {
+        volumes::load(session, from.to_owned(), self.world.of(&app.domain, "volumes").join(volume)).await
+    }
+
+    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError> {
+        world::names(&self.world.of(domain, "secrets")).map(BTreeSet::from_iter).map_err(host)
+    }
+
+    async fn remove_only(
+        &self,
+        domain: &Domain,
+        residue: &[Residue],
+        limit: Duration,
+    ) -> Result<(), EngineError> {
+        let _ = (domain, residue, limit);
+        Err(EngineError::host("not yet"))
     }
 }
 

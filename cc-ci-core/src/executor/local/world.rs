@@ -42,6 +42,8 @@ pub(super) struct ServiceRecord {
     pub port: Option<u16>,
     pub health: Option<String>,
     pub stop_grace_seconds: f64,
+    #[serde(default)]
+    pub version: Option<String>,
 }
 
 /// One start of a service.

@@ -1,0 +1,95 @@
+//! Backup and restore by what the recipe's labels say, where nobody on the host takes backups: hooks inside of the
+//! services, and copies of the volumes between them.
+//!
+//! As the backup service of a host does it: the app goes on running, and hooks are shell lines of the recipe that run
+//! in the service which has them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{App, Backup, Engine, EngineError, Session};
+use crate::files::{new_id, private_directory};
+use crate::recipe::{Compose, HookKind, Recipe, RecipeError, VolumeBackup};
+
+/// What one hook may take.
+const HOOK_LIMIT: Duration = Duration::from_mins(5);
+
+/// Copies what the labels declare into the run's scratch space: a backup is the run's, not the app's. Cancel-safe: what
+/// was copied goes with the run's tree.
+pub async fn take_by_labels(
+    engine: &dyn Engine,
+    session: &Session,
+    app: &App,
+) -> Result<Backup, EngineError> {
+    let compose = read(app)?;
+    hooks(engine, session, app, &compose, HookKind::BackupPre).await?;
+    let id = new_id().map_err(scratch)?;
+    let to = directory(session, &id);
+    private_directory(&to).map_err(scratch)?;
+    let declared = compose.backup();
+    for volume in engine.volumes(&app.domain).await? {
+        let rule = declared.rule(&compose, &volume);
+        if rule != VolumeBackup::Excluded {
+            engine.save_volume(session, app, &volume, &rule, &to.join(&volume)).await?;
+        }
+    }
+    hooks(engine, session, app, &compose, HookKind::BackupPost).await?;
+    Ok(Backup { id })
+}
+
+/// Brings such a backup back.
+pub async fn restore_by_labels(
+    engine: &dyn Engine,
+    session: &Session,
+    app: &App,
+    backup: &Backup,
+) -> Result<(), EngineError> {
+    let compose = read(app)?;
+    hooks(engine, session, app, &compose, HookKind::RestorePre).await?;
+    let from = directory(session, &backup.id);
+    let mut saved = Vec::new();
+    for entry in fs::read_dir(&from).map_err(scratch)? {
+        saved.extend(entry.map_err(scratch)?.file_name().into_string());
+    }
+    saved.sort();
+    for volume in saved {
+        engine.load_volume(session, app, &volume, &from.join(&volume)).await?;
+    }
+    hooks(engine, session, app, &compose, HookKind::RestorePost).await
+}
+
+fn directory(session: &Session, id: &str) -> PathBuf {
+    session.tmp.join("backups").join(id)
+}
+
+fn scratch(error: std::io::Error) -> EngineError {
+    EngineError::host("can't use the run's scratch space").because(error)
+}
+
+fn read(app: &App) -> Result<Compose, EngineError> {
+    let env = app.env()?;
+    let read = || {
+        let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
+        recipe.compose(&recipe.vars(&env, &app.domain)?)
+    };
+    read().map_err(|error: RecipeError| EngineError::recipe("can't read the recipe").because(error))
+}
+
+/// The hooks of one kind, service by service.
+async fn hooks(
+    engine: &dyn Engine,
+    session: &Session,
+    app: &App,
+    compose: &Compose,
+    kind: HookKind,
+) -> Result<(), EngineError> {
+    for (service, line) in compose.backup().hooks(kind) {
+        let command = ["sh".to_owned(), "-c".to_owned(), line.to_owned()];
+        engine.execute(session, app, service, &command, HOOK_LIMIT).await.map_err(|error| {
+            EngineError::new(error.fault(), format!("the {kind} of the service {service} failed"))
+                .because(error)
+        })?;
+    }
+    Ok(())
+}
