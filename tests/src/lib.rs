@@ -10,6 +10,7 @@
     reason = "this is test code: a panic is a failed test"
 )]
 
+mod abra;
 mod command;
 pub mod engine;
 mod gate;
@@ -17,10 +18,12 @@ mod library;
 pub mod pipes;
 mod recipe;
 mod skip;
+pub mod stand_in;
 mod world;
 
 use std::time::Duration;
 
+pub use abra::Abra;
 pub use command::{CcCi, Ended, Running};
 pub use gate::Gate;
 pub use library::OnEvent;
