@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::command::{Ended, Running, built};
+use crate::recipe::Recipe;
 use crate::stand_in::{self, Call, Wrong};
 use crate::world::{World, until};
 
@@ -23,6 +24,7 @@ impl World {
         if !self.programs().join("abra").exists() {
             fs::create_dir_all(abra.directory()).expect("a directory for the stand-in");
             fs::create_dir_all(self.programs()).expect("a directory for programs");
+            fs::create_dir_all(self.abra_dir().join("servers/default")).expect("abra's tree");
             std::os::unix::fs::symlink(built("note-keeper"), self.programs().join("note-keeper"))
                 .expect("a link to the example app");
             abra.write();
@@ -71,6 +73,14 @@ impl Abra<'_> {
         self
     }
 
+    /// Puts a clone of `recipe` where the world's canonical recipes are; gives its path.
+    pub fn fetch(&self, recipe: &Recipe) -> PathBuf {
+        let path = self.world.abra_dir().join("recipes").join(recipe.name());
+        let to = path.to_str().expect("a path of ours");
+        recipe.git(["clone", "-q", ".", to]);
+        path
+    }
+
     /// How it was called until now, in order.
     pub fn calls(&self) -> Vec<Call> {
         stand_in::calls(&self.directory())
@@ -96,12 +106,11 @@ impl Abra<'_> {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.directory())
             .env("ABRA_DIR", self.world.abra_dir())
+            // Never the engine of the machine.
+            .env("DOCKER_HOST", self.world.engine().unwrap_or("unix:///nonexistent/docker.sock"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        if let Some(engine) = self.world.engine() {
-            command.env("DOCKER_HOST", engine);
-        }
         Running::new(command.spawn().expect("the stand-in starts")).wait()
     }
 }

@@ -13,6 +13,7 @@
 mod abra;
 mod command;
 pub mod engine;
+mod examples;
 mod gate;
 mod library;
 pub mod pipes;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use cc_ci_core::names::Domain;
 use cc_ci_core::recipe::{Compose, EnvFile, Recipe, SecretSpec};
@@ -14,6 +15,9 @@ use super::command_line::Call;
 use super::docker::{self, docker, docker_with};
 use super::tree::Tree;
 use super::{Abra, Fatal, Wrong, said};
+
+/// What the removal of a volume may take.
+const REMOVAL: Duration = Duration::from_secs(20);
 
 /// One app.
 #[derive(Debug)]
@@ -238,7 +242,18 @@ pub(super) fn remove(abra: &Abra, call: &Call) -> Result<(), Fatal> {
     }
     let label = format!("label=com.docker.stack.namespace={}", app.stack());
     for volume in docker::lines(&["volume", "ls", "--quiet", "--filter", &label])? {
-        docker(&["volume", "rm", &volume])?;
+        // A task of an undeployed app may be a moment behind; abra tries again too.
+        let until = Instant::now() + REMOVAL;
+        docker::wait(|| match docker(&["volume", "rm", &volume]) {
+            Ok(_) => Ok(true),
+            Err(error) => {
+                if Instant::now() < until {
+                    Ok(false)
+                } else {
+                    Err(error)
+                }
+            }
+        })?;
     }
     Ok(fs::remove_file(&app.path)?)
 }
