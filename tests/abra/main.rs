@@ -1,6 +1,10 @@
 //! The suites with abra, on a private engine: first of its stand-in, then of cc-ci with it.
 
-#![expect(clippy::unwrap_used, reason = "this is test code: a panic is a failed test")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "this is test code: a panic is a failed test")]
 
+mod green;
+mod many;
+mod red;
 mod stand_in;
 mod stand_in_wrong;
+mod support;
