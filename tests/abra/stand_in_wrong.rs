@@ -3,7 +3,7 @@
 use std::fs;
 
 use cc_ci_core::names::Domain;
-use cc_ci_tests::engine::TestEngine;
+use cc_ci_tests::engine::{TestEngine, until};
 use cc_ci_tests::stand_in::Wrong;
 use cc_ci_tests::{Abra, World};
 
@@ -69,6 +69,8 @@ fn a_deploy_goes_wrong_in_each_way() {
     assert_ne!(head(&tree), moved);
 
     abra.does(&[]);
+    let service = format!("{}_app", domain.stack());
+    until("the app runs", || engine.running(&service) == 1);
     abra.run(&["app", "undeploy", "-n", name]).expect(0);
     abra.run(&["app", "remove", "-nf", name]).expect(0);
 }
@@ -132,6 +134,8 @@ fn what_hangs_stays_until_it_is_killed() {
         hung.join().unwrap().expect(137);
     });
     abra.does(&[]);
+    let service = format!("{}_app", domain.stack());
+    until("the app runs", || engine.running(&service) == 1);
     abra.run(&["app", "undeploy", "-n", domain.as_str()]).expect(0);
     abra.run(&["app", "remove", "-nf", domain.as_str()]).expect(0);
 }

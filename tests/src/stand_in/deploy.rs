@@ -136,7 +136,7 @@ fn labels(app: &App, tree: &Tree, chaos: bool, service: &str) -> Result<String, 
 fn without(text: &str, service: &str) -> Option<String> {
     let begin = format!("  {service}:");
     let mut kept = String::new();
-    let (mut in_services, mut inside, mut found) = (false, false, false);
+    let (mut in_services, mut inside, mut found, mut others) = (false, false, false, false);
     for line in text.lines() {
         let indented = line.len() - line.trim_start().len();
         if indented == 0 && !line.is_empty() {
@@ -145,12 +145,15 @@ fn without(text: &str, service: &str) -> Option<String> {
         if !line.trim().is_empty() && indented <= 2 {
             inside = in_services && line.starts_with(&begin);
             found |= inside;
+            others |= in_services && indented == 2 && !inside && !line.trim_start().starts_with('#');
         }
         if !inside {
             kept.push_str(line);
             kept.push('\n');
         }
     }
+    // Nothing is no mapping.
+    let kept = if others { kept } else { kept.replacen("services:", "services: {}", 1) };
     found.then_some(kept)
 }
 
