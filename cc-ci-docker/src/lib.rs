@@ -44,7 +44,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cc_ci_core::event::Reporter;
 use cc_ci_core::executor::{
-    App, Endpoint, Engine, EngineError, Inventory, LockSpace, Residue, ServiceState, Session, StackSource,
+    App, Endpoint, Engine, EngineError, Inventory, LockSpace, Redactor, Residue, ServiceState, Session, StackSource,
 };
 use cc_ci_core::names::{Domain, Suffix};
 use cc_ci_core::recipe::VolumeBackup;
@@ -139,6 +139,10 @@ impl Engine for SwarmEngine {
 
     async fn pre_pull(&self, app: &App) -> Result<(), EngineError> {
         images::pre_pull(self, app).await
+    }
+
+    fn redactor(&self) -> Redactor {
+        self.client.redactor().clone()
     }
 
     async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError> {

@@ -11,7 +11,7 @@ use super::record::{RUN_SCHEMA, RunRecord};
 use super::recorded::Recorded;
 use super::{Failure, Harness, Request};
 use crate::event::Event;
-use crate::executor::{App, Redactor, Session};
+use crate::executor::{App, Session};
 use crate::exit::Exit;
 use crate::lifetime::{RunLifetimeExt as _, ScopeEnd};
 use crate::lock::{AppGuard, Description};
@@ -186,7 +186,7 @@ impl Harness {
             reporter: events.clone(),
             environment: directory.environment(),
             tmp: directory.tmp(),
-            redactor: Redactor::default(),
+            redactor: self.site.engine.redactor(),
         };
         let executor = match &self.settings.why_executor {
             Some(why) => format!("{} ({why})", record.executor),
