@@ -16,7 +16,7 @@ use cc_ci_core::names::Stack;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 
-use super::current::{is_current, is_of_iteration};
+use super::current::{digest, is_current, is_of_iteration};
 use super::judge::{Mode, Running, Service, Task, Update};
 use crate::client::{ApiError, Client};
 use crate::listing::{TASK_ID, labelled};
@@ -138,6 +138,8 @@ impl View<'_> {
                     TaskSpecRestartPolicyConditionEnum::NONE | TaskSpecRestartPolicyConditionEnum::ON_FAILURE
                 )
             ),
+            spec: digest(&template),
+            version: spec.labels.and_then(|mut labels| labels.remove(&format!("coop-cloud.{stack}.version"))),
             constraints: template
                 .placement
                 .as_ref()
