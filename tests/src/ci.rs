@@ -16,6 +16,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Instant;
 
+use cc_ci_core::host::BootId;
+use cc_ci_core::process::{self, ProcessIdentity};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -278,14 +280,34 @@ impl Step {
 
     /// Waits until no process has the step's home any more: nothing that the run starts has it.
     fn outlived(&self) {
-        let home = [b"HOME=", self.home.as_os_str().as_encoded_bytes()].concat();
-        let lives = || {
-            let processes = fs::read_dir("/proc").expect("/proc can be read").flatten();
-            processes
-                .filter_map(|process| fs::read(process.path().join("environ")).ok())
-                .any(|environ| environ.split(|byte| *byte == 0).any(|variable| variable == home))
-        };
         // Twice, since a child can begin where the look has passed already.
-        until("the step's processes have ended", || !lives() && !lives());
+        let none = || self.processes().is_empty();
+        until("the step's processes have ended", || none() && none());
+    }
+
+    /// Whoever has the step's home.
+    fn processes(&self) -> Vec<ProcessIdentity> {
+        let home = [b"HOME=", self.home.as_os_str().as_encoded_bytes()].concat();
+        let boot = BootId::current().expect("a boot id");
+        let pids = fs::read_dir("/proc").expect("/proc can be read").flatten();
+        pids.filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            // Before the look: else it may be a successor's.
+            let process = ProcessIdentity::of(pid, boot.clone()).ok()?;
+            let environ = fs::read(entry.path().join("environ")).ok()?;
+            environ.split(|byte| *byte == 0).any(|variable| variable == home).then_some(process)
+        })
+        .collect()
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A failed test's own; of a passed one nothing is left.
+            for found in self.processes() {
+                drop(process::kill_process(&found, &found.boot_id, process::Signal::Kill));
+            }
+        }
     }
 }
