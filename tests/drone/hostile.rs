@@ -54,10 +54,10 @@ fn told(ci: &Ci) -> Option<String> {
 fn a_parameter_that_is_no_value_is_refused_and_never_run() {
     everywhere(|ci| {
         let recipe = ci.world.recipe("plain");
-        recipe.commit();
+        let commit = recipe.commit();
         for name in ["RECIPE", "COMMIT", "PR"] {
             for value in values(ci).iter().map(String::as_str).chain([""]) {
-                let end = ci.build(&recipe).set(name, value).start("parameters").wait();
+                let end = ci.build_of(&recipe, &commit).set(name, value).start("parameters").wait();
                 assert_eq!(end.code, 2, "{name}={value:?}: {}", end.stderr);
                 assert!(!ci.marker().exists(), "{name}={value:?} was run");
             }
@@ -70,7 +70,7 @@ fn a_parameter_that_is_no_value_is_refused_and_never_run() {
 fn what_an_event_says_of_a_pull_request_is_refused_likewise() {
     everywhere(|ci| {
         let recipe = ci.world.recipe("plain");
-        recipe.commit();
+        let commit = recipe.commit();
         for name in ["DRONE_GIT_HTTP_URL", "DRONE_COMMIT_SHA", "DRONE_PULL_REQUEST"] {
             let name = match ci.system {
                 cc_ci_tests::ci::System::Drone => name,
@@ -81,7 +81,7 @@ fn what_an_event_says_of_a_pull_request_is_refused_likewise() {
                 },
             };
             for value in values(ci).iter().map(String::as_str).chain([""]) {
-                let end = ci.pull_request(&recipe).set(name, value).start("pull-request").wait();
+                let end = ci.pull_request_at(&recipe, &commit).set(name, value).start("pull-request").wait();
                 assert_eq!(end.code, 2, "{name}={value:?}: {}", end.stderr);
                 assert!(!ci.marker().exists(), "{name}={value:?} was run");
             }
@@ -94,20 +94,21 @@ fn what_an_event_says_of_a_pull_request_is_refused_likewise() {
 fn the_quick_lane_is_asked_for_in_one_way_only() {
     everywhere(|ci| {
         let recipe = ci.world.recipe("plain");
-        let step = impostor(ci, ci.build(&recipe).set("QUICK", "1")).start("parameters");
+        let commit = recipe.commit();
+        let step = impostor(ci, ci.build_of(&recipe, &commit).set("QUICK", "1")).start("parameters");
         step.wait().expect(0);
         let quick = told(ci).expect("it was called");
         assert!(quick.starts_with("run\n--quick\n--commit="), "{quick}");
         assert!(quick.ends_with(&format!("--\n{}\n", recipe.path().display())), "{quick}");
-        ci.build(&recipe).start("parameters").wait().expect(0);
+        ci.build_of(&recipe, &commit).start("parameters").wait().expect(0);
         let cold = told(ci).expect("it was called");
         assert!(cold.starts_with("run\n--commit="), "{cold}");
         for value in values(ci).iter().map(String::as_str).chain(["0", "true", "yes", "01", "1 ", " 1", "11"])
         {
-            ci.build(&recipe).set("QUICK", value).start("parameters").wait().expect(2);
+            ci.build_of(&recipe, &commit).set("QUICK", value).start("parameters").wait().expect(2);
             assert_eq!(told(ci), None, "QUICK={value:?}");
         }
-        ci.build(&recipe).set("QUICK", "").start("parameters").wait().expect(0);
+        ci.build_of(&recipe, &commit).set("QUICK", "").start("parameters").wait().expect(0);
         assert_eq!(told(ci).map(|told| told.contains("quick")), Some(false));
         assert!(!ci.marker().exists(), "a value was run");
     });

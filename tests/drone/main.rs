@@ -61,20 +61,30 @@ impl Ci {
 
     /// A build with parameters: this recipe's pull request 7.
     fn build(&self, recipe: &Recipe) -> Runner {
+        self.build_of(recipe, &recipe.commit())
+    }
+
+    /// The same, where the commit is there already.
+    fn build_of(&self, recipe: &Recipe, commit: &str) -> Runner {
         self.template()
             .set("RECIPE", recipe.path().to_str().expect("a plain path"))
-            .set("COMMIT", recipe.commit())
+            .set("COMMIT", commit)
             .set("PR", "7")
     }
 
     /// The same as an event of the recipe's own repository.
     fn pull_request(&self, recipe: &Recipe) -> Runner {
+        self.pull_request_at(recipe, &recipe.commit())
+    }
+
+    /// The same, where the commit is there already.
+    fn pull_request_at(&self, recipe: &Recipe, head: &str) -> Runner {
         let (commit, number, url) = match self.system {
             System::Drone => ("DRONE_COMMIT_SHA", "DRONE_PULL_REQUEST", "DRONE_GIT_HTTP_URL"),
             System::Woodpecker => ("CI_COMMIT_SHA", "CI_COMMIT_PULL_REQUEST", "CI_REPO_CLONE_URL"),
         };
         self.template()
-            .set(commit, recipe.commit())
+            .set(commit, head)
             .set(number, "7")
             .set(url, format!("file://{}", recipe.path().display()))
     }
