@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use cc_ci_tests::World;
@@ -107,7 +107,7 @@ fn forward(stream: TcpStream, config: Arc<ServerConfig>, ports: &Path) -> Option
 fn port(ports: &Path, domain: &str) -> Option<u16> {
     fs::read_dir(ports).ok()?.flatten().find_map(|entry| {
         let owner = fs::read_link(entry.path()).ok()?;
-        (owner == PathBuf::from(domain)).then(|| entry.file_name().to_str()?.parse().ok())?
+        (owner == Path::new(domain)).then(|| entry.file_name().to_str()?.parse().ok())?
     })
 }
 

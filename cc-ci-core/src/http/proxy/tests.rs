@@ -113,7 +113,7 @@ async fn what_speaks_no_tls_is_refused_as_such() {
         let plain = page("200 OK", "plain");
         let _told = tokio::io::AsyncWriteExt::write_all(&mut stream, plain.as_bytes()).await.is_ok();
     };
-    let (_, answer) = tokio::join!(serve, async {
+    let ((), answer) = tokio::join!(serve, async {
         get_through(&Authority::new().proxy(address), &domain(), PATIENCE).await
     });
     assert!(matches!(answer, Err(HttpError::Tls { .. })), "{answer:?}");
