@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::Harness;
 use super::tiers::StepError;
+use super::{Failure, Harness};
 use crate::executor::{App, Endpoint, Engine, ServiceState};
-use crate::http::{self, Proxy, Response};
+use crate::http::{self, HttpError, Proxy, Response};
 use crate::names::Domain;
 
 /// The checks that an operator may replace.
@@ -45,15 +45,23 @@ async fn serving_within(
             Way::Proxy(proxy) => http::get_through(proxy, domain, GET_LIMIT).await,
             Way::Task(endpoint) => http::get(endpoint.address, endpoint.host.as_str(), "/", GET_LIMIT).await,
         };
-        let seen = match answer {
+        let (seen, no_proxy) = match answer {
             // An app that asks who is there serves.
             Ok(response) if response.status < 400 || matches!(response.status, 401 | 403) => return Ok(()),
-            Ok(response) => way.refusal(&response),
-            Err(error) => crate::error_chain(&error),
+            Ok(response) => (way.refusal(&response), false),
+            Err(error) => {
+                let nobody = matches!(error, HttpError::Connect { .. } | HttpError::Tls { .. });
+                (crate::error_chain(&error), nobody && matches!(way, Way::Proxy(_)))
+            }
         };
         if Instant::now() >= until {
-            let asked = way.asked(domain);
-            return Err(StepError::Failed(format!("{asked}, for {limit:?}: {seen}")));
+            let failed = format!("{}, for {limit:?}: {seen}", way.asked(domain));
+            // A proxy that is not there says nothing of the recipe.
+            return Err(if no_proxy {
+                StepError::Broken(Failure::host(failed))
+            } else {
+                StepError::Failed(failed)
+            });
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(1));
@@ -224,6 +232,17 @@ mod tests {
         let direct = serving_within(&MemoryEngine::default(), None, &domain(), Duration::ZERO).await;
         let Err(StepError::Broken(failure)) = direct else { panic!("memory serves nothing") };
         assert!(failure.message.contains("memory serves nothing"), "{}", failure.message);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_not_there_says_nothing_of_the_recipe() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = Authority::new().proxy(listener.local_addr().unwrap());
+        drop(listener);
+        let told = serving_within(&MemoryEngine::default(), Some(&proxy), &domain(), Duration::ZERO).await;
+        let Err(StepError::Broken(failure)) = told else { panic!("{told:?}") };
+        assert_eq!(failure.exit, crate::exit::Exit::Harness);
+        assert!(failure.message.contains("can't connect to"), "{}", failure.message);
     }
 
     #[test]
