@@ -25,6 +25,7 @@ mod killed;
 mod late;
 mod lock;
 mod output;
+mod recipe_check;
 mod settle;
 mod status;
 mod with_lock;

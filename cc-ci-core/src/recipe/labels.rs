@@ -355,7 +355,11 @@ mod tests {
             "data is true or false",
             "service web",
         ] {
-            assert!(labels.warnings.iter().any(|warning| warning.to_string().contains(says)), "{says}: {:?}", labels.warnings);
+            assert!(
+                labels.warnings.iter().any(|warning| warning.to_string().contains(says)),
+                "{says}: {:?}",
+                labels.warnings
+            );
         }
         assert_eq!(labels.warnings.len(), 5);
         assert_eq!(labels.backup.volumes.len(), 1);

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::lines::{Lines, uses};
-use super::table::{self, Rule};
 use super::Finding;
 use super::files::COMPOSE;
+use super::lines::{Lines, uses};
+use super::table::{self, Rule};
 use crate::recipe::check::Issue;
 
 /// More is no help to anybody.
@@ -87,10 +87,7 @@ impl<'a> Book<'a> {
         });
         self.findings.sort_by(|one, other| {
             let key = |finding: &Finding| (finding.file != COMPOSE, finding.file.clone(), finding.line);
-            key(one)
-                .cmp(&key(other))
-                .then(one.severity.cmp(&other.severity))
-                .then(one.rule.cmp(other.rule))
+            key(one).cmp(&key(other)).then(one.severity.cmp(&other.severity)).then(one.rule.cmp(other.rule))
         });
         self.findings
     }

@@ -90,7 +90,8 @@ pub(crate) fn fingerprint(recipe: &Recipe, domain: &Domain) -> Vec<(String, Opti
     files.extend([SAMPLE.to_owned(), ABRA_SH.to_owned()]);
     let mut found: Vec<_> =
         files.into_iter().map(|file| (file.clone(), digests.file(recipe, Path::new(&file)))).collect();
-    let held = |env: EnvFile| Some(digests.of(recipe, &recipe.compose(&recipe.vars(&env, domain).ok()?).ok()?));
+    let held =
+        |env: EnvFile| Some(digests.of(recipe, &recipe.compose(&recipe.vars(&env, domain).ok()?).ok()?));
     let held = recipe.sample().ok().and_then(held).unwrap_or_default();
     found.extend(held.into_iter().map(|held| (held.name, Some(held.digest))));
     found
@@ -116,12 +117,16 @@ pub(crate) fn judge(recipe: &Recipe, domain: Domain, history: &History) -> Resul
         longest: None,
     };
     version::tags(history, &mut judge.book);
-    judge.all(&files.names, texts.get(SAMPLE).map_or("", String::as_str));
+    let mut skipped = files.skipped;
+    match judge.sample() {
+        Some(sample) => judge.all(&files.names, &sample, texts.get(SAMPLE).map_or("", String::as_str)),
+        None => skipped.push(format!("the compose files: they need the {SAMPLE}")),
+    }
     let findings = judge.book.close();
     Ok(Report {
         recipe: recipe.name().clone(),
         compared_with: history.past.as_ref().map(|past| past.version.clone()),
-        skipped: files.skipped,
+        skipped,
         findings,
         judged_as: domain,
     })
@@ -139,11 +144,10 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn all(&mut self, files: &[String], sample_text: &str) {
-        let sample = self.sample();
-        let known = variables::uncommented(&sample, sample_text);
+    fn all(&mut self, files: &[String], sample: &EnvFile, sample_text: &str) {
+        let known = variables::uncommented(sample, sample_text);
         let vars = |env: &EnvFile| self.recipe.vars(env, self.domain);
-        let (base_vars, overlay_vars) = match (vars(&sample), vars(&known)) {
+        let (base_vars, overlay_vars) = match (vars(sample), vars(&known)) {
             (Ok(base), Ok(overlay)) => (base, overlay),
             (Err(error), _) | (_, Err(error)) => {
                 self.book.write(&table::FILE_UNREADABLE, ABRA_SH, None, &error_chain(&error));
@@ -159,7 +163,7 @@ impl Judge<'_> {
             },
             Ok(compose) => compose,
         };
-        let mut issues = self.issues(&base, &sample, &known);
+        let mut issues = self.issues(&base, sample, &known);
         issues.extend(version::label(&base, self.history.is_release.as_ref()));
         issues.extend(self.unannounced(&base_vars, COMPOSE));
         for issue in issues {
@@ -185,20 +189,23 @@ impl Judge<'_> {
         self.room();
     }
 
-    /// The sample, or an empty one once its fault is told.
-    fn sample(&mut self) -> EnvFile {
+    /// The sample; nothing once its fault is told.
+    fn sample(&mut self) -> Option<EnvFile> {
         let read = self.recipe.sample().and_then(|sample| {
             sample.secrets()?;
             Ok(sample)
         });
-        read.unwrap_or_else(|error| {
-            let line = match &error {
-                RecipeError::Env(error) => error.line(),
-                _ => None,
-            };
-            self.book.write(&table::SAMPLE_INVALID, SAMPLE, line, &error_chain(&error));
-            EnvFile::default()
-        })
+        match read {
+            Ok(sample) => Some(sample),
+            Err(error) => {
+                let line = match &error {
+                    RecipeError::Env(error) => error.line(),
+                    _ => None,
+                };
+                self.book.write(&table::SAMPLE_INVALID, SAMPLE, line, &error_chain(&error));
+                None
+            }
+        }
     }
 
     fn load(&self, vars: &BTreeMap<String, String>, files: &str) -> Result<Compose, ComposeError> {
@@ -216,7 +223,11 @@ impl Judge<'_> {
     ) -> Result<Compose, ComposeError> {
         let error = match self.load(vars, &format!("{COMPOSE}:{overlay}")) {
             // What one file says by itself no other mends.
-            Err(error @ ComposeError::Invalid { .. }) if error.file().is_some_and(|file| file.contains(':')) => error,
+            Err(error @ ComposeError::Invalid { .. })
+                if error.file().is_some_and(|file| file.contains(':')) =>
+            {
+                error
+            }
             loaded => return loaded,
         };
         let others = files[1..].iter().filter(|other| *other != overlay);
@@ -255,7 +266,8 @@ impl Judge<'_> {
             for past::Held { section, key, name, digest } in self.digests.of(self.recipe, compose) {
                 if past.contents.get(&name).is_some_and(|before| *before != digest) {
                     let (kind, release) = (section.trim_end_matches('s'), &past.version);
-                    let what = format!("{kind} {key}: its file changed since {release}, its name {name} did not");
+                    let what =
+                        format!("{kind} {key}: its file changed since {release}, its name {name} did not");
                     found.push(Issue::at(&table::CONFIG_NOT_BUMPED, &[section, &key, "name"], what));
                 }
             }
@@ -265,7 +277,9 @@ impl Judge<'_> {
 
     /// The variables without a default that deployed apps don't have, and nobody tells their operators of.
     fn unannounced(&self, vars: &BTreeMap<String, String>, file: &str) -> Vec<Issue> {
-        let (Some(past), Some(value)) = (&self.history.past, self.values.get(file)) else { return Vec::new() };
+        let (Some(past), Some(value)) = (&self.history.past, self.values.get(file)) else {
+            return Vec::new();
+        };
         let Ok(set_by_abra) = self.recipe.vars(&EnvFile::default(), self.domain) else { return Vec::new() };
         let notes = self.new_notes(past);
         let new = variables::needed(value).into_iter().filter(|name| {
@@ -276,7 +290,8 @@ impl Judge<'_> {
                 && !notes.iter().any(|note| has_word(note, name))
         });
         let issue = |name: String| {
-            let what = format!("{name} is new since {}, has no default, and no release note names it", past.version);
+            let what =
+                format!("{name} is new since {}, has no default, and no release note names it", past.version);
             Issue::of_variable(&table::NEW_VARIABLE_UNANNOUNCED, &name, what)
         };
         new.map(issue).collect()

@@ -78,7 +78,8 @@ fn key(line: &str) -> Option<(usize, &str)> {
     let (key, rest) = line.trim_start_matches(' ').split_once(':')?;
     let key = key.trim_matches(['"', '\'']);
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    let is_key = !key.is_empty() && key.bytes().all(plain) && (rest.is_empty() || rest.starts_with([' ', '\t']));
+    let is_key =
+        !key.is_empty() && key.bytes().all(plain) && (rest.is_empty() || rest.starts_with([' ', '\t']));
     is_key.then(|| (indent(line), key))
 }
 

@@ -66,9 +66,10 @@ pub(super) struct Digests(BTreeMap<PathBuf, Option<Digest>>);
 
 impl Digests {
     pub(super) fn file(&mut self, recipe: &Recipe, file: &Path) -> Option<Digest> {
-        *self.0.entry(file.to_owned()).or_insert_with(|| {
-            recipe.read(file).ok().map(|content| Sha256::digest(content).into())
-        })
+        *self
+            .0
+            .entry(file.to_owned())
+            .or_insert_with(|| recipe.read(file).ok().map(|content| Sha256::digest(content).into()))
     }
 
     /// Of what a stack takes from files.

@@ -16,9 +16,8 @@ pub(super) fn label(compose: &Compose, is_release: Option<&Version>) -> Vec<Issu
         let what = "no service says the recipe's version".to_owned();
         return vec![Issue::at(&table::VERSION_LABEL_MISSING, &["services", "app"], what)];
     };
-    let issue = |rule, what| {
-        Issue::at(rule, &["services", service, "deploy", "labels"], what).marked(".version")
-    };
+    let issue =
+        |rule, what| Issue::at(rule, &["services", service, "deploy", "labels"], what).marked(".version");
     let mut found = Vec::new();
     if service != "app" {
         let what = format!("the version label is on {service}, not on app");
