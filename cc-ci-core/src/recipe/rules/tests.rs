@@ -314,11 +314,12 @@ fn what_leads_out_is_huge_or_is_no_text_is_one_finding_each() {
 #[test]
 fn what_a_finding_quotes_is_bounded_and_plain() {
     let tree = Tree::clean();
-    let label = format!("backupbot.backup.{}\\e[31m", "x".repeat(5000));
-    tree.replace("compose.yml", "traefik.enable=true", &label);
+    tree.replace("compose.yml", "pad:1.2", &format!("\"\\e[31m{}\"", "x".repeat(5000)));
     let report = tree.report(&History::default());
     let [finding] = &report.findings[..] else { panic!("{:?}", report.findings) };
-    assert!(finding.what.len() < 1000 && !finding.what.contains(char::is_control));
+    assert_eq!(finding.rule, "image-floating");
+    assert!(finding.what.len() < 1000, "{}", finding.what.len());
+    assert!(finding.what.contains(" [31mx") && !finding.what.contains(char::is_control), "{}", finding.what);
 }
 
 #[test]
