@@ -204,6 +204,9 @@ pub enum Command {
     Status,
     /// Look whether this host can do its work; changes nothing
     Doctor,
+    /// Look at a recipe without deploying it
+    #[command(subcommand)]
+    Recipe(Recipe),
     /// See every promise kept, on a small example of its own
     #[cfg(feature = "demo")]
     Demo(Demo),
@@ -272,6 +275,21 @@ pub struct WithLock {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Recipe {
+    /// Say what breaks a rule, where, why it matters and how to mend it; changes nothing
+    Check(RecipeCheck),
+}
+
+#[derive(Debug, Args)]
+pub struct RecipeCheck {
+    /// The recipe's directory
+    pub path: PathBuf,
+    /// Write SARIF 2.1.0, whatever --format says
+    #[arg(long)]
+    pub sarif: bool,
 }
 
 #[cfg(feature = "demo")]

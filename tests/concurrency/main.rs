@@ -26,6 +26,7 @@ mod late;
 mod lock;
 mod output;
 mod proxy;
+mod recipe_check;
 mod settle;
 mod status;
 mod with_lock;
