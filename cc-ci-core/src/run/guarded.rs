@@ -4,8 +4,8 @@
 //! version. What a deployer rewrote is put back whole, and said once. A checkout that moved under a call which deploys
 //! ends the run: nobody knows what was deployed. Under another call it is moved back.
 //!
-//! What changed *before* a call was none of the deployer: a test or `install_steps.sh` did it. Tracked files that differ
-//! from the commit are red then, since what would be deployed is not that commit.
+//! What changed *before* a call was none of the deployer: a test or `install_steps.sh` did it. The checkout is moved back;
+//! tracked files that differ from the commit make a deploy red, since it would not be of that commit.
 //!
 //! # Limitations
 //! Files that git does not track are nobody's commit: install steps may add some. A script that forges objects in the
@@ -127,14 +127,7 @@ impl Running<'_> {
         let lifetime = self.session.lifetime.as_ref();
         let head = tree.head(lifetime).await.map_err(host)?;
         let name = tree.name();
-        let refused = |what: String| {
-            let why = format!("what would be deployed is not the commit {commit}");
-            StepError::Failed(format!("before the {call}, a test or install step {what}: {why}"))
-        };
         if head != *commit {
-            if call.deploys() {
-                return Err(refused(format!("moved the checkout of {name} to {head}")));
-            }
             tree.checkout(lifetime, commit).await.map_err(host)?;
             self.warn_once(&format!(
                 "a test or install step moved the checkout of {name} from {commit} to {head}; moved back"
@@ -142,7 +135,11 @@ impl Running<'_> {
         }
         let changed = tree.changed(lifetime, commit).await.map_err(host)?;
         if call.deploys() && !changed.is_empty() {
-            return Err(refused(format!("changed files of {name} ({})", some_of(&changed))));
+            let files = some_of(&changed);
+            return Err(StepError::Failed(format!(
+                "before the {call}, a test or install step changed files of {name} ({files}): what would be deployed is \
+                 not the commit {commit}"
+            )));
         }
         Ok(changed)
     }

@@ -232,7 +232,9 @@ impl Running<'_> {
     async fn generate_secrets(&self, app: &App) -> Result<(), StepError> {
         let generate = async {
             let generated = self.harness.deployer.generate_secrets(&self.session, app).await?;
-            generated.values().for_each(|value| self.session.redactor.hide(value));
+            for value in generated.values() {
+                self.session.redactor.hide(value);
+            }
             Ok(generated)
         };
         let generated = self.guarded(app, Call::GenerateSecrets, generate).await?;
