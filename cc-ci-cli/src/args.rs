@@ -237,6 +237,9 @@ pub struct Run {
     /// Deploy the commit itself, without an earlier release to upgrade from
     #[arg(long, env = "CCCI_FRESH", value_parser = FalseyValueParser::new())]
     pub fresh: bool,
+    /// The releases to upgrade from: all, the N newest, or these tags; each older one in a pass of its own [default: 1]
+    #[arg(long, env = "CCCI_UPGRADE_FROM", value_name = "all|N|TAG")]
+    pub upgrade_from: Vec<String>,
     /// Copy the recipe from the canonical abra tree instead of fetching it
     #[arg(long, env = "CCCI_SKIP_FETCH", value_parser = FalseyValueParser::new())]
     pub skip_fetch: bool,

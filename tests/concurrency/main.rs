@@ -10,6 +10,7 @@
 mod cancelled;
 mod choice;
 mod cold_lane;
+mod deployers;
 mod doctor;
 mod doubles;
 mod embedded;
@@ -24,6 +25,7 @@ mod janitor;
 mod killed;
 mod late;
 mod lock;
+mod matrix;
 mod output;
 mod proxy;
 mod recipe_check;

@@ -8,6 +8,8 @@ mod checks;
 mod cold;
 mod conclude;
 mod drive;
+mod guarded;
+mod matrix;
 mod prepare;
 mod record;
 mod recorded;
@@ -15,6 +17,7 @@ mod scripts;
 mod seeds;
 mod steps;
 mod tiers;
+mod upgrade_from;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,6 +36,7 @@ pub use crate::http::{InvalidProxy, Proxy};
 pub use cold::Deployed;
 pub use drive::RunEnd;
 pub use record::{RUN_SCHEMA, Receipt, RunRecord, Status, Step, Tier, TierName, Verdict};
+pub use upgrade_from::UpgradeFrom;
 
 /// What to test.
 #[derive(Debug, Clone)]
@@ -49,6 +53,8 @@ pub struct Request {
     pub run_id: RunId,
     /// Deploy the commit itself, without an earlier release.
     pub fresh: bool,
+    /// The releases to upgrade from, unless `fresh`.
+    pub upgrade_from: UpgradeFrom,
     /// Copy the canonical tree's recipe instead of fetching it.
     pub skip_fetch: bool,
 }
@@ -60,7 +66,17 @@ impl Request {
     /// When the source names no recipe.
     pub fn new(source: RecipeSource, subject: Subject, run_id: RunId) -> Result<Self, InvalidSource> {
         let recipe = source.recipe_name()?;
-        Ok(Self { source, recipe, revision: None, subject, run_id, fresh: false, skip_fetch: false })
+        let upgrade_from = UpgradeFrom::default();
+        Ok(Self {
+            source,
+            recipe,
+            revision: None,
+            subject,
+            run_id,
+            fresh: false,
+            upgrade_from,
+            skip_fetch: false,
+        })
     }
 }
 
