@@ -64,6 +64,7 @@ pub mod exit;
 mod files;
 pub mod host;
 mod http;
+pub mod inspect;
 pub mod janitor;
 pub mod lifetime;
 pub mod lock;

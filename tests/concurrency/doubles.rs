@@ -103,11 +103,11 @@ fn watched(site: &mut Site, before: impl Fn(&Domain) + Send + Sync + 'static) ->
     watched
 }
 
-fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
-fn lifetime() -> Arc<Embedded> {
+pub(crate) fn lifetime() -> Arc<Embedded> {
     Arc::new(Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap())
 }
 

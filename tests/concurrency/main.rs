@@ -10,6 +10,7 @@
 mod cancelled;
 mod choice;
 mod cold_lane;
+mod deployers;
 mod doctor;
 mod doubles;
 mod embedded;
@@ -24,7 +25,10 @@ mod janitor;
 mod killed;
 mod late;
 mod lock;
+mod matrix;
 mod output;
+mod proxy;
+mod recipe_check;
 mod settle;
 mod status;
 mod with_lock;

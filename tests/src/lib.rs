@@ -11,11 +11,13 @@
 )]
 
 mod abra;
+pub mod ci;
 mod command;
 pub mod engine;
 mod examples;
 mod gate;
 mod library;
+mod pipeline;
 pub mod pipes;
 mod recipe;
 mod skip;

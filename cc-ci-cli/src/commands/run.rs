@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
-use cc_ci_core::names::{RunId, Subject};
-use cc_ci_core::run::Request;
+use cc_ci_core::names::{InvalidName, RunId, Subject};
+use cc_ci_core::run::{Request, UpgradeFrom};
 
 use crate::args::{self, Format};
 use crate::engine::{self, Engine};
@@ -41,8 +41,24 @@ pub fn run(
     };
     let request = Request::new(args.recipe, subject, run_id)
         .map_err(|error| CliError::usage("can't tell the recipe's name").because(&error))?;
-    let request =
-        Request { revision: args.commit, fresh: args.fresh, skip_fetch: args.skip_fetch, ..request };
+    let upgrade_from = match args.upgrade_from.as_slice() {
+        [] => UpgradeFrom::default(),
+        _ if args.fresh => {
+            return Err(CliError::usage("--fresh upgrades from no release, and --upgrade-from names some")
+                .hint("leave one of the two out; CCCI_FRESH and CCCI_UPGRADE_FROM count too"));
+        }
+        named => named
+            .join(",")
+            .parse()
+            .map_err(|error: InvalidName| CliError::usage("in --upgrade-from").because(&error))?,
+    };
+    let request = Request {
+        revision: args.commit,
+        fresh: args.fresh,
+        upgrade_from,
+        skip_fetch: args.skip_fetch,
+        ..request
+    };
     if let Some(tests_dir) = args.tests_dir {
         base.config.run.operator_tests = Some(tests_dir);
     }
@@ -51,6 +67,7 @@ pub fn run(
         *tests_dir = std::path::absolute(&*tests_dir)
             .map_err(|error| CliError::usage("can't use the tests directory").because(&error))?;
     }
+    base.config.run.proxy = base.config.proxy()?;
     let deadline = Some(args.deadline.unwrap_or(base.config.deadline));
     let bounds = Bounds { deadline, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;

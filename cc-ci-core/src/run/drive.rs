@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::conclude::verdict;
+use super::guarded::Watch;
+use super::matrix::Pass;
 use super::record::{RUN_SCHEMA, RunRecord};
 use super::recorded::Recorded;
 use super::{Failure, Harness, Request};
 use crate::event::Event;
-use crate::executor::{App, Redactor, Session};
+use crate::executor::{App, Session};
 use crate::exit::Exit;
 use crate::lifetime::{RunLifetimeExt as _, ScopeEnd};
 use crate::lock::{AppGuard, Description};
@@ -42,6 +44,8 @@ pub struct Running<'h> {
     events: Arc<Recorded>,
     pub(super) trees: OnceLock<Trees>,
     pub(super) guards: OnceLock<Vec<AppGuard>>,
+    pub(super) watch: Watch,
+    pub(super) pass: Mutex<Pass>,
 }
 
 /// The checkouts of a run.
@@ -50,6 +54,8 @@ pub(super) struct Trees {
     pub tested: RecipeTree,
     /// The release that the commit under test is, where it is one.
     pub release: Option<Release>,
+    /// The releases to upgrade from, newest first.
+    pub upgrade_from: Vec<Release>,
     pub dependencies: Vec<(RecipeTree, Domain)>,
 }
 
@@ -184,9 +190,9 @@ impl Harness {
             run_id: record.run_id.clone(),
             lifetime: self.lifetime.clone(),
             reporter: events.clone(),
-            environment: directory.environment(),
+            environment: directory.environment().into_iter().chain(self.deployer.environment()).collect(),
             tmp: directory.tmp(),
-            redactor: Redactor::default(),
+            redactor: self.site.engine.redactor(),
         };
         let executor = match &self.settings.why_executor {
             Some(why) => format!("{} ({why})", record.executor),
@@ -203,6 +209,8 @@ impl Harness {
             events,
             trees: OnceLock::new(),
             guards: OnceLock::new(),
+            watch: Watch::default(),
+            pass: Mutex::default(),
         })
     }
 
@@ -317,6 +325,11 @@ impl Running<'_> {
     /// The release that the commit under test is, where it is one.
     pub(super) fn tested_release(&self) -> Option<&Release> {
         self.trees.get().and_then(|trees| trees.release.as_ref())
+    }
+
+    /// The releases to upgrade it from, newest first.
+    pub(super) fn upgrade_from(&self) -> &[Release] {
+        self.trees.get().map_or(&[], |trees| &trees.upgrade_from)
     }
 
     /// The checkouts of the recipes that it needs, each with its domain in this run.

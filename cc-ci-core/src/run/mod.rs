@@ -8,6 +8,8 @@ mod checks;
 mod cold;
 mod conclude;
 mod drive;
+mod guarded;
+mod matrix;
 mod prepare;
 mod record;
 mod recorded;
@@ -15,6 +17,7 @@ mod scripts;
 mod seeds;
 mod steps;
 mod tiers;
+mod upgrade_from;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,9 +32,11 @@ use crate::names::{RecipeName, RunId, Subject};
 use crate::site::Site;
 use crate::workspace::{FetchError, GitError, InvalidSource, RecipeSource, Revision, WorkspaceError};
 
+pub use crate::http::{InvalidProxy, Proxy};
 pub use cold::Deployed;
 pub use drive::RunEnd;
 pub use record::{RUN_SCHEMA, Receipt, RunRecord, Status, Step, Tier, TierName, Verdict};
+pub use upgrade_from::UpgradeFrom;
 
 /// What to test.
 #[derive(Debug, Clone)]
@@ -48,6 +53,8 @@ pub struct Request {
     pub run_id: RunId,
     /// Deploy the commit itself, without an earlier release.
     pub fresh: bool,
+    /// The releases to upgrade from, unless `fresh`.
+    pub upgrade_from: UpgradeFrom,
     /// Copy the canonical tree's recipe instead of fetching it.
     pub skip_fetch: bool,
 }
@@ -59,7 +66,17 @@ impl Request {
     /// When the source names no recipe.
     pub fn new(source: RecipeSource, subject: Subject, run_id: RunId) -> Result<Self, InvalidSource> {
         let recipe = source.recipe_name()?;
-        Ok(Self { source, recipe, revision: None, subject, run_id, fresh: false, skip_fetch: false })
+        let upgrade_from = UpgradeFrom::default();
+        Ok(Self {
+            source,
+            recipe,
+            revision: None,
+            subject,
+            run_id,
+            fresh: false,
+            upgrade_from,
+            skip_fetch: false,
+        })
     }
 }
 
@@ -78,6 +95,9 @@ pub struct Settings {
     pub janitor_budget: Duration,
     /// The operator's tests: `<directory>/<recipe>/`.
     pub operator_tests: Option<PathBuf>,
+    /// The reverse proxy that leads to the apps: whether one serves is asked through it. Straight from the app's
+    /// task without.
+    pub proxy: Option<Proxy>,
     /// The recipes that a recipe needs beside it.
     pub dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
     /// So many run directories are kept.
@@ -95,6 +115,7 @@ impl Default for Settings {
             script_limit: Duration::from_mins(5),
             janitor_budget: Duration::from_mins(1),
             operator_tests: None,
+            proxy: None,
             dependencies: BTreeMap::new(),
             keep_runs: 50,
             why_executor: None,

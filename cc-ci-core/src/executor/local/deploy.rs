@@ -31,10 +31,8 @@ pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App
     }
     for service in &planned {
         let old = known.iter().find(|(name, _)| *name == service.name).map(|(_, record)| record);
-        if let Some(record) = old {
-            if record.digest == service.digest {
-                continue;
-            }
+        let same = old.is_some_and(|record| record.digest == service.digest);
+        if let Some(record) = old.filter(|_| !same) {
             stop(executor, &app.domain, &service.name, grace_of(record)).await?;
         }
         let record = ServiceRecord {
@@ -45,10 +43,10 @@ pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App
             port: service.port,
             health: service.health.clone(),
             stop_grace_seconds: service.stop_grace.as_secs_f64(),
-            version: None,
+            version: service.version.clone(),
         };
         executor.world.write_record(&app.domain, "services", &service.name, &record).map_err(host)?;
-        if service.replicas > 0 {
+        if service.replicas > 0 && !same {
             start(executor, session, &app.domain, service).await?;
         }
     }

@@ -12,6 +12,7 @@
 mod claim;
 mod converge;
 mod deploy;
+mod partial;
 mod plan;
 mod ports;
 mod processes;
@@ -269,8 +270,7 @@ impl Engine for LocalExecutor {
         residue: &[Residue],
         limit: Duration,
     ) -> Result<(), EngineError> {
-        let _ = (domain, residue, limit);
-        Err(EngineError::host("not yet"))
+        partial::remove(self, domain, residue, limit).await
     }
 }
 
