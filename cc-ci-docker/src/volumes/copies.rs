@@ -9,7 +9,8 @@
 //! files are copied, its healthcheck included.
 //!
 //! Bringing a copy back overwrites what is in the same place, and leaves files that were made since: as the backup
-//! service of a host does it. What is called a path must be one without a link when it is looked at; an app that swaps
+//! service of a host does it. A volume with a relative link that leads out of it can't be brought back: the engine makes
+//! no such link. What is called a path must be one without a link when it is looked at; an app that swaps
 //! it right then has another part of *its own container* copied.
 
 use std::fs::{self, File, OpenOptions};
@@ -263,7 +264,14 @@ impl Mount {
         let loaded = docker.upload_to_container(&self.container, Some(options), body);
         let loaded = tokio::time::timeout(LOAD_LIMIT, loaded).await;
         let loaded = loaded.map_err(|_| ApiError::Hangs { limit: LOAD_LIMIT })?;
-        Ok(loaded.map_err(|error| client.explain(error))?)
+        match loaded.map_err(|error| client.explain(error)) {
+            Ok(()) => Ok(()),
+            // Also where the link is what the app had made itself.
+            Err(ApiError::Refused { message, .. }) if message.contains("invalid symlink") => Err(
+                Trouble::Refused("it holds a link that leads out of it by `..`, and the engine makes none"),
+            ),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
