@@ -59,19 +59,6 @@ pub(crate) async fn save(
     rule: &VolumeBackup,
     to: &Path,
 ) -> Result<(), EngineError> {
-    save_up_to(LIMIT, engine, session, app, volume, rule, to).await
-}
-
-#[expect(clippy::too_many_arguments, reason = "those of the trait, and a bound")]
-async fn save_up_to(
-    limit: u64,
-    engine: &SwarmEngine,
-    session: &Session,
-    app: &App,
-    volume: &str,
-    rule: &VolumeBackup,
-    to: &Path,
-) -> Result<(), EngineError> {
     let doing = format!("can't copy the volume {volume:?}");
     let whole = [String::new()];
     let paths: &[String] = match rule {
@@ -85,7 +72,7 @@ async fn save_up_to(
     let directory = to.to_owned();
     let made = move || fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
     session.lifetime.jobs().run(made).await.map_err(io)?;
-    let (client, mut room) = (&engine.client, limit);
+    let (client, mut room) = (&engine.client, LIMIT);
     for (number, path) in paths.iter().enumerate() {
         let file = &to.join(archive_name(number));
         let save = |mount: Mount| async move { mount.save(client, session, path, file, room).await };
