@@ -184,7 +184,7 @@ impl Harness {
             run_id: record.run_id.clone(),
             lifetime: self.lifetime.clone(),
             reporter: events.clone(),
-            environment: directory.environment(),
+            environment: [directory.environment(), self.deployer.environment()].concat(),
             tmp: directory.tmp(),
             redactor: Redactor::default(),
         };
