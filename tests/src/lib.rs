@@ -15,6 +15,7 @@ pub mod engine;
 mod gate;
 mod library;
 pub mod pipes;
+mod quiet_abra;
 mod recipe;
 mod skip;
 mod world;
