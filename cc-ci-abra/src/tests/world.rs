@@ -95,13 +95,9 @@ impl World {
     /// Takes a flag's line out of every help.
     pub fn lacks(&self, flag: &str) -> &Self {
         for name in ["flags", "global"] {
-            let kept: String = self
-                .read(name)
-                .lines()
-                .filter(|line| !line.contains(flag))
-                .map(|line| format!("{line}\n"))
-                .collect();
-            fs::write(self.path(name), kept).unwrap();
+            let text = self.read(name);
+            let kept: Vec<&str> = text.lines().filter(|line| !line.contains(flag)).collect();
+            fs::write(self.path(name), kept.join("\n")).unwrap();
         }
         self
     }
