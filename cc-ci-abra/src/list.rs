@@ -88,11 +88,11 @@ impl Abra {
             parse(&output).ok_or_else(|| EngineError::host("`abra app ls` gave no JSON that lists apps"))
         };
         match ask(true).await {
-            Err(error) if lifetime.cancellation().cause().is_none() => {
+            Err(error) => {
                 tracing::debug!(%error, "app ls with what is deployed failed: once more without");
                 ask(false).await
             }
-            end => end,
+            Ok(apps) => Ok(apps),
         }
     }
 }
