@@ -320,6 +320,8 @@ mod tests {
         let (error, hint) = File::parse("sufix = \"ci.example.org\"\n").unwrap_err();
         assert!(error.to_string().contains("sufix"), "{error}");
         assert_eq!(hint.as_deref(), Some("did you mean suffix?"));
+        let (_, hint) = File::parse("[abra]\nbackup = \"labels\"\n").unwrap_err();
+        assert_eq!(hint.as_deref(), Some("did you mean backups?"));
         let (_, hint) = File::parse("[workspace]\ncatalog = \"copy\"\n").unwrap_err();
         assert_eq!(hint.as_deref(), Some("did you mean catalogue?"));
     }
