@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use cc_ci_core::names::Domain;
 use cc_ci_tests::engine::{TestEngine, until};
-use cc_ci_tests::{CcCi, World};
+use cc_ci_tests::World;
 use serde_json::Value;
 
 use crate::orphans::orphan;
