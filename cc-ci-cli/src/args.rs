@@ -94,7 +94,7 @@ pub enum Executor {
     Auto,
     /// Processes on this host; confines nothing.
     Local,
-    /// abra and the Docker Swarm at `DOCKER_HOST`; `run` comes in a later version.
+    /// abra and the Docker Swarm at `DOCKER_HOST`.
     Abra,
 }
 

@@ -61,7 +61,7 @@ mod env_files;
 pub mod event;
 pub mod executor;
 pub mod exit;
-mod files;
+pub mod files;
 pub mod host;
 mod http;
 pub mod inspect;

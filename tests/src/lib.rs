@@ -19,6 +19,7 @@ mod gate;
 mod library;
 mod pipeline;
 pub mod pipes;
+mod quiet_abra;
 mod recipe;
 mod skip;
 pub mod stand_in;

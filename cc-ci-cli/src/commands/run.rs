@@ -9,7 +9,7 @@ use cc_ci_core::names::{InvalidName, RunId, Subject};
 use cc_ci_core::run::{Request, UpgradeFrom};
 
 use crate::args::{self, Format};
-use crate::engine::{self, Engine};
+use crate::engine;
 use crate::error::CliError;
 use crate::render;
 use crate::terminal::Terminal;
@@ -78,11 +78,12 @@ pub fn run(
             cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
             choice = engine::choose(&base.config) => choice?,
         };
-        // Before anything else of a Swarm's configuration is asked for in vain.
-        if matches!(choice.engine, Engine::Swarm(_)) {
-            return Err(choice.cannot_deploy());
-        }
-        let harness = base.wire_on(choice)?.harness(lifetime.clone())?;
+        let wired = base.wire_on(choice)?;
+        let harness = tokio::select! {
+            biased;
+            cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
+            harness = wired.harness(lifetime.clone()) => harness?,
+        };
         Ok(harness.run_cold(&request).await)
     })?;
     let directory = runs_dir.join(end.record.run_id.as_str());

@@ -11,6 +11,7 @@ mod compose;
 mod env_file;
 mod interpolate;
 mod labels;
+mod random;
 pub mod rules;
 mod tree;
 mod yaml;

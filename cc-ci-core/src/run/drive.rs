@@ -190,7 +190,7 @@ impl Harness {
             run_id: record.run_id.clone(),
             lifetime: self.lifetime.clone(),
             reporter: events.clone(),
-            environment: directory.environment().into_iter().chain(self.deployer.environment()).collect(),
+            environment: [directory.environment(), self.deployer.environment()].concat(),
             tmp: directory.tmp(),
             redactor: self.site.engine.redactor(),
         };
