@@ -2,26 +2,45 @@
 
 use std::fs;
 
-use cc_ci_tests::engine::{Engine, Object, PrivateEngine};
-use cc_ci_tests::{Gate, Running, World};
+use cc_ci_tests::engine::PrivateEngine;
+use cc_ci_tests::{CcCi, Gate, Running, World};
 use nix::sys::signal::Signal;
 
-use crate::support::{call, light, nothing_left_on};
+use crate::support::{backup_service, call, is_work, left_below, light, nothing_left_on, statuses};
 
-fn left(engine: &Engine, world: &World) -> Vec<Object> {
-    let mut left = engine.objects();
-    left.retain(|object| object.is_below(world.suffix().as_str()));
-    left
+/// The call in the network of an engine of the test's own, where its apps answer.
+fn beside(engine: &PrivateEngine, call: CcCi) -> CcCi {
+    let network = format!("--net=/proc/{}/ns/net", engine.host_pid());
+    call.inside(&["nsenter", &network, "--"])
 }
 
-/// A run that stays in this tier. The engine's network is its own, so the run is in it.
+/// A run that stays in this tier.
 fn held(engine: &PrivateEngine, world: &World, tier: &str) -> (Running, Gate) {
     let (recipe, gate) = (light(world, "light"), world.gate("held"));
     recipe.script(&format!("tests/{tier}-gate"), &gate.script()).commit();
-    let network = format!("--net=/proc/{}/ns/net", engine.host_pid());
-    let running = call(world, &recipe, 1).inside(&["nsenter", &network, "--"]).start();
+    let running = beside(engine, call(world, &recipe, 1)).start();
     gate.wait();
     (running, gate)
+}
+
+/// Other tests would take their backups with it, so it has an engine of its own.
+#[test]
+fn the_backup_service_of_the_host_is_asked_where_there_is_one() {
+    let test = "the_backup_service_of_the_host_is_asked_where_there_is_one";
+    let Some(engine) = PrivateEngine::start(test) else { return };
+    let world = World::on(&engine);
+    backup_service(&engine);
+    let end = beside(&engine, call(&world, &light(&world, "light"), 1)).run().expect(0);
+    let record = end.json();
+    assert_eq!(statuses(&record), ["passed", "passed", "passed", "passed", "skipped"]);
+    for command in ["app backup create", "app restore"] {
+        let asked = world.abra().calls().into_iter().filter(|call| call.is(command) && is_work(call));
+        assert_eq!(asked.count(), 1, "{command}");
+    }
+    assert!(end.stderr.contains("keeps its snapshot"), "{}", end.stderr);
+    nothing_left_on(&engine, &world, || left_below(&engine, &world), None);
+    drop(world);
+    engine.end().expect("nothing is left of it");
 }
 
 #[test]
@@ -38,7 +57,7 @@ fn an_engine_that_restarts_under_a_run_leaves_nothing_after_one_pass() {
     assert!([0, 1, 3, 4].contains(&end.code), "{}: {}", end.code, end.stderr);
     let after = world.cc_ci(["janitor"]).run();
     assert_eq!(after.code, 0, "{}", after.stderr);
-    nothing_left_on(&engine, &world, || left(&engine, &world), None);
+    nothing_left_on(&engine, &world, || left_below(&engine, &world), None);
     drop(world);
     engine.end().expect("nothing is left of it");
 }
@@ -58,7 +77,7 @@ fn what_a_reboot_leaves_goes_in_one_pass() {
     }
     engine.start_daemon();
     world.cc_ci(["janitor"]).run().expect(0);
-    nothing_left_on(&engine, &world, || left(&engine, &world), None);
+    nothing_left_on(&engine, &world, || left_below(&engine, &world), None);
     drop(world);
     engine.end().expect("nothing is left of it");
 }

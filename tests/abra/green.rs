@@ -16,6 +16,8 @@ fn is_green(world: &World, recipe: &Recipe, releases: [&str; 2]) -> Value {
     assert_eq!(tier(&record, "install")["version"], releases[0]);
     assert_eq!(tier(&record, "upgrade")["version"], releases[1]);
     assert_eq!(record["deploy_count"], 1);
+    // E.g. that abra moved the tree.
+    assert_eq!(record["warnings"], serde_json::json!([]));
     assert_eq!(record["executor"], "abra");
     receipt_is_clean(&record);
     record

@@ -4,26 +4,29 @@ use std::fs;
 
 use cc_ci_core::names::Domain;
 use cc_ci_tests::World;
-use cc_ci_tests::engine::{BUSYBOX, TestEngine, until};
+use cc_ci_tests::engine::{PrivateEngine, TestEngine, until};
+
+use crate::support::{backup_service, left_below};
 
 /// Makes the app `domain` of a recipe that is fetched, with its secrets.
 pub fn make(world: &World, recipe: &str, domain: &Domain) {
     let abra = world.abra();
     let domain_flag = format!("--domain={domain}");
     abra.run(&["app", "new", "-n", "-C", "--server=default", &domain_flag, recipe]).expect(0);
-    abra.run(&["app", "secret", "generate", "-n", "-a", domain.as_str()]).expect(0);
+    abra.run(&["app", "secret", "generate", "-nC", "-a", domain.as_str()]).expect(0);
 }
 
 #[test]
 fn an_app_comes_is_backed_up_and_goes() {
-    let Some(engine) = TestEngine::shared("an_app_comes_is_backed_up_and_goes") else { return };
-    let world = engine.world();
+    // Runs beside it would take their backups with its backup service.
+    let Some(engine) = PrivateEngine::start("an_app_comes_is_backed_up_and_goes") else { return };
+    let world = World::on(&engine);
     let (abra, recipe) = (world.abra(), world.light("light"));
     recipe.commit();
     abra.fetch(&recipe);
     let domain: Domain = format!("light.{}", world.suffix()).parse().unwrap();
     let name = domain.as_str();
-    make(world, "light", &domain);
+    make(&world, "light", &domain);
     abra.run(&["app", "deploy", "-n", "-C", "-c", name]).expect(0);
     let service = format!("{}_app", domain.stack());
     until("the app runs", || engine.running(&service) == 1);
@@ -35,36 +38,31 @@ fn an_app_comes_is_backed_up_and_goes() {
     let page = abra.run(&["app", "run", "-n", "-t", name, "app", "--", "cat", "/page"]).expect(0);
     assert_eq!(page.stdout.trim(), format!("I am {domain}."));
 
-    let refused = abra.run(&["app", "backup", "create", "-n", name]).expect(1);
+    let refused = abra.run(&["app", "backup", "create", "-nC", name]).expect(1);
     assert!(refused.stderr.contains("FATA no backupbot discovered"), "{}", refused.stderr);
-    let backups = engine.stack("backups");
-    engine.deploy(
-        &backups,
-        &format!(
-            "version: '3.8'\nservices: {{app: {{image: '{BUSYBOX}', command: [sleep, '1000'], stop_grace_period: 1s, \
-             deploy: {{labels: ['coop-cloud.backupbot.enabled=true']}}}}}}"
-        ),
-    );
+    backup_service(&engine);
     let write = |text: &str| {
         let line = format!("echo {text} > /data/file");
         abra.run(&["app", "run", "-n", name, "app", "--", "sh", "-c", &line]).expect(0);
     };
     write("saved");
-    abra.run(&["app", "backup", "create", "-n", name]).expect(0);
+    abra.run(&["app", "backup", "create", "-nC", name]).expect(0);
     write("changed");
-    abra.run(&["app", "restore", "-n", name]).expect(0);
+    abra.run(&["app", "restore", "-nC", name]).expect(0);
     let file = abra.run(&["app", "run", "-n", name, "app", "--", "cat", "/data/file"]).expect(0);
     assert_eq!(file.stdout.trim(), "saved");
-    engine.remove_stack(&backups);
 
     let still = abra.run(&["app", "remove", "-n", "-f", name]).expect(1);
     assert!(still.stderr.contains("is still deployed"), "{}", still.stderr);
     abra.run(&["app", "undeploy", "-n", name]).expect(0);
-    let kinds: Vec<_> = engine.left().iter().map(|left| left.kind).filter(|kind| *kind != "task").collect();
+    let left = || left_below(&engine, &world).into_iter().filter(|left| left.kind != "task");
+    let kinds: Vec<_> = left().map(|left| left.kind).collect();
     assert_eq!(kinds, ["secret", "volume", "volume"], "data and secrets survive");
     abra.run(&["app", "remove", "-n", "-f", name]).expect(0);
     assert!(!world.abra_dir().join(format!("servers/default/{domain}.env")).exists());
+    assert_eq!(left().count(), 0);
     assert!(abra.calls().iter().all(|call| call.ended.is_some()), "each call is journaled with its end");
+    engine.end().expect("nothing is left of it");
 }
 
 #[test]
@@ -120,7 +118,7 @@ fn a_deploy_wants_its_secrets_and_is_watched_unless_told_otherwise() {
     let file = world.path().join("value");
     fs::write(&file, "a value of some length").unwrap();
     let file = file.to_str().unwrap();
-    abra.run(&["app", "secret", "insert", "-n", name, "key", "v1", file, "-f"]).expect(0);
+    abra.run(&["app", "secret", "insert", "-nC", name, "key", "v1", file, "-f"]).expect(0);
     let given_up = abra.run(&["app", "deploy", "-n", "-C", name]).expect(1);
     assert!(given_up.stderr.contains("FATA deploy failed"), "{}", given_up.stderr);
     abra.run(&["app", "undeploy", "-n", name]).expect(0);

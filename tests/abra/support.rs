@@ -5,7 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use cc_ci_core::names::Domain;
-use cc_ci_tests::engine::{Bystanders, Engine, Object, TestEngine, until};
+use cc_ci_tests::engine::{BUSYBOX, Bystanders, Engine, Object, TestEngine, until};
+use cc_ci_tests::stand_in::Call;
 use cc_ci_tests::{CcCi, Ended, Recipe, World};
 use serde_json::Value;
 
@@ -85,6 +86,29 @@ pub fn nothing_left_on(
     // Who holds a lock is seen by whoever looks.
     let audit = world.cc_ci(["audit"]).run().expect(0);
     assert_eq!(audit.stdout, "nothing exists\n");
+}
+
+/// What is of this world's suffix on an engine.
+pub fn left_below(engine: &Engine, world: &World) -> Vec<Object> {
+    let mut left = engine.objects();
+    left.retain(|object| object.is_below(world.suffix().as_str()));
+    left
+}
+
+/// Deploys what abra takes for the backup service of a host.
+pub fn backup_service(engine: &Engine) {
+    engine.deploy(
+        "backups",
+        &format!(
+            "version: '3.8'\nservices: {{app: {{image: '{BUSYBOX}', command: [sleep, '1000000'], \
+             deploy: {{endpoint_mode: dnsrr, labels: ['coop-cloud.backupbot.enabled=true']}}}}}}"
+        ),
+    );
+}
+
+/// Whether a call of abra was meant to do something.
+pub fn is_work(call: &Call) -> bool {
+    !call.args.iter().any(|arg| arg == "--help")
 }
 
 fn env_files(world: &World) -> Vec<String> {

@@ -42,6 +42,19 @@ impl App {
         self.domain.stack().to_string()
     }
 
+    /// What abra does before most of its work with an app: unless it is told to take the tree as it is, it moves it to
+    /// the version of the app, or to the latest release.
+    pub fn ensured(&self, abra: &Abra, call: &Call) -> Result<Tree, Fatal> {
+        let tree = Tree::of(abra, &self.recipe)?;
+        if !call.has("chaos") {
+            tree.assert_clean()?;
+            if let Some(version) = self.version().or(tree.latest()?) {
+                tree.checkout(&version)?;
+            }
+        }
+        Ok(tree)
+    }
+
     /// What the compose files are read with.
     pub fn vars(&self, tree: &Tree) -> Result<BTreeMap<String, String>, Fatal> {
         let recipe = self.said(tree)?;
@@ -282,6 +295,7 @@ pub(super) fn container_of(app: &App, service: &str) -> Result<String, Fatal> {
 
 pub(super) fn insert_secret(abra: &Abra, call: &Call) -> Result<(), Fatal> {
     let app = App::of(abra, call)?;
+    app.ensured(abra, call)?;
     let [_, name, version, data] = &call.args[..] else {
         return Err(Fatal::new("accepts 4 arg(s)"));
     };
@@ -305,7 +319,7 @@ pub(super) fn generate_secrets(abra: &Abra, call: &Call) -> Result<(), Fatal> {
     if !call.has("all") && call.args.len() < 3 {
         return Err(Fatal::new("missing arguments [secret]/[version] or '--all'"));
     }
-    let tree = Tree::of(abra, &app.recipe)?;
+    let tree = app.ensured(abra, call)?;
     generate(abra, &app, &tree, call.args.get(1).filter(|_| !call.has("all")).map(String::as_str))
 }
 
@@ -329,7 +343,7 @@ fn generate(abra: &Abra, app: &App, tree: &Tree, only: Option<&str>) -> Result<(
 
 pub(super) fn list_secrets(abra: &Abra, call: &Call) -> Result<(), Fatal> {
     let app = App::of(abra, call)?;
-    let tree = Tree::of(abra, &app.recipe)?;
+    let tree = app.ensured(abra, call)?;
     let rows: Vec<Value> = app
         .secrets(&tree)?
         .into_iter()

@@ -11,7 +11,6 @@ use serde_json::Value;
 use super::apps::{App, container_of};
 use super::command_line::Call;
 use super::docker::{self, docker};
-use super::tree::Tree;
 use super::{Abra, Fatal, said};
 
 /// What the label of a backup service is.
@@ -27,10 +26,11 @@ struct Mounted {
 /// The app, what its recipe says, and where its snapshots are; refused where nobody takes backups.
 fn begin(abra: &Abra, call: &Call) -> Result<(App, Compose, PathBuf), Fatal> {
     let app = App::of(abra, call)?;
+    let tree = app.ensured(abra, call)?;
     if docker::lines(&["service", "ls", "--quiet", "--filter", LABEL])?.is_empty() {
         return Err(Fatal::new("no backupbot discovered, is it deployed?"));
     }
-    let compose = app.compose(&Tree::of(abra, &app.recipe)?)?;
+    let compose = app.compose(&tree)?;
     let snapshots = abra.world.join("snapshots").join(app.domain.as_str());
     Ok((app, compose, snapshots))
 }

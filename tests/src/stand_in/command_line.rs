@@ -126,7 +126,7 @@ const COMMANDS: &[Command] = &[
         words: &["app", "backup", "snapshots"],
         args: "<domain> [flags]",
         needed: 1,
-        flags: &[MACHINE],
+        flags: &[CHAOS, MACHINE],
     },
     Command {
         words: &["app", "restore"],
