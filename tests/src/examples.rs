@@ -87,7 +87,7 @@ services:
       timeout: 10s
       retries: 10
 {more}    deploy:
-      update_config: {{failure_action: rollback}}
+      update_config: {{failure_action: rollback, monitor: 1s}}
       labels:
         - "traefik.enable=true"
         - "traefik.docker.network=proxy"
