@@ -5,8 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use cc_ci_core::names::Domain;
-use cc_ci_tests::engine::{TestEngine, until};
 use cc_ci_tests::World;
+use cc_ci_tests::engine::{TestEngine, until};
 use serde_json::Value;
 
 use crate::orphans::orphan;
