@@ -101,6 +101,7 @@ async fn a_cancelled_run_waits_for_no_abra() {
     assert_eq!(error.fault(), Fault::Host);
     // And no second one is started.
     assert_eq!(world.calls().len(), 1);
+    world.ended().await;
 }
 
 #[tokio::test]
