@@ -199,6 +199,7 @@ impl Engine for FileEngine {
     async fn services(&self, _: &Domain) -> Result<Vec<ServiceState>, EngineError> {
         let state = |name: String| ServiceState {
             id: name.clone(),
+            order: fs::read_to_string(self.root.join("services").join(&name)).unwrap(),
             name,
             created: String::new(),
             tasks: Vec::new(),

@@ -71,6 +71,8 @@ pub(super) async fn services(
             name,
             id: record.id,
             created: record.created,
+            // A deploy of the same again leaves a service as it is: what it would run is all that tells.
+            order: record.digest.clone(),
             tasks: task.into_iter().map(|(id, _)| id).collect(),
             healthy,
             spec: record.digest,
