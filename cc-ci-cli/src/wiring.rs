@@ -71,6 +71,14 @@ impl Base {
                 (config.swarm_suffix()?, servers_of(&tree, &config)?, config.server.to_string(), Some(tree))
             }
         };
+        let pattern = RunAppPattern::new(suffix.clone(), config.protect.clone());
+        for warm in config.run.warm.values().filter(|warm| pattern.is_run_app(&warm.domain)) {
+            let domain = &warm.domain;
+            return Err(CliError::usage(format!(
+                "the warm app {domain} has the name of a run app: any janitor would remove it"
+            ))
+            .hint(format!("choose another domain for it, or protect it: protect = [\"{domain}\"]")));
+        }
         let env_files = EnvFiles::new(&servers, &server);
         let (engine, local): (Arc<dyn executor::Engine>, _) = match &choice.engine {
             Engine::Local => {
@@ -101,7 +109,7 @@ impl Base {
             })?;
         let site = Site {
             host,
-            pattern: RunAppPattern::new(suffix, config.protect.clone()),
+            pattern,
             locks,
             engine,
             env_files,

@@ -25,10 +25,9 @@ pub fn run(
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, CliError> {
-    if args.quick {
-        return Err(
-            CliError::usage("--quick is not in this version").hint("leave it out: the cold lane tests more")
-        );
+    if args.quick && args.fresh {
+        return Err(CliError::usage("--quick upgrades the warm app, and --fresh upgrades nothing")
+            .hint("leave one of them out"));
     }
     let run_id = match args.id {
         Some(run_id) => run_id,
@@ -66,7 +65,7 @@ pub fn run(
             return Err(choice.cannot_deploy());
         }
         let harness = base.wire_on(choice)?.harness(lifetime.clone())?;
-        Ok(harness.run_cold(&request).await)
+        Ok(if args.quick { harness.run_quick(&request).await } else { harness.run_cold(&request).await })
     })?;
     let directory = runs_dir.join(end.record.run_id.as_str());
     match settings.format {

@@ -12,6 +12,7 @@
 mod claim;
 mod converge;
 mod deploy;
+mod only;
 mod plan;
 mod ports;
 mod processes;
@@ -269,8 +270,8 @@ impl Engine for LocalExecutor {
         residue: &[Residue],
         limit: Duration,
     ) -> Result<(), EngineError> {
-        let _ = (domain, residue, limit);
-        Err(EngineError::host("not yet"))
+        let removed = tokio::time::timeout(limit, only::remove(self, domain, residue)).await;
+        removed.unwrap_or_else(|_| Err(EngineError::host("removing the things took too long")))
     }
 }
 

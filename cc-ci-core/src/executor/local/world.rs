@@ -215,8 +215,17 @@ impl World {
     pub fn free_ports(&self, domain: &Domain) -> io::Result<()> {
         for (port, owner) in self.taken_ports()? {
             if owner == *domain {
-                not_found_is_fine(fs::remove_file(self.ports().join(port.to_string())))?;
+                self.free_port(domain, port)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Gives one of the app's ports back.
+    pub fn free_port(&self, domain: &Domain, port: u16) -> io::Result<()> {
+        let path = self.ports().join(port.to_string());
+        if fs::read_link(&path).is_ok_and(|owner| owner.as_os_str() == domain.as_str()) {
+            not_found_is_fine(fs::remove_file(path))?;
         }
         Ok(())
     }
