@@ -212,7 +212,8 @@ impl Config {
 fn warm_app(name: &RecipeName, recipe: &Recipe) -> Result<Option<WarmApp>, CliError> {
     let Some(domain) = recipe.warm.clone() else {
         if recipe.warm_version.is_some() || recipe.source.is_some() {
-            let text = format!("the configuration's recipes.{name} has warm_version or source, and no warm app");
+            let text =
+                format!("the configuration's recipes.{name} has warm_version or source, and no warm app");
             return Err(CliError::usage(text).hint(format!("name the app: warm = \"{name}.example.org\"")));
         }
         return Ok(None);

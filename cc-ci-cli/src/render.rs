@@ -237,9 +237,11 @@ pub fn status(status: &Status) -> String {
     }
     for warm in &status.warm {
         let by: Vec<String> = warm.by.iter().map(|id| format!("run {id}")).collect();
-        let _ = writeln!(text, "  {}: by {}: cc-ci warm reconcile {}", warm.domain, by.join(", "), warm.domain);
+        let _ =
+            writeln!(text, "  {}: by {}: cc-ci warm reconcile {}", warm.domain, by.join(", "), warm.domain);
     }
-    if status.live.is_empty() && status.waiting.is_empty() && status.left.is_empty() && status.warm.is_empty() {
+    if status.live.is_empty() && status.waiting.is_empty() && status.left.is_empty() && status.warm.is_empty()
+    {
         text.push_str("nothing goes on: no live run, nobody waits, nothing is left behind\n");
     }
     text

@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::contained::read_contained;
+use crate::executor::Residue;
 use crate::host::BootId;
 use crate::names::{Domain, RecipeName, RunId};
 use crate::process::ProcessIdentity;
-use crate::executor::Residue;
 use crate::run::{Lane, Verdict};
 use crate::site::{LookError, Site};
 use crate::workspace::{RUN_RECORD, RUN_TREE};

@@ -43,7 +43,11 @@ fn a_green_run_leaves_the_app_byte_for_byte_and_nothing_that_it_added() {
     let record = end.json();
     assert_eq!(statuses(&record), ["skipped", "passed", "skipped", "skipped", "passed", "passed"]);
     assert_eq!((&record["lane"], &record["domain"]), (&json!("quick"), &json!(warmed.domain.as_str())));
-    assert_eq!(tier(&record, "upgrade")["steps"][4]["name"], "generic/no-restart", "no upgrade test of the recipe");
+    assert_eq!(
+        tier(&record, "upgrade")["steps"][4]["name"],
+        "generic/no-restart",
+        "no upgrade test of the recipe"
+    );
     // It was another app meanwhile.
     let seen = fs::read_to_string(seen).unwrap();
     assert!(seen.contains("extra.json") && seen.contains("_extra"), "{seen}");
@@ -78,25 +82,17 @@ fn red_tests_and_a_broken_upgrade_are_rolled_back_too() {
 }
 
 #[test]
-fn a_signal_and_a_deadline_end_in_the_rollback() {
-    for (signal, code) in [(Some(Signal::SIGTERM), 143), (None, 142)] {
-        let warmed = Warmed::new();
-        let before = warmed.lasting();
-        let gate = warmed.gate("custom");
-        warmed.change().script("tests/custom-gate", &gate.script()).commit();
-        let mut call = warmed.quick("ended");
-        if signal.is_none() {
-            call = call.env("CCCI_DEADLINE", "5s");
-        }
-        let run = call.start();
-        gate.wait();
-        if let Some(signal) = signal {
-            run.signal(signal);
-        }
-        let end = run.wait().expect(code);
-        assert_eq!(tier(&end.json(), "rollback")["status"], "passed", "{}", end.stderr);
-        rolled_back(&warmed, &before, "ended");
-    }
+fn a_signal_ends_in_the_rollback() {
+    let warmed = Warmed::new();
+    let before = warmed.lasting();
+    let gate = warmed.gate("custom");
+    warmed.change().script("tests/custom-gate", &gate.script()).commit();
+    let run = warmed.quick("ended").start();
+    gate.wait();
+    run.signal(Signal::SIGTERM);
+    let end = run.wait().expect(143);
+    assert_eq!(tier(&end.json(), "rollback")["status"], "passed", "{}", end.stderr);
+    rolled_back(&warmed, &before, "ended");
 }
 
 #[test]
@@ -147,21 +143,29 @@ fn a_killed_quick_run_is_brought_back_by_the_next_one_before_it_tests() {
     warmed.killed();
     assert_ne!(warmed.lasting(), before);
     let end = warmed.quick("next").run().expect(0);
-    assert!(end.stderr.contains("is brought back to 1.0.0+1: run dead ended in the middle"), "{}", end.stderr);
+    assert!(
+        end.stderr.contains("is brought back to 1.0.0+1: run dead ended in the middle"),
+        "{}",
+        end.stderr
+    );
     assert!(!warmed.has_tree("dead"));
     rolled_back(&warmed, &before, "next");
 }
 
 #[test]
 fn a_run_that_is_ended_while_it_brings_the_app_back_brings_it_back_in_its_teardown() {
-    let warmed = Warmed::new();
+    let sick = std::env::temp_dir().join(format!("cc-ci-sick-back-{}", std::process::id()));
+    let warmed = Warmed::with(&format!("environment:\n        UNHEALTHY_WHILE: {}", sick.display()));
     let before = warmed.lasting();
     warmed.killed();
-    // The canonical version does not start until somebody hears it.
+    fs::write(&sick, "").unwrap();
     let mut run = warmed.quick("next").start();
     run.wait_for("is brought back to");
     run.signal(Signal::SIGTERM);
-    run.wait().expect(143);
+    run.wait_for("-- rollback");
+    fs::remove_file(sick).unwrap();
+    let end = run.wait().expect(143);
+    assert_eq!(tier(&end.json(), "rollback")["status"], "passed", "{}", end.stderr);
     assert!(!warmed.has_tree("dead") && !warmed.has_tree("next"));
     rolled_back(&warmed, &before, "next");
 }
@@ -182,7 +186,10 @@ fn a_second_quick_run_waits_and_a_cold_run_beside_it_does_not() {
     assert_eq!(cold.json()["lane"], "cold");
     let warm_part = |of: &std::collections::BTreeMap<std::path::PathBuf, Vec<u8>>| {
         let app = warmed.app("");
-        of.iter().filter(|(path, _)| path.starts_with(&app)).map(|(p, c)| (p.clone(), c.clone())).collect::<Vec<_>>()
+        of.iter()
+            .filter(|(path, _)| path.starts_with(&app))
+            .map(|(p, c)| (p.clone(), c.clone()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(warm_part(&warmed.lasting()), warm_part(&other));
     gate.open();
@@ -212,7 +219,11 @@ fn what_is_not_configured_not_made_or_not_deployed_is_refused_with_a_way_out() {
     let warmed = Warmed::undeployed("");
     warmed.change().commit();
     let end = warmed.quick("undeployed").run().expect(2);
-    assert!(end.stderr.contains("hint: deploy its canonical version: cc-ci warm reconcile"), "{}", end.stderr);
+    assert!(
+        end.stderr.contains("hint: deploy its canonical version: cc-ci warm reconcile"),
+        "{}",
+        end.stderr
+    );
     assert!(!warmed.app("services").exists() && !warmed.has_tree("undeployed"));
     fs::remove_file(warmed.env_file()).unwrap();
     let end = warmed.quick("without").run().expect(2);

@@ -88,7 +88,10 @@ fn a_record_that_knows_no_before_costs_the_app_nothing() {
         let theirs = warmed.app("volumes").join(format!("{}_of_the_operator", warmed.stack()));
         fs::create_dir(&theirs).unwrap();
         assert_eq!(warmed.reconciled()["outcome"], "brought_back");
-        assert!(theirs.exists() && warmed.app("volumes").join(format!("{}_data/precious", warmed.stack())).exists());
+        assert!(
+            theirs.exists()
+                && warmed.app("volumes").join(format!("{}_data/precious", warmed.stack())).exists()
+        );
         assert_eq!(warmed.answer(), "version 1");
     }
 }
@@ -111,7 +114,8 @@ fn a_crashed_service_is_brought_back() {
     let warmed = Warmed::new();
     let before = warmed.lasting();
     warmed.kill_everything();
-    let foreseen = warmed.call(["warm", "reconcile", "--dry-run", "--format", "json", "blog"]).run().expect(0).json();
+    let foreseen =
+        warmed.call(["warm", "reconcile", "--dry-run", "--format", "json", "blog"]).run().expect(0).json();
     assert_eq!(foreseen["apps"][0]["outcome"], "would_bring_back", "{foreseen}");
     assert!(warmed.processes().is_empty(), "a dry run started something");
     let said = warmed.reconciled();
@@ -169,7 +173,10 @@ fn wrong_calls_and_configurations_are_refused_with_a_way_out() {
     let run_app = warmed.domain("blog", 1);
     for (text, says) in [
         (format!("[recipes.blog]\nwarm = \"{run_app}\"\n"), "any janitor would remove it"),
-        (format!("[recipes.a]\nwarm = \"{0}\"\n[recipes.b]\nwarm = \"{0}\"\n", warmed.domain), "is the warm app of a"),
+        (
+            format!("[recipes.a]\nwarm = \"{0}\"\n[recipes.b]\nwarm = \"{0}\"\n", warmed.domain),
+            "is the warm app of a",
+        ),
         ("[recipes.blog]\nwarm_version = \"1.0.0+1\"\n".to_owned(), "no warm app"),
         ("[recipes.blog]\nwarm = \"a.b\"\nsource = \"/srv/other\"\n".to_owned(), "is of the recipe other"),
         ("[recipes.blog]\nwarm = \"a.b\"\nwarm_version = \"1\"\n".to_owned(), "1.2.0+1.27.0"),

@@ -16,7 +16,10 @@ const ADDED: [(&str, &str); 3] = [
         "services:\n  extra:\n    image: test/extra:1\n    volumes:\n      - extra:/extra\n    secrets:\n      - extra\n    \
          configs:\n      - motd\n    x-cc-ci-local:\n      command: [\"PROBE\", \"${CCCI_PORT}\", \"extra\"]\n      health: /\n",
     ),
-    ("\nvolumes:\n", "\nconfigs:\n  motd:\n    name: ${STACK_NAME}_motd_v1\n    file: motd.txt\nvolumes:\n  extra:\n"),
+    (
+        "\nvolumes:\n",
+        "\nconfigs:\n  motd:\n    name: ${STACK_NAME}_motd_v1\n    file: motd.txt\nvolumes:\n  extra:\n",
+    ),
     (
         "\nsecrets:\n",
         "\nsecrets:\n  extra:\n    external: true\n    name: ${STACK_NAME}_extra_${SECRET_EXTRA_VERSION}\n",
@@ -60,18 +63,20 @@ impl Warmed {
         canonical.compose("1", more).release("1.0.0+1");
         let fork = world.recipe_at(&world.path().join("fork/blog"));
         let domain: Domain = format!("blog.{}", world.suffix()).parse().unwrap();
-        let warmed = Self { canonical, fork, domain, world };
+        let warmed = Self { world, canonical, fork, domain };
         warmed.configure("");
         let env = warmed.env_file();
         fs::create_dir_all(env.parent().unwrap()).unwrap();
-        fs::write(env, format!("TYPE=blog\nDOMAIN={}\nSECRET_KEY_VERSION=v1 # length=24\n", warmed.domain)).unwrap();
+        fs::write(env, format!("TYPE=blog\nDOMAIN={}\nSECRET_KEY_VERSION=v1 # length=24\n", warmed.domain))
+            .unwrap();
         warmed
     }
 
     /// Writes the configuration: the warm app and `more` of its recipe.
     pub fn configure(&self, more: &str) {
-        let (domain, source) = (&self.domain, self.canonical.path());
-        let text = format!("keep_runs = 0\n[recipes.blog]\nwarm = \"{domain}\"\nsource = {source:?}\n{more}\n");
+        let (domain, source) = (&self.domain, self.canonical.path().display());
+        let text =
+            format!("keep_runs = 0\n[recipes.blog]\nwarm = \"{domain}\"\nsource = \"{source}\"\n{more}\n");
         fs::write(self.path().join("config.toml"), text).unwrap();
     }
 
@@ -145,7 +150,9 @@ impl Warmed {
             lasting.extend(self.snapshot_of(&self.local_root().join(place)));
         }
         // An empty directory of a kind is no thing of the app.
-        lasting.retain(|path, content| !content.is_empty() || path.parent().is_some_and(|up| up != self.app("")));
+        lasting.retain(|path, content| {
+            !content.is_empty() || path.parent().is_some_and(|up| up != self.app(""))
+        });
         lasting
     }
 

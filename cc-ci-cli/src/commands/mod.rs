@@ -46,9 +46,7 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, CliE
     match cli.command {
         Command::Run(run) => run::run(*run, settings, base, taken, terminal),
         Command::Janitor(janitor) => janitor::janitor(&janitor, settings, base, taken, terminal),
-        Command::Warm(args::Warm::Reconcile(args)) => {
-            warm::reconcile(&args, settings, base, taken, terminal)
-        }
+        Command::Warm(args::Warm::Reconcile(args)) => warm::reconcile(&args, settings, base, taken, terminal),
         Command::Locks(domains) => locks::locks(domains.domains, settings, &base, terminal),
         Command::WithLock(with_lock) => with_lock::with_lock(&with_lock, settings, &base, taken, terminal),
         Command::Audit(audit) => audit::audit(audit.domains, settings, base, taken, terminal),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Child, ChildrenEnded, Command, DeadlineHold, Jobs, RecordDetached, RunLifetime, SpawnError, Stage, Teardown,
+    Child, ChildrenEnded, Command, DeadlineHold, Jobs, RecordDetached, RunLifetime, SpawnError, Stage,
+    Teardown,
 };
 use crate::cancellation::Cancellation;
 use crate::process::ProcessIdentity;

@@ -25,7 +25,7 @@ use crate::files::write_whole;
 use crate::janitor::end_orphans;
 use crate::names::{Domain, RecipeName};
 use crate::traces::RunTrace;
-use crate::workspace::{self, FetchRequest, RecipeSource, Release};
+use crate::workspace::{self, FetchRequest, GitError, RecipeSource, RecipeTree, Release};
 
 /// What removing the things that an upgrade had added may take.
 const REMOVAL_LIMIT: Duration = Duration::from_mins(2);
@@ -51,6 +51,7 @@ struct Canonical {
     /// The run, with the canonical version's own abra tree.
     session: Session,
     app: App,
+    tree: RecipeTree,
     release: Release,
 }
 
@@ -78,8 +79,9 @@ impl Harness {
     /// The warm app of a recipe, where it can be worked on.
     pub(super) fn guard_warm(&self, recipe: &RecipeName) -> Result<&WarmApp, Failure> {
         let Some(warm) = self.settings.warm.get(recipe) else {
-            return Err(Failure::usage(format!("{recipe} has no warm app"))
-                .hint(format!("name it in the configuration: [recipes.{recipe}] warm = \"{recipe}.example.org\"")));
+            return Err(Failure::usage(format!("{recipe} has no warm app")).hint(format!(
+                "name it in the configuration: [recipes.{recipe}] warm = \"{recipe}.example.org\""
+            )));
         };
         let domain = &warm.domain;
         if self.site.pattern.is_run_app(domain) {
@@ -90,8 +92,11 @@ impl Harness {
         }
         if !self.site.env_files.exists(domain) {
             let path = self.site.env_files.path(domain);
-            return Err(Failure::usage(format!("the warm app {domain} has no .env file at {}", path.display()))
-                .hint(format!("make the app first: abra app new {recipe} --domain={domain}")));
+            return Err(Failure::usage(format!(
+                "the warm app {domain} has no .env file at {}",
+                path.display()
+            ))
+            .hint(format!("make the app first: abra app new {recipe} --domain={domain}")));
         }
         Ok(warm)
     }
@@ -116,13 +121,12 @@ impl Running<'_> {
             limit: self.harness.settings.fetch_limit,
             marker: Some(self.session.marker(&domain)),
         };
-        let fetched =
-            workspace::fetch_into(&self.directory, &tree.join("recipes"), lifetime, &request).await.map_err(
-                |error| {
-                    let hint = format!("say where its canonical version is: [recipes.{recipe}] source");
-                    Failure::from(error).hint(hint)
-                },
-            )?;
+        let fetched = workspace::fetch_into(&self.directory, &tree.join("recipes"), lifetime, &request)
+            .await
+            .map_err(|error| {
+                let hint = format!("say where its canonical version is: [recipes.{recipe}] source");
+                Failure::from(error).hint(hint)
+            })?;
         for note in fetched.notes {
             self.warn(&format!("the warm app's recipe: {note}"));
         }
@@ -132,22 +136,19 @@ impl Running<'_> {
         let Some(release) = release.cloned() else {
             let known: Vec<String> = releases.iter().map(|release| release.version.to_string()).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            let what = wanted.map_or_else(|| "no release".to_owned(), |wanted| format!("no release {wanted}"));
+            let what =
+                wanted.map_or_else(|| "no release".to_owned(), |wanted| format!("no release {wanted}"));
             return Err(Failure::usage(format!("{} has {what}: its releases are {known}", request.source))
                 .hint(format!("set [recipes.{recipe}] warm_version to a release, an annotated tag")));
         };
-        fetched.tree.checkout(lifetime, &release.commit).await?;
         let files = EnvFiles::new(&tree.join("servers"), self.harness.site.env_files.server());
         let mut session = self.session.clone();
         session.environment.retain(|(name, _)| name != "ABRA_DIR");
         session.environment.push(("ABRA_DIR".into(), tree.clone().into()));
-        let app = App {
-            env_file: files.path(&domain),
-            tree: fetched.tree.root().to_owned(),
-            recipe,
-            domain,
-        };
-        self.warm.canonical.get_or_init(|| Canonical { session, app, release });
+        let app = App { env_file: files.path(&domain), tree: fetched.tree.root().to_owned(), recipe, domain };
+        let tree = fetched.tree;
+        tree.checkout(lifetime, &release.commit).await?;
+        self.warm.canonical.get_or_init(|| Canonical { session, app, tree, release });
         Ok(())
     }
 
@@ -200,7 +201,8 @@ impl Running<'_> {
         };
         brought.reasons = self.reasons(&dead, &services).await.map_err(failed)?;
         if !brought.reasons.is_empty() {
-            let text = format!("{domain} is brought back to {}: {}", brought.version, brought.reasons.join("; "));
+            let text =
+                format!("{domain} is brought back to {}: {}", brought.version, brought.reasons.join("; "));
             self.session.reporter.report(&Event::Note { text });
             self.warm.touched.store(true, Ordering::Relaxed);
             // The oldest knows the app as nobody had touched it.
@@ -221,11 +223,7 @@ impl Running<'_> {
     }
 
     /// Why the app is not as it should be.
-    async fn reasons(
-        &self,
-        dead: &[RunTrace],
-        services: &[ServiceState],
-    ) -> Result<Vec<String>, StepError> {
+    async fn reasons(&self, dead: &[RunTrace], services: &[ServiceState]) -> Result<Vec<String>, StepError> {
         let canonical = self.canonical().map_err(StepError::Broken)?;
         let mut reasons: Vec<String> =
             dead.iter().map(|run| format!("run {} ended in the middle of its work", run.id)).collect();
@@ -234,7 +232,8 @@ impl Running<'_> {
             return Ok(reasons);
         }
         let said = said(&canonical.app)?;
-        let missing = said.compose.services.keys().filter(|name| !services.iter().any(|one| one.name == **name));
+        let missing =
+            said.compose.services.keys().filter(|name| !services.iter().any(|one| one.name == **name));
         reasons.extend(missing.map(|name| format!("its service {name} is missing")));
         if let Err(StepError::Failed(reason)) = checks::healthy(services) {
             reasons.push(reason);
@@ -262,6 +261,9 @@ impl Running<'_> {
         let (app, site) = (&canonical.app, &self.harness.site);
         let session = &Session { environment: canonical.session.environment.clone(), ..session.clone() };
         let deployer = &self.harness.deployer;
+        // Tests ran beside it, and an earlier call may have moved it.
+        let (tree, lifetime) = (&canonical.tree, session.lifetime.as_ref());
+        tree.checkout(lifetime, &canonical.release.commit).await.map_err(git)?;
         self.copy_env(&app.env_file).map_err(StepError::Broken)?;
         site.engine.pre_pull(app).await?;
         if site.engine.services(&app.domain).await?.is_empty() {
@@ -271,6 +273,12 @@ impl Running<'_> {
             deployer.deploy(session, app).await?;
         } else {
             deployer.upgrade(session, app).await?;
+        }
+        let head = tree.head(lifetime).await.map_err(git)?;
+        if head != canonical.release.commit {
+            let reason =
+                format!("{deployer} moved the canonical checkout to {head}: what it deployed is not known");
+            return Err(StepError::Failed(reason));
         }
         if let Some(before) = before {
             let mut added = self.added(before).await?;
@@ -320,7 +328,9 @@ impl Running<'_> {
             if added.iter().all(|residue| removed.contains(residue)) {
                 let left = Residue::list(&added);
                 let why = refused.map(|error| format!(": {}", error_chain(&error))).unwrap_or_default();
-                return Err(StepError::Failed(format!("what was added to {domain} is still there: {left}{why}")));
+                return Err(StepError::Failed(format!(
+                    "what was added to {domain} is still there: {left}{why}"
+                )));
             }
             refused = engine.remove_only(domain, &added, REMOVAL_LIMIT).await.err();
             removed.extend(added);
@@ -338,7 +348,8 @@ impl Running<'_> {
         let canonical = self.canonical().map_err(StepError::Broken)?;
         let compose = said(&canonical.app)?.compose;
         let stack = &compose.stack;
-        let mut kept: BTreeSet<String> = compose.services.keys().map(|name| format!("{stack}_{name}")).collect();
+        let mut kept: BTreeSet<String> =
+            compose.services.keys().map(|name| format!("{stack}_{name}")).collect();
         kept.extend(compose.services.keys().cloned());
         for objects in [&compose.volumes, &compose.secrets, &compose.configs, &compose.networks] {
             kept.extend(objects.values().map(|object| object.name.clone()));
@@ -380,6 +391,10 @@ impl Running<'_> {
     }
 }
 
+fn git(error: GitError) -> StepError {
+    StepError::Broken(error.into())
+}
+
 /// Whether a thing is the app's own for longer than one start of its services. The rest comes and goes: a volume
 /// without a name of its own with its container, a port with its service.
 fn lasts(residue: &Residue) -> bool {
@@ -400,7 +415,10 @@ fn dead_orders(dead: &[RunTrace]) -> bool {
 /// The version that services say, where the canonical one says another.
 pub(super) fn other_version(wanted: Option<&str>, services: &[ServiceState]) -> Option<String> {
     let wanted = wanted?;
-    let other = services.iter().filter_map(|service| service.version.as_deref()).find(|version| *version != wanted)?;
+    let other = services
+        .iter()
+        .filter_map(|service| service.version.as_deref())
+        .find(|version| *version != wanted)?;
     Some(format!("it is of version {other}, not {wanted}"))
 }
 

@@ -128,7 +128,9 @@ impl Running<'_> {
         let at_work = !ended.left.is_empty() || ended.jobs_left > 0;
         let mut done = !at_work;
         if at_work {
-            receipt.failures.push("the run's own work did not end in time, so nothing was rolled back".to_owned());
+            receipt
+                .failures
+                .push("the run's own work did not end in time, so nothing was rolled back".to_owned());
         } else if self.warm.touched.load(Ordering::Relaxed) {
             let session = self.session.in_teardown();
             let (scripts, in_flight) = (Scripts::default(), dropped || ended.by_force);
@@ -165,7 +167,9 @@ impl Running<'_> {
                 Err(_) => receipt.failures.push("removing the run's tree took too long".to_owned()),
             }
             let tree = self.directory.leftover();
-            receipt.left.extend(tree.iter().map(|path| Residue::new(Kind::RunTree, path.display().to_string())));
+            receipt
+                .left
+                .extend(tree.iter().map(|path| Residue::new(Kind::RunTree, path.display().to_string())));
         } else {
             receipt.failures.push(format!(
                 "{domain} may not be as it was: bring it back with `cc-ci warm reconcile {domain}`"
@@ -210,7 +214,9 @@ impl Running<'_> {
             match (lost.is_empty(), receipt.left.is_empty()) {
                 (true, true) => Ok(()),
                 (false, _) => Err(StepError::Failed(format!("the app lost {}", Residue::list(&lost)))),
-                (_, false) => Err(StepError::Failed(format!("the app gained {}", Residue::list(&receipt.left)))),
+                (_, false) => {
+                    Err(StepError::Failed(format!("the app gained {}", Residue::list(&receipt.left))))
+                }
             }
         })
         .await

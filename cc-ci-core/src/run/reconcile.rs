@@ -133,7 +133,8 @@ impl Harness {
 
     async fn foresee(&self, recipe: &RecipeName) -> Result<Vec<String>, Failure> {
         let warm = self.guard_warm(recipe)?;
-        let dead = self.site.unfinished_on(&warm.domain).map_err(|error| Failure::host(error_chain(&error)))?;
+        let dead =
+            self.site.unfinished_on(&warm.domain).map_err(|error| Failure::host(error_chain(&error)))?;
         let services = self.site.engine.services(&warm.domain).await?;
         let mut reasons: Vec<String> =
             dead.iter().map(|run| format!("run {} ended in the middle of its work", run.id)).collect();
@@ -220,7 +221,10 @@ impl Running<'_> {
             self.record().errors.push(message);
         }
         self.conclude_warm(exit).await;
-        end.map_err(|failure| Failure { message: self.session.redactor.redact(&failure.message), ..failure })?;
+        end.map_err(|failure| Failure {
+            message: self.session.redactor.redact(&failure.message),
+            ..failure
+        })?;
         let brought = self.warm.brought_back.get().cloned().unwrap_or_default();
         let outcome = match (brought.reasons.is_empty(), brought.was_down) {
             (true, _) => Outcome::Canonical,

@@ -32,8 +32,7 @@ pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App
     for service in &planned {
         let old = known.iter().find(|(name, _)| *name == service.name).map(|(_, record)| record);
         if let Some(record) = old {
-            let runs = record.replicas == 0
-                || running(executor, &app.domain, &service.name)?.is_some();
+            let runs = record.replicas == 0 || running(executor, &app.domain, &service.name)?.is_some();
             if record.digest == service.digest && runs {
                 continue;
             }
