@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -67,6 +68,9 @@ pub struct Settings {
     /// The world of the local executor [default: /var/lib/cc-ci-local; without root, below the XDG state directory]
     #[arg(long, global = true, env = "CCCI_LOCAL_ROOT", value_name = "DIR")]
     pub local_root: Option<PathBuf>,
+    /// The reverse proxy through which an app must serve; `none`: straight from its task [default: none]
+    #[arg(long, global = true, env = "CCCI_PROXY", value_name = "ADDRESS:PORT")]
+    pub proxy: Option<ProxyAddress>,
     /// The longest wait for an app's lock, e.g. 30m [default: 1h]
     #[arg(long, global = true, env = "CCCI_LOCK_TIMEOUT", value_name = "TIME", value_parser = time)]
     pub lock_timeout: Option<Duration>,
@@ -138,6 +142,32 @@ impl TryFrom<String> for ServerName {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         text.parse().map_err(|rule| format!("{text:?} is no server's name: {rule}"))
+    }
+}
+
+/// Where the reverse proxy is, or that none is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum ProxyAddress {
+    None,
+    At(SocketAddr),
+}
+
+impl FromStr for ProxyAddress {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self::None);
+        }
+        let address = text.parse().ok().filter(|address: &SocketAddr| address.port() != 0);
+        address.map(Self::At).ok_or_else(|| "it is ADDRESS:PORT, e.g. 127.0.0.1:443, or none".to_owned())
+    }
+}
+
+impl TryFrom<String> for ProxyAddress {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map_err(|rule| format!("{text:?} is no proxy's address: {rule}"))
     }
 }
 
@@ -314,6 +344,17 @@ mod tests {
         assert!("swarm-1.example.org".parse::<ServerName>().is_ok());
         for bad in ["", ".", "..", "../x", "a/b", ".hidden", "-x", "a b", "a\0"] {
             assert!(bad.parse::<ServerName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_an_address_with_a_port_or_none() {
+        assert_eq!("none".parse(), Ok(ProxyAddress::None));
+        for good in ["127.0.0.1:443", "[::1]:8443"] {
+            assert_eq!(good.parse(), Ok(ProxyAddress::At(good.parse().unwrap())));
+        }
+        for bad in ["", "127.0.0.1", "localhost:443", "127.0.0.1:0", ":443", "https://127.0.0.1:443"] {
+            assert!(bad.parse::<ProxyAddress>().is_err(), "{bad:?}");
         }
     }
 

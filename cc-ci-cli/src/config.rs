@@ -7,15 +7,16 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cc_ci_core::names::{Domain, RecipeName, Suffix, Version};
-use cc_ci_core::run::WarmApp;
+use cc_ci_core::run::{self, WarmApp};
 use cc_ci_core::workspace::{Catalogue, RecipeSource};
 use serde::Deserialize;
 
-use crate::args::{Executor, ServerName, Settings};
+use crate::args::{Executor, ProxyAddress, ServerName, Settings};
 use crate::error::CliError;
 
 /// Where the file is, unless somebody says otherwise.
@@ -48,6 +49,7 @@ struct File {
     janitor_budget: Option<Time>,
     local: Local,
     workspace: Workspace,
+    proxy: ProxyTable,
     recipes: BTreeMap<RecipeName, Recipe>,
 }
 
@@ -61,6 +63,13 @@ struct Local {
 #[serde(default, deny_unknown_fields)]
 struct Workspace {
     catalogue: Option<CatalogueMode>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ProxyTable {
+    address: Option<ProxyAddress>,
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -111,14 +120,17 @@ pub struct Config {
     pub catalogue: Catalogue,
     pub deadline: Duration,
     pub teardown_budget: Duration,
-    pub run: cc_ci_core::run::Settings,
+    /// Where the reverse proxy is, and whose certificates it may show beside those of the system's roots.
+    proxy: Option<(SocketAddr, Option<PathBuf>)>,
+    /// How runs go about it, but for the [`proxy`](Self::proxy).
+    pub run: run::Settings,
 }
 
 impl Config {
     /// Reads the file and lays the environment and the flags over it.
     pub fn load(settings: &Settings) -> Result<Self, CliError> {
         let file = File::read(settings.config.as_deref())?;
-        let defaults = cc_ci_core::run::Settings::default();
+        let defaults = run::Settings::default();
         let time = |value: Option<Time>, default: Duration| value.map_or(default, |time| time.0);
         let local_root =
             settings.local_root.clone().or(file.local.root).map_or_else(|| state("cc-ci-local"), Ok)?;
@@ -165,7 +177,8 @@ impl Config {
             teardown_budget: settings
                 .teardown_budget
                 .unwrap_or_else(|| time(file.teardown_budget, Duration::from_mins(10))),
-            run: cc_ci_core::run::Settings {
+            proxy: which_proxy(settings.proxy, file.proxy)?,
+            run: run::Settings {
                 lock_timeout: settings
                     .lock_timeout
                     .unwrap_or_else(|| time(file.lock_timeout, defaults.lock_timeout)),
@@ -174,6 +187,7 @@ impl Config {
                 script_limit: time(file.test_timeout, defaults.script_limit),
                 janitor_budget: time(file.janitor_budget, defaults.janitor_budget),
                 operator_tests: file.tests_dir,
+                proxy: None,
                 dependencies,
                 warm,
                 keep_runs: file.keep_runs.unwrap_or(defaults.keep_runs),
@@ -195,6 +209,17 @@ impl Config {
         self.suffix.clone().ok_or_else(|| {
             CliError::usage("the executor abra needs a suffix: it tells run apps from all others on the Swarm")
                 .hint("choose one that no other app ends with: --suffix ci.example.org, CCCI_SUFFIX, or `suffix` in the configuration")
+        })
+    }
+
+    /// The proxy that is to be asked whether an app serves. Reads whose certificates it may show.
+    pub fn proxy(&self) -> Result<Option<run::Proxy>, CliError> {
+        let proxy =
+            self.proxy.as_ref().map(|(address, ca_file)| run::Proxy::new(*address, ca_file.as_deref()));
+        proxy.transpose().map_err(|error| {
+            CliError::usage("can't check the proxy's certificates").because(&error).hint(
+                "mend `ca_file` in the configuration's [proxy], or check straight from the app's task: --proxy none",
+            )
         })
     }
 
@@ -302,6 +327,21 @@ impl File {
     }
 }
 
+/// The proxy that is to be asked. Roots without a proxy would check nothing, and whoever names them expects a check.
+fn which_proxy(
+    asked: Option<ProxyAddress>,
+    file: ProxyTable,
+) -> Result<Option<(SocketAddr, Option<PathBuf>)>, CliError> {
+    match asked.or(file.address) {
+        Some(ProxyAddress::At(address)) => Ok(Some((address, file.ca_file))),
+        None if file.ca_file.is_some() => {
+            Err(CliError::usage("the configuration's proxy has a `ca_file` and no `address`")
+                .hint("say where the proxy is, e.g. `address = \"127.0.0.1:443\"` in [proxy], or `none`"))
+        }
+        Some(ProxyAddress::None) | None => Ok(None),
+    }
+}
+
 /// Of serde's `unknown field …, expected one of …`: the known one that is nearest to the unknown.
 fn nearest(message: &str) -> Option<String> {
     let mut quoted = message.split('`').skip(1).step_by(2);
@@ -361,6 +401,23 @@ mod tests {
             assert!(told.contains("locks are per host") && told.contains("hint:"), "{told}");
             assert!(!told.contains("secret"), "{told}");
         }
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_files_proxy_and_roots_alone_are_refused() {
+        let table = |text: &str| File::parse(text).unwrap().proxy;
+        let file = "[proxy]\naddress = \"127.0.0.1:443\"\nca_file = \"/x.pem\"\n";
+        let at = |address: &str| address.parse::<SocketAddr>().unwrap();
+        let ca_file = Some(PathBuf::from("/x.pem"));
+        assert_eq!(which_proxy(None, table(file)).unwrap(), Some((at("127.0.0.1:443"), ca_file.clone())));
+        let flag = Some("[::1]:8443".parse().unwrap());
+        assert_eq!(which_proxy(flag, table(file)).unwrap(), Some((at("[::1]:8443"), ca_file)));
+        assert_eq!(which_proxy(Some(ProxyAddress::None), table(file)).unwrap(), None);
+        assert_eq!(which_proxy(None, table("")).unwrap(), None);
+        let error = which_proxy(None, table("[proxy]\nca_file = \"/x.pem\"\n")).unwrap_err();
+        assert!(error.lines().contains("hint: "), "{}", error.lines());
+        let (error, _) = File::parse("[proxy]\naddress = \"proxy.example.org\"\n").unwrap_err();
+        assert!(error.to_string().contains("ADDRESS:PORT"), "{error}");
     }
 
     #[test]

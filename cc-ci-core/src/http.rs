@@ -1,4 +1,8 @@
-//! One HTTP request to an address, with a `Host` header of our choice.
+//! One HTTP request to an address, with a `Host` header of our choice: plain, or through a [`Proxy`].
+
+#[cfg(test)]
+pub(crate) mod fake_proxy;
+mod proxy;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,7 +10,13 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+
+use crate::names::Domain;
+
+pub(crate) use proxy::CertificateFault;
+pub use proxy::{InvalidProxy, Proxy};
 
 /// As much of a body as a probe ever needs.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -32,6 +42,14 @@ pub(crate) enum HttpError {
         #[source]
         source: std::io::Error,
     },
+    #[error("no TLS from {address}")]
+    Tls {
+        address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the proxy at {address} shows {fault}")]
+    Certificate { address: SocketAddr, fault: CertificateFault },
     #[error("no HTTP from {address}")]
     Protocol {
         address: SocketAddr,
@@ -52,10 +70,37 @@ pub(crate) async fn get(
         .map_err(|_| HttpError::TimedOut { address, limit })?
 }
 
+/// `GET https://<host>/` from the proxy, within `limit`, with its certificate checked for `host`. Cancel-safe too.
+pub(crate) async fn get_through(
+    proxy: &Proxy,
+    host: &Domain,
+    limit: Duration,
+) -> Result<Response, HttpError> {
+    let address = proxy.address();
+    let request = async {
+        let stream = proxy.connect(connect(address).await?, host).await?;
+        exchange(stream, address, host.as_str(), "/").await
+    };
+    // A TLS session is a large thing to carry about in a future.
+    let request = Box::pin(request);
+    tokio::time::timeout(limit, request).await.map_err(|_| HttpError::TimedOut { address, limit })?
+}
+
 async fn request(address: SocketAddr, host: &str, path: &str) -> Result<Response, HttpError> {
+    exchange(connect(address).await?, address, host, path).await
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, HttpError> {
+    TcpStream::connect(address).await.map_err(|source| HttpError::Connect { address, source })
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+) -> Result<Response, HttpError> {
     let protocol = |source: Box<dyn std::error::Error + Send + Sync>| HttpError::Protocol { address, source };
-    let stream =
-        TcpStream::connect(address).await.map_err(|source| HttpError::Connect { address, source })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| protocol(error.into()))?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use cc_ci_core::executor::{EngineError, Fault};
+use cc_ci_core::executor::{EngineError, Fault, Redactor};
 use tokio::sync::OnceCell;
 
 /// What one call may take, unless it is said. Engines under load take seconds to start a container; none takes half
@@ -25,6 +25,7 @@ const OLDEST_API: (usize, usize) = (1, 41);
 pub(crate) struct Client {
     socket: PathBuf,
     call_limit: Duration,
+    redactor: Redactor,
     docker: OnceCell<Docker>,
 }
 
@@ -80,7 +81,7 @@ pub(crate) enum ApiError {
 
 impl Client {
     pub(crate) fn new(socket: PathBuf) -> Self {
-        Self { socket, call_limit: CALL_LIMIT, docker: OnceCell::new() }
+        Self { socket, call_limit: CALL_LIMIT, redactor: Redactor::default(), docker: OnceCell::new() }
     }
 
     /// The same, with another bound for each call.
@@ -90,6 +91,11 @@ impl Client {
 
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Hides the secrets of the runs on this engine.
+    pub(crate) fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 
     /// What one call may take.

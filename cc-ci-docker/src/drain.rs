@@ -26,20 +26,24 @@ const NEW_CONTAINERS: Duration = Duration::from_millis(100);
 /// Whether a task can no more make anything: it is over; or it is to be removed, and its one container is gone from
 /// `containers`. These must have been listed *after* the task, or it may be younger than they are.
 pub(crate) fn is_harmless(task: &Task, containers: &HashSet<&str>) -> bool {
-    match task.state {
+    is_over(task)
+        || (task.desired == Some(TaskState::REMOVE)
+            && task.container.as_deref().is_some_and(|container| !containers.contains(container)))
+}
+
+/// Whether a task has ended, and stays so.
+pub(crate) fn is_over(task: &Task) -> bool {
+    matches!(
+        task.state,
         Some(
             TaskState::COMPLETE
-            | TaskState::SHUTDOWN
-            | TaskState::FAILED
-            | TaskState::REJECTED
-            | TaskState::REMOVE
-            | TaskState::ORPHANED,
-        ) => true,
-        _ => {
-            task.desired == Some(TaskState::REMOVE)
-                && task.container.as_deref().is_some_and(|container| !containers.contains(container))
-        }
-    }
+                | TaskState::SHUTDOWN
+                | TaskState::FAILED
+                | TaskState::REJECTED
+                | TaskState::REMOVE
+                | TaskState::ORPHANED
+        )
+    )
 }
 
 /// The tasks whose service carries, or carried, the label of `stack` or a name that begins with it. The engine knows

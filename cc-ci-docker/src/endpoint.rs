@@ -82,7 +82,7 @@ fn find(
         .ok_or_else(|| format!("the service {short} has no running task"))?;
     let port = match port {
         Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
-            format!("the service {short} names the port {:?} in its label", crate::said::message(port))
+            format!("the service {short} names the port {:?} in its label", crate::said::written(port))
         })?,
         None => exposed(container),
     };

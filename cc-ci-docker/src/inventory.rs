@@ -144,7 +144,7 @@ fn run_app_stacks<'a>(listing: &'a Listing, suffix: &Suffix) -> impl Iterator<It
 }
 
 /// The domain of a stack that is an app's. Others are nobody's domain.
-fn domain_of_stack(stack: &str) -> Option<Domain> {
+pub(crate) fn domain_of_stack(stack: &str) -> Option<Domain> {
     let domain: Domain = stack.replace('_', ".").parse().ok()?;
     (domain.stack().as_str() == stack).then_some(domain)
 }

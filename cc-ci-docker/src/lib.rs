@@ -10,12 +10,14 @@
 mod attribution;
 #[cfg(test)]
 mod attribution_tests;
+mod backup_service;
 mod claim;
 mod client;
 mod converge;
 mod drain;
 mod endpoint;
 mod events;
+mod execute;
 mod facts;
 #[cfg(test)]
 mod fake_engine;
@@ -26,10 +28,12 @@ mod look;
 #[cfg(test)]
 mod look_tests;
 mod nodes;
+mod only;
 #[cfg(test)]
 mod order_tests;
 mod remove;
 mod said;
+mod secrets;
 #[cfg(test)]
 mod trouble_tests;
 mod volumes;
@@ -44,13 +48,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cc_ci_core::event::Reporter;
 use cc_ci_core::executor::{
-    App, Endpoint, Engine, EngineError, Inventory, LockSpace, Residue, ServiceState, Session, StackSource,
+    App, Endpoint, Engine, EngineError, Inventory, LockSpace, Redactor, Residue, ServiceState, Session,
+    StackSource,
 };
 use cc_ci_core::names::{Domain, Suffix};
 use cc_ci_core::recipe::VolumeBackup;
 
 use client::Client;
 pub use facts::{EngineFacts, ProxyNetwork, SwarmFacts};
+use volumes::copies;
 
 /// The overlay network that the reverse proxy reaches every app by. No app's, whoever made it.
 pub(crate) const PROXY: &str = "proxy";
@@ -141,6 +147,10 @@ impl Engine for SwarmEngine {
         images::pre_pull(self, app).await
     }
 
+    fn redactor(&self) -> Redactor {
+        self.client.redactor().clone()
+    }
+
     async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError> {
         endpoint::endpoint(&self.client, domain).await
     }
@@ -176,8 +186,7 @@ impl Engine for SwarmEngine {
         command: &[String],
         limit: Duration,
     ) -> Result<String, EngineError> {
-        let _ = (session, app, service, command, limit);
-        Err(EngineError::host("not yet"))
+        execute::execute(self, session, app, service, command, limit).await
     }
 
     async fn save_volume(
@@ -188,8 +197,7 @@ impl Engine for SwarmEngine {
         rule: &VolumeBackup,
         to: &Path,
     ) -> Result<(), EngineError> {
-        let _ = (session, app, volume, rule, to);
-        Err(EngineError::host("not yet"))
+        copies::save(self, session, app, volume, rule, to).await
     }
 
     async fn load_volume(
@@ -199,13 +207,19 @@ impl Engine for SwarmEngine {
         volume: &str,
         from: &Path,
     ) -> Result<(), EngineError> {
-        let _ = (session, app, volume, from);
-        Err(EngineError::host("not yet"))
+        copies::load(self, session, app, volume, from).await
     }
 
     async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError> {
-        let _ = domain;
-        Err(EngineError::host("not yet"))
+        secrets::secrets(self, domain).await
+    }
+
+    async fn adopt_secrets(&self, domain: &Domain) -> Result<(), EngineError> {
+        secrets::adopt(self, domain).await
+    }
+
+    async fn has_backup_service(&self) -> Result<bool, EngineError> {
+        backup_service::has_backup_service(self).await
     }
 
     async fn remove_only(
@@ -214,7 +228,6 @@ impl Engine for SwarmEngine {
         residue: &[Residue],
         limit: Duration,
     ) -> Result<(), EngineError> {
-        let _ = (domain, residue, limit);
-        Err(EngineError::host("not yet"))
+        remove::remove_only(self, domain, residue, limit).await
     }
 }

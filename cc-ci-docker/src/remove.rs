@@ -19,6 +19,7 @@ use crate::drain::own_tasks;
 use crate::inventory::{Sources, attribute};
 use crate::listing::{Filters, Listing, networks};
 use crate::look::{Look, Remembered, Target};
+use crate::only::Only;
 
 /// The last traces of a removed network go with the tasks that used it. Whoever asks again at once gets an error.
 const NETWORK_LINGERS: Duration = Duration::from_secs(2);
@@ -29,11 +30,17 @@ pub(crate) async fn remove(
     domain: &Domain,
     limit: Duration,
 ) -> Result<(), EngineError> {
-    let mut removal = Removal::new(engine, domain);
-    match tokio::time::timeout(limit, removal.run()).await {
-        Ok(ended) => ended,
-        Err(_) => Err(removal.overdue(limit)),
-    }
+    Removal::new(engine, domain, None).within(limit).await
+}
+
+/// Removes those things of the stack of `domain` that `residue` names.
+pub(crate) async fn remove_only(
+    engine: &SwarmEngine,
+    domain: &Domain,
+    residue: &[Residue],
+    limit: Duration,
+) -> Result<(), EngineError> {
+    Removal::new(engine, domain, Some(Only::new(residue))).within(limit).await
 }
 
 /// One removal, and what it must remember from one look to the next.
@@ -41,6 +48,8 @@ pub(crate) struct Removal<'e> {
     pub engine: &'e SwarmEngine,
     domain: &'e Domain,
     pub stack: String,
+    /// What is to be removed, where that is not everything.
+    only: Option<Only>,
     sources: OnceCell<Sources>,
     pub(crate) remembered: Remembered,
     /// What the last look saw, and what of it was to be removed.
@@ -62,16 +71,24 @@ enum Round {
 }
 
 impl<'e> Removal<'e> {
-    fn new(engine: &'e SwarmEngine, domain: &'e Domain) -> Self {
+    fn new(engine: &'e SwarmEngine, domain: &'e Domain, only: Option<Only>) -> Self {
         Self {
             engine,
             domain,
             stack: domain.stack().to_string(),
+            only,
             sources: OnceCell::new(),
             remembered: Remembered::default(),
             last: None,
             refusals: BTreeMap::new(),
             trouble: None,
+        }
+    }
+
+    async fn within(mut self, limit: Duration) -> Result<(), EngineError> {
+        match tokio::time::timeout(limit, self.run()).await {
+            Ok(ended) => ended,
+            Err(_) => Err(self.overdue(limit)),
         }
     }
 
@@ -123,10 +140,15 @@ impl<'e> Removal<'e> {
         let tasks = own_tasks(client, &self.stack).await?;
         let listing = Listing::read(client).await?;
         let stacks = HashSet::from([self.stack.as_str()]);
-        let found = attribute(self.engine, &listing, &stacks, Some(&stacks), &self.sources).await?;
+        let mut found = attribute(self.engine, &listing, &stacks, Some(&stacks), &self.sources).await?;
         let certain = self.sources.get().is_none_or(|sources| sources.failed.is_empty());
-        let look = Look::new(&self.stack, &listing, &found, &tasks, &mut self.remembered, certain);
+        if let Some(only) = &self.only {
+            only.narrow(&self.stack, &listing, &mut found, &self.remembered.services);
+        }
+        let mut look = Look::new(&self.stack, &listing, &found, &tasks, &mut self.remembered, certain);
         drop(found);
+        // The engine's filters know nothing of what is not to go.
+        look.labelled &= self.only.is_none();
         self.last = Some((listing, look.targets().cloned().collect()));
         Ok(look)
     }

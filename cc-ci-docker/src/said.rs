@@ -1,7 +1,8 @@
 //! What apps and engines say, made fit for a message: short, and harmless on a terminal.
 //!
-//! It is cut between words or lines only. Secrets are taken out of messages further on, and half of one would not be
-//! known for one.
+//! Secrets are taken out first: half of one, or one in which a character was replaced, would not be known for one.
+
+use cc_ci_core::executor::Redactor;
 
 /// How much of an output is shown.
 const TAIL: usize = 800;
@@ -9,8 +10,13 @@ const TAIL: usize = 800;
 /// How much of one message is shown.
 const MESSAGE: usize = 400;
 
-/// A message of the engine, in one line. It may quote what a recipe says.
-pub(crate) fn message(text: &str) -> String {
+/// A message of the engine, in one line. It may quote what an app says.
+pub(crate) fn message(redactor: &Redactor, text: &str) -> String {
+    written(&redactor.redact(text))
+}
+
+/// What somebody wrote into a recipe, in one line: no secret of a run.
+pub(crate) fn written(text: &str) -> String {
     let mut line = String::new();
     for word in text.split_whitespace() {
         if line.len() + word.len() > MESSAGE {
@@ -26,7 +32,8 @@ pub(crate) fn message(text: &str) -> String {
 }
 
 /// The last whole lines of an output; empty when it has none.
-pub(crate) fn tail(text: &str) -> String {
+pub(crate) fn tail(redactor: &Redactor, text: &str) -> String {
+    let text = redactor.redact(text);
     let mut room = TAIL;
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines().rev().map(str::trim_end).filter(|line| !line.is_empty()) {
@@ -59,21 +66,32 @@ mod tests {
 
     #[test]
     fn a_message_is_one_harmless_line() {
-        assert_eq!(message("task:  non-zero\n exit (1)"), "task: non-zero exit (1)");
-        assert_eq!(message("a\u{1b}[31mb\u{202e}c\u{7}"), "a?[31mb?c?");
-        assert_eq!(message(&"x".repeat(MESSAGE)), "x".repeat(MESSAGE));
-        assert_eq!(message(&format!("not so {}", "x".repeat(MESSAGE))), "not so…");
+        assert_eq!(written("task:  non-zero\n exit (1)"), "task: non-zero exit (1)");
+        assert_eq!(written("a\u{1b}[31mb\u{202e}c\u{7}"), "a?[31mb?c?");
+        assert_eq!(written(&"x".repeat(MESSAGE)), "x".repeat(MESSAGE));
+        assert_eq!(written(&format!("not so {}", "x".repeat(MESSAGE))), "not so…");
     }
 
     #[test]
     fn an_output_is_cut_between_lines() {
-        assert_eq!(tail("one\r\n\ntwo\n"), "one\ntwo");
-        assert_eq!(tail(" \n"), "");
+        assert_eq!(tail(&Redactor::default(), "one\r\n\ntwo\n"), "one\ntwo");
+        assert_eq!(tail(&Redactor::default(), " \n"), "");
         let lines =
             |range: std::ops::Range<usize>| range.map(|i| format!("{i:09}")).collect::<Vec<_>>().join("\n");
-        assert_eq!(tail(&lines(0..100)), lines(20..100));
-        assert_eq!(tail(&"s".repeat(TAIL)), "a line of 800 bytes");
-        assert_eq!(tail(&format!("{}\nend", "s".repeat(TAIL))), "end");
-        assert_eq!(tail("\u{1b}]0;x\u{7}"), "?]0;x?");
+        assert_eq!(tail(&Redactor::default(), &lines(0..100)), lines(20..100));
+        assert_eq!(tail(&Redactor::default(), &"s".repeat(TAIL)), "a line of 800 bytes");
+        assert_eq!(tail(&Redactor::default(), &format!("{}\nend", "s".repeat(TAIL))), "end");
+        assert_eq!(tail(&Redactor::default(), "\u{1b}]0;x\u{7}"), "?]0;x?");
+    }
+
+    #[test]
+    fn no_secret_is_cut_in_two_or_made_unknown_by_a_replacement() {
+        let redactor = Redactor::default();
+        redactor.hide("two words\u{202e}and more");
+        let hidden = "two words\u{202e}and more";
+        let text = format!("{} {hidden}", "x".repeat(MESSAGE - 4));
+        assert_eq!(message(&redactor, &text), format!("{}…", "x".repeat(MESSAGE - 4)));
+        assert_eq!(message(&redactor, &format!("it is {hidden}!")), "it is [secret]!");
+        assert_eq!(tail(&redactor, &format!("it is {hidden}!")), "it is [secret]!");
     }
 }

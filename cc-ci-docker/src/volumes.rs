@@ -7,6 +7,8 @@
 //! A volume is reached through a container that mounts it, running or not. One that was mounted from somewhere else
 //! (a path of the host, a share of another machine) is not the app's alone, and left out.
 
+pub(crate) mod copies;
+
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 
@@ -111,10 +113,19 @@ async fn check(
     if file.is_empty() || file.len() > 255 || matches!(file, "." | "..") || file.contains(['/', '\0']) {
         return Err(EngineError::host(format!("{doing}: a file has a plain name here")));
     }
-    if !volumes(engine, domain).await?.iter().any(|own| own == volume) {
-        return Err(EngineError::host(format!("{doing}: {domain} has no such volume")));
+    is_the_apps(engine, domain, volume, doing).await
+}
+
+async fn is_the_apps(
+    engine: &SwarmEngine,
+    domain: &Domain,
+    volume: &str,
+    doing: &str,
+) -> Result<(), EngineError> {
+    if volumes(engine, domain).await?.iter().any(|own| own == volume) {
+        return Ok(());
     }
-    Ok(())
+    Err(EngineError::host(format!("{doing}: {domain} has no such volume")))
 }
 
 /// What an attempt ran into.
@@ -122,6 +133,14 @@ enum Trouble {
     Api(ApiError),
     /// The app put there what is not touched.
     Refused(&'static str),
+    /// This host's files.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 impl From<ApiError> for Trouble {
@@ -163,6 +182,7 @@ async fn mounted<T, W: Future<Output = Result<T, Trouble>>>(
             Ok(done) => return Ok(done),
             Err(Trouble::Api(ApiError::Gone { .. } | ApiError::Conflict { .. })) if attempts > 0 => {}
             Err(Trouble::Api(error)) => return Err(error.during(doing)),
+            Err(Trouble::Io(error)) => return Err(EngineError::host(doing).because(error)),
             Err(Trouble::Refused(rule)) => return Err(EngineError::recipe(format!("{doing}: {rule}"))),
         }
     }

@@ -25,6 +25,7 @@ mod killed;
 mod late;
 mod lock;
 mod output;
+mod proxy;
 mod quick;
 mod settle;
 mod status;

@@ -126,12 +126,14 @@ fn a_crashed_service_is_brought_back() {
 #[test]
 fn another_canonical_version_is_deployed_in_place() {
     let warmed = Warmed::new();
-    warmed.canonical.compose("2", "").release("1.1.0+1");
-    warmed.killed();
-    assert_eq!(warmed.reconciled()["version"], "1.1.0+1");
+    warmed.release("2", "1.1.0+1", "");
+    let said = warmed.reconciled();
+    assert_eq!((&said["outcome"], &said["version"]), (&json!("brought_back"), &json!("1.1.0+1")));
+    assert_eq!(said["reasons"], json!(["it is of version 1.0.0+1, not 1.1.0+1"]));
     assert_eq!(warmed.answer(), "version 2");
     warmed.configure("warm_version = \"1.0.0+1\"");
-    warmed.kill_everything();
+    let foreseen = warmed.call(["warm", "reconcile", "--dry-run"]).run().expect(0).stdout;
+    assert!(foreseen.contains("would be brought back: it is of version 1.1.0+1, not 1.0.0+1"), "{foreseen}");
     assert_eq!(warmed.reconciled()["version"], "1.0.0+1");
     assert_eq!(warmed.answer(), "version 1");
     warmed.configure("warm_version = \"3.0.0+1\"");

@@ -60,16 +60,25 @@ impl Warmed {
     pub fn undeployed(more: &str) -> Self {
         let world = World::new();
         let canonical = world.recipe("blog");
-        canonical.compose("1", more).release("1.0.0+1");
         let fork = world.recipe_at(&world.path().join("fork/blog"));
         let domain: Domain = format!("blog.{}", world.suffix()).parse().unwrap();
         let warmed = Self { world, canonical, fork, domain };
+        warmed.release("1", "1.0.0+1", more);
         warmed.configure("");
         let env = warmed.env_file();
         fs::create_dir_all(env.parent().unwrap()).unwrap();
         fs::write(env, format!("TYPE=blog\nDOMAIN={}\nSECRET_KEY_VERSION=v1 # length=24\n", warmed.domain))
             .unwrap();
         warmed
+    }
+
+    /// Makes a release of the canonical recipe whose service says its version.
+    pub fn release(&self, image: &str, version: &str, more: &str) {
+        self.canonical.compose(image, more);
+        let path = self.canonical.path().join("compose.yml");
+        let label = format!("labels:\n        - \"coop-cloud.${{STACK_NAME}}.version={version}\"");
+        let compose = fs::read_to_string(&path).unwrap().replacen("labels:", &label, 1);
+        self.canonical.write("compose.yml", &compose).release(version);
     }
 
     /// Writes the configuration: the warm app and `more` of its recipe.

@@ -10,10 +10,12 @@
     reason = "this is test code: a panic is a failed test"
 )]
 
+pub mod ci;
 mod command;
 pub mod engine;
 mod gate;
 mod library;
+mod pipeline;
 pub mod pipes;
 mod recipe;
 mod skip;

@@ -50,6 +50,7 @@ pub fn run(
         *tests_dir = std::path::absolute(&*tests_dir)
             .map_err(|error| CliError::usage("can't use the tests directory").because(&error))?;
     }
+    base.config.run.proxy = base.config.proxy()?;
     let deadline = Some(args.deadline.unwrap_or(base.config.deadline));
     let bounds = Bounds { deadline, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;

@@ -160,6 +160,12 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// Fetches the images that a deployment needs, before anything is deployed.
     async fn pre_pull(&self, app: &App) -> Result<(), EngineError>;
 
+    /// Takes secrets out of what apps said, before it is cut: half of one would not be known for one. A run on this
+    /// engine hides its secrets there.
+    fn redactor(&self) -> Redactor {
+        Redactor::default()
+    }
+
     /// How the app is reached from this host.
     async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError>;
 

@@ -92,10 +92,10 @@ impl Backup {
         key.and_then(|key| self.volumes.get(key)).cloned().unwrap_or(VolumeBackup::Whole)
     }
 
-    /// The full names of the volumes that a backup leaves out.
+    /// The full names of the volumes that a backup leaves out, or takes only parts of.
     pub fn left_out(&self, compose: &Compose) -> BTreeSet<String> {
-        let excluded = self.volumes.iter().filter(|(_, rule)| **rule == VolumeBackup::Excluded);
-        excluded.filter_map(|(key, _)| Some(compose.volumes.get(key)?.name.clone())).collect()
+        let not_whole = self.volumes.iter().filter(|(_, rule)| **rule != VolumeBackup::Whole);
+        not_whole.filter_map(|(key, _)| Some(compose.volumes.get(key)?.name.clone())).collect()
     }
 }
 
@@ -288,8 +288,9 @@ mod tests {
             ("logs".to_owned(), VolumeBackup::Whole),
         ];
         assert_eq!(labels.backup.volumes, volumes.into());
-        let compose = compose("{services: {a: {image: x}}, volumes: {cache: {name: full}, data: }}").unwrap();
-        assert_eq!(labels.backup.left_out(&compose), ["full".to_owned()].into());
+        let volumes = "volumes: {cache: {name: full}, data: {name: parts}, logs: {name: whole}, other: }";
+        let compose = compose(&format!("{{services: {{a: {{image: x}}}}, {volumes}}}")).unwrap();
+        assert_eq!(labels.backup.left_out(&compose), ["full".to_owned(), "parts".to_owned()].into());
         assert_eq!(labels.warnings, [""; 0]);
     }
 

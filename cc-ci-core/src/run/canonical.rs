@@ -240,7 +240,7 @@ impl Running<'_> {
         }
         reasons.extend(other_version(said.labels.version.as_deref(), services));
         if reasons.is_empty() {
-            match checks::serving(self.harness.site.engine.as_ref(), &canonical.app).await {
+            match checks::serving(self.harness, &canonical.app).await {
                 Ok(()) => {}
                 Err(StepError::Failed(reason) | StepError::Skipped(reason)) => reasons.push(reason),
                 Err(broken @ StepError::Broken(_)) => return Err(broken),
@@ -291,7 +291,7 @@ impl Running<'_> {
         let limit = said.labels.timeout.unwrap_or(self.harness.settings.converge_limit);
         let limit = limit.min(until.saturating_duration_since(Instant::now()));
         site.engine.wait_converged(&app.domain, limit).await?;
-        checks::serving(site.engine.as_ref(), app).await?;
+        checks::serving(self.harness, app).await?;
         let services = site.engine.services(&app.domain).await?;
         checks::healthy(&services)?;
         match other_version(said.labels.version.as_deref(), &services) {

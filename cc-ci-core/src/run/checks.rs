@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::tiers::StepError;
-use crate::executor::{App, Engine, ServiceState};
-use crate::http;
+use super::{Failure, Harness};
+use crate::executor::{App, Endpoint, Engine, ServiceState};
+use crate::http::{self, HttpError, Proxy, Response};
+use crate::names::Domain;
 
 /// The checks that an operator may replace.
 pub(super) const ALL: [&str; 5] = ["serving", "healthy", "no-restart", "in-place", "data"];
@@ -13,25 +15,83 @@ pub(super) const ALL: [&str; 5] = ["serving", "healthy", "no-restart", "in-place
 /// How long an app that has converged may take to serve: not every recipe has a healthcheck.
 const SERVING_LIMIT: Duration = Duration::from_mins(1);
 
-/// The app answers at its domain, with something that is not an error.
-pub(super) async fn serving(engine: &dyn Engine, app: &App) -> Result<(), StepError> {
-    let endpoint = engine.endpoint(&app.domain).await?;
-    let until = Instant::now() + SERVING_LIMIT;
+/// And one answer of it.
+const GET_LIMIT: Duration = Duration::from_secs(10);
+
+/// Traefik's page where no router leads to an app.
+const NO_ROUTER: &str = "404 page not found";
+
+/// The app answers at its domain, with something that is not an error: through the proxy where one is configured,
+/// else straight from its task.
+pub(super) async fn serving(harness: &Harness, app: &App) -> Result<(), StepError> {
+    let (engine, proxy) = (harness.site.engine.as_ref(), harness.settings.proxy.as_ref());
+    serving_within(engine, proxy, &app.domain, SERVING_LIMIT).await
+}
+
+async fn serving_within(
+    engine: &dyn Engine,
+    proxy: Option<&Proxy>,
+    domain: &Domain,
+    limit: Duration,
+) -> Result<(), StepError> {
+    let way = match proxy {
+        Some(proxy) => Way::Proxy(proxy),
+        None => Way::Task(engine.endpoint(domain).await?),
+    };
+    let until = Instant::now() + limit;
     let mut pause = Duration::from_millis(25);
     loop {
-        let seen = match http::get(endpoint.address, endpoint.host.as_str(), "/", Duration::from_secs(10))
-            .await
-        {
+        let answer = match &way {
+            Way::Proxy(proxy) => http::get_through(proxy, domain, GET_LIMIT).await,
+            Way::Task(endpoint) => http::get(endpoint.address, endpoint.host.as_str(), "/", GET_LIMIT).await,
+        };
+        let (seen, no_proxy) = match answer {
             // An app that asks who is there serves.
             Ok(response) if response.status < 400 || matches!(response.status, 401 | 403) => return Ok(()),
-            Ok(response) => format!("HTTP status {}: {}", response.status, first_line(&response.body)),
-            Err(error) => crate::error_chain(&error),
+            Ok(response) => (way.refusal(&response), false),
+            Err(error) => {
+                let nobody = matches!(error, HttpError::Connect { .. } | HttpError::Tls { .. });
+                (crate::error_chain(&error), nobody && matches!(way, Way::Proxy(_)))
+            }
         };
         if Instant::now() >= until {
-            return Err(StepError::Failed(format!("GET / as {} for {SERVING_LIMIT:?}: {seen}", app.domain)));
+            let failed = format!("{}, for {limit:?}: {seen}", way.asked(domain));
+            // A proxy that is not there says nothing of the recipe.
+            return Err(if no_proxy {
+                StepError::Broken(Failure::host(failed))
+            } else {
+                StepError::Failed(failed)
+            });
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+/// The way in to an app.
+enum Way<'p> {
+    Proxy(&'p Proxy),
+    Task(Endpoint),
+}
+
+impl Way<'_> {
+    fn asked(&self, domain: &Domain) -> String {
+        match self {
+            Self::Proxy(proxy) => format!("GET https://{domain}/ through {proxy}"),
+            Self::Task(endpoint) => format!("GET / as {domain} straight from {}", endpoint.address),
+        }
+    }
+
+    /// What a page that is an error says.
+    fn refusal(&self, response: &Response) -> String {
+        let (status, body) = (response.status, first_line(&response.body));
+        match self {
+            // An app may say so itself: the words are those of Go's library.
+            Self::Proxy(_) if status == 404 && response.body.trim_end() == NO_ROUTER => {
+                format!("HTTP status 404: {body}: the proxy knows no such app, or it is the app's own page")
+            }
+            Self::Proxy(_) | Self::Task(_) => format!("HTTP status {status}: {body}"),
+        }
     }
 }
 
@@ -95,6 +155,8 @@ fn first_line(body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executor::MemoryEngine;
+    use crate::http::fake_proxy::{Authority, FakeProxy, default_certificate, page};
 
     fn service(name: &str, id: &str, task: &str) -> ServiceState {
         ServiceState {
@@ -106,6 +168,81 @@ mod tests {
             spec: String::new(),
             version: None,
         }
+    }
+
+    async fn through(server: &FakeProxy, authority: &Authority, limit: Duration) -> Result<(), String> {
+        // An engine that would be asked for the task has none to tell.
+        let (engine, proxy) = (MemoryEngine::default(), authority.proxy(server.address));
+        match serving_within(&engine, Some(&proxy), &domain(), limit).await {
+            Ok(()) => Ok(()),
+            Err(StepError::Failed(told)) => Err(told),
+            Err(other) => panic!("a check fails as a check: {other:?}"),
+        }
+    }
+
+    fn domain() -> Domain {
+        "note-012345.ci.example.org".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_app_behind_the_proxy_is_waited_for_until_it_serves() {
+        let authority = Authority::new();
+        let answers = [page("503 Service Unavailable", "no available server"), page("200 OK", "")];
+        let server = FakeProxy::start(authority.certificate(domain().as_str()), &answers).await;
+        assert_eq!(through(&server, &authority, SERVING_LIMIT).await, Ok(()));
+        assert_eq!(server.seen().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_proxys_own_pages_are_not_the_app() {
+        let authority = Authority::new();
+        for (status, body, says) in [
+            (
+                "404 Not Found",
+                "404 page not found\n",
+                "HTTP status 404: 404 page not found: the proxy knows no such app",
+            ),
+            ("404 Not Found", "no such page, says the app", "HTTP status 404: no such page, says the app"),
+            ("502 Bad Gateway", "Bad Gateway", "HTTP status 502: Bad Gateway"),
+            ("503 Service Unavailable", "no available server\n", "HTTP status 503: no available server"),
+            ("504 Gateway Timeout", "Gateway Timeout", "HTTP status 504: Gateway Timeout"),
+        ] {
+            let server =
+                FakeProxy::start(authority.certificate(domain().as_str()), &[page(status, body)]).await;
+            let told = through(&server, &authority, Duration::ZERO).await.unwrap_err();
+            let way = format!("GET https://{}/ through the proxy at {}, for", domain(), server.address);
+            assert!(told.starts_with(&way) && told.contains(says), "{told}");
+            assert_eq!(told.contains("knows no such app"), body.starts_with("404"), "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_app_that_the_proxy_has_no_certificate_for_does_not_serve() {
+        let server = FakeProxy::start(default_certificate(), &[page("200 OK", "")]).await;
+        let told = through(&server, &Authority::new(), Duration::ZERO).await.unwrap_err();
+        assert!(told.contains("its own default certificate"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn an_app_that_asks_who_is_there_serves_and_without_a_proxy_the_engine_is_asked() {
+        let authority = Authority::new();
+        let answers = [page("401 Unauthorized", "")];
+        let server = FakeProxy::start(authority.certificate(domain().as_str()), &answers).await;
+        assert_eq!(through(&server, &authority, Duration::ZERO).await, Ok(()));
+        let direct = serving_within(&MemoryEngine::default(), None, &domain(), Duration::ZERO).await;
+        let Err(StepError::Broken(failure)) = direct else { panic!("memory serves nothing") };
+        assert!(failure.message.contains("memory serves nothing"), "{}", failure.message);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_not_there_says_nothing_of_the_recipe() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = Authority::new().proxy(listener.local_addr().unwrap());
+        drop(listener);
+        let told = serving_within(&MemoryEngine::default(), Some(&proxy), &domain(), Duration::ZERO).await;
+        let Err(StepError::Broken(failure)) = told else { panic!("{told:?}") };
+        assert_eq!(failure.exit, crate::exit::Exit::Harness);
+        assert!(failure.message.contains("can't connect to"), "{}", failure.message);
     }
 
     #[test]

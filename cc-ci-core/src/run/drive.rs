@@ -13,7 +13,7 @@ use super::recorded::Recorded;
 use super::{Failure, Harness, Request};
 use crate::env_files::EnvFiles;
 use crate::event::Event;
-use crate::executor::{App, Redactor, Session};
+use crate::executor::{App, Session};
 use crate::exit::Exit;
 use crate::lifetime::{RunLifetimeExt as _, ScopeEnd};
 use crate::lock::{AppGuard, Description};
@@ -221,7 +221,7 @@ impl Harness {
             reporter: events.clone(),
             environment: directory.environment(),
             tmp: directory.tmp(),
-            redactor: Redactor::default(),
+            redactor: self.site.engine.redactor(),
         };
         let executor = match &self.settings.why_executor {
             Some(why) => format!("{} ({why})", record.executor),

@@ -32,6 +32,7 @@ use crate::names::{Domain, RecipeName, RunId, Subject, Version};
 use crate::site::Site;
 use crate::workspace::{FetchError, GitError, InvalidSource, RecipeSource, Revision, WorkspaceError};
 
+pub use crate::http::{InvalidProxy, Proxy};
 pub use cold::Deployed;
 pub use drive::RunEnd;
 pub use reconcile::{Outcome, WarmEnd};
@@ -93,6 +94,9 @@ pub struct Settings {
     pub janitor_budget: Duration,
     /// The operator's tests: `<directory>/<recipe>/`.
     pub operator_tests: Option<PathBuf>,
+    /// The reverse proxy that leads to the apps: whether one serves is asked through it. Straight from the app's
+    /// task without.
+    pub proxy: Option<Proxy>,
     /// The recipes that a recipe needs beside it.
     pub dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
     /// The warm apps of recipes.
@@ -112,6 +116,7 @@ impl Default for Settings {
             script_limit: Duration::from_mins(5),
             janitor_budget: Duration::from_mins(1),
             operator_tests: None,
+            proxy: None,
             dependencies: BTreeMap::new(),
             warm: BTreeMap::new(),
             keep_runs: 50,

@@ -91,8 +91,7 @@ impl Quick<'_> {
         run.warm.touched.store(true, Ordering::Relaxed);
         tier.must("upgrade", run.upgrade_in_place(&app, &tested)).await?;
         self.last = self.services().await.map_err(|error| Halt::Run(error.into()))?;
-        let engine = run.harness.site.engine.as_ref();
-        tier.check("serving", checks::serving(engine, &app)).await?;
+        tier.check("serving", checks::serving(run.harness, &app)).await?;
         tier.check("healthy", async { checks::healthy(&self.services().await?) }).await?;
         // The recipe's own upgrade tests compare with what its install tests wrote, and none was installed here.
         self.unchanged(tier).await

@@ -11,6 +11,8 @@
 //! the moment between such a change and Swarm's own update status, see [`UNDECIDED`](super::judge::UNDECIDED).
 
 use bollard::models::{Task, TaskSpec};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 /// Whether Swarm leaves a task made from `copy` alone now that the service says `template`.
 pub(super) fn is_current(template: &TaskSpec, copy: &TaskSpec) -> bool {
@@ -31,6 +33,30 @@ pub(super) fn is_current(template: &TaskSpec, copy: &TaskSpec) -> bool {
         == (&copy.plugin_spec, &copy.container_spec, &copy.network_attachment_spec)
         && (resources, restart_policy, networks) == (&copy.resources, &copy.restart_policy, &copy.networks)
         && (force_update, log_driver) == (&copy.force_update, &copy.log_driver)
+}
+
+/// A digest of `template`. Two templates with the same one make the same tasks: what a tag of an image stood for at the
+/// time, and how often somebody forced an update, takes no part in it.
+pub(super) fn digest(template: &TaskSpec) -> String {
+    // An error is impossible: every key is a string.
+    let mut template = serde_json::to_value(template).unwrap_or_default();
+    if let Some(template) = template.as_object_mut() {
+        template.remove("ForceUpdate");
+    }
+    if let Some(Value::String(image)) = template.pointer_mut("/ContainerSpec/Image")
+        && let Some(digest) = image.find("@sha256:").filter(|at| has_tag(&image[..*at]))
+    {
+        image.truncate(digest);
+    }
+    // Labels have no order.
+    template.sort_all_objects();
+    let digest = Sha256::digest(template.to_string());
+    digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// Without one, a digest is all that tells two images apart. A colon before the last slash is a port's.
+fn has_tag(image: &str) -> bool {
+    image.rsplit('/').next().is_some_and(|name| name.contains(':'))
 }
 
 /// Whether a task of a job is of the job's current run: a job that is run again may have the same template.
@@ -113,6 +139,41 @@ mod tests {
             let mut changed = template();
             changed.as_object_mut().unwrap().insert(name.to_owned(), value);
             assert!(!compare(changed, copy()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_digest_tells_what_tasks_are_made_of_and_nothing_else() {
+        let of = |path: &str, value: Value| {
+            let mut changed = template();
+            changed["ContainerSpec"]["Labels"] = (0..20).map(|i| (format!("l{i}"), json!("x"))).collect();
+            if !path.is_empty() {
+                *changed.pointer_mut(path).unwrap() = value;
+            }
+            digest(&serde_json::from_value(changed).unwrap())
+        };
+        let same = of("", json!(null));
+        assert_eq!(same.len(), 64);
+        for (path, value) in [
+            ("", json!(null)),
+            ("/ForceUpdate", json!(7)),
+            ("/ContainerSpec/Image", json!("bb:1@sha256:0123")),
+        ] {
+            assert_eq!(of(path, value), same, "{path}");
+        }
+        for (path, value) in [
+            ("/ContainerSpec/Image", json!("bb:2@sha256:0123")),
+            ("/ContainerSpec/Image", json!("bb@sha256:0123")),
+            ("/ContainerSpec/Env", json!(["A=2"])),
+            ("/ContainerSpec/Labels", json!({})),
+            ("/Networks", json!([{"Target": "another", "Aliases": ["app"]}])),
+        ] {
+            assert_ne!(of(path, value), same, "{path}");
+        }
+        for image in ["bb", "localhost:5000/bb"] {
+            let of_digest =
+                |digest: &str| of("/ContainerSpec/Image", json!(format!("{image}@sha256:{digest}")));
+            assert_ne!(of_digest("0123"), of_digest("4567"));
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::LogsOptionsBuilder;
-use cc_ci_core::executor::EngineError;
+use cc_ci_core::executor::{EngineError, Redactor};
 use futures_util::{StreamExt as _, TryStreamExt as _, future};
 
 use super::judge::{Service, Standing, Task};
@@ -22,6 +22,9 @@ const LINES: &str = "20";
 
 /// As much of it is kept; a line may be of any length.
 const LOG_LIMIT: usize = 64 * 1024;
+
+/// As much of a probe's output is kept by the engine.
+const PROBE_LIMIT: usize = 4096;
 
 /// Of so many services the output is shown.
 const SHOWN: usize = 5;
@@ -63,18 +66,23 @@ async fn output(client: &Client, service: &str, task: &Task) -> String {
         log(client, container),
     )
     .await;
-    let health = inspected.ok().and_then(last_probe);
+    let health = inspected.ok().and_then(|container| last_probe(client.redactor(), container));
     let health = health.map(|probe| format!("\nthe healthcheck of {service} {probe}")).unwrap_or_default();
     let log = if log.is_empty() { log } else { format!("\n{service} logged last:\n{log}") };
     health + &log
 }
 
 /// How the last failed probe ended.
-fn last_probe(container: ContainerInspectResponse) -> Option<String> {
+fn last_probe(redactor: &Redactor, container: ContainerInspectResponse) -> Option<String> {
     let log = container.state?.health?.log?;
     let probe = log.into_iter().rev().find(|probe| probe.exit_code != Some(0))?;
     let status = probe.exit_code.unwrap_or(-1);
-    let said = said::tail(&probe.output.unwrap_or_default());
+    let mut output = probe.output.unwrap_or_default();
+    // The engine has cut it, maybe in the middle of a secret. A line that is as long by itself is not shown.
+    if let Some(end) = output.rfind('\n').filter(|_| output.len() >= PROBE_LIMIT) {
+        output.truncate(end);
+    }
+    let said = said::tail(redactor, &output);
     Some(if said.is_empty() {
         format!("ended with status {status} and said nothing")
     } else {
@@ -92,5 +100,5 @@ async fn log(client: &Client, container: &str) -> String {
         text.extend_from_slice(&line.into_bytes());
         text.drain(..text.len().saturating_sub(LOG_LIMIT));
     }
-    said::tail(&String::from_utf8_lossy(&text))
+    said::tail(client.redactor(), &String::from_utf8_lossy(&text))
 }

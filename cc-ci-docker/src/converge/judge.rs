@@ -45,6 +45,10 @@ pub(super) struct Service {
     pub restarts_done: bool,
     /// Where its tasks may run, in Swarm's own words.
     pub constraints: Vec<String>,
+    /// A digest of what its tasks are made of.
+    pub spec: String,
+    /// What its label says of the recipe's version.
+    pub version: Option<String>,
     pub tasks: Vec<Task>,
 }
 

@@ -11,11 +11,12 @@ use bollard::models::{
 use bollard::query_parameters::{
     InspectContainerOptions, ListContainersOptions, ListServicesOptions, ListTasksOptions,
 };
+use cc_ci_core::executor::Redactor;
 use cc_ci_core::names::Stack;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 
-use super::current::{is_current, is_of_iteration};
+use super::current::{digest, is_current, is_of_iteration};
 use super::judge::{Mode, Running, Service, Task, Update};
 use crate::client::{ApiError, Client};
 use crate::listing::{TASK_ID, labelled};
@@ -29,7 +30,8 @@ const AT_ONCE: usize = 8;
 pub(super) async fn look(client: &Client, stack: &Stack, node: &str) -> Result<Vec<Service>, ApiError> {
     let (services, tasks, containers) =
         futures_util::try_join!(services(client, stack), tasks(client, stack), running(client, stack))?;
-    let seen = View { node, now: Timestamp::now(), containers: by_task(containers) };
+    let redactor = client.redactor();
+    let seen = View { node, now: Timestamp::now(), redactor, containers: by_task(containers) };
     let mut tasks_of: HashMap<String, Vec<ApiTask>> = HashMap::new();
     for task in tasks {
         tasks_of.entry(task.service_id.clone().unwrap_or_default()).or_default().push(task);
@@ -105,6 +107,7 @@ fn by_task(containers: Vec<ContainerSummary>) -> HashMap<String, ContainerSummar
 struct View<'a> {
     node: &'a str,
     now: Timestamp,
+    redactor: &'a Redactor,
     containers: HashMap<String, ContainerSummary>,
 }
 
@@ -127,7 +130,7 @@ impl View<'_> {
             name: name.strip_prefix(&format!("{stack}_")).unwrap_or(&name).to_owned(),
             created: service.created_at.unwrap_or_default(),
             mode,
-            update: update(service.update_status),
+            update: update(self.redactor, service.update_status),
             changed: self.since(service.updated_at.as_deref()).unwrap_or(Duration::MAX),
             restarts_done: !matches!(
                 condition,
@@ -135,11 +138,13 @@ impl View<'_> {
                     TaskSpecRestartPolicyConditionEnum::NONE | TaskSpecRestartPolicyConditionEnum::ON_FAILURE
                 )
             ),
+            spec: digest(&template),
+            version: spec.labels.and_then(|mut labels| labels.remove(&format!("coop-cloud.{stack}.version"))),
             constraints: template
                 .placement
                 .as_ref()
                 .and_then(|placement| placement.constraints.as_ref())
-                .map(|constraints| constraints.iter().map(|text| said::message(text)).collect())
+                .map(|constraints| constraints.iter().map(|text| said::written(text)).collect())
                 .unwrap_or_default(),
             tasks: tasks.iter().map(|task| self.task(task, mode, current(task))).collect(),
         }
@@ -175,7 +180,7 @@ impl View<'_> {
             current,
             desired: task.desired_state.unwrap_or(TaskState::NEW),
             state,
-            error: said::message(&status.err.unwrap_or_default()),
+            error: said::message(self.redactor, &status.err.unwrap_or_default()),
             container: container.filter(|id| !id.is_empty()),
             running,
             id,
@@ -215,9 +220,9 @@ fn mode(mode: &ServiceSpecMode) -> Mode {
     }
 }
 
-fn update(status: Option<ServiceUpdateStatus>) -> Update {
+fn update(redactor: &Redactor, status: Option<ServiceUpdateStatus>) -> Update {
     let Some(status) = status else { return Update::None };
-    let message = said::message(&status.message.unwrap_or_default());
+    let message = said::message(redactor, &status.message.unwrap_or_default());
     match status.state {
         None | Some(ServiceUpdateStatusStateEnum::EMPTY) => Update::None,
         Some(ServiceUpdateStatusStateEnum::COMPLETED) => Update::Completed,

@@ -126,8 +126,8 @@ pub(crate) async fn services(client: &Client, domain: &Domain) -> Result<Vec<Ser
             name: service.name,
             id: service.id,
             created: service.created,
-            spec: String::new(),
-            version: None,
+            spec: service.spec,
+            version: service.version,
         })
         .collect())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bollard::errors::Error;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
-use cc_ci_core::executor::Fault;
+use cc_ci_core::executor::{Fault, Redactor};
 use futures_util::TryStreamExt as _;
 
 use super::reference::{Reference, Version};
@@ -110,13 +110,13 @@ fn trouble(image: &Reference, error: &ApiError) -> Failure {
 /// The engine passes a registry's refusal on as text, with the status 500 or 404, or in the middle of the stream.
 fn explain(client: &Client, image: &Reference, error: Error) -> Failure {
     match error {
-        Error::DockerStreamError { error } => refusal(image, &error),
-        Error::DockerResponseServerError { message, .. } => refusal(image, &message),
+        Error::DockerStreamError { error } => refusal(client.redactor(), image, &error),
+        Error::DockerResponseServerError { message, .. } => refusal(client.redactor(), image, &message),
         error => trouble(image, &client.explain(error)),
     }
 }
 
-fn refusal(image: &Reference, text: &str) -> Failure {
+fn refusal(redactor: &Redactor, image: &Reference, text: &str) -> Failure {
     let (registry, name) = (&image.registry, &image.name);
     let version = match &image.version {
         Version::Tag(tag) => format!("the tag {tag}"),
@@ -137,7 +137,7 @@ fn refusal(image: &Reference, text: &str) -> Failure {
     } else {
         (Fault::Host, format!("can't pull {name} with {version} from {registry}"), None)
     };
-    Failure { fault, what: format!("{what} ({})", said::message(text)), hint }
+    Failure { fault, what: format!("{what} ({})", said::message(redactor, text)), hint }
 }
 
 #[cfg(test)]
@@ -190,7 +190,7 @@ mod tests {
                 "can't pull a/x with the tag 1 from ghcr.io (failed to register layer",
             ),
         ] {
-            let failure = refusal(&image, text);
+            let failure = refusal(&Redactor::default(), &image, text);
             assert_eq!(failure.fault, fault, "{text}");
             assert!(failure.what.starts_with(says), "{}", failure.what);
         }

@@ -31,11 +31,12 @@ pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App
     }
     for service in &planned {
         let old = known.iter().find(|(name, _)| *name == service.name).map(|(_, record)| record);
-        if let Some(record) = old {
-            let runs = record.replicas == 0 || running(executor, &app.domain, &service.name)?.is_some();
-            if record.digest == service.digest && runs {
-                continue;
-            }
+        let runs = match old {
+            Some(record) if record.replicas > 0 => running(executor, &app.domain, &service.name)?.is_some(),
+            old => old.is_some(),
+        };
+        let same = runs && old.is_some_and(|record| record.digest == service.digest);
+        if let Some(record) = old.filter(|_| !same) {
             stop(executor, &app.domain, &service.name, grace_of(record)).await?;
         }
         let record = ServiceRecord {
@@ -46,10 +47,10 @@ pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App
             port: service.port,
             health: service.health.clone(),
             stop_grace_seconds: service.stop_grace.as_secs_f64(),
-            version: None,
+            version: service.version.clone(),
         };
         executor.world.write_record(&app.domain, "services", &service.name, &record).map_err(host)?;
-        if service.replicas > 0 {
+        if service.replicas > 0 && !same {
             start(executor, session, &app.domain, service).await?;
         }
     }
@@ -106,7 +107,7 @@ async fn start(
 }
 
 /// Stops a service for good, and gives its port back.
-pub(super) async fn drop_service(
+async fn drop_service(
     executor: &LocalExecutor,
     domain: &Domain,
     name: &str,
@@ -114,7 +115,7 @@ pub(super) async fn drop_service(
 ) -> Result<(), EngineError> {
     stop(executor, domain, name, grace_of(record)).await?;
     executor.world.remove_record(domain, "services", name).map_err(host)?;
-    record.port.map_or(Ok(()), |port| executor.world.free_port(domain, port)).map_err(host)
+    record.port.map_or(Ok(()), |port| executor.world.free_port(port)).map_err(host)
 }
 
 /// Stops a service's tasks and forgets them.

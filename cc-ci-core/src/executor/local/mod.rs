@@ -12,7 +12,7 @@
 mod claim;
 mod converge;
 mod deploy;
-mod only;
+mod partial;
 mod plan;
 mod ports;
 mod processes;
@@ -270,8 +270,7 @@ impl Engine for LocalExecutor {
         residue: &[Residue],
         limit: Duration,
     ) -> Result<(), EngineError> {
-        let removed = tokio::time::timeout(limit, only::remove(self, domain, residue)).await;
-        removed.unwrap_or_else(|_| Err(EngineError::host("removing the things took too long")))
+        partial::remove(self, domain, residue, limit).await
     }
 }
 

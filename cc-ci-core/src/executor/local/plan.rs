@@ -27,6 +27,7 @@ const FILE_LIMIT: u64 = 1 << 20;
 pub(super) struct Planned {
     pub name: String,
     pub digest: String,
+    pub version: Option<String>,
     pub replicas: u32,
     pub command: Vec<String>,
     pub environment: BTreeMap<String, String>,
@@ -231,6 +232,7 @@ impl Directory<'_> {
         Ok(Planned {
             name: name.to_owned(),
             digest: hex(&digest.finalize()),
+            version: service.labels.get(&format!("coop-cloud.{}.version", compose.stack)).cloned(),
             replicas,
             command,
             environment,

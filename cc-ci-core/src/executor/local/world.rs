@@ -206,7 +206,14 @@ impl World {
         not_found_is_fine(fs::rename(&app, trash.join(new_id()?)))
     }
 
-    /// Removes what [`World::trash_app`] took away.
+    /// Takes one thing of the app's out of the way.
+    pub fn trash_one(&self, domain: &Domain, kind: &str, name: &str) -> io::Result<()> {
+        let trash = self.trash(domain);
+        private_directory(&trash)?;
+        not_found_is_fine(fs::rename(self.of(domain, kind).join(name), trash.join(new_id()?)))
+    }
+
+    /// Removes what [`World::trash_app`] and [`World::trash_one`] took away.
     pub fn empty_trash(&self, domain: &Domain) -> io::Result<()> {
         remove_tree(&self.trash(domain))
     }
@@ -215,19 +222,14 @@ impl World {
     pub fn free_ports(&self, domain: &Domain) -> io::Result<()> {
         for (port, owner) in self.taken_ports()? {
             if owner == *domain {
-                self.free_port(domain, port)?;
+                self.free_port(port)?;
             }
         }
         Ok(())
     }
 
-    /// Gives one of the app's ports back.
-    pub fn free_port(&self, domain: &Domain, port: u16) -> io::Result<()> {
-        let path = self.ports().join(port.to_string());
-        if fs::read_link(&path).is_ok_and(|owner| owner.as_os_str() == domain.as_str()) {
-            not_found_is_fine(fs::remove_file(path))?;
-        }
-        Ok(())
+    pub fn free_port(&self, port: u16) -> io::Result<()> {
+        not_found_is_fine(fs::remove_file(self.ports().join(port.to_string())))
     }
 
     fn trash(&self, domain: &Domain) -> PathBuf {

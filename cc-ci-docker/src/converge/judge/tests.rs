@@ -16,6 +16,8 @@ fn service(mode: Mode, tasks: Vec<Task>) -> Service {
         changed: LONG,
         restarts_done: true,
         constraints: Vec::new(),
+        spec: String::new(),
+        version: None,
         tasks,
     }
 }

@@ -64,7 +64,8 @@ fn container(status: &str) -> ContainerSummary {
 }
 
 fn seen(service: ApiService, tasks: &[ApiTask], containers: Vec<ContainerSummary>) -> Service {
-    let view = View { node: "here", now: NOW.parse().unwrap(), containers: by_task(containers) };
+    let (now, redactor) = (NOW.parse().unwrap(), &Redactor::default());
+    let view = View { node: "here", now, redactor, containers: by_task(containers) };
     view.service(&"a_test_x".parse().unwrap(), service, tasks)
 }
 

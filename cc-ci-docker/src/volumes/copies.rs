@@ -1,0 +1,308 @@
+//! Copies of volumes for backups: whole ones, or paths in them, as the archives that the engine makes.
+//!
+//! An archive is written to a file as it comes and read back as it is. Nothing of it is ever unpacked on this host, so
+//! that what an app put into its volume stays the app's: links go in and come back as links.
+//!
+//! # Limitations
+//! The app goes on writing: an archive holds each file as it was when its turn came. A file that shrinks meanwhile
+//! breaks the archive; it is then taken anew, a few times. Engine 20.10 does nothing else with a container while its
+//! files are copied, its healthcheck included.
+//!
+//! Bringing a copy back overwrites what is in the same place, and leaves files that were made since: as the backup
+//! service of a host does it. What is called a path must be one without a link when it is looked at; an app that swaps
+//! it right then has another part of *its own container* copied.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::query_parameters::{DownloadFromContainerOptions, UploadToContainerOptions};
+use cc_ci_core::contained::{open_contained, read_contained};
+use cc_ci_core::executor::{App, EngineError, Session};
+use cc_ci_core::recipe::VolumeBackup;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::{ATTEMPTS, Mount, NOT_REGULAR, Trouble, is_the_apps, mounted};
+use crate::SwarmEngine;
+use crate::client::{ApiError, Client};
+
+/// What the copy of one volume has at most.
+const LIMIT: u64 = 4 << 30;
+
+/// What bringing one archive back may take: the engine answers when it is done.
+const LOAD_LIMIT: Duration = Duration::from_mins(15);
+
+/// The paths of a copy, in the order of their archives; the empty one is the volume.
+const INDEX: &str = "paths.json";
+
+const INDEX_LIMIT: u64 = 1 << 20;
+
+/// What Go calls the mode of a directory.
+const DIRECTORY: u32 = 1 << 31;
+
+/// An archive ends with two empty blocks, or it is not whole.
+const END: usize = 1024;
+
+const TOO_MUCH: &str = "it holds more than 4 GiB";
+const NO_PATH: &str = "a path of a backup leads to a file or a directory, and not through a link";
+
+/// Copies what `rule` takes of a volume into the new directory `to`.
+pub(crate) async fn save(
+    engine: &SwarmEngine,
+    session: &Session,
+    app: &App,
+    volume: &str,
+    rule: &VolumeBackup,
+    to: &Path,
+) -> Result<(), EngineError> {
+    save_up_to(LIMIT, engine, session, app, volume, rule, to).await
+}
+
+#[expect(clippy::too_many_arguments, reason = "those of the trait, and a bound")]
+async fn save_up_to(
+    limit: u64,
+    engine: &SwarmEngine,
+    session: &Session,
+    app: &App,
+    volume: &str,
+    rule: &VolumeBackup,
+    to: &Path,
+) -> Result<(), EngineError> {
+    let doing = format!("can't copy the volume {volume:?}");
+    let whole = [String::new()];
+    let paths: &[String] = match rule {
+        VolumeBackup::Whole => &whole,
+        VolumeBackup::Paths(paths) => paths,
+        _ => return Err(EngineError::host(format!("{doing}: its backup takes nothing of it"))),
+    };
+    check_paths(paths, &doing)?;
+    is_the_apps(engine, &app.domain, volume, &doing).await?;
+    let io = |error: io::Error| EngineError::host(&*doing).because(error);
+    let directory = to.to_owned();
+    let made = move || fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    session.lifetime.jobs().run(made).await.map_err(io)?;
+    let (client, mut room) = (&engine.client, limit);
+    for (number, path) in paths.iter().enumerate() {
+        let file = &to.join(archive_name(number));
+        let save = |mount: Mount| async move { mount.save(client, session, path, file, room).await };
+        room -= Box::pin(mounted(client, &app.domain, volume, false, &doing, save)).await?;
+    }
+    // Last: without it, there is no copy.
+    let (index, text) = (to.join(INDEX), serde_json::json!(paths).to_string());
+    let write = move || io::Write::write_all(&mut fresh(&index)?, text.as_bytes());
+    session.lifetime.jobs().run(write).await.map_err(io)
+}
+
+/// Brings a copy back, while the app runs.
+pub(crate) async fn load(
+    engine: &SwarmEngine,
+    session: &Session,
+    app: &App,
+    volume: &str,
+    from: &Path,
+) -> Result<(), EngineError> {
+    let doing = format!("can't bring the volume {volume:?} back");
+    is_the_apps(engine, &app.domain, volume, &doing).await?;
+    let lost = |error: Box<dyn std::error::Error + Send + Sync>| {
+        EngineError::host(format!("{doing}: its copy can't be read")).because(error)
+    };
+    let directory = from.to_owned();
+    let read = move || read_contained(&directory, INDEX, INDEX_LIMIT);
+    let index = session.lifetime.jobs().run(read).await.map_err(|error| lost(error.into()))?;
+    let paths: Vec<String> = serde_json::from_slice(&index).map_err(|error| lost(error.into()))?;
+    check_paths(&paths, &doing)?;
+    let client = &engine.client;
+    for (number, path) in paths.iter().enumerate() {
+        let name = archive_name(number);
+        let load = |mount: Mount| {
+            let name = name.clone();
+            async move { mount.load(client, session, path, from, name).await }
+        };
+        Box::pin(mounted(client, &app.domain, volume, true, &doing, load)).await?;
+    }
+    Ok(())
+}
+
+fn archive_name(number: usize) -> String {
+    format!("{number}.tar")
+}
+
+/// A path of a backup is relative, and leads nowhere but down.
+fn check_paths(paths: &[String], doing: &str) -> Result<(), EngineError> {
+    let is_plain = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\0');
+    match paths.iter().find(|path| !path.is_empty() && !path.trim_end_matches('/').split('/').all(is_plain)) {
+        Some(path) => Err(EngineError::recipe(format!(
+            "{doing}: the path {:?} does not lead down from the top of the volume",
+            crate::said::written(path)
+        ))
+        .with_hint("name it relative to the volume: backupbot.backup.volumes.<volume>.path=dir/file")),
+        None => Ok(()),
+    }
+}
+
+/// A new file for our eyes only; what an earlier attempt left goes.
+fn fresh(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+impl Mount {
+    /// Writes the archive of `path` into `file`; gives its size, which is `room` at the most.
+    async fn save(
+        &self,
+        client: &Client,
+        session: &Session,
+        path: &str,
+        file: &Path,
+        room: u64,
+    ) -> Result<u64, Trouble> {
+        let path = path.trim_end_matches('/');
+        if !path.is_empty() && !self.walk(client, path).await?.is_empty() {
+            return Err(Trouble::Refused("a path of its backup is not there"));
+        }
+        let mut attempts = ATTEMPTS;
+        loop {
+            let target: PathBuf = file.to_owned();
+            let opened = session.lifetime.jobs().run(move || fresh(&target)).await?;
+            let mut target = tokio::fs::File::from_std(opened);
+            let (size, whole) = self.download(client, path, &mut target, room).await?;
+            target.flush().await?;
+            attempts -= 1;
+            match whole {
+                true => return Ok(size),
+                false if attempts > 0 => {}
+                false => return Err(Trouble::Refused("a file shrank while it was copied, again and again")),
+            }
+        }
+    }
+
+    /// Copies an archive as it comes; gives its size, and whether it has an end.
+    async fn download(
+        &self,
+        client: &Client,
+        path: &str,
+        to: &mut tokio::fs::File,
+        room: u64,
+    ) -> Result<(u64, bool), Trouble> {
+        // With a dot at its end, what is in it has names relative to it.
+        let path = if path.is_empty() { format!("{}/.", self.path) } else { format!("{}/{path}", self.path) };
+        let options = DownloadFromContainerOptions { path };
+        let docker = client.docker().await?;
+        let mut parts = docker.download_from_container(&self.container, Some(options)).boxed();
+        let (mut size, mut end) = (0_u64, Vec::new());
+        loop {
+            let silence = client.call_limit();
+            let part = tokio::time::timeout(silence, parts.try_next()).await;
+            let part = part.map_err(|_| ApiError::Hangs { limit: silence })?;
+            let Some(part) = part.map_err(|error| client.explain(error))? else { break };
+            size += part.len() as u64;
+            if size > room {
+                return Err(Trouble::Refused(TOO_MUCH));
+            }
+            end.extend_from_slice(&part[part.len().saturating_sub(END)..]);
+            end.drain(..end.len().saturating_sub(END));
+            to.write_all(&part).await?;
+        }
+        Ok((size, end.len() == END && end.iter().all(|&byte| byte == 0)))
+    }
+
+    /// Looks at each part of `path`, from the top. Gives those that are not there; what is there is a directory, and a
+    /// regular file at the very end may be.
+    async fn walk<'p>(&self, client: &Client, path: &'p str) -> Result<Vec<&'p str>, Trouble> {
+        let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+        let parts: Vec<&str> = ends.map(|end| &path[..end]).collect();
+        for (index, part) in parts.iter().enumerate() {
+            match self.stat(client, part).await? {
+                None => return Ok(parts[index..].to_vec()),
+                Some(stat) if stat.file_mode & NOT_REGULAR == DIRECTORY => {}
+                Some(stat) if stat.file_mode & NOT_REGULAR == 0 && index + 1 == parts.len() => {}
+                Some(_) => return Err(Trouble::Refused(NO_PATH)),
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Hands an archive of `path` to the engine, which unpacks it inside of the container.
+    async fn load(
+        &self,
+        client: &Client,
+        session: &Session,
+        path: &str,
+        from: &Path,
+        name: String,
+    ) -> Result<(), Trouble> {
+        // It holds the last part of the path by its name.
+        let above = path.trim_end_matches('/').rsplit_once('/').map_or("", |(above, _)| above);
+        if !above.is_empty() {
+            for missing in self.walk(client, above).await? {
+                self.put(client, directory(missing)?).await?;
+            }
+        }
+        let from = from.to_owned();
+        let opened = session.lifetime.jobs().run(move || open_contained(&from, name)).await;
+        let archive = tokio::fs::File::from_std(opened.map_err(io::Error::other)?);
+        let parts = stream::try_unfold(archive, |mut archive| async move {
+            let mut part = vec![0; 256 * 1024];
+            let read = archive.read(&mut part).await?;
+            part.truncate(read);
+            Ok::<_, io::Error>((read > 0).then_some((part.into(), archive)))
+        });
+        let options = UploadToContainerOptions {
+            path: format!("{}/{above}", self.path),
+            no_overwrite_dir_non_dir: None,
+            copy_uidgid: None,
+        };
+        let docker = client.docker().await?.clone().with_timeout(LOAD_LIMIT);
+        let body = bollard::body_try_stream(parts);
+        let loaded = docker.upload_to_container(&self.container, Some(options), body);
+        let loaded = tokio::time::timeout(LOAD_LIMIT, loaded).await;
+        let loaded = loaded.map_err(|_| ApiError::Hangs { limit: LOAD_LIMIT })?;
+        Ok(loaded.map_err(|error| client.explain(error))?)
+    }
+}
+
+/// An archive of one directory.
+fn directory(path: &str) -> io::Result<Vec<u8>> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_size(0);
+    header.set_mode(0o755);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_data(&mut header, format!("{path}/"), io::empty())?;
+    archive.into_inner()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_leads_down_or_is_refused() {
+        let check = |path: &str| check_paths(&[path.to_owned()], "x");
+        for path in ["", "a", "a/b", "a/b/", "a..", ".a", "a b"] {
+            assert!(check(path).is_ok(), "{path}");
+        }
+        for path in ["/", "/a", "..", "a/..", "a/../b", ".", "./a", "a//b", "../../etc", "a\0b"] {
+            assert!(check(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_made_anew_and_for_our_eyes_only() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let [target, path] = ["target", "0.tar"].map(|name| directory.path().join(name));
+        fs::write(&target, "precious").unwrap();
+        symlink(&target, &path).unwrap();
+        io::Write::write_all(&mut fresh(&path).unwrap(), b"archive").unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "archive");
+        assert_eq!(path.symlink_metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

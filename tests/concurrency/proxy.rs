@@ -1,0 +1,190 @@
+//! Apps that are asked through a reverse proxy.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use cc_ci_tests::World;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use serde_json::Value;
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::held::{self, RUN};
+
+/// What the proxy shows.
+struct Shown(CertificateDer<'static>, KeyPair);
+
+/// A certificate of a CA whose own is in the file.
+fn signed(name: &str, ca_file: &Path) -> Shown {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "a CA of the tests");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    fs::write(ca_file, issuer.pem()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new([name.to_owned()]).unwrap();
+    Shown(params.signed_by(&key, &issuer).unwrap().der().clone(), key)
+}
+
+/// What it shows until it has one.
+fn default() -> Shown {
+    let mut params = CertificateParams::new(["0123456789abcdef.traefik.default".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "TRAEFIK DEFAULT CERT");
+    let key = KeyPair::generate().unwrap();
+    Shown(params.self_signed(&key).unwrap().der().clone(), key)
+}
+
+/// A TLS proxy that forwards to the port of the local executor's app that is asked for.
+struct Proxy {
+    address: SocketAddr,
+    /// Of each client in turn: the host that it asked for, if the certificate was good enough for it to ask.
+    asked: Arc<Mutex<Vec<Option<String>>>>,
+}
+
+impl Proxy {
+    /// It shows each client the next certificate, and the last one to all the rest.
+    fn start(world: &World, shown: Vec<Shown>) -> Self {
+        let shown: Vec<Arc<ServerConfig>> = shown.into_iter().map(config).collect();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (ports, all) = (world.local_root().join("ports"), asked.clone());
+        // It ends with the test's process.
+        std::thread::spawn(move || {
+            for (number, stream) in listener.incoming().flatten().enumerate() {
+                let config = shown.get(number).or(shown.last()).unwrap().clone();
+                let host = forward(stream, config, &ports);
+                all.lock().unwrap().push(host);
+            }
+        });
+        Self { address, asked }
+    }
+
+    fn asked(&self) -> Vec<Option<String>> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn config(Shown(certificate, key): Shown) -> Arc<ServerConfig> {
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key);
+    Arc::new(config.unwrap())
+}
+
+/// Brings one request to its app and the answer back; the host that was asked for.
+fn forward(stream: TcpStream, config: Arc<ServerConfig>, ports: &Path) -> Option<String> {
+    let mut client = BufReader::new(StreamOwned::new(ServerConnection::new(config).unwrap(), stream));
+    let (mut head, mut line) = (String::new(), String::new());
+    while line != "\r\n" {
+        head.push_str(&line);
+        line.clear();
+        // A client that refuses the certificate hangs up.
+        client.read_line(&mut line).ok().filter(|read| *read > 0)?;
+    }
+    let host = head.lines().find_map(|line| line.strip_prefix("host: "))?.to_owned();
+    let answer = match port(ports, &host) {
+        Some(port) => {
+            let mut app = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+            write!(app, "{head}\r\n").unwrap();
+            std::io::read_to_string(app).unwrap()
+        }
+        None => "HTTP/1.1 404 Not Found\r\ncontent-length: 19\r\n\r\n404 page not found\n".to_owned(),
+    };
+    let client = client.get_mut();
+    let _told = client.write_all(answer.as_bytes()).and_then(|()| client.flush()).is_ok();
+    Some(host)
+}
+
+/// The port of the app at this domain: a link that is called by the port names its owner.
+fn port(ports: &Path, domain: &str) -> Option<u16> {
+    fs::read_dir(ports).ok()?.flatten().find_map(|entry| {
+        let owner = fs::read_link(entry.path()).ok()?;
+        (owner == Path::new(domain)).then(|| entry.file_name().to_str()?.parse().ok())?
+    })
+}
+
+/// The run's generic check `serving` of the tier install.
+fn serving(world: &World) -> Value {
+    let record = world.record(RUN);
+    let steps = record["tiers"].as_array().unwrap().iter().find(|tier| tier["name"] == "install").unwrap();
+    let steps = steps["steps"].as_array().unwrap();
+    steps.iter().find(|step| step["name"] == "generic/serving").unwrap().clone()
+}
+
+#[test]
+fn an_app_serves_once_the_proxy_shows_a_certificate_that_is_good() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.commit();
+    let (domain, ca_file) = (world.domain("plain", 7), world.path().join("ca.pem"));
+    let proxy = Proxy::start(&world, vec![default(), default(), signed(domain.as_str(), &ca_file)]);
+    let config = world.path().join("config.toml");
+    let text = format!("[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n", proxy.address);
+    fs::write(&config, text).unwrap();
+    held::run(&world, &recipe).arg("--config").arg(&config).run().expect(0);
+    assert_eq!(serving(&world)["status"], "passed");
+    let asked = proxy.asked();
+    assert_eq!(asked[..2], [None, None], "nothing is said to whoever shows a default certificate");
+    assert!(
+        asked.len() > 2 && asked[2..].iter().all(|host| host.as_deref() == Some(domain.as_str())),
+        "{asked:?}"
+    );
+    world.assert_empty();
+}
+
+#[test]
+fn the_systems_roots_are_good_and_a_flag_names_the_proxy() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.commit();
+    let (domain, ca_file) = (world.domain("plain", 7), world.path().join("ca.pem"));
+    let proxy = Proxy::start(&world, vec![signed(domain.as_str(), &ca_file)]);
+    let call = held::run(&world, &recipe).arg("--proxy").arg(proxy.address.to_string());
+    // Where OpenSSL and those who follow it look for the system's roots.
+    call.env("SSL_CERT_FILE", &ca_file).env("CCCI_PROXY", "none").run().expect(0);
+    assert!(!proxy.asked().is_empty());
+    world.assert_empty();
+}
+
+#[test]
+fn a_proxy_that_is_taken_back_is_not_asked() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.commit();
+    let proxy = Proxy::start(&world, vec![default()]);
+    let call = held::run(&world, &recipe).env("CCCI_PROXY", proxy.address.to_string());
+    call.arg("--proxy").arg("none").run().expect(0);
+    assert_eq!(proxy.asked(), []);
+    world.assert_empty();
+}
+
+#[test]
+fn a_ca_file_that_cannot_be_read_ends_the_call_before_anything() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.commit();
+    let config = world.path().join("config.toml");
+    let missing = world.path().join("missing.pem");
+    for (proxy, says) in [
+        (format!("address = \"127.0.0.1:443\"\nca_file = {missing:?}"), "missing.pem"),
+        (format!("address = \"127.0.0.1:443\"\nca_file = {config:?}"), "no certificate"),
+        (format!("ca_file = {missing:?}"), "no `address`"),
+        ("address = \"127.0.0.1\"".to_owned(), "ADDRESS:PORT"),
+        ("adress = \"127.0.0.1:443\"".to_owned(), "did you mean address?"),
+    ] {
+        fs::write(&config, format!("[proxy]\n{proxy}\n")).unwrap();
+        let end = held::run(&world, &recipe).arg("--config").arg(&config).run().expect(2);
+        assert!(end.stderr.contains(says), "{proxy}: {}", end.stderr);
+        assert!(!world.runs().exists() && !world.local_root().exists(), "something was changed");
+    }
+    let end = held::run(&world, &recipe).env("CCCI_PROXY", "proxy:https").run().expect(2);
+    assert!(end.stderr.contains("ADDRESS:PORT"), "{}", end.stderr);
+}
