@@ -27,6 +27,7 @@ mod lock;
 mod output;
 mod proxy;
 mod quick;
+mod quick_doubles;
 mod settle;
 mod status;
 mod warm;

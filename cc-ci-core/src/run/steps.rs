@@ -292,7 +292,7 @@ impl Running<'_> {
             .session
             .lifetime
             .run(command, limit, &mut |line| {
-                output.push_str(&self.session.redactor.redact_line(&line));
+                output.push_str(&self.session.redactor.redact_line(line));
                 output.push('\n');
             })
             .await;
