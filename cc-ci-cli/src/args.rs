@@ -94,7 +94,7 @@ pub enum Executor {
     Auto,
     /// Processes on this host; confines nothing.
     Local,
-    /// abra and the Docker Swarm at `DOCKER_HOST`; `run` comes in a later version.
+    /// abra and the Docker Swarm at `DOCKER_HOST`.
     Abra,
 }
 
@@ -207,6 +207,9 @@ pub enum Command {
     Status,
     /// Look whether this host can do its work; changes nothing
     Doctor,
+    /// Look at a recipe without deploying it
+    #[command(subcommand)]
+    Recipe(Recipe),
     /// See every promise kept, on a small example of its own
     #[cfg(feature = "demo")]
     Demo(Demo),
@@ -237,6 +240,9 @@ pub struct Run {
     /// Deploy the commit itself, without an earlier release to upgrade from
     #[arg(long, env = "CCCI_FRESH", value_parser = FalseyValueParser::new())]
     pub fresh: bool,
+    /// The releases to upgrade from: all, the N newest, or these tags; each older one in a pass of its own [default: 1]
+    #[arg(long, env = "CCCI_UPGRADE_FROM", value_name = "all|N|TAG")]
+    pub upgrade_from: Vec<String>,
     /// Copy the recipe from the canonical abra tree instead of fetching it
     #[arg(long, env = "CCCI_SKIP_FETCH", value_parser = FalseyValueParser::new())]
     pub skip_fetch: bool,
@@ -291,6 +297,21 @@ pub struct WithLock {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Recipe {
+    /// Say what breaks a rule, where, why it matters and how to mend it; changes nothing
+    Check(RecipeCheck),
+}
+
+#[derive(Debug, Args)]
+pub struct RecipeCheck {
+    /// The recipe's directory
+    pub path: PathBuf,
+    /// Write SARIF 2.1.0, whatever --format says
+    #[arg(long)]
+    pub sarif: bool,
 }
 
 #[cfg(feature = "demo")]

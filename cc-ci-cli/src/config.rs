@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cc_ci_abra::Backups;
 use cc_ci_core::names::{Domain, RecipeName, Suffix, Version};
 use cc_ci_core::run::{self, WarmApp};
 use cc_ci_core::workspace::{Catalogue, RecipeSource};
@@ -48,6 +49,7 @@ struct File {
     test_timeout: Option<Time>,
     janitor_budget: Option<Time>,
     local: Local,
+    abra: Abra,
     workspace: Workspace,
     proxy: ProxyTable,
     recipes: BTreeMap<RecipeName, Recipe>,
@@ -57,6 +59,20 @@ struct File {
 #[serde(default, deny_unknown_fields)]
 struct Local {
     root: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Abra {
+    backups: Option<BackupsMode>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum BackupsMode {
+    Auto,
+    Service,
+    Labels,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -117,6 +133,8 @@ pub struct Config {
     pub local_root: PathBuf,
     /// The canonical abra tree, where somebody named one.
     pub abra_dir: Option<PathBuf>,
+    /// Who takes backups with the executor abra.
+    pub backups: Backups,
     pub catalogue: Catalogue,
     pub deadline: Duration,
     pub teardown_budget: Duration,
@@ -169,6 +187,11 @@ impl Config {
             runs_dir: settings.runs_dir.clone().or(file.runs_dir).map_or_else(|| state("cc-ci-runs"), Ok)?,
             abra_dir: canonical.or(file.abra_dir),
             local_root,
+            backups: match file.abra.backups {
+                Some(BackupsMode::Service) => Backups::Service,
+                Some(BackupsMode::Labels) => Backups::Labels,
+                Some(BackupsMode::Auto) | None => Backups::Auto,
+            },
             catalogue: match file.workspace.catalogue {
                 Some(CatalogueMode::Copy) => Catalogue::Copy,
                 Some(CatalogueMode::Symlink) | None => Catalogue::Symlink,
@@ -376,6 +399,8 @@ mod tests {
         let (error, hint) = File::parse("sufix = \"ci.example.org\"\n").unwrap_err();
         assert!(error.to_string().contains("sufix"), "{error}");
         assert_eq!(hint.as_deref(), Some("did you mean suffix?"));
+        let (_, hint) = File::parse("[abra]\nbackup = \"labels\"\n").unwrap_err();
+        assert_eq!(hint.as_deref(), Some("did you mean backups?"));
         let (_, hint) = File::parse("[workspace]\ncatalog = \"copy\"\n").unwrap_err();
         assert_eq!(hint.as_deref(), Some("did you mean catalogue?"));
     }

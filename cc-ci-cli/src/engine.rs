@@ -1,6 +1,7 @@
 //! Which engine a command works on, and why.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cc_ci_abra::Probe;
 use cc_ci_core::event::Silent;
 use cc_ci_core::executor::EngineError;
 use cc_ci_core::names::Suffix;
@@ -19,6 +21,9 @@ use crate::error::CliError;
 
 /// What the choice may wait for one answer: a busy engine takes seconds, and a wrong choice is worse than a wait.
 const CHOICE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What helps where there is no abra.
+pub const INSTALL_ABRA: &str = "install abra: https://docs.coopcloud.tech/abra/install/";
 
 /// The engine that was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,13 +58,6 @@ impl Choice {
     pub fn line(&self) -> String {
         let executor = self.engine.executor();
         self.why.as_ref().map_or_else(|| executor.to_owned(), |why| format!("{executor} ({why})"))
-    }
-
-    /// The error of whoever would deploy with abra.
-    pub fn cannot_deploy(&self) -> CliError {
-        let why = self.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
-        CliError::usage(format!("run can't deploy with abra in this version{why}"))
-            .hint("use --executor local")
     }
 }
 
@@ -152,6 +150,20 @@ pub async fn examine(
 pub fn in_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|directory| directory.join(program)).find(|file| is_executable(file))
+}
+
+/// How the installed abra is asked what it can do: the one that the operator's `PATH` finds, where the operator's own
+/// calls of it work.
+pub fn abra_probe(config: &Config) -> Result<Probe, CliError> {
+    let program = in_path("abra")
+        .and_then(|program| std::path::absolute(program).ok())
+        .ok_or_else(|| CliError::harness("there is no abra in PATH").hint(INSTALL_ABRA))?;
+    let mut environment: Vec<(OsString, OsString)> =
+        ["PATH", "HOME"].into_iter().filter_map(|name| Some((name.into(), env::var_os(name)?))).collect();
+    environment.push(("ABRA_DIR".into(), config.abra_tree()?.into()));
+    environment
+        .extend([("LANG", "C.UTF-8"), ("TERM", "dumb")].map(|(name, value)| (name.into(), value.into())));
+    Ok(Probe { program, environment, cache: None })
 }
 
 fn is_executable(file: &Path) -> bool {

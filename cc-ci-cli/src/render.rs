@@ -68,13 +68,21 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Str
     // Writing to a string can't fail.
     let _ =
         writeln!(text, "{word}: run {} of {} ({commit}) at {}", record.run_id, record.recipe, record.domain);
-    for tier in &record.tiers {
+    let labels: Vec<String> = record
+        .tiers
+        .iter()
+        .map(|tier| match &tier.from {
+            Some(from) => format!("{} from {from}", tier.name),
+            None => tier.name.to_string(),
+        })
+        .collect();
+    let width = labels.iter().map(String::len).max().unwrap_or_default().max(8);
+    for (tier, label) in record.tiers.iter().zip(labels) {
         let version = tier.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
         let reason = tier.reason.as_ref().map(|reason| format!(": {}", indent(reason))).unwrap_or_default();
         let time =
             if tier.status == TierStatus::NotRun { String::new() } else { format!(" {:.1}s", tier.seconds) };
-        let _ =
-            writeln!(text, "  {:<8} {:<8}{version}{time}{reason}", tier.name.as_str(), tier.status.as_str());
+        let _ = writeln!(text, "  {label:<width$} {:<8}{version}{time}{reason}", tier.status.as_str());
     }
     if record.lane == Lane::Quick {
         text.push_str(

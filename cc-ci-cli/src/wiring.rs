@@ -1,14 +1,16 @@
 //! From configuration to the parts of the library.
 
+use std::ffi::OsString;
 use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cc_ci_abra::{Abra, AbraDeployer, Probe};
 use cc_ci_core::cancellation::Cause;
 use cc_ci_core::event::Reporter;
 use cc_ci_core::executor::local::LocalExecutor;
-use cc_ci_core::executor::{self, Fault};
+use cc_ci_core::executor::{self, Deployer, Fault};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::host::{Host, SystemHost};
 use cc_ci_core::lifetime::{Bounds, Owning, ParentWatch, RunLifetime, TakeOverError, TakenOver};
@@ -27,6 +29,9 @@ use crate::terminal::Terminal;
 
 /// The server whose apps the local executor deploys.
 const LOCAL_SERVER: &str = "local";
+
+/// What the installed abra said of itself, in the runs directory: no run's id begins with a dot.
+const ABRA_CACHE: &str = ".abra.json";
 
 /// What every command works with, whichever engine there is.
 #[derive(Debug)]
@@ -149,6 +154,7 @@ pub struct Wired {
     pub config: Config,
     pub site: Site,
     pub choice: Choice,
+    /// Where the engine is the local executor.
     local: Option<Arc<LocalExecutor>>,
 }
 
@@ -169,12 +175,33 @@ impl Wired {
         }
     }
 
-    /// All that a run needs, where this engine can be deployed to.
-    pub fn harness(&self, lifetime: Arc<dyn RunLifetime>) -> Result<Harness, CliError> {
-        let local = self.local.clone().ok_or_else(|| self.choice.cannot_deploy())?;
+    /// All that a run needs. An abra that is missing, or lacks what is needed, is told before anything is touched.
+    pub async fn harness(&self, lifetime: Arc<dyn RunLifetime>) -> Result<Harness, CliError> {
+        let deployer: Arc<dyn Deployer> = match (&self.choice.engine, &self.local) {
+            (Engine::Swarm(socket), _) => Arc::new(self.abra(socket, lifetime.as_ref()).await?),
+            (Engine::Local, Some(local)) => local.clone(),
+            (Engine::Local, None) => return Err(CliError::harness("the local executor was not made")),
+        };
         let settings =
             cc_ci_core::run::Settings { why_executor: self.choice.why.clone(), ..self.config.run.clone() };
-        Ok(Harness { site: self.site.clone(), deployer: local, lifetime, settings })
+        Ok(Harness { site: self.site.clone(), deployer, lifetime, settings })
+    }
+
+    async fn abra(&self, socket: &Path, lifetime: &dyn RunLifetime) -> Result<AbraDeployer, CliError> {
+        let failed = |error| CliError::of_engine("can't deploy with abra", &error);
+        let cache = self.config.runs_dir.join(ABRA_CACHE);
+        let probe = engine::abra_probe(&self.config)?;
+        let abra = Abra::probe(lifetime, Probe { cache: Some(cache), ..probe }).await.map_err(failed)?;
+        let mut docker_host = OsString::from("unix://");
+        docker_host.push(socket);
+        let settings = cc_ci_abra::Settings {
+            abra,
+            server: self.config.server.to_string(),
+            docker_host,
+            engine: self.site.engine.clone(),
+            backups: self.config.backups,
+        };
+        AbraDeployer::new(settings).map_err(failed)
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Writes a file that is there whole or not at all.
-pub(crate) fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+pub fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let temporary = path.with_extension(format!("{}.tmp", new_id()?));
     let written = OpenOptions::new()
         .write(true)

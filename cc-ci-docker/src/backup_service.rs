@@ -24,3 +24,29 @@ pub(crate) async fn has_backup_service(engine: &SwarmEngine) -> Result<bool, Eng
         domain.is_none_or(|domain| !pattern.is_run_app(&domain))
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::fake_engine::{FakeEngine, Reply};
+
+    #[tokio::test]
+    async fn a_run_apps_label_speaks_for_nobody() {
+        for (stacks, expected) in [
+            (&[][..], false),
+            (&["immi-012345_ci_example_org"], false),
+            (&["backups_example_org"], true),
+            (&["immi-012345_ci_example_org", "backup"], true),
+        ] {
+            let services: Vec<String> = stacks
+                .iter()
+                .map(|stack| format!(r#"{{"Spec":{{"Labels":{{"com.docker.stack.namespace":"{stack}"}}}}}}"#))
+                .collect();
+            let body = format!("[{}]", services.join(","));
+            let fake = FakeEngine::start(move |_| Reply::Json(200, body.clone()));
+            let engine = fake.engine();
+            assert_eq!(super::has_backup_service(&engine).await.unwrap(), expected, "{stacks:?}");
+            let asked = fake.calls().concat();
+            assert!(asked.contains("coop-cloud.backupbot.enabled%3Dtrue"), "{asked}");
+        }
+    }
+}

@@ -30,6 +30,8 @@ mod look_tests;
 mod nodes;
 mod only;
 #[cfg(test)]
+mod only_tests;
+#[cfg(test)]
 mod order_tests;
 mod remove;
 mod said;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cc_ci_core::error_chain;
 use cc_ci_core::event::{Event, Reporter};
-use cc_ci_core::executor::{Engine as _, EngineError, Fault, LockSpace, StackSource};
+use cc_ci_core::executor::{Engine as _, EngineError, Fault, Kind, LockSpace, Residue, StackSource};
 use cc_ci_core::host::BootId;
 use cc_ci_core::names::{Domain, Stack};
 
@@ -76,6 +76,38 @@ async fn while_a_service_is_there_nothing_else_is_removed() {
     assert!(said.contains(&format!("service {STACK}_x: the Docker engine answered 500")), "{said}");
     let deleted = deletions(&fake);
     assert!(deleted.len() > 1 && deleted.iter().all(|path| path == "services/s1"), "{deleted:?}");
+}
+
+#[tokio::test]
+async fn what_is_named_goes_in_the_same_order_and_nothing_else_does() {
+    let named = [
+        Residue::new(Kind::Volume, format!("{STACK}_data")),
+        Residue::new(Kind::Service, format!("{STACK}_x")),
+        Residue::new(Kind::Network, "another_net"),
+    ];
+    let removed = Arc::new(Mutex::new(Vec::new()));
+    let gone = removed.clone();
+    let fake = FakeEngine::start(move |call| {
+        let mut gone = gone.lock().unwrap();
+        if let Some(path) = call.strip_prefix("DELETE /") {
+            gone.push(path.split('/').next().unwrap().to_owned());
+            return Reply::Json(204, String::new());
+        }
+        let of_services = |kind: &str| kind == "containers" || kind == "tasks";
+        one_of_each(call, |kind| {
+            gone.iter().any(|gone| gone == kind || (gone == "services" && of_services(kind)))
+        })
+    });
+    fake.engine().remove_only(&domain(), &named, Duration::from_mins(1)).await.unwrap();
+    assert_eq!(*removed.lock().unwrap(), ["services", "volumes"]);
+
+    // While the service is there, nothing that it may use goes.
+    let fake = FakeEngine::start(|call| {
+        if call.starts_with("DELETE") { refused(call) } else { one_of_each(call, |_| false) }
+    });
+    fake.engine().remove_only(&domain(), &named, CUT_SHORT).await.unwrap_err();
+    let deleted = deletions(&fake);
+    assert!(!deleted.is_empty() && deleted.iter().all(|path| path == "services/s1"), "{deleted:?}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cc_ci_tests::{CcCi, Ended, World};
 
-use crate::fake_engine::{Says, host, listen, with_abra};
+use crate::fake_engine::{Says, host, listen};
 
 /// A call that chooses by itself.
 fn auto(world: &World, args: &[&str]) -> CcCi {
@@ -49,7 +49,7 @@ fn with_abra_and_a_swarm_it_is_abra_and_says_so() {
     let docker = listen(&world, Says::Manager);
     let tree = abra_tree(&world);
     let call = |args: &[&str]| {
-        with_abra(&world, auto(&world, args)).env("DOCKER_HOST", &docker).env("ABRA_DIR", &tree)
+        world.with_quiet_abra(auto(&world, args)).env("DOCKER_HOST", &docker).env("ABRA_DIR", &tree)
     };
     let said = "executor: abra (abra is in PATH, and the engine at ";
     for args in [&["audit"][..], &["janitor", "--dry-run"], &["status"]] {
@@ -57,10 +57,31 @@ fn with_abra_and_a_swarm_it_is_abra_and_says_so() {
         assert!(end.stderr.starts_with(said) && end.stderr.contains("manages a Swarm"), "{}", end.stderr);
     }
     assert!(!world.local_root().exists());
-    // Later.
-    let end = call(&["run"]).arg(world.path()).run().expect(2);
-    assert!(end.stderr.contains("hint: use --executor local"), "{}", end.stderr);
-    assert!(end.stderr.contains("manages a Swarm"), "{}", end.stderr);
+}
+
+#[test]
+fn a_run_with_an_abra_that_is_missing_or_lacks_what_is_needed_touches_nothing() {
+    let world = World::new();
+    let docker = listen(&world, Says::Manager);
+    let tree = abra_tree(&world);
+    let recipe = world.recipe("plain");
+    recipe.commit();
+    let before = world.snapshot_of(&world.abra_dir());
+    let run = || {
+        let run = world.cc_ci(["run", "--executor", "abra", "--pr", "1"]).arg(recipe.path());
+        run.env("CCCI_EXECUTOR", "abra").env("DOCKER_HOST", &docker).env("ABRA_DIR", &tree)
+    };
+    let end = world.with_old_abra(run()).run().expect(2);
+    for part in ["abra version 0.1.0", "lacks what cc-ci needs", "abra app new", "hint: install a newer abra"]
+    {
+        assert!(end.stderr.contains(part), "{part}: {}", end.stderr);
+    }
+    let end = run().env("PATH", "/nonexistent").run().expect(3);
+    assert!(end.stderr.contains("no abra in PATH") && end.stderr.contains("hint: install"), "{}", end.stderr);
+    assert_eq!(world.snapshot_of(&world.abra_dir()), before);
+    let kept = std::fs::read_dir(world.runs()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(kept.collect::<Vec<_>>(), [".abra.json"], "a run has begun");
+    assert_eq!(std::fs::read_dir(world.locks()).unwrap().count(), 0);
 }
 
 #[test]
@@ -68,12 +89,12 @@ fn with_abra_and_no_swarm_it_is_local_and_says_so() {
     let world = World::new();
     let docker = listen(&world, Says::NoSwarm);
     let why = "manages no Swarm";
-    let end = with_abra(&world, auto(&world, &["audit"])).env("DOCKER_HOST", &docker).run().expect(0);
+    let end = world.with_quiet_abra(auto(&world, &["audit"])).env("DOCKER_HOST", &docker).run().expect(0);
     assert!(end.stderr.starts_with("executor: local (") && end.stderr.contains(why), "{}", end.stderr);
     let recipe = world.recipe("plain");
     recipe.commit();
     let run = auto(&world, &["run", "--pr", "1"]).arg(recipe.path());
-    let end = with_abra(&world, run).env("DOCKER_HOST", &docker).run().expect(0);
+    let end = world.with_quiet_abra(run).env("DOCKER_HOST", &docker).run().expect(0);
     let first = end.stderr.lines().next().unwrap();
     assert!(first.contains("executor local (the engine at ") && first.contains(why), "{first}");
 }
@@ -81,7 +102,7 @@ fn with_abra_and_no_swarm_it_is_local_and_says_so() {
 #[test]
 fn an_engine_that_does_not_say_what_it_is_is_never_taken_for_none() {
     let failed = |world: &World, docker: &str| -> Ended {
-        let call = with_abra(world, auto(world, &["janitor"])).env("DOCKER_HOST", docker);
+        let call = world.with_quiet_abra(auto(world, &["janitor"])).env("DOCKER_HOST", docker);
         let began = Instant::now();
         let end = call.run().expect(3);
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
@@ -110,7 +131,7 @@ fn a_remote_engine_is_refused_with_the_reason() {
     for remote in ["tcp://10.0.0.1:2376", "ssh://root@10.0.0.1"] {
         for executor in ["auto", "abra"] {
             let call = world.cc_ci(["janitor"]).env("CCCI_EXECUTOR", executor);
-            let end = with_abra(&world, call).env("DOCKER_HOST", remote).run().expect(2);
+            let end = world.with_quiet_abra(call).env("DOCKER_HOST", remote).run().expect(2);
             assert!(end.stderr.contains("locks are per host"), "{}", end.stderr);
             assert!(end.stderr.contains("hint: "), "{}", end.stderr);
         }

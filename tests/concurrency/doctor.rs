@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cc_ci_tests::{CcCi, World};
 use serde_json::Value;
 
-use crate::fake_engine::{Says, host, listen, with_abra};
+use crate::fake_engine::{Says, host, listen};
 
 /// A host that is well.
 fn host_of() -> World {
@@ -151,7 +151,7 @@ fn an_engine_that_is_not_there_or_hangs_is_a_problem_where_it_is_needed() {
         assert_eq!(told(&world, doctor(&world).env("DOCKER_HOST", &docker)).problems, []);
         // Who can't tell which one is meant says so.
         let auto = doctor(&world).env("CCCI_EXECUTOR", "auto").env("DOCKER_HOST", &docker);
-        let found = told(&world, with_abra(&world, auto));
+        let found = told(&world, world.with_quiet_abra(auto));
         found.has("executor", "", "");
     }
 }
@@ -163,7 +163,7 @@ fn a_swarm_is_looked_at_whole() {
     fs::create_dir_all(world.abra_dir().join("servers/default")).unwrap();
     let call = || {
         let call = doctor(&world).env("CCCI_EXECUTOR", "abra").env("DOCKER_HOST", &docker);
-        with_abra(&world, call)
+        world.with_quiet_abra(call)
     };
     let found = told(&world, call().env("ABRA_DIR", world.abra_dir()));
     assert_eq!(found.problems, []);
@@ -173,11 +173,17 @@ fn a_swarm_is_looked_at_whole() {
         "network proxy: overlay",
         "lock space: nobody's yet",
         "abra: abra version 0.10.0",
+        "abra: app deploy: --no-input, --chaos, --no-converge-checks, --force, --no-domain-checks, --offline",
+        "abra: app ls lists 0 apps",
         "servers/default",
     ];
     for fact in facts {
         assert!(found.facts.contains(fact), "{fact}: {}", found.facts);
     }
+    let old = doctor(&world).env("CCCI_EXECUTOR", "abra").env("DOCKER_HOST", &docker);
+    let found = told(&world, world.with_old_abra(old.env("ABRA_DIR", world.abra_dir())));
+    found.has("abra", "lacks what cc-ci needs: abra app new", "newer abra");
+    assert!(found.facts.contains("abra: app deploy: missing, needed"), "{}", found.facts);
     let found = told(&world, call().env("ABRA_DIR", "/nonexistent"));
     found.has("abra", "no abra tree", "ABRA_DIR");
 }

@@ -1,6 +1,7 @@
 //! What takes a double to be seen: clocks and boots, locks that tell who asks, deployers that lie.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::sync::{Arc, Mutex};
@@ -103,11 +104,11 @@ fn watched(site: &mut Site, before: impl Fn(&Domain) + Send + Sync + 'static) ->
     watched
 }
 
-fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
-fn lifetime() -> Arc<Embedded> {
+pub(crate) fn lifetime() -> Arc<Embedded> {
     Arc::new(Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap())
 }
 
@@ -366,6 +367,21 @@ impl Deployer for Redeploys {
     async fn list(&self, session: &Session) -> Result<Vec<Domain>, EngineError> {
         self.0.list(session).await
     }
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        vec![("DOCKER_HOST".into(), "unix:///of/the/deployer".into())]
+    }
+}
+
+#[test]
+fn what_reaches_the_deployers_engine_is_in_the_environment_of_every_child() {
+    let world = World::new();
+    let recipe = world.recipe("reaches");
+    recipe.script("tests/install", "test \"$DOCKER_HOST\" = unix:///of/the/deployer").commit();
+    let mut harness = world.harness(lifetime());
+    harness.deployer = Arc::new(Redeploys(world.executor(world.host())));
+    let end = block_on(harness.run_cold(&world.request(recipe.path(), 1, "1")));
+    assert_eq!(end.exit, Exit::Green, "{:#?}", end.record);
+    world.assert_empty();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread;
 
-use cc_ci_tests::{CcCi, World};
+use cc_ci_tests::World;
 
 /// What it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,15 +41,6 @@ pub fn listen(world: &World, says: Says) -> String {
 /// What `DOCKER_HOST` is for a socket.
 pub fn host(path: &Path) -> String {
     format!("unix://{}", path.display())
-}
-
-/// The call where an `abra` that says its version is found before all others.
-pub fn with_abra(world: &World, call: CcCi) -> CcCi {
-    let bin = world.path().join("bin");
-    if !bin.exists() {
-        world.recipe_at(&bin).script("abra", "echo 'abra version 0.10.0'");
-    }
-    call.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()))
 }
 
 fn serve(stream: &UnixStream, says: Says) {

@@ -229,5 +229,5 @@ fn what_is_not_configured_not_made_or_not_deployed_is_refused_with_a_way_out() {
     let end = warmed.quick("without").run().expect(2);
     assert!(end.stderr.contains("hint: make the app first: abra app new blog"), "{}", end.stderr);
     let end = warmed.call(["run", "--quick", "--fresh"]).arg(warmed.fork.path()).run().expect(2);
-    assert!(end.stderr.contains("leave one of them out"), "{}", end.stderr);
+    assert!(end.stderr.contains("leave --fresh and --upgrade-from out"), "{}", end.stderr);
 }

@@ -17,6 +17,7 @@ mod gate;
 mod library;
 mod pipeline;
 pub mod pipes;
+mod quiet_abra;
 mod recipe;
 mod skip;
 mod world;

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use cc_ci_core::names::Domain;
+use cc_ci_tests::World;
 use cc_ci_tests::engine::{TestEngine, until};
-use cc_ci_tests::{CcCi, World};
 use serde_json::Value;
 
 use crate::orphans::orphan;
@@ -18,15 +18,6 @@ fn env_file(world: &World, server: &str, domain: &str) -> PathBuf {
     let path = directory.join(format!("{domain}.env"));
     fs::write(&path, "TYPE=x\n").expect("an .env file");
     path
-}
-
-/// The call where an `abra` is found before all others.
-fn with_abra(world: &World, call: CcCi) -> CcCi {
-    let bin = world.path().join("bin");
-    if !bin.exists() {
-        world.recipe_at(&bin).script("abra", "echo 'abra version 0.10.0'");
-    }
-    call.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()))
 }
 
 fn of<'j>(list: &'j Value, domain: &Domain) -> &'j Value {
@@ -134,7 +125,7 @@ fn another_lock_directory_is_told_and_changes_nothing() {
     assert!(end.stderr.contains("another lock directory") && end.stderr.contains(&hint), "{}", end.stderr);
     assert_eq!(engine.left().len(), before);
     let doctor = world.cc_ci(["doctor"]).env("CCCI_APP_LOCK_DIR", &other);
-    let end = with_abra(world, doctor).run().expect(1);
+    let end = world.with_quiet_abra(doctor).run().expect(1);
     assert!(end.stdout.contains("lock space: it belongs to another lock directory"), "{}", end.stdout);
     assert!(end.stdout.contains(&hint), "{}", end.stdout);
     let report = world.cc_ci(["janitor", "--format", "json"]).run().expect(0).json();
@@ -146,7 +137,7 @@ fn the_doctor_finds_a_swarm_that_is_well() {
     let Some(engine) = TestEngine::shared("the_doctor_finds_a_swarm_that_is_well") else { return };
     let world = engine.world();
     world.cc_ci(["janitor"]).run().expect(0);
-    let end = with_abra(world, world.cc_ci(["doctor", "--format", "json"])).run();
+    let end = world.with_quiet_abra(world.cc_ci(["doctor", "--format", "json"])).run();
     let told = end.json();
     let mut facts = String::new();
     for check in told["checks"].as_array().unwrap() {
@@ -177,9 +168,8 @@ fn auto_finds_the_swarm() {
     let Some(engine) = TestEngine::shared("auto_finds_the_swarm") else { return };
     let world = engine.world();
     let left = orphan(&engine, &world.domain("app", 1));
-    let auto = |args: &[&str]| with_abra(world, world.cc_ci(args).env("CCCI_EXECUTOR", "auto"));
+    let auto = |args: &[&str]| world.with_quiet_abra(world.cc_ci(args).env("CCCI_EXECUTOR", "auto"));
     let end = auto(&["janitor"]).run().expect(0);
     assert!(end.stderr.starts_with("executor: abra (abra is in PATH, and the engine at "), "{}", end.stderr);
     assert!(end.stdout.contains(&format!("{left}: orphan, reaped")), "{}", end.stdout);
-    auto(&["run"]).arg(world.path()).run().expect(2);
 }

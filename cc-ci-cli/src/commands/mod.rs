@@ -6,6 +6,7 @@ pub mod demo;
 mod doctor;
 mod janitor;
 mod locks;
+mod recipe;
 mod run;
 pub mod status;
 mod warm;
@@ -14,7 +15,7 @@ mod with_lock;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
 
-use crate::args::{self, Cli, Command};
+use crate::args::{self, Cli, Command, Recipe};
 use crate::config::Config;
 use crate::error::CliError;
 use crate::terminal::Terminal;
@@ -42,6 +43,9 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, CliE
     if let Command::Demo(demo) = &cli.command {
         return demo::demo(demo, settings, taken, terminal);
     }
+    if let Command::Recipe(Recipe::Check(check)) = &cli.command {
+        return recipe::check(check, settings, taken, terminal);
+    }
     let base = Base::new(Config::load(settings)?, terminal)?;
     match cli.command {
         Command::Run(run) => run::run(*run, settings, base, taken, terminal),
@@ -54,6 +58,6 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, CliE
         Command::Doctor => doctor::doctor(settings, base, taken, terminal),
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(Exit::Green),
-        Command::ExitCodes => Ok(Exit::Green),
+        Command::Recipe(_) | Command::ExitCodes => Ok(Exit::Green),
     }
 }

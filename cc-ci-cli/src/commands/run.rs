@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
-use cc_ci_core::names::{RunId, Subject};
-use cc_ci_core::run::Request;
+use cc_ci_core::names::{InvalidName, RunId, Subject};
+use cc_ci_core::run::{Request, UpgradeFrom};
 
 use crate::args::{self, Format};
-use crate::engine::{self, Engine};
+use crate::engine;
 use crate::error::CliError;
 use crate::render;
 use crate::terminal::Terminal;
@@ -25,9 +25,9 @@ pub fn run(
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, CliError> {
-    if args.quick && args.fresh {
-        return Err(CliError::usage("--quick upgrades the warm app, and --fresh upgrades nothing")
-            .hint("leave one of them out"));
+    if args.quick && (args.fresh || !args.upgrade_from.is_empty()) {
+        return Err(CliError::usage("--quick upgrades the warm app, from its canonical version alone")
+            .hint("leave --fresh and --upgrade-from out; CCCI_FRESH and CCCI_UPGRADE_FROM count too"));
     }
     let run_id = match args.id {
         Some(run_id) => run_id,
@@ -40,8 +40,24 @@ pub fn run(
     };
     let request = Request::new(args.recipe, subject, run_id)
         .map_err(|error| CliError::usage("can't tell the recipe's name").because(&error))?;
-    let request =
-        Request { revision: args.commit, fresh: args.fresh, skip_fetch: args.skip_fetch, ..request };
+    let upgrade_from = match args.upgrade_from.as_slice() {
+        [] => UpgradeFrom::default(),
+        _ if args.fresh => {
+            return Err(CliError::usage("--fresh upgrades from no release, and --upgrade-from names some")
+                .hint("leave one of the two out; CCCI_FRESH and CCCI_UPGRADE_FROM count too"));
+        }
+        named => named
+            .join(",")
+            .parse()
+            .map_err(|error: InvalidName| CliError::usage("in --upgrade-from").because(&error))?,
+    };
+    let request = Request {
+        revision: args.commit,
+        fresh: args.fresh,
+        upgrade_from,
+        skip_fetch: args.skip_fetch,
+        ..request
+    };
     if let Some(tests_dir) = args.tests_dir {
         base.config.run.operator_tests = Some(tests_dir);
     }
@@ -61,11 +77,12 @@ pub fn run(
             cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
             choice = engine::choose(&base.config) => choice?,
         };
-        // Before anything else of a Swarm's configuration is asked for in vain.
-        if matches!(choice.engine, Engine::Swarm(_)) {
-            return Err(choice.cannot_deploy());
-        }
-        let harness = base.wire_on(choice)?.harness(lifetime.clone())?;
+        let wired = base.wire_on(choice)?;
+        let harness = tokio::select! {
+            biased;
+            cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
+            harness = wired.harness(lifetime.clone()) => harness?,
+        };
         Ok(if args.quick { harness.run_quick(&request).await } else { harness.run_cold(&request).await })
     })?;
     let directory = runs_dir.join(end.record.run_id.as_str());

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::args::{self, Format};
 use crate::config::Config;
-use crate::engine::{self, Engine};
+use crate::engine;
 use crate::error::CliError;
 use crate::render;
 use crate::terminal::Terminal;
@@ -42,12 +42,13 @@ pub fn reconcile(
             cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
             choice = engine::choose(&base.config) => choice?,
         };
-        if matches!(choice.engine, Engine::Swarm(_)) {
-            return Err(choice.cannot_deploy());
-        }
         let wired = base.wire_on(choice)?;
         wired.tell_engine(terminal);
-        let harness = wired.harness(lifetime.clone())?;
+        let harness = tokio::select! {
+            biased;
+            cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
+            harness = wired.harness(lifetime.clone()) => harness?,
+        };
         if !args.dry_run {
             return Ok(harness.reconcile(&recipes, &run_id).await);
         }

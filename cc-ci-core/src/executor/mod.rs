@@ -54,27 +54,34 @@ impl App {
     /// Its `.env`, as it is now. A recipe's scripts may have put anything in its place: a symlink or a pipe is
     /// refused, and never followed or waited for.
     pub fn env(&self) -> Result<EnvFile, EngineError> {
+        let text = self.env_text()?;
+        String::from_utf8_lossy(&text).parse::<EnvFile>().map_err(|error| {
+            EngineError::recipe(format!("can't read {}", self.env_file.display())).because(error)
+        })
+    }
+
+    /// The same, whatever is in it.
+    pub(crate) fn env_text(&self) -> Result<Vec<u8>, EngineError> {
         let path = self.env_file.display();
-        let read = || {
-            let (directory, name) = self.env_file.parent().zip(self.env_file.file_name())?;
-            Some(read_contained(directory, name, ENV_LIMIT))
+        let Some((directory, name)) = self.env_file.parent().zip(self.env_file.file_name()) else {
+            return Err(EngineError::host(format!("{path} is no file's path")));
         };
-        let text = match read() {
-            Some(Ok(text)) => String::from_utf8_lossy(&text).into_owned(),
-            Some(Err(error)) => return Err(EngineError::recipe(format!("can't use {path}")).because(error)),
-            None => return Err(EngineError::host(format!("{path} is no file's path"))),
-        };
-        text.parse::<EnvFile>()
-            .map_err(|error| EngineError::recipe(format!("can't read {path}")).because(error))
+        read_contained(directory, name, ENV_LIMIT)
+            .map_err(|error| EngineError::recipe(format!("can't use {path}")).because(error))
     }
 
     /// Replaces its `.env`: whole or not at all, and never through a symlink.
     pub fn set_env(&self, env: &EnvFile) -> Result<(), EngineError> {
+        self.set_env_text(env.to_string().as_bytes())
+    }
+
+    /// The same with any text.
+    pub(crate) fn set_env_text(&self, text: &[u8]) -> Result<(), EngineError> {
         let written = self
             .env_file
             .parent()
             .map_or(Ok(()), private_directory)
-            .and_then(|()| write_whole(&self.env_file, env.to_string().as_bytes(), 0o600));
+            .and_then(|()| write_whole(&self.env_file, text, 0o600));
         written.map_err(|error| {
             EngineError::host(format!("can't write {}", self.env_file.display())).because(error)
         })

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::Line;
 use crate::process::Marker;
 
 /// Where a child's standard input comes from.
@@ -52,6 +53,7 @@ pub struct Command {
     pub(super) stage: Stage,
     pub(super) grace: Duration,
     pub(super) output_limit: usize,
+    pub(super) line_limit: usize,
 }
 
 impl Command {
@@ -69,6 +71,7 @@ impl Command {
             stage: Stage::default(),
             grace: Duration::from_secs(5),
             output_limit: 8 * 1024 * 1024,
+            line_limit: Line::MAX,
         }
     }
 
@@ -131,6 +134,12 @@ impl Command {
     /// How many bytes of captured output are told: 8 MiB unless set. The lines beyond are counted and dropped.
     pub fn output_limit(mut self, bytes: usize) -> Self {
         self.output_limit = bytes;
+        self
+    }
+
+    /// How long a line of captured output may be, in bytes: [`Line::MAX`] unless set. What is longer is cut there.
+    pub fn line_limit(mut self, bytes: usize) -> Self {
+        self.line_limit = bytes;
         self
     }
 

@@ -153,6 +153,15 @@ async fn output_is_cut_dropped_and_counted() {
 }
 
 #[tokio::test]
+async fn a_line_is_as_long_as_the_command_asks_for() {
+    let life = lifetime();
+    let mut lines = Vec::new();
+    let command = sh("head -c 100000 /dev/zero | tr '\\0' x").line_limit(90_000);
+    life.run(command, Duration::from_mins(1), &mut |line| lines.push(line.text.len())).await.unwrap();
+    assert_eq!(lines, [90_000]);
+}
+
+#[tokio::test]
 async fn an_escaped_process_cannot_keep_the_end_of_the_output_from_coming() {
     let life = lifetime();
     let mut child = life.spawn(sh("setsid sh -c 'echo $$; exec sleep 1000' & wait $!; :")).await.unwrap();

@@ -190,7 +190,7 @@ impl Life {
         let starting = self.enter(&command)?;
         let program = command.program();
         let failed = |source| SpawnError::Io { program, source };
-        let (grace, limit) = (command.grace, command.output_limit);
+        let (grace, limit, line_limit) = (command.grace, command.output_limit, command.line_limit);
         let (reply, answer) = oneshot::channel();
         let life = Arc::clone(self);
         let job = move || {
@@ -213,7 +213,7 @@ impl Life {
             Ok(started) => started,
             Err(error) => return Err(failed(error)),
         };
-        match Lines::new(stdout, stderr, limit) {
+        match Lines::new(stdout, stderr, limit, line_limit) {
             Ok(lines) => Ok(Child::new(pid, grace, Arc::clone(&self.children), ended, lines)),
             Err(error) => {
                 self.children.signal(pid, nix::sys::signal::Signal::SIGKILL);

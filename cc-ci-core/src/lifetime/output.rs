@@ -21,12 +21,12 @@ pub enum Stream {
 pub struct Line {
     /// Where it came from.
     pub stream: Stream,
-    /// The text, cut at [`Line::MAX`] bytes.
+    /// The text, cut at [`Line::MAX`] bytes or what the command asked for.
     pub text: String,
 }
 
 impl Line {
-    /// Longer lines are cut here.
+    /// Longer lines are cut here, unless the command asked for more.
     pub const MAX: usize = 16 * 1024;
 }
 
@@ -45,6 +45,8 @@ struct Queue {
     /// Bytes that may still be told.
     left: usize,
     dropped: usize,
+    /// Where a line is cut.
+    line_limit: usize,
 }
 
 /// One stream, and its unfinished line.
@@ -57,7 +59,12 @@ struct Pipe {
 
 impl Lines {
     /// Needs a runtime with I/O, and at most `limit` bytes of memory and the reader's patience.
-    pub(super) fn new(stdout: Option<OwnedFd>, stderr: Option<OwnedFd>, limit: usize) -> io::Result<Self> {
+    pub(super) fn new(
+        stdout: Option<OwnedFd>,
+        stderr: Option<OwnedFd>,
+        limit: usize,
+        line_limit: usize,
+    ) -> io::Result<Self> {
         let pipe = |stream, fd: Option<OwnedFd>| {
             fd.map(|fd| {
                 Ok::<_, io::Error>(Pipe {
@@ -71,7 +78,7 @@ impl Lines {
         Ok(Self {
             stdout: pipe(Stream::Stdout, stdout)?,
             stderr: pipe(Stream::Stderr, stderr)?,
-            queue: Queue { left: limit, ..Queue::default() },
+            queue: Queue { left: limit, line_limit, ..Queue::default() },
         })
     }
 
@@ -150,7 +157,7 @@ impl Pipe {
     fn take(&mut self, bytes: &[u8], queue: &mut Queue) {
         let mut parts = bytes.split(|&byte| byte == b'\n').peekable();
         while let Some(part) = parts.next() {
-            let room = Line::MAX.saturating_sub(self.partial.len());
+            let room = queue.line_limit.saturating_sub(self.partial.len());
             self.partial.extend_from_slice(&part[..part.len().min(room)]);
             if parts.peek().is_some() {
                 self.finish(queue);

@@ -1,9 +1,11 @@
-//! What can be said against a recipe before anything of it is deployed.
+//! What can be said against a recipe's files as they are deployed together: what a run refuses or warns of before its
+//! deploy, and `recipe check` reports with the place.
 
 use std::path::Path;
 
 use super::compose::{Compose, MountKind, Object};
 use super::env_file::SecretSpec;
+use super::rules::{Rule, Severity, table};
 use super::tree::ReadError;
 
 /// What a look at a recipe found, as lines.
@@ -16,59 +18,124 @@ pub struct Findings {
     pub warnings: Vec<String>,
 }
 
-/// Looks at what the files say together; `readable` tries to read a file of the recipe.
+/// One thing that breaks a rule.
+#[derive(Debug)]
+pub(super) struct Issue {
+    pub(super) rule: &'static Rule,
+    /// The keys that lead to it in the compose files.
+    pub(super) path: Vec<String>,
+    /// What its line holds, where the path leads to a whole block.
+    pub(super) mark: Option<String>,
+    /// The variable that it is about: then there is no path.
+    pub(super) variable: Option<String>,
+    pub(super) what: String,
+}
+
+impl Issue {
+    pub(super) fn at(rule: &'static Rule, path: &[&str], what: String) -> Self {
+        let path = path.iter().map(|key| (*key).to_owned()).collect();
+        Self { rule, path, mark: None, variable: None, what }
+    }
+
+    pub(super) fn marked(mut self, mark: impl Into<String>) -> Self {
+        self.mark = Some(mark.into());
+        self
+    }
+
+    pub(super) fn of_variable(rule: &'static Rule, name: &str, what: String) -> Self {
+        Self { rule, path: Vec::new(), mark: None, variable: Some(name.to_owned()), what }
+    }
+}
+
+/// What a run says before its deploy.
 pub(super) fn check(
     compose: &Compose,
     secrets: &[SecretSpec],
     readable: impl Fn(&Path) -> Result<(), ReadError>,
 ) -> Findings {
-    let mut found = Findings { problems: Vec::new(), warnings: compose.labels().warnings };
+    let mut found = Findings::default();
+    for issue in issues(compose, secrets, readable) {
+        match issue.rule.severity {
+            Severity::Error => found.problems.push(issue.what),
+            Severity::Warning => found.warnings.push(issue.what),
+            Severity::Note => {}
+        }
+    }
+    found
+}
+
+/// Looks at what the files say together; `readable` tries to read a file of the recipe.
+pub(super) fn issues(
+    compose: &Compose,
+    secrets: &[SecretSpec],
+    readable: impl Fn(&Path) -> Result<(), ReadError>,
+) -> Vec<Issue> {
+    let labels = compose.labels();
+    let mut found: Vec<Issue> = labels.warnings.iter().map(super::labels::LabelWarning::issue).collect();
     for (kind, objects) in [
         ("volume", &compose.volumes),
         ("secret", &compose.secrets),
         ("config", &compose.configs),
         ("network", &compose.networks),
     ] {
+        let section = format!("{kind}s");
         for (key, object) in objects {
-            let mut problem = |what: String| found.problems.push(format!("{kind} {key}: {what}"));
+            let mut issue = |rule, field: &str, what: String| {
+                found.push(Issue::at(rule, &[&section, key, field], format!("{kind} {key}: {what}")));
+            };
             // Networks such as the proxy's are shared on purpose.
             if !(compose.stack.prefixes(&object.name) || kind == "network" && object.external) {
-                problem(format!("its name {} is not of the app's stack", object.name));
+                let what = format!("its name {} is not of the app's stack", object.name);
+                issue(&table::FOREIGN_NAME, "name", what);
             }
             if !matches!(kind, "secret" | "config") {
                 continue;
             }
-            if let Some(rule) = name_rule(&object.name) {
-                problem(format!("its name {} {rule}", object.name));
+            if let Some((rule, says)) = name_rule(&object.name) {
+                issue(rule, "name", format!("its name {} {says}", object.name));
             } else if kind == "secret" && object.external && !is_declared(compose, object, secrets) {
-                problem(format!("no SECRET_<NAME>_VERSION in the .env says {}", object.name));
+                let what = format!("no SECRET_<NAME>_VERSION in the .env says {}", object.name);
+                issue(&table::SECRET_NOT_IN_SAMPLE, "name", what);
             }
             if let Some((file, Err(error))) = object.file.as_deref().map(|file| (file, readable(file))) {
-                problem(format!("reading its file {}: {error}", file.display()));
+                issue(
+                    &table::FILE_UNREADABLE,
+                    "file",
+                    format!("reading its file {}: {error}", file.display()),
+                );
             }
         }
     }
     for (key, service) in &compose.services {
         for port in service.ports.iter().filter_map(|port| port.published) {
-            found.warnings.push(format!("service {key}: publishes the host's port {port}"));
+            let what = format!("service {key}: publishes the host's port {port}");
+            let issue = Issue::at(&table::PUBLISHED_PORT, &["services", key, "ports"], what);
+            found.push(issue.marked(port.to_string()));
         }
         for mount in service.volumes.iter().filter(|mount| mount.kind == MountKind::Bind) {
             let source = mount.source.as_deref().unwrap_or_default();
-            found.warnings.push(format!("service {key}: mounts {source} of the host"));
+            let what = format!("service {key}: mounts {source} of the host");
+            found.push(Issue::at(&table::HOST_MOUNT, &["services", key, "volumes"], what).marked(source));
         }
     }
-    found.warnings.extend(compose.unset.iter().map(|name| format!("{name} is not set, so it is empty")));
+    for name in &compose.unset {
+        let what = format!("{name} is not set, so it is empty");
+        found.push(Issue::of_variable(&table::VARIABLE_NOT_IN_SAMPLE, name, what));
+    }
     found
 }
 
-/// Swarm's rule for the names of secrets and configs.
-fn name_rule(name: &str) -> Option<&'static str> {
-    if name.len() > 64 {
-        Some("has more than 64 characters")
+/// How long Swarm lets the names of secrets and configs be.
+pub(super) const MAX_NAME: usize = 64;
+
+/// Swarm's rules for the names of secrets and configs.
+fn name_rule(name: &str) -> Option<(&'static Rule, &'static str)> {
+    if name.len() > MAX_NAME {
+        Some((&table::NAME_TOO_LONG, "has more than 64 characters"))
     } else if name.ends_with(|c: char| c.is_ascii_alphanumeric()) {
         None
     } else {
-        Some("does not end with a letter or digit: is its version set?")
+        Some((&table::NAME_UNFINISHED, "does not end with a letter or digit: is its version set?"))
     }
 }
 

@@ -46,6 +46,16 @@ pub enum EnvFileError {
     },
 }
 
+impl EnvFileError {
+    /// The line that breaks the rule, where it is one.
+    pub(super) fn line(&self) -> Option<usize> {
+        match self {
+            Self::Line { line, .. } => Some(*line),
+            _ => None,
+        }
+    }
+}
+
 /// What a recipe says about one of its secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretSpec {
@@ -62,7 +72,7 @@ pub struct SecretSpec {
 }
 
 /// A parsed `.env` file; its `Display` is the file's text.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct EnvFile {
     lines: Vec<Line>,
     vars: BTreeMap<String, String>,

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use super::check::Issue;
 use super::compose::Compose;
+use super::rules::{Rule, table};
 
 /// The labels that cc-ci understands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,12 +18,37 @@ use super::compose::Compose;
 pub struct Labels {
     /// The version that the recipe says it is; not always a release's name.
     pub version: Option<String>,
+    /// The service whose label says so.
+    pub version_on: Option<String>,
     /// How long a deploy may take.
     pub timeout: Option<Duration>,
     /// How the stack is backed up.
     pub backup: Backup,
-    /// What looks wrong, as lines.
-    pub warnings: Vec<String>,
+    /// What looks wrong.
+    pub warnings: Vec<LabelWarning>,
+}
+
+/// A label that looks wrong; it prints as a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LabelWarning {
+    rule: &'static Rule,
+    service: String,
+    label: String,
+    what: String,
+}
+
+impl fmt::Display for LabelWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl LabelWarning {
+    pub(super) fn issue(&self) -> Issue {
+        let path = ["services", &self.service, "deploy", "labels"];
+        Issue::at(self.rule, &path, self.what.clone()).marked(&self.label)
+    }
 }
 
 /// How a stack is backed up.
@@ -138,9 +165,13 @@ impl Labels {
             }
         }
         labels.backup.declared = !backed_up.is_empty();
-        if backed_up.len() > 1 {
-            let services = backed_up.join(", ");
-            labels.warnings.push(format!("backupbot.backup belongs on one service, but is on {services}"));
+        if let [_, second, ..] = backed_up[..] {
+            labels.warnings.push(LabelWarning {
+                rule: &table::BACKUP_TWICE,
+                service: second.to_owned(),
+                label: "backupbot.backup".to_owned(),
+                what: format!("backupbot.backup belongs on one service, but is on {}", backed_up.join(", ")),
+            });
         }
         labels
     }
@@ -151,7 +182,11 @@ impl Labels {
                 Some(known) if known != value => {
                     self.warn(service, key, "differs from an earlier version label");
                 }
-                _ => self.version = Some(value.to_owned()),
+                Some(_) => {}
+                None => {
+                    self.version = Some(value.to_owned());
+                    self.version_on = Some(service.to_owned());
+                }
             }
         } else if key == "timeout" {
             match value.parse::<u32>() {
@@ -192,7 +227,12 @@ impl Labels {
 
     fn warn(&mut self, service: &str, label: &str, what: &str) {
         let label: String = label.chars().take(120).collect();
-        self.warnings.push(format!("service {service}: label {label} {what}"));
+        self.warnings.push(LabelWarning {
+            rule: &table::LABEL_NOT_UNDERSTOOD,
+            service: service.to_owned(),
+            what: format!("service {service}: label {label} {what}"),
+            label,
+        });
     }
 }
 
@@ -228,13 +268,13 @@ mod tests {
         ]);
         assert_eq!(new.version.as_deref(), Some("1.2.0+1.27.0"));
         assert_eq!(new.timeout, Some(Duration::from_mins(5)));
-        assert_eq!(new.warnings, [""; 0]);
+        assert_eq!(new.warnings, []);
         let old = read(&[
             ("app", &["coop-cloud.${STACK_NAME}.app.version=v2-d7"]),
             ("db", &["coop-cloud.${STACK_NAME}.db.version=10-71"]),
         ]);
         assert_eq!(old.version.as_deref(), Some("v2-d7"));
-        assert_eq!(old.warnings, [""; 0]);
+        assert_eq!(old.warnings, []);
         let other = read(&[("app", &["coop-cloud.other_stack.version=1.0.0+1", "coop-cloud.version=1"])]);
         assert_eq!(other, Labels::default());
     }
@@ -291,7 +331,7 @@ mod tests {
         let volumes = "volumes: {cache: {name: full}, data: {name: parts}, logs: {name: whole}, other: }";
         let compose = compose(&format!("{{services: {{a: {{image: x}}}}, {volumes}}}")).unwrap();
         assert_eq!(labels.backup.left_out(&compose), ["full".to_owned(), "parts".to_owned()].into());
-        assert_eq!(labels.warnings, [""; 0]);
+        assert_eq!(labels.warnings, []);
     }
 
     #[test]
@@ -316,7 +356,11 @@ mod tests {
             "data is true or false",
             "service web",
         ] {
-            assert!(labels.warnings.iter().any(|line| line.contains(says)), "{says}: {:?}", labels.warnings);
+            assert!(
+                labels.warnings.iter().any(|warning| warning.to_string().contains(says)),
+                "{says}: {:?}",
+                labels.warnings
+            );
         }
         assert_eq!(labels.warnings.len(), 5);
         assert_eq!(labels.backup.volumes.len(), 1);

@@ -11,6 +11,8 @@ mod compose;
 mod env_file;
 mod interpolate;
 mod labels;
+mod random;
+pub mod rules;
 mod tree;
 mod yaml;
 
@@ -27,7 +29,7 @@ pub use compose::{
 };
 pub use env_file::{EnvFile, EnvFileError, SecretSpec};
 pub use interpolate::{InterpolateError, Interpolated, interpolate};
-pub use labels::{Backup, HookKind, Labels, VolumeBackup};
+pub use labels::{Backup, HookKind, LabelWarning, Labels, VolumeBackup};
 pub use tree::ReadError;
 
 const SAMPLE: &str = ".env.sample";

@@ -380,7 +380,7 @@ impl Running<'_> {
     }
 
     /// The app as it is now, as the upgrade finds it.
-    pub(super) async fn look_before(&self, domain: &Domain) -> Result<&Before, Failure> {
+    pub(super) async fn note_before(&self, domain: &Domain) -> Result<&Before, Failure> {
         let failed = |error: StepError| match error {
             StepError::Broken(failure) => failure,
             StepError::Failed(reason) | StepError::Skipped(reason) => Failure::host(reason),

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::Failure;
 use super::checks;
 use super::drive::Running;
+use super::matrix;
 use super::record::{Tier, TierName};
 use super::scripts::Scripts;
 use super::seeds::Seeds;
@@ -27,8 +28,8 @@ pub struct Deployed {
 }
 
 /// The state of the app under test, from tier to tier.
-struct Cold<'r> {
-    run: &'r Running<'r>,
+pub(super) struct Cold<'r> {
+    pub(super) run: &'r Running<'r>,
     app: App,
     scripts: &'r Scripts,
     seeds: Seeds,
@@ -42,26 +43,32 @@ struct Cold<'r> {
 
 /// The lane.
 pub(super) async fn lane(run: &Running<'_>) -> Result<(), Failure> {
-    let app = run.main_app();
     let scripts = run.snapshot_scripts().await?;
-    let previous = if run.request.fresh { None } else { run.previous_release().await? };
     run.deploy_dependencies().await?;
+    let releases: Vec<Revision> = run.upgrade_from().iter().map(Revision::release).collect();
+    let (previous, older) =
+        releases.split_first().map_or((None, &[][..]), |(first, rest)| (Some(first), rest));
     for name in TierName::ALL {
-        run.record().put_tier(Tier::not_run(name));
+        let from = previous.filter(|_| name == TierName::Upgrade).map(|release| release.name.clone());
+        run.record().put_tier(Tier { from, ..Tier::not_run(name) });
     }
-    let mut cold = Cold {
-        run,
-        app,
-        scripts: &scripts,
-        seeds: Seeds::default(),
-        backup: None,
-        first: Vec::new(),
-        last: Vec::new(),
-    };
-    if !cold.install(previous.as_ref()).await? {
+    for release in older {
+        run.record().put_tier(matrix::not_run(release));
+    }
+    Box::pin(main(run, &scripts, previous)).await?;
+    for release in older {
+        Box::pin(matrix::pass(run, &scripts, release)).await?;
+    }
+    Ok(())
+}
+
+/// From the newest release to the custom tests, with one app.
+async fn main(run: &Running<'_>, scripts: &Scripts, previous: Option<&Revision>) -> Result<(), Failure> {
+    let mut cold = Cold::new(run, scripts);
+    if !cold.install(previous).await? {
         return Ok(());
     }
-    if !cold.upgrade(previous.as_ref()).await? {
+    if !cold.upgrade(previous).await? {
         return Ok(());
     }
     if cold.backup().await? {
@@ -93,6 +100,13 @@ pub(super) async fn bring_up(run: &Running<'_>) -> Result<Deployed, Failure> {
     Ok(Deployed { domain: app.domain, address: endpoint.address, secrets })
 }
 
+impl<'r> Cold<'r> {
+    pub(super) fn new(run: &'r Running<'r>, scripts: &'r Scripts) -> Self {
+        let (app, seeds) = (run.main_app(), Seeds::default());
+        Self { run, app, scripts, seeds, backup: None, first: Vec::new(), last: Vec::new() }
+    }
+}
+
 impl Cold<'_> {
     fn engine(&self) -> &dyn Engine {
         self.run.harness.site.engine.as_ref()
@@ -111,7 +125,11 @@ impl Cold<'_> {
         tier.end(end)
     }
 
-    async fn install_steps(&mut self, tier: &mut OpenTier<'_>, revision: &Revision) -> Result<(), Halt> {
+    pub(super) async fn install_steps(
+        &mut self,
+        tier: &mut OpenTier<'_>,
+        revision: &Revision,
+    ) -> Result<(), Halt> {
         let (run, app) = (self.run, self.app.clone());
         tier.must("create", run.create(&app, revision, self.scripts)).await?;
         tier.must("deploy", run.deploy_once(&app)).await?;
@@ -133,7 +151,9 @@ impl Cold<'_> {
     }
 
     async fn upgrade(&mut self, previous: Option<&Revision>) -> Result<bool, Failure> {
-        let mut tier = OpenTier::begin(self.run, self.scripts, TierName::Upgrade);
+        let name = TierName::Upgrade;
+        let tier = Tier { from: previous.map(|release| release.name.clone()), ..Tier::not_run(name) };
+        let mut tier = OpenTier::open(self.run, self.scripts, tier, name.as_str());
         let tested = self.run.tested()?;
         tier.proves(tested.name.clone());
         let end = match previous {
@@ -146,7 +166,11 @@ impl Cold<'_> {
         tier.end(end)
     }
 
-    async fn upgrade_steps(&mut self, tier: &mut OpenTier<'_>, tested: &Revision) -> Result<(), Halt> {
+    pub(super) async fn upgrade_steps(
+        &mut self,
+        tier: &mut OpenTier<'_>,
+        tested: &Revision,
+    ) -> Result<(), Halt> {
         let (run, app) = (self.run, self.app.clone());
         tier.must("upgrade", run.upgrade_in_place(&app, tested)).await?;
         self.last = self.services().await.map_err(halt)?;
@@ -180,7 +204,7 @@ impl Cold<'_> {
         })
         .await?;
         tier.must("backup", async {
-            self.backup = Some(run.harness.deployer.backup(&run.session, &app).await?);
+            self.backup = Some(run.backup(&app).await?);
             Ok(())
         })
         .await?;

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::canonical::Warm;
 use super::conclude::verdict;
+use super::guarded::Watch;
+use super::matrix::Pass;
 use super::record::{Lane, RUN_SCHEMA, RunRecord};
 use super::recorded::Recorded;
 use super::{Failure, Harness, Request};
@@ -48,6 +50,8 @@ pub struct Running<'h> {
     events: Arc<Recorded>,
     pub(super) trees: OnceLock<Trees>,
     pub(super) guards: OnceLock<Vec<AppGuard>>,
+    pub(super) watch: Watch,
+    pub(super) pass: Mutex<Pass>,
 }
 
 /// The checkouts of a run.
@@ -56,6 +60,8 @@ pub(super) struct Trees {
     pub tested: RecipeTree,
     /// The release that the commit under test is, where it is one.
     pub release: Option<Release>,
+    /// The releases to upgrade from, newest first.
+    pub upgrade_from: Vec<Release>,
     pub dependencies: Vec<(RecipeTree, Domain)>,
 }
 
@@ -219,7 +225,7 @@ impl Harness {
             run_id: record.run_id.clone(),
             lifetime: self.lifetime.clone(),
             reporter: events.clone(),
-            environment: directory.environment(),
+            environment: [directory.environment(), self.deployer.environment()].concat(),
             tmp: directory.tmp(),
             redactor: self.site.engine.redactor(),
         };
@@ -240,6 +246,8 @@ impl Harness {
             events,
             trees: OnceLock::new(),
             guards: OnceLock::new(),
+            watch: Watch::default(),
+            pass: Mutex::default(),
         })
     }
 
@@ -369,6 +377,11 @@ impl Running<'_> {
     /// The release that the commit under test is, where it is one.
     pub(super) fn tested_release(&self) -> Option<&Release> {
         self.trees.get().and_then(|trees| trees.release.as_ref())
+    }
+
+    /// The releases to upgrade it from, newest first.
+    pub(super) fn upgrade_from(&self) -> &[Release] {
+        self.trees.get().map_or(&[], |trees| &trees.upgrade_from)
     }
 
     /// The checkouts of the recipes that it needs, each with its domain in this run.

@@ -9,6 +9,8 @@ mod checks;
 mod cold;
 mod conclude;
 mod drive;
+mod guarded;
+mod matrix;
 mod prepare;
 mod quick;
 mod reconcile;
@@ -18,6 +20,7 @@ mod scripts;
 mod seeds;
 mod steps;
 mod tiers;
+mod upgrade_from;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,6 +40,7 @@ pub use cold::Deployed;
 pub use drive::RunEnd;
 pub use reconcile::{Outcome, WarmEnd};
 pub use record::{Lane, RUN_SCHEMA, Receipt, RunRecord, Status, Step, Tier, TierName, Verdict};
+pub use upgrade_from::UpgradeFrom;
 
 /// What to test.
 #[derive(Debug, Clone)]
@@ -53,6 +57,8 @@ pub struct Request {
     pub run_id: RunId,
     /// Deploy the commit itself, without an earlier release.
     pub fresh: bool,
+    /// The releases to upgrade from, unless `fresh`.
+    pub upgrade_from: UpgradeFrom,
     /// Copy the canonical tree's recipe instead of fetching it.
     pub skip_fetch: bool,
 }
@@ -64,7 +70,17 @@ impl Request {
     /// When the source names no recipe.
     pub fn new(source: RecipeSource, subject: Subject, run_id: RunId) -> Result<Self, InvalidSource> {
         let recipe = source.recipe_name()?;
-        Ok(Self { source, recipe, revision: None, subject, run_id, fresh: false, skip_fetch: false })
+        let upgrade_from = UpgradeFrom::default();
+        Ok(Self {
+            source,
+            recipe,
+            revision: None,
+            subject,
+            run_id,
+            fresh: false,
+            upgrade_from,
+            skip_fetch: false,
+        })
     }
 }
 

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use super::Failure;
 use super::drive::{Running, Trees};
+use super::guarded::some_of;
 use super::record::Receipt;
 use crate::event::Event;
 use crate::executor::Residue;
 use crate::exit::Exit;
-use crate::janitor::{Janitor as _, Orders, Pass, SiteJanitor, reap};
-use crate::lock::{AcquireError, Wait};
-use crate::names::Domain;
+use crate::janitor::{Janitor as _, Orders, Pass, Reaped, SiteJanitor, reap};
+use crate::lock::{AcquireError, AppGuard, Wait};
+use crate::names::{Domain, Version};
 use crate::workspace::{self, FetchRequest, RecipeSource, RecipeTree, Revision};
 
 /// What settling one domain may take.
@@ -51,11 +52,19 @@ impl Running<'_> {
             }
         }
         let releases = tested.releases(self.harness.lifetime.as_ref()).await?;
-        for tag in &releases.lightweight {
-            self.warn(&format!("the tag {tag} is not annotated, so it is no release"));
+        if !releases.lightweight.is_empty() {
+            let tags: Vec<String> = releases.lightweight.iter().map(Version::to_string).collect();
+            let tags = some_of(&tags);
+            self.warn(&format!("R014: abra takes only annotated tags, so these are no releases: {tags}"));
         }
         let release = releases.at(tested.tested()).cloned();
-        self.trees.get_or_init(|| Trees { tested, release, dependencies });
+        let upgrade_from = if self.request.fresh {
+            Vec::new()
+        } else {
+            let before = tested.releases_before(self.harness.lifetime.as_ref(), tested.tested()).await?;
+            self.request.upgrade_from.select(before, tested.tested())?
+        };
+        self.trees.get_or_init(|| Trees { tested, release, upgrade_from, dependencies });
         Ok(())
     }
 
@@ -108,17 +117,7 @@ impl Running<'_> {
         let mut receipt = Receipt::default();
         for guard in self.guards() {
             let domain = guard.domain();
-            let (site, own) = (&self.harness.site, Some(&self.session.run_id));
-            let reaped = reap(site, guard, own, Orders::Unknown, SETTLE_LIMIT)
-                .await
-                .map_err(|error| Failure::host(crate::error_chain(&error)))?;
-            if !reaped.left.is_empty() {
-                let left = Residue::list(&reaped.left);
-                return Err(Failure::host(format!(
-                    "{domain} could not be settled; left: {left}; {}",
-                    reaped.failures.join("; ")
-                )));
-            }
+            let reaped = self.empty(guard, Orders::Unknown, "settled").await?;
             if !reaped.removed.is_empty() {
                 let text =
                     format!("{domain}: a dead run had left {}; removed", Residue::list(&reaped.removed));
@@ -128,6 +127,25 @@ impl Running<'_> {
         }
         self.record().receipt = Some(receipt);
         Ok(())
+    }
+
+    /// Makes a domain of the run empty, and verifies it.
+    pub(super) async fn empty(
+        &self,
+        guard: &AppGuard,
+        orders: Orders,
+        done: &str,
+    ) -> Result<Reaped, Failure> {
+        let (site, own) = (&self.harness.site, Some(&self.session.run_id));
+        let reaped = reap(site, guard, own, orders, SETTLE_LIMIT)
+            .await
+            .map_err(|error| Failure::host(crate::error_chain(&error)))?;
+        if reaped.left.is_empty() {
+            return Ok(reaped);
+        }
+        let (domain, left) = (guard.domain(), Residue::list(&reaped.left));
+        let why = reaped.failures.join("; ");
+        Err(Failure::host(format!("{domain} could not be {done}; left: {left}; {why}")))
     }
 
     /// A janitor's pass over everybody else's leftovers. Its failure is a warning.

@@ -33,7 +33,7 @@ pub(super) async fn lane(run: &Running<'_>) -> Result<(), Failure> {
         run.record().put_tier(Tier::not_run(name));
     }
     skip(run, &scripts, TierName::Install, "the quick lane upgrades the warm app, and installs none")?;
-    let before = run.look_before(&app.domain).await?;
+    let before = run.note_before(&app.domain).await?;
     // Before anything is changed: whoever finds this run dead must know what it had not added.
     {
         let mut record = run.record();

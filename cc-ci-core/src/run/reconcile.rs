@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::drive::Running;
 use super::record::Lane;
-use super::{Failure, Harness, Request};
+use super::{Failure, Harness, Request, UpgradeFrom};
 use crate::error_chain;
 use crate::executor::Residue;
 use crate::exit::Exit;
@@ -157,6 +157,7 @@ impl Harness {
             subject: Subject::reference("warm"),
             run_id: run_id.clone(),
             fresh: false,
+            upgrade_from: UpgradeFrom::default(),
             skip_fetch: false,
         }
     }

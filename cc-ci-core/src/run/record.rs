@@ -50,7 +50,8 @@ pub struct RunRecord {
     pub cancelled_by: Option<Cause>,
     /// How long it waited for locks, in seconds.
     pub lock_waited_seconds: f64,
-    /// How often it deployed: 1 for a cold run that got so far.
+    /// How often it deployed: 1 for each app of a cold run that got so far, which is one but for older releases to
+    /// upgrade from.
     pub deploy_count: u32,
     /// Its tiers, in order.
     pub tiers: Vec<Tier>,
@@ -69,7 +70,7 @@ impl RunRecord {
 
     /// Puts a tier in its place: in order, each once.
     pub(super) fn put_tier(&mut self, tier: Tier) {
-        match self.tiers.iter_mut().find(|known| known.name == tier.name) {
+        match self.tiers.iter_mut().find(|known| (known.name, &known.from) == (tier.name, &tier.from)) {
             Some(known) => *known = tier,
             None => self.tiers.push(tier),
         }
@@ -171,6 +172,8 @@ pub struct Tier {
     pub status: Status,
     /// Why, where it did not pass.
     pub reason: Option<String>,
+    /// The release that it upgrades from, of an upgrade.
+    pub from: Option<String>,
     /// The version that it proves, where there is one.
     pub version: Option<String>,
     /// What it took, in seconds.
@@ -182,7 +185,15 @@ pub struct Tier {
 impl Tier {
     /// A tier that nobody got to yet.
     pub fn not_run(name: TierName) -> Self {
-        Self { name, status: Status::NotRun, reason: None, version: None, seconds: 0.0, steps: Vec::new() }
+        Self {
+            name,
+            status: Status::NotRun,
+            reason: None,
+            from: None,
+            version: None,
+            seconds: 0.0,
+            steps: Vec::new(),
+        }
     }
 }
 
@@ -233,7 +244,7 @@ pub struct Receipt {
     /// What was there after settling, before the first deploy; of a warm app, before its upgrade, what lasts: no
     /// process, task or container.
     pub before: Vec<Residue>,
-    /// What teardown removed.
+    /// What teardown removed, and what was taken down before another release was deployed.
     pub removed: Vec<Residue>,
     /// What is left after teardown.
     pub left: Vec<Residue>,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Failure;
 use super::drive::Running;
+use super::guarded::Call;
 use super::record::TierName;
 use super::scripts::{INSTALL_STEPS, Script, Scripts};
 use super::tiers::StepError;
@@ -82,13 +83,6 @@ impl Running<'_> {
         }
     }
 
-    /// The newest release before the commit under test.
-    pub(super) async fn previous_release(&self) -> Result<Option<Revision>, Failure> {
-        let (tree, lifetime) = (self.tree()?, self.session.lifetime.as_ref());
-        let previous = tree.newest_before(lifetime, tree.tested()).await?;
-        Ok(previous.map(|release| Revision::release(&release)))
-    }
-
     /// Brings up the recipes that the one under test needs.
     pub(super) async fn deploy_dependencies(&self) -> Result<(), Failure> {
         for (tree, domain) in self.dependency_trees() {
@@ -101,10 +95,10 @@ impl Running<'_> {
             let app = self.app(tree.name(), domain);
             let up = async {
                 self.checkout(tree, &revision).await?;
-                self.harness.deployer.create(&self.session, &app).await?;
+                self.create_env(&app).await?;
                 self.generate_secrets(&app).await?;
                 self.harness.site.engine.pre_pull(&app).await?;
-                self.harness.deployer.deploy(&self.session, &app).await?;
+                self.deploy(&app).await?;
                 self.wait_converged(&app).await
             };
             up.await.map_err(|error| match error {
@@ -126,7 +120,7 @@ impl Running<'_> {
         scripts: &Scripts,
     ) -> Result<(), StepError> {
         self.checkout(self.tree().map_err(StepError::Broken)?, revision).await?;
-        self.harness.deployer.create(&self.session, app).await?;
+        self.create_env(app).await?;
         self.generate_secrets(app).await?;
         self.check_recipe(app)?;
         for script in &scripts.install_steps {
@@ -164,7 +158,7 @@ impl Running<'_> {
         }
     }
 
-    /// The one deploy of a cold run (I10).
+    /// The one deploy of an app (I10).
     pub(super) async fn deploy_once(&self, app: &App) -> Result<(), StepError> {
         let count = self.directory.state().count_deploy().map_err(|error| match error {
             StateError::Write { .. } => broken(error_chain(&error)),
@@ -176,13 +170,15 @@ impl Running<'_> {
             record.deploy_count = record.deploy_count.saturating_add(1);
             record.deploy_count
         };
-        if known > 1 {
-            return Err(broken(format!("a cold run deploys once, and this would be deploy {known}")));
+        if std::mem::replace(&mut self.pass().deployed, true) {
+            return Err(broken(format!(
+                "an app is deployed once, and this would be deploy {known} of the run"
+            )));
         }
         if count != u64::from(known) {
             return Err(StepError::Failed(format!("something else changed the deploy count: {count}")));
         }
-        self.harness.deployer.deploy(&self.session, app).await?;
+        self.deploy(app).await?;
         self.wait_converged(app).await
     }
 
@@ -196,12 +192,18 @@ impl Running<'_> {
         }
         self.generate_secrets(app).await?;
         self.harness.site.engine.pre_pull(app).await?;
-        self.harness.deployer.upgrade(&self.session, app).await?;
+        let upgrade = self.harness.deployer.upgrade(&self.session, app);
+        self.guarded(app, Call::Upgrade, upgrade).await?;
         self.wait_converged(app).await
     }
 
+    pub(super) async fn backup(&self, app: &App) -> Result<Backup, StepError> {
+        self.guarded(app, Call::Backup, self.harness.deployer.backup(&self.session, app)).await
+    }
+
     pub(super) async fn restore(&self, app: &App, backup: &Backup) -> Result<(), StepError> {
-        self.harness.deployer.restore(&self.session, app, backup).await?;
+        let restore = self.harness.deployer.restore(&self.session, app, backup);
+        self.guarded(app, Call::Restore, restore).await?;
         self.wait_converged(app).await
     }
 
@@ -213,17 +215,33 @@ impl Running<'_> {
     async fn checkout(&self, tree: &RecipeTree, revision: &Revision) -> Result<(), StepError> {
         tree.checkout(self.session.lifetime.as_ref(), &revision.commit)
             .await
-            .map_err(|error| broken(error_chain(&error)))
+            .map_err(|error| broken(error_chain(&error)))?;
+        self.watch.moved(tree, &revision.commit);
+        Ok(())
+    }
+
+    async fn create_env(&self, app: &App) -> Result<(), StepError> {
+        self.guarded(app, Call::Create, self.harness.deployer.create(&self.session, app)).await
+    }
+
+    async fn deploy(&self, app: &App) -> Result<(), StepError> {
+        self.guarded(app, Call::Deploy, self.harness.deployer.deploy(&self.session, app)).await
     }
 
     /// New secrets are hidden from every output before anything can print them, and put where tests find them.
     async fn generate_secrets(&self, app: &App) -> Result<(), StepError> {
-        let generated = self.harness.deployer.generate_secrets(&self.session, app).await?;
+        let generate = async {
+            let generated = self.harness.deployer.generate_secrets(&self.session, app).await?;
+            for value in generated.values() {
+                self.session.redactor.hide(value);
+            }
+            Ok(generated)
+        };
+        let generated = self.guarded(app, Call::GenerateSecrets, generate).await?;
         let directory = self.secrets_directory(app);
         let kept = || -> io::Result<()> {
             private_directory(&directory)?;
             for (name, value) in &generated {
-                self.session.redactor.hide(value);
                 // A recipe's script may have put anything in its place: it is replaced, never opened.
                 write_whole(&directory.join(name), value.as_bytes(), 0o600)?;
             }
@@ -232,7 +250,7 @@ impl Running<'_> {
         kept().map_err(|error| broken(format!("can't keep the secrets for the tests: {error}")))
     }
 
-    fn secrets_directory(&self, app: &App) -> PathBuf {
+    pub(super) fn secrets_directory(&self, app: &App) -> PathBuf {
         self.session.tmp.join("secrets").join(app.domain.as_str())
     }
 
@@ -257,8 +275,11 @@ impl Running<'_> {
         version: Option<&str>,
     ) -> Result<(), StepError> {
         let app = self.main_app();
-        let log_name = format!("{tier}-{}", script.name().replace('/', "-"));
-        let [scratch, state] = ["scratch", "state"].map(|name| self.session.tmp.join(name));
+        // Each app has its own: a test runs once for each of them.
+        let of_pass = self.pass().from.as_ref().map(|from| format!("from-{from}-")).unwrap_or_default();
+        let log_name = format!("{of_pass}{tier}-{}", script.name().replace('/', "-"));
+        let scratch = self.session.tmp.join("scratch");
+        let state = self.session.tmp.join(format!("{of_pass}state"));
         let scratch = scratch.join(&log_name);
         for directory in [&scratch, &state] {
             fs::create_dir_all(directory)
@@ -347,7 +368,7 @@ pub(super) fn add_new_variables(app: &App) -> Result<Vec<String>, StepError> {
     Ok(added)
 }
 
-fn broken(message: impl Into<String>) -> StepError {
+pub(super) fn broken(message: impl Into<String>) -> StepError {
     StepError::Broken(EngineError::new(Fault::Host, message).into())
 }
 

@@ -48,22 +48,43 @@ pub(super) struct OpenTier<'r> {
     run: &'r Running<'r>,
     scripts: &'r Scripts,
     tier: Tier,
+    /// Whose tests and replaced checks apply, and the version that they are told, where that is not the tier itself.
+    stands_in: Option<(TierName, String)>,
     began: Instant,
 }
 
 impl<'r> OpenTier<'r> {
     pub fn begin(run: &'r Running<'r>, scripts: &'r Scripts, name: TierName) -> Self {
-        run.enter(name.as_str());
-        let mut tier = Tier::not_run(name);
+        Self::open(run, scripts, Tier::not_run(name), name.as_str())
+    }
+
+    /// The same of a `tier` that is told apart by more than its name, in the run's phase `phase`.
+    pub fn open(run: &'r Running<'r>, scripts: &'r Scripts, mut tier: Tier, phase: &str) -> Self {
+        run.enter(phase);
         tier.reason = Some("the run ended in the middle of it".to_owned());
         run.record().put_tier(tier.clone());
         tier.reason = None;
-        Self { run, scripts, tier, began: Instant::now() }
+        Self { run, scripts, tier, stands_in: None, began: Instant::now() }
     }
 
     /// The version that the tier proves.
     pub fn proves(&mut self, version: String) {
         self.tier.version = Some(version);
+    }
+
+    /// From now on the tier does what `name` does, at `version`.
+    pub fn stands_in(&mut self, name: TierName, version: &str) {
+        self.stands_in = Some((name, version.to_owned()));
+    }
+
+    /// Whether a step failed.
+    pub fn is_red(&self) -> bool {
+        self.tier.steps.iter().any(|step| step.status == Status::Failed)
+    }
+
+    /// Whose tests and checks apply now.
+    fn part(&self) -> TierName {
+        self.stands_in.as_ref().map_or(self.tier.name, |(name, _)| *name)
     }
 
     /// Concludes the tier. `Ok(true)` when what stands on it may go on.
@@ -103,7 +124,7 @@ impl<'r> OpenTier<'r> {
         name: &str,
         work: impl Future<Output = Result<(), StepError>>,
     ) -> Result<(), Halt> {
-        match self.scripts.replacement(self.tier.name, name) {
+        match self.scripts.replacement(self.part(), name) {
             Some(script) => self.script(script).await,
             None => self.step(&format!("generic/{name}"), work).await.map(drop),
         }
@@ -112,7 +133,7 @@ impl<'r> OpenTier<'r> {
     /// The tests of this tier, the operator's first. One that fails does not hide the next.
     pub async fn scripts(&mut self) -> Result<(), Halt> {
         let scripts = self.scripts;
-        for script in scripts.of(self.tier.name) {
+        for script in scripts.of(self.part()) {
             self.script(script).await?;
         }
         Ok(())
@@ -124,8 +145,10 @@ impl<'r> OpenTier<'r> {
     }
 
     async fn script(&mut self, script: &Script) -> Result<(), Halt> {
-        let (run, version) = (self.run, self.tier.version.clone());
-        self.step(&script.name(), run.run_script(script, self.tier.name, version.as_deref())).await.map(drop)
+        let (run, part) = (self.run, self.part());
+        let version =
+            self.stands_in.as_ref().map(|(_, version)| version).or(self.tier.version.as_ref()).cloned();
+        self.step(&script.name(), run.run_script(script, part, version.as_deref())).await.map(drop)
     }
 
     async fn step(
@@ -133,6 +156,11 @@ impl<'r> OpenTier<'r> {
         name: &str,
         work: impl Future<Output = Result<(), StepError>>,
     ) -> Result<bool, Halt> {
+        // Two stages of one tier have steps of the same names.
+        let name = match self.part() {
+            part if part == self.tier.name => name.to_owned(),
+            part => format!("{part}: {name}"),
+        };
         let began = Instant::now();
         let end = work.await;
         let (status, detail, halt) = match end {
@@ -146,16 +174,11 @@ impl<'r> OpenTier<'r> {
         let detail = detail.map(|detail| self.run.session.redactor.redact(&detail));
         self.run.session.reporter.report(&Event::Step {
             tier: self.tier.name.to_string(),
-            name: name.to_owned(),
+            name: name.clone(),
             status: status.as_str().to_owned(),
             detail: detail.clone(),
         });
-        self.tier.steps.push(Step {
-            name: name.to_owned(),
-            status,
-            detail,
-            seconds: began.elapsed().as_secs_f64(),
-        });
+        self.tier.steps.push(Step { name, status, detail, seconds: began.elapsed().as_secs_f64() });
         match halt {
             Some(halt) => Err(halt),
             None => Ok(status != Status::Failed),

@@ -169,6 +169,18 @@ async fn a_release_on_another_branch_is_nothing_to_upgrade_from() {
 }
 
 #[tokio::test]
+async fn a_release_upgrades_from_none_that_is_newer_than_itself() {
+    let world = World::new();
+    let upstream = world.recipe();
+    upstream.git(&["tag", "-a", "-m", "release", "1.0.1+1.0"]);
+    let run = world.run();
+    let tree = world.fetch(&run, &upstream.request()).await.unwrap().tree;
+    let before = tree.releases_before(&world.life, tree.tested()).await.unwrap();
+    let names: Vec<String> = before.iter().map(|release| release.version.to_string()).collect();
+    assert_eq!(names, ["1.0.0+1.0"], "1.1.0 is an ancestor of 1.0.1, and nobody goes back");
+}
+
+#[tokio::test]
 async fn a_commit_can_be_named_in_every_way_that_git_knows() {
     let world = World::new();
     let upstream = world.recipe();

@@ -165,6 +165,13 @@ impl Git {
         other
     }
 
+    /// The same git with an index of its own, and where that is: nothing is there yet.
+    pub(super) fn with_own_index(&self) -> Result<(Self, PathBuf), GitError> {
+        let fail = |source| GitError::Io { doing: "make an index in", path: self.home.clone(), source };
+        let index = self.home.join(format!(".index-{}", crate::files::new_id().map_err(fail)?));
+        Ok((self.with_env("GIT_INDEX_FILE", &index), index))
+    }
+
     /// The same git as it reads from somebody else's repository.
     pub(super) fn fetching(&self) -> Result<Self, GitError> {
         let path = self.home.join(".gitconfig");

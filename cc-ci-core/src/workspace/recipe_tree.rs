@@ -56,21 +56,56 @@ impl RecipeTree {
         self.git.run(lifetime, args, LOCAL).await.map(drop)
     }
 
+    /// The files of `commit` that are not in the tree as they are in it, as git quotes their names. Files that the
+    /// commit does not have are not looked at.
+    pub async fn changed(
+        &self,
+        lifetime: &dyn RunLifetime,
+        commit: &CommitId,
+    ) -> Result<Vec<String>, GitError> {
+        // In the tree's own index a script may have marked files as unchanged.
+        let (git, index) = self.git.with_own_index()?;
+        let looked = async {
+            git.run(lifetime, ["read-tree", commit.as_str()], LOCAL).await?;
+            // It compares content: a fresh index knows no file's times.
+            let diff = ["diff", "--name-only", "--no-ext-diff", "--no-renames", "--ignore-submodules=all"];
+            git.run(lifetime, diff, LOCAL).await
+        };
+        let changed = looked.await;
+        // Best effort: it goes with the run's tree.
+        drop(fs::remove_file(index));
+        changed
+    }
+
     /// All releases.
     pub async fn releases(&self, lifetime: &dyn RunLifetime) -> Result<Releases, GitError> {
         Releases::parse(&self.git.run(lifetime, ["for-each-ref", FORMAT, "refs/tags"], LOCAL).await?)
     }
 
-    /// The newest release that `commit` builds on: its own is left out. What such a commit upgrades from.
+    /// The releases that `commit` builds on, newest first: what it can be upgraded to from. Its own are left out;
+    /// where it is a release, so are those that are newer by their version.
+    pub async fn releases_before(
+        &self,
+        lifetime: &dyn RunLifetime,
+        commit: &CommitId,
+    ) -> Result<Vec<Release>, GitError> {
+        let merged = format!("--merged={commit}");
+        let lines = self.git.run(lifetime, ["for-each-ref", FORMAT, &merged, "refs/tags"], LOCAL).await?;
+        let found = Releases::parse(&lines)?;
+        let own = found.at(commit).map(|release| release.version.clone());
+        let is_newer =
+            |release: &Release| own.as_ref().is_some_and(|own| release.version.cmp_recipe_part(own).is_gt());
+        let before = found.releases.into_iter();
+        Ok(before.filter(|release| release.commit != *commit && !is_newer(release)).collect())
+    }
+
+    /// The newest of them.
     pub async fn newest_before(
         &self,
         lifetime: &dyn RunLifetime,
         commit: &CommitId,
     ) -> Result<Option<Release>, GitError> {
-        let merged = format!("--merged={commit}");
-        let lines = self.git.run(lifetime, ["for-each-ref", FORMAT, &merged, "refs/tags"], LOCAL).await?;
-        let releases = Releases::parse(&lines)?.releases;
-        Ok(releases.into_iter().find(|release| release.commit != *commit))
+        Ok(self.releases_before(lifetime, commit).await?.into_iter().next())
     }
 
     /// Copies `relative`, a file or a directory of the tree with all below it, into the directory `to` under the

@@ -9,7 +9,8 @@
 //! files are copied, its healthcheck included.
 //!
 //! Bringing a copy back overwrites what is in the same place, and leaves files that were made since: as the backup
-//! service of a host does it. What is called a path must be one without a link when it is looked at; an app that swaps
+//! service of a host does it. A volume with a relative link that leads out of it can't be brought back: the engine makes
+//! no such link. What is called a path must be one without a link when it is looked at; an app that swaps
 //! it right then has another part of *its own container* copied.
 
 use std::fs::{self, File, OpenOptions};
@@ -58,19 +59,6 @@ pub(crate) async fn save(
     rule: &VolumeBackup,
     to: &Path,
 ) -> Result<(), EngineError> {
-    save_up_to(LIMIT, engine, session, app, volume, rule, to).await
-}
-
-#[expect(clippy::too_many_arguments, reason = "those of the trait, and a bound")]
-async fn save_up_to(
-    limit: u64,
-    engine: &SwarmEngine,
-    session: &Session,
-    app: &App,
-    volume: &str,
-    rule: &VolumeBackup,
-    to: &Path,
-) -> Result<(), EngineError> {
     let doing = format!("can't copy the volume {volume:?}");
     let whole = [String::new()];
     let paths: &[String] = match rule {
@@ -84,7 +72,7 @@ async fn save_up_to(
     let directory = to.to_owned();
     let made = move || fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
     session.lifetime.jobs().run(made).await.map_err(io)?;
-    let (client, mut room) = (&engine.client, limit);
+    let (client, mut room) = (&engine.client, LIMIT);
     for (number, path) in paths.iter().enumerate() {
         let file = &to.join(archive_name(number));
         let save = |mount: Mount| async move { mount.save(client, session, path, file, room).await };
@@ -263,7 +251,14 @@ impl Mount {
         let loaded = docker.upload_to_container(&self.container, Some(options), body);
         let loaded = tokio::time::timeout(LOAD_LIMIT, loaded).await;
         let loaded = loaded.map_err(|_| ApiError::Hangs { limit: LOAD_LIMIT })?;
-        Ok(loaded.map_err(|error| client.explain(error))?)
+        match loaded.map_err(|error| client.explain(error)) {
+            Ok(()) => Ok(()),
+            // Also where the link is what the app had made itself.
+            Err(ApiError::Refused { message, .. }) if message.contains("invalid symlink") => Err(
+                Trouble::Refused("it holds a link that leads out of it by `..`, and the engine makes none"),
+            ),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

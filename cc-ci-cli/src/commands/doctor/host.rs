@@ -10,8 +10,7 @@ use cc_ci_core::lifetime::{Command, Line, RunLifetimeExt as _};
 use cc_ci_core::lock::AppLock as _;
 
 use super::{Check, Patient, blocking};
-use crate::engine::{Choice, Engine, in_path};
-use crate::wiring::servers_of;
+use crate::engine::{Engine, in_path};
 
 /// What a program may take to say its version.
 const VERSION_LIMIT: Duration = Duration::from_secs(5);
@@ -146,25 +145,8 @@ pub async fn git(patient: &Patient) -> Vec<Check> {
     vec![program(patient, "git", Some(fix)).await]
 }
 
-pub async fn abra(patient: &Patient) -> Vec<Check> {
-    let needed = matches!(&patient.choice, Ok(Choice { engine: Engine::Swarm(_), .. }));
-    let fix = "install abra: https://docs.coopcloud.tech/abra/install/";
-    let mut check = program(patient, "abra", needed.then_some(fix)).await;
-    if needed {
-        let config = &patient.base.config;
-        check = match config.abra_tree().and_then(|tree| servers_of(&tree, config)) {
-            Ok(servers) => check.fact(format!(
-                "this engine's apps are in {}",
-                servers.join(config.server.as_str()).display()
-            )),
-            Err(error) => check.error(&error),
-        };
-    }
-    vec![check]
-}
-
 /// A program and its version. That it is missing is a problem only where there is a fix for it.
-async fn program(patient: &Patient, name: &'static str, fix: Option<&str>) -> Check {
+pub async fn program(patient: &Patient, name: &'static str, fix: Option<&str>) -> Check {
     let check = Check::of(name);
     let Some(path) = in_path(name) else {
         return match fix {

@@ -3,6 +3,7 @@
 //! Each check stands alone and is bounded in time, so that what is broken or hangs becomes a line and hides nothing
 //! else.
 
+mod abra;
 mod engine;
 mod host;
 
@@ -116,7 +117,7 @@ async fn examine(patient: &Patient) -> Vec<Check> {
         ("engine", Box::pin(engine::all(patient))),
         ("lock directory", Box::pin(host::lock_directory(patient))),
         ("runs directory", Box::pin(host::runs_directory(patient))),
-        ("abra", Box::pin(host::abra(patient))),
+        ("abra", Box::pin(abra::all(patient))),
         ("git", Box::pin(host::git(patient))),
     ];
     let bounded = checks.into_iter().map(async |(name, check)| {

@@ -65,3 +65,78 @@ fn trash(world: &World, domain: &Domain, residue: &[Residue]) -> io::Result<()> 
 fn is_named(residue: &[Residue], kind: Kind, name: &str) -> bool {
     residue.iter().any(|residue| residue.kind == kind && residue.name == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::executor::Engine as _;
+    use crate::executor::local::ports;
+    use crate::files::private_directory;
+    use crate::host::SystemHost;
+
+    #[tokio::test]
+    async fn what_is_named_goes_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Arc::new(SystemHost::new().unwrap());
+        let executor = LocalExecutor::new(root.path().join("world"), host);
+        let [ours, theirs]: [Domain; 2] = ["a.test", "b.test"].map(|domain| domain.parse().unwrap());
+        let record = |port| ServiceRecord {
+            id: "1".to_owned(),
+            created: String::new(),
+            digest: String::new(),
+            replicas: 1,
+            port,
+            health: None,
+            stop_grace_seconds: 0.0,
+            version: None,
+        };
+        let mut taken = Vec::new();
+        for domain in [&ours, &theirs] {
+            for (directory, _) in KEPT {
+                for name in ["old", "new"] {
+                    let of = executor.world.of(domain, directory);
+                    private_directory(&of).unwrap();
+                    if directory == "volumes" {
+                        private_directory(&of.join(name)).unwrap();
+                    } else {
+                        fs::write(of.join(name), "").unwrap();
+                    }
+                }
+            }
+            for name in ["app", "extra"] {
+                let port = ports::take(&executor.world, domain, name).unwrap();
+                taken.push(Residue::new(Kind::Network, format!("port {port}")));
+                executor.world.write_record(domain, "services", name, &record(Some(port))).unwrap();
+            }
+        }
+        let look = async |domain: &Domain| -> BTreeSet<Residue> {
+            executor
+                .inventory(Some(std::slice::from_ref(domain)))
+                .await
+                .unwrap()
+                .of(domain)
+                .into_iter()
+                .collect()
+        };
+        let (before, other) = (look(&ours).await, look(&theirs).await);
+        let outside = root.path().join("precious");
+        fs::write(&outside, "").unwrap();
+        let mut named: Vec<Residue> = KEPT.map(|(_, kind)| Residue::new(kind, "new")).to_vec();
+        named.push(Residue::new(Kind::Service, "extra"));
+        // The second is the one of `extra`; the first of a service that stays, the others somebody else's.
+        named.extend(taken.iter().cloned());
+        let gone: BTreeSet<Residue> =
+            named.iter().filter(|thing| **thing == taken[1] || !taken.contains(thing)).cloned().collect();
+        named.push(Residue::new(Kind::Secret, "../../../../precious"));
+        named.push(Residue::new(Kind::Volume, "never"));
+        executor.remove_only(&ours, &named, Duration::from_mins(1)).await.unwrap();
+        assert_eq!(look(&ours).await, before.difference(&gone).cloned().collect());
+        assert_eq!(look(&theirs).await, other);
+        assert!(outside.exists());
+        executor.remove_only(&ours, &named, Duration::from_mins(1)).await.unwrap();
+    }
+}

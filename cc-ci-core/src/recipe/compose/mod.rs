@@ -87,6 +87,35 @@ pub enum ComposeError {
     },
 }
 
+impl ComposeError {
+    /// The file that it is about; of several together, all with colons between them.
+    pub(in crate::recipe) fn file(&self) -> Option<&str> {
+        match self {
+            Self::Stack(_) | Self::TooManyFiles => None,
+            Self::Read { file, .. }
+            | Self::Yaml { file, .. }
+            | Self::Interpolate { file, .. }
+            | Self::Invalid { file, .. } => Some(file),
+        }
+    }
+
+    /// The line, where the parser tells it.
+    pub(in crate::recipe) fn line(&self) -> Option<usize> {
+        match self {
+            Self::Yaml { line, .. } => usize::try_from(*line).ok().filter(|line| *line > 0),
+            _ => None,
+        }
+    }
+
+    /// The key path, where there is one.
+    pub(in crate::recipe) fn path(&self) -> Option<&str> {
+        match self {
+            Self::Interpolate { path, .. } | Self::Invalid { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+}
+
 /// What a recipe's compose files say together.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

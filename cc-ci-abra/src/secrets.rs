@@ -1,0 +1,118 @@
+//! Secrets: values of our own making, handed to abra in files.
+//!
+//! `abra app secret generate` would print them. So they are made here, known to the run's [`Redactor`] before abra ever
+//! sees them, and stand on no command line and in no environment.
+//!
+//! [`Redactor`]: cc_ci_core::executor::Redactor
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use cc_ci_core::executor::{App, EngineError, Session};
+use cc_ci_core::files::write_whole;
+use cc_ci_core::recipe::SecretSpec;
+
+use crate::call::Call;
+use crate::capabilities::{Flag, Subcommand};
+use crate::deployer::{AbraDeployer, INSERT_LIMIT};
+
+/// Makes and inserts what the `.env` names and the engine does not have yet; gives the new values by name.
+pub(crate) async fn generate(
+    deployer: &AbraDeployer,
+    session: &Session,
+    app: &App,
+) -> Result<BTreeMap<String, String>, EngineError> {
+    let owned = app.clone();
+    let specs = session.lifetime.jobs().run(move || owned.env()).await?.secrets();
+    let specs = specs
+        .map_err(|error| EngineError::recipe("can't read the secrets of the .env file").because(error))?;
+    if specs.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let engine = deployer.engine();
+    let before = engine.secrets(&app.domain).await?;
+    let mut generated = BTreeMap::new();
+    for spec in missing(&specs, app, &before) {
+        let value = insert(deployer, session, app, spec).await?;
+        generated.insert(spec.name.clone(), value);
+    }
+    let after = engine.secrets(&app.domain).await?;
+    let lost: Vec<&str> = missing(&specs, app, &after).map(|spec| spec.name.as_str()).collect();
+    if !lost.is_empty() {
+        return Err(EngineError::host(format!(
+            "abra says that it inserted the secrets {} of {}, and they are not there",
+            lost.join(", "),
+            app.domain
+        )));
+    }
+    engine.adopt_secrets(&app.domain).await?;
+    Ok(generated)
+}
+
+/// The secrets that we make, and that are not there. What a recipe says nobody can make is its owner's.
+fn missing<'s>(
+    specs: &'s [SecretSpec],
+    app: &'s App,
+    there: &'s BTreeSet<String>,
+) -> impl Iterator<Item = &'s SecretSpec> {
+    let name = |spec: &SecretSpec| format!("{}_{}_{}", app.domain.stack(), spec.name, spec.version);
+    specs.iter().filter(move |spec| spec.generate && !there.contains(&name(spec)))
+}
+
+/// Makes one, and has abra insert it from a file that goes at once.
+async fn insert(
+    deployer: &AbraDeployer,
+    session: &Session,
+    app: &App,
+    spec: &SecretSpec,
+) -> Result<String, EngineError> {
+    if spec.version.starts_with('-') {
+        let (name, version) = (&spec.name, &spec.version);
+        return Err(EngineError::recipe(format!(
+            "the version {version:?} of the secret {name} begins with a dash"
+        ))
+        .with_hint("name it as others do: v1"));
+    }
+    let (owned, directory) = (spec.clone(), session.tmp.clone());
+    let (value, file) = session
+        .lifetime
+        .jobs()
+        .run(move || -> io::Result<_> {
+            let value = owned.random_value()?;
+            let file = ValueFile::write(&directory, &owned.name, &value)?;
+            Ok((value, file))
+        })
+        .await
+        .map_err(|error| EngineError::host("can't write a secret for abra").because(error))?;
+    session.redactor.hide(&value);
+    Call::new(deployer.abra(), Subcommand::SecretInsert, INSERT_LIMIT)
+        .flag(Flag::File)
+        .arg(app.domain.as_str())
+        .arg(&spec.name)
+        .arg(&spec.version)
+        .arg(&file.0)
+        .run(session, &app.domain)
+        .await?;
+    Ok(value)
+}
+
+/// A value in a file of its own, which goes when this is dropped. What a killed run leaves goes with its tree.
+struct ValueFile(PathBuf);
+
+impl ValueFile {
+    fn write(directory: &Path, name: &str, value: &str) -> io::Result<Self> {
+        let path = directory.join(format!("abra-secret-{name}"));
+        write_whole(&path, value.as_bytes(), 0o600)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for ValueFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            tracing::debug!(%error, "a secret's file stays until the run's tree goes");
+        }
+    }
+}

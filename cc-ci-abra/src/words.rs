@@ -1,0 +1,207 @@
+//! abra's last words: what of its output an error tells, and whose fault they say it is.
+
+use std::collections::VecDeque;
+
+use cc_ci_core::executor::{Fault, Redactor};
+use cc_ci_core::lifetime::{Line, Stream};
+
+/// How many lines of each stream are kept.
+const KEPT: usize = 64;
+/// How many lines an error tells.
+const TOLD: usize = 6;
+/// How much of one line an error tells, in bytes.
+const LINE_LIMIT: usize = 500;
+
+/// The end of a child's output, as it came: nobody sees it but through [`tell`](Self::tell).
+#[derive(Default)]
+pub(crate) struct LastWords {
+    stdout: VecDeque<String>,
+    stderr: VecDeque<String>,
+}
+
+impl LastWords {
+    /// Takes one line.
+    pub(crate) fn hear(&mut self, line: &Line, redactor: &Redactor) {
+        let kept = match line.stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        if line.text.trim().is_empty() {
+            return;
+        }
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        // What is too long to be kept as it is loses its secrets before it is cut.
+        let is_short = line.text.len() <= Line::MAX;
+        kept.push_back(if is_short { line.text.clone() } else { clean(&line.text, redactor, LINE_LIMIT) });
+    }
+
+    /// What an error tells, in one line, without secrets or control characters: from abra's first FATA line on, else
+    /// the last lines; stdout's where nothing was said on stderr.
+    pub(crate) fn tell(&self, redactor: &Redactor) -> String {
+        let said = if self.stderr.is_empty() { &self.stdout } else { &self.stderr };
+        let said: Vec<String> = said.iter().map(|line| clean(line, redactor, LINE_LIMIT)).collect();
+        let fatal = said.iter().position(|line| is_fatal(line));
+        let first = fatal.unwrap_or_else(|| said.len().saturating_sub(TOLD));
+        said.into_iter().skip(first).take(TOLD).collect::<Vec<_>>().join(" | ")
+    }
+}
+
+fn is_fatal(line: &str) -> bool {
+    line.starts_with("FATA") || line.contains(" FATA ") || line.contains("level=fatal")
+}
+
+/// `text` without secrets and escape sequences, every other control character a space, at most `limit` bytes.
+pub(crate) fn clean(text: &str, redactor: &Redactor, limit: usize) -> String {
+    // Twice: an escape sequence in the middle of a secret must not hide it from the second look.
+    let plain = redactor.redact(&without_escapes(&redactor.redact(text)));
+    let plain = plain.trim();
+    let cut = &plain[..plain.floor_char_boundary(limit)];
+    if cut.len() < plain.len() { format!("{cut}…") } else { cut.to_owned() }
+}
+
+fn without_escapes(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' if chars.peek() == Some(&'[') => {
+                // To the letter that ends it.
+                let _end = chars.by_ref().skip(1).find(|c| ('@'..='~').contains(c));
+            }
+            // What turns the direction of a text, or can't be seen in it.
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {}
+            c if c.is_control() => plain.push(' '),
+            c => plain.push(c),
+        }
+    }
+    plain
+}
+
+/// Words of the host's troubles. They come first: an engine that is gone makes everything else that is said unsure.
+const OF_THE_HOST: [&str; 9] = [
+    "locally unstaged changes",
+    "unable to resolve",
+    "cannot connect to the docker daemon",
+    "context deadline exceeded",
+    "connection refused",
+    "no such host",
+    "no space left on device",
+    "permission denied",
+    "too many open files",
+];
+
+/// Words that are only said of what a recipe's files hold.
+const OF_THE_RECIPE: [&str; 7] = [
+    "secret not generated",
+    "secret not inserted",
+    "invalid interpolation format",
+    "is missing a value",
+    "refers to undefined",
+    "unsupported compose file version",
+    "additional property ",
+];
+
+/// Whose fault these words say it is: the host's, unless they are known to be said of recipes only.
+pub(crate) fn fault(words: &str) -> Fault {
+    let lower = words.to_lowercase();
+    if OF_THE_HOST.iter().any(|known| lower.contains(known)) {
+        return Fault::Host;
+    }
+    if OF_THE_RECIPE.iter().any(|known| lower.contains(known)) || names_a_lint_rule(words) {
+        return Fault::Recipe;
+    }
+    // A parser's word names no file: only beside one that is a recipe's.
+    if lower.contains("yaml: ") && lower.contains("compose") {
+        return Fault::Recipe;
+    }
+    Fault::Host
+}
+
+/// `R014: …`, a rule of abra's lint.
+fn names_a_lint_rule(words: &str) -> bool {
+    words.split_whitespace().filter_map(|word| word.strip_suffix(':')).any(|word| {
+        word.strip_prefix("R0")
+            .is_some_and(|rest| rest.len() == 2 && rest.bytes().all(|b| b.is_ascii_digit()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(lines: &[(Stream, &str)], redactor: &Redactor) -> String {
+        let mut words = LastWords::default();
+        for (stream, text) in lines {
+            words.hear(&Line { stream: *stream, text: (*text).to_owned() }, redactor);
+        }
+        words.tell(redactor)
+    }
+
+    #[test]
+    fn a_fatal_line_and_what_follows_it_are_told_before_all_else() {
+        use Stream::{Stderr, Stdout};
+        let none = Redactor::default();
+        let lines = [
+            (Stderr, "INFO working"),
+            (Stdout, "an overview"),
+            (Stderr, "FATA <deploy.go:12> secret not generated: key"),
+            (Stderr, ""),
+            (Stderr, "see the manual"),
+        ];
+        let expected = "FATA <deploy.go:12> secret not generated: key | see the manual";
+        assert_eq!(said(&lines, &none), expected);
+        assert_eq!(said(&[(Stderr, "one"), (Stderr, "two")], &none), "one | two");
+        assert_eq!(said(&[(Stdout, "only this")], &none), "only this");
+        let many: Vec<_> = (0..1000).map(|_| (Stderr, "x")).collect();
+        assert_eq!(said(&many, &none).matches('x').count(), TOLD);
+    }
+
+    #[test]
+    fn a_secret_is_taken_out_before_the_line_is_cut() {
+        let redactor = Redactor::default();
+        redactor.hide("hunter22hunter22");
+        for before in [LINE_LIMIT - 4, 0] {
+            let text = format!("{}hunter22hunter22 tail", "x".repeat(before));
+            let told = said(&[(Stream::Stderr, &text)], &redactor);
+            assert!(!told.contains("hunt"), "{told}");
+            assert!(told.len() <= LINE_LIMIT + '…'.len_utf8());
+        }
+        let told = said(&[(Stream::Stderr, "hunter22\u{1b}[1mhunter22")], &redactor);
+        assert_eq!(told, "[secret]");
+    }
+
+    #[test]
+    fn control_characters_reach_no_terminal() {
+        let text = "\u{1b}[31mFATA\u{1b}[0m a\u{7}b\rc\u{202e}d\u{1b}]0;title\u{9b}1m\u{1b}[";
+        let told = said(&[(Stream::Stderr, text)], &Redactor::default());
+        assert!(told.starts_with("FATA a b cd"), "{told}");
+        assert!(!told.chars().any(char::is_control), "{told:?}");
+    }
+
+    #[test]
+    fn only_what_is_said_of_recipes_alone_is_the_recipes_fault() {
+        for recipe in [
+            "FATA secret not generated: key",
+            "FATA secret not inserted (#generate=false): smtp_password",
+            "FATA R014: only annotated tags used for recipe version",
+            "FATA invalid interpolation format for services.app.image: \"${X\"",
+            "FATA services.app Additional property imagee is not allowed",
+            "FATA compose.yml: yaml: line 3: mapping values are not allowed in this context",
+        ] {
+            assert_eq!(fault(recipe), Fault::Recipe, "{recipe}");
+        }
+        for host in [
+            "",
+            "FATA something that nobody knows",
+            "FATA r014-ab12cd.ci.example.org has locally unstaged changes? R014 is mentioned",
+            "FATA unable to resolve 'swarm.example.org'",
+            "FATA yaml: line 3: in abra's own configuration",
+            "FATA Cannot connect to the Docker daemon at unix:///x. secret not generated: key",
+            "R0142: no rule, xR014: neither, R014 without its colon",
+        ] {
+            assert_eq!(fault(host), Fault::Host, "{host}");
+        }
+    }
+}

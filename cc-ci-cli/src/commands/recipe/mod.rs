@@ -1,0 +1,129 @@
+//! `cc-ci recipe check`: what can be said against a recipe without deploying it. Needs neither engine nor abra, and no
+//! configuration.
+
+mod sarif;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use cc_ci_core::exit::Exit;
+use cc_ci_core::inspect::{InspectError, inspect};
+use cc_ci_core::lifetime::{Bounds, ParentWatch, RunLifetime, RunLifetimeExt as _, ScopeEnd, TakenOver};
+use cc_ci_core::names::RunId;
+use cc_ci_core::recipe::rules::{Report, Severity};
+use cc_ci_core::workspace::{AbraWorkspace as _, FetchError, KernelWorkspace, Settings as Scratch};
+use owo_colors::{OwoColorize as _, Style};
+use serde::Serialize;
+
+use crate::args::{self, Format, RecipeCheck};
+use crate::error::CliError;
+use crate::terminal::Terminal;
+use crate::wiring;
+
+/// What git may take to bring the releases.
+const FETCH_LIMIT: Duration = Duration::from_mins(2);
+const BOUNDS: Bounds = Bounds { deadline: Some(Duration::from_mins(5)), teardown: Duration::from_secs(30) };
+
+#[derive(Serialize)]
+struct Output<'a> {
+    schema: &'static str,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+pub fn check(
+    check: &RecipeCheck,
+    settings: &args::Settings,
+    taken: TakenOver,
+    terminal: &Terminal,
+) -> Result<Exit, CliError> {
+    // Whoever started it may be gone: it changes nothing.
+    let lifetime = taken
+        .start(ParentWatch::None, BOUNDS, terminal.reporter())
+        .map_err(|error| CliError::harness("can't listen to signals").because(&error))?;
+    let report = look(&check.path, &lifetime)?;
+    if check.sarif {
+        terminal.json(&sarif::log(&report));
+    } else {
+        match settings.format {
+            Format::Human => terminal.result(text(&report, terminal.colour)),
+            Format::Json => {
+                terminal.json(&Output { schema: "cc-ci.recipe-check/v1", report: &report });
+            }
+        }
+    }
+    Ok(if report.count(Severity::Error) == 0 { Exit::Green } else { Exit::Red })
+}
+
+/// Looks at the recipe through a directory of its own, which is gone afterwards.
+fn look(path: &Path, lifetime: &dyn RunLifetime) -> Result<Report, CliError> {
+    let failed = |error: &dyn std::error::Error| {
+        CliError::harness("can't make a temporary directory").because(error).hint("name another one: TMPDIR")
+    };
+    let directory =
+        tempfile::Builder::new().prefix("cc-ci-check-").tempdir().map_err(|error| failed(&error))?;
+    let scratch = Scratch::new(directory.path())
+        .and_then(KernelWorkspace::new)
+        .and_then(|runs| runs.create(&RunId::manual(std::process::id())))
+        .map_err(|error| failed(&error))?;
+    let (end, _ended) =
+        wiring::block_on(async { Ok(lifetime.scope(inspect(path, &scratch, lifetime, FETCH_LIMIT)).await) })?;
+    match end {
+        ScopeEnd::Returned(report) => report.map_err(|error| refused(&error)),
+        ScopeEnd::Cancelled(cause) => Err(wiring::cancelled(cause)),
+        ScopeEnd::Panicked(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn refused(error: &InspectError) -> CliError {
+    const DOING: &str = "can't check the recipe";
+    match error {
+        InspectError::NoRecipe { .. } => CliError::usage(DOING)
+            .because(error)
+            .hint("name the directory that has the compose.yml: cc-ci recipe check PATH"),
+        InspectError::Name(_) | InspectError::Fetch(FetchError::Source(_)) => CliError::usage(DOING)
+            .because(error)
+            .hint("a recipe is named like its directory: call the directory by the recipe's name"),
+        _ => CliError::harness(DOING).because(error),
+    }
+}
+
+/// Each finding with its place; what is the same for all of a rule once.
+fn text(report: &Report, colour: bool) -> String {
+    let mut text = String::new();
+    let mut told = BTreeSet::new();
+    for finding in &report.findings {
+        let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let word = finding.severity.as_str();
+        let style = match finding.severity {
+            Severity::Error => Style::new().red(),
+            Severity::Warning => Style::new().yellow(),
+            Severity::Note => Style::new(),
+        };
+        let word = if colour { word.style(style.bold()).to_string() } else { word.to_owned() };
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{}{line}: {word}: {} [{}]", finding.file, finding.what, finding.rule);
+        if told.insert(finding.rule) {
+            let _ = writeln!(text, "    why: {}\n    mend: {}", finding.why, finding.mend);
+        }
+    }
+    for skipped in &report.skipped {
+        let _ = writeln!(text, "skipped: {skipped}");
+    }
+    let counted = |severity: Severity| match report.count(severity) {
+        1 => format!("1 {}", severity.as_str()),
+        count => format!("{count} {}s", severity.as_str()),
+    };
+    let [errors, warnings, notes] = [Severity::Error, Severity::Warning, Severity::Note].map(counted);
+    let compared = report.compared_with.as_ref().map(|version| format!(", compared with {version}"));
+    let _ = writeln!(
+        text,
+        "{}: {errors}, {warnings}, {notes}; names as at {}{}",
+        report.recipe,
+        report.judged_as,
+        compared.unwrap_or_default()
+    );
+    text
+}

@@ -1,0 +1,136 @@
+//! `recipe check`: looks at a recipe and its releases, deploys nothing and changes nothing.
+//!
+//! The files are judged as they are on disk, the releases as its repository has them. That is somebody else's: it is
+//! fetched into a clone of ours in a directory that the caller removes, and only there read, as a run does.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::lifetime::RunLifetime;
+use crate::names::Domain;
+use crate::recipe::rules::{self, History, Look, Past, Report};
+use crate::recipe::{Recipe, RecipeError};
+use crate::workspace::{FetchError, FetchRequest, GitError, InvalidSource, RecipeSource, RunDir, fetch};
+
+/// A recipe could not be looked at.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InspectError {
+    /// What is there is no recipe.
+    #[error("{} is no recipe: {rule}", path.display())]
+    NoRecipe {
+        /// Where.
+        path: PathBuf,
+        /// What a recipe has.
+        rule: &'static str,
+    },
+    /// The directory's name is no recipe's.
+    #[error(transparent)]
+    Name(#[from] InvalidSource),
+    /// The tree can't be read.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The directory can't be read.
+    #[error("can't list {}", path.display())]
+    List {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The repository can't be read.
+    #[error("can't read the releases")]
+    Fetch(#[from] FetchError),
+    /// git failed.
+    #[error("can't read the releases")]
+    Git(#[from] GitError),
+}
+
+/// Judges the recipe at `path`; its repository is read through `scratch`, within `limit`.
+///
+/// Cancel-safe in that what is left lies in `scratch`, and children are left to the lifetime's end.
+pub async fn inspect(
+    path: &Path,
+    scratch: &RunDir,
+    lifetime: &dyn RunLifetime,
+    limit: Duration,
+) -> Result<Report, InspectError> {
+    let no_recipe = |rule| InspectError::NoRecipe { path: path.to_owned(), rule };
+    if !path.is_dir() {
+        return Err(no_recipe("there is no such directory"));
+    }
+    let source = RecipeSource::Path(path.to_owned());
+    let name = source.recipe_name()?;
+    let domain = rules::domain_of(&name).ok_or_else(|| no_recipe("its name makes no domain"))?;
+    let recipe = Recipe::open(name, path)?;
+    if path.join("compose.yml").symlink_metadata().is_err() {
+        return Err(no_recipe("it has no compose.yml"));
+    }
+    let (history, skipped) = match without_history(path) {
+        Some(why) => (History::default(), Some(why)),
+        None => look_back(&recipe, &domain, source, scratch, lifetime, limit).await?,
+    };
+    let owned = path.to_owned();
+    let judged = lifetime.jobs().run(move || rules::judge(&recipe, domain, &history)).await;
+    let mut report = judged.map_err(|look| match look {
+        Look::NoRecipe => no_recipe("it has no compose.yml"),
+        Look::Io(source) => InspectError::List { path: owned, source },
+    })?;
+    report.skipped.extend(skipped.map(|why| format!("rules about releases: {why}")));
+    Ok(report)
+}
+
+/// Why there are no releases to look at.
+fn without_history(path: &Path) -> Option<String> {
+    let git_dir = path.join(".git");
+    if git_dir.symlink_metadata().is_err() {
+        return Some("it is no git repository".to_owned());
+    }
+    let shallow = "it is a shallow clone; git fetch --unshallow --tags makes it whole";
+    git_dir.join("shallow").exists().then(|| shallow.to_owned())
+}
+
+async fn look_back(
+    recipe: &Recipe,
+    domain: &Domain,
+    source: RecipeSource,
+    scratch: &RunDir,
+    lifetime: &dyn RunLifetime,
+    limit: Duration,
+) -> Result<(History, Option<String>), InspectError> {
+    let request = FetchRequest { source, revision: None, skip_fetch: false, limit, marker: None };
+    let tree = match Box::pin(fetch(scratch, lifetime, &request)).await {
+        Ok(fetched) => fetched.tree,
+        Err(FetchError::NoSuchRevision { .. }) => {
+            return Ok((History::default(), Some("nothing was committed yet".to_owned())));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let releases = tree.releases(lifetime).await?;
+    let head = tree.tested().clone();
+    let committed = Recipe::open(recipe.name().clone(), tree.root())?;
+    let (on_disk, of_head, judged_as) = (recipe.clone(), committed.clone(), domain.clone());
+    let same = move || rules::fingerprint(&on_disk, &judged_as) == rules::fingerprint(&of_head, &judged_as);
+    let unchanged = lifetime.jobs().run(same).await;
+    let at_head = releases.at(&head).cloned();
+    // What was changed since a release is compared with that one; the release itself with the one before it.
+    let before = match at_head.clone().filter(|_| !unchanged) {
+        Some(release) => Some(release),
+        None => tree.newest_before(lifetime, &head).await?,
+    };
+    let is_release = at_head.filter(|_| unchanged).map(|release| release.version);
+    let lightweight = releases.lightweight;
+    let Some(release) = before else {
+        let why = match &is_release {
+            Some(version) => format!("there is none before {version}"),
+            None => "it has none yet".to_owned(),
+        };
+        return Ok((History { is_release, lightweight, past: None }, Some(why)));
+    };
+    tree.checkout(lifetime, &release.commit).await?;
+    let judged_as = domain.clone();
+    let past = lifetime.jobs().run(move || Past::read(&committed, release.version, &judged_as)).await;
+    Ok((History { is_release, lightweight, past: Some(past) }, None))
+}

@@ -1,0 +1,59 @@
+//! Values for secrets that a recipe lets us make.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read as _};
+
+use super::SecretSpec;
+
+/// The length of a secret whose recipe states none.
+const LENGTH: u32 = 32;
+
+impl SecretSpec {
+    /// A new value, of the length and the charset that the recipe asks for: each character is as likely as the others.
+    /// A charset that is not known gives letters and digits.
+    pub fn random_value(&self) -> io::Result<String> {
+        let charset: &[u8] = match self.charset.as_deref() {
+            Some("hex") => b"0123456789abcdef",
+            _ => b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
+        };
+        let fair = 256 / charset.len() * charset.len();
+        let mut bytes = BufReader::with_capacity(256, File::open("/dev/urandom")?).bytes();
+        let mut value = String::new();
+        while value.len() < self.length.unwrap_or(LENGTH) as usize {
+            let byte = usize::from(bytes.next().ok_or(io::ErrorKind::UnexpectedEof)??);
+            if byte < fair {
+                value.push(char::from(charset[byte % charset.len()]));
+            }
+        }
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_has_the_length_and_the_characters_that_are_asked_for() {
+        let of = |length, charset: Option<&str>| {
+            let spec = SecretSpec {
+                name: "key".into(),
+                version: "v1".into(),
+                length,
+                charset: charset.map(Into::into),
+                generate: true,
+            };
+            spec.random_value().unwrap()
+        };
+        let hex = of(Some(64), Some("hex"));
+        assert!(
+            hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)),
+            "{hex}"
+        );
+        for charset in [None, Some("alnum"), Some("special,with,none")] {
+            let value = of(None, charset);
+            assert!(value.len() == 32 && value.bytes().all(|b| b.is_ascii_alphanumeric()), "{value}");
+        }
+        assert_ne!(of(None, None), of(None, None));
+    }
+}

@@ -1,0 +1,369 @@
+//! Judges the files as they are.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::book::Book;
+use super::past::Digests;
+use super::{History, Report, past, table, variables, version};
+use crate::error_chain;
+use crate::names::{Domain, Stack};
+use crate::recipe::check::{self, Issue, MAX_NAME};
+use crate::recipe::compose::{Compose, ComposeError};
+use crate::recipe::env_file::EnvFile;
+use crate::recipe::{Recipe, RecipeError, tree, yaml};
+
+pub(super) const COMPOSE: &str = "compose.yml";
+pub(super) use crate::recipe::{ABRA_SH, SAMPLE};
+
+/// How many overlays are judged.
+const MAX_OVERLAYS: usize = 32;
+/// How many entries a directory may have.
+const MAX_ENTRIES: usize = 10_000;
+/// How many release notes are read.
+const MAX_NOTES: usize = 100;
+
+/// The compose files of a tree.
+#[derive(Debug, Default)]
+pub(super) struct ComposeFiles {
+    /// `compose.yml` first.
+    pub(super) names: Vec<String>,
+    /// Why not all.
+    pub(super) skipped: Vec<String>,
+}
+
+/// What a look can't go on without.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// There is no `compose.yml`.
+    NoRecipe,
+    /// The directory can't be read.
+    Io(io::Error),
+}
+
+pub(super) fn compose_files(root: &Path) -> Result<ComposeFiles, Look> {
+    if root.join(COMPOSE).symlink_metadata().is_err() {
+        return Err(Look::NoRecipe);
+    }
+    let mut found = ComposeFiles::default();
+    let mut strange = 0;
+    for entry in std::fs::read_dir(root).map_err(Look::Io)?.take(MAX_ENTRIES) {
+        let name = entry.map_err(Look::Io)?.file_name();
+        let name = name.to_string_lossy();
+        if name == COMPOSE || !name.starts_with("compose.") || !name.ends_with(".yml") {
+            continue;
+        }
+        // COMPOSE_FILE separates names by colons, and a name is shown.
+        if name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
+            found.names.push(name.into_owned());
+        } else {
+            strange += 1;
+        }
+    }
+    found.names.sort();
+    if strange > 0 {
+        found.skipped.push(format!("{strange} compose files whose names are not [A-Za-z0-9._-]"));
+    }
+    if found.names.len() > MAX_OVERLAYS {
+        let more = found.names.len() - MAX_OVERLAYS;
+        found.skipped.push(format!("{more} overlays: at most {MAX_OVERLAYS} are judged"));
+        found.names.truncate(MAX_OVERLAYS);
+    }
+    found.names.insert(0, COMPOSE.to_owned());
+    Ok(found)
+}
+
+/// The names of a tree's release notes.
+pub(super) fn release_notes(root: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(root.join("release")).into_iter().flatten().take(MAX_ENTRIES);
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.collect()
+}
+
+/// What of a recipe's files rules look at: equal where nothing was changed.
+pub(crate) fn fingerprint(recipe: &Recipe, domain: &Domain) -> Vec<(String, Option<[u8; 32]>)> {
+    let mut digests = Digests::default();
+    let mut files = compose_files(recipe.root()).unwrap_or_default().names;
+    files.extend([SAMPLE.to_owned(), ABRA_SH.to_owned()]);
+    let mut found: Vec<_> =
+        files.into_iter().map(|file| (file.clone(), digests.file(recipe, Path::new(&file)))).collect();
+    let held =
+        |env: EnvFile| Some(digests.of(recipe, &recipe.compose(&recipe.vars(&env, domain).ok()?).ok()?));
+    let held = recipe.sample().ok().and_then(held).unwrap_or_default();
+    found.extend(held.into_iter().map(|held| (held.name, Some(held.digest))));
+    found
+}
+
+/// Judges a recipe's files; blocks.
+pub(crate) fn judge(recipe: &Recipe, domain: Domain, history: &History) -> Result<Report, Look> {
+    let files = compose_files(recipe.root())?;
+    let texts: BTreeMap<&str, String> = files
+        .names
+        .iter()
+        .map(String::as_str)
+        .chain([SAMPLE, ABRA_SH])
+        .filter_map(|file| Some((file, tree::read_text(recipe.root(), Path::new(file)).ok()?)))
+        .collect();
+    let mut judge = Judge {
+        recipe,
+        domain: &domain,
+        history,
+        values: texts.iter().filter_map(|(file, text)| Some((*file, yaml::parse(text).ok()?))).collect(),
+        book: Book::of(texts.iter().map(|(file, text)| (*file, text.as_str()))),
+        digests: Digests::default(),
+        longest: None,
+    };
+    version::tags(history, &mut judge.book);
+    let mut skipped = files.skipped;
+    match judge.sample() {
+        Some(sample) => judge.all(&files.names, &sample, texts.get(SAMPLE).map_or("", String::as_str)),
+        None => skipped.push(format!("the compose files: they need the {SAMPLE}")),
+    }
+    let findings = judge.book.close();
+    Ok(Report {
+        recipe: recipe.name().clone(),
+        compared_with: history.past.as_ref().map(|past| past.version.clone()),
+        skipped,
+        findings,
+        judged_as: domain,
+    })
+}
+
+struct Judge<'a> {
+    recipe: &'a Recipe,
+    domain: &'a Domain,
+    history: &'a History,
+    values: BTreeMap<&'a str, Value>,
+    book: Book<'a>,
+    digests: Digests,
+    /// The longest name of a secret or config: file, section, key, name.
+    longest: Option<(String, &'static str, String, String)>,
+}
+
+impl Judge<'_> {
+    fn all(&mut self, files: &[String], sample: &EnvFile, sample_text: &str) {
+        let known = variables::uncommented(sample, sample_text);
+        let vars = |env: &EnvFile| self.recipe.vars(env, self.domain);
+        let (base_vars, overlay_vars) = match (vars(sample), vars(&known)) {
+            (Ok(base), Ok(overlay)) => (base, overlay),
+            (Err(error), _) | (_, Err(error)) => {
+                self.book.write(&table::FILE_UNREADABLE, ABRA_SH, None, &error_chain(&error));
+                return;
+            }
+        };
+        // What the sample takes into use by itself is how the recipe comes.
+        let as_it_comes = sample.get("COMPOSE_FILE").filter(|named| !named.is_empty());
+        let base = match self.load(&base_vars, COMPOSE) {
+            Err(error) => match as_it_comes.map(|named| self.load(&base_vars, named)) {
+                Some(Ok(compose)) => compose,
+                _ => return self.refused(COMPOSE, &error),
+            },
+            Ok(compose) => compose,
+        };
+        let mut issues = self.issues(&base, sample, &known);
+        issues.extend(version::label(&base, self.history.is_release.as_ref()));
+        issues.extend(self.unannounced(&base_vars, COMPOSE));
+        for issue in issues {
+            self.book.issue(COMPOSE, &issue);
+        }
+        self.measure(&base, COMPOSE);
+        for overlay in &files[1..] {
+            let compose = match self.over(&overlay_vars, overlay, files) {
+                Ok(compose) => compose,
+                Err(error) => {
+                    self.refused(overlay, &error);
+                    continue;
+                }
+            };
+            let mut issues = self.issues(&compose, &known, &known);
+            issues.extend(self.unannounced(&overlay_vars, overlay));
+            issues.retain(|issue| self.is_of(overlay, issue));
+            for issue in issues {
+                self.book.issue(overlay, &issue);
+            }
+            self.measure(&compose, overlay);
+        }
+        self.room();
+    }
+
+    /// The sample; nothing once its fault is told.
+    fn sample(&mut self) -> Option<EnvFile> {
+        let read = self.recipe.sample().and_then(|sample| {
+            sample.secrets()?;
+            Ok(sample)
+        });
+        match read {
+            Ok(sample) => Some(sample),
+            Err(error) => {
+                let line = match &error {
+                    RecipeError::Env(error) => error.line(),
+                    _ => None,
+                };
+                self.book.write(&table::SAMPLE_INVALID, SAMPLE, line, &error_chain(&error));
+                None
+            }
+        }
+    }
+
+    fn load(&self, vars: &BTreeMap<String, String>, files: &str) -> Result<Compose, ComposeError> {
+        let mut vars = vars.clone();
+        vars.insert("COMPOSE_FILE".to_owned(), files.to_owned());
+        Compose::load(self.recipe.root(), &vars)
+    }
+
+    /// `compose.yml` with an overlay over it, and between them another one where the overlay needs it.
+    fn over(
+        &self,
+        vars: &BTreeMap<String, String>,
+        overlay: &str,
+        files: &[String],
+    ) -> Result<Compose, ComposeError> {
+        let error = match self.load(vars, &format!("{COMPOSE}:{overlay}")) {
+            // What one file says by itself no other mends.
+            Err(error @ ComposeError::Invalid { .. })
+                if error.file().is_some_and(|file| file.contains(':')) =>
+            {
+                error
+            }
+            loaded => return loaded,
+        };
+        let others = files[1..].iter().filter(|other| *other != overlay);
+        let mut tried = others.map(|other| self.load(vars, &format!("{COMPOSE}:{other}:{overlay}")));
+        tried.find_map(Result::ok).ok_or(error)
+    }
+
+    fn refused(&mut self, judged: &str, error: &ComposeError) {
+        // Several files together are told at the one that was laid over.
+        let file = error.file().map_or(judged, |file| file.rsplit(':').next().unwrap_or(judged)).to_owned();
+        let path: Vec<&str> = error.path().unwrap_or_default().split('.').collect();
+        let line = error.line().or_else(|| self.book.find(&file, &path));
+        self.book.write(&table::COMPOSE_INVALID, &file, line, &error_chain(error));
+    }
+
+    /// What can be said against a stack, with the sample whose secrets are generated and all that it names.
+    fn issues(&mut self, compose: &Compose, sample: &EnvFile, known: &EnvFile) -> Vec<Issue> {
+        let secrets = sample.secrets().unwrap_or_default();
+        let mut found = check::issues(compose, &secrets, |file| self.recipe.read(file).map(drop));
+        found.retain(|issue| issue.variable.as_ref().is_none_or(|name| known.get(name).is_none()));
+        for (key, service) in &compose.services {
+            if let Some(says) = floating(&service.image) {
+                let what = format!("service {key}: the image {} {says}", service.image);
+                found.push(Issue::at(&table::IMAGE_FLOATING, &["services", key, "image"], what));
+            }
+            if service.healthcheck.is_none() {
+                let what = format!("service {key}: no healthcheck");
+                found.push(Issue::at(&table::HEALTHCHECK_MISSING, &["services", key], what));
+            }
+        }
+        for (key, volume) in compose.volumes.iter().filter(|(_, volume)| volume.external) {
+            let what = format!("volume {key}: {} is external", volume.name);
+            found.push(Issue::at(&table::EXTERNAL_VOLUME, &["volumes", key], what));
+        }
+        if let Some(past) = &self.history.past {
+            for past::Held { section, key, name, digest } in self.digests.of(self.recipe, compose) {
+                if past.contents.get(&name).is_some_and(|before| *before != digest) {
+                    let (kind, release) = (section.trim_end_matches('s'), &past.version);
+                    let what =
+                        format!("{kind} {key}: its file changed since {release}, its name {name} did not");
+                    found.push(Issue::at(&table::CONFIG_NOT_BUMPED, &[section, &key, "name"], what));
+                }
+            }
+        }
+        found
+    }
+
+    /// The variables without a default that deployed apps don't have, and nobody tells their operators of.
+    fn unannounced(&self, vars: &BTreeMap<String, String>, file: &str) -> Vec<Issue> {
+        let (Some(past), Some(value)) = (&self.history.past, self.values.get(file)) else {
+            return Vec::new();
+        };
+        let Ok(set_by_abra) = self.recipe.vars(&EnvFile::default(), self.domain) else { return Vec::new() };
+        let notes = self.new_notes(past);
+        let new = variables::needed(value).into_iter().filter(|name| {
+            // What nobody sets at all is told by another rule.
+            vars.contains_key(name)
+                && !past.known.contains(name)
+                && !set_by_abra.contains_key(name)
+                && !notes.iter().any(|note| has_word(note, name))
+        });
+        let issue = |name: String| {
+            let what =
+                format!("{name} is new since {}, has no default, and no release note names it", past.version);
+            Issue::of_variable(&table::NEW_VARIABLE_UNANNOUNCED, &name, what)
+        };
+        new.map(issue).collect()
+    }
+
+    /// The release notes that the last release did not have.
+    fn new_notes(&self, past: &past::Past) -> Vec<String> {
+        let names = release_notes(self.recipe.root()).into_iter().filter(|name| !past.notes.contains(name));
+        let read = |name: String| tree::read_text(self.recipe.root(), &Path::new("release").join(name)).ok();
+        names.take(MAX_NOTES).filter_map(read).collect()
+    }
+
+    /// Whether an issue of the whole stack is an overlay's doing.
+    fn is_of(&self, overlay: &str, issue: &Issue) -> bool {
+        // Who takes the overlay into use wants the port.
+        if issue.rule == &table::PUBLISHED_PORT {
+            return false;
+        }
+        let Some(value) = self.values.get(overlay) else { return true };
+        match (&issue.variable, &issue.path[..]) {
+            (Some(name), _) => variables::needed(value).contains(name),
+            (None, [section, key, ..]) => value.get(section).and_then(|section| section.get(key)).is_some(),
+            (None, _) => true,
+        }
+    }
+
+    fn measure(&mut self, compose: &Compose, file: &str) {
+        for (section, objects) in [("configs", &compose.configs), ("secrets", &compose.secrets)] {
+            for (key, object) in objects {
+                let longer = self.longest.as_ref().is_none_or(|(.., name)| object.name.len() > name.len());
+                let whole = object.name.ends_with(|c: char| c.is_ascii_alphanumeric());
+                if longer && whole && compose.stack.prefixes(&object.name) {
+                    self.longest = Some((file.to_owned(), section, key.clone(), object.name.clone()));
+                }
+            }
+        }
+    }
+
+    /// Tells of the longest name, if a long stack's would not fit.
+    fn room(&mut self) {
+        let Some((file, section, key, name)) = self.longest.take() else { return };
+        let stack = self.domain.stack();
+        let rest = name.len() - stack.as_str().len();
+        let room = MAX_NAME.saturating_sub(rest);
+        // Where it does not fit this domain, that is told as an error.
+        if room < Stack::MAX_LEN && name.len() <= MAX_NAME {
+            let kind = section.trim_end_matches('s');
+            let suffix = &name[stack.as_str().len()..];
+            let what = format!(
+                "{kind} {key}: <stack>{suffix} fits stacks of at most {room} characters; abra makes them of up to {}",
+                Stack::MAX_LEN
+            );
+            let issue = Issue::at(&table::NAME_LEAVES_LITTLE_ROOM, &[section, &key, "name"], what);
+            self.book.issue(&file, &issue);
+        }
+    }
+}
+
+/// What is wrong with an image's reference, if it can mean another image tomorrow.
+fn floating(image: &str) -> Option<&'static str> {
+    if image.contains('@') {
+        return None;
+    }
+    // A colon before the last slash is a registry's port.
+    match image.rsplit('/').next().unwrap_or(image).split_once(':') {
+        Some((_, "latest")) => Some("is whatever is latest"),
+        None | Some((_, "")) => Some("has no tag"),
+        Some(_) => None,
+    }
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    let words = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    text.split(words).any(|found| found == word)
+}

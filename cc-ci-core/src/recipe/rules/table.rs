@@ -1,0 +1,152 @@
+//! Every rule, once: what `docs/recipe-check.md`, the findings and SARIF say of it.
+
+use serde::Serialize;
+
+/// How much a finding weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// A deploy or an upgrade fails, or touches what is not the app's own.
+    Error,
+    /// It may work, but not as meant.
+    Warning,
+    /// Worth knowing.
+    Note,
+}
+
+impl Severity {
+    /// Its word, also SARIF's.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
+/// A rule that recipes are judged by. Its id is stable.
+#[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rule {
+    /// Its id, in kebab case.
+    pub id: &'static str,
+    /// How much breaking it weighs.
+    pub severity: Severity,
+    /// What it asks for.
+    pub summary: &'static str,
+    /// Why that matters.
+    pub why: &'static str,
+    /// How a recipe that breaks it is mended.
+    pub mend: &'static str,
+}
+
+macro_rules! rules {
+    ($($name:ident $severity:ident $id:literal: $summary:literal, $why:literal, $mend:literal;)*) => {
+        $(pub(in crate::recipe) static $name: Rule = Rule {
+            id: $id,
+            severity: Severity::$severity,
+            summary: $summary,
+            why: $why,
+            mend: $mend,
+        };)*
+
+        /// All rules, in the order of the documentation.
+        pub static RULES: &[&Rule] = &[$(&$name),*];
+    };
+}
+
+rules! {
+    COMPOSE_INVALID Error "compose-invalid":
+        "Each compose file can be read, alone or over `compose.yml`",
+        "`docker stack deploy` refuses it, or reads it differently than it was meant",
+        "correct what the finding names";
+    SAMPLE_INVALID Error "sample-invalid":
+        "There is an `.env.sample`, of assignments and comments",
+        "`abra app new` copies it to the app's `.env`",
+        "write `NAME=value` lines; a quoted value ends on its line";
+    FILE_UNREADABLE Error "file-unreadable":
+        "The files that configs and secrets name can be read, and lie in the recipe",
+        "without them a deploy fails when networks and volumes exist already",
+        "add the file, or correct `file:`";
+    FOREIGN_NAME Error "foreign-name":
+        "Volumes, secrets, configs and the recipe's own networks are named after the app's stack",
+        "two apps of the recipe would share the object, and removing one app takes it from the other",
+        "leave `name:` out, or begin it with `${STACK_NAME}_`";
+    NAME_TOO_LONG Error "name-too-long":
+        "Names of secrets and configs have at most 64 characters",
+        "Swarm refuses longer ones in the middle of a deploy",
+        "shorten what follows `${STACK_NAME}_` in `name:`";
+    NAME_UNFINISHED Error "name-unfinished":
+        "Names of secrets and configs end with a letter or a digit",
+        "Swarm refuses others in the middle of a deploy; mostly a version is not set",
+        "set the version: of a config in `abra.sh`, of a secret in `.env.sample`";
+    SECRET_NOT_IN_SAMPLE Error "secret-not-in-sample":
+        "Each external secret is said by a `SECRET_<NAME>_VERSION` in `.env.sample`",
+        "abra generates only what is said there, and the deploy fails for the rest",
+        "add `SECRET_<NAME>_VERSION=v1` to `.env.sample`, and name the secret `${STACK_NAME}_<name>_${SECRET_<NAME>_VERSION}`";
+    CONFIG_NOT_BUMPED Error "config-not-bumped":
+        "A config or secret has a new name when its file changed since the last release",
+        "Swarm's configs and secrets can't be changed: the upgrade of every deployed app fails",
+        "raise its version in `abra.sh`";
+    RELEASE_TAG_LIGHTWEIGHT Error "release-tag-lightweight":
+        "Tags that are named like a release are annotated",
+        "abra reads annotated tags only, and some of its commands fail on others",
+        "make it anew on its commit: `git tag -f -a -m <version> <version> '<version>^{commit}'`, and push it";
+    VERSION_LABEL_NOT_THE_TAG Error "version-label-not-the-tag":
+        "At a release, the version label is the tag's name",
+        "abra takes the deployed version from the label: it would offer wrong upgrades",
+        "tag the commit whose label names the release, or correct the label and release anew";
+    VERSION_LABEL_MISSING Warning "version-label-missing":
+        "A `coop-cloud.${STACK_NAME}.version` label names the recipe's version",
+        "abra can't tell which version an app has, nor upgrade it",
+        "add the label below `deploy.labels` of `app`";
+    VERSION_LABEL_MISPLACED Warning "version-label-misplaced":
+        "The version label is on the service `app`",
+        "abra looks for it there",
+        "move the label to `app`";
+    VERSION_LABEL_NO_RELEASE Warning "version-label-no-release":
+        "The version label's value is a release: `<recipe semver>+<upstream>`",
+        "abra can't order the version among releases",
+        "write it like `1.2.0+1.27.0`, without variables";
+    NEW_VARIABLE_UNANNOUNCED Warning "new-variable-unannounced":
+        "A variable without a default that is new since the last release is named in a new release note",
+        "the `.env` of deployed apps does not have it: after the upgrade it is empty",
+        "give it a default (`${NAME:-value}`), or name it in `release/<version>`";
+    VARIABLE_NOT_IN_SAMPLE Warning "variable-not-in-sample":
+        "Each variable without a default is in `.env.sample`, if only in a comment, or in `abra.sh`",
+        "who deploys the recipe does not know of it, and it is empty",
+        "add it to `.env.sample`, or give it a default (`${NAME:-value}`)";
+    IMAGE_FLOATING Warning "image-floating":
+        "Each image has a tag other than `latest`, or a digest",
+        "the same release deploys different software from day to day, and a rollback brings nothing back",
+        "name a version: `image: name:1.2.3`";
+    HEALTHCHECK_MISSING Warning "healthcheck-missing":
+        "Each service says how it is known to be healthy, or that it can't be (`disable: true`)",
+        "Swarm takes a task for running as soon as its process starts, and goes on with an upgrade that is broken",
+        "add a `healthcheck:`; where the image brings its own, name that one again";
+    BACKUP_TWICE Warning "backup-twice":
+        "`backupbot.backup` is turned on by one service",
+        "the stack is backed up once for each",
+        "keep it on one service, and leave volumes out by `backupbot.backup.volumes.<volume>=false`";
+    LABEL_NOT_UNDERSTOOD Warning "label-not-understood":
+        "Labels of abra and of the backup are known, and their values are what they can be",
+        "a label that is misspelt, or of an older backup, does nothing",
+        "correct or remove the label";
+    EXTERNAL_VOLUME Warning "external-volume":
+        "Volumes are the app's own, not external",
+        "somebody must make it by hand before each deploy, and abra does not remove it with the app",
+        "leave `external:` out";
+    HOST_MOUNT Warning "host-mount":
+        "Nothing of the host is mounted",
+        "the app reads or changes what is not its own, and needs a host that has it",
+        "use a volume or a config";
+    PUBLISHED_PORT Warning "published-port":
+        "`compose.yml` publishes no port of the host; an overlay may",
+        "two apps of the recipe can't run on one Swarm, and the proxy is passed by",
+        "let the proxy serve it, or publish it in an overlay of its own";
+    NAME_LEAVES_LITTLE_ROOM Note "name-leaves-little-room":
+        "Names of secrets and configs fit the longest stack that abra makes",
+        "the recipe can't be deployed at a long domain",
+        "shorten what follows `${STACK_NAME}_` in `name:`";
+}

@@ -1,0 +1,338 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::*;
+use crate::recipe::Recipe;
+
+const SAMPLE: &str = "TYPE=pad
+DOMAIN=pad.example.org
+SECRET_KEY_VERSION=v1 # length=32
+#EXTRA=x
+";
+
+const COMPOSE: &str = r#"services:
+  app:
+    image: pad:1.2
+    environment:
+      - EXTRA=${EXTRA}
+    secrets:
+      - key
+    volumes:
+      - data:/data
+    healthcheck:
+      test: ["CMD", "true"]
+    deploy:
+      labels:
+        - "coop-cloud.${STACK_NAME}.version=1.0.0+1.2"
+        - "backupbot.backup=true"
+  web:
+    image: registry.example.org:5000/web@sha256:0123
+    configs:
+      - source: conf
+        target: /etc/pad
+    networks:
+      - proxy
+    healthcheck:
+      disable: true
+    deploy:
+      labels:
+        - "traefik.enable=true"
+volumes:
+  data:
+secrets:
+  key:
+    external: true
+    name: ${STACK_NAME}_key_${SECRET_KEY_VERSION}
+configs:
+  conf:
+    name: ${STACK_NAME}_conf_${CONF_VERSION}
+    file: pad.conf
+networks:
+  proxy:
+    external: true
+"#;
+
+/// A recipe that keeps every rule.
+struct Tree(tempfile::TempDir);
+
+impl Tree {
+    fn clean() -> Self {
+        let tree = Self(tempfile::tempdir().unwrap());
+        tree.write(".env.sample", SAMPLE).write("compose.yml", COMPOSE);
+        tree.write("abra.sh", "export CONF_VERSION=v1\n").write("pad.conf", "x");
+        tree
+    }
+
+    fn write(&self, file: &str, text: impl AsRef<[u8]>) -> &Self {
+        fs::create_dir_all(self.0.path().join(file).parent().unwrap()).unwrap();
+        fs::write(self.0.path().join(file), text).unwrap();
+        self
+    }
+
+    /// Replaces a part of a file that is there once.
+    #[track_caller]
+    fn replace(&self, file: &str, from: &str, to: &str) -> &Self {
+        let text = fs::read_to_string(self.0.path().join(file)).unwrap();
+        assert_eq!(text.matches(from).count(), 1, "{from}");
+        self.write(file, text.replace(from, to))
+    }
+
+    fn recipe(&self) -> Recipe {
+        Recipe::open("pad".parse().unwrap(), self.0.path()).unwrap()
+    }
+
+    fn domain(&self) -> Domain {
+        domain_of(self.recipe().name()).unwrap()
+    }
+
+    fn report(&self, history: &History) -> Report {
+        judge(&self.recipe(), self.domain(), history).unwrap()
+    }
+
+    /// What it looks like when it is released, for later.
+    fn released(&self) -> History {
+        let past = Past::read(&self.recipe(), "1.0.0+1.2".parse().unwrap(), &self.domain());
+        History { past: Some(past), ..History::default() }
+    }
+
+    fn found(&self, history: &History) -> Vec<String> {
+        let place = |finding: &Finding| {
+            let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
+            format!("{} {}{line}", finding.rule, finding.file)
+        };
+        self.report(history).findings.iter().map(place).collect()
+    }
+}
+
+/// The part of a file that is replaced, and the one thing that is found for it.
+const BROKEN: &[(&str, &str, &str, &str)] = &[
+    ("compose.yml", "image: pad:1.2", "image: [1]", "compose-invalid compose.yml:3"),
+    ("compose.yml", "  data:\n", "  data: &a [*a]\n", "compose-invalid compose.yml:29"),
+    ("compose.yml", "      - key\n", "      - other\n", "compose-invalid compose.yml:6"),
+    (".env.sample", "TYPE=pad", "what is this", "sample-invalid .env.sample:1"),
+    (".env.sample", "length=32", "length=x", "sample-invalid .env.sample:3"),
+    ("compose.yml", "file: pad.conf", "file: gone.conf", "file-unreadable compose.yml:37"),
+    ("compose.yml", "  data:\n", "  data:\n    name: victim\n", "foreign-name compose.yml:30"),
+    (
+        "compose.yml",
+        "_conf_${",
+        "_a_name_that_swarm_takes_for_no_app_at_all_${",
+        "name-too-long compose.yml:36",
+    ),
+    ("abra.sh", "CONF_VERSION", "OTHER_VERSION", "name-unfinished compose.yml:36"),
+    ("compose.yml", "${SECRET_KEY_VERSION}", "v2", "secret-not-in-sample compose.yml:33"),
+    (
+        "compose.yml",
+        "        - \"coop-cloud.${STACK_NAME}.version=1.0.0+1.2\"\n",
+        "",
+        "version-label-missing compose.yml:2",
+    ),
+    ("compose.yml", "1.0.0+1.2", "1.0", "version-label-no-release compose.yml:14"),
+    ("compose.yml", "=${EXTRA}", "=${NOBODYS}", "variable-not-in-sample compose.yml:5"),
+    ("compose.yml", "pad:1.2", "pad", "image-floating compose.yml:3"),
+    ("compose.yml", "pad:1.2", "pad:latest", "image-floating compose.yml:3"),
+    ("compose.yml", "pad:1.2", "localhost:5000/pad", "image-floating compose.yml:3"),
+    ("compose.yml", "    healthcheck:\n      disable: true\n", "", "healthcheck-missing compose.yml:16"),
+    ("compose.yml", "\"traefik.enable=true\"", "\"backupbot.backup=true\"", "backup-twice compose.yml:27"),
+    (
+        "compose.yml",
+        "\"traefik.enable=true\"",
+        "\"backupbot.backup.path=/x\"",
+        "label-not-understood compose.yml:27",
+    ),
+    (
+        "compose.yml",
+        "  data:\n",
+        "  data:\n    external: true\n    name: ${STACK_NAME}_data\n",
+        "external-volume compose.yml:29",
+    ),
+    ("compose.yml", "- data:/data", "- /srv/data:/data", "host-mount compose.yml:9"),
+    (
+        "compose.yml",
+        "    image: pad:1.2\n",
+        "    image: pad:1.2\n    ports: ['8080:80']\n",
+        "published-port compose.yml:4",
+    ),
+    ("compose.yml", "_conf_${", "_rather_long_but_ok_${", "name-leaves-little-room compose.yml:36"),
+];
+
+#[test]
+fn a_recipe_that_keeps_the_rules_has_no_findings() {
+    let tree = Tree::clean();
+    let report = tree.report(&tree.released());
+    assert_eq!(report.findings, []);
+    assert_eq!(report.skipped, [""; 0]);
+    assert_eq!(report.compared_with, Some("1.0.0+1.2".parse().unwrap()));
+}
+
+#[test]
+fn each_fault_is_found_once_and_at_its_line() {
+    for (file, from, to, expected) in BROKEN {
+        let tree = Tree::clean();
+        tree.replace(file, from, to);
+        assert_eq!(tree.found(&History::default()), [*expected], "{from} -> {to}");
+    }
+}
+
+#[test]
+fn a_version_label_belongs_on_app() {
+    let tree = Tree::clean();
+    let label = "        - \"coop-cloud.${STACK_NAME}.version=1.0.0+1.2\"\n";
+    tree.replace("compose.yml", label, "").replace(
+        "compose.yml",
+        "        - \"traefik.enable=true\"\n",
+        label,
+    );
+    assert_eq!(tree.found(&History::default()), ["version-label-misplaced compose.yml:26"]);
+}
+
+#[test]
+fn at_a_release_the_label_is_the_tags_name() {
+    let tree = Tree::clean();
+    let at = |version: &str| History { is_release: Some(version.parse().unwrap()), ..History::default() };
+    assert_eq!(tree.found(&at("1.0.0+1.2")), [""; 0]);
+    assert_eq!(tree.found(&at("1.0.1+1.2")), ["version-label-not-the-tag compose.yml:14"]);
+}
+
+#[test]
+fn lightweight_tags_are_told_together() {
+    let tree = Tree::clean();
+    let lightweight = (0..7).map(|n| format!("1.{n}.0+1").parse().unwrap()).collect();
+    let report = tree.report(&History { lightweight, ..History::default() });
+    let [finding] = &report.findings[..] else { panic!("{:?}", report.findings) };
+    assert_eq!(finding.rule, "release-tag-lightweight");
+    assert!(
+        finding.what.ends_with("1.0.0+1, 1.1.0+1, 1.2.0+1, 1.3.0+1, 1.4.0+1, and 2 more"),
+        "{}",
+        finding.what
+    );
+}
+
+#[test]
+fn a_config_whose_file_changed_needs_a_new_name() {
+    let tree = Tree::clean();
+    let history = tree.released();
+    tree.write("pad.conf", "y");
+    assert_eq!(tree.found(&history), ["config-not-bumped compose.yml:36"]);
+    tree.replace("abra.sh", "v1", "v2");
+    assert_eq!(tree.found(&history), [""; 0]);
+}
+
+#[test]
+fn a_new_variable_without_a_default_is_in_a_new_release_note() {
+    let tree = Tree::clean();
+    tree.write("release/1.0.0+1.2", "NEW_ONE was thought of\n");
+    let history = tree.released();
+    tree.replace("compose.yml", "=${EXTRA}", "=${EXTRA}${NEW_ONE}");
+    tree.write(".env.sample", format!("{SAMPLE}NEW_ONE=1\n"));
+    assert_eq!(tree.found(&history), ["new-variable-unannounced compose.yml:5"]);
+    tree.write("release/1.1.0+1.2", "Set NEW_ONE_THING first.\n");
+    assert_eq!(tree.found(&history), ["new-variable-unannounced compose.yml:5"]);
+    tree.write("release/1.1.0+1.2", "Set `NEW_ONE` first.\n");
+    assert_eq!(tree.found(&history), [""; 0]);
+    fs::remove_file(tree.0.path().join("release/1.1.0+1.2")).unwrap();
+    tree.replace("compose.yml", "${NEW_ONE}", "${NEW_ONE:-1}");
+    assert_eq!(tree.found(&history), [""; 0]);
+}
+
+#[test]
+fn an_overlay_is_judged_over_the_base_and_told_for_what_it_adds() {
+    let tree = Tree::clean();
+    let overlay = "services:
+  app:
+    ports: ['25:25']
+    environment: ['A=${SAID}', 'B=${UNSAID}']
+    secrets: [more]
+secrets:
+  more: {external: true, name: '${STACK_NAME}_more_${SECRET_MORE_VERSION}'}
+";
+    tree.write("compose.more.yml", overlay);
+    tree.write(".env.sample", format!("{SAMPLE}#COMPOSE_FILE=compose.yml:compose.more.yml\n# SAID=1\n"));
+    tree.replace("compose.yml", "pad:1.2", "pad");
+    let base = "image-floating compose.yml:3";
+    let unsaid = "variable-not-in-sample compose.more.yml:4";
+    assert_eq!(tree.found(&History::default()), [base, unsaid, "name-unfinished compose.more.yml:7"]);
+    // What is taken into use with the overlay may stand in a comment; what the base needs may not.
+    tree.write(".env.sample", format!("{SAMPLE}# SAID=1\n# SECRET_MORE_VERSION=v1\n"));
+    assert_eq!(tree.found(&History::default()), [base, unsaid]);
+    tree.write(
+        ".env.sample",
+        SAMPLE.replace("SECRET", "#SECRET") + "#SECRET_MORE_VERSION=v1\n#SAID=\n#UNSAID=\n",
+    );
+    assert_eq!(tree.found(&History::default()), [base, "name-unfinished compose.yml:33"]);
+}
+
+#[test]
+fn two_overlays_with_the_same_fault_are_both_told() {
+    let tree = Tree::clean();
+    for name in ["compose.a.yml", "compose.b.yml"] {
+        tree.write(name, "services: {extra: {image: x:1}}\n");
+    }
+    let expected = ["healthcheck-missing compose.a.yml:1", "healthcheck-missing compose.b.yml:1"];
+    assert_eq!(tree.found(&History::default()), expected);
+}
+
+#[test]
+fn an_overlay_of_an_overlay_is_no_fault() {
+    let tree = Tree::clean();
+    tree.write("compose.db.yml", "services: {db: {image: 'db:1', healthcheck: {disable: true}}}\n");
+    tree.write("compose.db-small.yml", "services: {db: {environment: [SMALL=1]}}\n");
+    assert_eq!(tree.found(&History::default()), [""; 0]);
+    fs::remove_file(tree.0.path().join("compose.db.yml")).unwrap();
+    assert_eq!(tree.found(&History::default()), ["compose-invalid compose.db-small.yml:1"]);
+}
+
+#[test]
+fn what_leads_out_is_huge_or_is_no_text_is_one_finding_each() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret.yml"), "services: {stolen: {image: stolen}}").unwrap();
+    let tree = Tree::clean();
+    let at = |name: &str| tree.0.path().join(name);
+    symlink(outside.path().join("secret.yml"), at("compose.a-out.yml")).unwrap();
+    symlink("compose.b-loop.yml", at("compose.b-loop.yml")).unwrap();
+    tree.write("compose.c-huge.yml", vec![b'#'; (1 << 20) + 1]);
+    tree.write("compose.d-binary.yml", [0xff, 0, 1]);
+    nix::unistd::mkfifo(&at("compose.e-pipe.yml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::create_dir(at("compose.f-directory.yml")).unwrap();
+    tree.write("compose.g-deep.yml", "[".repeat(50_000));
+    tree.write("compose.h-\u{1b}[31m:.yml", "services: {}");
+    let report = tree.report(&History::default());
+    let files: Vec<&str> = report.findings.iter().map(|finding| &finding.file[8..9]).collect();
+    assert_eq!(files, ["a", "b", "c", "d", "e", "f", "g"], "{:#?}", report.findings);
+    for finding in &report.findings {
+        assert_eq!(finding.rule, "compose-invalid");
+        assert!(
+            !finding.what.contains("stolen") && !finding.what.contains(char::is_control),
+            "{}",
+            finding.what
+        );
+    }
+    assert_eq!(report.skipped.len(), 1, "{:?}", report.skipped);
+}
+
+#[test]
+fn what_a_finding_quotes_is_bounded_and_plain() {
+    let tree = Tree::clean();
+    tree.replace("compose.yml", "pad:1.2", &format!("\"\\e[31m{}\"", "x".repeat(5000)));
+    let report = tree.report(&History::default());
+    let [finding] = &report.findings[..] else { panic!("{:?}", report.findings) };
+    assert_eq!(finding.rule, "image-floating");
+    assert!(finding.what.len() < 1000, "{}", finding.what.len());
+    assert!(finding.what.contains(" [31mx") && !finding.what.contains(char::is_control), "{}", finding.what);
+}
+
+#[test]
+fn every_rule_is_broken_by_a_test_and_says_what_helps() {
+    let mut broken: BTreeSet<&str> =
+        BROKEN.iter().filter_map(|(.., expected)| expected.split(' ').next()).collect();
+    broken.extend(["version-label-misplaced", "version-label-not-the-tag", "release-tag-lightweight"]);
+    broken.extend(["config-not-bumped", "new-variable-unannounced"]);
+    let ids: BTreeSet<&str> = RULES.iter().map(|rule| rule.id).collect();
+    assert_eq!(broken, ids);
+    assert_eq!(ids.len(), RULES.len());
+    for rule in RULES {
+        assert!(rule.id.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{}", rule.id);
+        assert!([rule.summary, rule.why, rule.mend].iter().all(|text| text.len() > 10), "{}", rule.id);
+    }
+}

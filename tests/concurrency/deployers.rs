@@ -1,0 +1,298 @@
+//! Deployers that meddle: with an app's `.env`, with the recipe's checkout, with its files.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cc_ci_core::executor::local::LocalExecutor;
+use cc_ci_core::executor::{App, Backup, Deployer, EngineError, Session};
+use cc_ci_core::exit::Exit;
+use cc_ci_core::names::Domain;
+use cc_ci_core::run::{RunEnd, Status, TierName};
+use cc_ci_core::workspace::RecipeSource;
+use cc_ci_tests::{Recipe, World};
+
+use crate::doubles::{block_on, lifetime};
+
+/// The calls that a cold run makes, in their order.
+const CALLS: [&str; 6] = ["create", "generate secrets", "deploy", "upgrade", "backup", "restore"];
+
+/// What it does, at the end of which call, on which app.
+type Meddling = Box<dyn Fn(&str, &App) + Send + Sync>;
+
+/// The local executor, which does something else too at the end of a call.
+struct Meddles {
+    real: Arc<LocalExecutor>,
+    with: Meddling,
+}
+
+impl fmt::Debug for Meddles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for Meddles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the meddler")
+    }
+}
+
+#[async_trait]
+impl Deployer for Meddles {
+    async fn create(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        self.real.create(session, app).await?;
+        (self.with)("create", app);
+        Ok(())
+    }
+    async fn generate_secrets(
+        &self,
+        session: &Session,
+        app: &App,
+    ) -> Result<BTreeMap<String, String>, EngineError> {
+        let secrets = self.real.generate_secrets(session, app).await?;
+        (self.with)("generate secrets", app);
+        Ok(secrets)
+    }
+    async fn deploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        self.real.deploy(session, app).await?;
+        (self.with)("deploy", app);
+        Ok(())
+    }
+    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        self.real.upgrade(session, app).await?;
+        (self.with)("upgrade", app);
+        Ok(())
+    }
+    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        self.real.undeploy(session, app).await
+    }
+    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, EngineError> {
+        let backup = self.real.backup(session, app).await?;
+        (self.with)("backup", app);
+        Ok(backup)
+    }
+    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError> {
+        self.real.restore(session, app, backup).await?;
+        (self.with)("restore", app);
+        Ok(())
+    }
+    async fn list(&self, session: &Session) -> Result<Vec<Domain>, EngineError> {
+        self.real.list(session).await
+    }
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        vec![("MEDDLER_HOST".into(), "unix:///run/meddler".into())]
+    }
+}
+
+fn run_with(
+    world: &World,
+    recipe: &Recipe,
+    needs: Vec<RecipeSource>,
+    with: impl Fn(&str, &App) + Send + Sync + 'static,
+) -> RunEnd<()> {
+    let mut harness = world.harness(lifetime());
+    harness.deployer = Arc::new(Meddles { real: world.executor(world.host()), with: Box::new(with) });
+    harness.settings.dependencies.insert(recipe.name().parse().unwrap(), needs);
+    let end = block_on(harness.run_cold(&world.request(recipe.path(), 1, "1")));
+    world.assert_empty();
+    end
+}
+
+fn run(world: &World, recipe: &Recipe, with: impl Fn(&str, &App) + Send + Sync + 'static) -> RunEnd<()> {
+    run_with(world, recipe, Vec::new(), with)
+}
+
+/// A release and a commit on top, whose tests fail unless the checkout and the `.env` are the run's own.
+fn recipe(world: &World) -> Recipe {
+    let recipe = world.recipe("app");
+    let env = "grep -qx TYPE=test \"$CCCI_ENV_FILE\"; ! grep -q hunter22 \"$CCCI_ENV_FILE\"";
+    recipe.script("tests/install-env", env).script("tests/custom-env", env);
+    for tier in ["upgrade", "restore", "custom"] {
+        let head = "test \"$(cat \"$CCCI_RECIPE_DIR/.git/HEAD\")\" = \"$CCCI_COMMIT\"";
+        recipe.script(&format!("tests/{tier}-head"), head);
+    }
+    recipe.release("1.0.0+1");
+    recipe.compose("2", "").commit();
+    recipe
+}
+
+fn git(tree: &Path, args: &[&str]) {
+    let mut git = Command::new("git");
+    let git = git.arg("-C").arg(tree).args(["-c", "safe.directory=*", "-c", "advice.detachedHead=false"]);
+    assert!(git.args(args).status().unwrap().success(), "git {args:?}");
+}
+
+/// Shows that one of the two commits that it does not show.
+fn move_head(app: &App, commits: &[String; 2]) {
+    let head = fs::read_to_string(app.tree.join(".git/HEAD")).unwrap();
+    let other = commits.iter().find(|commit| commit.trim() != head.trim()).unwrap();
+    git(&app.tree, &["checkout", "-q", "--detach", other.trim()]);
+}
+
+/// What failed first, in all that the record says.
+fn red(end: &RunEnd<()>, tier: TierName) -> String {
+    let tier = end.record.tiers.iter().find(|found| found.name == tier).unwrap();
+    assert_eq!(tier.status, Status::Failed, "{tier:#?}");
+    tier.reason.clone().unwrap()
+}
+
+#[test]
+fn a_rewritten_env_is_put_back_whole_and_told_once_by_name_alone() {
+    let world = World::new();
+    let recipe = recipe(&world);
+    let end = run(&world, &recipe, |call, app| {
+        if call != "create" {
+            let text = fs::read_to_string(&app.env_file).unwrap();
+            let text = text.replace("TYPE=test", "TYPE=test:1.0.0+1") + "PASSWORD=hunter22\n";
+            fs::write(&app.env_file, text).unwrap();
+        }
+    });
+    assert_eq!(end.exit, Exit::Green, "{:#?}", end.record);
+    let events = world.events("1");
+    let notes: Vec<&str> = events.iter().filter_map(|event| event["text"].as_str()).collect();
+    let told: Vec<&&str> = notes.iter().filter(|note| note.contains(".env")).collect();
+    assert_eq!(told.len(), 1, "{notes:#?}");
+    assert!(told[0].contains("the meddler") && told[0].contains("PASSWORD, TYPE"), "{told:?}");
+    assert!(!format!("{events:?}").contains("hunter22"));
+}
+
+#[test]
+fn an_env_that_is_gone_or_a_way_out_is_put_back_and_never_followed() {
+    for trick in ["gone", "link", "pipe"] {
+        let world = World::new();
+        let recipe = recipe(&world);
+        let theirs = world.path().join("theirs");
+        fs::write(&theirs, "theirs").unwrap();
+        let target = theirs.clone();
+        let end = run(&world, &recipe, move |call, app| {
+            if call == "backup" {
+                fs::remove_file(&app.env_file).unwrap();
+                match trick {
+                    "link" => symlink(&target, &app.env_file).unwrap(),
+                    "pipe" => nix::unistd::mkfifo(&app.env_file, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+                    _ => {}
+                }
+            }
+        });
+        assert_eq!(end.exit, Exit::Green, "{trick}: {:#?}", end.record);
+        assert_eq!(fs::read_to_string(&theirs).unwrap(), "theirs", "{trick}");
+    }
+}
+
+#[test]
+fn a_checkout_that_moves_under_a_deploy_ends_the_run_and_under_another_call_is_moved_back() {
+    for moves in CALLS {
+        let world = World::new();
+        let recipe = recipe(&world);
+        let commits = ["1.0.0+1^{commit}", "HEAD"].map(|rev| recipe.git(["rev-parse", rev]));
+        let both = commits.clone();
+        let end = run(&world, &recipe, move |call, app| {
+            if call == moves {
+                move_head(app, &both);
+            }
+        });
+        let said = format!("{:?} {:?}", end.record.errors, end.record.warnings);
+        assert!(said.contains(&format!("{moves} of the meddler moved the checkout")), "{moves}: {said}");
+        assert!(commits.iter().all(|commit| said.contains(commit.trim())), "{moves}: {said}");
+        let expected = if matches!(moves, "deploy" | "upgrade") { Exit::Harness } else { Exit::Green };
+        assert_eq!(end.exit, expected, "{moves}: {:#?}", end.record);
+    }
+}
+
+#[test]
+fn a_deployer_that_changes_the_recipes_files_ends_the_run() {
+    for changes in CALLS {
+        let world = World::new();
+        let recipe = recipe(&world);
+        let end = run(&world, &recipe, move |call, app| {
+            if call == changes {
+                // As sly as can be: git itself would not see it.
+                git(&app.tree, &["update-index", "--assume-unchanged", "compose.yml"]);
+                let text = fs::read_to_string(app.tree.join("compose.yml")).unwrap();
+                fs::write(app.tree.join("compose.yml"), text + "# mine\n").unwrap();
+                fs::write(app.tree.join("untracked"), "nobody's").unwrap();
+            }
+        });
+        assert_eq!(end.exit, Exit::Harness, "{changes}: {:#?}", end.record);
+        let said = end.record.errors.join("\n");
+        assert!(said.contains(&format!("{changes} of the meddler changed files")), "{changes}: {said}");
+        assert!(said.contains("compose.yml") && !said.contains("untracked"), "{changes}: {said}");
+    }
+}
+
+#[test]
+fn a_recipe_that_another_one_needs_is_watched_likewise() {
+    let world = World::new();
+    let recipe = recipe(&world);
+    let sso = world.recipe("sso");
+    sso.release("1.0.0+1");
+    sso.compose("2", "").commit();
+    let commits = ["1.0.0+1^{commit}", "HEAD"].map(|rev| sso.git(["rev-parse", rev]));
+    let needs = vec![RecipeSource::Path(sso.path().to_owned())];
+    let end = run_with(&world, &recipe, needs, move |call, app| {
+        if call == "deploy" && app.recipe.as_str() == "sso" {
+            move_head(app, &commits);
+        }
+    });
+    assert_eq!(end.exit, Exit::Harness, "{:#?}", end.record);
+    assert!(end.record.errors.join("").contains("moved the checkout of sso"), "{:#?}", end.record);
+}
+
+#[test]
+fn an_install_step_that_changes_what_would_be_deployed_is_red() {
+    let tricks = [
+        ("echo '# mine' >> compose.yml", "compose.yml"),
+        ("git update-index --assume-unchanged compose.yml; echo '# mine' >> compose.yml", "compose.yml"),
+        ("rm abra.sh; mkfifo abra.sh", "abra.sh"),
+    ];
+    for (trick, says) in tricks {
+        let world = World::new();
+        let recipe = world.recipe("app");
+        recipe.write("abra.sh", "export X=1\n");
+        recipe.script("tests/install_steps.sh", &format!("cd \"$CCCI_RECIPE_DIR\"\n{trick}")).commit();
+        let end = run(&world, &recipe, |_, _| ());
+        assert_eq!((end.exit, end.record.deploy_count), (Exit::Red, 1), "{trick}: {:#?}", end.record);
+        let reason = red(&end, TierName::Install);
+        assert!(reason.starts_with("deploy failed") && reason.contains(says), "{trick}: {reason}");
+    }
+}
+
+#[test]
+fn an_install_step_may_add_a_file() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    recipe.script("tests/install_steps.sh", "touch \"$CCCI_RECIPE_DIR/compose.ci.yml\"").commit();
+    let end = run(&world, &recipe, |_, _| ());
+    assert_eq!(end.exit, Exit::Green, "{:#?}", end.record);
+}
+
+#[test]
+fn a_test_that_moves_the_checkout_is_no_deployers_fault() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    let moves =
+        "cd \"$CCCI_RECIPE_DIR\"; git -c user.name=m -c user.email=m@x commit -q --allow-empty -m mine";
+    recipe.script("tests/install-moves", moves).script("tests/install_steps.sh", moves);
+    recipe.script("tests/install-head", "test \"$(cat \"$CCCI_RECIPE_DIR/.git/HEAD\")\" = \"$CCCI_COMMIT\"");
+    recipe.script("tests/restore-head", "test \"$(cat \"$CCCI_RECIPE_DIR/.git/HEAD\")\" = \"$CCCI_COMMIT\"");
+    recipe.commit();
+    let end = run(&world, &recipe, |_, _| ());
+    assert_eq!(end.exit, Exit::Green, "{:#?}", end.record);
+    assert!(end.record.warnings.join("").contains("a test or install step moved"), "{:#?}", end.record);
+}
+
+#[test]
+fn a_child_of_the_run_sees_what_the_deployer_needs() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    recipe.script("tests/custom", "test \"$MEDDLER_HOST\" = unix:///run/meddler").commit();
+    let end = run(&world, &recipe, |_, _| ());
+    assert_eq!(end.exit, Exit::Green, "{:#?}", end.record);
+}

@@ -1,0 +1,70 @@
+//! Secrets, and whose they are.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cc_ci_core::executor::{Engine as _, EngineError, StackSource};
+use cc_ci_core::names::Stack;
+use cc_ci_tests::engine::TestEngine;
+
+use crate::support::{App, block_on, swarm_with};
+
+/// Knows these stacks, or says that it can't tell.
+#[derive(Debug)]
+struct Knows(Option<Vec<Stack>>);
+
+impl fmt::Display for Knows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a test's source")
+    }
+}
+
+#[async_trait]
+impl StackSource for Knows {
+    async fn stacks(&self) -> Result<Vec<Stack>, EngineError> {
+        self.0.clone().ok_or_else(|| EngineError::host("it can't tell"))
+    }
+}
+
+#[test]
+fn secrets_that_only_names_tell_of_are_labelled_where_that_is_certain() {
+    let name = "secrets_that_only_names_tell_of_are_labelled_where_that_is_certain";
+    let Some(engine) = TestEngine::shared(name) else { return };
+    let app = App::new(&engine, "0e2001");
+    let stack = &app.stack;
+    let make = |name: &str, more: &[&str]| {
+        let words = ["secret", "create"].iter().chain(more).copied().chain([name, "-"]);
+        engine.docker_with(words, "content");
+        name.to_owned()
+    };
+    let own = make(&format!("{stack}_pw_v1"), &["--label=mine=yes"]);
+    let labelled = make(&format!("odd-{stack}"), &[&format!("--label=com.docker.stack.namespace={stack}")]);
+    // The stack that is longer by `uk` is known to a source only.
+    let longer = make(&format!("{stack}_uk_pw_v1"), &[]);
+    let theirs = make(&format!("{stack}_theirs_v1"), &["--label=com.docker.stack.namespace=elsewhere"]);
+    let labels = |name: &str| engine.docker(["secret", "inspect", "--format={{json .Spec.Labels}}", name]);
+    let before = [&own, &labelled, &longer, &theirs].map(|name| labels(name));
+
+    let unsure = swarm_with(&engine, engine.world().suffix(), vec![Arc::new(Knows(None))]);
+    block_on(unsure.adopt_secrets(&app.domain)).expect("it is told, and nothing is done");
+    assert_eq!([&own, &labelled, &longer, &theirs].map(|name| labels(name)), before);
+
+    let uk = format!("{stack}_uk").parse().expect("a stack");
+    let knows = swarm_with(&engine, engine.world().suffix(), vec![Arc::new(Knows(Some(vec![uk])))]);
+    let expected = BTreeSet::from([own.clone(), labelled.clone()]);
+    assert_eq!(block_on(knows.secrets(&app.domain)).expect("it can be asked"), expected);
+    block_on(knows.adopt_secrets(&app.domain)).expect("it is certain");
+    let now = labels(&own);
+    assert!(
+        now.contains(&format!("\"com.docker.stack.namespace\":\"{stack}\""))
+            && now.contains("\"mine\":\"yes\""),
+        "{now}"
+    );
+    assert_eq!([&labelled, &longer, &theirs].map(|name| labels(name)), [1, 2, 3].map(|i| before[i].clone()));
+    // Now it goes without anybody's word on names.
+    block_on(unsure.adopt_secrets(&app.domain)).expect("there is nothing to do");
+    engine.docker(["secret", "rm", &longer, &theirs]);
+    app.remove();
+}
