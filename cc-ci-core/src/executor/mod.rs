@@ -48,7 +48,7 @@ pub struct App {
 }
 
 /// An `.env` is text of some pages.
-const ENV_LIMIT: u64 = 1 << 20;
+pub(crate) const ENV_LIMIT: u64 = 1 << 20;
 
 impl App {
     /// Its `.env`, as it is now. A recipe's scripts may have put anything in its place: a symlink or a pipe is

@@ -83,7 +83,7 @@ pub(super) async fn services(
 }
 
 /// The running task of a service, and its process.
-fn running(
+pub(super) fn running(
     executor: &LocalExecutor,
     domain: &Domain,
     service: &str,
