@@ -448,6 +448,7 @@ mod tests {
     fn another_version_is_one_that_a_service_says() {
         let service = |version: Option<&str>| ServiceState {
             name: "app".into(),
+            order: String::new(),
             id: "a".into(),
             created: "1".into(),
             tasks: Vec::new(),

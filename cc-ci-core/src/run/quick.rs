@@ -245,6 +245,7 @@ mod tests {
     fn service(name: &str, spec: &str) -> ServiceState {
         ServiceState {
             name: name.into(),
+            order: String::new(),
             id: "1".into(),
             created: "1".into(),
             tasks: Vec::new(),
