@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cc_ci_core::executor::{App, Backup, Deployer, Engine, EngineError, Session};
+use cc_ci_core::executor::{App, Backup, Deployer, Engine, EngineError, ServiceState, Session};
 use cc_ci_core::lifetime::Command;
 use cc_ci_core::names::Domain;
 use cc_ci_core::recipe::{Recipe, RecipeError};
@@ -82,15 +82,17 @@ impl AbraDeployer {
         self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).insert(domain.clone())
     }
 
-    /// Orders what the tree and the `.env` say, and looks whether the engine has it.
-    async fn order(&self, session: &Session, app: &App, force: bool) -> Result<(), EngineError> {
+    /// Orders what the tree and the `.env` say, and looks whether the engine has it: in place of `before`, the services
+    /// that were there.
+    async fn order(&self, session: &Session, app: &App, before: &[ServiceState]) -> Result<(), EngineError> {
         let call = Call::new(self.abra(), Subcommand::Deploy, DEPLOY_LIMIT)
             .flag(Flag::Chaos)
             .flag(Flag::NoConvergeChecks)
             .flag(Flag::NoDomainChecks);
-        let call = if force { call.flag(Flag::Force) } else { call };
+        let call = if before.is_empty() { call } else { call.flag(Flag::Force) };
         call.arg(app.domain.as_str()).run(session, &app.domain).await?;
-        let there = self.services(&app.domain).await?;
+        let now = self.engine().services(&app.domain).await?;
+        let there = names(&now);
         let owned = app.clone();
         let wanted = session.lifetime.jobs().run(move || wanted(&owned)).await?;
         let missing: Vec<&str> = wanted.difference(&there).map(String::as_str).collect();
@@ -106,11 +108,21 @@ impl AbraDeployer {
                 "abra says that it deployed {domain}, and these services are not there: {missing}"
             )));
         }
+        let untouched = |service: &ServiceState| {
+            before.iter().any(|old| old.id == service.id && old.order == service.order)
+        };
+        let missed: Vec<&str> = now
+            .iter()
+            .filter(|service| wanted.contains(&service.name) && untouched(service))
+            .map(|service| service.name.as_str())
+            .collect();
+        if !missed.is_empty() {
+            let (domain, missed) = (&app.domain, missed.join(", "));
+            return Err(EngineError::host(format!(
+                "abra says that it deployed {domain}, and the engine got no order for these services: {missed}"
+            )));
+        }
         Ok(())
-    }
-
-    async fn services(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError> {
-        Ok(self.engine().services(domain).await?.into_iter().map(|service| service.name).collect())
     }
 }
 
@@ -143,22 +155,23 @@ impl Deployer for AbraDeployer {
     }
 
     async fn deploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
-        self.order(session, app, false).await
+        self.order(session, app, &[]).await
     }
 
     async fn upgrade(&self, session: &Session, app: &App) -> Result<(), EngineError> {
         // With force, abra would deploy it anew: that is no upgrade.
-        if self.services(&app.domain).await?.is_empty() {
+        let before = self.engine().services(&app.domain).await?;
+        if before.is_empty() {
             let domain = &app.domain;
             return Err(EngineError::host(format!("{domain} is not deployed, so it can't be upgraded")));
         }
-        self.order(session, app, true).await
+        self.order(session, app, &before).await
     }
 
     async fn undeploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
         let call = Call::new(self.abra(), Subcommand::Undeploy, UNDEPLOY_LIMIT).arg(app.domain.as_str());
         call.run(session, &app.domain).await?;
-        let left = self.services(&app.domain).await?;
+        let left = names(&self.engine().services(&app.domain).await?);
         if left.is_empty() {
             return Ok(());
         }
@@ -188,6 +201,10 @@ impl Deployer for AbraDeployer {
     fn environment(&self) -> Vec<(OsString, OsString)> {
         vec![("DOCKER_HOST".into(), self.settings.docker_host.clone())]
     }
+}
+
+fn names(services: &[ServiceState]) -> BTreeSet<String> {
+    services.iter().map(|service| service.name.clone()).collect()
 }
 
 /// Makes the `.env` that abra wrote a run app's: its own domain, and no certificates asked for. Blocks.

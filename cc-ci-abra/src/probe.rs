@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cc_ci_core::executor::{EngineError, Redactor};
 use cc_ci_core::lifetime::{ChildError, Command, RunLifetime};
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, join3};
 use serde::{Deserialize, Serialize};
 
 use crate::cache;
@@ -202,7 +202,7 @@ async fn ask(
         let is_there = ended.success() && help::is_of(&heard.stdout, name);
         Ok((name.to_owned(), is_there.then(|| help::flags(&heard.stdout))))
     });
-    let (version, global, flags) =
-        futures_util::future::try_join3(version, global, try_join_all(each)).await?;
-    Ok(Said { version, global, flags: flags.into_iter().collect() })
+    // All are waited for, whichever fails: none is left running.
+    let (version, global, flags) = join3(version, global, join_all(each)).await;
+    Ok(Said { version: version?, global: global?, flags: flags.into_iter().collect::<Result<_, _>>()? })
 }

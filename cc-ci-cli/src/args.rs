@@ -198,6 +198,9 @@ pub enum Command {
     Locks(Domains),
     /// Run a command while holding an app's lock
     WithLock(WithLock),
+    /// Look after warm apps: those that the quick lane upgrades and rolls back
+    #[command(subcommand)]
+    Warm(Warm),
     /// Show whatever exists of run apps; changes nothing
     Audit(Audit),
     /// Show what goes on: live runs, runs that wait, what is left behind; takes no lock
@@ -243,9 +246,25 @@ pub struct Run {
     /// Copy the recipe from the canonical abra tree instead of fetching it
     #[arg(long, env = "CCCI_SKIP_FETCH", value_parser = FalseyValueParser::new())]
     pub skip_fetch: bool,
-    /// Upgrade the warm app instead of deploying one (not in this version)
+    /// The quick lane: upgrade the recipe's warm app in place, test it, roll it back; it proves less
     #[arg(long, env = "CCCI_QUICK", value_parser = FalseyValueParser::new())]
     pub quick: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Warm {
+    /// Bring warm apps back to their canonical version, where they are not
+    Reconcile(Reconcile),
+}
+
+#[derive(Debug, Args)]
+pub struct Reconcile {
+    /// Only these, by domain or recipe [default: every warm app of the configuration]
+    #[arg(value_name = "DOMAIN|RECIPE")]
+    pub apps: Vec<String>,
+    /// Only say what would be done; takes no lock and fetches nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cc_ci_abra::Backups;
-use cc_ci_core::names::{Domain, RecipeName, Suffix};
-use cc_ci_core::run;
+use cc_ci_core::names::{Domain, RecipeName, Suffix, Version};
+use cc_ci_core::run::{self, WarmApp};
 use cc_ci_core::workspace::{Catalogue, RecipeSource};
 use serde::Deserialize;
 
@@ -99,6 +99,9 @@ enum CatalogueMode {
 #[serde(default, deny_unknown_fields)]
 struct Recipe {
     depends: Vec<String>,
+    warm: Option<Domain>,
+    warm_version: Option<Version>,
+    source: Option<String>,
 }
 
 /// A time as the flags take it.
@@ -152,7 +155,7 @@ impl Config {
         // Services work elsewhere than where their world is named.
         let local_root = std::path::absolute(local_root)
             .map_err(|error| CliError::usage("can't use the local root").because(&error))?;
-        let mut dependencies = BTreeMap::new();
+        let (mut dependencies, mut warm) = (BTreeMap::new(), BTreeMap::<RecipeName, WarmApp>::new());
         for (name, recipe) in file.recipes {
             let sources = recipe.depends.iter().map(|source| {
                 source.parse::<RecipeSource>().map_err(|error| {
@@ -160,6 +163,15 @@ impl Config {
                 })
             });
             dependencies.insert(name.clone(), sources.collect::<Result<Vec<_>, _>>()?);
+            if let Some(app) = warm_app(&name, &recipe)? {
+                if let Some((other, _)) = warm.iter().find(|(_, other)| other.domain == app.domain) {
+                    return Err(CliError::usage(format!(
+                        "the configuration's recipes.{name}.warm: {} is the warm app of {other}",
+                        app.domain
+                    )));
+                }
+                warm.insert(name, app);
+            }
         }
         let server = settings.server.clone().or(file.server);
         let canonical = env::var_os("ABRA_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
@@ -200,6 +212,7 @@ impl Config {
                 operator_tests: file.tests_dir,
                 proxy: None,
                 dependencies,
+                warm,
                 keep_runs: file.keep_runs.unwrap_or(defaults.keep_runs),
                 why_executor: None,
             },
@@ -241,6 +254,31 @@ impl Config {
                 .hint("name it: ABRA_DIR=/root/.abra")
         })
     }
+}
+
+/// What the configuration says of a recipe's warm app.
+fn warm_app(name: &RecipeName, recipe: &Recipe) -> Result<Option<WarmApp>, CliError> {
+    let Some(domain) = recipe.warm.clone() else {
+        if recipe.warm_version.is_some() || recipe.source.is_some() {
+            let text =
+                format!("the configuration's recipes.{name} has warm_version or source, and no warm app");
+            return Err(CliError::usage(text).hint(format!("name the app: warm = \"{name}.example.org\"")));
+        }
+        return Ok(None);
+    };
+    let wrong = |error: &dyn std::error::Error| {
+        CliError::usage(format!("the configuration's recipes.{name}.source")).because(error)
+    };
+    let source = recipe.source.as_ref().map(|source| source.parse::<RecipeSource>()).transpose();
+    let source = source.map_err(|error| wrong(&error))?;
+    if let Some(source) = &source {
+        let named = source.recipe_name().map_err(|error| wrong(&error))?;
+        if named != *name {
+            let text = format!("the configuration's recipes.{name}.source is of the recipe {named}");
+            return Err(CliError::usage(text));
+        }
+    }
+    Ok(Some(WarmApp { domain, version: recipe.warm_version.clone(), source }))
 }
 
 /// Where an engine listens, unless somebody says otherwise.

@@ -9,7 +9,7 @@ use cc_ci_core::executor::{Kind, Residue};
 use cc_ci_core::janitor::Report;
 use cc_ci_core::lock::{Holder, LockView};
 use cc_ci_core::names::RecipeName;
-use cc_ci_core::run::{RunRecord, Status as TierStatus, Verdict};
+use cc_ci_core::run::{Lane, Outcome, RunRecord, Status as TierStatus, Verdict, WarmEnd};
 use jiff::Timestamp;
 use owo_colors::{OwoColorize as _, Style};
 
@@ -84,6 +84,11 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Str
             if tier.status == TierStatus::NotRun { String::new() } else { format!(" {:.1}s", tier.seconds) };
         let _ = writeln!(text, "  {label:<width$} {:<8}{version}{time}{reason}", tier.status.as_str());
     }
+    if record.lane == Lane::Quick {
+        text.push_str(
+            "  quick lane: lower confidence: nothing was installed, backed up or restored; the app was a warm one\n",
+        );
+    }
     if record.lock_waited_seconds >= 0.1 {
         let _ = writeln!(text, "  waited {:.1}s for the app's lock", record.lock_waited_seconds);
     }
@@ -94,7 +99,12 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Str
         if !receipt.settled.is_empty() {
             let _ = writeln!(text, "  settled: a dead run had left {}", Residue::list(&receipt.settled));
         }
-        if receipt.verified.is_empty() && receipt.left.is_empty() {
+        if record.lane.is_warm() {
+            let left = Residue::list(&receipt.left);
+            let left = if left.is_empty() { String::new() } else { format!(", left {left}") };
+            let proven = if receipt.verified.is_empty() { "" } else { ", the app is proven to be as before" };
+            let _ = writeln!(text, "  rollback: removed {}{left}{proven}", receipt.removed.len());
+        } else if receipt.verified.is_empty() && receipt.left.is_empty() {
             text.push_str("  receipt: the run never owned its app, and removed nothing\n");
         } else {
             let left =
@@ -110,6 +120,37 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Str
     }
     if record.receipt.is_some() || !record.tiers.is_empty() {
         let _ = writeln!(text, "  report: {}", directory.join("run.json").display());
+    }
+    text
+}
+
+/// What became of the warm apps.
+pub fn warm(ends: &[WarmEnd]) -> String {
+    let mut text = String::new();
+    for end in ends {
+        let name = end.domain.as_ref().map_or_else(|| end.recipe.to_string(), ToString::to_string);
+        let version = end.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+        let outcome = match end.outcome {
+            Outcome::Canonical => "as it should be",
+            Outcome::BroughtBack => "brought back",
+            Outcome::Deployed => "deployed",
+            Outcome::WouldBringBack => "would be brought back",
+            Outcome::LooksCanonical => "looks as it should be",
+            Outcome::NotReached => "not reached",
+            _ => "could not be brought back",
+        };
+        let reasons =
+            if end.reasons.is_empty() { String::new() } else { format!(": {}", end.reasons.join("; ")) };
+        let _ = writeln!(text, "{name} ({}{version}): {outcome}{reasons}", end.recipe);
+        if !end.removed.is_empty() {
+            let _ = writeln!(text, "  removed what a dead run had added: {}", Residue::list(&end.removed));
+        }
+        for error in &end.errors {
+            let _ = writeln!(text, "  error: {}", indent(error));
+        }
+        if let Some(hint) = &end.hint {
+            let _ = writeln!(text, "  hint: {}", indent(hint));
+        }
     }
     text
 }
@@ -199,7 +240,16 @@ pub fn status(status: &Status) -> String {
         let by = if by.is_empty() { "nobody known".to_owned() } else { by.join(", ") };
         let _ = writeln!(text, "  {}: by {by}: {}", left.domain, counts(&left.exists));
     }
-    if status.live.is_empty() && status.waiting.is_empty() && status.left.is_empty() {
+    if !status.warm.is_empty() {
+        text.push_str("warm apps that a run ended on before it had brought them back:\n");
+    }
+    for warm in &status.warm {
+        let by: Vec<String> = warm.by.iter().map(|id| format!("run {id}")).collect();
+        let _ =
+            writeln!(text, "  {}: by {}: cc-ci warm reconcile {}", warm.domain, by.join(", "), warm.domain);
+    }
+    if status.live.is_empty() && status.waiting.is_empty() && status.left.is_empty() && status.warm.is_empty()
+    {
         text.push_str("nothing goes on: no live run, nobody waits, nothing is left behind\n");
     }
     text

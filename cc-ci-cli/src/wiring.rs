@@ -15,8 +15,8 @@ use cc_ci_core::exit::Exit;
 use cc_ci_core::host::{Host, SystemHost};
 use cc_ci_core::lifetime::{Bounds, Owning, ParentWatch, RunLifetime, TakeOverError, TakenOver};
 use cc_ci_core::lock::FlockLocks;
-use cc_ci_core::names::RunAppPattern;
-use cc_ci_core::run::Harness;
+use cc_ci_core::names::{RunAppPattern, Suffix};
+use cc_ci_core::run::{Harness, WarmApp};
 use cc_ci_core::workspace::{KernelWorkspace, Settings as WorkspaceSettings};
 use cc_ci_core::{ClaimError, EnvFiles, LookError, Site};
 use cc_ci_docker::SwarmEngine;
@@ -76,6 +76,7 @@ impl Base {
                 (config.swarm_suffix()?, servers_of(&tree, &config)?, config.server.to_string(), Some(tree))
             }
         };
+        let pattern = pattern_of(suffix.clone(), &config)?;
         let env_files = EnvFiles::new(&servers, &server);
         let (engine, local): (Arc<dyn executor::Engine>, _) = match &choice.engine {
             Engine::Local => {
@@ -104,16 +105,20 @@ impl Base {
                     .because(&error)
                     .hint("choose one that you can write: CCCI_RUNS_DIR")
             })?;
-        let site = Site {
-            host,
-            pattern: RunAppPattern::new(suffix, config.protect.clone()),
-            locks,
-            engine,
-            env_files,
-            runs: Arc::new(runs),
-            reporter,
-        };
+        let site = Site { host, pattern, locks, engine, env_files, runs: Arc::new(runs), reporter };
         Ok(Wired { config, site, choice, local })
+    }
+}
+
+/// Which domains are run apps. A warm app that looks like one is refused by every command: a janitor would remove it.
+fn pattern_of(suffix: Suffix, config: &Config) -> Result<RunAppPattern, CliError> {
+    let pattern = RunAppPattern::new(suffix, config.protect.clone());
+    match config.run.warm.values().find(|warm| pattern.is_run_app(&warm.domain)) {
+        None => Ok(pattern),
+        Some(WarmApp { domain, .. }) => Err(CliError::usage(format!(
+            "the warm app {domain} has the name of a run app: any janitor would remove it"
+        ))
+        .hint(format!("choose another domain for it, or protect it: protect = [\"{domain}\"]"))),
     }
 }
 

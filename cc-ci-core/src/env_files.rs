@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use crate::executor::{EngineError, StackSource};
+use crate::contained::{ContainedError, read_contained};
+use crate::executor::{ENV_LIMIT, EngineError, StackSource};
 use crate::names::{Domain, Stack};
 
 /// The `.env` files of one server.
@@ -29,6 +30,19 @@ impl EnvFiles {
     /// The file of one app.
     pub fn path(&self, domain: &Domain) -> PathBuf {
         self.directory.join(format!("{domain}.env"))
+    }
+
+    /// The server's name.
+    pub(crate) fn server(&self) -> &str {
+        self.directory.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default()
+    }
+
+    /// The app's file, as it is. What else somebody put there, be it a link, is refused.
+    ///
+    /// # Errors
+    /// When it is not there, or can't be read as a regular file.
+    pub fn read(&self, domain: &Domain) -> Result<Vec<u8>, ContainedError> {
+        read_contained(&self.directory, format!("{domain}.env"), ENV_LIMIT)
     }
 
     /// The domains that have one. A server without a directory has none.

@@ -7,10 +7,11 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::contained::read_contained;
+use crate::executor::Residue;
 use crate::host::BootId;
 use crate::names::{Domain, RecipeName, RunId};
 use crate::process::ProcessIdentity;
-use crate::run::Verdict;
+use crate::run::{Lane, Verdict};
 use crate::site::{LookError, Site};
 use crate::workspace::{RUN_RECORD, RUN_TREE};
 
@@ -36,6 +37,8 @@ pub struct RunTrace {
     pub tree: bool,
     /// All domains of the run, in the order of their locks.
     pub domains: Vec<Domain>,
+    /// How it went about it; cold where it does not say.
+    pub lane: Lane,
     /// What it tests.
     pub recipe: Option<RecipeName>,
     /// When it began.
@@ -49,6 +52,8 @@ pub struct RunTrace {
 struct Record<'t> {
     owner: ProcessIdentity,
     domains: Vec<Domain>,
+    #[serde(borrow)]
+    lane: Option<&'t RawValue>,
     #[serde(borrow)]
     recipe: Option<&'t RawValue>,
     #[serde(borrow)]
@@ -66,12 +71,13 @@ fn told<T: DeserializeOwned>(value: Option<&RawValue>) -> Option<T> {
 /// domain. What a recipe's test may have put in its place is not waited for.
 fn trace(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunTrace> {
     let text = read_contained(&path, RUN_RECORD, RECORD_LIMIT).ok()?;
-    let Record { owner, mut domains, recipe, started, verdict } = serde_json::from_slice(&text).ok()?;
+    let Record { owner, mut domains, lane, recipe, started, verdict } = serde_json::from_slice(&text).ok()?;
     domains.truncate(DOMAINS_LIMIT);
     domains.shrink_to_fit();
     Some(RunTrace {
         alive: owner.is_alive(boot),
         tree: has_tree(&path),
+        lane: told(lane).unwrap_or_default(),
         recipe: told(recipe),
         started: told(started),
         verdict: told(verdict),
@@ -86,7 +92,26 @@ fn has_tree(path: &Path) -> bool {
     RUN_TREE.iter().any(|part| path.join(part).symlink_metadata().is_ok())
 }
 
+/// What of `run.json` tells how a warm app was before its upgrade.
+#[derive(serde::Deserialize)]
+struct BeforeRecord {
+    receipt: Option<BeforeReceipt>,
+}
+
+#[derive(serde::Deserialize)]
+struct BeforeReceipt {
+    before: Vec<Residue>,
+}
+
 impl RunTrace {
+    /// What lasts of the warm app, as it was before this run upgraded it; `None` where it came not so far, or does
+    /// not say.
+    pub(crate) fn before(&self) -> Option<Vec<Residue>> {
+        let text = read_contained(&self.path, RUN_RECORD, RECORD_LIMIT).ok()?;
+        let record: BeforeRecord = serde_json::from_slice(&text).ok()?;
+        record.receipt.map(|receipt| receipt.before).filter(|before| !before.is_empty())
+    }
+
     /// Whether nobody takes its app down any more: it is dead, or has concluded while its process lives on.
     pub fn is_over(&self) -> bool {
         !self.alive || self.verdict.is_some()
@@ -104,6 +129,24 @@ impl Site {
             trace(id, path, &boot)
         });
         Ok(traces.collect())
+    }
+
+    /// The runs that worked on the warm app of `domain` and ended without having brought it back: dead ones, and such
+    /// as could not. The oldest first.
+    pub(crate) fn unfinished_on(&self, domain: &Domain) -> Result<Vec<RunTrace>, LookError> {
+        let mut traces = self.awaiting_reconcile()?;
+        traces.retain(|run| run.domains.contains(domain));
+        traces.sort_by_key(|run| run.started);
+        Ok(traces)
+    }
+
+    /// The same, on any warm app: what `cc-ci warm reconcile` finishes.
+    pub fn awaiting_reconcile(&self) -> Result<Vec<RunTrace>, LookError> {
+        let mut traces = self.dead_trees()?;
+        // A record may say anything; what is a run app is the janitor's.
+        let warm = |domain: &Domain| !self.pattern.is_run_app(domain);
+        traces.retain(|run| run.lane.is_warm() && run.domains.iter().any(warm));
+        Ok(traces)
     }
 
     /// The runs that are over, and of which a tree is left.

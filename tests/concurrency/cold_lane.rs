@@ -261,7 +261,7 @@ fn wrong_calls_exit_with_2_and_say_what_helps() {
     let recipe = world.recipe("app");
     recipe.commit();
     let cases: [(&[&str], &str); 4] = [
-        (&["run", "--quick", "./app"], "leave it out"),
+        (&["run", "--quick", "./app"], "has no warm app"),
         (&["run", "/nonexistent/recipe"], "/nonexistent/recipe"),
         (&["run", "--lock-timeout", "soon", "./app"], "90s"),
         (&["run", "ext::sh -c id"], "not taken"),

@@ -218,7 +218,7 @@ impl World {
             residue.extend(names(&self.path().join(place)).iter().map(|name| format!("{place}/{name}")));
         }
         for run in names(&self.runs()) {
-            for part in ["abra", "home", "tmp"] {
+            for part in ["abra", "warm", "home", "tmp"] {
                 if self.runs().join(&run).join(part).symlink_metadata().is_ok() {
                     residue.insert(format!("runs/{run}/{part}"));
                 }

@@ -11,7 +11,7 @@ const DOMAIN: &str = "test-abc123.ci.example.org";
 const STACK: &str = "test-abc123_ci_example_org";
 
 /// Makes both services.
-const DEPLOYS: &str = "touch services/app services/db";
+const DEPLOYS: &str = "echo $$ >services/app; echo $$ >services/db";
 
 /// Makes the secret that it is asked for, and keeps the value as it came.
 const INSERTS: &str =

@@ -27,6 +27,11 @@ async fn success_with_nothing_done_is_never_believed() {
     world.does("deploy", "touch services/app");
     host(deployer.deploy(&world.session, &world.app).await, "these services are not there: db");
     host(deployer.undeploy(&world.session, &world.app).await, "these services are there: app");
+    world.does("deploy", "touch services/app services/db");
+    deployer.deploy(&world.session, &world.app).await.unwrap();
+    host(deployer.upgrade(&world.session, &world.app).await, "got no order for these services: app, db");
+    world.does("deploy", "echo again >services/db");
+    host(deployer.upgrade(&world.session, &world.app).await, "got no order for these services: app");
 }
 
 #[tokio::test]
@@ -101,6 +106,7 @@ async fn a_cancelled_run_waits_for_no_abra() {
     assert_eq!(error.fault(), Fault::Host);
     // And no second one is started.
     assert_eq!(world.calls().len(), 1);
+    world.ended().await;
 }
 
 #[tokio::test]

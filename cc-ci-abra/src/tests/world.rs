@@ -14,7 +14,7 @@ use cc_ci_core::executor::{
     App, Endpoint, Engine, EngineError, Inventory, LockSpace, MemoryEngine, Redactor, Residue, ServiceState,
     Session,
 };
-use cc_ci_core::lifetime::{Bounds, Embedded};
+use cc_ci_core::lifetime::{Bounds, Embedded, RunLifetime as _};
 use cc_ci_core::names::Domain;
 use cc_ci_core::recipe::VolumeBackup;
 use tempfile::TempDir;
@@ -70,6 +70,12 @@ impl World {
         };
         let engine = FileEngine { root: directory.path().to_owned(), ..FileEngine::default() };
         Self { directory, session, lifetime, events, engine, app }
+    }
+
+    /// Ends what a test has left running, which would write on while its directory goes.
+    pub async fn ended(&self) {
+        self.lifetime.begin_teardown();
+        assert_eq!(self.lifetime.end_children().await.left, [0; 0]);
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -193,6 +199,7 @@ impl Engine for FileEngine {
     async fn services(&self, _: &Domain) -> Result<Vec<ServiceState>, EngineError> {
         let state = |name: String| ServiceState {
             id: name.clone(),
+            order: fs::read_to_string(self.root.join("services").join(&name)).unwrap(),
             name,
             created: String::new(),
             tasks: Vec::new(),

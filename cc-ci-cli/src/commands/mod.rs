@@ -9,12 +9,13 @@ mod locks;
 mod recipe;
 mod run;
 pub mod status;
+mod warm;
 mod with_lock;
 
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
 
-use crate::args::{Cli, Command, Recipe};
+use crate::args::{self, Cli, Command, Recipe};
 use crate::config::Config;
 use crate::error::CliError;
 use crate::terminal::Terminal;
@@ -49,6 +50,7 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, CliE
     match cli.command {
         Command::Run(run) => run::run(*run, settings, base, taken, terminal),
         Command::Janitor(janitor) => janitor::janitor(&janitor, settings, base, taken, terminal),
+        Command::Warm(args::Warm::Reconcile(args)) => warm::reconcile(&args, settings, base, taken, terminal),
         Command::Locks(domains) => locks::locks(domains.domains, settings, &base, terminal),
         Command::WithLock(with_lock) => with_lock::with_lock(&with_lock, settings, &base, taken, terminal),
         Command::Audit(audit) => audit::audit(audit.domains, settings, base, taken, terminal),

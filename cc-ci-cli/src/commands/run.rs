@@ -25,10 +25,9 @@ pub fn run(
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, CliError> {
-    if args.quick {
-        return Err(
-            CliError::usage("--quick is not in this version").hint("leave it out: the cold lane tests more")
-        );
+    if args.quick && (args.fresh || !args.upgrade_from.is_empty()) {
+        return Err(CliError::usage("--quick upgrades the warm app, from its canonical version alone")
+            .hint("leave --fresh and --upgrade-from out; CCCI_FRESH and CCCI_UPGRADE_FROM count too"));
     }
     let run_id = match args.id {
         Some(run_id) => run_id,
@@ -84,7 +83,7 @@ pub fn run(
             cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
             harness = wired.harness(lifetime.clone()) => harness?,
         };
-        Ok(harness.run_cold(&request).await)
+        Ok(if args.quick { harness.run_quick(&request).await } else { harness.run_cold(&request).await })
     })?;
     let directory = runs_dir.join(end.record.run_id.as_str());
     match settings.format {

@@ -28,6 +28,7 @@ pub struct Status {
     pub live: Vec<Live>,
     pub waiting: Vec<Waiting>,
     pub left: Vec<Left>,
+    pub warm: Vec<Warm>,
     pub warnings: Vec<String>,
 }
 
@@ -67,6 +68,14 @@ pub struct Left {
     pub exists: BTreeMap<Kind, usize>,
 }
 
+/// A warm app that awaits `cc-ci warm reconcile`.
+#[derive(Debug, Serialize)]
+pub struct Warm {
+    pub domain: Domain,
+    /// The runs that ended before they had brought it back.
+    pub by: Vec<RunId>,
+}
+
 pub fn status(
     settings: &args::Settings,
     base: Base,
@@ -99,6 +108,7 @@ async fn look(site: &Site, engine: String) -> Result<Status, LookError> {
         live: Vec::new(),
         waiting: Vec::new(),
         left: Vec::new(),
+        warm: warm(site)?,
         warnings: Vec::new(),
     };
     let mut views = BTreeMap::new();
@@ -121,6 +131,16 @@ async fn look(site: &Site, engine: String) -> Result<Status, LookError> {
     let alive = traces.iter().filter(|run| !run.is_over());
     status.waiting.extend(alive.filter_map(|run| waiting(run, &views)));
     Ok(status)
+}
+
+fn warm(site: &Site) -> Result<Vec<Warm>, LookError> {
+    let mut apps: BTreeMap<Domain, Vec<RunId>> = BTreeMap::new();
+    for run in site.awaiting_reconcile()? {
+        for domain in run.domains.into_iter().filter(|domain| !site.pattern.is_run_app(domain)) {
+            apps.entry(domain).or_default().push(run.id.clone());
+        }
+    }
+    Ok(apps.into_iter().map(|(domain, by)| Warm { domain, by }).collect())
 }
 
 fn live(domain: &Domain, view: &LockView, exists: BTreeMap<Kind, usize>) -> Live {

@@ -48,7 +48,7 @@ pub struct App {
 }
 
 /// An `.env` is text of some pages.
-const ENV_LIMIT: u64 = 1 << 20;
+pub(crate) const ENV_LIMIT: u64 = 1 << 20;
 
 impl App {
     /// Its `.env`, as it is now. A recipe's scripts may have put anything in its place: a symlink or a pipe is
@@ -271,6 +271,8 @@ pub struct ServiceState {
     pub id: String,
     /// The engine's creation stamp.
     pub created: String,
+    /// What the engine changes with every order that it takes for the service, be it for the same again.
+    pub order: String,
     /// The ids of its running tasks: another set is a restart.
     pub tasks: Vec<String>,
     /// Whether everything that it is meant to run runs, and is healthy.

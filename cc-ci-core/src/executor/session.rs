@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::event::Reporter;
-use crate::lifetime::{Command, Line, RunLifetime};
+use crate::lifetime::{Command, InTeardown, Line, RunLifetime};
 use crate::names::{Domain, RunId};
 use crate::process::{Marker, MarkerOwner};
 
@@ -34,6 +34,11 @@ impl Session {
         Command::new(program, cwd)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .marker(self.marker(domain))
+    }
+
+    /// The same run in its teardown: what it starts now is part of that, and what ended the run does not end it.
+    pub fn in_teardown(&self) -> Self {
+        Self { lifetime: Arc::new(InTeardown::new(self.lifetime.clone())), ..self.clone() }
     }
 
     /// The mark of the children that work on `domain`.

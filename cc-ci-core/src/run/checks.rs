@@ -163,6 +163,7 @@ mod tests {
             name: name.into(),
             id: id.into(),
             created: "1".into(),
+            order: String::new(),
             tasks: vec![task.into()],
             healthy: true,
             spec: String::new(),

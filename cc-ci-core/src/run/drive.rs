@@ -6,12 +6,14 @@ use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::canonical::Warm;
 use super::conclude::verdict;
 use super::guarded::Watch;
 use super::matrix::Pass;
-use super::record::{RUN_SCHEMA, RunRecord};
+use super::record::{Lane, RUN_SCHEMA, RunRecord};
 use super::recorded::Recorded;
 use super::{Failure, Harness, Request};
+use crate::env_files::EnvFiles;
 use crate::event::Event;
 use crate::executor::{App, Session};
 use crate::exit::Exit;
@@ -40,6 +42,10 @@ pub struct Running<'h> {
     pub(super) request: &'h Request,
     pub(super) session: Session,
     pub(super) directory: Arc<RunDir>,
+    /// Where its apps have their `.env`.
+    env_files: EnvFiles,
+    /// What it knows of the warm app that it works on.
+    pub(super) warm: Warm,
     record: Mutex<RunRecord>,
     events: Arc<Recorded>,
     pub(super) trees: OnceLock<Trees>,
@@ -62,7 +68,12 @@ pub(super) struct Trees {
 impl Harness {
     /// Runs the cold lane: the main job.
     pub async fn run_cold(&self, request: &Request) -> RunEnd<()> {
-        self.drive(request, super::cold::lane).await.0
+        self.drive(request, Lane::Cold, super::cold::lane).await.0
+    }
+
+    /// Runs the quick lane: the recipe's warm app is upgraded in place, tested, and rolled back.
+    pub async fn run_quick(&self, request: &Request) -> RunEnd<()> {
+        Box::pin(self.drive(request, Lane::Quick, super::quick::lane)).await.0
     }
 
     /// Deploys the recipe, hands the running app to `body`, and takes the app down again: on return, error,
@@ -76,7 +87,7 @@ impl Harness {
             let deployed = super::cold::bring_up(run).await?;
             Ok(body(&deployed).await)
         };
-        match self.drive(request, lane).await {
+        match self.drive(request, Lane::Cold, lane).await {
             (_, Some(panic)) => resume_unwind(panic),
             (end, None) => end,
         }
@@ -86,15 +97,16 @@ impl Harness {
     async fn drive<T>(
         &self,
         request: &Request,
-        lane: impl AsyncFnOnce(&Running<'_>) -> Result<T, Failure>,
+        lane: Lane,
+        work: impl AsyncFnOnce(&Running<'_>) -> Result<T, Failure>,
     ) -> (RunEnd<T>, Option<Box<dyn Any + Send>>) {
-        let run = match self.open(request).await {
+        let run = match self.open(request, lane).await {
             Ok(run) => run,
             Err((record, failure)) => return (refused(*record, failure), None),
         };
         let body = async {
             run.prepare().await?;
-            lane(&run).await
+            work(&run).await
         };
         let (end, ended) = self.lifetime.scope(body).await;
         // From here on nothing ends us but our own budget: signals are swallowed and the children are gone.
@@ -127,9 +139,12 @@ impl Harness {
             left: ended.left.clone(),
             signalled_after: ended.signalled_after,
         });
-        exit = exit.or_graver(run.tear_down(&ended, dropped).await);
+        exit = exit.or_graver(match lane {
+            Lane::Cold => run.tear_down(&ended, dropped).await,
+            Lane::Quick | Lane::Warm => Box::pin(run.roll_back(&ended, dropped)).await,
+        });
         exit = run.finish(exit);
-        run.events.close();
+        run.close_events();
         let record = run.record().clone();
         // The locks go last: whoever waits for them finds the report written and the domain empty.
         drop(run);
@@ -137,9 +152,16 @@ impl Harness {
     }
 
     /// Everything that can be refused before anything is changed, then the run's directory.
-    async fn open<'h>(&'h self, request: &'h Request) -> Result<Running<'h>, (Box<RunRecord>, Failure)> {
-        let domain = Domain::of_run(&request.recipe, &request.subject, self.site.pattern.suffix());
-        let dependencies = self.dependencies(request);
+    pub(super) async fn open<'h>(
+        &'h self,
+        request: &'h Request,
+        lane: Lane,
+    ) -> Result<Running<'h>, (Box<RunRecord>, Failure)> {
+        let of_run = || Domain::of_run(&request.recipe, &request.subject, self.site.pattern.suffix());
+        let warm = self.settings.warm.get(&request.recipe).filter(|_| lane.is_warm());
+        let domain = warm.map_or_else(of_run, |warm| warm.domain.clone());
+        // What a warm app needs is there already, and is none of ours.
+        let dependencies = if lane.is_warm() { Ok(Vec::new()) } else { self.dependencies(request) };
         let mut domains = vec![domain.clone()];
         domains.extend(dependencies.iter().flatten().map(|(_, domain)| domain.clone()));
         domains.sort();
@@ -148,6 +170,7 @@ impl Harness {
             schema: RUN_SCHEMA.to_owned(),
             run_id: request.run_id.clone(),
             owner: self.lifetime.owner().clone(),
+            lane,
             recipe: request.recipe.clone(),
             subject: request.subject.clone(),
             domain: domain.clone(),
@@ -168,20 +191,32 @@ impl Harness {
         };
         let opened = async {
             dependencies?;
+            if lane.is_warm() {
+                self.guard_warm(&request.recipe)?;
+            } else {
+                self.guard_cold(&record.domains)?;
+            }
             // Another's claim may be stuck, and no scope ends us yet.
             tokio::select! {
                 biased;
                 cause = self.lifetime.cancellation().cancelled() => return Err(Failure::cancelled(cause)),
-                guarded = self.guard(&record.domains) => guarded?,
+                claimed = self.claim() => claimed?,
             }
             let (runs, wanted) = (self.site.runs.clone(), request.run_id.clone());
             let directory = self.lifetime.jobs().run(move || runs.create(&wanted)).await?;
             record.run_id = directory.id().clone();
             super::conclude::write_record(&directory, &record)?;
-            Ok(directory)
+            let env_files = match lane {
+                Lane::Quick => {
+                    let server = self.site.env_files.server();
+                    EnvFiles::new(&directory.own_servers(server)?, server)
+                }
+                Lane::Cold | Lane::Warm => self.site.env_files.clone(),
+            };
+            Ok((directory, env_files))
         };
-        let directory = match opened.await {
-            Ok(directory) => Arc::new(directory),
+        let (directory, env_files) = match opened.await {
+            Ok((directory, env_files)) => (Arc::new(directory), env_files),
             Err(failure) => return Err((Box::new(record), failure)),
         };
         let events =
@@ -205,6 +240,8 @@ impl Harness {
             request,
             session,
             directory,
+            env_files,
+            warm: Warm::default(),
             record: Mutex::new(record),
             events,
             trees: OnceLock::new(),
@@ -214,7 +251,7 @@ impl Harness {
         })
     }
 
-    async fn guard(&self, domains: &[Domain]) -> Result<(), Failure> {
+    fn guard_cold(&self, domains: &[Domain]) -> Result<(), Failure> {
         for domain in domains {
             // Nothing of it would be settled, torn down or verified (I5).
             if !self.site.pattern.is_run_app(domain) {
@@ -234,6 +271,11 @@ impl Harness {
                 });
             }
         }
+        Ok(())
+    }
+
+    /// Claims the engine, before anything is changed.
+    async fn claim(&self) -> Result<(), Failure> {
         self.site.claim().await.map_err(|error| match error {
             crate::site::ClaimError::Engine(error) => error.into(),
             crate::site::ClaimError::Lock(error) => Failure {
@@ -298,13 +340,23 @@ impl Running<'_> {
         self.record().warnings.push(text);
     }
 
+    /// The lane that it is of.
+    pub(super) fn lane(&self) -> Lane {
+        self.record().lane
+    }
+
+    /// Concludes what is told of it, once its result is written.
+    pub(super) fn close_events(&self) {
+        self.events.close();
+    }
+
     /// The app of `recipe` at `domain`, with its tree in this run.
     pub(super) fn app(&self, recipe: &RecipeName, domain: &Domain) -> App {
         App {
             domain: domain.clone(),
             recipe: recipe.clone(),
             tree: self.directory.recipes().join(recipe.as_str()),
-            env_file: self.harness.site.env_files.path(domain),
+            env_file: self.env_files.path(domain),
         }
     }
 

@@ -4,6 +4,7 @@
 //! receipt → report`. Everything up to the tiers happens in a *body* that may end at any await; everything after
 //! it happens always, once, and under the locks that the body took.
 
+mod canonical;
 mod checks;
 mod cold;
 mod conclude;
@@ -11,6 +12,8 @@ mod drive;
 mod guarded;
 mod matrix;
 mod prepare;
+mod quick;
+mod reconcile;
 mod record;
 mod recorded;
 mod scripts;
@@ -28,14 +31,15 @@ use crate::cancellation::Cause;
 use crate::executor::{Deployer, EngineError, Fault};
 use crate::exit::Exit;
 use crate::lifetime::RunLifetime;
-use crate::names::{RecipeName, RunId, Subject};
+use crate::names::{Domain, RecipeName, RunId, Subject, Version};
 use crate::site::Site;
 use crate::workspace::{FetchError, GitError, InvalidSource, RecipeSource, Revision, WorkspaceError};
 
 pub use crate::http::{InvalidProxy, Proxy};
 pub use cold::Deployed;
 pub use drive::RunEnd;
-pub use record::{RUN_SCHEMA, Receipt, RunRecord, Status, Step, Tier, TierName, Verdict};
+pub use reconcile::{Outcome, WarmEnd};
+pub use record::{Lane, RUN_SCHEMA, Receipt, RunRecord, Status, Step, Tier, TierName, Verdict};
 pub use upgrade_from::UpgradeFrom;
 
 /// What to test.
@@ -80,6 +84,17 @@ impl Request {
     }
 }
 
+/// A recipe's long-lived app that the quick lane upgrades in place and rolls back. It is never a run app (I5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WarmApp {
+    /// Its address and name.
+    pub domain: Domain,
+    /// Its canonical version; the newest release of its source unless given.
+    pub version: Option<Version>,
+    /// Where its canonical version comes from, whatever is tested; the canonical tree's recipe unless given.
+    pub source: Option<RecipeSource>,
+}
+
 /// How a run goes about it.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -100,6 +115,8 @@ pub struct Settings {
     pub proxy: Option<Proxy>,
     /// The recipes that a recipe needs beside it.
     pub dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
+    /// The warm apps of recipes.
+    pub warm: BTreeMap<RecipeName, WarmApp>,
     /// So many run directories are kept.
     pub keep_runs: usize,
     /// Why this executor, where nobody asked for it by name: said in the run's first line.
@@ -117,6 +134,7 @@ impl Default for Settings {
             operator_tests: None,
             proxy: None,
             dependencies: BTreeMap::new(),
+            warm: BTreeMap::new(),
             keep_runs: 50,
             why_executor: None,
         }
@@ -156,6 +174,11 @@ impl Failure {
     /// A call or a configuration that is wrong, before anything was changed.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, message: message.into(), hint: None }
+    }
+
+    /// Adds what helps.
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
     }
 
     /// The run was ended from outside.

@@ -18,14 +18,24 @@ use crate::workspace::{self, FetchRequest, RecipeSource, RecipeTree, Revision};
 const SETTLE_LIMIT: Duration = Duration::from_mins(2);
 
 impl Running<'_> {
-    /// Fetch, lock, settle, janitor: up to the point where the run's domains are its own and empty.
+    /// Fetch, lock, settle, janitor: up to the point where the run's domains are its own and empty; a warm app is
+    /// its own and as it should be.
     pub(super) async fn prepare(&self) -> Result<(), Failure> {
+        let warm = self.lane().is_warm();
         self.enter("fetch");
         self.fetch().await?;
+        if warm {
+            self.fetch_canonical().await?;
+        }
         self.enter("lock");
         self.lock().await?;
-        self.enter("settle");
-        self.settle().await?;
+        if warm {
+            self.enter("bring back");
+            self.bring_back(&self.session).await?;
+        } else {
+            self.enter("settle");
+            self.settle().await?;
+        }
         self.enter("janitor");
         self.sweep_others().await;
         Ok(())
@@ -36,8 +46,10 @@ impl Running<'_> {
         let tested = self.fetch_one(&self.request.source, self.request.revision.clone(), &domain).await?;
         self.record().commit = Some(tested.tested().to_string());
         let mut dependencies = Vec::new();
-        for (source, domain) in self.harness.dependencies(self.request)? {
-            dependencies.push((self.fetch_one(&source, None, &domain).await?, domain));
+        if !self.lane().is_warm() {
+            for (source, domain) in self.harness.dependencies(self.request)? {
+                dependencies.push((self.fetch_one(&source, None, &domain).await?, domain));
+            }
         }
         let releases = tested.releases(self.harness.lifetime.as_ref()).await?;
         if !releases.lightweight.is_empty() {
@@ -77,7 +89,7 @@ impl Running<'_> {
     }
 
     /// Takes the locks of all domains, in their order, so that two runs never wait for each other.
-    async fn lock(&self) -> Result<(), Failure> {
+    pub(super) async fn lock(&self) -> Result<(), Failure> {
         let _clock_stands_still = self.harness.lifetime.hold_deadline();
         let began = Instant::now();
         let until = crate::after(began, self.harness.settings.lock_timeout);

@@ -23,6 +23,9 @@ pub struct RunRecord {
     pub run_id: RunId,
     /// The process that runs it.
     pub owner: ProcessIdentity,
+    /// How it went about it.
+    #[serde(default)]
+    pub lane: Lane,
     /// What it tests.
     pub recipe: RecipeName,
     /// Of which pull request or ref.
@@ -61,12 +64,36 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
+    pub(super) fn tier_mut(&mut self, name: TierName) -> Option<&mut Tier> {
+        self.tiers.iter_mut().find(|tier| tier.name == name)
+    }
+
     /// Puts a tier in its place: in order, each once.
     pub(super) fn put_tier(&mut self, tier: Tier) {
         match self.tiers.iter_mut().find(|known| (known.name, &known.from) == (tier.name, &tier.from)) {
             Some(known) => *known = tier,
             None => self.tiers.push(tier),
         }
+    }
+}
+
+/// How a run goes about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// A throw-away app of its own.
+    #[default]
+    Cold,
+    /// The recipe's warm app, upgraded in place and rolled back: no install, backup or restore is proven.
+    Quick,
+    /// No test: a warm app is brought back to its canonical version.
+    Warm,
+}
+
+impl Lane {
+    /// Whether it works on a warm app.
+    pub const fn is_warm(self) -> bool {
+        matches!(self, Self::Quick | Self::Warm)
     }
 }
 
@@ -105,11 +132,17 @@ pub enum TierName {
     Restore,
     /// Whatever else the operator and the recipe test.
     Custom,
+    /// The warm app is as it was: of the quick lane only.
+    Rollback,
 }
 
 impl TierName {
-    /// All tiers, in their order.
+    /// All tiers of the cold lane, in their order: those that a test may belong to.
     pub const ALL: [Self; 5] = [Self::Install, Self::Upgrade, Self::Backup, Self::Restore, Self::Custom];
+
+    /// All tiers of the quick lane.
+    pub const QUICK: [Self; 6] =
+        [Self::Install, Self::Upgrade, Self::Backup, Self::Restore, Self::Custom, Self::Rollback];
 
     /// Its name.
     pub const fn as_str(self) -> &'static str {
@@ -119,6 +152,7 @@ impl TierName {
             Self::Backup => "backup",
             Self::Restore => "restore",
             Self::Custom => "custom",
+            Self::Rollback => "rollback",
         }
     }
 }
@@ -207,13 +241,14 @@ pub struct Step {
 pub struct Receipt {
     /// What settling removed: a dead run's leftovers.
     pub settled: Vec<Residue>,
-    /// What was there after settling, before the first deploy.
+    /// What was there after settling, before the first deploy; of a warm app, before its upgrade, what lasts: no
+    /// process, task or container.
     pub before: Vec<Residue>,
     /// What teardown removed, and what was taken down before another release was deployed.
     pub removed: Vec<Residue>,
     /// What is left after teardown.
     pub left: Vec<Residue>,
-    /// The domains that the last look verified to be empty. A run that ended before it owned its app has none.
+    /// The domains that the last look verified to be empty, or a warm app to be as it was. A run that ended before it owned its app has none.
     pub verified: Vec<Domain>,
     /// What went wrong while removing.
     pub failures: Vec<String>,

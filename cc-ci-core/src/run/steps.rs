@@ -141,7 +141,7 @@ impl Running<'_> {
     }
 
     /// What would fail a deploy, or touch what is not the app's own, is red before anything is deployed.
-    fn check_recipe(&self, app: &App) -> Result<(), StepError> {
+    pub(super) fn check_recipe(&self, app: &App) -> Result<(), StepError> {
         let env = app.env()?;
         let checked = || {
             let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
@@ -355,7 +355,7 @@ pub(super) fn said(app: &App) -> Result<Said, StepError> {
     said().map_err(|error: RecipeError| StepError::Failed(error_chain(&error)))
 }
 
-fn add_new_variables(app: &App) -> Result<Vec<String>, StepError> {
+pub(super) fn add_new_variables(app: &App) -> Result<Vec<String>, StepError> {
     let mut env = app.env()?;
     let failed = |error: &dyn std::error::Error| StepError::Failed(error_chain(error));
     let sample = Recipe::open(app.recipe.clone(), &app.tree)

@@ -109,9 +109,19 @@ pub async fn fetch(
     lifetime: &dyn RunLifetime,
     request: &FetchRequest,
 ) -> Result<Fetched, FetchError> {
+    fetch_into(run, &run.recipes(), lifetime, request).await
+}
+
+/// The same, into the run's directory `recipes`.
+pub(crate) async fn fetch_into(
+    run: &RunDir,
+    recipes: &Path,
+    lifetime: &dyn RunLifetime,
+    request: &FetchRequest,
+) -> Result<Fetched, FetchError> {
     run.check()?;
     let name = request.source.recipe_name()?;
-    let root = run.recipes().join(name.as_str());
+    let root = recipes.join(name.as_str());
     let git = Git::new(run, root, request.marker.clone());
     let canonical = run.canonical().map(|canonical| canonical.join("recipes").join(name.as_str()));
     let fetching = Fetching {

@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 use crate::names::RunId;
 
 pub(crate) use copy::copy_tree;
+pub(crate) use fetch::fetch_into;
 pub use fetch::{FetchError, FetchRequest, Fetched, fetch};
 pub use git::GitError;
 pub use kernel::KernelWorkspace;

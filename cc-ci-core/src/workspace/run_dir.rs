@@ -6,6 +6,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::copy::copy_tree;
 use super::remove;
@@ -15,7 +16,7 @@ use crate::cancellation::Cancellation;
 use crate::names::RunId;
 
 /// What of a run directory is its residue. The rest is the run's record, which is kept.
-pub(crate) const RESIDUE: [&str; 3] = ["abra", "home", "tmp"];
+pub(crate) const RESIDUE: [&str; 4] = ["abra", "warm", "home", "tmp"];
 
 /// A run directory whose `run.lock` this process holds: a run's own, or that of a dead run.
 ///
@@ -26,6 +27,8 @@ pub struct RunDir {
     root: PathBuf,
     settings: Settings,
     state: State,
+    /// Whether the run's abra tree has `servers/` of its own.
+    own_servers: AtomicBool,
     /// Held for life, released by closing.
     _lock: File,
 }
@@ -40,7 +43,8 @@ impl RunDir {
     pub(super) fn new(id: RunId, settings: &Settings, lock: File) -> Self {
         let root = settings.runs_dir.join(id.as_str());
         let state = State::new(root.join("state"));
-        Self { id, root, settings: settings.clone(), state, _lock: lock }
+        let own_servers = AtomicBool::new(false);
+        Self { id, root, settings: settings.clone(), state, own_servers, _lock: lock }
     }
 
     /// The run id under which the directory was got; with a suffix where the plain one was taken.
@@ -56,6 +60,38 @@ impl RunDir {
     /// The run's own abra tree: its `ABRA_DIR`.
     pub fn abra_dir(&self) -> PathBuf {
         self.root.join("abra")
+    }
+
+    /// Gives the abra tree a directory `servers/` of its own in the place of the link to the canonical one, with an
+    /// empty directory of `server` in it; gives `servers/`. For a run that works on an app which is not its own: what
+    /// it and abra write to the app's `.env` reaches a copy.
+    pub fn own_servers(&self, server: &str) -> Result<PathBuf, WorkspaceError> {
+        let servers = self.abra_dir().join("servers");
+        self.own_servers.store(true, Ordering::Relaxed);
+        match fs::remove_file(&servers) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(WorkspaceError::io("remove the symlink", &servers)(error));
+            }
+            _ => {}
+        }
+        make_directories(&[servers.clone(), servers.join(server)])?;
+        Ok(servers)
+    }
+
+    /// Makes a second abra tree beside the run's, for the canonical version of a warm app: nothing of what is tested
+    /// is in it, and its `servers/` has an empty directory of `server` only.
+    pub fn make_warm_tree(&self, server: &str) -> Result<PathBuf, WorkspaceError> {
+        let tree = self.root.join("warm");
+        let servers = tree.join("servers");
+        make_directories(&[tree.clone(), tree.join("recipes"), servers.clone(), servers.join(server)])?;
+        match self.canonical().map(|canonical| canonical.join("catalogue")) {
+            Some(catalogue) if present(&catalogue) => {
+                let link = tree.join("catalogue");
+                symlink(&catalogue, &link).map_err(WorkspaceError::io("make the symlink", &link))?;
+            }
+            _ => {}
+        }
+        Ok(tree)
     }
 
     /// Where the run's recipes are checked out.
@@ -124,7 +160,12 @@ impl RunDir {
     /// would be taken for the real thing by abra, and half used.
     pub fn check(&self) -> Result<(), WorkspaceError> {
         let Some(canonical) = self.canonical() else { return Ok(()) };
-        expect_symlink(&self.abra_dir().join("servers"), &canonical.join("servers"))?;
+        let servers = self.abra_dir().join("servers");
+        if self.own_servers.load(Ordering::Relaxed) {
+            expect_own_directory(&servers)?;
+        } else {
+            expect_symlink(&servers, &canonical.join("servers"))?;
+        }
         let catalogue = self.abra_dir().join("catalogue");
         let wanted = canonical.join("catalogue");
         match self.settings.catalogue {
@@ -158,11 +199,8 @@ impl RunDir {
 
     /// Fills a directory that was just made.
     pub(super) fn populate(&self) -> Result<(), WorkspaceError> {
-        for name in ["abra", "abra/recipes", "home", "tmp", "tmp/runtime", "logs", "state"] {
-            let path = self.root.join(name);
-            let made = DirBuilder::new().mode(0o700).create(&path);
-            made.map_err(WorkspaceError::io("make the directory", &path))?;
-        }
+        let names = ["abra", "abra/recipes", "home", "tmp", "tmp/runtime", "logs", "state"];
+        make_directories(&names.map(|name| self.root.join(name)))?;
         let Some(canonical) = self.canonical() else { return Ok(()) };
         let link = |name: &str| {
             let path = self.root.join("abra").join(name);
@@ -203,6 +241,24 @@ fn expect_directory(path: &Path) -> Result<(), WorkspaceError> {
         found: kind(&metadata),
         wanted: "a directory".into(),
     })
+}
+
+fn make_directories(paths: &[PathBuf]) -> Result<(), WorkspaceError> {
+    for path in paths {
+        let made = DirBuilder::new().mode(0o700).create(path);
+        made.map_err(WorkspaceError::io("make the directory", path))?;
+    }
+    Ok(())
+}
+
+/// A directory that is no symlink.
+fn expect_own_directory(path: &Path) -> Result<(), WorkspaceError> {
+    let metadata = path.symlink_metadata().map_err(WorkspaceError::io("look at", path))?;
+    if metadata.is_dir() {
+        return Ok(());
+    }
+    let found = if metadata.is_symlink() { "a symlink".to_owned() } else { kind(&metadata) };
+    Err(WorkspaceError::InTheWay { path: path.to_owned(), found, wanted: "the run's own directory".into() })
 }
 
 fn expect_symlink(path: &Path, target: &Path) -> Result<(), WorkspaceError> {

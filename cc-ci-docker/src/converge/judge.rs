@@ -37,6 +37,8 @@ pub(super) struct Service {
     pub name: String,
     /// The engine's creation stamp.
     pub created: String,
+    /// The engine's count of its changes.
+    pub order: String,
     pub mode: Mode,
     pub update: Update,
     /// How long ago it was last changed, by whomever.

@@ -129,6 +129,7 @@ impl View<'_> {
             id: service.id.unwrap_or_default(),
             name: name.strip_prefix(&format!("{stack}_")).unwrap_or(&name).to_owned(),
             created: service.created_at.unwrap_or_default(),
+            order: service.version.and_then(|version| version.index).unwrap_or_default().to_string(),
             mode,
             update: update(self.redactor, service.update_status),
             changed: self.since(service.updated_at.as_deref()).unwrap_or(Duration::MAX),

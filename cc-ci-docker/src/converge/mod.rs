@@ -126,6 +126,7 @@ pub(crate) async fn services(client: &Client, domain: &Domain) -> Result<Vec<Ser
             name: service.name,
             id: service.id,
             created: service.created,
+            order: service.order,
             spec: service.spec,
             version: service.version,
         })

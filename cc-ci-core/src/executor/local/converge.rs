@@ -71,6 +71,8 @@ pub(super) async fn services(
             name,
             id: record.id,
             created: record.created,
+            // A deploy of the same again leaves a service as it is: what it would run is all that tells.
+            order: record.digest.clone(),
             tasks: task.into_iter().map(|(id, _)| id).collect(),
             healthy,
             spec: record.digest,
@@ -81,7 +83,7 @@ pub(super) async fn services(
 }
 
 /// The running task of a service, and its process.
-fn running(
+pub(super) fn running(
     executor: &LocalExecutor,
     domain: &Domain,
     service: &str,

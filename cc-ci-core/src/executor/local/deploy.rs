@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::LocalExecutor;
+use super::converge::running;
 use super::plan::{self, Planned};
 use super::processes;
 use super::world::{ContainerRecord, ServiceRecord, TaskRecord, World};
@@ -16,8 +17,8 @@ use crate::names::Domain;
 /// After a killed service, so long until its processes are gone for certain.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
-/// Brings the app to what its tree and `.env` say now. Services that stay the same go on undisturbed; changed ones
-/// keep their id and are started anew; those that are no longer named are stopped.
+/// Brings the app to what its tree and `.env` say now. Services that stay the same and run go on undisturbed; changed
+/// ones, and those that ended, keep their id and are started anew; those that are no longer named are stopped.
 pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App) -> Result<(), EngineError> {
     let (world, owned, cancellation) =
         (executor.world.clone(), app.clone(), session.lifetime.cancellation().clone());
@@ -25,13 +26,16 @@ pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App
     let known = executor.world.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
     for (name, record) in &known {
         if !planned.iter().any(|service| service.name == *name) {
-            stop(executor, &app.domain, name, grace_of(record)).await?;
-            executor.world.remove_record(&app.domain, "services", name).map_err(host)?;
+            drop_service(executor, &app.domain, name, record).await?;
         }
     }
     for service in &planned {
         let old = known.iter().find(|(name, _)| *name == service.name).map(|(_, record)| record);
-        let same = old.is_some_and(|record| record.digest == service.digest);
+        let runs = match old {
+            Some(record) if record.replicas > 0 => running(executor, &app.domain, &service.name)?.is_some(),
+            old => old.is_some(),
+        };
+        let same = runs && old.is_some_and(|record| record.digest == service.digest);
         if let Some(record) = old.filter(|_| !same) {
             stop(executor, &app.domain, &service.name, grace_of(record)).await?;
         }
@@ -100,6 +104,18 @@ async fn start(
             _ => EngineError::host(message).because(error),
         }
     })
+}
+
+/// Stops a service for good, and gives its port back.
+async fn drop_service(
+    executor: &LocalExecutor,
+    domain: &Domain,
+    name: &str,
+    record: &ServiceRecord,
+) -> Result<(), EngineError> {
+    stop(executor, domain, name, grace_of(record)).await?;
+    executor.world.remove_record(domain, "services", name).map_err(host)?;
+    record.port.map_or(Ok(()), |port| executor.world.free_port(port)).map_err(host)
 }
 
 /// Stops a service's tasks and forgets them.

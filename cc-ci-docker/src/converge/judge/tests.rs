@@ -11,6 +11,7 @@ fn service(mode: Mode, tasks: Vec<Task>) -> Service {
         id: "s".to_owned(),
         name: "app".to_owned(),
         created: String::new(),
+        order: String::new(),
         mode,
         update: Update::None,
         changed: LONG,

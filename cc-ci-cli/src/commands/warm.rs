@@ -1,0 +1,93 @@
+//! `cc-ci warm`: the warm apps, brought back to their canonical versions.
+
+use std::sync::Arc;
+
+use cc_ci_core::exit::Exit;
+use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
+use cc_ci_core::names::{RecipeName, RunId};
+use cc_ci_core::run::WarmEnd;
+use serde::Serialize;
+
+use crate::args::{self, Format};
+use crate::config::Config;
+use crate::engine;
+use crate::error::CliError;
+use crate::render;
+use crate::terminal::Terminal;
+use crate::wiring::{self, Base};
+
+#[derive(Serialize)]
+struct Output<'a> {
+    schema: &'static str,
+    dry_run: bool,
+    apps: &'a [WarmEnd],
+}
+
+pub fn reconcile(
+    args: &args::Reconcile,
+    settings: &args::Settings,
+    base: Base,
+    taken: TakenOver,
+    terminal: &Terminal,
+) -> Result<Exit, CliError> {
+    let recipes = chosen(&args.apps, &base.config)?;
+    let run_id: RunId = format!("warm-{}", std::process::id())
+        .parse()
+        .map_err(|error| CliError::harness("a run id").because(&error))?;
+    let bounds = Bounds { deadline: None, teardown: base.config.teardown_budget };
+    let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
+    let ends = wiring::block_on(async {
+        let choice = tokio::select! {
+            biased;
+            cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
+            choice = engine::choose(&base.config) => choice?,
+        };
+        let wired = base.wire_on(choice)?;
+        wired.tell_engine(terminal);
+        let harness = tokio::select! {
+            biased;
+            cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
+            harness = wired.harness(lifetime.clone()) => harness?,
+        };
+        if !args.dry_run {
+            return Ok(harness.reconcile(&recipes, &run_id).await);
+        }
+        tokio::select! {
+            biased;
+            cause = lifetime.cancellation().cancelled() => Err(wiring::cancelled(cause)),
+            ends = harness.foresee_reconcile(&recipes) => Ok(ends),
+        }
+    })?;
+    match settings.format {
+        Format::Human => terminal.result(render::warm(&ends)),
+        Format::Json => {
+            terminal.json(&Output { schema: "cc-ci.warm/v1", dry_run: args.dry_run, apps: &ends });
+        }
+    }
+    Ok(ends.iter().fold(Exit::Green, |exit, end| exit.or_graver(end.exit)))
+}
+
+/// The recipes whose warm apps are meant; all without a word.
+fn chosen(words: &[String], config: &Config) -> Result<Vec<RecipeName>, CliError> {
+    let warm = &config.run.warm;
+    if warm.is_empty() {
+        return Err(CliError::usage("the configuration has no warm app")
+            .hint("name one: [recipes.my-app] warm = \"my-app.example.org\""));
+    }
+    if words.is_empty() {
+        return Ok(warm.keys().cloned().collect());
+    }
+    let mut recipes = Vec::new();
+    for word in words {
+        let named = warm.iter().find(|(recipe, app)| recipe.as_str() == word || app.domain.as_str() == word);
+        let Some((recipe, _)) = named else {
+            let known: Vec<String> = warm.values().map(|app| app.domain.to_string()).collect();
+            return Err(CliError::usage(format!("{word:?} is neither a warm app nor the recipe of one"))
+                .hint(format!("the warm apps of the configuration: {}", known.join(", "))));
+        };
+        if !recipes.contains(recipe) {
+            recipes.push(recipe.clone());
+        }
+    }
+    Ok(recipes)
+}

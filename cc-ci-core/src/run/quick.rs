@@ -1,0 +1,273 @@
+//! The quick lane: the recipe's warm app is upgraded in place to the commit under test, tested, and rolled back.
+//!
+//! Confidence is lower than the cold lane's: nothing is installed, backed up or restored, and what an upgrade does to
+//! the data stays. The rollback is this lane's teardown: whatever ends the body, it is done, once, under the app's lock
+//! and within the teardown's budget. It never removes the app.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Failure;
+use super::checks;
+use super::conclude::write_record;
+use super::drive::Running;
+use super::record::{Receipt, Status, Tier, TierName};
+use super::scripts::Scripts;
+use super::steps::add_new_variables;
+use super::tiers::{Halt, OpenTier, StepError};
+use crate::cancellation::Cause;
+use crate::event::Event;
+use crate::executor::{App, EngineError, Kind, Residue, ServiceState, Session};
+use crate::exit::Exit;
+use crate::lifetime::ChildrenEnded;
+
+/// Removing the run's tree must still be possible when the budget is spent.
+const LAST_WORK: Duration = Duration::from_secs(5);
+
+/// The lane's body. The app is its own and serves its canonical version.
+pub(super) async fn lane(run: &Running<'_>) -> Result<(), Failure> {
+    let app = run.main_app();
+    let scripts = run.snapshot_scripts().await?;
+    for name in TierName::QUICK {
+        run.record().put_tier(Tier::not_run(name));
+    }
+    skip(run, &scripts, TierName::Install, "the quick lane upgrades the warm app, and installs none")?;
+    let before = run.note_before(&app.domain).await?;
+    // Before anything is changed: whoever finds this run dead must know what it had not added.
+    {
+        let mut record = run.record();
+        record.receipt.get_or_insert_with(Receipt::default).before.clone_from(&before.lasting);
+    }
+    write_record(&run.directory, &run.record())?;
+    run.copy_env(&app.env_file)?;
+    let mut tier = OpenTier::begin(run, &scripts, TierName::Upgrade);
+    let tested = run.tested()?;
+    tier.proves(tested.name.clone());
+    let mut quick = Quick { run, app, first: &before.services, last: Vec::new() };
+    let end = quick.upgrade(&mut tier).await;
+    if !tier.end(end)? {
+        return Ok(());
+    }
+    for name in [TierName::Backup, TierName::Restore] {
+        skip(run, &scripts, name, "the quick lane changes nothing of the warm app's data on purpose")?;
+    }
+    let mut tier = OpenTier::begin(run, &scripts, TierName::Custom);
+    let end = quick.custom(&mut tier).await;
+    tier.end(end).map(drop)
+}
+
+fn skip(run: &Running<'_>, scripts: &Scripts, name: TierName, why: &str) -> Result<(), Failure> {
+    OpenTier::begin(run, scripts, name).end(Err(Halt::Skipped(why.to_owned()))).map(drop)
+}
+
+/// The app under test, from tier to tier.
+struct Quick<'r> {
+    run: &'r Running<'r>,
+    app: App,
+    /// The services before the upgrade.
+    first: &'r [ServiceState],
+    /// The services right after it.
+    last: Vec<ServiceState>,
+}
+
+impl Quick<'_> {
+    async fn services(&self) -> Result<Vec<ServiceState>, EngineError> {
+        self.run.harness.site.engine.services(&self.app.domain).await
+    }
+
+    async fn upgrade(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
+        let (run, app) = (self.run, self.app.clone());
+        // What would touch what is not the app's own is red before the app is touched.
+        tier.must("check", async {
+            let added = add_new_variables(&app)?;
+            if !added.is_empty() {
+                let text = format!("new variables, with their sample's values: {}", added.join(", "));
+                run.session.reporter.report(&Event::Note { text });
+            }
+            run.check_recipe(&app)
+        })
+        .await?;
+        let tested = run.tested().map_err(Halt::Run)?;
+        run.warm.touched.store(true, Ordering::Relaxed);
+        tier.must("upgrade", run.upgrade_in_place(&app, &tested)).await?;
+        self.last = self.services().await.map_err(|error| Halt::Run(error.into()))?;
+        tier.check("serving", checks::serving(run.harness, &app)).await?;
+        tier.check("healthy", async { checks::healthy(&self.services().await?) }).await?;
+        // The recipe's own upgrade tests compare with what its install tests wrote, and none was installed here.
+        self.unchanged(tier).await
+    }
+
+    async fn custom(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
+        let none = !tier.has_scripts();
+        tier.scripts().await?;
+        self.unchanged(tier).await?;
+        if none {
+            Err(Halt::Skipped("neither the operator nor the recipe has custom tests".to_owned()))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Nothing restarted since the upgrade, and nothing was made anew by it.
+    async fn unchanged(&self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
+        tier.check("no-restart", async { checks::no_restart(&self.last, &self.services().await?) }).await?;
+        tier.check("in-place", async { checks::in_place(self.first, &self.services().await?) }).await
+    }
+}
+
+impl Running<'_> {
+    /// Brings the warm app back to what it was, where this run may have touched it, and proves it. What can't be
+    /// proven keeps the run's tree: it tells the next `cc-ci warm reconcile`, or quick run, what to finish.
+    pub(super) async fn roll_back(&self, ended: &ChildrenEnded, dropped: bool) -> Exit {
+        let teardown = self.harness.lifetime.begin_teardown();
+        self.enter("rollback");
+        let domain = self.record().domain.clone();
+        let mut receipt = self.record().receipt.clone().unwrap_or_default();
+        receipt.left.extend(ended.left.iter().map(|pid| Residue::new(Kind::Process, format!("pid {pid}"))));
+        let at_work = !ended.left.is_empty() || ended.jobs_left > 0;
+        let mut done = !at_work;
+        if at_work {
+            receipt
+                .failures
+                .push("the run's own work did not end in time, so nothing was rolled back".to_owned());
+        } else if self.warm.touched.load(Ordering::Relaxed) {
+            let session = self.session.in_teardown();
+            let (scripts, in_flight) = (Scripts::default(), dropped || ended.by_force);
+            let mut tier = OpenTier::begin(self, &scripts, TierName::Rollback);
+            let work = self.rollback_steps(&mut tier, &session, in_flight, &mut receipt);
+            let end = tokio::time::timeout_at(teardown.until.into(), work).await;
+            let end = end.unwrap_or_else(|_| {
+                session.lifetime.cancellation().cancel(Cause::Deadline);
+                Err(Halt::Run(Failure::host("the teardown's budget is spent")))
+            });
+            done = match tier.end(end) {
+                Ok(passed) => passed,
+                Err(failure) => {
+                    receipt.failures.push(failure.message);
+                    false
+                }
+            };
+            if done {
+                receipt.verified.push(domain.clone());
+            }
+        } else if let Some(tier) = self.record().tier_mut(TierName::Rollback) {
+            tier.status = Status::Skipped;
+            tier.reason = Some("the app was not touched".to_owned());
+        }
+        let orphans = self.harness.lifetime.end_children().await.left;
+        let orphans = orphans.iter().filter(|pid| !ended.left.contains(pid));
+        receipt.left.extend(orphans.map(|pid| Residue::new(Kind::Process, format!("pid {pid}"))));
+        if done {
+            let directory = self.directory.clone();
+            let removal = self.harness.lifetime.jobs().run(move || directory.remove_tree());
+            match tokio::time::timeout(teardown.remaining().max(LAST_WORK), removal).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => receipt.failures.push(crate::error_chain(&error)),
+                Err(_) => receipt.failures.push("removing the run's tree took too long".to_owned()),
+            }
+            let tree = self.directory.leftover();
+            receipt
+                .left
+                .extend(tree.iter().map(|path| Residue::new(Kind::RunTree, path.display().to_string())));
+        } else {
+            receipt.failures.push(format!(
+                "{domain} may not be as it was: bring it back with `cc-ci warm reconcile {domain}`"
+            ));
+        }
+        let exit = if done && receipt.left.is_empty() { Exit::Green } else { Exit::Residue };
+        for failure in &mut receipt.failures {
+            *failure = self.session.redactor.redact(failure);
+        }
+        self.record().receipt = Some(receipt);
+        exit
+    }
+
+    async fn rollback_steps(
+        &self,
+        tier: &mut OpenTier<'_>,
+        session: &Session,
+        in_flight: bool,
+        receipt: &mut Receipt,
+    ) -> Result<(), Halt> {
+        let Some(before) = self.warm.before.get() else {
+            // It was ended while it brought the app back.
+            return tier
+                .must("redeploy", async { self.bring_back(session).await.map_err(StepError::Broken) })
+                .await;
+        };
+        let (engine, domain) = (self.harness.site.engine.as_ref(), self.record().domain.clone());
+        let until = self.harness.lifetime.begin_teardown().until;
+        self.orders_are_done(in_flight).await;
+        tier.must("redeploy", self.redeploy(session, Some(&before.lasting), until)).await?;
+        tier.must("remove", async {
+            receipt.removed = self.remove_added(&before.lasting, in_flight).await?;
+            Ok(())
+        })
+        .await?;
+        tier.must("as-before", async {
+            as_before(&before.services, &engine.services(&domain).await?)?;
+            let now = self.lasting().await?;
+            receipt.left = now.iter().filter(|residue| !before.lasting.contains(residue)).cloned().collect();
+            let lost: Vec<Residue> =
+                before.lasting.iter().filter(|residue| !now.contains(residue)).cloned().collect();
+            match (lost.is_empty(), receipt.left.is_empty()) {
+                (true, true) => Ok(()),
+                (false, _) => Err(StepError::Failed(format!("the app lost {}", Residue::list(&lost)))),
+                (_, false) => {
+                    Err(StepError::Failed(format!("the app gained {}", Residue::list(&receipt.left))))
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Every service is there, and made of what it was made of.
+fn as_before(before: &[ServiceState], now: &[ServiceState]) -> Result<(), StepError> {
+    let specs = |services: &[ServiceState]| -> BTreeMap<String, String> {
+        services.iter().map(|service| (service.name.clone(), service.spec.clone())).collect()
+    };
+    let (before, now) = (specs(before), specs(now));
+    let names: BTreeSet<&str> = before.keys().chain(now.keys()).map(String::as_str).collect();
+    let differs: Vec<&str> = names.into_iter().filter(|name| before.get(*name) != now.get(*name)).collect();
+    if differs.is_empty() {
+        Ok(())
+    } else {
+        Err(StepError::Failed(format!("not as before the upgrade: {}", differs.join(", "))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str, spec: &str) -> ServiceState {
+        ServiceState {
+            name: name.into(),
+            order: String::new(),
+            id: "1".into(),
+            created: "1".into(),
+            tasks: Vec::new(),
+            healthy: true,
+            spec: spec.into(),
+            version: None,
+        }
+    }
+
+    #[test]
+    fn another_spec_another_service_and_a_missing_one_are_not_as_before() {
+        let before = [service("app", "1"), service("db", "1")];
+        assert!(as_before(&before, &before).is_ok());
+        for (now, culprit) in [
+            (vec![service("app", "2"), service("db", "1")], "app"),
+            (vec![service("app", "1")], "db"),
+            (vec![service("app", "1"), service("db", "1"), service("new", "1")], "new"),
+        ] {
+            let StepError::Failed(reason) = as_before(&before, &now).unwrap_err() else {
+                panic!("a check fails as a check")
+            };
+            assert!(reason.ends_with(culprit), "{reason}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a whole cold run costs on a real Swarm, beside the time that the recipe's own containers need to come up, to be
+//! upgraded and to go, as a script finds it with the same commands.
+//!
+//! `target/debug/private-engine run -- cargo bench -p cc-ci-tests --bench cold`. The rounds of both sides alternate;
+//! medians are compared. It ends with 1 when a bound does not hold, and needs an engine of its own.
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and may panic")]
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use cc_ci_tests::Recipe;
+use cc_ci_tests::engine::TestEngine;
+
+const ROUNDS: u64 = 3;
+const BOUND: f64 = 1.10;
+
+fn main() -> ExitCode {
+    let Some(engine) = TestEngine::shared("the benchmark of cold runs") else { return ExitCode::FAILURE };
+    let world = engine.world();
+    world.abra();
+    let mut holds = true;
+    for recipe in [world.note_keeper(), world.four_services()] {
+        holds &= cold(&engine, &recipe);
+    }
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn cold(engine: &TestEngine, recipe: &Recipe) -> bool {
+    let world = engine.world();
+    let tags = recipe.git(["tag", "--sort", "version:refname"]);
+    let trees: Vec<_> = tags.lines().map(|tag| tree(recipe, tag, &world.path().join("trees"))).collect();
+    let [old, new] = &trees[..] else { panic!("{} has two releases", recipe.name()) };
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+    let mut parts = Vec::new();
+    for round in 0..ROUNDS {
+        let domain = format!("bench-{}-{round}.{}", recipe.name(), world.suffix());
+        let steps = yardstick(engine, &domain, old, new);
+        theirs.push(steps.iter().sum());
+        parts.push(steps);
+
+        let id = format!("{}-{round}", recipe.name());
+        let begun = Instant::now();
+        let run = world.cc_ci(["run", "--format", "json", "--run-id", &id, "--pr", "1"]);
+        let record = run.arg(recipe.path()).run().expect(0).json();
+        ours.push(begun.elapsed());
+        let tiers: Vec<String> = record["tiers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|tier| {
+                format!("{} {:.1} s", tier["name"].as_str().unwrap(), tier["seconds"].as_f64().unwrap())
+            })
+            .collect();
+        println!(
+            "  {id}: {:.2?} ({}); the script: {:.2?}",
+            ours[ours.len() - 1],
+            tiers.join(", "),
+            parts[parts.len() - 1]
+        );
+    }
+    let (ours, theirs): (Duration, Duration) = (median(&mut ours), median(&mut theirs));
+    let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
+    let holds = ratio <= BOUND;
+    println!(
+        "a cold run of {}: {ours:.2?}, its containers need {theirs:.2?}: ratio {ratio:.2} (bound {BOUND}) {}",
+        recipe.name(),
+        if holds { "ok" } else { "OVER THE BOUND" }
+    );
+    holds
+}
+
+/// A release's tree, outside of the recipe's repository.
+fn tree(recipe: &Recipe, tag: &str, trees: &Path) -> std::path::PathBuf {
+    let path = trees.join(format!("{}-{tag}", recipe.name()));
+    recipe.git(["worktree", "add", "-q", "--detach", path.to_str().unwrap(), tag]);
+    path
+}
+
+/// Runs the script; gives the times that it printed: of the deploy, the upgrade, the end.
+fn yardstick(engine: &TestEngine, domain: &str, old: &Path, new: &Path) -> [Duration; 3] {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/cold.sh");
+    let output = Command::new("sh")
+        .arg(script)
+        .args([engine.host().as_ref(), domain.as_ref(), old.as_os_str(), new.as_os_str()])
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "the script failed");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let times: Vec<Duration> = text.lines().map(|line| Duration::from_nanos(line.parse().unwrap())).collect();
+    times.try_into().unwrap()
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}

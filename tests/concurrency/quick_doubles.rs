@@ -1,0 +1,139 @@
+//! Deployers that fail a quick run in ways that a real one seldom does.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cc_ci_core::event::Silent;
+use cc_ci_core::executor::local::LocalExecutor;
+use cc_ci_core::executor::{App, Backup, Deployer, EngineError, Session};
+use cc_ci_core::exit::Exit;
+use cc_ci_core::lifetime::{Bounds, Embedded, RunLifetime};
+use cc_ci_core::names::Domain;
+use cc_ci_core::run::{RunEnd, Status, TierName, WarmApp};
+use cc_ci_core::workspace::RecipeSource;
+
+use crate::warmed::Warmed;
+
+/// What goes wrong in an upgrade.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Odd {
+    /// It panics, of what is tested.
+    Panics,
+    /// It moves the checkout of the canonical version to this commit.
+    Moves(String),
+    /// It makes the services anew, of what is tested.
+    MakesAnew,
+}
+
+#[derive(Debug)]
+struct Oddly(Odd, Arc<LocalExecutor>);
+
+impl fmt::Display for Oddly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "odd {}", self.1)
+    }
+}
+
+#[async_trait]
+impl Deployer for Oddly {
+    async fn create(&self, _: &Session, app: &App) -> Result<(), EngineError> {
+        panic!("a quick run made the app {}", app.domain)
+    }
+    async fn generate_secrets(
+        &self,
+        session: &Session,
+        app: &App,
+    ) -> Result<BTreeMap<String, String>, EngineError> {
+        self.1.generate_secrets(session, app).await
+    }
+    async fn deploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        self.1.deploy(session, app).await
+    }
+    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        let of_canonical = app.tree.components().any(|part| part.as_os_str() == "warm");
+        match &self.0 {
+            Odd::Panics if !of_canonical => panic!("in the middle of the upgrade"),
+            Odd::MakesAnew if !of_canonical => {
+                self.1.undeploy(session, app).await?;
+                self.1.deploy(session, app).await
+            }
+            Odd::Moves(commit) if of_canonical => {
+                self.1.upgrade(session, app).await?;
+                fs::write(app.tree.join(".git/HEAD"), format!("{commit}\n")).unwrap();
+                Ok(())
+            }
+            _ => self.1.upgrade(session, app).await,
+        }
+    }
+    async fn undeploy(&self, _: &Session, app: &App) -> Result<(), EngineError> {
+        panic!("a quick run took the app {} down", app.domain)
+    }
+    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, EngineError> {
+        self.1.backup(session, app).await
+    }
+    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError> {
+        self.1.restore(session, app, backup).await
+    }
+    async fn list(&self, session: &Session) -> Result<Vec<Domain>, EngineError> {
+        self.1.list(session).await
+    }
+}
+
+/// A quick run of the fork, deployed oddly.
+fn run(warmed: &Warmed, odd: Odd) -> RunEnd<()> {
+    let lifetime: Arc<dyn RunLifetime> =
+        Arc::new(Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap());
+    let mut harness = warmed.harness(lifetime);
+    harness.deployer = Arc::new(Oddly(odd, warmed.executor(warmed.host())));
+    let source = Some(RecipeSource::Path(warmed.canonical.path().to_owned()));
+    let app = WarmApp { domain: warmed.domain.clone(), version: None, source };
+    harness.settings.warm.insert("blog".parse().unwrap(), app);
+    let request = warmed.request(warmed.fork.path(), 1, "odd");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(harness.run_quick(&request))
+}
+
+fn rollback(end: &RunEnd<()>) -> Status {
+    end.record.tiers.iter().find(|tier| tier.name == TierName::Rollback).unwrap().status
+}
+
+#[test]
+fn a_panic_is_rolled_back() {
+    let warmed = Warmed::new();
+    let before = warmed.lasting();
+    warmed.change().commit();
+    let end = run(&warmed, Odd::Panics);
+    assert_eq!((end.exit, rollback(&end)), (Exit::Harness, Status::Passed), "{:#?}", end.record);
+    assert!(end.record.errors[0].contains("in the middle of the upgrade"));
+    assert_eq!(warmed.lasting(), before);
+    assert!(!warmed.has_tree("odd"));
+}
+
+#[test]
+fn a_canonical_checkout_that_is_moved_is_no_rollback() {
+    let warmed = Warmed::new();
+    warmed.change().commit();
+    let other = warmed.canonical.commit();
+    let end = run(&warmed, Odd::Moves(other.clone()));
+    assert_eq!((end.exit, rollback(&end)), (Exit::Residue, Status::Failed), "{:#?}", end.record);
+    let reason = end.record.tiers.last().unwrap().reason.clone().unwrap();
+    assert!(reason.contains(&format!("moved the canonical checkout to {other}")), "{reason}");
+    assert_eq!(warmed.reconciled()["outcome"], "brought_back");
+    assert!(!warmed.has_tree("odd"));
+}
+
+#[test]
+fn services_that_an_upgrade_makes_anew_are_red() {
+    let warmed = Warmed::new();
+    warmed.change().commit();
+    let end = run(&warmed, Odd::MakesAnew);
+    assert_eq!((end.exit, rollback(&end)), (Exit::Red, Status::Passed), "{:#?}", end.record);
+    let upgrade = end.record.tiers.iter().find(|tier| tier.name == TierName::Upgrade).unwrap();
+    assert_eq!(
+        upgrade.reason.as_deref(),
+        Some("generic/in-place failed: made anew instead of upgraded in place: app")
+    );
+}

@@ -1,0 +1,193 @@
+//! `cc-ci warm reconcile`: warm apps come back to their canonical version, and nobody else touches them.
+
+use std::fs;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::held::Foreign;
+use crate::warmed::Warmed;
+
+#[test]
+fn an_app_with_an_env_file_only_is_deployed_and_then_left_alone() {
+    let warmed = Warmed::undeployed("");
+    let env = fs::read(warmed.env_file()).unwrap();
+    let said = warmed.reconciled();
+    assert_eq!((&said["outcome"], &said["version"]), (&json!("deployed"), &json!("1.0.0+1")));
+    assert_eq!(warmed.answer(), "version 1");
+    let whole = warmed.snapshot_of(&warmed.local_root());
+    assert_eq!(warmed.reconciled()["outcome"], "canonical");
+    assert_eq!(warmed.snapshot_of(&warmed.local_root()), whole, "nothing was touched");
+    assert_eq!(fs::read(warmed.env_file()).unwrap(), env, "the canonical .env is never written");
+}
+
+#[test]
+fn after_a_kill_the_janitor_touches_nothing_and_reconcile_brings_the_app_back() {
+    let warmed = Warmed::new();
+    let before = warmed.lasting();
+    warmed.killed();
+    let whole = warmed.snapshot_of(&warmed.local_root());
+    // It keeps no run directory but those that hold residue, and opens no lock of a warm app.
+    let holder = Foreign::lock(&warmed.lock_file(&warmed.domain));
+    let janitor = warmed.call(["janitor"]).run().expect(0);
+    assert!(!janitor.stdout.contains(warmed.domain.as_str()), "{}", janitor.stdout);
+    holder.release();
+    assert_eq!(warmed.snapshot_of(&warmed.local_root()), whole);
+    warmed.call(["audit"]).run().expect(0);
+    let status = warmed.call(["status", "--format", "json"]).run().expect(0).json();
+    assert_eq!(status["warm"], json!([{ "domain": warmed.domain.as_str(), "by": ["dead"] }]));
+    let human = warmed.call(["status"]).run().expect(0).stdout;
+    assert!(human.contains(&format!("cc-ci warm reconcile {}", warmed.domain)), "{human}");
+    let said = warmed.reconciled();
+    assert_eq!(said["outcome"], "brought_back");
+    let removed = said["removed"].to_string();
+    assert!(removed.contains("_extra") && removed.contains("_motd_v1"), "{removed}");
+    assert_eq!(warmed.lasting(), before);
+    assert_eq!(warmed.answer(), "version 1");
+    assert!(!warmed.has_tree("dead"));
+    let status = warmed.call(["status", "--format", "json"]).run().expect(0).json();
+    assert_eq!(status["warm"], json!([]));
+    assert_eq!(warmed.reconciled()["outcome"], "canonical");
+}
+
+#[test]
+fn a_reconcile_that_is_killed_is_finished_by_the_next() {
+    let sick = std::env::temp_dir().join(format!("cc-ci-warm-sick-{}", std::process::id()));
+    let warmed = Warmed::with(&format!("environment:\n        UNHEALTHY_WHILE: {}", sick.display()));
+    let before = warmed.lasting();
+    warmed.killed();
+    fs::write(&sick, "").unwrap();
+    let mut first = warmed.reconcile().start();
+    first.wait_for("is brought back to");
+    first.signal(Signal::SIGKILL);
+    first.wait().expect(137);
+    warmed.settled();
+    let mut second = warmed.reconcile().start();
+    second.wait_for("is brought back to");
+    second.signal(Signal::SIGTERM);
+    let said = second.wait().expect(143).json();
+    assert_eq!(said["apps"][0]["outcome"], "not_reached", "{said}");
+    fs::remove_file(&sick).unwrap();
+    let said = warmed.reconciled();
+    assert_eq!(said["outcome"], "brought_back");
+    assert_eq!(said["reasons"].as_array().unwrap().len(), 3, "{said}");
+    assert_eq!(warmed.lasting(), before);
+    let status = warmed.call(["status", "--format", "json"]).run().expect(0).json();
+    assert_eq!(status["warm"], json!([]), "no tree is left");
+}
+
+#[test]
+fn a_record_that_knows_no_before_costs_the_app_nothing() {
+    for forged in [json!([]), json!([{ "kind": "volume", "name": "x" }]), json!("what"), Value::Null] {
+        let warmed = Warmed::new();
+        warmed.killed();
+        let mut record = warmed.record("dead");
+        record["receipt"]["before"] = forged;
+        fs::write(warmed.runs().join("dead/run.json"), record.to_string()).unwrap();
+        // One that was there before, and that only the record could have told.
+        let theirs = warmed.app("volumes").join(format!("{}_of_the_operator", warmed.stack()));
+        fs::create_dir(&theirs).unwrap();
+        assert_eq!(warmed.reconciled()["outcome"], "brought_back");
+        assert!(
+            theirs.exists()
+                && warmed.app("volumes").join(format!("{}_data/precious", warmed.stack())).exists()
+        );
+        assert_eq!(warmed.answer(), "version 1");
+    }
+}
+
+#[test]
+fn what_the_canonical_version_declares_is_never_removed() {
+    let warmed = Warmed::new();
+    warmed.killed();
+    let mut record = warmed.record("dead");
+    record["receipt"]["before"] = json!([{ "kind": "service", "name": "another" }]);
+    fs::write(warmed.runs().join("dead/run.json"), record.to_string()).unwrap();
+    assert_eq!(warmed.reconciled()["outcome"], "brought_back");
+    assert!(warmed.app("volumes").join(format!("{}_data/precious", warmed.stack())).exists());
+    assert_eq!(fs::read_dir(warmed.app("secrets")).unwrap().count(), 1, "the key stays, the added one goes");
+    assert_eq!(warmed.answer(), "version 1");
+}
+
+#[test]
+fn a_crashed_service_is_brought_back() {
+    let warmed = Warmed::new();
+    let before = warmed.lasting();
+    warmed.kill_everything();
+    let foreseen =
+        warmed.call(["warm", "reconcile", "--dry-run", "--format", "json", "blog"]).run().expect(0).json();
+    assert_eq!(foreseen["apps"][0]["outcome"], "would_bring_back", "{foreseen}");
+    assert!(warmed.processes().is_empty(), "a dry run started something");
+    let said = warmed.reconciled();
+    assert_eq!((&said["outcome"], &said["reasons"]), (&json!("brought_back"), &json!(["not healthy: app"])));
+    assert_eq!(warmed.lasting(), before);
+}
+
+#[test]
+fn another_canonical_version_is_deployed_in_place() {
+    let warmed = Warmed::new();
+    warmed.release("2", "1.1.0+1", "");
+    let said = warmed.reconciled();
+    assert_eq!((&said["outcome"], &said["version"]), (&json!("brought_back"), &json!("1.1.0+1")));
+    assert_eq!(said["reasons"], json!(["it is of version 1.0.0+1, not 1.1.0+1"]));
+    assert_eq!(warmed.answer(), "version 2");
+    warmed.configure("warm_version = \"1.0.0+1\"");
+    let foreseen = warmed.call(["warm", "reconcile", "--dry-run"]).run().expect(0).stdout;
+    assert!(foreseen.contains("would be brought back: it is of version 1.1.0+1, not 1.0.0+1"), "{foreseen}");
+    assert_eq!(warmed.reconciled()["version"], "1.0.0+1");
+    assert_eq!(warmed.answer(), "version 1");
+    warmed.configure("warm_version = \"3.0.0+1\"");
+    let end = warmed.reconcile().run().expect(2);
+    assert!(end.stdout.contains("its releases are 1.1.0+1, 1.0.0+1"), "{}", end.stdout);
+}
+
+#[test]
+fn a_held_lock_is_75_and_does_not_hide_the_next_app() {
+    let warmed = Warmed::new();
+    let other = warmed.recipe("wiki");
+    other.release("1.0.0+1");
+    let wiki = format!("wiki.{}", warmed.suffix());
+    let more = format!("[recipes.wiki]\nwarm = \"{wiki}\"\nsource = {:?}\n", other.path());
+    warmed.configure(&more);
+    let env = warmed.local_root().join(format!("servers/local/{wiki}.env"));
+    fs::write(env, format!("DOMAIN={wiki}\nSECRET_KEY_VERSION=v1\n")).unwrap();
+    let holder = Foreign::lock(&warmed.lock_file(&warmed.domain));
+    let said = warmed.reconcile().env("CCCI_LOCK_TIMEOUT", "1s").run().expect(75).json();
+    let outcomes: Vec<&str> =
+        said["apps"].as_array().unwrap().iter().filter_map(|app| app["outcome"].as_str()).collect();
+    assert_eq!(outcomes, ["failed", "deployed"]);
+    holder.release();
+    let said = warmed.call(["warm", "reconcile", "--format", "json", &wiki]).run().expect(0).json();
+    assert_eq!(said["apps"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn wrong_calls_and_configurations_are_refused_with_a_way_out() {
+    let warmed = Warmed::undeployed("");
+    let end = warmed.call(["warm", "reconcile", "nobody"]).run().expect(2);
+    assert!(end.stderr.contains(warmed.domain.as_str()), "{}", end.stderr);
+    let end = warmed.cc_ci(["warm", "reconcile"]).run().expect(2);
+    assert!(end.stderr.contains("has no warm app"), "{}", end.stderr);
+    fs::remove_file(warmed.env_file()).unwrap();
+    let end = warmed.call(["warm", "reconcile"]).run().expect(2);
+    assert!(end.stdout.contains("abra app new blog"), "{}", end.stdout);
+    let config = warmed.path().join("config.toml");
+    let run_app = warmed.domain("blog", 1);
+    for (text, says) in [
+        (format!("[recipes.blog]\nwarm = \"{run_app}\"\n"), "any janitor would remove it"),
+        (
+            format!("[recipes.a]\nwarm = \"{0}\"\n[recipes.b]\nwarm = \"{0}\"\n", warmed.domain),
+            "is the warm app of a",
+        ),
+        ("[recipes.blog]\nwarm_version = \"1.0.0+1\"\n".to_owned(), "no warm app"),
+        ("[recipes.blog]\nwarm = \"a.b\"\nsource = \"/srv/other\"\n".to_owned(), "is of the recipe other"),
+        ("[recipes.blog]\nwarm = \"a.b\"\nwarm_version = \"1\"\n".to_owned(), "1.2.0+1.27.0"),
+    ] {
+        fs::write(&config, text).unwrap();
+        // A janitor that could take a warm app for a run app must not begin either.
+        let end = warmed.call(["janitor"]).run().expect(2);
+        assert!(end.stderr.contains(says), "{says}: {}", end.stderr);
+    }
+    fs::write(&config, format!("protect = [\"{run_app}\"]\n[recipes.blog]\nwarm = \"{run_app}\"\n")).unwrap();
+    warmed.call(["janitor"]).run().expect(0);
+}
