@@ -1,6 +1,6 @@
 //! Runs of cc-ci with abra, and what must hold after each of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -138,11 +138,8 @@ impl Canonical {
         make(world, recipe.name(), &domain);
         abra.run(&["app", "deploy", "-n", "-C", "-c", domain.as_str()]).expect(0);
         let service = format!("{}_app", domain.stack());
-        until("the canonical app is healthy", || {
-            let filter = format!("label=com.docker.swarm.service.name={service}");
-            let state = engine.docker(["ps", "--filter", &filter, "--format", "{{.Status}}"]);
-            state.contains("(healthy)")
-        });
+        // Not before it is healthy, and by then the Swarm has written down all that there is to know.
+        until("the canonical app runs", || engine.running(&service) == 1);
         let look = Bystanders::look_at(engine, |object| is_of(object, &domain));
         Self { before: look, files: world.snapshot_of(&world.abra_dir()), domain }
     }
@@ -164,7 +161,10 @@ impl Canonical {
             .collect();
         assert!(changes.is_empty(), "the canonical app was touched: {changes:#?}");
         let world = engine.world();
-        assert_eq!(world.snapshot_of(&world.abra_dir()), self.files);
+        let files = world.snapshot_of(&world.abra_dir());
+        let names = self.files.keys().chain(files.keys());
+        let changed: BTreeSet<_> = names.filter(|name| self.files.get(*name) != files.get(*name)).collect();
+        assert!(changed.is_empty(), "abra's files were touched: {changed:#?}");
     }
 
     /// Takes it away, as its owner would.
