@@ -163,8 +163,8 @@ impl Canonical {
         let world = engine.world();
         let files = world.snapshot_of(&world.abra_dir());
         let names = self.files.keys().chain(files.keys());
-        let changed: BTreeSet<_> = names.filter(|name| self.files.get(*name) != files.get(*name)).collect();
-        assert!(changed.is_empty(), "abra's files were touched: {changed:#?}");
+        let other: BTreeSet<_> = names.filter(|name| self.files.get(*name) != files.get(*name)).collect();
+        assert!(other.is_empty(), "abra's files were touched: {other:#?}");
     }
 
     /// Takes it away, as its owner would.
