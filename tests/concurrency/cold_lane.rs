@@ -149,8 +149,8 @@ fn a_secret_is_in_no_output_log_event_or_report() {
     recipe.script(
         "tests/install-tells",
         &format!(
-            // The second time the line is cut in the middle of it.
-            "cat \"$CCCI_SECRETS_DIR/key\"; echo; head -c {} /dev/zero | tr '\\0' x; cat \"$CCCI_SECRETS_DIR/key\"\n\
+            // The first line is cut in the middle of it.
+            "head -c {} /dev/zero | tr '\\0' x; for end in 1 2; do cat \"$CCCI_SECRETS_DIR/key\"; echo; done\n\
              cat \"$CCCI_SECRETS_DIR/key\" > {}; exit 1",
             Line::MAX - 12,
             pipe.display()
