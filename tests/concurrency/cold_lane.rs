@@ -1,5 +1,6 @@
 //! The main job, through the built command: what is green, what is red, and where it says so.
 
+use cc_ci_core::lifetime::Line;
 use cc_ci_tests::{Ended, Recipe, World, pipes};
 use serde_json::Value;
 
@@ -148,21 +149,30 @@ fn a_secret_is_in_no_output_log_event_or_report() {
     recipe.script(
         "tests/install-tells",
         &format!(
-            "cat \"$CCCI_SECRETS_DIR/key\"; echo; cat \"$CCCI_SECRETS_DIR/key\" > {}; exit 1",
+            // The first line is cut in the middle of it.
+            "head -c {} /dev/zero | tr '\\0' x; for end in 1 2; do cat \"$CCCI_SECRETS_DIR/key\"; echo; done\n\
+             cat \"$CCCI_SECRETS_DIR/key\" > {}; exit 1",
+            Line::MAX - 12,
             pipe.display()
         ),
     );
     recipe.commit();
     let running = world.cc_ci(["run", "--format", "json", "--pr", "1"]).arg(recipe.path()).start();
-    let secret = std::fs::read_to_string(pipe).unwrap();
+    let secret = pipes::hear(&pipe);
     assert_eq!(secret.len(), 24);
     let end = running.wait().expect(1);
     assert!(end.stderr.contains("[secret]"), "{}", end.stderr);
     for text in [&end.stdout, &end.stderr] {
-        assert!(!text.contains(&secret));
+        assert!(!text.contains(&secret[..12]));
     }
     let id = end.json()["run_id"].as_str().unwrap().to_owned();
-    let grep = std::process::Command::new("grep").arg("-r").arg(&secret).arg(world.path()).output().unwrap();
+    let grep = std::process::Command::new("grep")
+        .arg("-rF")
+        .arg("-e")
+        .arg(&secret[..12])
+        .arg(world.path())
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8_lossy(&grep.stdout), "", "run {id}");
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use cc_ci_core::event::Silent;
 use cc_ci_core::lifetime::{Bounds, Embedded};
 use cc_ci_core::run::Deployed;
-use cc_ci_tests::{Recipe, World};
+use cc_ci_tests::{Recipe, World, pipes};
 use nix::sys::signal::Signal;
 
 use crate::held::RUN;
@@ -110,7 +110,7 @@ fn the_tail_of_a_services_log_begins_with_no_half_of_a_secret() {
         .collect();
     recipe.write("compose.yml", &command).commit();
     let running = run(&world, &recipe).start();
-    let secret = fs::read_to_string(pipe).unwrap();
+    let secret = pipes::hear(&pipe);
     assert_eq!(secret.len(), 24);
     let end = running.wait().expect(1);
     assert!(end.stderr.contains("xxxx"), "the last words are shown: {}", end.stderr);

@@ -37,10 +37,11 @@ fn recipe(world: &World) -> Recipe {
 fn each_selected_release_is_deployed_once_and_upgraded_in_place() {
     let world = World::new();
     let recipe = recipe(&world);
-    // Each pass has tests of its own, which find nothing of the others'.
+    // Each pass has tests of its own, which find nothing of the others', in the places that they can write either.
     recipe.script(
         "tests/install-state",
         "test -z \"$(ls \"$CCCI_STATE_DIR\")\"; test \"$CCCI_TIER\" = install\n\
+         test ! -e \"$CCCI_SECRETS_DIR/mine\"; echo mine > \"$CCCI_SECRETS_DIR/mine\"\n\
          echo \"$CCCI_VERSION\" > \"$CCCI_STATE_DIR/from\"; cat \"$CCCI_SECRETS_DIR/key\" > \"$CCCI_STATE_DIR/key\"",
     );
     recipe.script(
@@ -53,6 +54,8 @@ fn each_selected_release_is_deployed_once_and_upgraded_in_place() {
     let passed = |from: &str| (from.to_owned(), "passed".to_owned());
     assert_eq!(upgrades(&record), [passed("1.2.0+1"), passed("1.1.0+1"), passed("1.0.0+1")]);
     assert_eq!(record["deploy_count"], 3);
+    let removed = record["receipt"]["removed"].as_array().unwrap();
+    assert_eq!(removed.iter().filter(|thing| thing["kind"] == "service").count(), 3, "{removed:#?}");
     let read = |path: &str| std::fs::read_to_string(world.runs().join("1").join(path)).unwrap();
     assert_eq!(read("state/deploy-count"), "3\n");
     assert_eq!(read("logs/upgrade-recipe-upgrade-state.log"), "1.2.0+1\n1\n");

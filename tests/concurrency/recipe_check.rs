@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use cc_ci_core::recipe::rules::RULES;
-use cc_ci_tests::{CcCi, Ended, Recipe, World};
+use cc_ci_tests::{CcCi, Ended, Recipe, World, pipes};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -291,12 +291,12 @@ fn one_that_is_ended_leaves_no_clone() {
     world.recipe_at(&bin).script("git", &script);
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let running = call(&world, recipe.path(), &[]).env("PATH", path).start();
-    let git = fs::read_to_string(started).unwrap();
+    let git = pipes::hear(&started);
     running.signal(Signal::SIGTERM);
     let end = running.wait().expect(143);
     assert_eq!(end.stdout, "");
     assert_eq!(fs::read_dir(tmp(&world)).unwrap().count(), 0);
-    assert!(!Path::new("/proc").join(git.trim()).exists(), "its git lives");
+    assert!(!Path::new("/proc").join(git).exists(), "its git lives");
 }
 
 #[test]

@@ -243,6 +243,16 @@ impl Running {
         let status = self.child.wait().expect("a child can be waited for");
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
         let stdout = self.stdout.take().map(|reader| reader.join().unwrap_or_default()).unwrap_or_default();
-        Ended { code, stdout, stderr: self.seen }
+        Ended { code, stdout, stderr: std::mem::take(&mut self.seen) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Of a test that failed elsewhere, at a gate perhaps: what the command said tells why.
+        if std::thread::panicking() {
+            self.seen.extend(self.lines.try_iter().map(|line| line + "\n"));
+            eprintln!("--- stderr of pid {} so far\n{}", self.pid(), self.seen);
+        }
     }
 }

@@ -378,14 +378,14 @@ fn why_skipped(output: &str) -> &str {
     &line[..line.floor_char_boundary(REASON_LIMIT)]
 }
 
-/// The last `limit` bytes, from the start of a line where there is one.
+/// The last `limit` bytes, from the start of a line where one begins there.
 fn tail(text: &str, limit: usize) -> &str {
     let mut start = text.len().saturating_sub(limit);
     while !text.is_char_boundary(start) {
         start += 1;
     }
     match text[start..].find('\n') {
-        Some(line) if start > 0 => &text[start + line + 1..],
+        Some(line) if start > 0 && start + line + 1 < text.len() => &text[start + line + 1..],
         _ => &text[start..],
     }
 }
@@ -406,5 +406,6 @@ mod tests {
         assert_eq!(tail("one\ntwo\nthree\n", 100), "one\ntwo\nthree\n");
         assert_eq!(tail("one\ntwo\nthree\n", 8), "three\n");
         assert_eq!(tail("äöü", 3), "ü");
+        assert_eq!(tail("one\ntwo and three\n", 6), "three\n", "part of a long line is better than nothing");
     }
 }

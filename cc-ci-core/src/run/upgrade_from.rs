@@ -66,24 +66,28 @@ impl UpgradeFrom {
             Self::All => Ok(before),
             Self::Newest(number) => Ok(before.into_iter().take(number.get()).collect()),
             Self::Only(tags) => {
-                let known: Vec<String> = before.iter().map(|release| release.version.to_string()).collect();
-                match tags.iter().find(|tag| !known.contains(&tag.to_string())) {
-                    Some(unknown) => Err(Failure {
-                        hint: Some(match known.as_slice() {
-                            [] => "leave --upgrade-from out: the commit builds on no release".to_owned(),
-                            known => format!("it builds on: {}", some_of(known)),
-                        }),
-                        ..Failure::usage(format!(
-                            "{unknown} is no release that the commit {} builds on",
-                            commit.short()
-                        ))
-                    }),
+                let is_known = |tag: &&Version| before.iter().any(|release| release.version == **tag);
+                match tags.iter().find(|tag| !is_known(tag)) {
+                    Some(unknown) => Err(unknown_release(unknown, &before, commit)),
                     None => {
                         Ok(before.into_iter().filter(|release| tags.contains(&release.version)).collect())
                     }
                 }
             }
         }
+    }
+}
+
+fn unknown_release(unknown: &Version, before: &[Release], commit: &CommitId) -> Failure {
+    let known: Vec<String> = before.iter().map(|release| release.version.to_string()).collect();
+    let hint = match known.as_slice() {
+        [] => "leave --upgrade-from out: the commit builds on no release".to_owned(),
+        known => format!("it builds on: {}", some_of(known)),
+    };
+    let commit = commit.short();
+    Failure {
+        hint: Some(hint),
+        ..Failure::usage(format!("{unknown} is no release that the commit {commit} builds on"))
     }
 }
 

@@ -4,17 +4,25 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::git::{Git, GitError};
 use super::releases::{FORMAT, Release, Releases};
 use super::source::CommitId;
-use crate::contained::{ContainedError, contained, open_contained};
+use crate::contained::{ContainedError, contained, open_contained, read_contained};
+use crate::files::write_whole;
 use crate::lifetime::RunLifetime;
 use crate::names::RecipeName;
 
 /// For whatever needs no network.
 pub(super) const LOCAL: Duration = Duration::from_mins(2);
+
+/// A HEAD that names its commit by itself is shorter.
+const HEAD_LIMIT: u64 = 128;
+
+/// More than the index of any real recipe has. What is larger is made anew each time.
+const INDEX_LIMIT: u64 = 1 << 20;
 
 /// The recipe's tree in a run's `recipes/`. Its git never runs a hook, a filter or a configured program, and what
 /// is pushed from it goes nowhere (I13).
@@ -23,11 +31,13 @@ pub struct RecipeTree {
     name: RecipeName,
     git: Git,
     tested: CommitId,
+    /// The commit that was looked for last, and an index that is its and knows no file's times.
+    index: Mutex<Option<(CommitId, Vec<u8>)>>,
 }
 
 impl RecipeTree {
     pub(super) fn new(name: RecipeName, git: Git, tested: CommitId) -> Self {
-        Self { name, git, tested }
+        Self { name, git, tested, index: Mutex::default() }
     }
 
     /// The recipe's name, also the tree's.
@@ -47,7 +57,12 @@ impl RecipeTree {
 
     /// The commit that the tree shows now.
     pub async fn head(&self, lifetime: &dyn RunLifetime) -> Result<CommitId, GitError> {
-        commit_of(&self.git, lifetime, "HEAD").await
+        // As a checkout of ours leaves it, it is read at the cost of a file; whatever else it is, git knows.
+        let head = read_contained(self.root(), ".git/HEAD", HEAD_LIMIT).ok();
+        match head.and_then(|head| str::from_utf8(&head).ok()?.trim_end().parse().ok()) {
+            Some(commit) => Ok(commit),
+            None => commit_of(&self.git, lifetime, "HEAD").await,
+        }
     }
 
     /// Moves the tree to `commit`. Changes of tracked files are lost, other files stay.
@@ -65,9 +80,15 @@ impl RecipeTree {
     ) -> Result<Vec<String>, GitError> {
         // In the tree's own index a script may have marked files as unchanged.
         let (git, index) = self.git.with_own_index()?;
+        let fail = |source| GitError::Io { doing: "write", path: index.clone(), source };
         let looked = async {
-            git.run(lifetime, ["read-tree", commit.as_str()], LOCAL).await?;
-            // It compares content: a fresh index knows no file's times.
+            if let Some(known) = self.index_of(commit) {
+                write_whole(&index, &known, 0o600).map_err(fail)?;
+            } else {
+                git.run(lifetime, ["read-tree", commit.as_str()], LOCAL).await?;
+                self.keep_index(commit, &index);
+            }
+            // It compares content: this index knows no file's times.
             let diff = ["diff", "--name-only", "--no-ext-diff", "--no-renames", "--ignore-submodules=all"];
             git.run(lifetime, diff, LOCAL).await
         };
@@ -75,6 +96,18 @@ impl RecipeTree {
         // Best effort: it goes with the run's tree.
         drop(fs::remove_file(index));
         changed
+    }
+
+    fn index_of(&self, commit: &CommitId) -> Option<Vec<u8>> {
+        let kept = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().filter(|(of, _)| of == commit).map(|(_, index)| index.clone())
+    }
+
+    fn keep_index(&self, commit: &CommitId, path: &Path) {
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
+        if let Ok(index) = read_contained(directory, name, INDEX_LIMIT) {
+            *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some((commit.clone(), index));
+        }
     }
 
     /// All releases.
