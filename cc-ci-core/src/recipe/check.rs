@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::compose::{Compose, MountKind, Object};
 use super::env_file::{EnvFile, SecretSpec};
-use super::rules::{Rule, Severity, table};
 use super::routes;
+use super::rules::{Rule, Severity, table};
 use super::tree::ReadError;
 use crate::names::Domain;
 

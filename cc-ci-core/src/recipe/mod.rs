@@ -25,8 +25,8 @@ use crate::names::{Domain, RecipeName};
 
 pub use check::{Allowed, Findings, SHARED_NETWORKS};
 pub use compose::{
-    Compose, ComposeError, Grant, Healthcheck, LOCAL_KEY, LocalService, Mode, Mount, MountKind, NamedFile, Object,
-    Port, Protocol, Service,
+    Compose, ComposeError, Grant, Healthcheck, LOCAL_KEY, LocalService, Mode, Mount, MountKind, NamedFile,
+    Object, Port, Protocol, Service,
 };
 pub use env_file::{EnvFile, EnvFileError, SecretSpec};
 pub use interpolate::{InterpolateError, Interpolated, interpolate};

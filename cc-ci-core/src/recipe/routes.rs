@@ -22,8 +22,13 @@ const MAX_DEPTH: usize = 32;
 const RESERVED: [&str; 5] = ["example.com", "example.net", "example.org", "example", "invalid"];
 
 /// The matchers that ask for a host, and whether their arguments are patterns.
-const HOSTS: [(&str, bool); 5] =
-    [("host", false), ("hostheader", false), ("hostsni", false), ("hostregexp", true), ("hostsniregexp", true)];
+const HOSTS: [(&str, bool); 5] = [
+    ("host", false),
+    ("hostheader", false),
+    ("hostsni", false),
+    ("hostregexp", true),
+    ("hostsniregexp", true),
+];
 
 pub(super) fn issues(compose: &Compose, env: &EnvFile, allowed: &Allowed<'_>) -> Vec<Issue> {
     let hosts = OwnHosts::of(env, allowed);
@@ -35,7 +40,7 @@ pub(super) fn issues(compose: &Compose, env: &EnvFile, allowed: &Allowed<'_>) ->
             let label = label.to_ascii_lowercase();
             let Some((protocol, kind, name, field)) = parts(&label) else { continue };
             if !name.contains(&compose.stack.as_str().to_ascii_lowercase()) {
-                strange.insert(format!("{protocol} {} {name}", kind.trim_end_matches('s')));
+                strange.insert((protocol.to_owned(), kind.to_owned(), name.to_owned()));
             }
             if kind == "routers" && field == "rule" && !value.trim().is_empty() {
                 let at = |rule, mark: &str, what: String| {
@@ -51,10 +56,18 @@ pub(super) fn issues(compose: &Compose, env: &EnvFile, allowed: &Allowed<'_>) ->
                     }
                     Taken::Hosts(hosts) => found.extend(hosts.iter().map(|host| {
                         let shown: String = host.chars().take(120).collect();
-                        at(&table::FOREIGN_HOST, host, format!("takes {shown}, which is not the app's domain"))
+                        at(
+                            &table::FOREIGN_HOST,
+                            host,
+                            format!("takes {shown}, which is not the app's domain"),
+                        )
                     })),
                     Taken::Every => {
-                        found.push(at(&table::FOREIGN_HOST, ".rule", "takes requests to any host".to_owned()));
+                        found.push(at(
+                            &table::FOREIGN_HOST,
+                            ".rule",
+                            "takes requests to any host".to_owned(),
+                        ));
                     }
                     Taken::Unreadable => {
                         let what = "its rule can't be read as Traefik's".to_owned();
@@ -63,10 +76,13 @@ pub(super) fn issues(compose: &Compose, env: &EnvFile, allowed: &Allowed<'_>) ->
                 }
             }
         }
-        found.extend(strange.into_iter().map(|thing| {
-            let name = thing.rsplit(' ').next().unwrap_or_default().to_owned();
-            let what = format!("service {service}: the proxy's {thing} is not named after the stack");
-            Issue::at(&table::PROXY_NAME, &["services", service, "deploy", "labels"], what).marked(name)
+        found.extend(strange.into_iter().map(|(protocol, kind, name)| {
+            let thing = kind.trim_end_matches('s');
+            let what = format!(
+                "service {service}: the proxy's {protocol} {thing} {name} is not named after the stack"
+            );
+            let issue = Issue::at(&table::PROXY_NAME, &["services", service, "deploy", "labels"], what);
+            issue.marked(format!("{kind}.{name}"))
         }));
     }
     found

@@ -142,9 +142,8 @@ networks:
   own: {external: true, name: '${STACK_NAME}_own'}",
         ),
     ]);
-    let found = |networks: &[&str], operators: Option<&EnvFile>| {
-        found(&tree.recipe(), networks, operators).problems
-    };
+    let found =
+        |networks: &[&str], operators: Option<&EnvFile>| found(&tree.recipe(), networks, operators).problems;
     let (inside, chosen) = ("network inside: blog_example_org_internal", "network chosen: monitoring");
     assert_starts(&found(&["proxy"], None), &[chosen, inside]);
     assert_starts(&found(&["proxy", "monitoring"], None), &[inside]);
@@ -231,7 +230,8 @@ fn the_proxy_is_told_of_the_apps_own_hosts_only() {
     ]);
     let findings = found(&tree.recipe(), &[], None);
     let router = "service web: router pad-123456_ci_example_org";
-    let (all, more) = (format!("{router}-all: takes requests to any"), format!("{router}-more: takes more.org"));
+    let (all, more) =
+        (format!("{router}-all: takes requests to any"), format!("{router}-more: takes more.org"));
     let what = format!("{router}-what: its rule can't be read");
     let blog = "service app: router blog: takes other.example.org, which";
     assert_starts(&findings.problems, &[blog, &all, &more, &what]);

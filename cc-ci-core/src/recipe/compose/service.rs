@@ -7,7 +7,8 @@ use super::cursor::Cursor;
 use super::local::LocalLayer;
 use super::object;
 use super::{
-    ComposeError, Grant, Healthcheck, LOCAL_KEY, Mode, Mount, MountKind, NamedFile, Port, Protocol, Service, short,
+    ComposeError, Grant, Healthcheck, LOCAL_KEY, Mode, Mount, MountKind, NamedFile, Port, Protocol, Service,
+    short,
 };
 
 /// How many ports a service may publish.

@@ -76,7 +76,8 @@ pub(super) fn held_files(recipe: &Recipe, domain: &Domain, files: &[String]) -> 
             let listed = env_file.as_array().map_or_else(|| slice::from_ref(env_file), Vec::as_slice);
             named.extend(listed.iter().map(|one| one.get("path").unwrap_or(one)));
         }
-        let paths = named.into_iter().filter_map(|named| Some(interpolate(named.as_str()?, &vars).ok()?.text));
+        let paths =
+            named.into_iter().filter_map(|named| Some(interpolate(named.as_str()?, &vars).ok()?.text));
         found.extend(paths.map(PathBuf::from));
     }
     found
