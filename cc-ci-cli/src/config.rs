@@ -23,6 +23,9 @@ use crate::error::CliError;
 /// Where the file is, unless somebody says otherwise.
 const DEFAULT_FILE: &str = "/etc/cc-ci/config.toml";
 
+/// How to write a path into the file.
+const ABSOLUTE: &str = "it would be another one in each directory that cc-ci is called in: begin it with /";
+
 /// The suffix that only the local executor may fall back to.
 const LOCAL_SUFFIX: &str = "cc-ci.localhost";
 
@@ -41,6 +44,7 @@ struct File {
     keep_runs: Option<usize>,
     abra_dir: Option<PathBuf>,
     tests_dir: Option<PathBuf>,
+    shared_networks: Option<Vec<String>>,
     deadline: Option<Time>,
     lock_timeout: Option<Time>,
     teardown_budget: Option<Time>,
@@ -152,16 +156,16 @@ impl Config {
         let time = |value: Option<Time>, default: Duration| value.map_or(default, |time| time.0);
         let local_root =
             settings.local_root.clone().or(file.local.root).map_or_else(|| state("cc-ci-local"), Ok)?;
-        // Services work elsewhere than where their world is named.
-        let local_root = std::path::absolute(local_root)
-            .map_err(|error| CliError::usage("can't use the local root").because(&error))?;
+        // Services work elsewhere than where their world is named, and so do runs and tests. A lock directory is
+        // remembered by its path.
+        let local_root = absolute("the local root", local_root)?;
+        let lock_dir = settings.lock_dir.clone().or(file.lock_dir).unwrap_or_else(|| "/run/lock".into());
+        let lock_dir = absolute("the lock directory", lock_dir)?;
+        let runs_dir = settings.runs_dir.clone().or(file.runs_dir).map_or_else(|| state("cc-ci-runs"), Ok)?;
+        let runs_dir = absolute("the runs directory", runs_dir)?;
         let (mut dependencies, mut warm) = (BTreeMap::new(), BTreeMap::<RecipeName, WarmApp>::new());
         for (name, recipe) in file.recipes {
-            let sources = recipe.depends.iter().map(|source| {
-                source.parse::<RecipeSource>().map_err(|error| {
-                    CliError::usage(format!("the configuration's recipes.{name}.depends")).because(&error)
-                })
-            });
+            let sources = recipe.depends.iter().map(|text| source(&format!("recipes.{name}.depends"), text));
             dependencies.insert(name.clone(), sources.collect::<Result<Vec<_>, _>>()?);
             if let Some(app) = warm_app(&name, &recipe)? {
                 if let Some((other, _)) = warm.iter().find(|(_, other)| other.domain == app.domain) {
@@ -181,11 +185,11 @@ impl Config {
             server: server.unwrap_or_default(),
             suffix: settings.suffix.clone().or(file.suffix),
             protect: file.protect,
-            lock_dir: settings.lock_dir.clone().or(file.lock_dir).unwrap_or_else(|| "/run/lock".into()),
+            lock_dir,
             lock_group: file.lock_group,
             trusted_lock_owners: file.trusted_lock_owners,
-            runs_dir: settings.runs_dir.clone().or(file.runs_dir).map_or_else(|| state("cc-ci-runs"), Ok)?,
-            abra_dir: canonical.or(file.abra_dir),
+            runs_dir,
+            abra_dir: canonical.or(file.abra_dir).map(|dir| absolute("abra's tree", dir)).transpose()?,
             local_root,
             backups: match file.abra.backups {
                 Some(BackupsMode::Service) => Backups::Service,
@@ -211,6 +215,7 @@ impl Config {
                 janitor_budget: time(file.janitor_budget, defaults.janitor_budget),
                 operator_tests: file.tests_dir,
                 proxy: None,
+                shared_networks: file.shared_networks.unwrap_or(defaults.shared_networks),
                 dependencies,
                 warm,
                 keep_runs: file.keep_runs.unwrap_or(defaults.keep_runs),
@@ -269,8 +274,8 @@ fn warm_app(name: &RecipeName, recipe: &Recipe) -> Result<Option<WarmApp>, CliEr
     let wrong = |error: &dyn std::error::Error| {
         CliError::usage(format!("the configuration's recipes.{name}.source")).because(error)
     };
-    let source = recipe.source.as_ref().map(|source| source.parse::<RecipeSource>()).transpose();
-    let source = source.map_err(|error| wrong(&error))?;
+    let key = format!("recipes.{name}.source");
+    let source = recipe.source.as_ref().map(|text| source(&key, text)).transpose()?;
     if let Some(source) = &source {
         let named = source.recipe_name().map_err(|error| wrong(&error))?;
         if named != *name {
@@ -279,6 +284,18 @@ fn warm_app(name: &RecipeName, recipe: &Recipe) -> Result<Option<WarmApp>, CliEr
         }
     }
     Ok(Some(WarmApp { domain, version: recipe.warm_version.clone(), source }))
+}
+
+/// A recipe that the configuration's `key` names.
+fn source(key: &str, text: &str) -> Result<RecipeSource, CliError> {
+    let source = text.parse::<RecipeSource>();
+    match source.map_err(|error| CliError::usage(format!("the configuration's {key}")).because(&error))? {
+        RecipeSource::Path(path) if !path.is_absolute() => {
+            let text = format!("the configuration's {key} is no absolute path: {}", path.display());
+            Err(CliError::usage(text).hint(ABSOLUTE))
+        }
+        source => Ok(source),
+    }
 }
 
 /// Where an engine listens, unless somebody says otherwise.
@@ -333,13 +350,36 @@ impl File {
                     .because(&error));
             }
         };
-        Self::parse(&text).map_err(|(error, hint)| {
+        let file = Self::parse(&text).map_err(|(error, hint)| {
             let error = CliError::usage(format!("the configuration {}", path.display())).because(&error);
             match hint {
                 Some(hint) => error.hint(hint),
                 None => error,
             }
-        })
+        })?;
+        match file.relative() {
+            None => Ok(file),
+            Some((key, relative)) => Err(CliError::usage(format!(
+                "the configuration {}: {key} is no absolute path: {}",
+                path.display(),
+                relative.display()
+            ))
+            .hint(ABSOLUTE)),
+        }
+    }
+
+    /// A path that is not the same wherever the command is called.
+    fn relative(&self) -> Option<(&'static str, &Path)> {
+        let paths = [
+            ("lock_dir", &self.lock_dir),
+            ("runs_dir", &self.runs_dir),
+            ("abra_dir", &self.abra_dir),
+            ("tests_dir", &self.tests_dir),
+            ("local.root", &self.local.root),
+            ("proxy.ca_file", &self.proxy.ca_file),
+        ];
+        let paths = paths.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?)));
+        paths.into_iter().find(|(_, path)| !path.is_absolute())
     }
 
     fn parse(text: &str) -> Result<Self, (toml::de::Error, Option<String>)> {
@@ -373,6 +413,10 @@ fn nearest(message: &str) -> Option<String> {
     Some(format!("did you mean {known}?"))
 }
 
+fn absolute(what: &str, path: PathBuf) -> Result<PathBuf, CliError> {
+    std::path::absolute(path).map_err(|error| CliError::usage(format!("can't use {what}")).because(&error))
+}
+
 /// A directory for state: the system's for root, else the user's own.
 fn state(name: &str) -> Result<PathBuf, CliError> {
     let absolute =
@@ -391,65 +435,4 @@ fn state(name: &str) -> Result<PathBuf, CliError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unknown_key_names_the_nearest_known_one() {
-        let (error, hint) = File::parse("sufix = \"ci.example.org\"\n").unwrap_err();
-        assert!(error.to_string().contains("sufix"), "{error}");
-        assert_eq!(hint.as_deref(), Some("did you mean suffix?"));
-        let (_, hint) = File::parse("[abra]\nbackup = \"labels\"\n").unwrap_err();
-        assert_eq!(hint.as_deref(), Some("did you mean backups?"));
-        let (_, hint) = File::parse("[workspace]\ncatalog = \"copy\"\n").unwrap_err();
-        assert_eq!(hint.as_deref(), Some("did you mean catalogue?"));
-    }
-
-    #[test]
-    fn only_an_engine_of_this_host_is_taken() {
-        let parse = |host: &str| Socket::parse(Some(OsStr::new(host)));
-        for none in [Socket::parse(None), parse("")] {
-            assert_eq!(none.unwrap(), Socket { path: DEFAULT_SOCKET.into(), named: false });
-        }
-        assert_eq!(parse("unix:///x/y.sock").unwrap(), Socket { path: "/x/y.sock".into(), named: true });
-        for remote in [
-            "tcp://10.0.0.1:2376",
-            "ssh://root:secret@host",
-            "unix://relative",
-            "unix://",
-            "/x/y.sock",
-            "npipe:////./x",
-        ] {
-            let error = parse(remote).unwrap_err();
-            let told = error.lines();
-            assert_eq!(error.exit, cc_ci_core::exit::Exit::Usage);
-            assert!(told.contains("locks are per host") && told.contains("hint:"), "{told}");
-            assert!(!told.contains("secret"), "{told}");
-        }
-    }
-
-    #[test]
-    fn a_flag_wins_over_the_files_proxy_and_roots_alone_are_refused() {
-        let table = |text: &str| File::parse(text).unwrap().proxy;
-        let file = "[proxy]\naddress = \"127.0.0.1:443\"\nca_file = \"/x.pem\"\n";
-        let at = |address: &str| address.parse::<SocketAddr>().unwrap();
-        let ca_file = Some(PathBuf::from("/x.pem"));
-        assert_eq!(which_proxy(None, table(file)).unwrap(), Some((at("127.0.0.1:443"), ca_file.clone())));
-        let flag = Some("[::1]:8443".parse().unwrap());
-        assert_eq!(which_proxy(flag, table(file)).unwrap(), Some((at("[::1]:8443"), ca_file)));
-        assert_eq!(which_proxy(Some(ProxyAddress::None), table(file)).unwrap(), None);
-        assert_eq!(which_proxy(None, table("")).unwrap(), None);
-        let error = which_proxy(None, table("[proxy]\nca_file = \"/x.pem\"\n")).unwrap_err();
-        assert!(error.lines().contains("hint: "), "{}", error.lines());
-        let (error, _) = File::parse("[proxy]\naddress = \"proxy.example.org\"\n").unwrap_err();
-        assert!(error.to_string().contains("ADDRESS:PORT"), "{error}");
-    }
-
-    #[test]
-    fn a_value_that_breaks_a_rule_says_the_rule() {
-        let (error, _) = File::parse("suffix = \"CI.example.org\"\n").unwrap_err();
-        assert!(error.to_string().contains("lower-case"), "{error}");
-        let (error, _) = File::parse("deadline = \"soon\"\n").unwrap_err();
-        assert!(error.to_string().contains("90s"), "{error}");
-    }
-}
+mod tests;

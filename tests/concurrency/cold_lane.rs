@@ -100,6 +100,34 @@ fn a_config_that_changes_under_its_name_makes_the_upgrade_red() {
 }
 
 #[test]
+fn what_reaches_into_another_app_is_red_before_it_is_deployed() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    let clean = std::fs::read_to_string(recipe.path().join("compose.yml")).unwrap();
+    recipe.release("1.0.0+1");
+    let join = "networks: {blog: {external: true, name: blog_example_org_internal}}\n";
+    recipe.write("compose.yml", &(clean.clone() + join)).commit();
+    let says = "network blog: blog_example_org_internal is neither the app's own nor shared by the operator";
+    let record = run(&world, &recipe).expect(1).json();
+    assert_eq!(statuses(&record)[..2], ["passed", "failed"]);
+    assert_eq!(tier(&record, "upgrade")["reason"], format!("upgrade failed: {says}"));
+    world.assert_empty();
+    // It may be asked for by what the recipe's own steps write.
+    recipe.write("compose.yml", &clean).write("compose.blog.yml", join);
+    let steps = "echo COMPOSE_FILE=compose.yml:compose.blog.yml >> \"$CCCI_ENV_FILE\"";
+    recipe.script("tests/install_steps.sh", steps).commit();
+    let record = run(&world, &recipe).expect(1).json();
+    assert_eq!(tier(&record, "install")["reason"], format!("create failed: {says}"));
+    world.assert_empty();
+    // Unless the operator shares it.
+    let config = world.path().join("config.toml");
+    std::fs::write(&config, "shared_networks = [\"proxy\", \"blog_example_org_internal\"]\n").unwrap();
+    let call = world.cc_ci(["run", "--pr", "1"]).arg(recipe.path());
+    call.env("CCCI_CONFIG", &config).run().expect(0);
+    world.assert_empty();
+}
+
+#[test]
 fn tests_are_skipped_with_77_and_the_last_line_they_said() {
     let world = World::new();
     let recipe = world.recipe("app");

@@ -62,6 +62,25 @@ fn a_green_run_leaves_the_app_byte_for_byte_and_nothing_that_it_added() {
 }
 
 #[test]
+fn a_network_for_the_app_is_chosen_by_its_own_env_and_by_no_new_variable() {
+    let warmed = Warmed::new();
+    warmed.change();
+    let compose = fs::read_to_string(warmed.fork.path().join("compose.yml")).unwrap();
+    let sample = fs::read_to_string(warmed.fork.path().join(".env.sample")).unwrap();
+    let join = "networks: {more: {external: true, name: '${MORE}'}}\n";
+    warmed.fork.write("compose.yml", &(compose + join));
+    warmed.fork.write(".env.sample", &(sample + "MORE=blog_example_org_internal\n")).commit();
+    let before = warmed.lasting();
+    let record = warmed.quick("joins").run().expect(1).json();
+    assert!(tier(&record, "upgrade").to_string().contains("neither the app's own nor shared"), "{record:#}");
+    assert_eq!(tier(&record, "rollback")["reason"], "the app was not touched");
+    rolled_back(&warmed, &before, "joins");
+    let env = fs::read_to_string(warmed.env_file()).unwrap();
+    fs::write(warmed.env_file(), env + "MORE=blog_example_org_internal\n").unwrap();
+    warmed.quick("chosen").run().expect(0);
+}
+
+#[test]
 fn red_tests_and_a_broken_upgrade_are_rolled_back_too() {
     let warmed = Warmed::new();
     let before = warmed.lasting();

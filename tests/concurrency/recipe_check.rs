@@ -300,6 +300,28 @@ fn one_that_is_ended_leaves_no_clone() {
 }
 
 #[test]
+fn one_whose_parent_is_killed_ends_and_leaves_no_clone() {
+    let world = World::new();
+    let recipe = clean(&world);
+    recipe.commit();
+    let started = world.fifo("started");
+    let bin = world.path().join("bin");
+    let script = format!("echo $$ > '{}'\nexec sleep 1000", started.display());
+    world.recipe_at(&bin).script("git", &script);
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let call = call(&world, recipe.path(), &[]).env("PATH", path);
+    // The shell has something left to do, so it does not become the command.
+    let shell = call.inside(&["sh", "-c", r#""$0" "$@"; :"#]).start();
+    let git = fs::read_to_string(started).unwrap();
+    shell.signal(Signal::SIGKILL);
+    // Until the last one that could write to stderr is gone.
+    let end = shell.wait().expect(137);
+    assert!(end.stderr.contains("ended by death of the parent process"), "{}", end.stderr);
+    assert_eq!(fs::read_dir(tmp(&world)).unwrap().count(), 0);
+    assert!(!Path::new("/proc").join(git.trim()).exists(), "its git lives");
+}
+
+#[test]
 fn the_documentation_has_every_rule_as_it_is() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/recipe-check.md");
     let text = fs::read_to_string(file).unwrap();

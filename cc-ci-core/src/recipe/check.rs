@@ -4,9 +4,11 @@
 use std::path::Path;
 
 use super::compose::{Compose, MountKind, Object};
-use super::env_file::SecretSpec;
+use super::env_file::{EnvFile, SecretSpec};
+use super::routes;
 use super::rules::{Rule, Severity, table};
 use super::tree::ReadError;
+use crate::names::Domain;
 
 /// What a look at a recipe found, as lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +18,27 @@ pub struct Findings {
     pub problems: Vec<String>,
     /// It may work, but not as meant.
     pub warnings: Vec<String>,
+}
+
+/// The external networks that apps share where the operator names no others: the proxy's.
+pub const SHARED_NETWORKS: [&str; 1] = ["proxy"];
+
+/// Whose app a recipe is looked at as, and what that app may have in common with others.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowed<'a> {
+    /// The app's domain.
+    pub domain: &'a Domain,
+    /// The external networks that the operator shares among apps, the proxy's above all.
+    pub networks: &'a [String],
+    /// The `.env` as an operator wrote it, where one did: the hosts and networks that it names are the app's.
+    pub operators: Option<&'a EnvFile>,
+}
+
+impl Allowed<'_> {
+    fn has_network(&self, name: &str) -> bool {
+        self.networks.iter().any(|shared| shared == name)
+            || self.operators.is_some_and(|env| env.vars().values().any(|value| value == name))
+    }
 }
 
 /// One thing that breaks a rule.
@@ -50,11 +73,13 @@ impl Issue {
 /// What a run says before its deploy.
 pub(super) fn check(
     compose: &Compose,
+    env: &EnvFile,
     secrets: &[SecretSpec],
+    allowed: &Allowed<'_>,
     readable: impl Fn(&Path) -> Result<(), ReadError>,
 ) -> Findings {
     let mut found = Findings::default();
-    for issue in issues(compose, secrets, readable) {
+    for issue in issues(compose, env, secrets, allowed, readable) {
         match issue.rule.severity {
             Severity::Error => found.problems.push(issue.what),
             Severity::Warning => found.warnings.push(issue.what),
@@ -67,7 +92,9 @@ pub(super) fn check(
 /// Looks at what the files say together; `readable` tries to read a file of the recipe.
 pub(super) fn issues(
     compose: &Compose,
+    env: &EnvFile,
     secrets: &[SecretSpec],
+    allowed: &Allowed<'_>,
     readable: impl Fn(&Path) -> Result<(), ReadError>,
 ) -> Vec<Issue> {
     let labels = compose.labels();
@@ -80,13 +107,24 @@ pub(super) fn issues(
     ] {
         let section = format!("{kind}s");
         for (key, object) in objects {
-            let mut issue = |rule, field: &str, what: String| {
-                found.push(Issue::at(rule, &[&section, key, field], format!("{kind} {key}: {what}")));
+            let at = |rule, field: &str, what: String| {
+                Issue::at(rule, &[&section, key, field], format!("{kind} {key}: {what}"))
             };
-            // Networks such as the proxy's are shared on purpose.
-            if !(compose.stack.prefixes(&object.name) || kind == "network" && object.external) {
+            let own = compose.stack.prefixes(&object.name);
+            if kind == "network" && object.external {
+                // Who is in it reaches all others there, by names that may be theirs.
+                if !(own || allowed.has_network(&object.name)) {
+                    let what = format!("{} is neither the app's own nor shared by the operator", object.name);
+                    found.push(at(&table::FOREIGN_NETWORK, "name", what).marked(&object.name));
+                }
+            }
+            let mut issue = |rule, field: &str, what: String| found.push(at(rule, field, what));
+            if !(own || kind == "network" && object.external) {
                 let what = format!("its name {} is not of the app's stack", object.name);
                 issue(&table::FOREIGN_NAME, "name", what);
+            }
+            if let Some(outside) = object.outside.as_ref().filter(|_| kind == "volume" && !object.external) {
+                issue(&table::VOLUME_OUTSIDE, "driver_opts", format!("it is kept {outside}"));
             }
             if !matches!(kind, "secret" | "config") {
                 continue;
@@ -107,6 +145,13 @@ pub(super) fn issues(
         }
     }
     for (key, service) in &compose.services {
+        for file in &service.env_files {
+            let missing = |error: &ReadError| matches!(error, ReadError::Missing) && !file.required;
+            if let Some(error) = readable(&file.path).err().filter(|error| !missing(error)) {
+                let what = format!("service {key}: reading its env_file {}: {error}", file.path.display());
+                found.push(Issue::at(&table::FILE_UNREADABLE, &["services", key, "env_file"], what));
+            }
+        }
         for port in service.ports.iter().filter_map(|port| port.published) {
             let what = format!("service {key}: publishes the host's port {port}");
             let issue = Issue::at(&table::PUBLISHED_PORT, &["services", key, "ports"], what);
@@ -118,6 +163,7 @@ pub(super) fn issues(
             found.push(Issue::at(&table::HOST_MOUNT, &["services", key, "volumes"], what).marked(source));
         }
     }
+    found.append(&mut routes::issues(compose, env, allowed));
     for name in &compose.unset {
         let what = format!("{name} is not set, so it is empty");
         found.push(Issue::of_variable(&table::VARIABLE_NOT_IN_SAMPLE, name, what));

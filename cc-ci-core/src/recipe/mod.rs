@@ -12,6 +12,7 @@ mod env_file;
 mod interpolate;
 mod labels;
 mod random;
+mod routes;
 pub mod rules;
 mod tree;
 mod yaml;
@@ -22,10 +23,10 @@ use std::path::{Path, PathBuf};
 
 use crate::names::{Domain, RecipeName};
 
-pub use check::Findings;
+pub use check::{Allowed, Findings, SHARED_NETWORKS};
 pub use compose::{
-    Compose, ComposeError, Grant, Healthcheck, LOCAL_KEY, LocalService, Mode, Mount, MountKind, Object, Port,
-    Protocol, Service,
+    Compose, ComposeError, Grant, Healthcheck, LOCAL_KEY, LocalService, Mode, Mount, MountKind, NamedFile,
+    Object, Port, Protocol, Service,
 };
 pub use env_file::{EnvFile, EnvFileError, SecretSpec};
 pub use interpolate::{InterpolateError, Interpolated, interpolate};
@@ -129,8 +130,13 @@ impl Recipe {
     }
 
     /// What can be said against it as the app of `env`, before anything is deployed.
-    pub fn check(&self, env: &EnvFile, compose: &Compose) -> Result<Findings, RecipeError> {
-        Ok(check::check(compose, &env.secrets()?, |file| self.read(file).map(drop)))
+    pub fn check(
+        &self,
+        env: &EnvFile,
+        compose: &Compose,
+        allowed: &Allowed<'_>,
+    ) -> Result<Findings, RecipeError> {
+        Ok(check::check(compose, env, &env.secrets()?, allowed, |file| self.read(file).map(drop)))
     }
 }
 

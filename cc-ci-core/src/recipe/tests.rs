@@ -23,6 +23,22 @@ fn domain() -> Domain {
     "pad-123456.ci.example.org".parse().unwrap()
 }
 
+/// What a run finds, where the operator shares `networks`, and wrote the `.env` themselves or not.
+fn found(recipe: &Recipe, networks: &[&str], operators: Option<&EnvFile>) -> Findings {
+    let env = recipe.sample().unwrap();
+    let compose = recipe.compose(&recipe.vars(&env, &domain()).unwrap()).unwrap();
+    let networks: Vec<String> = networks.iter().map(|name| (*name).to_owned()).collect();
+    recipe.check(&env, &compose, &Allowed { domain: &domain(), networks: &networks, operators }).unwrap()
+}
+
+#[track_caller]
+fn assert_starts(lines: &[String], expected: &[&str]) {
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, start) in lines.iter().zip(expected) {
+        assert!(line.starts_with(start), "{line}, not {start}");
+    }
+}
+
 const COMPOSE: &str = "
 services:
   app:
@@ -53,7 +69,7 @@ fn a_recipe_is_read_as_a_whole() {
     assert_eq!(compose.configs["conf"].name, "pad-123456_ci_example_org_conf_v3");
     assert_eq!(compose.secrets["key"].name, "pad-123456_ci_example_org_key_v1");
     assert_eq!(recipe.read(compose.configs["conf"].file.as_deref().unwrap()).unwrap(), b"x");
-    assert_eq!(recipe.check(&env, &compose).unwrap(), Findings::default());
+    assert_eq!(found(&recipe, &SHARED_NETWORKS, None), Findings::default());
 }
 
 #[test]
@@ -84,9 +100,7 @@ networks: {own: {name: elsewhere}}",
         ),
     ]);
     let recipe = tree.recipe();
-    let env = recipe.sample().unwrap();
-    let compose = recipe.compose(&recipe.vars(&env, &domain()).unwrap()).unwrap();
-    let found = recipe.check(&env, &compose).unwrap();
+    let found = found(&recipe, &SHARED_NETWORKS, None);
     for (lines, expected) in [
         (
             &found.problems,
@@ -110,11 +124,123 @@ networks: {own: {name: elsewhere}}",
             ],
         ),
     ] {
-        assert_eq!(lines.len(), expected.len(), "{lines:#?}");
-        for (line, start) in lines.iter().zip(expected) {
-            assert!(line.starts_with(start), "{line}, not {start}");
-        }
+        assert_starts(lines, expected);
     }
+}
+
+#[test]
+fn an_app_joins_no_network_but_its_own_and_those_that_are_shared() {
+    let tree = Tree::new(&[
+        (".env.sample", "NETWORK=monitoring\n"),
+        (
+            "compose.yml",
+            "services: {app: {image: a:1, networks: [proxy, inside, chosen, own]}}
+networks:
+  proxy: {external: true}
+  inside: {external: true, name: blog_example_org_internal}
+  chosen: {external: {name: '${NETWORK}'}}
+  own: {external: true, name: '${STACK_NAME}_own'}",
+        ),
+    ]);
+    let found =
+        |networks: &[&str], operators: Option<&EnvFile>| found(&tree.recipe(), networks, operators).problems;
+    let (inside, chosen) = ("network inside: blog_example_org_internal", "network chosen: monitoring");
+    assert_starts(&found(&["proxy"], None), &[chosen, inside]);
+    assert_starts(&found(&["proxy", "monitoring"], None), &[inside]);
+    assert_starts(&found(&[], None), &[chosen, inside, "network proxy: proxy"]);
+    // What an operator has written into the .env of an app that people use is no doing of the recipe's.
+    assert_starts(&found(&["proxy"], Some(&tree.recipe().sample().unwrap())), &[inside]);
+}
+
+#[test]
+fn a_volume_is_kept_by_the_engine_or_in_memory() {
+    let tree = Tree::new(&[
+        (".env.sample", ""),
+        (
+            "compose.yml",
+            "services: {app: {image: a:1}}
+volumes:
+  bound: {driver: local, driver_opts: {type: none, o: 'bind, rw', device: /srv/blog}}
+  disk: {driver_opts: {type: ext4, device: /dev/sda1}}
+  masked: {driver_opts: {type: tmpfs, device: tmpfs, o: 'size=1,rbind'}}
+  memory: {driver: local, driver_opts: {type: tmpfs, device: tmpfs, o: size=1m}}
+  plain: {driver: local, driver_opts: {o: uid=1}}
+  share: {driver: some/plugin}
+networks: {default: {driver_opts: {device: /x, o: bind}}}",
+        ),
+    ]);
+    let expected = [
+        "volume bound: it is kept at /srv/blog",
+        "volume disk: it is kept at /dev/sda1",
+        "volume masked: it is kept at tmpfs",
+        "volume share: it is kept by the driver some/plugin",
+    ];
+    assert_starts(&found(&tree.recipe(), &[], None).problems, &expected);
+}
+
+#[test]
+fn a_services_environment_comes_from_files_of_the_recipe() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret"), "A=1").unwrap();
+    let tree = Tree::new(&[
+        (".env.sample", ""),
+        ("one.env", "A=1"),
+        (
+            "compose.yml",
+            "services:
+  app: {image: a:1, env_file: one.env}
+  list: {image: a:1, env_file: [./one.env, out.env, gone.env]}
+  maps: {image: a:1, env_file: [{path: maybe.env, required: false}, {path: must.env}]}",
+        ),
+    ]);
+    std::os::unix::fs::symlink(outside.path().join("secret"), tree.0.path().join("out.env")).unwrap();
+    let expected = [
+        "service list: reading its env_file out.env: it leads out",
+        "service list: reading its env_file gone.env: it does not exist",
+        "service maps: reading its env_file must.env: it does not exist",
+    ];
+    assert_starts(&found(&tree.recipe(), &[], None).problems, &expected);
+}
+
+#[test]
+fn the_proxy_is_told_of_the_apps_own_hosts_only() {
+    let tree = Tree::new(&[
+        (".env.sample", "MORE=', `more.org`'\nPLACE=www.example.com\nDOMAIN=pad.example.com\n"),
+        (
+            "compose.yml",
+            "services:
+  app:
+    image: a:1
+    deploy:
+      labels:
+        - 'traefik.http.routers.${STACK_NAME}.rule=Host(`${DOMAIN}`${NOTHING:-}) && PathPrefix(`/`)'
+        - 'traefik.http.routers.${STACK_NAME}-x.rule=Host(`x.${DOMAIN}`, `$PLACE`)'
+        - 'traefik.http.middlewares.${STACK_NAME}-redirect.redirectscheme.scheme=https'
+        - 'traefik.tcp.routers.${STACK_NAME}-ssh.rule=HostSNI(`*`)'
+        - 'traefik.HTTP.routers.blog.rule=Host(`other.example.org`)'
+        - 'traefik.http.routers.blog.service=api@internal'
+  web:
+    image: a:1
+    deploy:
+      labels:
+        traefik.http.routers.pad-123456_ci_example_org-more.rule: Host(`$DOMAIN`$MORE)
+        traefik.http.routers.pad-123456_ci_example_org-all.rule: PathPrefix(`/.well-known/caldav`)
+        traefik.http.routers.pad-123456_ci_example_org-what.rule: Host(`$DOMAIN`",
+        ),
+    ]);
+    let findings = found(&tree.recipe(), &[], None);
+    let router = "service web: router pad-123456_ci_example_org";
+    let (all, more) =
+        (format!("{router}-all: takes requests to any"), format!("{router}-more: takes more.org"));
+    let what = format!("{router}-what: its rule can't be read");
+    let blog = "service app: router blog: takes other.example.org, which";
+    assert_starts(&findings.problems, &[blog, &all, &more, &what]);
+    let connections = "service app: router pad-123456_ci_example_org-ssh: takes every connection";
+    let name = "service app: the proxy's http router blog is not named after";
+    assert_starts(&findings.warnings, &[connections, name]);
+    // An operator chose the host, not the recipe.
+    let operators = Some(&"MORE=', `more.org`'".parse().unwrap());
+    assert_starts(&found(&tree.recipe(), &[], operators).problems, &[blog, &all, &what]);
 }
 
 #[test]

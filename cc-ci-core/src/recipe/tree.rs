@@ -1,16 +1,22 @@
 //! Reading a file of a recipe's tree, which comes from a pull request.
 //!
+//! The kernel resolves the whole path below the tree's directory (openat2, Linux 5.6): a link that leads out is refused,
+//! whoever swaps it in and when. Links inside a recipe are its own affair; [`crate::contained`] follows none.
+//!
 //! # Limitations
-//! The tree belongs to the run: a directory that is swapped for a symbolic link between the check and the open is
-//! not noticed. A swapped last component is.
+//! An absolute link is refused even when it leads inside: the tree may be elsewhere tomorrow.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 
 /// How long a file may be.
 const MAX_LEN: u64 = 1 << 20;
+/// How often a path is tried whose directories are being moved.
+const ATTEMPTS: usize = 16;
 
 /// A file of a recipe can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -49,14 +55,7 @@ pub(super) fn read_text(root: &Path, path: &Path) -> Result<String, ReadError> {
 
 /// The content of the file at `path` below `root`, wherever symbolic links lead, as long as they stay below.
 pub(super) fn read(root: &Path, path: &Path) -> Result<Vec<u8>, ReadError> {
-    let root = root.canonicalize()?;
-    let path = root.join(path).canonicalize()?;
-    if !path.starts_with(&root) {
-        return Err(ReadError::Outside);
-    }
-    // A pipe with no writer would block the open.
-    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let file = open(root, path)?;
     if !file.metadata()?.is_file() {
         return Err(ReadError::NotAFile);
     }
@@ -66,6 +65,27 @@ pub(super) fn read(root: &Path, path: &Path) -> Result<Vec<u8>, ReadError> {
         return Err(ReadError::TooLong);
     }
     Ok(bytes)
+}
+
+fn open(root: &Path, path: &Path) -> Result<File, ReadError> {
+    let root = File::open(root)?;
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    // A pipe with no writer would block the open.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let mut left = ATTEMPTS;
+    loop {
+        left -= 1;
+        match openat2(&root, path, flags, Mode::empty(), resolve) {
+            Ok(opened) => return Ok(opened.into()),
+            Err(Errno::XDEV) => return Err(ReadError::Outside),
+            // A socket, or a device that nobody serves.
+            Err(Errno::NXIO) => return Err(ReadError::NotAFile),
+            // Something moved meanwhile, so the kernel can't tell whether `..` stayed inside.
+            Err(Errno::AGAIN) if left > 0 => {}
+            Err(errno) => return Err(io::Error::from(errno).into()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -203,7 +203,7 @@ impl Running<'_> {
         self.session.lifetime.jobs().run(move || app.env_text()).await
     }
 
-    fn warn_once(&self, text: &str) {
+    pub(super) fn warn_once(&self, text: &str) {
         if self.watch.is_new(text) {
             self.warn(text);
         }

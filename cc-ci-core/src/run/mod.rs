@@ -113,6 +113,8 @@ pub struct Settings {
     /// The reverse proxy that leads to the apps: whether one serves is asked through it. Straight from the app's
     /// task without.
     pub proxy: Option<Proxy>,
+    /// The external networks that an app may join: those that the operator shares among apps.
+    pub shared_networks: Vec<String>,
     /// The recipes that a recipe needs beside it.
     pub dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
     /// The warm apps of recipes.
@@ -133,6 +135,7 @@ impl Default for Settings {
             janitor_budget: Duration::from_mins(1),
             operator_tests: None,
             proxy: None,
+            shared_networks: crate::recipe::SHARED_NETWORKS.map(str::to_owned).into(),
             dependencies: BTreeMap::new(),
             warm: BTreeMap::new(),
             keep_runs: 50,

@@ -80,12 +80,13 @@ impl Quick<'_> {
         let (run, app) = (self.run, self.app.clone());
         // What would touch what is not the app's own is red before the app is touched.
         tier.must("check", async {
+            let operators = app.env()?;
             let added = add_new_variables(&app)?;
             if !added.is_empty() {
                 let text = format!("new variables, with their sample's values: {}", added.join(", "));
                 run.session.reporter.report(&Event::Note { text });
             }
-            run.check_recipe(&app)
+            run.check_recipe(&app, Some(&operators))
         })
         .await?;
         let tested = run.tested().map_err(Halt::Run)?;

@@ -18,7 +18,7 @@ use crate::event::Event;
 use crate::executor::{App, Backup, EngineError, Fault};
 use crate::files::{private_directory, write_whole};
 use crate::lifetime::{ChildError, RunLifetimeExt as _};
-use crate::recipe::{Compose, Labels, Recipe, RecipeError};
+use crate::recipe::{Allowed, Compose, EnvFile, Labels, Recipe, RecipeError};
 use crate::workspace::{CommitId, RecipeTree, Release, StateError};
 
 /// A test says with this status that it does not apply.
@@ -122,7 +122,7 @@ impl Running<'_> {
         self.checkout(self.tree().map_err(StepError::Broken)?, revision).await?;
         self.create_env(app).await?;
         self.generate_secrets(app).await?;
-        self.check_recipe(app)?;
+        self.check_recipe(app, None)?;
         for script in &scripts.install_steps {
             self.run_script(script, TierName::Install, Some(&revision.name)).await.map_err(|error| {
                 match error {
@@ -137,19 +137,23 @@ impl Running<'_> {
         }
         // They may have asked for more.
         self.generate_secrets(app).await?;
+        self.check_recipe(app, None)?;
         Ok(self.harness.site.engine.pre_pull(app).await?)
     }
 
     /// What would fail a deploy, or touch what is not the app's own, is red before anything is deployed.
-    pub(super) fn check_recipe(&self, app: &App) -> Result<(), StepError> {
+    /// What `operators` names, the `.env` of an app that is not a run's, is no fault of the recipe's.
+    pub(super) fn check_recipe(&self, app: &App, operators: Option<&EnvFile>) -> Result<(), StepError> {
         let env = app.env()?;
+        let networks = &self.harness.settings.shared_networks;
+        let allowed = Allowed { domain: &app.domain, networks, operators };
         let checked = || {
             let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
-            recipe.check(&env, &recipe.compose(&recipe.vars(&env, &app.domain)?)?)
+            recipe.check(&env, &recipe.compose(&recipe.vars(&env, &app.domain)?)?, &allowed)
         };
         let findings = checked().map_err(|error: RecipeError| StepError::Failed(error_chain(&error)))?;
         for warning in findings.warnings {
-            self.warn(&warning);
+            self.warn_once(&warning);
         }
         if findings.problems.is_empty() {
             Ok(())
@@ -191,6 +195,10 @@ impl Running<'_> {
             self.session.reporter.report(&Event::Note { text });
         }
         self.generate_secrets(app).await?;
+        // A warm app's recipe was checked before the app was touched.
+        if !self.lane().is_warm() {
+            self.check_recipe(app, None)?;
+        }
         self.harness.site.engine.pre_pull(app).await?;
         let upgrade = self.harness.deployer.upgrade(&self.session, app);
         self.guarded(app, Call::Upgrade, upgrade).await?;

@@ -301,6 +301,13 @@ pub(super) fn redact(text: &str) -> String {
         // The last one: a password may hold an @ itself.
         let host = after[..end].rfind('@').map_or(0, |at| at + 1);
         rest = &after[host..];
+        // What is asked of a host may be a token.
+        let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '\'' | '"')).unwrap_or(rest.len());
+        if let Some(query) = rest[..end].find('?') {
+            redacted.push_str(&rest[..query]);
+            redacted.push_str("?[secret]");
+            rest = &rest[end..];
+        }
     }
     redacted + rest
 }
@@ -315,6 +322,9 @@ mod tests {
             ("fatal: 'https://me:p@ss@host/x': 403", "fatal: 'https://host/x': 403"),
             ("https://tok@a/b and ssh://git@c", "https://a/b and ssh://c"),
             ("https://host/a@b", "https://host/a@b"),
+            ("'https://t@host/x.git?private_token=a&b=c': 403", "'https://host/x.git?[secret]': 403"),
+            ("https://host?a=https://me:p@x", "https://host?[secret]"),
+            ("why? see https://host/x", "why? see https://host/x"),
             ("no address, a@b", "no address, a@b"),
             ("x://", "x://"),
         ] {

@@ -285,6 +285,9 @@ mod tests {
         let source = parse("https://me:hunter2@example.org/immich").unwrap();
         assert_eq!(source.to_string(), "https://example.org/immich");
         assert!(!format!("{source:?}").contains("hunter2"));
+        let source = parse("https://example.org/immich?access_token=hunter2").unwrap();
+        assert!(!format!("{source} {source:?}").contains("hunter2"));
+        assert_eq!(source.recipe_name().unwrap().as_str(), "immich");
         let error = parse("ftp://me:hunter2@example.org/immich").unwrap_err();
         assert!(!format!("{error:?} {error}").contains("hunter2"), "{error}");
     }

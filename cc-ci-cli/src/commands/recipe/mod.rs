@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cc_ci_core::exit::Exit;
 use cc_ci_core::inspect::{InspectError, inspect};
-use cc_ci_core::lifetime::{Bounds, ParentWatch, RunLifetime, RunLifetimeExt as _, ScopeEnd, TakenOver};
+use cc_ci_core::lifetime::{Bounds, RunLifetime, RunLifetimeExt as _, ScopeEnd, TakenOver};
 use cc_ci_core::names::RunId;
 use cc_ci_core::recipe::rules::{Report, Severity};
 use cc_ci_core::workspace::{AbraWorkspace as _, FetchError, KernelWorkspace, Settings as Scratch};
@@ -39,11 +39,9 @@ pub fn check(
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, CliError> {
-    // Whoever started it may be gone: it changes nothing.
-    let lifetime = taken
-        .start(ParentWatch::None, BOUNDS, terminal.reporter())
-        .map_err(|error| CliError::harness("can't listen to signals").because(&error))?;
-    let report = look(&check.path, &lifetime)?;
+    // What a CI step starts ends with the step.
+    let lifetime = wiring::start(taken, settings, BOUNDS, terminal)?;
+    let report = look(&check.path, lifetime.as_ref())?;
     if check.sarif {
         terminal.json(&sarif::log(&report));
     } else {

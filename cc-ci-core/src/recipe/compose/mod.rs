@@ -6,7 +6,7 @@
 //! under [`LOCAL_KEY`] is never interpolated here. Keys that cc-ci has no use for are ignored.
 //!
 //! # Limitations
-//! `env_file`, `extends` and `include` are not followed. The files that configs and secrets name are not opened.
+//! `extends` and `include` are not followed. The files that configs, secrets and `env_file` name are not opened.
 
 mod cursor;
 mod interpolation;
@@ -30,7 +30,7 @@ use crate::names::{InvalidName, Stack};
 
 pub use local::{LOCAL_KEY, LocalService};
 pub use object::Object;
-pub use types::{Grant, Healthcheck, Mode, Mount, MountKind, Port, Protocol, Service};
+pub use types::{Grant, Healthcheck, Mode, Mount, MountKind, NamedFile, Port, Protocol, Service};
 
 /// How many files one recipe may lay over each other.
 const MAX_FILES: usize = 32;

@@ -1,5 +1,6 @@
 //! What a stack declares besides services: volumes, secrets, configs and networks.
 
+use std::collections::BTreeMap;
 use std::path::{Component, PathBuf};
 
 use super::ComposeError;
@@ -18,11 +19,19 @@ pub struct Object {
     pub file: Option<PathBuf>,
     /// The template language that Swarm applies to it, e.g. `golang`.
     pub template_driver: Option<String>,
+    /// Where a volume's driver or its options keep it, when that is not the engine: then its data outlives it.
+    pub outside: Option<String>,
 }
 
 impl Object {
     pub(super) fn of_stack(stack: &Stack, key: &str) -> Self {
-        Self { name: format!("{stack}_{key}"), external: false, file: None, template_driver: None }
+        Self {
+            name: format!("{stack}_{key}"),
+            external: false,
+            file: None,
+            template_driver: None,
+            outside: None,
+        }
     }
 }
 
@@ -32,6 +41,8 @@ pub(super) struct ObjectLayer {
     external: Option<bool>,
     file: Option<PathBuf>,
     template_driver: Option<String>,
+    driver: Option<String>,
+    driver_opts: BTreeMap<String, String>,
 }
 
 impl ObjectLayer {
@@ -40,6 +51,8 @@ impl ObjectLayer {
             name: at.field("name", Cursor::text)?,
             file: at.field("file", file)?,
             template_driver: at.field("template_driver", Cursor::text)?,
+            driver: at.field("driver", Cursor::text)?,
+            driver_opts: at.field("driver_opts", options)?.unwrap_or_default(),
             external: None,
         };
         if let Some(external) = at.get("external")? {
@@ -59,6 +72,8 @@ impl ObjectLayer {
         self.external = over.external.or(self.external);
         self.file = over.file.or(self.file.take());
         self.template_driver = over.template_driver.or(self.template_driver.take());
+        self.driver = over.driver.or(self.driver.take());
+        self.driver_opts.extend(over.driver_opts);
     }
 
     pub(super) fn finish(self, stack: &Stack, key: &str) -> Result<Object, &'static str> {
@@ -77,11 +92,30 @@ impl ObjectLayer {
             // Not shown: what a recipe interpolates into it could be a secret.
             return Err("a name is 1 to 200 of [A-Za-z0-9._-], first a letter or digit");
         }
-        Ok(Object { name, external, file: self.file, template_driver: self.template_driver })
+        let outside = outside(self.driver.as_deref().unwrap_or_default(), &self.driver_opts);
+        Ok(Object { name, external, file: self.file, template_driver: self.template_driver, outside })
     }
 }
 
-fn file(at: &Cursor<'_>) -> Result<PathBuf, ComposeError> {
+fn options(at: &Cursor<'_>) -> Result<BTreeMap<String, String>, ComposeError> {
+    let options = at.entries()?.into_iter();
+    options.map(|(key, at)| Ok((key.to_owned(), at.scalar()?.unwrap_or_default()))).collect()
+}
+
+/// Where the engine would keep a volume with these, if not itself or in memory.
+fn outside(driver: &str, options: &BTreeMap<String, String>) -> Option<String> {
+    let option = |name: &str| options.get(name).map_or("", |value| value.trim());
+    if !matches!(driver, "" | "local") {
+        return Some(format!("by the driver {driver}"));
+    }
+    let in_memory = option("type") == "tmpfs" && option("device") == "tmpfs";
+    // With these, the kernel takes the device for a directory of the host, whatever the type says.
+    let bound = option("o").split(',').any(|word| matches!(word.trim(), "bind" | "rbind"));
+    (bound || !(in_memory || option("device").is_empty())).then(|| format!("at {}", option("device")))
+}
+
+/// A file of the recipe, by a name that does not lead out of it.
+pub(super) fn file(at: &Cursor<'_>) -> Result<PathBuf, ComposeError> {
     let text = at.text()?;
     let path = PathBuf::from(&text);
     let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);

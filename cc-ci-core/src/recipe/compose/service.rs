@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::cursor::Cursor;
 use super::local::LocalLayer;
+use super::object;
 use super::{
-    ComposeError, Grant, Healthcheck, LOCAL_KEY, Mode, Mount, MountKind, Port, Protocol, Service, short,
+    ComposeError, Grant, Healthcheck, LOCAL_KEY, Mode, Mount, MountKind, NamedFile, Port, Protocol, Service,
+    short,
 };
 
 /// How many ports a service may publish.
@@ -17,6 +19,7 @@ const MAX_PORTS: usize = 4096;
 pub(super) struct ServiceLayer {
     image: Option<String>,
     environment: BTreeMap<String, Option<String>>,
+    env_files: Vec<NamedFile>,
     command: Option<Vec<String>>,
     volumes: Vec<Mount>,
     secrets: Vec<Grant>,
@@ -46,6 +49,7 @@ impl ServiceLayer {
         let mut layer = Self {
             image: at.field("image", Cursor::text)?,
             environment: at.field("environment", environment)?.unwrap_or_default(),
+            env_files: at.field("env_file", env_files)?.unwrap_or_default(),
             command: at.field("command", command)?,
             volumes: at.field("volumes", |at| at.list(mount))?.unwrap_or_default(),
             secrets: at.field("secrets", |at| at.list(|at| grant(at, "/run/secrets/")))?.unwrap_or_default(),
@@ -68,6 +72,7 @@ impl ServiceLayer {
     pub(super) fn merge(&mut self, over: Self) {
         self.image = over.image.or(self.image.take());
         self.environment.extend(over.environment);
+        merge_by(&mut self.env_files, over.env_files, |file| file.path.clone());
         self.command = over.command.or(self.command.take());
         merge_by(&mut self.volumes, over.volumes, |mount| mount.target.clone());
         merge_by(&mut self.secrets, over.secrets, |grant| grant.source.clone());
@@ -117,6 +122,7 @@ impl ServiceLayer {
         Ok(Service {
             image,
             environment,
+            env_files: self.env_files,
             command: self.command,
             volumes: self.volumes,
             secrets: self.secrets,
@@ -168,6 +174,18 @@ fn environment(at: &Cursor<'_>) -> Result<BTreeMap<String, Option<String>>, Comp
             Ok((name, value))
         })
         .collect()
+}
+
+/// One path, or a list of paths or of maps with a `path`.
+fn env_files(at: &Cursor<'_>) -> Result<Vec<NamedFile>, ComposeError> {
+    let one = |at: &Cursor<'_>| {
+        if !at.is_map() {
+            return Ok(NamedFile { path: object::file(at)?, required: true });
+        }
+        let path = at.field("path", object::file)?.ok_or_else(|| at.error("a path is needed"))?;
+        Ok(NamedFile { path, required: at.field("required", Cursor::boolean)?.unwrap_or(true) })
+    };
+    if at.is_list() { at.list(one) } else { Ok(vec![one(at)?]) }
 }
 
 /// What no process's environment can hold.

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Finding;
 use super::files::COMPOSE;
 use super::lines::{Lines, uses};
-use super::table::{self, Rule};
+use super::table::{self, Rule, Severity};
 use crate::recipe::check::Issue;
 
-/// More is no help to anybody.
+/// More warnings and notes are no help to anybody.
 const MAX_FINDINGS: usize = 1000;
+/// So many errors are told, however many warnings there are: none of them may make a recipe look well.
+const MAX_ERRORS: usize = 1000;
 /// How long one may be.
 const MAX_CHARS: usize = 400;
 
@@ -21,17 +23,24 @@ pub(super) struct Book<'a> {
     texts: BTreeMap<&'a str, Lines<'a>>,
     seen: BTreeSet<Seen>,
     findings: Vec<Finding>,
+    errors: usize,
+    /// Whether some found no room.
+    is_cut: bool,
 }
 
 impl<'a> Book<'a> {
     /// For findings in these files.
     pub(super) fn of(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let texts = texts.into_iter().map(|(file, text)| (file, Lines::of(text))).collect();
-        Self { texts, seen: BTreeSet::new(), findings: Vec::new() }
+        Self { texts, seen: BTreeSet::new(), findings: Vec::new(), errors: 0, is_cut: false }
     }
 
     /// Takes an issue of `file` in, unless it was told there or at the `compose.yml` beneath.
     pub(super) fn issue(&mut self, file: &str, issue: &Issue) {
+        if !self.has_room(issue.rule) {
+            self.is_cut = true;
+            return;
+        }
         let at = |file: &str| (file.to_owned(), issue.rule.id, issue.path.clone(), issue.what.clone());
         if self.seen.contains(&at(COMPOSE)) || !self.seen.insert(at(file)) {
             return;
@@ -45,9 +54,11 @@ impl<'a> Book<'a> {
 
     /// Takes a finding in as it is.
     pub(super) fn write(&mut self, rule: &'static Rule, file: &str, line: Option<usize>, what: &str) {
-        if self.findings.len() >= MAX_FINDINGS {
+        if !self.has_room(rule) {
+            self.is_cut = true;
             return;
         }
+        self.errors += usize::from(rule.severity == Severity::Error);
         // It quotes what a stranger wrote.
         let what = what.chars().map(|c| if c.is_control() { ' ' } else { c });
         self.findings.push(Finding {
@@ -59,6 +70,19 @@ impl<'a> Book<'a> {
             why: rule.why,
             mend: rule.mend,
         });
+    }
+
+    fn has_room(&self, rule: &Rule) -> bool {
+        if rule.severity == Severity::Error {
+            self.errors < MAX_ERRORS
+        } else {
+            self.findings.len() - self.errors < MAX_FINDINGS
+        }
+    }
+
+    /// What was left out, in words.
+    pub(super) fn left_out(&self) -> Option<String> {
+        self.is_cut.then(|| format!("findings beyond {MAX_ERRORS} errors and {MAX_FINDINGS} others"))
     }
 
     /// Where a key of a file is.

@@ -11,7 +11,7 @@ use super::past::Digests;
 use super::{History, Report, past, table, variables, version};
 use crate::error_chain;
 use crate::names::{Domain, Stack};
-use crate::recipe::check::{self, Issue, MAX_NAME};
+use crate::recipe::check::{self, Allowed, Issue, MAX_NAME, SHARED_NETWORKS};
 use crate::recipe::compose::{Compose, ComposeError};
 use crate::recipe::env_file::EnvFile;
 use crate::recipe::{Recipe, RecipeError, tree, yaml};
@@ -86,14 +86,16 @@ pub(super) fn release_notes(root: &Path) -> Vec<String> {
 /// What of a recipe's files rules look at: equal where nothing was changed.
 pub(crate) fn fingerprint(recipe: &Recipe, domain: &Domain) -> Vec<(String, Option<[u8; 32]>)> {
     let mut digests = Digests::default();
-    let mut files = compose_files(recipe.root()).unwrap_or_default().names;
-    files.extend([SAMPLE.to_owned(), ABRA_SH.to_owned()]);
-    let mut found: Vec<_> =
-        files.into_iter().map(|file| (file.clone(), digests.file(recipe, Path::new(&file)))).collect();
-    let held =
-        |env: EnvFile| Some(digests.of(recipe, &recipe.compose(&recipe.vars(&env, domain).ok()?).ok()?));
-    let held = recipe.sample().ok().and_then(held).unwrap_or_default();
-    found.extend(held.into_iter().map(|held| (held.name, Some(held.digest))));
+    let files = compose_files(recipe.root()).unwrap_or_default().names;
+    let read = [SAMPLE.to_owned(), ABRA_SH.to_owned()];
+    let mut found: Vec<_> = (files.iter().chain(&read))
+        .map(|file| (file.clone(), digests.file(recipe, Path::new(file))))
+        .collect();
+    // By their paths: names say less, and a file that can't be read any more is a change too.
+    for file in past::held_files(recipe, domain, &files) {
+        let digest = digests.file(recipe, &file);
+        found.push((file.display().to_string(), digest));
+    }
     found
 }
 
@@ -110,6 +112,7 @@ pub(crate) fn judge(recipe: &Recipe, domain: Domain, history: &History) -> Resul
     let mut judge = Judge {
         recipe,
         domain: &domain,
+        texts: &texts,
         history,
         values: texts.iter().filter_map(|(file, text)| Some((*file, yaml::parse(text).ok()?))).collect(),
         book: Book::of(texts.iter().map(|(file, text)| (*file, text.as_str()))),
@@ -122,6 +125,7 @@ pub(crate) fn judge(recipe: &Recipe, domain: Domain, history: &History) -> Resul
         Some(sample) => judge.all(&files.names, &sample, texts.get(SAMPLE).map_or("", String::as_str)),
         None => skipped.push(format!("the compose files: they need the {SAMPLE}")),
     }
+    skipped.extend(judge.book.left_out());
     let findings = judge.book.close();
     Ok(Report {
         recipe: recipe.name().clone(),
@@ -135,6 +139,7 @@ pub(crate) fn judge(recipe: &Recipe, domain: Domain, history: &History) -> Resul
 struct Judge<'a> {
     recipe: &'a Recipe,
     domain: &'a Domain,
+    texts: &'a BTreeMap<&'a str, String>,
     history: &'a History,
     values: BTreeMap<&'a str, Value>,
     book: Book<'a>,
@@ -246,7 +251,10 @@ impl Judge<'_> {
     /// What can be said against a stack, with the sample whose secrets are generated and all that it names.
     fn issues(&mut self, compose: &Compose, sample: &EnvFile, known: &EnvFile) -> Vec<Issue> {
         let secrets = sample.secrets().unwrap_or_default();
-        let mut found = check::issues(compose, &secrets, |file| self.recipe.read(file).map(drop));
+        let networks = SHARED_NETWORKS.map(str::to_owned);
+        let allowed = Allowed { domain: self.domain, networks: &networks, operators: None };
+        let readable = |file: &Path| self.recipe.read(file).map(drop);
+        let mut found = check::issues(compose, sample, &secrets, &allowed, readable);
         found.retain(|issue| issue.variable.as_ref().is_none_or(|name| known.get(name).is_none()));
         for (key, service) in &compose.services {
             if let Some(says) = floating(&service.image) {
@@ -306,8 +314,15 @@ impl Judge<'_> {
 
     /// Whether an issue of the whole stack is an overlay's doing.
     fn is_of(&self, overlay: &str, issue: &Issue) -> bool {
-        // Who takes the overlay into use wants the port.
-        if issue.rule == &table::PUBLISHED_PORT {
+        // Who takes the overlay into use wants the port, and has the place for the data.
+        if [&table::PUBLISHED_PORT, &table::VOLUME_OUTSIDE].contains(&issue.rule) {
+            return false;
+        }
+        // What a variable names there is the operator's choice, not the overlay's.
+        let names = |mark: &String| self.texts.get(overlay).is_some_and(|text| text.contains(mark));
+        if [&table::FOREIGN_HOST, &table::FOREIGN_NETWORK].contains(&issue.rule)
+            && !issue.mark.as_ref().is_some_and(names)
+        {
             return false;
         }
         let Some(value) = self.values.get(overlay) else { return true };

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::slice;
 
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::files::{self, COMPOSE};
 use super::variables;
 use crate::names::{Domain, Version};
+use crate::recipe::interpolate::interpolate;
 use crate::recipe::{Compose, Recipe, tree, yaml};
 
 /// The SHA-256 of a file.
@@ -38,18 +41,46 @@ impl Past {
             let value = tree::read_text(root, Path::new(file)).ok().and_then(|text| yaml::parse(&text).ok());
             known.extend(value.as_ref().map(variables::needed).unwrap_or_default());
         }
-        let text = tree::read_text(root, Path::new(files::SAMPLE)).unwrap_or_default();
-        let env = variables::uncommented(&sample, &text);
         let mut digests = Digests::default();
+        let mut vars = vars(recipe, domain);
         for file in &found.names {
+            let Some(vars) = &mut vars else { break };
             let named = if file == COMPOSE { COMPOSE.to_owned() } else { format!("{COMPOSE}:{file}") };
-            let Ok(mut vars) = recipe.vars(&env, domain) else { break };
             vars.insert("COMPOSE_FILE".to_owned(), named);
-            let Ok(compose) = recipe.compose(&vars) else { continue };
+            let Ok(compose) = recipe.compose(vars) else { continue };
             contents.extend(digests.of(recipe, &compose).into_iter().map(|held| (held.name, held.digest)));
         }
         Self { version, known, contents, notes: files::release_notes(root).into_iter().collect() }
     }
+}
+
+/// What the sample sets, its comments included.
+fn vars(recipe: &Recipe, domain: &Domain) -> Option<BTreeMap<String, String>> {
+    let sample = recipe.sample().unwrap_or_default();
+    let text = tree::read_text(recipe.root(), Path::new(files::SAMPLE)).unwrap_or_default();
+    recipe.vars(&variables::uncommented(&sample, &text), domain).ok()
+}
+
+/// The files that configs, secrets and environments come from, whichever compose files are laid over each other.
+pub(super) fn held_files(recipe: &Recipe, domain: &Domain, files: &[String]) -> BTreeSet<PathBuf> {
+    let vars = vars(recipe, domain).unwrap_or_default();
+    let mut found = BTreeSet::new();
+    for file in files {
+        let text = tree::read_text(recipe.root(), Path::new(file)).ok();
+        let Some(value) = text.and_then(|text| yaml::parse(&text).ok()) else { continue };
+        let below = |section: &str| value.get(section)?.as_object();
+        let objects = ["configs", "secrets"].into_iter().filter_map(below).flat_map(Map::values);
+        let mut named: Vec<&Value> = objects.filter_map(|object| object.get("file")).collect();
+        let services = below("services").into_iter().flat_map(Map::values);
+        for env_file in services.filter_map(|service| service.get("env_file")) {
+            let listed = env_file.as_array().map_or_else(|| slice::from_ref(env_file), Vec::as_slice);
+            named.extend(listed.iter().map(|one| one.get("path").unwrap_or(one)));
+        }
+        let paths =
+            named.into_iter().filter_map(|named| Some(interpolate(named.as_str()?, &vars).ok()?.text));
+        found.extend(paths.map(PathBuf::from));
+    }
+    found
 }
 
 /// A config or a secret that a file of the recipe holds.

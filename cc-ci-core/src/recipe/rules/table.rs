@@ -66,13 +66,25 @@ rules! {
         "`abra app new` copies it to the app's `.env`",
         "write `NAME=value` lines; a quoted value ends on its line";
     FILE_UNREADABLE Error "file-unreadable":
-        "The files that configs and secrets name can be read, and lie in the recipe",
+        "The files that configs, secrets and `env_file` name can be read, and lie in the recipe",
         "without them a deploy fails when networks and volumes exist already",
-        "add the file, or correct `file:`";
+        "add the file, or correct the path";
     FOREIGN_NAME Error "foreign-name":
         "Volumes, secrets, configs and the recipe's own networks are named after the app's stack",
         "two apps of the recipe would share the object, and removing one app takes it from the other",
         "leave `name:` out, or begin it with `${STACK_NAME}_`";
+    FOREIGN_NETWORK Error "foreign-network":
+        "External networks are those that the operator shares among apps: `proxy`, unless they say otherwise",
+        "the app would be in the midst of another app's services, and could take their names there",
+        "use a network of the recipe's own; what is shared on purpose the operator lists in cc-ci's `shared_networks`";
+    FOREIGN_HOST Error "foreign-host":
+        "Each alternative of a router's rule asks for a host at the app's domain",
+        "the proxy would give the app the requests of another one",
+        "write ``Host(`${DOMAIN}`)``, or hosts below it, and join other matchers to it by `&&`";
+    VOLUME_OUTSIDE Error "volume-outside":
+        "Volumes are kept by the engine, or in memory; an overlay may keep them elsewhere",
+        "the data is not the app's alone, and stays when the app is removed",
+        "leave `driver:` and the device in `driver_opts:` out, or put them into an overlay of their own";
     NAME_TOO_LONG Error "name-too-long":
         "Names of secrets and configs have at most 64 characters",
         "Swarm refuses longer ones in the middle of a deploy",
@@ -133,6 +145,10 @@ rules! {
         "Labels of abra and of the backup are known, and their values are what they can be",
         "a label that is misspelt, or of an older backup, does nothing",
         "correct or remove the label";
+    PROXY_NAME Warning "proxy-name":
+        "Routers, services and middlewares of the proxy are named after the stack, and take no whole entrypoint",
+        "all apps share them: where two say different things, the proxy serves neither",
+        "begin their names with `${STACK_NAME}`";
     EXTERNAL_VOLUME Warning "external-volume":
         "Volumes are the app's own, not external",
         "somebody must make it by hand before each deploy, and abra does not remove it with the app",

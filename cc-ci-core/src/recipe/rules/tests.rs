@@ -116,6 +116,48 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ("compose.yml", "  data:\n", "  data:\n    name: victim\n", "foreign-name compose.yml:30"),
     (
         "compose.yml",
+        "  proxy:\n    external: true\n",
+        "  proxy:\n    external: true\n    name: blog_example_org_internal\n",
+        "foreign-network compose.yml:41",
+    ),
+    (
+        "compose.yml",
+        "traefik.enable=true",
+        "traefik.http.routers.${STACK_NAME}.rule=Host(`blog.example.org`)",
+        "foreign-host compose.yml:27",
+    ),
+    (
+        "compose.yml",
+        "traefik.enable=true",
+        "traefik.http.routers.${STACK_NAME}.rule=PathPrefix(`/`)",
+        "foreign-host compose.yml:27",
+    ),
+    (
+        "compose.yml",
+        "traefik.enable=true",
+        "traefik.http.routers.pad.rule=Host(`${DOMAIN}`)",
+        "proxy-name compose.yml:27",
+    ),
+    (
+        "compose.yml",
+        "  data:\n",
+        "  data:\n    driver_opts:\n      o: bind\n      device: /srv/x\n",
+        "volume-outside compose.yml:30",
+    ),
+    (
+        "compose.yml",
+        "    image: pad:1.2\n",
+        "    image: pad:1.2\n    env_file: gone.env\n",
+        "file-unreadable compose.yml:4",
+    ),
+    (
+        "compose.yml",
+        "    image: pad:1.2\n",
+        "    image: pad:1.2\n    env_file: /etc/passwd\n",
+        "compose-invalid compose.yml:4",
+    ),
+    (
+        "compose.yml",
         "_conf_${",
         "_a_name_that_swarm_takes_for_no_app_at_all_${",
         "name-too-long compose.yml:36",
@@ -261,6 +303,64 @@ secrets:
         SAMPLE.replace("SECRET", "#SECRET") + "#SECRET_MORE_VERSION=v1\n#SAID=\n#UNSAID=\n",
     );
     assert_eq!(tree.found(&History::default()), [base, "name-unfinished compose.yml:33"]);
+}
+
+#[test]
+fn what_an_operator_takes_into_use_or_names_by_a_variable_is_no_fault_of_an_overlay() {
+    let tree = Tree::clean();
+    let rule = "traefik.http.routers.${STACK_NAME}-more.rule";
+    let overlay = |host: &str, network: &str| {
+        format!(
+            "services: {{app: {{deploy: {{labels: ['{rule}=Host(`{host}`)']}}, networks: [more]}}}}
+networks: {{more: {{external: true, name: '{network}'}}}}
+volumes: {{data: {{driver_opts: {{type: nfs, o: addr=nas, device: ':/pad'}}}}}}
+"
+        )
+    };
+    tree.write(".env.sample", format!("{SAMPLE}#HOST=blog.org\n#NETWORK=monitoring\n"));
+    tree.write("compose.more.yml", overlay("$HOST", "$NETWORK"));
+    assert_eq!(tree.found(&History::default()), [""; 0]);
+    tree.write("compose.more.yml", overlay("blog.org", "monitoring"));
+    let expected = ["foreign-host compose.more.yml:1", "foreign-network compose.more.yml:2"];
+    assert_eq!(tree.found(&History::default()), expected);
+}
+
+#[test]
+fn a_config_of_an_overlay_is_part_of_what_a_recipe_is() {
+    let tree = Tree::clean();
+    tree.write("more.conf", "x").write("more.env", "A=1");
+    tree.write(
+        "compose.more.yml",
+        "services: {extra: {env_file: [more.env]}}\nconfigs: {more: {file: './${FILE}.conf'}}\n",
+    );
+    tree.write(".env.sample", format!("{SAMPLE}#FILE=more\n"));
+    let fingerprint = || fingerprint(&tree.recipe(), &tree.domain());
+    let released = fingerprint();
+    assert_eq!(fingerprint(), released);
+    for (file, was) in [("more.conf", "x"), ("more.env", "A=1"), ("pad.conf", "x")] {
+        tree.write(file, "changed");
+        assert_ne!(fingerprint(), released, "{file}");
+        tree.write(file, was);
+        assert_eq!(fingerprint(), released, "{file}");
+    }
+}
+
+#[test]
+fn no_number_of_warnings_hides_an_error() {
+    let tree = Tree::clean();
+    let mut text = COMPOSE.replace("  data:\n", "  data:\n    name: victim\n");
+    let ports: Vec<String> = (1..=1100).map(|port| format!("'{port}:80'")).collect();
+    text = text.replace("image: pad:1.2", &format!("image: pad:1.2\n    ports: [{}]", ports.join(", ")));
+    tree.write("compose.yml", &text);
+    let report = tree.report(&History::default());
+    assert_eq!((report.count(Severity::Error), report.count(Severity::Warning)), (1, 1000));
+    assert_eq!(report.skipped, ["findings beyond 1000 errors and 1000 others"]);
+    // Errors have a bound too.
+    let volumes: String = (0..1100).map(|n| format!("  v{n}:\n    name: victim{n}\n")).collect();
+    tree.write("compose.yml", COMPOSE.replace("  data:\n", &format!("  data:\n{volumes}")));
+    let report = tree.report(&History::default());
+    assert_eq!(report.count(Severity::Error), 1000);
+    assert_eq!(report.skipped.len(), 1);
 }
 
 #[test]

@@ -1,0 +1,356 @@
+//! What services' labels tell the reverse proxy (Traefik), which serves every app of the Swarm.
+//!
+//! A router takes whatever its rule matches, whoever served it before. So a rule is read as Traefik reads it, and must
+//! hold for requests at the app's own domain only: each alternative of it names such a host. Routers, services and
+//! middlewares of all apps share their names.
+//!
+//! # Limitations
+//! A router without a rule has the one that the operator gave the proxy. What a recipe tells the proxy by other ways
+//! than labels, e.g. an alias in a shared network, is not looked at.
+
+use std::collections::BTreeSet;
+
+use super::check::{Allowed, Issue};
+use super::compose::Compose;
+use super::env_file::EnvFile;
+use super::rules::table;
+
+/// How deep a rule's brackets may be.
+const MAX_DEPTH: usize = 32;
+
+/// Names under which nobody serves anything (RFC 2606): what samples stand in for a real one with.
+const RESERVED: [&str; 5] = ["example.com", "example.net", "example.org", "example", "invalid"];
+
+/// The matchers that ask for a host, and whether their arguments are patterns.
+const HOSTS: [(&str, bool); 5] = [
+    ("host", false),
+    ("hostheader", false),
+    ("hostsni", false),
+    ("hostregexp", true),
+    ("hostsniregexp", true),
+];
+
+pub(super) fn issues(compose: &Compose, env: &EnvFile, allowed: &Allowed<'_>) -> Vec<Issue> {
+    let hosts = OwnHosts::of(env, allowed);
+    let mut found = Vec::new();
+    for (service, spec) in &compose.services {
+        let mut strange = BTreeSet::new();
+        for (label, value) in &spec.labels {
+            // Traefik reads them in any case.
+            let label = label.to_ascii_lowercase();
+            let Some((protocol, kind, name, field)) = parts(&label) else { continue };
+            if !name.contains(&compose.stack.as_str().to_ascii_lowercase()) {
+                strange.insert((protocol.to_owned(), kind.to_owned(), name.to_owned()));
+            }
+            if kind == "routers" && field == "rule" && !value.trim().is_empty() {
+                let at = |rule, mark: &str, what: String| {
+                    let what = format!("service {service}: router {name}: {what}");
+                    Issue::at(rule, &["services", service, "deploy", "labels"], what).marked(mark)
+                };
+                match Reader::judge(value, &hosts) {
+                    Taken::Own => {}
+                    // Most protocols have no host that could be told apart: such a router has a port of its own.
+                    Taken::Hosts(hosts) if protocol == "tcp" && hosts.iter().all(|host| host == "*") => {
+                        let what = "takes every connection of its entrypoint".to_owned();
+                        found.push(at(&table::PROXY_NAME, "HostSNI", what));
+                    }
+                    Taken::Hosts(hosts) => found.extend(hosts.iter().map(|host| {
+                        let shown: String = host.chars().take(120).collect();
+                        at(
+                            &table::FOREIGN_HOST,
+                            host,
+                            format!("takes {shown}, which is not the app's domain"),
+                        )
+                    })),
+                    Taken::Every => {
+                        found.push(at(
+                            &table::FOREIGN_HOST,
+                            ".rule",
+                            "takes requests to any host".to_owned(),
+                        ));
+                    }
+                    Taken::Unreadable => {
+                        let what = "its rule can't be read as Traefik's".to_owned();
+                        found.push(at(&table::FOREIGN_HOST, ".rule", what));
+                    }
+                }
+            }
+        }
+        found.extend(strange.into_iter().map(|(protocol, kind, name)| {
+            let thing = kind.trim_end_matches('s');
+            let what = format!(
+                "service {service}: the proxy's {protocol} {thing} {name} is not named after the stack"
+            );
+            let issue = Issue::at(&table::PROXY_NAME, &["services", service, "deploy", "labels"], what);
+            issue.marked(format!("{kind}.{name}"))
+        }));
+    }
+    found
+}
+
+/// Protocol, kind and name of the thing that a label in lower case is about, and which field of it.
+fn parts(label: &str) -> Option<(&str, &str, &str, &str)> {
+    let mut parts = label.strip_prefix("traefik.")?.splitn(4, '.');
+    let (protocol, kind, name) = (parts.next()?, parts.next()?, parts.next()?);
+    let kinds = ["routers", "services", "middlewares", "serverstransports"];
+    (matches!(protocol, "http" | "tcp" | "udp") && kinds.contains(&kind))
+        .then(|| (protocol, kind, name, parts.next().unwrap_or_default()))
+}
+
+/// The hosts that a router of the app may take.
+struct OwnHosts {
+    domain: String,
+    /// Those that the operator chose, or that are nobody's.
+    chosen: BTreeSet<String>,
+}
+
+impl OwnHosts {
+    fn of(env: &EnvFile, allowed: &Allowed<'_>) -> Self {
+        let mut chosen: BTreeSet<String> = named(env).filter(|host| is_reserved(host)).collect();
+        chosen.extend(allowed.operators.into_iter().flat_map(named));
+        Self { domain: allowed.domain.to_string(), chosen }
+    }
+
+    fn has(&self, host: &str) -> bool {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        is_below(&host, &self.domain) || self.chosen.contains(&host)
+    }
+
+    /// Whether a pattern ends with the domain, and has no other end.
+    fn has_pattern(&self, pattern: &str) -> bool {
+        // Which of the brackets count is too much to ask where some are escaped or in a class.
+        if pattern.contains('|') && pattern.contains(['\\', '[']) {
+            return false;
+        }
+        let mut depth = 0_usize;
+        for c in pattern.chars() {
+            match c {
+                '(' | '{' => depth += 1,
+                ')' | '}' => depth = depth.saturating_sub(1),
+                '|' if depth == 0 => return false,
+                _ => {}
+            }
+        }
+        let plain = pattern.trim_end_matches('$').replace('\\', "").to_ascii_lowercase();
+        is_below(plain.trim_start_matches('^'), &self.domain)
+    }
+}
+
+fn is_below(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+fn is_reserved(host: &str) -> bool {
+    RESERVED.iter().any(|reserved| is_below(host, reserved))
+}
+
+/// Whatever in an `.env` looks like a host.
+fn named(env: &EnvFile) -> impl Iterator<Item = String> {
+    let part = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    let words = env.vars().values().flat_map(move |value| value.split(part));
+    words.filter(|word| word.contains('.')).map(|word| word.trim_end_matches('.').to_ascii_lowercase())
+}
+
+/// Which requests a rule takes.
+#[derive(Debug, PartialEq, Eq)]
+enum Taken {
+    /// Those at the app's own hosts.
+    Own,
+    /// Others too: at these.
+    Hosts(Vec<String>),
+    /// Others too, without a name.
+    Every,
+    Unreadable,
+}
+
+/// Reads a rule: matchers like `` Host(`a`, `b`) `` with `&&`, `||`, `!` and brackets.
+struct Reader<'a> {
+    rest: &'a str,
+    hosts: &'a OwnHosts,
+    foreign: Vec<String>,
+    depth: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn judge(rule: &'a str, hosts: &'a OwnHosts) -> Taken {
+        let mut reader = Self { rest: rule, hosts, foreign: Vec::new(), depth: 0 };
+        match reader.any() {
+            Some(_) if !reader.rest.trim().is_empty() => Taken::Unreadable,
+            None => Taken::Unreadable,
+            Some(true) => Taken::Own,
+            Some(false) if reader.foreign.is_empty() => Taken::Every,
+            Some(false) => Taken::Hosts(reader.foreign),
+        }
+    }
+
+    fn eat(&mut self, token: &str) -> bool {
+        self.rest = self.rest.trim_start();
+        self.rest.strip_prefix(token).map(|rest| self.rest = rest).is_some()
+    }
+
+    /// Whether what is read holds at the app's own hosts only.
+    fn any(&mut self) -> Option<bool> {
+        let mut own = self.all()?;
+        while self.eat("||") {
+            own &= self.all()?;
+        }
+        Some(own)
+    }
+
+    fn all(&mut self) -> Option<bool> {
+        let mut own = self.one()?;
+        while self.eat("&&") {
+            own |= self.one()?;
+        }
+        Some(own)
+    }
+
+    fn one(&mut self) -> Option<bool> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return None;
+        }
+        let own = if self.eat("!") {
+            // All hosts but those: they are not its own, and not what it takes.
+            let known = self.foreign.len();
+            self.one()?;
+            self.foreign.truncate(known);
+            false
+        } else if self.eat("(") {
+            let own = self.any()?;
+            self.eat(")").then_some(own)?
+        } else {
+            self.matcher()?
+        };
+        self.depth -= 1;
+        Some(own)
+    }
+
+    fn matcher(&mut self) -> Option<bool> {
+        self.rest = self.rest.trim_start();
+        let len = self.rest.find(|c: char| !c.is_ascii_alphanumeric()).filter(|len| *len > 0)?;
+        let (name, rest) = self.rest.split_at(len);
+        self.rest = rest;
+        if !self.eat("(") {
+            return None;
+        }
+        let mut arguments = Vec::new();
+        while !self.eat(")") {
+            arguments.push(self.text()?);
+            if !self.eat(",") && !self.rest.trim_start().starts_with(')') {
+                return None;
+            }
+        }
+        let Some((_, patterns)) = HOSTS.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)) else {
+            return Some(false);
+        };
+        let own = |host: &&str| if *patterns { self.hosts.has_pattern(host) } else { self.hosts.has(host) };
+        let foreign: Vec<&str> = arguments.iter().copied().filter(|host| !own(host)).collect();
+        self.foreign.extend(foreign.iter().map(|host| (*host).to_owned()));
+        Some(foreign.is_empty() && !arguments.is_empty())
+    }
+
+    /// A quoted text as it stands there: one with a backslash is no host.
+    fn text(&mut self) -> Option<&'a str> {
+        self.rest = self.rest.trim_start();
+        let quote = self.rest.chars().next().filter(|c| matches!(c, '`' | '"'))?;
+        let inner = &self.rest[1..];
+        let end = if quote == '`' {
+            inner.find('`')?
+        } else {
+            let mut escaped = false;
+            inner.find(|c| {
+                let ends = c == '"' && !escaped;
+                escaped = c == '\\' && !escaped;
+                ends
+            })?
+        };
+        self.rest = &inner[end + 1..];
+        Some(&inner[..end])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn judge(rule: &str) -> Taken {
+        let hosts = OwnHosts { domain: "a.ci.org".to_owned(), chosen: ["b.example.com".to_owned()].into() };
+        Reader::judge(rule, &hosts)
+    }
+
+    #[test]
+    fn a_rule_that_names_an_own_host_in_each_alternative_is_fine() {
+        for rule in [
+            "Host(`a.ci.org`)",
+            " Host( `a.ci.org` , \"www.A.ci.org.\" , ) ",
+            "Host(`a.ci.org`) && PathPrefix(`/x`, `/y`)",
+            "PathPrefix(`/x`)&&(Host(`a.ci.org`)||Host(`b.example.com`))",
+            "Host(`a.ci.org`) && (PathPrefix(`/x`) || !Path(`/y`) || Headers(`a`, `b`))",
+            "Host(`a.ci.org`) && !Host(`www.a.ci.org`)",
+            "HostRegexp(`{sub:[a-z]+}.a.ci.org`)",
+            "HostRegexp(`^[a-z]+\\.a\\.ci\\.org$`)",
+            "HostRegexp(`(www|api).a.ci.org`)",
+            "HOST(`a.ci.org`) || hostsni(`a.ci.org`)",
+        ] {
+            assert_eq!(judge(rule), Taken::Own, "{rule}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_takes_other_hosts_names_them() {
+        for (rule, host) in [
+            ("Host(`blog.org`)", "blog.org"),
+            ("Host(`a.ci.org`, `blog.org`)", "blog.org"),
+            ("Host(`a.ci.org`) || (Host(`blog.org`) && Path(`/`))", "blog.org"),
+            ("Host(`ci.org`)", "ci.org"),
+            ("Host(`xa.ci.org`)", "xa.ci.org"),
+            ("Host(\"\\x62log.org\")", "\\x62log.org"),
+            ("HostRegexp(`.+`)", ".+"),
+            ("HostRegexp(`blog.org|x.a.ci.org`)", "blog.org|x.a.ci.org"),
+            ("HostRegexp(`\\(|blog\\.org|x.a.ci.org`)", "\\(|blog\\.org|x.a.ci.org"),
+            ("HostRegexp(`([(])|blog.org|.a.ci.org`)", "([(])|blog.org|.a.ci.org"),
+            ("HostSNI(`*`)", "*"),
+        ] {
+            assert_eq!(judge(rule), Taken::Hosts(vec![host.to_owned()]), "{rule}");
+        }
+        for rule in [
+            "PathPrefix(`/`)",
+            "!Host(`a.ci.org`)",
+            "!Host(`blog.org`)",
+            "Host(`a.ci.org`) || Path(`/x`)",
+            "Host()",
+            "Method(`GET`) && (Host(`a.ci.org`) || Path(`/`))",
+        ] {
+            assert_eq!(judge(rule), Taken::Every, "{rule}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_not_taken_for_a_harmless_one() {
+        for rule in [
+            "Host(`a.ci.org`",
+            "Host(`a.ci.org)",
+            "Host(a.ci.org)",
+            "Host:a.ci.org",
+            "Host(`a.ci.org`) & Path(`/`)",
+            "Host(`a.ci.org`) Host(`blog.org`)",
+            "Host(`a.ci.org`) ||",
+            "(Host(`a.ci.org`)",
+            "",
+        ] {
+            assert_eq!(judge(rule), Taken::Unreadable, "{rule}");
+        }
+        assert_eq!(judge(&"(".repeat(100_000)), Taken::Unreadable);
+        assert_eq!(judge(&"!".repeat(100_000)), Taken::Unreadable);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_judged(rule in "(Host|Path|!|&&|\\|\\||\\(|\\)|`|\"|\\\\|a.ci.org|,| ){0,20}|\\PC{0,60}") {
+            drop(judge(&rule));
+        }
+    }
+}
