@@ -4,7 +4,7 @@ use cc_ci_core::event::Event;
 use cc_ci_core::executor::{App, Backup, EngineError, Session, restore_by_labels, take_by_labels};
 
 use crate::call::Call;
-use crate::capabilities::Subcommand;
+use crate::capabilities::{Flag, Subcommand};
 use crate::deployer::{AbraDeployer, BACKUP_LIMIT};
 
 /// Who takes backups of apps.
@@ -89,6 +89,8 @@ async fn ask(
     app: &App,
     subcommand: Subcommand,
 ) -> Result<(), EngineError> {
-    let call = Call::new(deployer.abra(), subcommand, BACKUP_LIMIT).arg(app.domain.as_str());
+    // Without it, some versions check a release out for this too, or refuse an untracked file.
+    let call = Call::new(deployer.abra(), subcommand, BACKUP_LIMIT).flag(Flag::Chaos);
+    let call = call.arg(app.domain.as_str());
     call.run(session, &app.domain).await.map(drop)
 }

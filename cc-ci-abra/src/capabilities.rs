@@ -107,8 +107,9 @@ impl Subcommand {
                 (NoDomainChecks, false),
                 (Offline, false),
             ],
-            Self::Undeploy | Self::BackupCreate | Self::Restore => &[(NoInput, true), (Offline, false)],
-            Self::SecretInsert => &[(NoInput, true), (File, true), (Offline, false)],
+            Self::Undeploy => &[(NoInput, true), (Offline, false)],
+            Self::BackupCreate | Self::Restore => &[(NoInput, true), (Chaos, false), (Offline, false)],
+            Self::SecretInsert => &[(NoInput, true), (File, true), (Chaos, false), (Offline, false)],
             Self::List => &[(NoInput, true), (Machine, true), (Status, false), (Offline, false)],
         }
     }

@@ -88,6 +88,8 @@ async fn insert(
         .map_err(|error| EngineError::host("can't write a secret for abra").because(error))?;
     session.redactor.hide(&value);
     Call::new(deployer.abra(), Subcommand::SecretInsert, INSERT_LIMIT)
+        // Without it, some versions check a release out for this too, or refuse an untracked file.
+        .flag(Flag::Chaos)
         .flag(Flag::File)
         .arg(app.domain.as_str())
         .arg(&spec.name)

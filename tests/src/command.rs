@@ -25,6 +25,13 @@ pub(crate) fn built(name: &str) -> PathBuf {
     program
 }
 
+/// The caller's `PATH`, behind the programs of the world.
+fn path(world: &World) -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let paths = std::iter::once(world.programs()).chain(std::env::split_paths(&path));
+    std::env::join_paths(paths).expect("the world's path has no colon")
+}
+
 /// A call of the command. Its environment is its world's and nothing of the caller's but `PATH`; so is its engine.
 #[derive(Debug)]
 pub struct CcCi {
@@ -37,7 +44,7 @@ impl CcCi {
         command
             .args(args)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", path(world))
             .env("CCCI_APP_LOCK_DIR", world.locks())
             .env("CCCI_RUNS_DIR", world.runs())
             .env("CCCI_LOCAL_ROOT", world.local_root())

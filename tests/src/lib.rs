@@ -10,9 +10,11 @@
     reason = "this is test code: a panic is a failed test"
 )]
 
+mod abra;
 pub mod ci;
 mod command;
 pub mod engine;
+mod examples;
 mod gate;
 mod library;
 mod pipeline;
@@ -20,10 +22,12 @@ pub mod pipes;
 mod quiet_abra;
 mod recipe;
 mod skip;
+pub mod stand_in;
 mod world;
 
 use std::time::Duration;
 
+pub use abra::Abra;
 pub use command::{CcCi, Ended, Running};
 pub use gate::Gate;
 pub use library::OnEvent;

@@ -14,11 +14,17 @@ pub struct Recipe {
 impl Recipe {
     /// A repository with a recipe of one service, `app`, that serves; nothing is committed yet.
     pub(crate) fn new(path: &Path) -> Self {
+        let recipe = Self::empty(path);
+        recipe.write(".env.sample", "TYPE=test\nDOMAIN=example.com\nSECRET_KEY_VERSION=v1 # length=24\n");
+        recipe.compose("1", "");
+        recipe
+    }
+
+    /// A repository with nothing in it.
+    pub(crate) fn empty(path: &Path) -> Self {
         fs::create_dir_all(path).expect("a directory for the recipe");
         let recipe = Self { path: path.to_owned() };
         recipe.git(["init", "-q", "-b", "main"]);
-        recipe.write(".env.sample", "TYPE=test\nDOMAIN=example.com\nSECRET_KEY_VERSION=v1 # length=24\n");
-        recipe.compose("1", "");
         recipe
     }
 

@@ -15,7 +15,7 @@ const DEPLOYS: &str = "echo $$ >services/app; echo $$ >services/db";
 
 /// Makes the secret that it is asked for, and keeps the value as it came.
 const INSERTS: &str =
-    "shift 6; cat \"$4\" >\"secrets/test-abc123_ci_example_org_$2_$3\"; stat -c %a \"$4\" >>modes";
+    "shift 7; cat \"$4\" >\"secrets/test-abc123_ci_example_org_$2_$3\"; stat -c %a \"$4\" >>modes";
 
 #[tokio::test]
 async fn a_new_app_has_its_own_domain_and_asks_for_no_certificate() {
@@ -104,7 +104,7 @@ async fn secrets_are_made_here_and_stand_in_no_command_line() {
     assert_eq!(world.read("modes"), "600\n");
     let file = world.path("tmp/abra-secret-key");
     let expected =
-        format!("app secret insert --no-input --offline --file {DOMAIN} key v2 {}", file.display());
+        format!("app secret insert --no-input --offline --chaos --file {DOMAIN} key v2 {}", file.display());
     assert_eq!(world.calls(), [expected]);
     assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0, "the value's file stays");
     assert_eq!(world.session.redactor.redact(&made["key"]), "[secret]");
@@ -119,7 +119,7 @@ async fn abra_can_say_a_secret_in_no_error() {
     let world = World::new();
     world
         .env("SECRET_KEY_VERSION=v1\n")
-        .does("secret", "shift 6; echo \"FATA bad value $(cat $4)\" >&2; exit 1");
+        .does("secret", "shift 7; echo \"FATA bad value $(cat $4)\" >&2; exit 1");
     let error = world.deployer().await.generate_secrets(&world.session, &world.app).await.unwrap_err();
     assert!(error.to_string().ends_with("FATA bad value [secret]"), "{error}");
     assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
@@ -142,8 +142,8 @@ async fn the_backup_service_is_asked_and_what_it_keeps_is_said_once() {
     let backup = deployer.backup(&world.session, &world.app).await.unwrap();
     deployer.backup(&world.session, &world.app).await.unwrap();
     deployer.restore(&world.session, &world.app, &backup).await.unwrap();
-    let create = format!("app backup create --no-input --offline {DOMAIN}");
-    let expected = [create.clone(), create, format!("app restore --no-input --offline {DOMAIN}")];
+    let create = format!("app backup create --no-input --offline --chaos {DOMAIN}");
+    let expected = [create.clone(), create, format!("app restore --no-input --offline --chaos {DOMAIN}")];
     assert_eq!(world.calls(), expected);
     let warnings = world.events.0.lock().unwrap().clone();
     assert!(warnings.len() == 1 && warnings[0].contains("keeps its snapshot"), "{warnings:?}");

@@ -15,6 +15,8 @@ use super::private::{Failure, path};
 pub const BUSYBOX: &str = "cc-ci-test/busybox:1";
 /// The example app, as its recipe's releases name it.
 pub const NOTE_KEEPER: [&str; 2] = ["note-keeper:1.0.0", "note-keeper:1.1.0"];
+/// What the releases of the example of four services name; both are the busybox of this host.
+const FOUR_SERVICES: [&str; 2] = ["busybox:1.35", "busybox:1.36"];
 
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
@@ -67,7 +69,9 @@ pub(super) fn import(engine: &Engine) -> Result<(), Failure> {
     for applet in String::from_utf8_lossy(&applets.stdout).lines().filter(|&applet| applet != "busybox") {
         symlink("busybox", image.join("bin").join(applet))?;
     }
-    import_tree(engine, &image, BUSYBOX)?;
+    for name in [BUSYBOX].into_iter().chain(FOUR_SERVICES) {
+        import_tree(engine, &image, name)?;
+    }
     let image = tree(root.path(), "note-keeper", &note_keeper()?)?;
     NOTE_KEEPER.iter().try_for_each(|name| import_tree(engine, &image, name))
 }

@@ -1,0 +1,3 @@
+export HTTPD_VERSION=v1
+export PAGE_VERSION=v2
+export WORKER_VERSION=v1

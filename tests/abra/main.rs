@@ -1,0 +1,13 @@
+//! The suites with abra, on a private engine: first of its stand-in, then of cc-ci with it.
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "this is test code: a panic is a failed test")]
+
+mod ends;
+mod engines;
+mod green;
+mod many;
+mod red;
+mod stand_in;
+mod stand_in_wrong;
+mod support;
+mod wrongs;

@@ -1,0 +1,63 @@
+//! Red, with the right tier's name, and nothing left.
+
+use cc_ci_tests::engine::TestEngine;
+
+use crate::support::{light, nothing_left, receipt_is_clean, run, statuses, tier};
+
+/// The recipe's own test of this tier fails, and then what stands on it is not run.
+#[track_caller]
+fn is_red(test: &str, red: &str, wanted: [&str; 5]) {
+    let Some(engine) = TestEngine::shared(test) else { return };
+    let world = engine.world();
+    let recipe = light(world, "light");
+    recipe.script(&format!("tests/{red}-fails"), "echo the reason is here; exit 3");
+    recipe.script("tests/custom-passes", "true").commit();
+    let end = run(world, &recipe, 1).expect(1);
+    let record = end.json();
+    assert_eq!(statuses(&record), wanted);
+    assert_eq!(tier(&record, red)["reason"], format!("recipe/{red}-fails failed: exit status 3"));
+    assert!(end.stderr.contains("the reason is here"), "{}", end.stderr);
+    receipt_is_clean(&record);
+    nothing_left(&engine, None);
+}
+
+#[test]
+fn install_is_red() {
+    is_red("install_is_red", "install", ["failed", "not_run", "not_run", "not_run", "not_run"]);
+}
+
+#[test]
+fn upgrade_is_red() {
+    is_red("upgrade_is_red", "upgrade", ["passed", "failed", "not_run", "not_run", "not_run"]);
+}
+
+#[test]
+fn backup_is_red() {
+    is_red("backup_is_red", "backup", ["passed", "passed", "failed", "not_run", "passed"]);
+}
+
+#[test]
+fn restore_is_red() {
+    is_red("restore_is_red", "restore", ["passed", "passed", "passed", "failed", "passed"]);
+}
+
+#[test]
+fn custom_is_red() {
+    is_red("custom_is_red", "custom", ["passed", "passed", "passed", "passed", "failed"]);
+}
+
+#[test]
+fn an_upgrade_that_does_not_come_up_is_red_by_what_the_engine_says() {
+    let test = "an_upgrade_that_does_not_come_up_is_red_by_what_the_engine_says";
+    let Some(engine) = TestEngine::shared(test) else { return };
+    let world = engine.world();
+    let recipe = light(world, "light");
+    let compose = std::fs::read_to_string(recipe.path().join("compose.yml")).unwrap();
+    recipe.write("compose.yml", &compose.replace("exec httpd", "echo no more; exit 7; httpd")).commit();
+    let record = run(world, &recipe, 1).expect(1).json();
+    assert_eq!(statuses(&record), ["passed", "failed", "not_run", "not_run", "not_run"]);
+    let reason = tier(&record, "upgrade")["reason"].as_str().unwrap();
+    assert!(reason.contains("app"), "{reason}");
+    receipt_is_clean(&record);
+    nothing_left(&engine, None);
+}
