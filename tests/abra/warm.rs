@@ -66,7 +66,7 @@ fn an_upgrade_that_swarm_undoes_or_stops_is_red_and_the_canonical_version_serves
     let Some(warmed) = Warmed::new(test) else { return };
     for (action, says) in [("rollback", "rolled back"), ("pause", "paused")] {
         // Waiting for the added service would take all of the recipe's minute, and fail.
-        warmed.change(|compose| unhealthy(added_and_sick(compose), action)).commit();
+        warmed.change(|compose| unhealthy(&added_and_sick(compose), action)).commit();
         let record = warmed.quick(action).run().expect(1).json();
         let upgrade = tier(&record, "upgrade");
         assert_eq!(upgrade["status"], "failed", "{record:#}");

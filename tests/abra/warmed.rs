@@ -265,8 +265,8 @@ pub fn added_and_sick(compose: String) -> String {
 }
 
 /// An app that is unhealthy after two seconds, with which Swarm does this.
-pub fn unhealthy(compose: String, action: &str) -> String {
-    let compose = replaced(&compose, "\"wget\", \"-q\"", "\"false\", \"-q\"");
+pub fn unhealthy(compose: &str, action: &str) -> String {
+    let compose = replaced(compose, "\"wget\", \"-q\"", "\"false\", \"-q\"");
     let compose = replaced(&compose, "retries: 10", "retries: 2");
     replaced(&compose, "failure_action: rollback", &format!("failure_action: {action}"))
 }
