@@ -10,4 +10,6 @@ mod red;
 mod stand_in;
 mod stand_in_wrong;
 mod support;
+mod warm;
+mod warmed;
 mod wrongs;

@@ -156,6 +156,24 @@ fn the_tags_of_a_fork_do_not_say_what_is_canonical() {
 }
 
 #[test]
+fn a_test_that_forges_the_canonical_checkout_gets_nothing_of_it_deployed() {
+    let warmed = Warmed::new();
+    let before = warmed.lasting();
+    let forge = format!(
+        "cd '{}' && git update-index --skip-worktree compose.yml && sed -i 's/test.app:1/test\\/app:evil/' compose.yml",
+        warmed.runs().join("forged/warm/recipes/blog").display()
+    );
+    warmed.change().script("tests/custom-forges", &forge).commit();
+    let end = warmed.quick("forged").run().expect(4);
+    let record = end.json();
+    let rollback = tier(&record, "rollback").to_string();
+    assert!(rollback.contains("is not the release 1.0.0+1: somebody changed compose.yml"), "{rollback}");
+    assert!(end.stderr.contains(&format!("hint: bring {0} back: cc-ci warm reconcile {0}", warmed.domain)));
+    assert_eq!(warmed.reconciled()["outcome"], "brought_back");
+    rolled_back(&warmed, &before, "forged");
+}
+
+#[test]
 fn a_killed_quick_run_is_brought_back_by_the_next_one_before_it_tests() {
     let warmed = Warmed::new();
     let before = warmed.lasting();

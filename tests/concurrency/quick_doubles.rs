@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use cc_ci_core::event::Silent;
@@ -26,10 +27,14 @@ enum Odd {
     Moves(String),
     /// It makes the services anew, of what is tested.
     MakesAnew,
+    /// It fails before it orders anything, once, of the canonical version.
+    FallsOver,
+    /// It leaves something else than an `.env`, of the canonical version.
+    Rewrites,
 }
 
 #[derive(Debug)]
-struct Oddly(Odd, Arc<LocalExecutor>);
+struct Oddly(Odd, Arc<LocalExecutor>, AtomicBool);
 
 impl fmt::Display for Oddly {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,6 +61,14 @@ impl Deployer for Oddly {
         let of_canonical = app.tree.components().any(|part| part.as_os_str() == "warm");
         match &self.0 {
             Odd::Panics if !of_canonical => panic!("in the middle of the upgrade"),
+            Odd::FallsOver if of_canonical && !self.2.swap(true, Ordering::Relaxed) => {
+                Err(EngineError::host("fell over"))
+            }
+            Odd::Rewrites if of_canonical => {
+                self.1.upgrade(session, app).await?;
+                fs::write(&app.env_file, "=what=\n").unwrap();
+                Ok(())
+            }
             Odd::MakesAnew if !of_canonical => {
                 self.1.undeploy(session, app).await?;
                 self.1.deploy(session, app).await
@@ -87,7 +100,7 @@ fn run(warmed: &Warmed, odd: Odd) -> RunEnd<()> {
     let lifetime: Arc<dyn RunLifetime> =
         Arc::new(Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap());
     let mut harness = warmed.harness(lifetime);
-    harness.deployer = Arc::new(Oddly(odd, warmed.executor(warmed.host())));
+    harness.deployer = Arc::new(Oddly(odd, warmed.executor(warmed.host()), AtomicBool::default()));
     let source = Some(RecipeSource::Path(warmed.canonical.path().to_owned()));
     let app = WarmApp { domain: warmed.domain.clone(), version: None, source };
     harness.settings.warm.insert("blog".parse().unwrap(), app);
@@ -136,4 +149,25 @@ fn services_that_an_upgrade_makes_anew_are_red() {
         upgrade.reason.as_deref(),
         Some("generic/in-place failed: made anew instead of upgraded in place: app")
     );
+}
+
+#[test]
+fn a_deployer_that_falls_over_in_the_rollback_is_asked_once_more() {
+    let warmed = Warmed::new();
+    let before = warmed.lasting();
+    warmed.change().commit();
+    let end = run(&warmed, Odd::FallsOver);
+    assert_eq!((end.exit, rollback(&end)), (Exit::Green, Status::Passed), "{:#?}", end.record);
+    assert!(end.record.warnings[0].contains("once more: fell over"), "{:?}", end.record.warnings);
+    assert_eq!(warmed.lasting(), before);
+}
+
+#[test]
+fn an_env_that_the_rollback_rewrote_says_nothing_of_the_app() {
+    let warmed = Warmed::new();
+    let before = warmed.lasting();
+    warmed.change().commit();
+    let end = run(&warmed, Odd::Rewrites);
+    assert_eq!((end.exit, rollback(&end)), (Exit::Green, Status::Passed), "{:#?}", end.record);
+    assert_eq!(warmed.lasting(), before);
 }

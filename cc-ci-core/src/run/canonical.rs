@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::checks;
 use super::drive::Running;
+use super::guarded::some_of;
 use super::record::Lane;
 use super::steps::said;
 use super::tiers::StepError;
@@ -23,6 +24,7 @@ use crate::event::Event;
 use crate::executor::{App, Kind, Residue, ServiceState, Session};
 use crate::files::write_whole;
 use crate::janitor::end_orphans;
+use crate::lifetime::RunLifetime;
 use crate::names::{Domain, RecipeName};
 use crate::traces::RunTrace;
 use crate::workspace::{self, FetchRequest, GitError, RecipeSource, RecipeTree, Release};
@@ -264,7 +266,9 @@ impl Running<'_> {
         // Tests ran beside it, and an earlier call may have moved it.
         let (tree, lifetime) = (&canonical.tree, session.lifetime.as_ref());
         tree.checkout(lifetime, &canonical.release.commit).await.map_err(git)?;
+        self.canonical_is_whole(lifetime).await?;
         self.copy_env(&app.env_file).map_err(StepError::Broken)?;
+        let env = self.env_text(app).await?;
         site.engine.pre_pull(app).await?;
         if site.engine.services(&app.domain).await?.is_empty() {
             for value in deployer.generate_secrets(session, app).await?.values() {
@@ -280,6 +284,9 @@ impl Running<'_> {
                 format!("{deployer} moved the canonical checkout to {head}: what it deployed is not known");
             return Err(StepError::Failed(reason));
         }
+        self.canonical_is_whole(lifetime).await?;
+        // What follows asks the recipe with it: how long to wait, and what is its own.
+        self.put_env_back(app, env).await?;
         if let Some(before) = before {
             let mut added = self.added(before).await?;
             added.retain(|residue| residue.kind == Kind::Service);
@@ -298,6 +305,20 @@ impl Running<'_> {
             Some(reason) => Err(StepError::Failed(reason)),
             None => Ok(()),
         }
+    }
+
+    /// The canonical checkout is its commit. A checkout alone does not make it so: a test can have files skipped in the
+    /// clone's index.
+    async fn canonical_is_whole(&self, lifetime: &dyn RunLifetime) -> Result<(), StepError> {
+        let Canonical { tree, release, .. } = self.canonical().map_err(StepError::Broken)?;
+        let changed = tree.changed(lifetime, &release.commit).await.map_err(git)?;
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let (files, version) = (some_of(&changed), &release.version);
+        Err(StepError::Failed(format!(
+            "the canonical checkout is not the release {version}: somebody changed {files}"
+        )))
     }
 
     /// Waits until what killed clients had ordered is carried out: it would undo what is deployed now.

@@ -141,7 +141,11 @@ impl Harness {
         });
         exit = exit.or_graver(match lane {
             Lane::Cold => run.tear_down(&ended, dropped).await,
-            Lane::Quick | Lane::Warm => Box::pin(run.roll_back(&ended, dropped)).await,
+            Lane::Quick | Lane::Warm => {
+                let (exit, way_out) = Box::pin(run.roll_back(&ended, dropped)).await;
+                hint = way_out.or(hint);
+                exit
+            }
         });
         exit = run.finish(exit);
         run.close_events();

@@ -175,7 +175,7 @@ impl Running<'_> {
     }
 
     /// Puts the `.env` back whole, where it is another one than `before`.
-    async fn put_env_back(&self, app: &App, before: Vec<u8>) -> Result<(), StepError> {
+    pub(super) async fn put_env_back(&self, app: &App, before: Vec<u8>) -> Result<(), StepError> {
         let after = self.env_text(app).await;
         if after.as_ref().is_ok_and(|after| *after == before) {
             return Ok(());
@@ -198,7 +198,7 @@ impl Running<'_> {
         Ok(())
     }
 
-    async fn env_text(&self, app: &App) -> Result<Vec<u8>, EngineError> {
+    pub(super) async fn env_text(&self, app: &App) -> Result<Vec<u8>, EngineError> {
         let app = app.clone();
         self.session.lifetime.jobs().run(move || app.env_text()).await
     }

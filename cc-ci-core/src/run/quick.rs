@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Failure;
 use super::checks;
@@ -119,8 +119,9 @@ impl Quick<'_> {
 
 impl Running<'_> {
     /// Brings the warm app back to what it was, where this run may have touched it, and proves it. What can't be
-    /// proven keeps the run's tree: it tells the next `cc-ci warm reconcile`, or quick run, what to finish.
-    pub(super) async fn roll_back(&self, ended: &ChildrenEnded, dropped: bool) -> Exit {
+    /// proven keeps the run's tree: it tells the next `cc-ci warm reconcile`, or quick run, what to finish; what helps
+    /// then comes with it.
+    pub(super) async fn roll_back(&self, ended: &ChildrenEnded, dropped: bool) -> (Exit, Option<String>) {
         let teardown = self.harness.lifetime.begin_teardown();
         self.enter("rollback");
         let domain = self.record().domain.clone();
@@ -177,11 +178,12 @@ impl Running<'_> {
             ));
         }
         let exit = if done && receipt.left.is_empty() { Exit::Green } else { Exit::Residue };
+        let hint = (!done).then(|| format!("bring {domain} back: cc-ci warm reconcile {domain}"));
         for failure in &mut receipt.failures {
             *failure = self.session.redactor.redact(failure);
         }
         self.record().receipt = Some(receipt);
-        exit
+        (exit, hint)
     }
 
     async fn rollback_steps(
@@ -200,9 +202,14 @@ impl Running<'_> {
         let (engine, domain) = (self.harness.site.engine.as_ref(), self.record().domain.clone());
         let until = self.harness.lifetime.begin_teardown().until;
         self.orders_are_done(in_flight).await;
-        tier.must("redeploy", self.redeploy(session, Some(&before.lasting), until)).await?;
+        let mut again = false;
+        tier.must("redeploy", async {
+            again = self.redeploy_or_again(session, &before.lasting, until).await?;
+            Ok(())
+        })
+        .await?;
         tier.must("remove", async {
-            receipt.removed = self.remove_added(&before.lasting, in_flight).await?;
+            receipt.removed = self.remove_added(&before.lasting, in_flight || again).await?;
             Ok(())
         })
         .await?;
@@ -221,6 +228,23 @@ impl Running<'_> {
             }
         })
         .await
+    }
+
+    /// Redeploys, and once more where the deployer or the host failed: abra may fall over once, or the engine refuse an
+    /// order that crossed a step of the update which it was to end. Gives whether it was once more.
+    async fn redeploy_or_again(
+        &self,
+        session: &Session,
+        before: &[Residue],
+        until: Instant,
+    ) -> Result<bool, StepError> {
+        let Err(error) = self.redeploy(session, Some(before), until).await else { return Ok(false) };
+        let StepError::Broken(failure) = error else { return Err(error) };
+        self.warn(&format!("the canonical version is deployed once more: {}", failure.message));
+        // The call may have been killed.
+        self.orders_are_done(true).await;
+        self.redeploy(session, Some(before), until).await?;
+        Ok(true)
     }
 }
 
