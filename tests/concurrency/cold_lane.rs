@@ -116,14 +116,14 @@ fn what_reaches_into_another_app_is_red_before_it_is_deployed() {
     recipe.write("compose.yml", &clean).write("compose.blog.yml", join);
     let steps = "echo COMPOSE_FILE=compose.yml:compose.blog.yml >> \"$CCCI_ENV_FILE\"";
     recipe.script("tests/install_steps.sh", steps).commit();
-    let record = run(&world, &recipe).expect(1).json();
+    let fresh = || world.cc_ci(["run", "--format", "json", "--pr", "1", "--fresh"]).arg(recipe.path());
+    let record = fresh().run().expect(1).json();
     assert_eq!(tier(&record, "install")["reason"], format!("create failed: {says}"));
     world.assert_empty();
     // Unless the operator shares it.
     let config = world.path().join("config.toml");
     std::fs::write(&config, "shared_networks = [\"proxy\", \"blog_example_org_internal\"]\n").unwrap();
-    let call = world.cc_ci(["run", "--pr", "1"]).arg(recipe.path());
-    call.env("CCCI_CONFIG", &config).run().expect(0);
+    fresh().env("CCCI_CONFIG", &config).run().expect(0);
     world.assert_empty();
 }
 
