@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::checks;
 use super::drive::Running;
+use super::reading::said;
 use super::record::Lane;
-use super::steps::said;
 use super::tiers::StepError;
 use super::{Failure, Harness, WarmApp};
 use crate::env_files::EnvFiles;

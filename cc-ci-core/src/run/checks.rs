@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::tiers::StepError;
 use super::{Failure, Harness};
 use crate::executor::{App, Endpoint, Engine, ServiceState};
-use crate::http::{self, HttpError, Proxy, Response};
+use crate::http::{self, Proxy, Response};
 use crate::names::Domain;
 
 /// The checks that an operator may replace.
@@ -40,27 +40,30 @@ async fn serving_within(
     };
     let until = Instant::now() + limit;
     let mut pause = Duration::from_millis(25);
+    // The last thing that says something of the app: once the proxy led to it, a proxy that is gone explains nothing.
+    let mut of_app = None;
     loop {
         let answer = match &way {
             Way::Proxy(proxy) => http::get_through(proxy, domain, GET_LIMIT).await,
             Way::Task(endpoint) => http::get(endpoint.address, endpoint.host.as_str(), "/", GET_LIMIT).await,
         };
-        let (seen, no_proxy) = match answer {
+        let (seen, of_proxy) = match answer {
             // An app that asks who is there serves.
             Ok(response) if response.status < 400 || matches!(response.status, 401 | 403) => return Ok(()),
             Ok(response) => (way.refusal(&response), false),
             Err(error) => {
-                let nobody = matches!(error, HttpError::Connect { .. } | HttpError::Tls { .. });
-                (crate::error_chain(&error), nobody && matches!(way, Way::Proxy(_)))
+                (crate::error_chain(&error), matches!(way, Way::Proxy(_)) && error.is_of_proxy())
             }
         };
+        if !of_proxy {
+            of_app = Some(seen.clone());
+        }
         if Instant::now() >= until {
-            let failed = format!("{}, for {limit:?}: {seen}", way.asked(domain));
-            // A proxy that is not there says nothing of the recipe.
-            return Err(if no_proxy {
-                StepError::Broken(Failure::host(failed))
-            } else {
-                StepError::Failed(failed)
+            let failed = |seen: &str| format!("{}, for {limit:?}: {seen}", way.asked(domain));
+            return Err(match of_app {
+                Some(seen) => StepError::Failed(failed(&seen)),
+                // A proxy that is not there, or not in order, says nothing of the recipe.
+                None => StepError::Broken(Failure::host(failed(&seen))),
             });
         }
         tokio::time::sleep(pause).await;
