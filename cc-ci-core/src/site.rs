@@ -96,9 +96,7 @@ impl Site {
 
     fn env_domains(&self, domains: Option<&[Domain]>) -> Result<Vec<Domain>, LookError> {
         match domains {
-            Some(domains) => {
-                Ok(domains.to_vec())
-            }
+            Some(domains) => Ok(domains.to_vec()),
             None => self.env_files.domains().map_err(|source| LookError::Io { what: ".env files", source }),
         }
     }

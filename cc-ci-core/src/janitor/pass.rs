@@ -68,7 +68,9 @@ impl SiteJanitor {
                 .iter()
                 .map(|(id, error)| format!("run {id} could not be pruned: {}", crate::error_chain(error)))
                 .collect(),
-            Err::<_, WorkspaceError>(error) => vec![format!("old runs could not be pruned: {}", crate::error_chain(&error))],
+            Err::<_, WorkspaceError>(error) => {
+                vec![format!("old runs could not be pruned: {}", crate::error_chain(&error))]
+            }
         }
     }
 }

@@ -219,7 +219,9 @@ impl Running<'_> {
     pub(super) fn git_failed(&self, recipe: &RecipeName, error: GitError) -> StepError {
         if self.watch.touched.load(Ordering::Relaxed) && error.is_of_repository() {
             let why = error_chain(&error);
-            return StepError::Failed(format!("a test or install step broke the repository of {recipe}: {why}"));
+            return StepError::Failed(format!(
+                "a test or install step broke the repository of {recipe}: {why}"
+            ));
         }
         host(error)
     }

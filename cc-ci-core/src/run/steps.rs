@@ -67,12 +67,10 @@ impl Running<'_> {
         fs::create_dir_all(&to)
             .map_err(|error| Failure::host(format!("can't make {}: {error}", to.display())))?;
         let tree = self.tree()?;
-        tree.snapshot(self.session.lifetime.as_ref(), "tests", &to)
-            .await
-            .map_err(|error| {
-                let failure = if is_of_recipe(&error) { Failure::recipe } else { Failure::host };
-                failure(error_chain(&error))
-            })?;
+        tree.snapshot(self.session.lifetime.as_ref(), "tests", &to).await.map_err(|error| {
+            let failure = if is_of_recipe(&error) { Failure::recipe } else { Failure::host };
+            failure(error_chain(&error))
+        })?;
         Scripts::find(self.operator_tests().as_deref(), Some(&to.join("tests")))
             .map_err(|error| Failure::host(format!("can't read the tests: {error}")))
     }
@@ -423,7 +421,9 @@ mod tests {
     #[test]
     fn a_test_that_cannot_be_executed_is_told_from_a_host_that_starts_nothing() {
         let refused = |errno: Errno| SpawnError::Io { program: "x".into(), source: errno.into() };
-        for errno in [Errno::ENOENT, Errno::EACCES, Errno::ENOEXEC, Errno::ELOOP, Errno::E2BIG, Errno::ENOTDIR] {
+        for errno in
+            [Errno::ENOENT, Errno::EACCES, Errno::ENOEXEC, Errno::ELOOP, Errno::E2BIG, Errno::ENOTDIR]
+        {
             assert!(cannot_be_executed(&refused(errno)), "{errno}");
         }
         for errno in [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE, Errno::EIO] {

@@ -261,6 +261,8 @@ fn pruning_keeps_the_newest(world: &World) {
         let lock = done(fs::File::options().write(true).open(run.root().join("run.lock")));
         done(lock.set_modified(std::time::SystemTime::UNIX_EPOCH + age));
     }
+    let stopped = done(world.workspace.prune(2, &|| true));
+    assert_eq!((names(&stopped.removed), stopped.failed.len()), (vec![], 0));
     let pruned = done(world.workspace.prune(2, &|| false));
     assert_eq!(names(&pruned.removed), ["1"]);
     assert_eq!(names(&done(world.workspace.run_ids())), ["2", "3"]);

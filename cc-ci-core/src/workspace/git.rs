@@ -139,7 +139,8 @@ impl GitError {
     pub(crate) fn is_of_repository(&self) -> bool {
         match self {
             Self::Failed { ended, said, .. } => {
-                let of_host = said.iter().any(|line| HOST_TROUBLE.iter().any(|trouble| line.contains(trouble)));
+                let of_host =
+                    said.iter().any(|line| HOST_TROUBLE.iter().any(|trouble| line.contains(trouble)));
                 ended.code.is_some() && !of_host
             }
             Self::Answer { .. } => true,
