@@ -176,7 +176,7 @@ mod tests {
         let left = servers.path().join("local/note-012345.ci.example.org.env.new");
         fs::create_dir_all(left.join("inner")).unwrap();
         fs::write(servers.path().join("local/notes.new"), "").unwrap();
-        assert_eq!(files.domains().unwrap(), [domain.clone()]);
+        assert_eq!(files.domains().unwrap(), std::slice::from_ref(&domain));
         assert_eq!(files.found(&domain), [left]);
         fs::write(files.path(&domain), "").unwrap();
         assert_eq!((files.domains().unwrap().len(), files.found(&domain).len()), (1, 2));

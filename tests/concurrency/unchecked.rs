@@ -128,9 +128,9 @@ fn a_recipe_of_which_nothing_can_be_read_any_more_is_red_where_that_is_seen() {
 fn a_thousand_faults_are_told_in_some_lines() {
     let world = World::new();
     let recipe = world.recipe("plain");
-    let volumes: String =
-        (0..1000).map(|number| format!("  v{number}:\n    name: blog_v{number}\n")).collect();
-    let ports: String = (0..200).map(|number| format!("      - \"{}:80\"\n", 20000 + number)).collect();
+    let lines = |count: u32, line: &dyn Fn(u32) -> String| (0..count).map(line).collect::<Vec<_>>().concat();
+    let volumes = lines(1000, &|number| format!("  v{number}:\n    name: blog_v{number}\n"));
+    let ports = lines(200, &|number| format!("      - \"{}:80\"\n", 20000 + number));
     compose(&world, &recipe, |compose| {
         compose.replace("volumes:\n  data:\n", &format!("volumes:\n  data:\n{volumes}")).replace(
             "    secrets:\n      - key\n",

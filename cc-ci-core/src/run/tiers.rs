@@ -19,7 +19,7 @@ pub(super) fn bounded(mut text: String) -> String {
         let end = text.floor_char_boundary(TEXT_LIMIT);
         let more = text.len() - end;
         text.truncate(end);
-        text.push_str(&format!(" … and {more} bytes more"));
+        return format!("{text} … and {more} bytes more");
     }
     text
 }
