@@ -1,7 +1,7 @@
 //! The `.env` files of a server's apps: `<servers>/<server>/<domain>.env`.
 //!
 //! The canonical `servers/` is the one writable path that runs share, and each writes only its own file there
-//! (I7).
+//! (I7): by way of `<domain>.env.new` beside it, which stays when the writer is killed, and is the app's like the other.
 
 use std::fmt;
 use std::fs;
@@ -13,6 +13,10 @@ use async_trait::async_trait;
 use crate::contained::{ContainedError, read_contained};
 use crate::executor::{ENV_LIMIT, EngineError, StackSource};
 use crate::names::{Domain, Stack};
+use crate::workspace::remove_tree;
+
+/// How the name of a file ends that is not written to its end.
+const UNFINISHED: &str = ".new";
 
 /// The `.env` files of one server.
 #[derive(Debug, Clone)]
@@ -30,6 +34,14 @@ impl EnvFiles {
     /// The file of one app.
     pub fn path(&self, domain: &Domain) -> PathBuf {
         self.directory.join(format!("{domain}.env"))
+    }
+
+    /// What is there of the app's file: itself, be it a broken link, and one that was not finished.
+    pub(crate) fn found(&self, domain: &Domain) -> Vec<PathBuf> {
+        let path = self.path(domain);
+        let mut found = vec![unfinished(&path), path];
+        found.retain(|path| path.symlink_metadata().is_ok());
+        found
     }
 
     /// The server's name.
@@ -73,15 +85,14 @@ impl EnvFiles {
         self.path(domain).symlink_metadata().is_ok()
     }
 
-    /// Removes the app's file, if it is there. A link is removed, not what it points to.
+    /// Removes the app's file, and one that was not finished, if they are there. A link is removed, not what it points
+    /// to. Blocks: a recipe's script may have put a directory in the place of one.
     ///
     /// # Errors
     /// When it is there and can't be removed.
     pub fn remove(&self, domain: &Domain) -> io::Result<()> {
-        match fs::remove_file(self.path(domain)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        let path = self.path(domain);
+        remove_tree(&unfinished(&path)).and(remove_tree(&path))
     }
 }
 
@@ -105,7 +116,20 @@ impl StackSource for EnvFiles {
 
 fn domains_in(directory: &Path) -> io::Result<Vec<Domain>> {
     // What is no domain is somebody's own file.
-    Ok(entries(directory)?.iter().filter_map(|name| name.strip_suffix(".env")?.parse().ok()).collect())
+    let domain = |name: &String| {
+        name.strip_suffix(UNFINISHED).unwrap_or(name).strip_suffix(".env")?.parse::<Domain>().ok()
+    };
+    let mut domains: Vec<Domain> = entries(directory)?.iter().filter_map(domain).collect();
+    domains.sort();
+    domains.dedup();
+    Ok(domains)
+}
+
+/// Where an `.env` file is written before it takes its place.
+pub(crate) fn unfinished(env_file: &Path) -> PathBuf {
+    let mut path = env_file.as_os_str().to_owned();
+    path.push(UNFINISHED);
+    path.into()
 }
 
 /// The names in a directory that are text; none without a directory.
@@ -142,6 +166,23 @@ mod tests {
         files.remove(&mine).unwrap();
         assert!(!files.exists(&mine));
         assert_eq!(files.domains().unwrap(), [theirs]);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_its_apps_whatever_it_is() {
+        let servers = tempfile::tempdir().unwrap();
+        let files = EnvFiles::new(servers.path(), "local");
+        let domain: Domain = "note-012345.ci.example.org".parse().unwrap();
+        let left = servers.path().join("local/note-012345.ci.example.org.env.new");
+        fs::create_dir_all(left.join("inner")).unwrap();
+        fs::write(servers.path().join("local/notes.new"), "").unwrap();
+        assert_eq!(files.domains().unwrap(), std::slice::from_ref(&domain));
+        assert_eq!(files.found(&domain), [left]);
+        fs::write(files.path(&domain), "").unwrap();
+        assert_eq!((files.domains().unwrap().len(), files.found(&domain).len()), (1, 2));
+        files.remove(&domain).unwrap();
+        assert_eq!((files.domains().unwrap(), files.found(&domain)), (Vec::new(), Vec::new()));
+        assert!(servers.path().join("local/notes.new").exists(), "somebody's own");
     }
 
     #[tokio::test]

@@ -27,19 +27,24 @@ pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Writes a file that is there whole or not at all.
+/// Writes a file that is there whole or not at all. Whoever is killed in the middle leaves a file with a name that
+/// nobody can know: where that matters, see [`write_whole_by`].
 pub fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let temporary = path.with_extension(format!("{}.tmp", new_id()?));
+    write_whole_by(&path.with_extension(format!("{}.tmp", new_id()?)), path, content, mode)
+}
+
+/// The same by way of the file `temporary`, which is not there yet.
+pub(crate) fn write_whole_by(temporary: &Path, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(mode)
-        .open(&temporary)
+        .open(temporary)
         .and_then(|mut file| file.write_all(content))
-        .and_then(|()| fs::rename(&temporary, path));
+        .and_then(|()| fs::rename(temporary, path));
     if written.is_err() {
         // The write's own error is the one to tell.
-        drop(fs::remove_file(&temporary));
+        drop(fs::remove_file(temporary));
     }
     written
 }

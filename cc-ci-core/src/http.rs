@@ -36,6 +36,8 @@ pub(crate) struct Response {
 pub(crate) enum HttpError {
     #[error("no answer from {address} within {limit:?}")]
     TimedOut { address: SocketAddr, limit: Duration },
+    #[error("no connection to {address} within {limit:?}")]
+    NoConnection { address: SocketAddr, limit: Duration },
     #[error("can't connect to {address}")]
     Connect {
         address: SocketAddr,
@@ -58,6 +60,24 @@ pub(crate) enum HttpError {
     },
 }
 
+impl HttpError {
+    /// Whether it is a proxy that is not as it should be, whatever the app behind it is: nobody there, no TLS, or a
+    /// certificate that is nobody's affair but the operator's.
+    pub(crate) fn is_of_proxy(&self) -> bool {
+        match self {
+            Self::NoConnection { .. } | Self::Connect { .. } | Self::Tls { .. } => true,
+            Self::Certificate { fault, .. } => matches!(
+                fault,
+                CertificateFault::Expired { .. }
+                    | CertificateFault::NotYetValid { .. }
+                    | CertificateFault::UnknownIssuer
+                    | CertificateFault::Other(_)
+            ),
+            Self::TimedOut { .. } | Self::Protocol { .. } => false,
+        }
+    }
+}
+
 /// `GET path` from `address`, as the host `host`, within `limit`. Cancel-safe: dropping it closes the connection.
 pub(crate) async fn get(
     address: SocketAddr,
@@ -77,13 +97,14 @@ pub(crate) async fn get_through(
     limit: Duration,
 ) -> Result<Response, HttpError> {
     let address = proxy.address();
-    let request = async {
-        let stream = proxy.connect(connect(address).await?, host).await?;
-        exchange(stream, address, host.as_str(), "/").await
-    };
+    let until = tokio::time::Instant::now() + limit;
     // A TLS session is a large thing to carry about in a future.
-    let request = Box::pin(request);
-    tokio::time::timeout(limit, request).await.map_err(|_| HttpError::TimedOut { address, limit })?
+    let connecting = Box::pin(async { proxy.connect(connect(address).await?, host).await });
+    let stream = tokio::time::timeout_at(until, connecting)
+        .await
+        .map_err(|_| HttpError::NoConnection { address, limit })??;
+    let request = Box::pin(exchange(stream, address, host.as_str(), "/"));
+    tokio::time::timeout_at(until, request).await.map_err(|_| HttpError::TimedOut { address, limit })?
 }
 
 async fn request(address: SocketAddr, host: &str, path: &str) -> Result<Response, HttpError> {

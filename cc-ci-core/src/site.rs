@@ -72,8 +72,9 @@ impl Site {
         let mut inventory = self.engine.inventory(domains).await?;
         let wanted = |domain: &Domain| domains.is_none_or(|domains| domains.contains(domain));
         for domain in self.env_domains(domains)? {
-            let path = self.env_files.path(&domain);
-            inventory.add(&domain, Residue::new(Kind::EnvFile, path.display().to_string()));
+            for path in self.env_files.found(&domain) {
+                inventory.add(&domain, Residue::new(Kind::EnvFile, path.display().to_string()));
+            }
         }
         let boot = self.host.boot_id();
         let processes =
@@ -95,9 +96,7 @@ impl Site {
 
     fn env_domains(&self, domains: Option<&[Domain]>) -> Result<Vec<Domain>, LookError> {
         match domains {
-            Some(domains) => {
-                Ok(domains.iter().filter(|domain| self.env_files.exists(domain)).cloned().collect())
-            }
+            Some(domains) => Ok(domains.to_vec()),
             None => self.env_files.domains().map_err(|source| LookError::Io { what: ".env files", source }),
         }
     }

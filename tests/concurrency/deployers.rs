@@ -249,20 +249,42 @@ fn a_recipe_that_another_one_needs_is_watched_likewise() {
 #[test]
 fn an_install_step_that_changes_what_would_be_deployed_is_red() {
     let tricks = [
-        ("echo '# mine' >> compose.yml", "compose.yml"),
-        ("git update-index --assume-unchanged compose.yml; echo '# mine' >> compose.yml", "compose.yml"),
-        ("rm abra.sh; mkfifo abra.sh", "abra.sh"),
+        ("echo '# mine' >> compose.yml", "deploy failed", "compose.yml", 1),
+        (
+            "git update-index --assume-unchanged compose.yml; echo '# mine' >> compose.yml",
+            "deploy failed",
+            "compose.yml",
+            1,
+        ),
+        // What can't be read is red before anything is done with it.
+        ("rm abra.sh; mkfifo abra.sh", "create failed", "abra.sh", 0),
     ];
-    for (trick, says) in tricks {
+    for (trick, step, says, count) in tricks {
         let world = World::new();
         let recipe = world.recipe("app");
         recipe.write("abra.sh", "export X=1\n");
         recipe.script("tests/install_steps.sh", &format!("cd \"$CCCI_RECIPE_DIR\"\n{trick}")).commit();
         let end = run(&world, &recipe, |_, _| ());
-        assert_eq!((end.exit, end.record.deploy_count), (Exit::Red, 1), "{trick}: {:#?}", end.record);
+        assert_eq!((end.exit, end.record.deploy_count), (Exit::Red, count), "{trick}: {:#?}", end.record);
         let reason = red(&end, TierName::Install);
-        assert!(reason.starts_with("deploy failed") && reason.contains(says), "{trick}: {reason}");
+        assert!(reason.starts_with(step) && reason.contains(says), "{trick}: {reason}");
     }
+}
+
+#[test]
+fn of_a_recipe_that_names_what_is_not_its_own_not_even_secrets_are_made() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    let long = "X".repeat(64);
+    recipe.write(".env.sample", &format!("TYPE=test\nDOMAIN=x\nSECRET_{long}_VERSION=v1\n"));
+    let compose = fs::read_to_string(recipe.path().join("compose.yml")).unwrap();
+    let name = format!("_{}_${{SECRET_{long}_VERSION}}", long.to_lowercase());
+    recipe.write("compose.yml", &compose.replace("_key_${SECRET_KEY_VERSION}", &name)).commit();
+    let calls = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let made = calls.clone();
+    let end = run(&world, &recipe, move |call, _| made.lock().unwrap().push(call.to_owned()));
+    assert!(red(&end, TierName::Install).contains("more than 64 characters"), "{:#?}", end.record);
+    assert_eq!(*calls.lock().unwrap(), ["create"]);
 }
 
 #[test]

@@ -36,6 +36,22 @@ fn what_a_killed_run_left_is_reaped_once_and_its_lock_file_goes() {
 }
 
 #[test]
+fn an_env_file_that_a_killed_run_did_not_finish_is_found_and_removed_and_a_bystanders_is_not() {
+    let world = World::new();
+    let (domain, servers) = (world.domain("dead", 1), world.path().join("local/servers/local"));
+    fs::create_dir_all(&servers).unwrap();
+    let left = servers.join(format!("{domain}.env.new"));
+    let theirs = servers.join(format!("blog.{}.env.new", world.suffix()));
+    for file in [&left, &theirs] {
+        fs::write(file, "TYPE=x\n").unwrap();
+    }
+    world.cc_ci(["audit"]).run().expect(4);
+    assert_eq!(decision(&pass(&world, 0).json(), &domain), "reaped");
+    assert!(!left.exists() && theirs.exists());
+    world.cc_ci(["audit"]).run().expect(0);
+}
+
+#[test]
 fn a_live_run_is_left_alone_before_its_deploy_and_after() {
     let world = World::new();
     let recipe = world.recipe("live");

@@ -33,6 +33,7 @@ mod quick_doubles;
 mod recipe_check;
 mod settle;
 mod status;
+mod unchecked;
 mod warm;
 mod warmed;
 mod with_lock;

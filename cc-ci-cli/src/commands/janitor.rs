@@ -41,7 +41,7 @@ pub fn janitor(
         // A cancellation is the pass's own affair: what it holds, it finishes.
         let report = janitor.pass(&pass).await.map_err(|error| look_failed(&error))?;
         if !args.dry_run && pass.cancellation.cause().is_none() {
-            for warning in janitor.prune(wired.config.run.keep_runs).await {
+            for warning in janitor.prune(wired.config.run.keep_runs, &pass).await {
                 terminal.progress(format!("warning: {warning}\n"));
             }
         }

@@ -22,9 +22,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::contained::read_contained;
-use crate::files::{private_directory, write_whole};
+use crate::env_files::unfinished;
+use crate::files::{private_directory, write_whole_by};
 use crate::names::{Domain, RecipeName, Stack};
 use crate::recipe::{EnvFile, VolumeBackup};
+use crate::workspace::remove_tree;
 
 pub use backup::{restore_by_labels, take_by_labels};
 pub use error::{EngineError, Fault};
@@ -77,11 +79,14 @@ impl App {
 
     /// The same with any text.
     pub(crate) fn set_env_text(&self, text: &[u8]) -> Result<(), EngineError> {
+        // Known by its name: a dead run's is found by it, and whoever owns the app now replaces it.
+        let unfinished = unfinished(&self.env_file);
         let written = self
             .env_file
             .parent()
             .map_or(Ok(()), private_directory)
-            .and_then(|()| write_whole(&self.env_file, text, 0o600));
+            .and_then(|()| remove_tree(&unfinished))
+            .and_then(|()| write_whole_by(&unfinished, &self.env_file, text, 0o600));
         written.map_err(|error| {
             EngineError::host(format!("can't write {}", self.env_file.display())).because(error)
         })

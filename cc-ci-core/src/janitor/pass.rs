@@ -13,7 +13,7 @@ use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
 use crate::names::Domain;
 use crate::site::{LookError, Site};
-use crate::workspace::RUN_RECORD;
+use crate::workspace::{Pruned, RUN_RECORD, WorkspaceError};
 
 /// So many domains are held and looked at together: one inventory serves them all.
 const BATCH: usize = 16;
@@ -40,18 +40,27 @@ impl SiteJanitor {
 
 impl SiteJanitor {
     /// Removes the oldest run directories until `keep` are left, never one that lives or holds residue; and those
-    /// of runs that died before they said what they are. Gives what went wrong.
-    pub async fn prune(&self, keep: usize) -> Vec<String> {
+    /// of runs that died before they said what they are. It ends with the budget and the cancellation of `pass`; what
+    /// is due then is the next one's. Gives what went wrong.
+    pub async fn prune(&self, keep: usize, pass: &Pass) -> Vec<String> {
         let site = self.site.clone();
+        let (until, cancellation) = (crate::after(Instant::now(), pass.budget), pass.cancellation.clone());
+        let stop = move || Instant::now() >= until || cancellation.cause().is_some();
         let work = move || {
             for id in site.runs.run_ids()? {
+                if stop() {
+                    return Ok(Pruned::default());
+                }
                 if !site.runs.runs_dir().join(id.as_str()).join(RUN_RECORD).exists()
                     && let Some(nameless) = site.runs.try_lock_dead(&id)?
                 {
-                    nameless.discard()?;
+                    match nameless.discard(&stop) {
+                        Err(_) if stop() => return Ok(Pruned::default()),
+                        discarded => discarded?,
+                    }
                 }
             }
-            site.runs.prune(keep)
+            site.runs.prune(keep, &stop)
         };
         match self.lifetime.jobs().run(work).await {
             Ok(pruned) => pruned
@@ -59,7 +68,9 @@ impl SiteJanitor {
                 .iter()
                 .map(|(id, error)| format!("run {id} could not be pruned: {}", crate::error_chain(error)))
                 .collect(),
-            Err(error) => vec![format!("old runs could not be pruned: {}", crate::error_chain(&error))],
+            Err::<_, WorkspaceError>(error) => {
+                vec![format!("old runs could not be pruned: {}", crate::error_chain(&error))]
+            }
         }
     }
 }

@@ -187,7 +187,9 @@ pub async fn end_orphans(host: &dyn Host, domain: &Domain) -> Orphans {
 /// those of a domain whose removal `failed`: what was ordered of such an engine may yet appear. Gives what went wrong.
 async fn clear_files(site: &Site, domain: &Domain, own: Option<&RunId>, failed: &[Domain]) -> Vec<String> {
     let mut failures = Vec::new();
-    if let Err(error) = site.env_files.remove(domain) {
+    let (env_files, owned) = (site.env_files.clone(), domain.clone());
+    let removed = tokio::task::spawn_blocking(move || env_files.remove(&owned)).await;
+    if let Err(error) = removed.unwrap_or_else(|error| Err(error.into())) {
         failures.push(format!("can't remove the .env file: {error}"));
     }
     let trees = match site.dead_trees() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::tiers::StepError;
 use super::{Failure, Harness};
 use crate::executor::{App, Endpoint, Engine, ServiceState};
-use crate::http::{self, HttpError, Proxy, Response};
+use crate::http::{self, Proxy, Response};
 use crate::names::Domain;
 
 /// The checks that an operator may replace.
@@ -40,27 +40,28 @@ async fn serving_within(
     };
     let until = Instant::now() + limit;
     let mut pause = Duration::from_millis(25);
+    // The last thing that says something of the app: once the proxy led to it, a proxy that is gone explains nothing.
+    let mut of_app = None;
     loop {
         let answer = match &way {
             Way::Proxy(proxy) => http::get_through(proxy, domain, GET_LIMIT).await,
             Way::Task(endpoint) => http::get(endpoint.address, endpoint.host.as_str(), "/", GET_LIMIT).await,
         };
-        let (seen, no_proxy) = match answer {
+        let (seen, of_proxy) = match answer {
             // An app that asks who is there serves.
             Ok(response) if response.status < 400 || matches!(response.status, 401 | 403) => return Ok(()),
             Ok(response) => (way.refusal(&response), false),
-            Err(error) => {
-                let nobody = matches!(error, HttpError::Connect { .. } | HttpError::Tls { .. });
-                (crate::error_chain(&error), nobody && matches!(way, Way::Proxy(_)))
-            }
+            Err(error) => (crate::error_chain(&error), matches!(way, Way::Proxy(_)) && error.is_of_proxy()),
         };
+        if !of_proxy {
+            of_app = Some(seen.clone());
+        }
         if Instant::now() >= until {
-            let failed = format!("{}, for {limit:?}: {seen}", way.asked(domain));
-            // A proxy that is not there says nothing of the recipe.
-            return Err(if no_proxy {
-                StepError::Broken(Failure::host(failed))
-            } else {
-                StepError::Failed(failed)
+            let failed = |seen: &str| format!("{}, for {limit:?}: {seen}", way.asked(domain));
+            return Err(match of_app {
+                Some(seen) => StepError::Failed(failed(&seen)),
+                // A proxy that is not there, or not in order, says nothing of the recipe.
+                None => StepError::Broken(Failure::host(failed(&seen))),
             });
         }
         tokio::time::sleep(pause).await;
@@ -156,7 +157,8 @@ fn first_line(body: &str) -> String {
 mod tests {
     use super::*;
     use crate::executor::MemoryEngine;
-    use crate::http::fake_proxy::{Authority, FakeProxy, default_certificate, page};
+    use crate::http::fake_proxy::{Authority, FakeProxy, Shown, default_certificate, page};
+    use rcgen::date_time_ymd;
 
     fn service(name: &str, id: &str, task: &str) -> ServiceState {
         ServiceState {
@@ -169,6 +171,55 @@ mod tests {
             spec: String::new(),
             version: None,
         }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_out_of_order_is_the_hosts_and_what_it_says_of_the_app_the_recipes() {
+        let authority = Authority::new();
+        let judged = async |shown: Shown, answer: &str| {
+            let server = FakeProxy::start(shown, &[answer.to_owned()]).await;
+            let proxy = authority.proxy(server.address);
+            serving_within(&MemoryEngine::default(), Some(&proxy), &domain(), Duration::ZERO).await
+        };
+        let ok = page("200 OK", "");
+        let of_host = [
+            authority
+                .certificate_with(domain().as_str(), |params| params.not_after = date_time_ymd(2001, 1, 1)),
+            authority
+                .certificate_with(domain().as_str(), |params| params.not_before = date_time_ymd(4000, 1, 1)),
+            Authority::new().certificate(domain().as_str()),
+        ];
+        for shown in of_host {
+            let told = judged(shown, &ok).await;
+            assert!(matches!(&told, Err(StepError::Broken(_))), "{told:?}");
+        }
+        for shown in [default_certificate(), authority.certificate("other.example.org")] {
+            let told = judged(shown, &ok).await;
+            assert!(matches!(&told, Err(StepError::Failed(_))), "{told:?}");
+        }
+        let told = judged(authority.certificate(domain().as_str()), "no HTTP").await;
+        assert!(matches!(&told, Err(StepError::Failed(_))), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn an_app_that_answered_with_an_error_stays_red_when_the_proxy_goes() {
+        let authority = Authority::new();
+        let answers = [page("502 Bad Gateway", "the app is down")];
+        let mut server = Some(FakeProxy::start(authority.certificate(domain().as_str()), &answers).await);
+        let proxy = authority.proxy(server.as_ref().unwrap().address);
+        let engine = MemoryEngine::default();
+        let domain = domain();
+        let judging = serving_within(&engine, Some(&proxy), &domain, Duration::from_millis(300));
+        let going = async {
+            while server.as_ref().unwrap().seen().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            // Its listener goes with its task.
+            server.take();
+        };
+        let (told, ()) = tokio::join!(judging, going);
+        let Err(StepError::Failed(told)) = told else { panic!("{told:?}") };
+        assert!(told.contains("HTTP status 502"), "{told}");
     }
 
     async fn through(server: &FakeProxy, authority: &Authority, limit: Duration) -> Result<(), String> {

@@ -11,7 +11,7 @@ use super::matrix;
 use super::record::{Tier, TierName};
 use super::scripts::Scripts;
 use super::seeds::Seeds;
-use super::steps::{Revision, said};
+use super::steps::Revision;
 use super::tiers::{Halt, OpenTier, StepError};
 use crate::executor::{App, Backup, Engine, EngineError, ServiceState};
 use crate::names::Domain;
@@ -132,8 +132,12 @@ impl Cold<'_> {
     ) -> Result<(), Halt> {
         let (run, app) = (self.run, self.app.clone());
         tier.must("create", run.create(&app, revision, self.scripts)).await?;
-        tier.must("deploy", run.deploy_once(&app)).await?;
-        self.first = self.services().await.map_err(halt)?;
+        tier.must("deploy", async {
+            run.deploy_once(&app).await?;
+            self.first = self.services().await?;
+            Ok(())
+        })
+        .await?;
         self.last.clone_from(&self.first);
         self.check_serving(tier).await?;
         tier.must("seed", async {
@@ -172,8 +176,12 @@ impl Cold<'_> {
         tested: &Revision,
     ) -> Result<(), Halt> {
         let (run, app) = (self.run, self.app.clone());
-        tier.must("upgrade", run.upgrade_in_place(&app, tested)).await?;
-        self.last = self.services().await.map_err(halt)?;
+        tier.must("upgrade", async {
+            run.upgrade_in_place(&app, tested).await?;
+            self.last = self.services().await?;
+            Ok(())
+        })
+        .await?;
         self.check_serving(tier).await?;
         self.check_data(tier, &BTreeSet::new()).await?;
         tier.scripts().await?;
@@ -188,7 +196,13 @@ impl Cold<'_> {
 
     async fn backup_steps(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
         let (run, app) = (self.run, self.app.clone());
-        if !said(&app).map_err(halt_step)?.labels.backup.declared {
+        let mut declared = false;
+        tier.must("read", async {
+            declared = run.said(&app).await?.labels.backup.declared;
+            Ok(())
+        })
+        .await?;
+        if !declared {
             return Err(Halt::Skipped(NO_BACKUP.to_owned()));
         }
         // The tests put their facts in place before the backup is taken.
@@ -220,16 +234,25 @@ impl Cold<'_> {
     async fn restore_steps(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
         let (run, app) = (self.run, self.app.clone());
         let Some(backup) = self.backup.clone() else { return Err(Halt::Skipped(NO_BACKUP.to_owned())) };
-        let recipe = said(&app).map_err(halt_step)?;
-        let left_out = recipe.labels.backup.left_out(&recipe.compose);
+        let mut left_out = BTreeSet::new();
+        tier.must("read", async {
+            let said = run.said(&app).await?;
+            left_out = said.labels.backup.left_out(&said.compose);
+            Ok(())
+        })
+        .await?;
         tier.must("change", async {
             Seeds::write(self.engine(), &app, &format!("{} changed after the backup", run.session.run_id))
                 .await?;
             Ok(())
         })
         .await?;
-        tier.must("restore", run.restore(&app, &backup)).await?;
-        self.last = self.services().await.map_err(halt)?;
+        tier.must("restore", async {
+            run.restore(&app, &backup).await?;
+            self.last = self.services().await?;
+            Ok(())
+        })
+        .await?;
         self.check_data(tier, &left_out).await?;
         self.check_serving(tier).await?;
         tier.scripts().await?;
@@ -259,13 +282,7 @@ impl Cold<'_> {
     }
 
     async fn check_data(&self, tier: &mut OpenTier<'_>, left_out: &BTreeSet<String>) -> Result<(), Halt> {
-        let check = async {
-            if self.seeds.is_empty() {
-                return Err(StepError::Skipped("the app declares no volume".to_owned()));
-            }
-            self.seeds.verify(self.engine(), &self.app, left_out).await
-        };
-        tier.check("data", check).await
+        tier.check("data", self.seeds.verify(self.engine(), &self.app, left_out)).await
     }
 
     /// Nothing restarted since the last order, and nothing was made anew since the first.
@@ -276,14 +293,3 @@ impl Cold<'_> {
 }
 
 const NO_BACKUP: &str = "the recipe declares no backup (label backupbot.backup)";
-
-fn halt_step(error: StepError) -> Halt {
-    match error {
-        StepError::Broken(failure) => Halt::Run(failure),
-        StepError::Failed(reason) | StepError::Skipped(reason) => Halt::Run(Failure::recipe(reason)),
-    }
-}
-
-fn halt(error: EngineError) -> Halt {
-    Halt::Run(error.into())
-}

@@ -12,6 +12,7 @@ use super::guarded::Watch;
 use super::matrix::Pass;
 use super::record::{Lane, RUN_SCHEMA, RunRecord};
 use super::recorded::Recorded;
+use super::tiers::bounded;
 use super::{Failure, Harness, Request};
 use crate::env_files::EnvFiles;
 use crate::event::Event;
@@ -118,13 +119,13 @@ impl Harness {
             ScopeEnd::Returned(Err(failure)) => {
                 exit = failure.exit;
                 hint = failure.hint;
-                run.record().errors.push(run.session.redactor.redact(&failure.message));
+                run.record().errors.push(bounded(run.session.redactor.redact(&failure.message)));
             }
             ScopeEnd::Cancelled(cause) => exit = Exit::Cancelled(cause),
             ScopeEnd::Panicked(payload) => {
                 exit = Exit::Harness;
                 let text = format!("cc-ci panicked: {}", panic_text(payload.as_ref()));
-                run.record().errors.push(run.session.redactor.redact(&text));
+                run.record().errors.push(bounded(run.session.redactor.redact(&text)));
                 panic = Some(payload);
             }
         }
@@ -339,7 +340,7 @@ impl Running<'_> {
     }
 
     pub(super) fn warn(&self, text: &str) {
-        let text = self.session.redactor.redact(text);
+        let text = bounded(self.session.redactor.redact(text));
         self.session.reporter.report(&Event::Warning { text: text.clone() });
         self.record().warnings.push(text);
     }

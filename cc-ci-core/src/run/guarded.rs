@@ -7,12 +7,16 @@
 //! What changed *before* a call was none of the deployer: a test or `install_steps.sh` did it. The checkout is moved back;
 //! tracked files that differ from the commit make a deploy red, since it would not be of that commit.
 //!
+//! And what the recipe says is checked before each call that follows it, the commit under test, a release or a dependency
+//! alike: a name that is not of the app's stack would be a bystander's volume or secret.
+//!
 //! # Limitations
 //! Files that git does not track are nobody's commit: install steps may add some. A script that forges objects in the
-//! clone's store is not seen.
+//! clone's store is not seen. Nor is what a process that a test left running changes between a look and the call.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Failure;
@@ -64,6 +68,8 @@ impl fmt::Display for Call {
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     shown: Mutex<BTreeMap<RecipeName, CommitId>>,
+    /// Whether a test or install step was run: it may have broken what git needs.
+    touched: AtomicBool,
     said: Mutex<BTreeSet<String>>,
 }
 
@@ -71,6 +77,11 @@ impl Watch {
     /// The run itself moved `tree`.
     pub fn moved(&self, tree: &RecipeTree, commit: &CommitId) {
         locked(&self.shown).insert(tree.name().clone(), commit.clone());
+    }
+
+    /// A test or install step is run.
+    pub fn touched(&self) {
+        self.touched.store(true, Ordering::Relaxed);
     }
 
     fn shows(&self, tree: &RecipeTree) -> CommitId {
@@ -97,6 +108,10 @@ impl Running<'_> {
         let tree = self.tree_of(&app.recipe)?;
         let commit = self.watch.shows(tree);
         let changed = self.look_before(tree, &commit, call).await?;
+        if call != Call::Create {
+            // Each call does what the tree and the `.env` say now, and either may have changed since the last.
+            self.check_recipe(app).await?;
+        }
         let env = if call == Call::Create { None } else { Some(self.env_text(app).await?) };
         let done = Box::pin(work).await;
         let looked = async {
@@ -125,15 +140,16 @@ impl Running<'_> {
         call: Call,
     ) -> Result<Vec<String>, StepError> {
         let lifetime = self.session.lifetime.as_ref();
-        let head = tree.head(lifetime).await.map_err(host)?;
         let name = tree.name();
+        let failed = |error| self.git_failed(name, error);
+        let head = tree.head(lifetime).await.map_err(failed)?;
         if head != *commit {
-            tree.checkout(lifetime, commit).await.map_err(host)?;
+            tree.checkout(lifetime, commit).await.map_err(failed)?;
             self.warn_once(&format!(
                 "a test or install step moved the checkout of {name} from {commit} to {head}; moved back"
             ));
         }
-        let changed = tree.changed(lifetime, commit).await.map_err(host)?;
+        let changed = tree.changed(lifetime, commit).await.map_err(failed)?;
         if call.deploys() && !changed.is_empty() {
             let files = some_of(&changed);
             return Err(StepError::Failed(format!(
@@ -196,6 +212,18 @@ impl Running<'_> {
             self.session.reporter.report(&Event::Note { text });
         }
         Ok(())
+    }
+
+    /// git worked in the clone until tests and install steps ran there: what it can't read now is their doing, unless
+    /// the host says otherwise.
+    pub(super) fn git_failed(&self, recipe: &RecipeName, error: GitError) -> StepError {
+        if self.watch.touched.load(Ordering::Relaxed) && error.is_of_repository() {
+            let why = error_chain(&error);
+            return StepError::Failed(format!(
+                "a test or install step broke the repository of {recipe}: {why}"
+            ));
+        }
+        host(error)
     }
 
     pub(super) async fn env_text(&self, app: &App) -> Result<Vec<u8>, EngineError> {

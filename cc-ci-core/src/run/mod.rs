@@ -13,6 +13,7 @@ mod guarded;
 mod matrix;
 mod prepare;
 mod quick;
+mod reading;
 mod reconcile;
 mod record;
 mod recorded;
@@ -104,6 +105,8 @@ pub struct Settings {
     pub fetch_limit: Duration,
     /// The longest wait for an app to come up, where its recipe states none.
     pub converge_limit: Duration,
+    /// The most of it that a recipe may state.
+    pub converge_max: Duration,
     /// The longest run of one test.
     pub script_limit: Duration,
     /// What the janitor may take before a run deploys.
@@ -131,6 +134,7 @@ impl Default for Settings {
             lock_timeout: Duration::from_hours(1),
             fetch_limit: Duration::from_mins(5),
             converge_limit: Duration::from_mins(5),
+            converge_max: Duration::from_mins(30),
             script_limit: Duration::from_mins(5),
             janitor_budget: Duration::from_mins(1),
             operator_tests: None,

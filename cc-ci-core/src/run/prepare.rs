@@ -158,6 +158,7 @@ impl Running<'_> {
             budget: self.harness.settings.janitor_budget,
             cancellation: self.harness.lifetime.cancellation().clone(),
         };
+        let until = crate::after(Instant::now(), pass.budget);
         match janitor.pass(&pass).await {
             Ok(report) => {
                 for finding in report.findings.iter().filter(|finding| finding.is_worth_a_line()) {
@@ -169,7 +170,9 @@ impl Running<'_> {
             }
             Err(error) => self.warn(&format!("janitor: {}", crate::error_chain(&error))),
         }
-        for warning in janitor.prune(self.harness.settings.keep_runs).await {
+        // One budget for both.
+        let pass = Pass { budget: until.saturating_duration_since(Instant::now()), ..pass };
+        for warning in janitor.prune(self.harness.settings.keep_runs, &pass).await {
             self.warn(&warning);
         }
     }

@@ -14,10 +14,8 @@ use super::conclude::write_record;
 use super::drive::Running;
 use super::record::{Receipt, Status, Tier, TierName};
 use super::scripts::Scripts;
-use super::steps::add_new_variables;
 use super::tiers::{Halt, OpenTier, StepError};
 use crate::cancellation::Cause;
-use crate::event::Event;
 use crate::executor::{App, EngineError, Kind, Residue, ServiceState, Session};
 use crate::exit::Exit;
 use crate::lifetime::ChildrenEnded;
@@ -80,19 +78,18 @@ impl Quick<'_> {
         let (run, app) = (self.run, self.app.clone());
         // What would touch what is not the app's own is red before the app is touched.
         tier.must("check", async {
-            let operators = app.env()?;
-            let added = add_new_variables(&app)?;
-            if !added.is_empty() {
-                let text = format!("new variables, with their sample's values: {}", added.join(", "));
-                run.session.reporter.report(&Event::Note { text });
-            }
-            run.check_recipe(&app, Some(&operators))
+            run.add_new_variables(&app).await?;
+            run.check_recipe(&app).await
         })
         .await?;
         let tested = run.tested().map_err(Halt::Run)?;
         run.warm.touched.store(true, Ordering::Relaxed);
-        tier.must("upgrade", run.upgrade_in_place(&app, &tested)).await?;
-        self.last = self.services().await.map_err(|error| Halt::Run(error.into()))?;
+        tier.must("upgrade", async {
+            run.upgrade_in_place(&app, &tested).await?;
+            self.last = self.services().await?;
+            Ok(())
+        })
+        .await?;
         tier.check("serving", checks::serving(run.harness, &app)).await?;
         tier.check("healthy", async { checks::healthy(&self.services().await?) }).await?;
         // The recipe's own upgrade tests compare with what its install tests wrote, and none was installed here.

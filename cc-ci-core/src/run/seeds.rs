@@ -26,14 +26,22 @@ impl Seeds {
         Ok(Self(seeds))
     }
 
-    /// Compares every volume with what was written, but for those that `left_out` names.
+    /// Compares every volume with what was written, but for those that `left_out` names. Where nothing is left to
+    /// compare, nothing is proven.
     pub async fn verify(
         &self,
         engine: &dyn Engine,
         app: &App,
         left_out: &BTreeSet<String>,
     ) -> Result<(), StepError> {
-        for (volume, content) in self.0.iter().filter(|(volume, _)| !left_out.contains(volume.as_str())) {
+        let mut compared = self.0.iter().filter(|(volume, _)| !left_out.contains(volume.as_str())).peekable();
+        if self.0.is_empty() {
+            return Err(StepError::Skipped("the app declares no volume".to_owned()));
+        }
+        if compared.peek().is_none() {
+            return Err(StepError::Skipped("every volume is left out of the backup".to_owned()));
+        }
+        for (volume, content) in compared {
             match engine.read_volume_file(&app.domain, volume, FILE).await? {
                 Some(found) if found == content.as_bytes() => {}
                 Some(_) => {
@@ -43,10 +51,5 @@ impl Seeds {
             }
         }
         Ok(())
-    }
-
-    /// Whether there is anything to compare.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }

@@ -6,6 +6,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use sha2::{Digest as _, Sha256};
+
 use super::Failure;
 use super::drive::Running;
 use super::guarded::Call;
@@ -17,9 +20,8 @@ use crate::error_chain;
 use crate::event::Event;
 use crate::executor::{App, Backup, EngineError, Fault};
 use crate::files::{private_directory, write_whole};
-use crate::lifetime::{ChildError, RunLifetimeExt as _};
-use crate::recipe::{Allowed, Compose, EnvFile, Labels, Recipe, RecipeError};
-use crate::workspace::{CommitId, RecipeTree, Release, StateError};
+use crate::lifetime::{ChildError, RunLifetimeExt as _, SpawnError};
+use crate::workspace::{CommitId, RecipeTree, Release, SnapshotError, StateError};
 
 /// A test says with this status that it does not apply.
 const SKIPPED: i32 = 77;
@@ -32,6 +34,9 @@ const OUTPUT_TAIL: usize = 4000;
 
 /// And how much of the line in which it says why it skipped itself.
 const REASON_LIMIT: usize = 1024;
+
+/// How long the name of a log may be, without its ending.
+const NAME_LIMIT: usize = 120;
 
 /// What is deployed: a release, or the commit under test.
 #[derive(Debug, Clone)]
@@ -51,12 +56,6 @@ impl Revision {
     }
 }
 
-/// What the recipe at the app's tree says, with the app's `.env`.
-pub(super) struct Said {
-    pub compose: Compose,
-    pub labels: Labels,
-}
-
 impl Running<'_> {
     pub(super) fn tests_directory(&self) -> PathBuf {
         self.session.tmp.join("recipe-tests")
@@ -68,9 +67,10 @@ impl Running<'_> {
         fs::create_dir_all(&to)
             .map_err(|error| Failure::host(format!("can't make {}: {error}", to.display())))?;
         let tree = self.tree()?;
-        tree.snapshot(self.session.lifetime.as_ref(), "tests", &to)
-            .await
-            .map_err(|error| Failure::recipe(error_chain(&error)))?;
+        tree.snapshot(self.session.lifetime.as_ref(), "tests", &to).await.map_err(|error| {
+            let failure = if is_of_recipe(&error) { Failure::recipe } else { Failure::host };
+            failure(error_chain(&error))
+        })?;
         Scripts::find(self.operator_tests().as_deref(), Some(&to.join("tests")))
             .map_err(|error| Failure::host(format!("can't read the tests: {error}")))
     }
@@ -122,7 +122,6 @@ impl Running<'_> {
         self.checkout(self.tree().map_err(StepError::Broken)?, revision).await?;
         self.create_env(app).await?;
         self.generate_secrets(app).await?;
-        self.check_recipe(app, None)?;
         for script in &scripts.install_steps {
             self.run_script(script, TierName::Install, Some(&revision.name)).await.map_err(|error| {
                 match error {
@@ -137,29 +136,7 @@ impl Running<'_> {
         }
         // They may have asked for more.
         self.generate_secrets(app).await?;
-        self.check_recipe(app, None)?;
         Ok(self.harness.site.engine.pre_pull(app).await?)
-    }
-
-    /// What would fail a deploy, or touch what is not the app's own, is red before anything is deployed.
-    /// What `operators` names, the `.env` of an app that is not a run's, is no fault of the recipe's.
-    pub(super) fn check_recipe(&self, app: &App, operators: Option<&EnvFile>) -> Result<(), StepError> {
-        let env = app.env()?;
-        let networks = &self.harness.settings.shared_networks;
-        let allowed = Allowed { domain: &app.domain, networks, operators };
-        let checked = || {
-            let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
-            recipe.check(&env, &recipe.compose(&recipe.vars(&env, &app.domain)?)?, &allowed)
-        };
-        let findings = checked().map_err(|error: RecipeError| StepError::Failed(error_chain(&error)))?;
-        for warning in findings.warnings {
-            self.warn_once(&warning);
-        }
-        if findings.problems.is_empty() {
-            Ok(())
-        } else {
-            Err(StepError::Failed(findings.problems.join("; ")))
-        }
     }
 
     /// The one deploy of an app (I10).
@@ -189,16 +166,8 @@ impl Running<'_> {
     /// In place to `revision`: new variables and secrets first.
     pub(super) async fn upgrade_in_place(&self, app: &App, revision: &Revision) -> Result<(), StepError> {
         self.checkout(self.tree().map_err(StepError::Broken)?, revision).await?;
-        let added = add_new_variables(app)?;
-        if !added.is_empty() {
-            let text = format!("new variables, with their sample's values: {}", added.join(", "));
-            self.session.reporter.report(&Event::Note { text });
-        }
+        self.add_new_variables(app).await?;
         self.generate_secrets(app).await?;
-        // A warm app's recipe was checked before the app was touched.
-        if !self.lane().is_warm() {
-            self.check_recipe(app, None)?;
-        }
         self.harness.site.engine.pre_pull(app).await?;
         let upgrade = self.harness.deployer.upgrade(&self.session, app);
         self.guarded(app, Call::Upgrade, upgrade).await?;
@@ -216,14 +185,25 @@ impl Running<'_> {
     }
 
     pub(super) async fn wait_converged(&self, app: &App) -> Result<(), StepError> {
-        let limit = said(app)?.labels.timeout.unwrap_or(self.harness.settings.converge_limit);
+        let settings = &self.harness.settings;
+        let (limit, most) = (settings.converge_limit, settings.converge_max.max(settings.converge_limit));
+        let limit = match self.said(app).await?.labels.timeout {
+            Some(asked) if asked > most => {
+                self.warn_once(&format!(
+                    "{} asks for {asked:?} to come up; it gets {most:?} at the most (converge_max)",
+                    app.recipe
+                ));
+                most
+            }
+            asked => asked.unwrap_or(limit),
+        };
         Ok(self.harness.site.engine.wait_converged(&app.domain, limit).await?)
     }
 
     async fn checkout(&self, tree: &RecipeTree, revision: &Revision) -> Result<(), StepError> {
         tree.checkout(self.session.lifetime.as_ref(), &revision.commit)
             .await
-            .map_err(|error| broken(error_chain(&error)))?;
+            .map_err(|error| self.git_failed(tree.name(), error))?;
         self.watch.moved(tree, &revision.commit);
         Ok(())
     }
@@ -285,9 +265,9 @@ impl Running<'_> {
         let app = self.main_app();
         // Each app has its own: a test runs once for each of them.
         let of_pass = self.pass().from.as_ref().map(|from| format!("from-{from}-")).unwrap_or_default();
-        let log_name = format!("{of_pass}{tier}-{}", script.name().replace('/', "-"));
+        let log_name = file_name(format!("{of_pass}{tier}-{}", script.name().replace('/', "-")));
         let scratch = self.session.tmp.join("scratch");
-        let state = self.session.tmp.join(format!("{of_pass}state"));
+        let state = self.session.tmp.join(file_name(format!("{of_pass}state")));
         let scratch = scratch.join(&log_name);
         for directory in [&scratch, &state] {
             fs::create_dir_all(directory)
@@ -317,6 +297,7 @@ impl Running<'_> {
         }
         let mut output = String::new();
         let limit = self.harness.settings.script_limit;
+        self.watch.touched();
         let ended = self
             .session
             .lifetime
@@ -325,7 +306,7 @@ impl Running<'_> {
                 output.push('\n');
             })
             .await;
-        self.keep_log(&log_name, &output);
+        let output = self.keep_log(log_name, output).await;
         let reason = match ended {
             Ok(ended) if ended.success() => return Ok(()),
             Ok(ended) if ended.code == Some(SKIPPED) => {
@@ -333,8 +314,7 @@ impl Running<'_> {
             }
             Ok(ended) => ended.to_string(),
             Err(error @ ChildError::TimedOut { .. }) => error.to_string(),
-            // A test that can't be executed is the test's fault.
-            Err(error @ ChildError::Spawn(_)) => error_chain(&error),
+            Err(ChildError::Spawn(error)) if cannot_be_executed(&error) => error_chain(&error),
             Err(error) => return Err(broken(error_chain(&error))),
         };
         let text = tail(&output, OUTPUT_TAIL).to_owned();
@@ -343,41 +323,62 @@ impl Running<'_> {
     }
 
     /// A log that can't be kept never ends a run, and what a test put in its place is replaced.
-    fn keep_log(&self, name: &str, output: &str) {
+    async fn keep_log(&self, name: String, output: String) -> String {
         // Replaced and never opened: a script can reach it, and may have put a pipe there.
         let log = self.directory.logs().join(format!("{name}.log"));
-        if let Err(error) = write_whole(&log, output.as_bytes(), 0o600) {
-            tracing::warn!(name, %error, "can't keep a log");
-        }
+        let keep = move || {
+            if let Err(error) = write_whole(&log, output.as_bytes(), 0o600) {
+                tracing::warn!(name, %error, "can't keep a log");
+            }
+            output
+        };
+        self.session.lifetime.jobs().run(keep).await
     }
-}
-
-/// What the recipe says at the app's tree now.
-pub(super) fn said(app: &App) -> Result<Said, StepError> {
-    let env = app.env()?;
-    let said = || {
-        let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
-        let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
-        Ok(Said { labels: compose.labels(), compose })
-    };
-    said().map_err(|error: RecipeError| StepError::Failed(error_chain(&error)))
-}
-
-pub(super) fn add_new_variables(app: &App) -> Result<Vec<String>, StepError> {
-    let mut env = app.env()?;
-    let failed = |error: &dyn std::error::Error| StepError::Failed(error_chain(error));
-    let sample = Recipe::open(app.recipe.clone(), &app.tree)
-        .and_then(|recipe| recipe.sample())
-        .map_err(|error| failed(&error))?;
-    let added = env.add_missing(&sample).map_err(|error| failed(&error))?;
-    if !added.is_empty() {
-        app.set_env(&env)?;
-    }
-    Ok(added)
 }
 
 pub(super) fn broken(message: impl Into<String>) -> StepError {
     StepError::Broken(EngineError::new(Fault::Host, message).into())
+}
+
+/// Whether the tests can't be taken because of what they are. A path that is too long is one that the recipe chose.
+fn is_of_recipe(error: &SnapshotError) -> bool {
+    match error {
+        SnapshotError::Refused(_) => true,
+        SnapshotError::Copy { source, .. } => source.kind() == io::ErrorKind::InvalidFilename,
+        _ => false,
+    }
+}
+
+/// Whether it is the test's own fault that it was not started: what it is, or names as its interpreter, can't be
+/// executed. All else, such as no memory for one more process, is the host's.
+fn cannot_be_executed(error: &SpawnError) -> bool {
+    let SpawnError::Io { source, .. } = error else { return false };
+    source.raw_os_error().map(Errno::from_raw).is_some_and(|errno| {
+        matches!(
+            errno,
+            Errno::ENOENT
+                | Errno::EACCES
+                | Errno::ENOEXEC
+                | Errno::ELIBBAD
+                | Errno::ELOOP
+                | Errno::E2BIG
+                | Errno::ENOTDIR
+                | Errno::EISDIR
+                | Errno::ENAMETOOLONG
+                | Errno::ETXTBSY
+        )
+    })
+}
+
+/// `name` as the name of a file that gets an ending yet: a test's own name may be as long as any file's.
+fn file_name(mut name: String) -> String {
+    if name.len() > NAME_LIMIT {
+        let digest = Sha256::digest(&name);
+        name.truncate(name.floor_char_boundary(NAME_LIMIT - 17));
+        name.push('-');
+        name.extend(digest[..8].iter().map(|byte| format!("{byte:02x}")));
+    }
+    name
 }
 
 /// The last line of a test that skipped itself, as long as a reason is: the record keeps it.
@@ -407,6 +408,35 @@ mod tests {
         assert_eq!(why_skipped("setting up\nno network here\n"), "no network here");
         assert_eq!(why_skipped(""), "it said no reason");
         assert_eq!(why_skipped(&"ä€".repeat(1 << 20)).len(), REASON_LIMIT - 2);
+    }
+
+    #[test]
+    fn a_name_as_long_as_a_file_system_has_them_leaves_room_for_an_ending() {
+        assert_eq!(file_name("custom-recipe-custom".to_owned()), "custom-recipe-custom");
+        let (one, other) = (file_name("ä".repeat(127) + "a"), file_name("ä".repeat(127) + "b"));
+        assert!(one.len() <= NAME_LIMIT && other.len() <= NAME_LIMIT, "{one}");
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn a_test_that_cannot_be_executed_is_told_from_a_host_that_starts_nothing() {
+        let refused = |errno: Errno| SpawnError::Io { program: "x".into(), source: errno.into() };
+        for errno in
+            [Errno::ENOENT, Errno::EACCES, Errno::ENOEXEC, Errno::ELOOP, Errno::E2BIG, Errno::ENOTDIR]
+        {
+            assert!(cannot_be_executed(&refused(errno)), "{errno}");
+        }
+        for errno in [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE, Errno::EIO] {
+            assert!(!cannot_be_executed(&refused(errno)), "{errno}");
+        }
+        assert!(!cannot_be_executed(&SpawnError::TearingDown { program: "x".into() }));
+    }
+
+    #[test]
+    fn tests_that_cannot_be_copied_are_the_hosts_fault_and_refused_ones_the_recipes() {
+        let copy = |kind: io::ErrorKind| SnapshotError::Copy { path: "tests/x".into(), source: kind.into() };
+        assert!(!is_of_recipe(&copy(io::ErrorKind::StorageFull)));
+        assert!(is_of_recipe(&copy(io::ErrorKind::InvalidFilename)));
     }
 
     #[test]

@@ -10,6 +10,20 @@ use super::scripts::{Script, Scripts};
 use crate::event::Event;
 use crate::executor::{EngineError, Fault};
 
+/// How long a text of the record may be: what a recipe has said is in it.
+const TEXT_LIMIT: usize = 8 << 10;
+
+/// `text`, redacted before, as long as one of the record may be.
+pub(super) fn bounded(mut text: String) -> String {
+    if text.len() > TEXT_LIMIT {
+        let end = text.floor_char_boundary(TEXT_LIMIT);
+        let more = text.len() - end;
+        text.truncate(end);
+        return format!("{text} … and {more} bytes more");
+    }
+    text
+}
+
 /// A step that did not pass.
 #[derive(Debug)]
 pub(super) enum StepError {
@@ -104,7 +118,7 @@ impl<'r> OpenTier<'r> {
             Err(Halt::Skipped(reason)) => (Some(reason), Ok(true)),
             Ok(()) | Err(Halt::Red) => (None, Ok(self.tier.status == Status::Passed)),
         };
-        self.tier.reason = failed.or(reason).map(|reason| self.run.session.redactor.redact(&reason));
+        self.tier.reason = failed.or(reason).map(|reason| bounded(self.run.session.redactor.redact(&reason)));
         self.run.record().put_tier(self.tier);
         result
     }
@@ -171,7 +185,7 @@ impl<'r> OpenTier<'r> {
                 (Status::NotRun, Some(failure.message.clone()), Some(Halt::Run(failure)))
             }
         };
-        let detail = detail.map(|detail| self.run.session.redactor.redact(&detail));
+        let detail = detail.map(|detail| bounded(self.run.session.redactor.redact(&detail)));
         self.run.session.reporter.report(&Event::Step {
             tier: self.tier.name.to_string(),
             name: name.clone(),
@@ -183,5 +197,17 @@ impl<'r> OpenTier<'r> {
             Some(halt) => Err(halt),
             None => Ok(status != Status::Failed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_the_record_is_cut_between_characters_and_says_so() {
+        assert_eq!(bounded("short".to_owned()), "short");
+        let cut = bounded("ä€".repeat(1 << 16));
+        assert!(cut.len() < TEXT_LIMIT + 64 && cut.ends_with("bytes more"), "{}", cut.len());
     }
 }

@@ -261,7 +261,9 @@ fn pruning_keeps_the_newest(world: &World) {
         let lock = done(fs::File::options().write(true).open(run.root().join("run.lock")));
         done(lock.set_modified(std::time::SystemTime::UNIX_EPOCH + age));
     }
-    let pruned = done(world.workspace.prune(2));
+    let stopped = done(world.workspace.prune(2, &|| true));
+    assert_eq!((names(&stopped.removed), stopped.failed.len()), (vec![], 0));
+    let pruned = done(world.workspace.prune(2, &|| false));
     assert_eq!(names(&pruned.removed), ["1"]);
     assert_eq!(names(&done(world.workspace.run_ids())), ["2", "3"]);
     assert!(!is_there(world.workspace.runs_dir().join("1")));
@@ -274,7 +276,7 @@ fn pruning_spares_the_living_and_the_unclean(world: &World) {
     let clean = world.create("clean");
     done(clean.remove_tree());
     drop(clean);
-    let pruned = done(world.workspace.prune(0));
+    let pruned = done(world.workspace.prune(0, &|| false));
     assert_eq!((names(&pruned.removed), names(&pruned.with_residue)), (vec!["clean"], vec!["unclean"]));
     assert_eq!(names(&done(world.workspace.run_ids())), ["live", "unclean"]);
 }

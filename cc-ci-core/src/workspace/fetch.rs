@@ -185,7 +185,7 @@ fn copy_repository(from: &Path, git: &Git, cancellation: &Cancellation) -> Resul
             io::Error::new(io::ErrorKind::Unsupported, "a symlink inside of a repository"),
         ));
     }
-    git.neutralise().map_err(|error| fail(io::Error::other(error)))
+    git.neutralise(&|| cancellation.cause().is_some()).map_err(|error| fail(io::Error::other(error)))
 }
 
 /// git says by its status alone that there is no such commit.

@@ -24,6 +24,34 @@ use crate::process::Marker;
 /// How much of git's own words an error keeps.
 const LAST_LINES: usize = 8;
 
+/// What git says, in the kernel's words, of a host in trouble.
+const HOST_TROUBLE: [&str; 8] = [
+    "No space left on device",
+    "Disk quota exceeded",
+    "Input/output error",
+    "Read-only file system",
+    "Cannot allocate memory",
+    "Out of memory",
+    "Too many open files",
+    "Resource temporarily unavailable",
+];
+
+/// What a script of the recipe may have left in a clone: programs and settings that git would obey, and locks that it
+/// would respect. Nobody else works there while we do.
+const IN_THE_WAY: [&str; 11] = [
+    "hooks",
+    "config.worktree",
+    "commondir",
+    "modules",
+    "worktrees",
+    "info/attributes",
+    "config.lock",
+    "index.lock",
+    "HEAD.lock",
+    "packed-refs.lock",
+    "shallow.lock",
+];
+
 /// What nobody's configuration may change.
 const OVERRIDES: [&str; 13] = [
     "core.hooksPath=/dev/null",
@@ -106,6 +134,24 @@ impl GitError {
         Self::Answer { command: command.to_owned(), line: line.into() }
     }
 
+    /// Whether it is the repository that is wrong, as far as that can be told: git came to an end of its own and did
+    /// not speak of the host, or what it works on is not there.
+    pub(crate) fn is_of_repository(&self) -> bool {
+        match self {
+            Self::Failed { ended, said, .. } => {
+                let of_host =
+                    said.iter().any(|line| HOST_TROUBLE.iter().any(|trouble| line.contains(trouble)));
+                ended.code.is_some() && !of_host
+            }
+            Self::Answer { .. } => true,
+            Self::Io { source, .. } => {
+                use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+                matches!(source.kind(), NotFound | NotADirectory | IsADirectory | PermissionDenied)
+            }
+            Self::Child { .. } => false,
+        }
+    }
+
     /// Whether the run ended or the time was up: nothing is worth trying after that.
     pub(super) fn is_final(&self) -> bool {
         matches!(self, Self::Child { .. })
@@ -185,7 +231,7 @@ impl Git {
         let args = ["init", "--quiet", "--template=", "--"].map(OsString::from);
         let args = args.into_iter().chain([self.root.clone().into()]);
         self.launch(lifetime, &self.home, args.collect(), limit).await?;
-        self.neutralise()
+        self.neutralise(&|| false)
     }
 
     /// Runs `git <args>` in the clone; returns the lines of its standard output.
@@ -206,8 +252,9 @@ impl Git {
         args: impl IntoIterator<Item = A>,
         limit: Duration,
     ) -> Result<Vec<String>, GitError> {
-        // A script of the recipe may have been here.
-        self.neutralise()?;
+        // A script of the recipe may have been here, and left more than is removed in a moment.
+        let (git, cancellation) = (self.clone(), lifetime.cancellation().clone());
+        lifetime.jobs().run(move || git.neutralise(&|| cancellation.cause().is_some())).await?;
         // Named, so that git looks for no other repository and asks nobody whose it is.
         let mut all = vec![option("--git-dir=", &self.git_dir()), option("--work-tree=", tree)];
         all.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
@@ -264,7 +311,8 @@ impl Git {
     }
 
     /// Puts our own configuration into the clone, and takes out all that could add to it.
-    pub(super) fn neutralise(&self) -> Result<(), GitError> {
+    /// Blocks, until `stop` says so.
+    pub(super) fn neutralise(&self, stop: &dyn Fn() -> bool) -> Result<(), GitError> {
         let git_dir = self.git_dir();
         let fail = |doing, path: &Path| {
             let path = path.to_owned();
@@ -275,9 +323,9 @@ impl Git {
             let source = io::Error::new(io::ErrorKind::NotADirectory, "not a plain directory");
             return Err(fail("use the repository", &git_dir)(source));
         }
-        for name in ["hooks", "config.worktree", "commondir", "modules", "worktrees", "info/attributes"] {
+        for name in IN_THE_WAY {
             let path = git_dir.join(name);
-            super::remove::remove_tree(&path).map_err(fail("remove", &path))?;
+            super::remove::remove_tree_until(&path, stop).map_err(fail("remove", &path))?;
         }
         let config = git_dir.join("config");
         write_atomically(&config, CONFIG.as_bytes()).map_err(fail("write", &config))

@@ -66,7 +66,7 @@ impl KernelWorkspace {
                 match populated {
                     Ok(()) => Ok(Some(run)),
                     Err(error) => {
-                        if let Err(left) = run.discard() {
+                        if let Err(left) = run.discard(&|| false) {
                             tracing::warn!(
                                 error = &left as &dyn std::error::Error,
                                 "a half-made run directory stays"
@@ -146,18 +146,22 @@ impl AbraWorkspace for KernelWorkspace {
         Ok(None)
     }
 
-    fn prune(&self, keep: usize) -> Result<Pruned, WorkspaceError> {
+    fn prune(&self, keep: usize, stop: &dyn Fn() -> bool) -> Result<Pruned, WorkspaceError> {
         let mut by_age: Vec<(SystemTime, RunId)> =
             self.run_ids()?.into_iter().map(|id| (self.made_at(&id), id)).collect();
         // The newest first.
         by_age.sort_by(|one, other| other.cmp(one));
         let mut pruned = Pruned::default();
         for (_, id) in by_age.into_iter().skip(keep) {
+            if stop() {
+                break;
+            }
             match self.try_lock_dead(&id) {
                 Ok(None) => {}
                 Ok(Some(run)) if !run.leftover().is_empty() => pruned.with_residue.push(id),
-                Ok(Some(run)) => match run.discard() {
+                Ok(Some(run)) => match run.discard(stop) {
                     Ok(()) => pruned.removed.push(id),
+                    Err(_) if stop() => break,
                     Err(error) => pruned.failed.push((id, error)),
                 },
                 Err(error) => pruned.failed.push((id, error)),

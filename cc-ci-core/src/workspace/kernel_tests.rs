@@ -98,7 +98,7 @@ impl AbraWorkspace for Broken {
         }
     }
 
-    fn prune(&self, keep: usize) -> Result<Pruned, WorkspaceError> {
+    fn prune(&self, keep: usize, stop: &dyn Fn() -> bool) -> Result<Pruned, WorkspaceError> {
         match self.1 {
             Fault::PrunesNothing => Ok(Pruned::default()),
             Fault::PrunesAll => {
@@ -107,7 +107,7 @@ impl AbraWorkspace for Broken {
                 }
                 Ok(Pruned::default())
             }
-            _ => self.0.prune(keep),
+            _ => self.0.prune(keep, stop),
         }
     }
 
@@ -160,7 +160,7 @@ fn a_directory_whose_maker_died_before_its_lock_is_a_dead_run() {
     let id: RunId = "7".parse().unwrap();
     fs::create_dir(workspace.directory(&id)).unwrap();
     let dead = workspace.try_lock_dead(&id).unwrap().unwrap();
-    dead.discard().unwrap();
+    dead.discard(&|| false).unwrap();
     assert!(workspace.run_ids().unwrap().is_empty());
 }
 
@@ -195,7 +195,7 @@ fn makers_and_pruners_at_once_never_lose_a_live_directory() {
                 for id in workspace.run_ids().unwrap() {
                     // A new directory without its lock looks just like a dead run's.
                     if let Ok(Some(dead)) = workspace.try_lock_dead(&id) {
-                        dead.discard().unwrap();
+                        dead.discard(&|| false).unwrap();
                     }
                 }
             }

@@ -65,8 +65,8 @@ pub trait AbraWorkspace: fmt::Debug + fmt::Display + Send + Sync {
     fn try_lock_dead(&self, run_id: &RunId) -> Result<Option<RunDir>, WorkspaceError>;
 
     /// Removes the oldest run directories until `keep` are left. Never a live one, and never one whose tree
-    /// still holds residue: that is the janitor's. Blocks.
-    fn prune(&self, keep: usize) -> Result<Pruned, WorkspaceError>;
+    /// still holds residue: that is the janitor's. Blocks, until `stop` says so: what is due then is the next one's.
+    fn prune(&self, keep: usize, stop: &dyn Fn() -> bool) -> Result<Pruned, WorkspaceError>;
 
     /// Where the directories are.
     fn runs_dir(&self) -> &Path;

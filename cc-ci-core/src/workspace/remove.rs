@@ -21,6 +21,11 @@ const REFILLS: u32 = 8;
 /// # Errors
 /// The first failure; what could be removed until then is gone.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    remove_tree_until(path, &|| false)
+}
+
+/// The same, until `stop` says so: it is asked before each entry.
+pub(super) fn remove_tree_until(path: &Path, stop: &dyn Fn() -> bool) -> io::Result<()> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
@@ -30,7 +35,7 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     let top = open_directory(CWD, path.as_os_str())?;
     let mut refills = 0;
     loop {
-        empty(&top, &mut refills)?;
+        empty(&top, &mut refills, stop)?;
         match fs::remove_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && refills < REFILLS => {
                 refills += 1;
@@ -41,13 +46,18 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
+fn go_on(stop: &dyn Fn() -> bool) -> io::Result<()> {
+    if stop() { Err(io::Error::new(io::ErrorKind::Interrupted, "the removal was stopped")) } else { Ok(()) }
+}
+
 /// Empties the directory `top`.
-fn empty(top: &OwnedFd, refills: &mut u32) -> io::Result<()> {
+fn empty(top: &OwnedFd, refills: &mut u32, stop: &dyn Fn() -> bool) -> io::Result<()> {
     let mut moved = 0u64;
     // Directories that were moved up are found by the next look at the top.
     loop {
         let mut directories = Vec::new();
         for entry in Dir::read_from(top)? {
+            go_on(stop)?;
             let entry = entry?;
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
@@ -63,7 +73,7 @@ fn empty(top: &OwnedFd, refills: &mut u32) -> io::Result<()> {
             return Ok(());
         }
         for name in directories {
-            flatten(top, &name, &mut moved)?;
+            flatten(top, &name, &mut moved, stop)?;
             match unlinkat(top, &name, AtFlags::REMOVEDIR) {
                 Ok(()) | Err(rustix::io::Errno::NOENT) => {}
                 Err(rustix::io::Errno::NOTEMPTY) if *refills < REFILLS => *refills += 1,
@@ -74,9 +84,10 @@ fn empty(top: &OwnedFd, refills: &mut u32) -> io::Result<()> {
 }
 
 /// Empties the directory `name` of `top`: the directories in it move to `top`.
-fn flatten(top: &OwnedFd, name: &CString, moved: &mut u64) -> io::Result<()> {
+fn flatten(top: &OwnedFd, name: &CString, moved: &mut u64, stop: &dyn Fn() -> bool) -> io::Result<()> {
     let directory = open_directory(top, OsStr::from_bytes(name.to_bytes()))?;
     for entry in Dir::read_from(&directory)? {
+        go_on(stop)?;
         let entry = entry?;
         let inner = entry.file_name();
         if matches!(inner.to_bytes(), b"." | b"..") {
@@ -192,6 +203,27 @@ mod tests {
             closed_tree(&tree);
             remove_tree(&tree).unwrap();
         }
+        assert!(tree.symlink_metadata().is_err());
+    }
+
+    #[test]
+    fn a_removal_stops_between_two_entries_and_a_later_one_goes_on() {
+        let world = tempfile::tempdir().unwrap();
+        let tree = world.path().join("tree");
+        fs::create_dir_all(tree.join("inner")).unwrap();
+        for number in 0..10 {
+            fs::write(tree.join(format!("inner/{number}")), "").unwrap();
+        }
+        let asked = std::cell::Cell::new(0);
+        let stop = || {
+            asked.set(asked.get() + 1);
+            asked.get() > 6
+        };
+        let stopped = remove_tree_until(&tree, &stop).unwrap_err();
+        assert_eq!(stopped.kind(), io::ErrorKind::Interrupted);
+        let left = fs::read_dir(tree.join("inner")).unwrap().count();
+        assert!(0 < left && left < 10, "{left}");
+        remove_tree(&tree).unwrap();
         assert!(tree.symlink_metadata().is_err());
     }
 

@@ -192,9 +192,9 @@ impl RunDir {
         first
     }
 
-    /// Removes the whole directory, its record too. Blocks.
-    pub fn discard(self) -> Result<(), WorkspaceError> {
-        remove::remove_tree(&self.root).map_err(WorkspaceError::io("remove", &self.root))
+    /// Removes the whole directory, its record too. Blocks, until `stop` says so.
+    pub fn discard(self, stop: &dyn Fn() -> bool) -> Result<(), WorkspaceError> {
+        remove::remove_tree_until(&self.root, stop).map_err(WorkspaceError::io("remove", &self.root))
     }
 
     /// Fills a directory that was just made.
