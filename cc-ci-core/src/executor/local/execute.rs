@@ -76,7 +76,49 @@ fn tail(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::event::Silent;
+    use crate::executor::Redactor;
+    use crate::host::SystemHost;
+    use crate::lifetime::{Bounds, Embedded};
+
+    #[tokio::test]
+    async fn an_error_tells_no_secret_and_not_all_that_was_said() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        for name in ["tree", "tmp"] {
+            std::fs::create_dir(path(name)).unwrap();
+        }
+        let compose = "services: {app: {image: x, x-cc-ci-local: {command: [sleep, '1']}}}";
+        std::fs::write(path("tree/compose.yml"), compose).unwrap();
+        std::fs::write(path("env"), "DOMAIN=a.test\n").unwrap();
+        let session = Session {
+            run_id: "1".parse().unwrap(),
+            lifetime: Arc::new(Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap()),
+            reporter: Arc::new(Silent),
+            environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            tmp: path("tmp"),
+            redactor: Redactor::default(),
+        };
+        session.redactor.hide("hunter22");
+        let app = App {
+            domain: "a.test".parse().unwrap(),
+            recipe: "test".parse().unwrap(),
+            tree: path("tree"),
+            env_file: path("env"),
+        };
+        let executor = LocalExecutor::new(path("world"), Arc::new(SystemHost::new().unwrap()));
+        let run = async |script: &str| {
+            let command = ["sh", "-c", script].map(str::to_owned);
+            execute(&executor, &session, &app, "app", &command, Duration::from_mins(1)).await
+        };
+        assert_eq!(run("echo it is hunter22").await.unwrap(), "it is hunter22\n");
+        let failed = run("yes 123456789 | head -n 100000; echo it is hunter22; exit 3").await.unwrap_err();
+        let told = failed.to_string();
+        assert!(told.len() < 1000 && told.ends_with("123456789\nit is [secret]"), "{}", told.len());
+    }
 
     #[test]
     fn an_error_tells_the_last_lines() {
