@@ -37,7 +37,8 @@ pub(crate) async fn take(
     }
     if deployer.is_first_snapshot(&app.domain) {
         let text = format!(
-            "the host's backup service keeps its snapshot of {}: cc-ci can't remove it; `backups = \"labels\"` avoids it",
+            "the host's backup service keeps its snapshot of {}, and ends what it was told to do though its client is \
+             killed: cc-ci can't remove the one or end the other; `backups = \"labels\"` avoids both",
             app.domain
         );
         session.reporter.report(&Event::Warning { text });
@@ -63,24 +64,40 @@ pub(crate) async fn restore(
     ask(deployer, session, app, Subcommand::Restore).await
 }
 
+/// What helps where there is no service.
+const HINT: &str = "set `backups = \"labels\"` below `[abra]` in the configuration";
+
+/// Refuses a configuration that wants a service where there is none, before anything is touched.
+pub(crate) async fn require(deployer: &AbraDeployer) -> Result<(), EngineError> {
+    if deployer.backups() != Backups::Service {
+        return Ok(());
+    }
+    match no_service(deployer).await? {
+        Some(why) => Err(EngineError::configuration(why).with_hint(HINT)),
+        None => Ok(()),
+    }
+}
+
 async fn by_service(deployer: &AbraDeployer) -> Result<bool, EngineError> {
-    let can = || {
-        [Subcommand::BackupCreate, Subcommand::Restore]
-            .iter()
-            .all(|subcommand| deployer.abra().can(*subcommand))
-    };
-    let hint = "set `backups = \"labels\"` below `[abra]` in the configuration";
     match deployer.backups() {
         Backups::Labels => Ok(false),
-        Backups::Auto => Ok(can() && deployer.engine().has_backup_service().await?),
-        Backups::Service if !can() => {
-            Err(EngineError::host("this abra can't ask a backup service").with_hint(hint))
-        }
-        Backups::Service if deployer.engine().has_backup_service().await? => Ok(true),
-        Backups::Service => {
-            Err(EngineError::host("there is no backup service on this engine").with_hint(hint))
-        }
+        Backups::Auto => Ok(no_service(deployer).await?.is_none()),
+        // It was there when the run began.
+        Backups::Service => match no_service(deployer).await? {
+            Some(why) => Err(EngineError::host(why).with_hint(HINT)),
+            None => Ok(true),
+        },
     }
+}
+
+/// Why no service can be asked, where none can.
+async fn no_service(deployer: &AbraDeployer) -> Result<Option<&'static str>, EngineError> {
+    let can = |subcommand: &Subcommand| deployer.abra().can(*subcommand);
+    if ![Subcommand::BackupCreate, Subcommand::Restore].iter().all(can) {
+        return Ok(Some("this abra can't ask a backup service"));
+    }
+    let there = deployer.engine().has_backup_service().await?;
+    Ok((!there).then_some("there is no backup service on this engine"))
 }
 
 async fn ask(

@@ -1,4 +1,4 @@
-//! What an abra said, kept beside the runs: the same file says the same again.
+//! What an abra said, kept beside the runs: the same file of the same version says the same again.
 //!
 //! The file is a shortcut and nothing else. One that can't be read, was made for another program or by another version
 //! of cc-ci is asked over and written anew.
@@ -15,7 +15,7 @@ use crate::capabilities::Subcommand;
 use crate::probe::Said;
 
 /// Of this form.
-const SCHEMA: &str = "cc-ci.abra/v1";
+const SCHEMA: &str = "cc-ci.abra/v2";
 
 /// More than all flags of all subcommands.
 const LIMIT: u64 = 1 << 20;
@@ -49,13 +49,13 @@ pub(crate) fn identify(program: &Path) -> Option<Key> {
     })
 }
 
-/// What was kept for this very file. Blocks.
-pub(crate) fn read(cache: Option<&Path>, key: &Key) -> Option<Said> {
-    let cache = cache?;
+/// What was kept for this very file, if it said this version. Blocks.
+pub(crate) fn read(cache: &Path, key: &Key, version: &str) -> Option<Said> {
     let text = read_contained(cache.parent()?, cache.file_name()?, LIMIT).ok()?;
     let kept: Kept = serde_json::from_slice(&text).ok()?;
     let is_whole = Subcommand::ALL.iter().all(|subcommand| kept.said.flags.contains_key(subcommand.as_str()));
-    (kept.schema == SCHEMA && kept.key == *key && is_whole).then_some(kept.said)
+    let is_same = kept.schema == SCHEMA && kept.key == *key && kept.said.version == version;
+    (is_same && is_whole).then_some(kept.said)
 }
 
 /// Keeps it, if it can be kept. Blocks.

@@ -34,7 +34,7 @@ pub enum Flag {
     NoDomainChecks,
     /// Deploys what is deployed already.
     Force,
-    /// Fetches nothing.
+    /// Fetches nothing, and so writes nothing into the catalogue.
     Offline,
     /// The server of a new app.
     Server,
@@ -73,25 +73,33 @@ impl Subcommand {
         Self::Restore,
     ];
 
-    /// As it is written.
+    /// As cc-ci writes it.
     pub fn as_str(self) -> &'static str {
+        self.names()[0]
+    }
+
+    /// What it may be called in its own help.
+    pub(crate) fn names(self) -> &'static [&'static str] {
         match self {
-            Self::New => "app new",
-            Self::Deploy => "app deploy",
-            Self::Undeploy => "app undeploy",
-            Self::SecretInsert => "app secret insert",
-            Self::List => "app ls",
-            Self::BackupCreate => "app backup create",
-            Self::Restore => "app restore",
+            Self::New => &["app new"],
+            Self::Deploy => &["app deploy"],
+            Self::Undeploy => &["app undeploy"],
+            Self::SecretInsert => &["app secret insert"],
+            // The one is the other's alias, in either way.
+            Self::List => &["app ls", "app list"],
+            Self::BackupCreate => &["app backup create"],
+            Self::Restore => &["app restore"],
         }
     }
 
-    /// Whether a run needs it. A run reads the `.env` files by itself, and takes backups by itself where abra can't.
+    /// Whether a run needs it. A run reads the `.env` files by itself, removes through the engine, and takes backups by
+    /// itself where abra can't.
     pub fn is_needed(self) -> bool {
-        !matches!(self, Self::List | Self::BackupCreate | Self::Restore)
+        matches!(self, Self::New | Self::Deploy | Self::SecretInsert)
     }
 
-    /// The flags that it is called with, and whether it can't be called without.
+    /// The flags that it is called with, and whether it can't be called without; of the offline one, the catalogue
+    /// decides.
     pub(crate) fn flags(self) -> &'static [(Flag, bool)] {
         use Flag::{
             Chaos, Domain, File, Force, Machine, NoConvergeChecks, NoDomainChecks, NoInput, Offline, Server,
@@ -107,8 +115,9 @@ impl Subcommand {
                 (NoDomainChecks, false),
                 (Offline, false),
             ],
-            Self::Undeploy => &[(NoInput, true), (Offline, false)],
-            Self::BackupCreate | Self::Restore => &[(NoInput, true), (Chaos, false), (Offline, false)],
+            Self::Undeploy | Self::BackupCreate | Self::Restore => {
+                &[(NoInput, true), (Chaos, false), (Offline, false)]
+            }
             Self::SecretInsert => &[(NoInput, true), (File, true), (Chaos, false), (Offline, false)],
             Self::List => &[(NoInput, true), (Machine, true), (Status, false), (Offline, false)],
         }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use cc_ci_core::executor::{App, Backup, Deployer, Engine, EngineError, ServiceState, Session};
 use cc_ci_core::lifetime::Command;
 use cc_ci_core::names::Domain;
-use cc_ci_core::recipe::{Recipe, RecipeError};
+use cc_ci_core::recipe::{Compose, Recipe, RecipeError};
 
 use crate::backup::{self, Backups};
 use crate::call::Call;
@@ -59,10 +59,13 @@ impl AbraDeployer {
     /// A deployer.
     ///
     /// # Errors
-    /// The abra lacks what is needed, see [`Abra::require`].
-    pub fn new(settings: Settings) -> Result<Self, EngineError> {
+    /// The abra lacks what is needed, see [`Abra::require`], or there is no backup service where [`Backups::Service`]
+    /// wants one.
+    pub async fn new(settings: Settings) -> Result<Self, EngineError> {
         settings.abra.require()?;
-        Ok(Self { settings, snapshots: Mutex::default() })
+        let deployer = Self { settings, snapshots: Mutex::default() };
+        backup::require(&deployer).await?;
+        Ok(deployer)
     }
 
     pub(crate) fn abra(&self) -> &Abra {
@@ -94,7 +97,8 @@ impl AbraDeployer {
         let now = self.engine().services(&app.domain).await?;
         let there = names(&now);
         let owned = app.clone();
-        let wanted = session.lifetime.jobs().run(move || wanted(&owned)).await?;
+        let compose = session.lifetime.jobs().run(move || compose(&owned)).await?;
+        let wanted: BTreeSet<String> = compose.services.into_keys().collect();
         let missing: Vec<&str> = wanted.difference(&there).map(String::as_str).collect();
         if there.is_empty() {
             let domain = &app.domain;
@@ -135,6 +139,8 @@ impl fmt::Display for AbraDeployer {
 #[async_trait]
 impl Deployer for AbraDeployer {
     async fn create(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        let owned = app.clone();
+        session.lifetime.jobs().run(move || sample(&owned)).await?;
         Call::new(self.abra(), Subcommand::New, NEW_LIMIT)
             .flag(Flag::Chaos)
             .value(Flag::Server, &self.settings.server)
@@ -169,8 +175,11 @@ impl Deployer for AbraDeployer {
     }
 
     async fn undeploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
-        let call = Call::new(self.abra(), Subcommand::Undeploy, UNDEPLOY_LIMIT).arg(app.domain.as_str());
-        call.run(session, &app.domain).await?;
+        if !self.abra().can(Subcommand::Undeploy) {
+            return Err(EngineError::configuration("this abra has no app undeploy that cc-ci can call"));
+        }
+        let call = Call::new(self.abra(), Subcommand::Undeploy, UNDEPLOY_LIMIT).flag(Flag::Chaos);
+        call.arg(app.domain.as_str()).run(session, &app.domain).await?;
         let left = names(&self.engine().services(&app.domain).await?);
         if left.is_empty() {
             return Ok(());
@@ -207,6 +216,12 @@ fn names(services: &[ServiceState]) -> BTreeSet<String> {
     services.iter().map(|service| service.name.clone()).collect()
 }
 
+/// Refuses a sample that can't be read, or leads out of the tree: abra would follow it, and copy what is there. Blocks.
+fn sample(app: &App) -> Result<(), EngineError> {
+    let read = Recipe::open(app.recipe.clone(), &app.tree).and_then(|recipe| recipe.sample());
+    read.map(drop).map_err(|error| EngineError::recipe("can't use the recipe's .env.sample").because(error))
+}
+
 /// Makes the `.env` that abra wrote a run app's: its own domain, and no certificates asked for. Blocks.
 fn adapt(app: &App) -> Result<(), EngineError> {
     if !app.env_file.exists() {
@@ -231,14 +246,12 @@ fn adapt(app: &App) -> Result<(), EngineError> {
     if changed { app.set_env(&env) } else { Ok(()) }
 }
 
-/// The services that the recipe has, as its tree and the app's `.env` are now. Blocks.
-fn wanted(app: &App) -> Result<BTreeSet<String>, EngineError> {
+/// What the recipe's compose files say, as its tree and the app's `.env` are now. Blocks.
+pub(crate) fn compose(app: &App) -> Result<Compose, EngineError> {
     let env = app.env()?;
     let read = || {
         let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
         recipe.compose(&recipe.vars(&env, &app.domain)?)
     };
-    let compose =
-        read().map_err(|error: RecipeError| EngineError::recipe("can't read the recipe").because(error))?;
-    Ok(compose.services.into_keys().collect())
+    read().map_err(|error: RecipeError| EngineError::recipe("can't read the recipe").because(error))
 }

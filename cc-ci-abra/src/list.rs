@@ -34,7 +34,13 @@ pub struct ListedApp {
 
 #[derive(Deserialize)]
 struct Server {
+    /// There, if only as `null`: what has no such key is a line of a log.
+    #[serde(default, deserialize_with = "apps")]
     apps: Option<Vec<ListedApp>>,
+}
+
+fn apps<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<ListedApp>>, D::Error> {
+    Ok(Some(Option::deserialize(deserializer)?.unwrap_or_default()))
 }
 
 /// A string, or what stands in its place.
@@ -53,7 +59,7 @@ fn parse(output: &str) -> Option<Vec<ListedApp>> {
         let mut values =
             serde_json::Deserializer::from_str(&output[start..]).into_iter::<BTreeMap<String, Server>>();
         match values.next() {
-            Some(Ok(servers)) if !servers.is_empty() => {
+            Some(Ok(servers)) if servers.values().any(|server| server.apps.is_some()) => {
                 return Some(
                     servers.into_values().flat_map(|server| server.apps.unwrap_or_default()).collect(),
                 );
@@ -108,14 +114,28 @@ mod tests {
     #[test]
     fn the_json_is_found_behind_noise_and_before_it() {
         let json = r#"{"default":{"apps":[{"domain":"a.example.org","recipe":"x","new":{"y":[1]}}],"appCount":1},"other":{"apps":null}}"#;
-        for noise in ["", "WARN {} {x} is {\"a\": new}\nINFO done {\n", "{\"level\":\"warn\"}\n"] {
+        for noise in [
+            "",
+            "WARN {} {x} is {\"a\": new}\nINFO done {\n",
+            "{\"level\":\"warn\"}\n",
+            "{\"ctx\":{}}\n{\"ctx\":{\"apps\":3}}\n",
+        ] {
             let output = format!("{noise}{json}\nbye {{}}\n");
             assert_eq!(domains(&output).unwrap(), ["a.example.org"], "{noise}");
         }
         assert_eq!(domains("noise\n{}\n"), Some(Vec::new()));
-        for nothing in
-            ["", "no apps", "{", "null", "[]", &json[..60], &"{".repeat(10_000), &"{\"a\":".repeat(300)]
-        {
+        assert_eq!(domains(r#"{"default":{"apps":null}}"#), Some(Vec::new()));
+        for nothing in [
+            "",
+            "no apps",
+            "{",
+            "null",
+            "[]",
+            r#"{"ctx":{}}"#,
+            &json[..60],
+            &"{".repeat(10_000),
+            &"{\"a\":".repeat(300),
+        ] {
             assert_eq!(domains(nothing), None, "{nothing}");
         }
     }

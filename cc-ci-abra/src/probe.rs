@@ -1,19 +1,20 @@
-//! The installed abra: what it says of itself, asked once for each program file.
+//! The installed abra: what it says of itself, asked once for each program file and version.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cc_ci_core::executor::{EngineError, Redactor};
-use cc_ci_core::lifetime::{ChildError, Command, RunLifetime};
-use futures_util::future::{join_all, join3};
+use cc_ci_core::lifetime::{ChildError, Command, Ended, RunLifetime};
+use cc_ci_core::workspace::Catalogue;
+use futures_util::future::{join, join_all};
 use serde::{Deserialize, Serialize};
 
 use crate::cache;
 use crate::call::{self, Heard};
 use crate::capabilities::{Capability, Flag, Subcommand};
-use crate::help;
+use crate::help::{self, Flags};
 use crate::words;
 
 /// What one `--help` may take. It reads nothing but itself; a busy host takes seconds to start it all the same.
@@ -31,12 +32,15 @@ pub struct Probe {
     pub environment: Vec<(OsString, OsString)>,
     /// The file that keeps the answers, where they are kept. What is wrong with it is never an error.
     pub cache: Option<PathBuf>,
+    /// How runs see the catalogue: one that they share is never written only where abra can be told so (I7).
+    pub catalogue: Catalogue,
 }
 
 /// An installed abra, and what it can do.
 #[derive(Debug, Clone)]
 pub struct Abra {
     program: PathBuf,
+    catalogue: Catalogue,
     said: Said,
 }
 
@@ -45,36 +49,41 @@ pub struct Abra {
 pub(crate) struct Said {
     pub(crate) version: String,
     /// The flags that hold for all subcommands.
-    pub(crate) global: BTreeSet<String>,
+    pub(crate) global: Flags,
     /// The flags of each subcommand; `None` where there is no such subcommand.
-    pub(crate) flags: BTreeMap<String, Option<BTreeSet<String>>>,
+    pub(crate) flags: BTreeMap<String, Option<Flags>>,
 }
 
 impl Abra {
-    /// Asks it, or remembers what the same file said. It may still lack what is needed: see [`require`](Self::require).
+    /// Asks it, or remembers what the same file said. It is always asked for its version: behind a wrapper script, the
+    /// file stays the same. It may still lack what is needed: see [`require`](Self::require).
     ///
     /// # Errors
     /// It can't be run, hangs, or fails to say its version: the host's fault.
     pub async fn probe(lifetime: &dyn RunLifetime, probe: Probe) -> Result<Self, EngineError> {
-        let Probe { program, environment, cache } = probe;
+        let Probe { program, environment, cache, catalogue } = probe;
+        let questions = Questions { lifetime, program: &program, environment: &environment };
         // Identified before it is asked: when it is replaced meanwhile, the answers are kept for nobody.
-        let identified = {
-            let (program, cache) = (program.clone(), cache.clone());
-            lifetime
-                .jobs()
-                .run(move || cache::identify(&program).map(|key| (cache::read(cache.as_deref(), &key), key)))
+        let key = {
+            let program = program.clone();
+            lifetime.jobs().run(move || cache::identify(&program)).await
         };
-        let key = match identified.await {
-            Some((Some(said), _)) => return Ok(Self { program, said }),
-            Some((None, key)) => Some(key),
-            None => None,
+        let version = questions.version().await?;
+        let Some((key, cache)) = key.zip(cache) else {
+            let said = questions.rest(version).await?;
+            return Ok(Self { program, catalogue, said });
         };
-        let said = ask(lifetime, &program, &environment).await?;
-        if let Some((key, cache)) = key.zip(cache) {
-            let kept = said.clone();
-            lifetime.jobs().run(move || cache::write(&cache, &key, &kept)).await;
+        let kept = {
+            let (key, cache, version) = (key.clone(), cache.clone(), version.clone());
+            lifetime.jobs().run(move || cache::read(&cache, &key, &version)).await
+        };
+        if let Some(said) = kept {
+            return Ok(Self { program, catalogue, said });
         }
-        Ok(Self { program, said })
+        let said = questions.rest(version).await?;
+        let kept = said.clone();
+        lifetime.jobs().run(move || cache::write(&cache, &key, &kept)).await;
+        Ok(Self { program, catalogue, said })
     }
 
     /// The program.
@@ -89,10 +98,9 @@ impl Abra {
 
     /// Whether it has a subcommand with all that a call of it needs.
     pub fn can(&self, subcommand: Subcommand) -> bool {
-        self.capabilities()
-            .iter()
-            .filter(|found| found.subcommand == subcommand)
-            .all(|found| found.found.is_some() || found.flag.is_some_and(|flag| !needs(subcommand, flag)))
+        self.capabilities().iter().filter(|found| found.subcommand == subcommand).all(|found| {
+            found.found.is_some() || found.flag.is_some_and(|flag| !self.needs(subcommand, flag))
+        })
     }
 
     /// Everything that cc-ci asks of an abra, and what was found of it.
@@ -101,11 +109,11 @@ impl Abra {
         for subcommand in Subcommand::ALL {
             let there = self.flags(subcommand).map(|_| subcommand.as_str());
             all.push(Capability { subcommand, flag: None, found: there, needed: subcommand.is_needed() });
-            all.extend(subcommand.flags().iter().map(|&(flag, needed)| Capability {
+            all.extend(subcommand.flags().iter().map(|&(flag, _)| Capability {
                 subcommand,
                 flag: Some(flag),
                 found: self.spelling(subcommand, flag),
-                needed: needed && subcommand.is_needed(),
+                needed: subcommand.is_needed() && self.needs(subcommand, flag),
             }));
         }
         all
@@ -117,38 +125,43 @@ impl Abra {
     /// Names all that it lacks: the configuration's fault, found before anything is touched.
     pub fn require(&self) -> Result<(), EngineError> {
         let capabilities = self.capabilities();
-        let lacking: Vec<String> = capabilities
+        let lacking: Vec<&Capability> = capabilities
             .iter()
             .filter(|capability| capability.needed && capability.found.is_none())
             // Without the subcommand, its flags go without saying.
             .filter(|capability| capability.flag.is_none() || self.flags(capability.subcommand).is_some())
-            .map(ToString::to_string)
             .collect();
         if lacking.is_empty() {
             return Ok(());
         }
         let (program, version) = (self.program.display(), self.version());
-        let message = format!("{program} ({version}) lacks what cc-ci needs: {}", lacking.join(", "));
-        Err(EngineError::configuration(message)
-            .with_hint("install a newer abra (abra upgrade); `cc-ci doctor` shows all that is asked of it"))
+        let names: Vec<String> = lacking.iter().map(ToString::to_string).collect();
+        let message = format!("{program} ({version}) lacks what cc-ci needs: {}", names.join(", "));
+        let only_offline = lacking.iter().all(|capability| capability.flag == Some(Flag::Offline));
+        Err(EngineError::configuration(message).with_hint(if only_offline {
+            "it may update the catalogue that all runs share: set `catalogue = \"copy\"` below `[workspace]` in the \
+             configuration, or install a newer abra (abra upgrade)"
+        } else {
+            "install a newer abra (abra upgrade); `cc-ci doctor` shows all that is asked of it"
+        }))
     }
 
     /// How it spells a flag of a subcommand, where it has it.
     pub(crate) fn spelling(&self, subcommand: Subcommand, flag: Flag) -> Option<&'static str> {
         let flags = self.flags(subcommand)?;
-        let has = |spelling: &str| {
-            flags.contains(spelling) || (flag.is_global() && self.said.global.contains(spelling))
-        };
-        flag.spellings().iter().copied().find(|spelling| has(spelling))
+        let of_all = || flag.is_global().then(|| help::find(&self.said.global, flag.spellings()))?;
+        help::find(flags, flag.spellings()).or_else(of_all)
     }
 
-    fn flags(&self, subcommand: Subcommand) -> Option<&BTreeSet<String>> {
+    fn flags(&self, subcommand: Subcommand) -> Option<&Flags> {
         self.said.flags.get(subcommand.as_str())?.as_ref()
     }
-}
 
-fn needs(subcommand: Subcommand, flag: Flag) -> bool {
-    subcommand.flags().contains(&(flag, true))
+    /// Whether a call of it needs this flag.
+    fn needs(&self, subcommand: Subcommand, flag: Flag) -> bool {
+        let is_shared = self.catalogue == Catalogue::Symlink;
+        subcommand.flags().contains(&(flag, true)) || (flag == Flag::Offline && is_shared)
+    }
 }
 
 impl std::fmt::Display for Capability {
@@ -160,20 +173,47 @@ impl std::fmt::Display for Capability {
     }
 }
 
-/// Asks for the version and for every help at once.
-async fn ask(
-    lifetime: &dyn RunLifetime,
-    program: &Path,
-    environment: &[(OsString, OsString)],
-) -> Result<Said, EngineError> {
-    let ask = async |words: &str, flag: &str| {
+/// Whom to ask, and how.
+struct Questions<'a> {
+    lifetime: &'a dyn RunLifetime,
+    program: &'a Path,
+    environment: &'a [(OsString, OsString)],
+}
+
+impl Questions<'_> {
+    async fn version(&self) -> Result<String, EngineError> {
+        let (ended, Heard { stdout, words, .. }) = self.ask("", "--version").await?;
+        if !ended.success() {
+            let (program, said) = (self.program.display(), words.tell(&Redactor::default()));
+            return Err(EngineError::host(format!("`{program} --version` failed with {ended}: {said}")));
+        }
+        let line = stdout.lines().find(|line| !line.trim().is_empty()).unwrap_or("no version");
+        Ok(words::clean(line, &Redactor::default(), VERSION_LIMIT))
+    }
+
+    /// Asks for every help at once.
+    async fn rest(&self, version: String) -> Result<Said, EngineError> {
+        let global = async { Ok(help::flags(&self.ask("", "--help").await?.1.stdout)) };
+        let each = Subcommand::ALL.map(async |subcommand| {
+            let name = subcommand.as_str();
+            let (ended, heard) = self.ask(name, "--help").await?;
+            let is_there = ended.success() && help::is_of(&heard.stdout, subcommand.names());
+            Ok((name.to_owned(), is_there.then(|| help::flags(&heard.stdout))))
+        });
+        // All are waited for, whichever fails: none is left running.
+        let (global, flags) = join(global, join_all(each)).await;
+        Ok(Said { version, global: global?, flags: flags.into_iter().collect::<Result<_, _>>()? })
+    }
+
+    /// Its answer, whatever its status.
+    async fn ask(&self, words: &str, flag: &str) -> Result<(Ended, Heard), EngineError> {
         let args: Vec<&str> = words.split_whitespace().chain([flag]).collect();
-        let shown = format!("{} {}", program.display(), args.join(" "));
-        let command = Command::new(program, "/")
+        let shown = format!("{} {}", self.program.display(), args.join(" "));
+        let command = Command::new(self.program, "/")
             .args(&args)
-            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .grace(Duration::ZERO);
-        let heard = call::hear(lifetime, &Redactor::default(), command, HELP_LIMIT).await;
+        let heard = call::hear(self.lifetime, &Redactor::default(), command, HELP_LIMIT).await;
         match heard.ended {
             Err(ChildError::TimedOut { limit, .. }) => Err(EngineError::host(format!(
                 "`{shown}` did not end within {} s, and was ended",
@@ -185,24 +225,5 @@ async fn ask(
             }
             Ok(ended) => Ok((ended, heard)),
         }
-    };
-    let version = async {
-        let (ended, Heard { stdout, words, .. }) = ask("", "--version").await?;
-        if !ended.success() {
-            let (program, said) = (program.display(), words.tell(&Redactor::default()));
-            return Err(EngineError::host(format!("`{program} --version` failed with {ended}: {said}")));
-        }
-        let line = stdout.lines().find(|line| !line.trim().is_empty()).unwrap_or("no version");
-        Ok(words::clean(line, &Redactor::default(), VERSION_LIMIT))
-    };
-    let global = async { Ok(help::flags(&ask("", "--help").await?.1.stdout)) };
-    let each = Subcommand::ALL.map(async |subcommand| {
-        let name = subcommand.as_str();
-        let (ended, heard) = ask(name, "--help").await?;
-        let is_there = ended.success() && help::is_of(&heard.stdout, name);
-        Ok((name.to_owned(), is_there.then(|| help::flags(&heard.stdout))))
-    });
-    // All are waited for, whichever fails: none is left running.
-    let (version, global, flags) = join3(version, global, join_all(each)).await;
-    Ok(Said { version: version?, global: global?, flags: flags.into_iter().collect::<Result<_, _>>()? })
+    }
 }

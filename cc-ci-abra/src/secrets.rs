@@ -16,7 +16,7 @@ use cc_ci_core::recipe::SecretSpec;
 
 use crate::call::Call;
 use crate::capabilities::{Flag, Subcommand};
-use crate::deployer::{AbraDeployer, INSERT_LIMIT};
+use crate::deployer::{AbraDeployer, INSERT_LIMIT, compose};
 
 /// Makes and inserts what the `.env` names and the engine does not have yet; gives the new values by name.
 pub(crate) async fn generate(
@@ -25,18 +25,20 @@ pub(crate) async fn generate(
     app: &App,
 ) -> Result<BTreeMap<String, String>, EngineError> {
     let owned = app.clone();
-    let specs = session.lifetime.jobs().run(move || owned.env()).await?.secrets();
-    let specs = specs
-        .map_err(|error| EngineError::recipe("can't read the secrets of the .env file").because(error))?;
+    let specs = session.lifetime.jobs().run(move || wanted(&owned)).await?;
     if specs.is_empty() {
         return Ok(BTreeMap::new());
     }
     let engine = deployer.engine();
     let before = engine.secrets(&app.domain).await?;
-    let mut generated = BTreeMap::new();
+    let (mut generated, mut inserted) = (BTreeMap::new(), BTreeSet::new());
     for spec in missing(&specs, app, &before) {
         let value = insert(deployer, session, app, spec).await?;
         generated.insert(spec.name.clone(), value);
+        inserted.insert(full_name(app, spec));
+    }
+    if inserted.is_empty() {
+        return Ok(generated);
     }
     let after = engine.secrets(&app.domain).await?;
     let lost: Vec<&str> = missing(&specs, app, &after).map(|spec| spec.name.as_str()).collect();
@@ -47,18 +49,46 @@ pub(crate) async fn generate(
             app.domain
         )));
     }
-    engine.adopt_secrets(&app.domain).await?;
+    // No other: what was there before may be meant to outlive the app's stack.
+    engine.adopt_secrets(&app.domain, &inserted).await?;
     Ok(generated)
 }
 
-/// The secrets that we make, and that are not there. What a recipe says nobody can make is its owner's.
+/// The secrets that we make: those of the `.env` that a service gets by the compose files which it chooses. abra
+/// refuses any other. What a recipe says nobody can make is its owner's. Blocks.
+fn wanted(app: &App) -> Result<Vec<SecretSpec>, EngineError> {
+    let mut specs = app
+        .env()?
+        .secrets()
+        .map_err(|error| EngineError::recipe("can't read the secrets of the .env file").because(error))?;
+    specs.retain(|spec| spec.generate);
+    if specs.is_empty() {
+        return Ok(specs);
+    }
+    let compose = compose(app)?;
+    let granted: BTreeSet<&str> = compose
+        .services
+        .values()
+        .flat_map(|service| &service.secrets)
+        .filter_map(|grant| compose.secrets.get(&grant.source))
+        .filter(|secret| secret.external)
+        .map(|secret| secret.name.as_str())
+        .collect();
+    specs.retain(|spec| granted.contains(full_name(app, spec).as_str()));
+    Ok(specs)
+}
+
+fn full_name(app: &App, spec: &SecretSpec) -> String {
+    format!("{}_{}_{}", app.domain.stack(), spec.name, spec.version)
+}
+
+/// Those that are not there.
 fn missing<'s>(
     specs: &'s [SecretSpec],
     app: &'s App,
     there: &'s BTreeSet<String>,
 ) -> impl Iterator<Item = &'s SecretSpec> {
-    let name = |spec: &SecretSpec| format!("{}_{}_{}", app.domain.stack(), spec.name, spec.version);
-    specs.iter().filter(move |spec| spec.generate && !there.contains(&name(spec)))
+    specs.iter().filter(|spec| !there.contains(&full_name(app, spec)))
 }
 
 /// Makes one, and has abra insert it from a file that goes at once.

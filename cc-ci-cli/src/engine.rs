@@ -163,7 +163,7 @@ pub fn abra_probe(config: &Config) -> Result<Probe, CliError> {
     environment.push(("ABRA_DIR".into(), config.abra_tree()?.into()));
     environment
         .extend([("LANG", "C.UTF-8"), ("TERM", "dumb")].map(|(name, value)| (name.into(), value.into())));
-    Ok(Probe { program, environment, cache: None })
+    Ok(Probe { program, environment, cache: None, catalogue: config.catalogue })
 }
 
 fn is_executable(file: &Path) -> bool {

@@ -17,6 +17,17 @@ use owo_colors::{OwoColorize as _, Style};
 use crate::commands::demo::Claim;
 use crate::commands::status::Status;
 
+/// Lines without what moves a cursor, colours, or turns the direction of writing: they may quote what apps, recipes and
+/// engines say.
+pub fn harmless(text: &str) -> String {
+    let tricks = |c: char| match c {
+        '\n' | '\t' => false,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => true,
+        c => c.is_control(),
+    };
+    text.replace("\r\n", "\n").chars().map(|c| if tricks(c) { '?' } else { c }).collect()
+}
+
 /// One event, as lines with their line feeds. `None` for what is not worth one.
 pub fn event(event: &Event) -> Option<String> {
     Some(match event {
@@ -66,8 +77,7 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Str
     let word = if colour { word.style(style.bold()).to_string() } else { word.to_owned() };
     let commit: String = record.commit.as_deref().unwrap_or("no commit").chars().take(10).collect();
     // Writing to a string can't fail.
-    let _ =
-        writeln!(text, "{word}: run {} of {} ({commit}) at {}", record.run_id, record.recipe, record.domain);
+    let _ = writeln!(text, ": run {} of {} ({commit}) at {}", record.run_id, record.recipe, record.domain);
     let labels: Vec<String> = record
         .tiers
         .iter()
@@ -121,7 +131,8 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Str
     if record.receipt.is_some() || !record.tiers.is_empty() {
         let _ = writeln!(text, "  report: {}", directory.join("run.json").display());
     }
-    text
+    // The colour is ours.
+    word + &harmless(&text)
 }
 
 /// What became of the warm apps.
@@ -152,7 +163,7 @@ pub fn warm(ends: &[WarmEnd]) -> String {
             let _ = writeln!(text, "  hint: {}", indent(hint));
         }
     }
-    text
+    harmless(&text)
 }
 
 /// What a janitor's pass found.

@@ -47,9 +47,9 @@ impl Terminal {
         }
     }
 
-    /// Text beside the result.
+    /// Text beside the result. It has no colour, and whatever it quotes moves nothing on a terminal.
     pub fn progress(&self, text: String) {
-        self.err.write(text);
+        self.err.write(render::harmless(&text));
     }
 
     /// An error that ends the command.
@@ -124,6 +124,22 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
+
+    #[test]
+    fn what_an_app_says_reaches_no_terminal_as_an_order() {
+        let (mut reader, pipe) = io::pipe().unwrap();
+        let err = QueuedWriter::start("test", pipe).unwrap();
+        let out = QueuedWriter::start("test", io::sink()).unwrap();
+        let text = "one\r\ntwo\t\u{1b}[2J\u{9b}1m\u{202e}\u{7} ü".to_owned();
+        let terminal = Terminal { out, err, colour: true };
+        terminal.report(&Event::Output { of: "a\u{1b}c".to_owned(), text: text.clone() });
+        terminal.report(&Event::Warning { text });
+        drop(terminal);
+        let mut told = String::new();
+        reader.read_to_string(&mut told).unwrap();
+        let said = "one\n      two\t?[2J?1m?? ü";
+        assert_eq!(told, format!("   the end of the output of a?c:\n      {said}\nwarning: {said}\n"));
+    }
 
     #[test]
     fn a_panic_is_told_by_the_writer_that_never_blocks() {

@@ -5,6 +5,7 @@ use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cc_ci_abra::{Abra, AbraDeployer, Probe};
 use cc_ci_core::cancellation::Cause;
@@ -32,6 +33,9 @@ const LOCAL_SERVER: &str = "local";
 
 /// What the installed abra said of itself, in the runs directory: no run's id begins with a dot.
 const ABRA_CACHE: &str = ".abra.json";
+
+/// What ending the programs that were asked something may take.
+const CHILDREN_LIMIT: Duration = Duration::from_secs(10);
 
 /// What every command works with, whichever engine there is.
 #[derive(Debug)]
@@ -201,7 +205,7 @@ impl Wired {
             engine: self.site.engine.clone(),
             backups: self.config.backups,
         };
-        AbraDeployer::new(settings).map_err(failed)
+        AbraDeployer::new(settings).await.map_err(failed)
     }
 }
 
@@ -251,12 +255,34 @@ pub fn block_on_look<T>(
     work: impl Future<Output = Result<T, CliError>>,
 ) -> Result<T, CliError> {
     block_on(async {
-        tokio::select! {
-            biased;
-            cause = lifetime.cancellation().cancelled() => Err(cancelled(cause)),
-            end = work => end,
-        }
+        let end = until_cancelled(lifetime, work).await;
+        end_children(lifetime).await;
+        end
     })
+}
+
+/// `work`, dropped where it waits when the command is ended.
+pub async fn until_cancelled<T>(
+    lifetime: &dyn RunLifetime,
+    work: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
+    tokio::select! {
+        biased;
+        cause = lifetime.cancellation().cancelled() => Err(cancelled(cause)),
+        end = work => end,
+    }
+}
+
+/// Ends what is left of the programs that a command asked something, and theirs: no run does it.
+pub async fn end_children(lifetime: &dyn RunLifetime) {
+    lifetime.begin_teardown();
+    let ended = tokio::time::timeout(CHILDREN_LIMIT, lifetime.end_children()).await;
+    match ended {
+        Ok(ended) if ended.left.is_empty() => {}
+        Ok(ended) => tracing::warn!(left = ?ended.left, "processes outlived their end"),
+        // Work that hangs in a system call hangs there.
+        Err(_) => tracing::warn!("ending what was started takes too long"),
+    }
 }
 
 /// The error of a command that was ended.

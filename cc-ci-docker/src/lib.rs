@@ -216,8 +216,8 @@ impl Engine for SwarmEngine {
         secrets::secrets(self, domain).await
     }
 
-    async fn adopt_secrets(&self, domain: &Domain) -> Result<(), EngineError> {
-        secrets::adopt(self, domain).await
+    async fn adopt_secrets(&self, domain: &Domain, names: &BTreeSet<String>) -> Result<(), EngineError> {
+        secrets::adopt(self, domain, names).await
     }
 
     async fn has_backup_service(&self) -> Result<bool, EngineError> {

@@ -1,7 +1,8 @@
 //! The secrets of an app, and how they come to say whose they are.
 //!
 //! Recipes have their secrets made outside of the compose file: nothing but a name says whose one is, and with one more
-//! stack that name may say something else. An adopted secret carries the label of its stack like everything else.
+//! stack that name may say something else. An adopted secret carries the label of its stack like everything else, and
+//! goes with its stack: so only those are adopted that a run has made.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -27,22 +28,30 @@ pub(crate) async fn secrets(engine: &SwarmEngine, domain: &Domain) -> Result<BTr
     Ok(secrets.map(|secret| secret.name).collect())
 }
 
-/// Labels the secrets of `domain` that only their names say to be its own. Where not every source of stacks could be
-/// asked they may be somebody else's: that is told, and they stay as they are.
-pub(crate) async fn adopt(engine: &SwarmEngine, domain: &Domain) -> Result<(), EngineError> {
-    adopt_named(engine, domain)
+/// Labels those of `names` that only their names say to be secrets of `domain`. Where not every source of stacks could
+/// be asked they may be somebody else's: that is told, and they stay as they are.
+pub(crate) async fn adopt(
+    engine: &SwarmEngine,
+    domain: &Domain,
+    names: &BTreeSet<String>,
+) -> Result<(), EngineError> {
+    adopt_named(engine, domain, names)
         .await
         .map_err(|error| error.during(format!("can't label the secrets of {domain}")))
 }
 
-async fn adopt_named(engine: &SwarmEngine, domain: &Domain) -> Result<(), ApiError> {
+async fn adopt_named(
+    engine: &SwarmEngine,
+    domain: &Domain,
+    names: &BTreeSet<String>,
+) -> Result<(), ApiError> {
     let (client, stack, sources) = (&engine.client, domain.stack(), OnceCell::new());
     let listing = Listing::read(client).await?;
     let stacks = HashSet::from([stack.as_str()]);
     let found = attribute(engine, &listing, &stacks, Some(&stacks), &sources).await?;
     let named: Vec<_> = found
         .iter()
-        .filter(|found| found.kind == Kind::Secret)
+        .filter(|found| found.kind == Kind::Secret && names.contains(&found.name))
         .filter(|found| matches!(found.owner, Owner::Named(owner) if owner == stack.as_str()))
         .collect();
     let failed = sources.get().map(|sources| sources.failed.join("; ")).unwrap_or_default();

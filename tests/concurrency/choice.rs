@@ -85,6 +85,28 @@ fn a_run_with_an_abra_that_is_missing_or_lacks_what_is_needed_touches_nothing() 
 }
 
 #[test]
+fn what_a_wrapper_of_abra_left_running_goes_with_the_command_that_asked_it() {
+    let world = World::new();
+    let docker = listen(&world, Says::Manager);
+    let tree = abra_tree(&world);
+    let recipe = world.recipe("plain");
+    recipe.commit();
+    let pid = world.path().join("pid");
+    let run = world.cc_ci(["run", "--pr", "1"]).arg(recipe.path());
+    for (call, code) in [(run, 2), (world.cc_ci(["doctor"]), 1)] {
+        let call = call.env("CCCI_EXECUTOR", "abra").env("DOCKER_HOST", &docker).env("ABRA_DIR", &tree);
+        world.with_leaving_abra(call, &pid).run().expect(code);
+        let left = std::fs::read_to_string(&pid).unwrap();
+        let is_there = std::path::Path::new("/proc").join(left.trim()).exists();
+        if is_there {
+            std::process::Command::new("kill").arg(left.trim()).status().unwrap();
+        }
+        assert!(!is_there, "a process of abra's lives on");
+        std::fs::remove_file(&pid).unwrap();
+    }
+}
+
+#[test]
 fn with_abra_and_no_swarm_it_is_local_and_says_so() {
     let world = World::new();
     let docker = listen(&world, Says::NoSwarm);

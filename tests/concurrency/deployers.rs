@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use cc_ci_core::event::Event;
 use cc_ci_core::executor::local::LocalExecutor;
 use cc_ci_core::executor::{App, Backup, Deployer, EngineError, Session};
 use cc_ci_core::exit::Exit;
@@ -75,6 +76,7 @@ impl Deployer for Meddles {
     }
     async fn backup(&self, session: &Session, app: &App) -> Result<Backup, EngineError> {
         let backup = self.real.backup(session, app).await?;
+        session.reporter.report(&Event::Warning { text: "a snapshot stays".to_owned() });
         (self.with)("backup", app);
         Ok(backup)
     }
@@ -311,6 +313,17 @@ fn a_test_that_moves_the_checkout_is_no_deployers_fault() {
     let warnings = end.record.warnings.join("");
     assert!(warnings.contains("a test or install step moved"), "{warnings}");
     assert!(!warnings.contains("the meddler"), "{warnings}");
+}
+
+#[test]
+fn what_a_deployer_warns_of_is_in_the_result() {
+    let world = World::new();
+    let recipe = world.recipe("app");
+    recipe.commit();
+    let end = run(&world, &recipe, |_, _| ());
+    assert_eq!(end.record.warnings, ["a snapshot stays"], "{:#?}", end.record);
+    let written = fs::read_to_string(world.runs().join("1/run.json")).unwrap();
+    assert!(written.contains("a snapshot stays"), "{written}");
 }
 
 #[test]

@@ -30,6 +30,18 @@ impl World {
         self.with_script(call, "old", OLD)
     }
 
+    /// The same with one that leaves a process of another session behind, whose pid it writes to the file, and lacks
+    /// everything.
+    pub fn with_leaving_abra(&self, call: CcCi, pid: &std::path::Path) -> CcCi {
+        let pid = pid.display();
+        let script = format!(
+            "if [ \"$*\" = --version ]; then\n\
+             setsid sh -c 'echo $$ >{pid}.new; mv {pid}.new {pid}; exec sleep 1000' </dev/null >/dev/null 2>&1 &\n\
+             until [ -e {pid} ]; do :; done; fi\n{OLD}"
+        );
+        self.with_script(call, "leaving", &script)
+    }
+
     fn with_script(&self, call: CcCi, name: &str, script: &str) -> CcCi {
         let bin = self.path().join(format!("{name}-abra"));
         if !bin.exists() {

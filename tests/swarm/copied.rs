@@ -85,6 +85,17 @@ fn a_whole_volume_comes_back_and_links_lead_nobody_anywhere() {
     assert_eq!(error.fault(), Fault::Recipe, "{}", error_chain(&error));
     app.run_in("app", "[ \"$(ls /other)\" = 'sum\ntarget' ] && [ \"$(cat /other/target)\" = precious ]");
 
+    // A backup's copies share one bound. This one takes no room on the disk.
+    let huge = run.copies().join("huge");
+    fs::create_dir(&huge).expect("it is ours");
+    let file = fs::File::create(huge.join("0.tar")).expect("it is ours");
+    file.set_len((4 << 30) - (1 << 20)).expect("a file may have a hole");
+    let error = save(&app, &run, &format!("{}_other", app.stack), &VolumeBackup::Whole);
+    let told = error_chain(&error.expect_err("there is no room"));
+    assert!(told.contains("more than 4 GiB"), "{told}");
+    fs::remove_dir_all(&huge).expect("it is ours");
+    works(save(&app, &run, &format!("{}_other", app.stack), &VolumeBackup::Whole));
+
     // A copy that somebody exchanged for a link is not followed.
     let real = run.copies().join("real");
     fs::rename(&archive, &real).expect("it is ours");

@@ -1,8 +1,9 @@
 //! What abra is called with, and what becomes of it.
 
+use std::collections::BTreeSet;
 use std::fs;
 
-use cc_ci_core::executor::{Backup, Deployer as _};
+use cc_ci_core::executor::{Backup, Deployer as _, Fault};
 
 use super::world::World;
 use crate::Backups;
@@ -73,7 +74,7 @@ async fn an_app_is_deployed_as_its_tree_is_and_upgraded_with_force() {
     let expected = [
         format!("app deploy {flags} {DOMAIN}"),
         format!("app deploy {flags} --force {DOMAIN}"),
-        format!("app undeploy --no-input --offline {DOMAIN}"),
+        format!("app undeploy --no-input --offline --chaos {DOMAIN}"),
     ];
     assert_eq!(world.calls(), expected);
 }
@@ -81,12 +82,12 @@ async fn an_app_is_deployed_as_its_tree_is_and_upgraded_with_force() {
 #[tokio::test]
 async fn an_abra_with_letters_only_is_called_with_letters() {
     let world = World::new();
-    let short = "  -C   chaos\n  -c   no wait\n  -f   force or file\n  -n   no\n      --server string\n      --domain string\n";
+    let short = "  -C   chaos\n  -c   no wait\n  -f   force or file\n  -n   no\n  -o   offline\n      --server string\n      --domain string\n";
     fs::write(world.path("flags"), short).unwrap();
     fs::write(world.path("global"), "").unwrap();
     world.env("DOMAIN=x\n").does("deploy", DEPLOYS);
     world.deployer().await.deploy(&world.session, &world.app).await.unwrap();
-    assert_eq!(world.calls(), [format!("app deploy -n -C -c {DOMAIN}")]);
+    assert_eq!(world.calls(), [format!("app deploy -n -o -C -c {DOMAIN}")]);
 }
 
 #[tokio::test]
@@ -108,10 +109,37 @@ async fn secrets_are_made_here_and_stand_in_no_command_line() {
     assert_eq!(world.calls(), [expected]);
     assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0, "the value's file stays");
     assert_eq!(world.session.redactor.redact(&made["key"]), "[secret]");
-    assert_eq!(*world.engine.adopted.lock().unwrap(), 1);
+    // What was there before stays as it is.
+    let adopted = || world.engine.adopted.lock().unwrap().clone();
+    let made = BTreeSet::from([format!("{STACK}_key_v2")]);
+    assert_eq!(adopted(), [made.clone()]);
     // Nothing is made twice.
     assert!(deployer.generate_secrets(&world.session, &world.app).await.unwrap().is_empty());
     assert!(world.calls().is_empty());
+    assert_eq!(adopted(), [made]);
+}
+
+#[tokio::test]
+async fn a_secret_that_no_service_gets_is_not_made() {
+    let world = World::new();
+    // One that no compose file has, and one that no service gets.
+    let odd = "SECRET_OTHER_VERSION=v1\nSECRET_IDLE_VERSION=v1\n";
+    world.does("secret", INSERTS).env(&format!("{odd}SECRET_KEY_VERSION=v1\n"));
+    let made = world.deployer().await.generate_secrets(&world.session, &world.app).await.unwrap();
+    assert_eq!(made.keys().collect::<Vec<_>>(), ["key"]);
+    assert_eq!(world.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_sample_that_leads_out_of_the_tree_reaches_no_abra() {
+    let world = World::new();
+    let sample = world.path("recipe/.env.sample");
+    fs::remove_file(&sample).unwrap();
+    fs::write(world.path("precious"), "PASSWORD=x\n").unwrap();
+    std::os::unix::fs::symlink(world.path("precious"), &sample).unwrap();
+    let error = world.deployer().await.create(&world.session, &world.app).await.unwrap_err();
+    assert_eq!(error.fault(), Fault::Recipe, "{error}");
+    assert!(world.calls().is_empty() && !world.app.env_file.exists());
 }
 
 #[tokio::test]
@@ -165,9 +193,8 @@ async fn without_a_service_the_labels_say_what_a_backup_is_and_it_goes_back_the_
     }
     // Who asked for the service is not given something else.
     let world = World::new();
-    let error =
-        world.deployer_with(Backups::Service).await.backup(&world.session, &world.app).await.unwrap_err();
-    assert!(error.hint().unwrap().contains("labels"), "{error}");
+    let error = world.try_deployer(Backups::Service).await.unwrap_err();
+    assert!(error.fault() == Fault::Configuration && error.hint().unwrap().contains("labels"), "{error}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use cc_ci_core::executor::Fault;
+use cc_ci_core::workspace::Catalogue;
 
 use super::world::{World, program};
 use crate::{Abra, Flag, Subcommand};
@@ -37,10 +38,14 @@ async fn the_same_program_is_asked_once_and_another_one_anew() {
     let first = probe().await;
     assert_eq!((first.version(), runs(&world)), ("abra version 1.2.3", QUESTIONS));
     let again = probe().await;
-    assert_eq!((again.capabilities(), runs(&world)), (first.capabilities(), 0));
+    // Only for its version.
+    assert_eq!((again.capabilities(), runs(&world)), (first.capabilities(), 1));
     copy(&world, "# other");
     probe().await;
     assert_eq!(runs(&world), QUESTIONS);
+    // Behind a wrapper, another program may be called by the same file.
+    fs::write(world.path("version"), "abra version 1.2.4\n").unwrap();
+    assert_eq!((probe().await.version(), runs(&world)), ("abra version 1.2.4", QUESTIONS));
     // The same size, at another time.
     let touched = Command::new("touch").args(["-d", "2001-01-01"]).arg(&program).status().unwrap();
     assert!(touched.success());
@@ -59,7 +64,7 @@ async fn a_broken_or_foreign_cache_is_written_anew() {
         String::new(),
         "garbage".to_owned(),
         good[..good.len() / 2].to_owned(),
-        good.replace("cc-ci.abra/v1", "cc-ci.abra/v0"),
+        good.replace("cc-ci.abra/v2", "cc-ci.abra/v1"),
         good.replace("app deploy", "app-deploy"),
         format!("{good}{}", " ".repeat(2 << 20)),
     ];
@@ -83,7 +88,7 @@ async fn a_broken_or_foreign_cache_is_written_anew() {
 #[tokio::test]
 async fn what_is_needed_and_lacking_is_told_whole_before_anything_is_done() {
     let world = World::new();
-    world.lacks("--chaos").lacks("--offline").lacks("--no-input");
+    world.lacks("--chaos").lacks("--no-domain-checks").lacks("--no-input");
     let error = world.abra().await.require().unwrap_err();
     let told = error.to_string();
     assert_eq!(error.fault(), Fault::Configuration);
@@ -92,8 +97,34 @@ async fn what_is_needed_and_lacking_is_told_whole_before_anything_is_done() {
     {
         assert!(told.contains(part), "{part}: {told}");
     }
-    assert!(!told.contains("--offline") && error.hint().unwrap().contains("doctor"), "{told}");
+    assert!(!told.contains("--no-domain-checks") && error.hint().unwrap().contains("doctor"), "{told}");
     assert!(world.calls().is_empty());
+}
+
+#[tokio::test]
+async fn an_abra_that_may_write_the_shared_catalogue_is_refused_unless_each_run_has_its_own() {
+    let mut world = World::new();
+    world.lacks("--offline");
+    let abra = world.abra().await;
+    let error = abra.require().unwrap_err();
+    assert_eq!(error.fault(), Fault::Configuration);
+    let told = error.to_string();
+    assert!(told.contains("--offline/-o of abra app new") && !told.contains("restore"), "{told}");
+    assert!(error.hint().unwrap().contains("catalogue = \"copy\""));
+    assert!(!abra.can(Subcommand::BackupCreate), "it would write the catalogue");
+    world.catalogue = Catalogue::Copy;
+    let abra = world.abra().await;
+    abra.require().unwrap();
+    assert!(abra.can(Subcommand::BackupCreate));
+}
+
+#[tokio::test]
+async fn a_letter_is_no_flag_where_it_is_anothers() {
+    let world = World::new();
+    // Here `-f` forces, and nothing reads a file.
+    world.lacks("--file");
+    let told = world.abra().await.require().unwrap_err().to_string();
+    assert!(told.ends_with("needs: --file/-f of abra app secret insert"), "{told}");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use cc_ci_core::executor::{
 use cc_ci_core::lifetime::{Bounds, Embedded, RunLifetime as _};
 use cc_ci_core::names::Domain;
 use cc_ci_core::recipe::VolumeBackup;
+use cc_ci_core::workspace::Catalogue;
 use tempfile::TempDir;
 
 use crate::deployer::{AbraDeployer, Settings};
@@ -28,7 +29,10 @@ const FLAGS: &str = "  -C, --chaos                ignore changes\n  -c, --no-con
                      read it\n      --server string        where\n      --domain string        what\n  -m, \
                      --machine              JSON\n  -S, --status               with status\n  -h, --help\n";
 
-const COMPOSE: &str = "version: \"3.8\"\nservices:\n  app:\n    image: x:1\n  db:\n    image: y:1\n";
+const COMPOSE: &str = "version: \"3.8\"\nservices:\n  app:\n    image: x:1\n    secrets: [key, old, \
+                       smtp]\n  db:\n    image: y:1\nsecrets:\n  key: {external: true, name: \"${STACK_NAME}_key_${SECRET_KEY_VERSION}\"}\n  \
+                       old: {external: true, name: \"${STACK_NAME}_old_${SECRET_OLD_VERSION}\"}\n  smtp: {external: true, name: \
+                       \"${STACK_NAME}_smtp_${SECRET_SMTP_VERSION}\"}\n  idle: {external: true, name: \"${STACK_NAME}_idle_v1\"}\n";
 
 /// A test's world.
 pub struct World {
@@ -38,6 +42,7 @@ pub struct World {
     pub events: Arc<Events>,
     pub engine: FileEngine,
     pub app: App,
+    pub catalogue: Catalogue,
 }
 
 impl World {
@@ -51,6 +56,7 @@ impl World {
         fs::write(path("global"), "  -n, --no-input   no questions\n  -o, --offline    no network\n")
             .unwrap();
         fs::write(path("recipe/compose.yml"), COMPOSE).unwrap();
+        fs::write(path("recipe/.env.sample"), "TYPE=test\n").unwrap();
         let domain: Domain = "test-abc123.ci.example.org".parse().unwrap();
         let app = App {
             env_file: path(&format!("servers/{domain}.env")),
@@ -69,7 +75,8 @@ impl World {
             redactor: Redactor::default(),
         };
         let engine = FileEngine { root: directory.path().to_owned(), ..FileEngine::default() };
-        Self { directory, session, lifetime, events, engine, app }
+        let catalogue = Catalogue::default();
+        Self { directory, session, lifetime, events, engine, app, catalogue }
     }
 
     /// Ends what a test has left running, which would write on while its directory goes.
@@ -124,6 +131,7 @@ impl World {
             program: program.to_owned(),
             environment: environment(self.directory.path()),
             cache: Some(self.path(".abra.json")),
+            catalogue: self.catalogue,
         }
     }
 
@@ -136,6 +144,10 @@ impl World {
     }
 
     pub async fn deployer_with(&self, backups: Backups) -> AbraDeployer {
+        self.try_deployer(backups).await.unwrap()
+    }
+
+    pub async fn try_deployer(&self, backups: Backups) -> Result<AbraDeployer, EngineError> {
         let settings = Settings {
             abra: self.abra().await,
             server: "default".to_owned(),
@@ -143,7 +155,7 @@ impl World {
             engine: Arc::new(self.engine.clone()),
             backups,
         };
-        AbraDeployer::new(settings).unwrap()
+        AbraDeployer::new(settings).await
     }
 }
 
@@ -177,7 +189,8 @@ impl Reporter for Events {
 pub struct FileEngine {
     root: PathBuf,
     pub has_backup_service: bool,
-    pub adopted: Arc<Mutex<usize>>,
+    /// What was adopted by each call.
+    pub adopted: Arc<Mutex<Vec<BTreeSet<String>>>>,
     rest: MemoryEngine,
 }
 
@@ -214,8 +227,8 @@ impl Engine for FileEngine {
         Ok(self.names("secrets").into_iter().collect())
     }
 
-    async fn adopt_secrets(&self, _: &Domain) -> Result<(), EngineError> {
-        *self.adopted.lock().unwrap() += 1;
+    async fn adopt_secrets(&self, _: &Domain, names: &BTreeSet<String>) -> Result<(), EngineError> {
+        self.adopted.lock().unwrap().push(names.clone());
         Ok(())
     }
 

@@ -72,16 +72,17 @@ pub fn run(
     let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
     let runs_dir = base.config.runs_dir.clone();
     let end = wiring::block_on(async {
-        let choice = tokio::select! {
-            biased;
-            cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
-            choice = engine::choose(&base.config) => choice?,
+        let chosen = async {
+            let choice = engine::choose(&base.config).await?;
+            base.wire_on(choice)?.harness(lifetime.clone()).await
         };
-        let wired = base.wire_on(choice)?;
-        let harness = tokio::select! {
-            biased;
-            cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
-            harness = wired.harness(lifetime.clone()) => harness?,
+        let harness = wiring::until_cancelled(lifetime.as_ref(), chosen).await;
+        let harness = match harness {
+            Ok(harness) => harness,
+            Err(error) => {
+                wiring::end_children(lifetime.as_ref()).await;
+                return Err(error);
+            }
         };
         Ok(if args.quick { harness.run_quick(&request).await } else { harness.run_cold(&request).await })
     })?;

@@ -5,7 +5,8 @@
 //! in the service which has them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{App, Backup, Engine, EngineError, Session};
@@ -22,11 +23,12 @@ pub async fn take_by_labels(
     session: &Session,
     app: &App,
 ) -> Result<Backup, EngineError> {
-    let compose = read(app)?;
+    let compose = read(session, app).await?;
     hooks(engine, session, app, &compose, HookKind::BackupPre).await?;
     let id = new_id().map_err(scratch)?;
     let to = directory(session, &id);
-    private_directory(&to).map_err(scratch)?;
+    let made = to.clone();
+    session.lifetime.jobs().run(move || private_directory(&made)).await.map_err(scratch)?;
     let declared = compose.backup();
     for volume in engine.volumes(&app.domain).await? {
         let rule = declared.rule(&compose, &volume);
@@ -45,35 +47,45 @@ pub async fn restore_by_labels(
     app: &App,
     backup: &Backup,
 ) -> Result<(), EngineError> {
-    let compose = read(app)?;
+    let compose = read(session, app).await?;
     hooks(engine, session, app, &compose, HookKind::RestorePre).await?;
     let from = directory(session, &backup.id);
-    let mut saved = Vec::new();
-    for entry in fs::read_dir(&from).map_err(scratch)? {
-        saved.extend(entry.map_err(scratch)?.file_name().into_string());
-    }
-    saved.sort();
-    for volume in saved {
+    let directory = from.clone();
+    for volume in session.lifetime.jobs().run(move || names(&directory)).await.map_err(scratch)? {
         engine.load_volume(session, app, &volume, &from.join(&volume)).await?;
     }
     hooks(engine, session, app, &compose, HookKind::RestorePost).await
+}
+
+/// What is in a directory, in order. Blocks.
+fn names(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        names.extend(entry?.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn directory(session: &Session, id: &str) -> PathBuf {
     session.tmp.join("backups").join(id)
 }
 
-fn scratch(error: std::io::Error) -> EngineError {
+fn scratch(error: io::Error) -> EngineError {
     EngineError::host("can't use the run's scratch space").because(error)
 }
 
-fn read(app: &App) -> Result<Compose, EngineError> {
-    let env = app.env()?;
-    let read = || {
-        let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
-        recipe.compose(&recipe.vars(&env, &app.domain)?)
+async fn read(session: &Session, app: &App) -> Result<Compose, EngineError> {
+    let app = app.clone();
+    let read = move || {
+        let env = app.env()?;
+        let read = || {
+            let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
+            recipe.compose(&recipe.vars(&env, &app.domain)?)
+        };
+        read().map_err(|error: RecipeError| EngineError::recipe("can't read the recipe").because(error))
     };
-    read().map_err(|error: RecipeError| EngineError::recipe("can't read the recipe").because(error))
+    session.lifetime.jobs().run(read).await
 }
 
 /// The hooks of one kind, service by service.

@@ -237,8 +237,9 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// The secrets of an app, by full name.
     async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError>;
 
-    /// Lets the app's secrets say whose they are, where only their names told (I12).
-    async fn adopt_secrets(&self, _domain: &Domain) -> Result<(), EngineError> {
+    /// Lets these secrets of the app, by full name, say whose they are, where only their names told (I12). They are
+    /// the ones that the caller has made: what was there before is somebody's, who may want it to outlive the app.
+    async fn adopt_secrets(&self, _domain: &Domain, _names: &BTreeSet<String>) -> Result<(), EngineError> {
         Ok(())
     }
 
@@ -282,7 +283,8 @@ pub struct ServiceState {
     pub tasks: Vec<String>,
     /// Whether everything that it is meant to run runs, and is healthy.
     pub healthy: bool,
-    /// A digest of what its tasks are made of: the same one runs the same. The digest of an image takes no part in it.
+    /// A digest of what it is made of: the same one runs the same, as often, and is reached alike. The digest of an image
+    /// and the deployer's own notes take no part in it; nor does, on Docker, a healthcheck.
     pub spec: String,
     /// The version of the recipe that its labels say.
     pub version: Option<String>,

@@ -199,6 +199,10 @@ fn append(lines: &mut Vec<Line>, line: Line) {
 
 fn secret_spec(name: &str, version: &str, comment: &str) -> Result<SecretSpec, &'static str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    // It becomes a file's name.
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Err("a secret's name is of [A-Za-z0-9_]");
+    }
     if version.is_empty() || version.len() > 64 || !version.bytes().all(plain) {
         return Err("a secret's version is 1 to 64 of [A-Za-z0-9._-], e.g. v1");
     }

@@ -98,6 +98,7 @@ impl Running<'_> {
         let mut exit = if red { exit.or_graver(Exit::Red) } else { exit };
         {
             let mut record = self.record();
+            record.warnings = self.warnings();
             record.finished = Some(self.harness.site.host.now());
             record.verdict = Some(verdict(exit));
             record.exit_code = Some(exit.code());
@@ -107,6 +108,7 @@ impl Running<'_> {
             exit = exit.or_graver(Exit::Harness);
             self.warn(&failure.message);
             let mut record = self.record();
+            record.warnings = self.warnings();
             record.verdict = Some(verdict(exit));
             record.exit_code = Some(exit.code());
         }

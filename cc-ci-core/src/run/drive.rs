@@ -341,8 +341,12 @@ impl Running<'_> {
 
     pub(super) fn warn(&self, text: &str) {
         let text = bounded(self.session.redactor.redact(text));
-        self.session.reporter.report(&Event::Warning { text: text.clone() });
-        self.record().warnings.push(text);
+        self.session.reporter.report(&Event::Warning { text });
+    }
+
+    /// The warnings of the run: its own, and those of whoever it works with.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.events.warnings()
     }
 
     /// The lane that it is of.

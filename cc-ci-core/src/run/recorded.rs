@@ -1,7 +1,7 @@
 //! A run's events, told and kept.
 
 use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,10 +14,14 @@ use crate::workspace::RunDir;
 /// What writing the last events may take.
 const EVENTS_LIMIT: Duration = Duration::from_secs(5);
 
-/// Keeps a run's events in `events.ndjson` beside telling them.
+/// So many warnings are kept for the record; all are in `events.ndjson`.
+const MAX_WARNINGS: usize = 1000;
+
+/// Keeps a run's events in `events.ndjson` beside telling them, and its warnings for its record, whoever gave them.
 #[derive(Debug)]
 pub(super) struct Recorded {
     file: Option<QueuedWriter>,
+    warnings: Mutex<Vec<String>>,
     host: Arc<dyn Host>,
     inner: Arc<dyn Reporter>,
 }
@@ -38,7 +42,7 @@ impl Recorded {
         if let Err(error) = &file {
             inner.report(&Event::Warning { text: format!("events are not recorded: {error}") });
         }
-        Self { file: file.ok(), host, inner }
+        Self { file: file.ok(), warnings: Mutex::default(), host, inner }
     }
 
     /// Keeps what somebody else has told already.
@@ -47,6 +51,11 @@ impl Recorded {
         if let (Some(file), Ok(line)) = (&self.file, serde_json::to_string(&line)) {
             file.write(line + "\n");
         }
+    }
+
+    /// The warnings so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits, within a bound, until what was kept is written.
@@ -58,6 +67,12 @@ impl Recorded {
 
 impl Reporter for Recorded {
     fn report(&self, event: &Event) {
+        if let Event::Warning { text } = event {
+            let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+            if warnings.len() < MAX_WARNINGS {
+                warnings.push(text.clone());
+            }
+        }
         self.keep(event);
         self.inner.report(event);
     }

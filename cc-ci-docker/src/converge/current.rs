@@ -6,11 +6,11 @@
 //! left alone, with the old placement in its copy.
 //!
 //! # Limitations
-//! What [`TaskSpec`] does not hold is not compared: of Engine 20.10 that is the healthcheck, which the API's
-//! description spells otherwise than the API. Published ports are no part of a task's specification at all. For
+//! What [`TaskSpec`] does not hold is not compared, and is in no digest: of Engine 20.10 that is the healthcheck, which
+//! the API's description spells otherwise than the API. Published ports are no part of a task's specification at all. For
 //! the moment between such a change and Swarm's own update status, see [`UNDECIDED`](super::judge::UNDECIDED).
 
-use bollard::models::{Task, TaskSpec};
+use bollard::models::{ServiceSpec, Task, TaskSpec};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -35,22 +35,26 @@ pub(super) fn is_current(template: &TaskSpec, copy: &TaskSpec) -> bool {
         && (force_update, log_driver) == (&copy.force_update, &copy.log_driver)
 }
 
-/// A digest of `template`. Two templates with the same one make the same tasks: what a tag of an image stood for at the
-/// time, and how often somebody forced an update, takes no part in it.
-pub(super) fn digest(template: &TaskSpec) -> String {
+/// A digest of a service: its tasks' template, how many there are, how it is reached and updated, its labels. What a tag
+/// of an image stood for at the time, how often somebody forced an update, and what abra notes in labels of its own takes
+/// no part in it.
+pub(super) fn digest(service: &ServiceSpec) -> String {
     // An error is impossible: every key is a string.
-    let mut template = serde_json::to_value(template).unwrap_or_default();
-    if let Some(template) = template.as_object_mut() {
+    let mut service = serde_json::to_value(service).unwrap_or_default();
+    if let Some(Value::Object(template)) = service.pointer_mut("/TaskTemplate") {
         template.remove("ForceUpdate");
     }
-    if let Some(Value::String(image)) = template.pointer_mut("/ContainerSpec/Image")
+    if let Some(Value::Object(labels)) = service.pointer_mut("/Labels") {
+        labels.retain(|name, _| !name.starts_with("coop-cloud."));
+    }
+    if let Some(Value::String(image)) = service.pointer_mut("/TaskTemplate/ContainerSpec/Image")
         && let Some(digest) = image.find("@sha256:").filter(|at| has_tag(&image[..*at]))
     {
         image.truncate(digest);
     }
     // Labels have no order.
-    template.sort_all_objects();
-    let digest = Sha256::digest(template.to_string());
+    service.sort_all_objects();
+    let digest = Sha256::digest(service.to_string());
     digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
@@ -143,10 +147,17 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_tells_what_tasks_are_made_of_and_nothing_else() {
+    fn a_digest_tells_what_a_service_is_made_of_and_nothing_else() {
         let of = |path: &str, value: Value| {
-            let mut changed = template();
-            changed["ContainerSpec"]["Labels"] = (0..20).map(|i| (format!("l{i}"), json!("x"))).collect();
+            let mut changed = json!({
+                "Name": "a_test_x_app",
+                "Labels": {"traefik.enable": "true", "coop-cloud.a_test_x.version": "1.0.0+1"},
+                "TaskTemplate": template(),
+                "Mode": {"Replicated": {"Replicas": 1}},
+                "EndpointSpec": {"Mode": "vip"}
+            });
+            changed["TaskTemplate"]["ContainerSpec"]["Labels"] =
+                (0..20).map(|i| (format!("l{i}"), json!("x"))).collect();
             if !path.is_empty() {
                 *changed.pointer_mut(path).unwrap() = value;
             }
@@ -156,23 +167,29 @@ mod tests {
         assert_eq!(same.len(), 64);
         for (path, value) in [
             ("", json!(null)),
-            ("/ForceUpdate", json!(7)),
-            ("/ContainerSpec/Image", json!("bb:1@sha256:0123")),
+            ("/TaskTemplate/ForceUpdate", json!(7)),
+            ("/TaskTemplate/ContainerSpec/Image", json!("bb:1@sha256:0123")),
+            ("/Labels/coop-cloud.a_test_x.version", json!("2.0.0+1")),
         ] {
             assert_eq!(of(path, value), same, "{path}");
         }
         for (path, value) in [
-            ("/ContainerSpec/Image", json!("bb:2@sha256:0123")),
-            ("/ContainerSpec/Image", json!("bb@sha256:0123")),
-            ("/ContainerSpec/Env", json!(["A=2"])),
-            ("/ContainerSpec/Labels", json!({})),
-            ("/Networks", json!([{"Target": "another", "Aliases": ["app"]}])),
+            ("/TaskTemplate/ContainerSpec/Image", json!("bb:2@sha256:0123")),
+            ("/TaskTemplate/ContainerSpec/Image", json!("bb@sha256:0123")),
+            ("/TaskTemplate/ContainerSpec/Env", json!(["A=2"])),
+            ("/TaskTemplate/ContainerSpec/Labels", json!({})),
+            ("/TaskTemplate/Networks", json!([{"Target": "another", "Aliases": ["app"]}])),
+            ("/Labels/traefik.enable", json!("false")),
+            ("/Mode/Replicated/Replicas", json!(2)),
+            ("/Mode", json!({"Global": {}})),
+            ("/EndpointSpec/Mode", json!("dnsrr")),
         ] {
             assert_ne!(of(path, value), same, "{path}");
         }
         for image in ["bb", "localhost:5000/bb"] {
-            let of_digest =
-                |digest: &str| of("/ContainerSpec/Image", json!(format!("{image}@sha256:{digest}")));
+            let of_digest = |digest: &str| {
+                of("/TaskTemplate/ContainerSpec/Image", json!(format!("{image}@sha256:{digest}")))
+            };
             assert_ne!(of_digest("0123"), of_digest("4567"));
         }
     }

@@ -114,6 +114,7 @@ struct View<'a> {
 impl View<'_> {
     fn service(&self, stack: &Stack, service: ApiService, tasks: &[ApiTask]) -> Service {
         let spec = service.spec.unwrap_or_default();
+        let digest = digest(&spec);
         let template = spec.task_template.unwrap_or_default();
         let name = spec.name.unwrap_or_default();
         let mode = mode(&spec.mode.unwrap_or_default());
@@ -139,7 +140,7 @@ impl View<'_> {
                     TaskSpecRestartPolicyConditionEnum::NONE | TaskSpecRestartPolicyConditionEnum::ON_FAILURE
                 )
             ),
-            spec: digest(&template),
+            spec: digest,
             version: spec.labels.and_then(|mut labels| labels.remove(&format!("coop-cloud.{stack}.version"))),
             constraints: template
                 .placement

@@ -30,7 +30,7 @@ use super::{ATTEMPTS, Mount, NOT_REGULAR, Trouble, is_the_apps, mounted};
 use crate::SwarmEngine;
 use crate::client::{ApiError, Client};
 
-/// What the copy of one volume has at most.
+/// What the copies of a backup, which are beside each other, have at most together.
 const LIMIT: u64 = 4 << 30;
 
 /// What bringing one archive back may take: the engine answers when it is done.
@@ -47,7 +47,7 @@ const DIRECTORY: u32 = 1 << 31;
 /// An archive ends with two empty blocks, or it is not whole.
 const END: usize = 1024;
 
-const TOO_MUCH: &str = "it holds more than 4 GiB";
+const TOO_MUCH: &str = "the backup would hold more than 4 GiB";
 const NO_PATH: &str = "a path of a backup leads to a file or a directory, and not through a link";
 
 /// Copies what `rule` takes of a volume into the new directory `to`.
@@ -72,7 +72,9 @@ pub(crate) async fn save(
     let directory = to.to_owned();
     let made = move || fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
     session.lifetime.jobs().run(made).await.map_err(io)?;
-    let (client, mut room) = (&engine.client, LIMIT);
+    let copies = to.parent().unwrap_or(to).to_owned();
+    let there = session.lifetime.jobs().run(move || size(&copies)).await.map_err(io)?;
+    let (client, mut room) = (&engine.client, LIMIT.saturating_sub(there));
     for (number, path) in paths.iter().enumerate() {
         let file = &to.join(archive_name(number));
         let save = |mount: Mount| async move { mount.save(client, session, path, file, room).await };
@@ -112,6 +114,20 @@ pub(crate) async fn load(
         Box::pin(mounted(client, &app.domain, volume, true, &doing, load)).await?;
     }
     Ok(())
+}
+
+/// What the files of the copies in `copies` have together.
+fn size(copies: &Path) -> io::Result<u64> {
+    let mut size = 0_u64;
+    for copy in fs::read_dir(copies)? {
+        let copy = copy?;
+        if copy.file_type()?.is_dir() {
+            for file in fs::read_dir(copy.path())? {
+                size = size.saturating_add(file?.metadata()?.len());
+            }
+        }
+    }
+    Ok(size)
 }
 
 fn archive_name(number: usize) -> String {

@@ -74,6 +74,13 @@ fn row(subcommand: Subcommand, capabilities: &[Capability]) -> String {
 
 /// Whether abra can list its apps. That it can't is no problem: cc-ci reads the `.env` files by itself.
 async fn listed(patient: &Patient, abra: &Abra, command: Command) -> String {
+    let is_there = abra
+        .capabilities()
+        .iter()
+        .any(|found| found.subcommand == Subcommand::List && found.flag.is_none() && found.found.is_some());
+    if !is_there {
+        return "app ls is not asked: there is none".to_owned();
+    }
     let is_offline = abra.capabilities().iter().any(|found| {
         found.subcommand == Subcommand::List && found.flag == Some(Flag::Offline) && found.found.is_some()
     });

@@ -12,6 +12,7 @@
 mod claim;
 mod converge;
 mod deploy;
+mod execute;
 mod partial;
 mod plan;
 mod ports;
@@ -37,7 +38,6 @@ use super::{
 use crate::contained::read_contained;
 use crate::executor::{Kind, Residue};
 use crate::host::Host;
-use crate::lifetime::{ChildError, RunLifetimeExt as _};
 use crate::names::Domain;
 use crate::process::{self, Marker, MarkerOwner};
 use crate::recipe::{EnvFile, Recipe, VolumeBackup};
@@ -235,7 +235,7 @@ impl Engine for LocalExecutor {
         command: &[String],
         limit: Duration,
     ) -> Result<String, EngineError> {
-        execute(self, session, app, service, command, limit).await
+        execute::execute(self, session, app, service, command, limit).await
     }
 
     /// Whole, whatever paths the rule names: a copy here costs little.
@@ -322,55 +322,6 @@ fn create(app: &App) -> Result<(), EngineError> {
     env.set("DOMAIN", app.domain.as_str())
         .map_err(|error| EngineError::recipe("can't set DOMAIN in .env.sample").because(error))?;
     app.set_env(&env)
-}
-
-/// Runs a command as a child of the run, in a service's environment; gives what it printed.
-async fn execute(
-    executor: &LocalExecutor,
-    session: &Session,
-    app: &App,
-    service: &str,
-    command: &[String],
-    limit: Duration,
-) -> Result<String, EngineError> {
-    let (world, owned, cancellation) =
-        (executor.world.clone(), app.clone(), session.lifetime.cancellation().clone());
-    let planned = session.lifetime.jobs().run(move || plan::prepare(&world, &owned, &cancellation)).await?;
-    let planned = planned
-        .into_iter()
-        .find(|planned| planned.name == service)
-        .ok_or_else(|| EngineError::recipe(format!("the recipe has no service {service}")))?;
-    let (program, args) =
-        command.split_first().ok_or_else(|| EngineError::recipe("an empty command".to_owned()))?;
-    let command = session
-        .command(&app.domain, program, &planned.directory)
-        .args(args)
-        .envs(&planned.environment)
-        .grace(Duration::ZERO);
-    let mut output = String::new();
-    let ended = session
-        .lifetime
-        .run(command, limit, &mut |line| {
-            output.push_str(&line.text);
-            output.push('\n');
-        })
-        .await
-        .map_err(|error| {
-            let message = format!("{program} in the service {service}");
-            match error {
-                // Says nothing of the recipe.
-                ChildError::Cancelled { .. } => EngineError::host(message).because(error),
-                error => EngineError::recipe(message).because(error),
-            }
-        })?;
-    if ended.success() {
-        Ok(output)
-    } else {
-        Err(EngineError::recipe(format!(
-            "{program} in the service {service}: {ended}: {}",
-            output.trim_end()
-        )))
-    }
 }
 
 /// Runs `work` where it may block. What it is used for either only reads, or is safe to outlive its caller.

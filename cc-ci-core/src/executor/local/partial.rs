@@ -28,12 +28,15 @@ pub(super) async fn remove(
 ) -> Result<(), EngineError> {
     let until = crate::after(Instant::now(), limit);
     let removed = async {
-        let services = executor.world.records::<ServiceRecord>(domain, "services").map_err(host)?;
+        let (world, owned) = (executor.world.clone(), domain.clone());
+        let records = blocking(move || world.records::<ServiceRecord>(&owned, "services").map_err(host));
+        let services = records.await?;
         for (name, _) in services.iter().filter(|(name, _)| is_named(residue, Kind::Service, name)) {
             deploy::stop(executor, domain, name, Duration::ZERO).await?;
             executor.world.remove_record(domain, "services", name).map_err(host)?;
         }
-        // Out of the way first: what outlives a caller that gives up touches only the trash.
+        // Out of the way first, and on this thread, which a few renames don't keep: what outlives a caller that gives
+        // up touches only the trash.
         trash(&executor.world, domain, residue).map_err(host)?;
         let (world, domain) = (executor.world.clone(), domain.clone());
         blocking(move || world.empty_trash(&domain).map_err(host)).await

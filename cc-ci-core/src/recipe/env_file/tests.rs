@@ -154,6 +154,9 @@ fn secrets_are_described_by_their_comment() {
     ];
     assert_eq!(file.secrets().unwrap(), expected[1..], "{:?}", expected[0]);
     for (line, says) in [
+        ("SECRET_._VERSION=v1", "name is"),
+        ("SECRET_.._VERSION=v1", "name is"),
+        ("SECRET_A.B_VERSION=v1", "name is"),
         ("SECRET_A_VERSION=", "version is"),
         ("SECRET_A_VERSION=v/1", "version is"),
         ("SECRET_A_VERSION=v1 # length=0", "1 to 4096"),

@@ -1,0 +1,130 @@
+//! Commands in an app's services: children of the run, in the environment that the service has.
+
+use std::time::Duration;
+
+use super::{LocalExecutor, plan};
+use crate::executor::{App, EngineError, Session};
+use crate::lifetime::{ChildError, RunLifetimeExt as _};
+
+/// How much of its output an error tells, in bytes.
+const TAIL: usize = 800;
+
+/// Runs a command as a child of the run, in a service's environment; gives what it printed.
+pub(super) async fn execute(
+    executor: &LocalExecutor,
+    session: &Session,
+    app: &App,
+    service: &str,
+    command: &[String],
+    limit: Duration,
+) -> Result<String, EngineError> {
+    let (world, owned, cancellation) =
+        (executor.world.clone(), app.clone(), session.lifetime.cancellation().clone());
+    let planned = session.lifetime.jobs().run(move || plan::prepare(&world, &owned, &cancellation)).await?;
+    let planned = planned
+        .into_iter()
+        .find(|planned| planned.name == service)
+        .ok_or_else(|| EngineError::recipe(format!("the recipe has no service {service}")))?;
+    let (program, args) =
+        command.split_first().ok_or_else(|| EngineError::recipe("an empty command".to_owned()))?;
+    let command = session
+        .command(&app.domain, program, &planned.directory)
+        .args(args)
+        .envs(&planned.environment)
+        .grace(Duration::ZERO);
+    let (mut output, mut said) = (String::new(), String::new());
+    let ended = session
+        .lifetime
+        .run(command, limit, &mut |line| {
+            output.push_str(&line.text);
+            output.push('\n');
+            said.push_str(&session.redactor.redact_line(line));
+            said.push('\n');
+            // Now and then, not with each line.
+            if said.len() > 1 << 16 {
+                said = tail(&said).to_owned();
+            }
+        })
+        .await
+        .map_err(|error| {
+            let message = format!("{program} in the service {service}");
+            match error {
+                // Says nothing of the recipe.
+                ChildError::Cancelled { .. } => EngineError::host(message).because(error),
+                error => EngineError::recipe(message).because(error),
+            }
+        })?;
+    if ended.success() {
+        Ok(output)
+    } else {
+        Err(EngineError::recipe(format!(
+            "{program} in the service {service}: {ended}: {}",
+            tail(&said).trim_end()
+        )))
+    }
+}
+
+/// The end of an output without secrets: whole lines, where one fits.
+fn tail(text: &str) -> &str {
+    let Some(start) = text.len().checked_sub(TAIL) else { return text };
+    let end = &text[text.ceil_char_boundary(start)..];
+    match end.split_once('\n') {
+        Some((_, lines)) if !lines.is_empty() => lines,
+        _ => end,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::event::Silent;
+    use crate::executor::Redactor;
+    use crate::host::SystemHost;
+    use crate::lifetime::{Bounds, Embedded};
+
+    #[tokio::test]
+    async fn an_error_tells_no_secret_and_not_all_that_was_said() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        for name in ["tree", "tmp"] {
+            std::fs::create_dir(path(name)).unwrap();
+        }
+        let compose = "services: {app: {image: x, x-cc-ci-local: {command: [sleep, '1']}}}";
+        std::fs::write(path("tree/compose.yml"), compose).unwrap();
+        std::fs::write(path("env"), "DOMAIN=a.test\n").unwrap();
+        let session = Session {
+            run_id: "1".parse().unwrap(),
+            lifetime: Arc::new(Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap()),
+            reporter: Arc::new(Silent),
+            environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            tmp: path("tmp"),
+            redactor: Redactor::default(),
+        };
+        session.redactor.hide("hunter22");
+        let app = App {
+            domain: "a.test".parse().unwrap(),
+            recipe: "test".parse().unwrap(),
+            tree: path("tree"),
+            env_file: path("env"),
+        };
+        let executor = LocalExecutor::new(path("world"), Arc::new(SystemHost::new().unwrap()));
+        let run = async |script: &str| {
+            let command = ["sh", "-c", script].map(str::to_owned);
+            execute(&executor, &session, &app, "app", &command, Duration::from_mins(1)).await
+        };
+        assert_eq!(run("echo it is hunter22").await.unwrap(), "it is hunter22\n");
+        let failed = run("yes 123456789 | head -n 100000; echo it is hunter22; exit 3").await.unwrap_err();
+        let told = failed.to_string();
+        assert!(told.len() < 1000 && told.ends_with("123456789\nit is [secret]"), "{}", told.len());
+    }
+
+    #[test]
+    fn an_error_tells_the_last_lines() {
+        assert_eq!(tail("one\ntwo\n"), "one\ntwo\n");
+        let lines = "123456789\n".repeat(1000);
+        assert_eq!(tail(&lines), "123456789\n".repeat(79));
+        assert_eq!(tail(&"ü".repeat(1000)), "ü".repeat(400));
+    }
+}
