@@ -348,7 +348,9 @@ fn a_config_of_an_overlay_is_part_of_what_a_recipe_is() {
 #[test]
 fn no_number_of_warnings_hides_an_error() {
     let tree = Tree::clean();
-    let mut text = COMPOSE.replace("  data:\n", "  data:\n    name: victim\n");
+    // The router's fault is found after the ports.
+    let rule = "traefik.http.routers.${STACK_NAME}.rule=PathPrefix(`/`)";
+    let mut text = COMPOSE.replace("traefik.enable=true", rule);
     let ports: Vec<String> = (1..=1100).map(|port| format!("'{port}:80'")).collect();
     text = text.replace("image: pad:1.2", &format!("image: pad:1.2\n    ports: [{}]", ports.join(", ")));
     tree.write("compose.yml", &text);
@@ -356,8 +358,8 @@ fn no_number_of_warnings_hides_an_error() {
     assert_eq!((report.count(Severity::Error), report.count(Severity::Warning)), (1, 1000));
     assert_eq!(report.skipped, ["findings beyond 1000 errors and 1000 others"]);
     // Errors have a bound too.
-    let volumes: String = (0..1100).map(|n| format!("  v{n}:\n    name: victim{n}\n")).collect();
-    tree.write("compose.yml", COMPOSE.replace("  data:\n", &format!("  data:\n{volumes}")));
+    let volumes: Vec<String> = (0..1100).map(|n| format!("  v{n}:\n    name: victim{n}\n")).collect();
+    tree.write("compose.yml", COMPOSE.replace("  data:\n", &format!("  data:\n{}", volumes.concat())));
     let report = tree.report(&History::default());
     assert_eq!(report.count(Severity::Error), 1000);
     assert_eq!(report.skipped.len(), 1);
