@@ -28,7 +28,7 @@ pub(crate) fn private_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Writes a file that is there whole or not at all. Whoever is killed in the middle leaves a file with a name that
-/// nobody can know: where that matters, see [`write_whole_by`].
+/// nobody can know: where that matters, choose one with `write_whole_by`.
 pub fn write_whole(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     write_whole_by(&path.with_extension(format!("{}.tmp", new_id()?)), path, content, mode)
 }
