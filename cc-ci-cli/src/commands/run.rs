@@ -66,7 +66,7 @@ pub fn run(
         *tests_dir = std::path::absolute(&*tests_dir)
             .map_err(|error| CliError::usage("can't use the tests directory").because(&error))?;
     }
-    base.config.run.proxy = base.config.proxy()?;
+    let proxy = base.config.proxy()?;
     let deadline = Some(args.deadline.unwrap_or(base.config.deadline));
     let bounds = Bounds { deadline, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
@@ -81,7 +81,7 @@ pub fn run(
         let harness = tokio::select! {
             biased;
             cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
-            harness = wired.harness(lifetime.clone()) => harness?,
+            harness = wired.harness(lifetime.clone(), proxy) => harness?,
         };
         Ok(if args.quick { harness.run_quick(&request).await } else { harness.run_cold(&request).await })
     })?;

@@ -179,6 +179,7 @@ impl Harness {
             executor: self.deployer.to_string(),
             started: self.site.host.now(),
             finished: None,
+            touched: false,
             verdict: None,
             exit_code: None,
             cancelled_by: None,
@@ -409,7 +410,7 @@ fn refused<T>(mut record: RunRecord, failure: Failure) -> RunEnd<T> {
     RunEnd { record, exit: failure.exit, hint: failure.hint, value: None }
 }
 
-fn panic_text(payload: &(dyn Any + Send)) -> &str {
+pub(super) fn panic_text(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()
         .copied()
