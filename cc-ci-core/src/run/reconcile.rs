@@ -263,6 +263,10 @@ impl Running<'_> {
             self.bring_back(&self.session).await
         };
         let end = work.await;
+        // What failed by a cancellation is told as one: the scope ends us here.
+        if end.is_err() && self.harness.lifetime.cancellation().cause().is_some() {
+            std::future::pending::<()>().await;
+        }
         let exit = end.as_ref().map_or_else(|failure| failure.exit, |()| Exit::Green);
         if let Err(failure) = &end {
             let message = self.session.redactor.redact(&failure.message);
