@@ -296,7 +296,7 @@ fn a_test_that_hides_its_changes_of_the_canonical_checkout_changes_nothing() {
     let warmed = Warmed::new();
     let before = warmed.lasting();
     let script = "cd \"$CCCI_RECIPE_DIR/../../../warm/recipes/blog\"\n\
-                  git update-index --assume-unchanged compose.yml\n\
+                  git update-index --skip-worktree compose.yml\n\
                   sed -i s/test.app:1/test.app:666/ compose.yml\n\
                   grep -q 666 compose.yml && test -z \"$(git status --porcelain --untracked-files=no)\"";
     warmed.change().script("tests/custom-hides", script).commit();
