@@ -223,7 +223,7 @@ pub fn status(status: &Status) -> String {
         let pid = live.holder.map_or_else(|| ", pid unknown".to_owned(), |pid| format!(", pid {pid}"));
         let queue =
             if live.waiting > 0 { format!("; at least {} waiting", live.waiting) } else { String::new() };
-        let exists = counts(&live.exists);
+        let exists = if live.warm { "a warm app".to_owned() } else { counts(&live.exists) };
         let _ = writeln!(text, "  {}: {who}{phase}{pid}{}: {exists}{queue}", live.domain, age(live.since));
     }
     if !status.waiting.is_empty() {

@@ -17,7 +17,7 @@ use cc_ci_core::host::{Host, SystemHost};
 use cc_ci_core::lifetime::{Bounds, Owning, ParentWatch, RunLifetime, TakeOverError, TakenOver};
 use cc_ci_core::lock::FlockLocks;
 use cc_ci_core::names::{RunAppPattern, Suffix};
-use cc_ci_core::run::{Harness, WarmApp};
+use cc_ci_core::run::{Harness, Proxy, WarmApp};
 use cc_ci_core::workspace::{KernelWorkspace, Settings as WorkspaceSettings};
 use cc_ci_core::{ClaimError, EnvFiles, LookError, Site};
 use cc_ci_docker::SwarmEngine;
@@ -179,15 +179,21 @@ impl Wired {
         }
     }
 
-    /// All that a run needs. An abra that is missing, or lacks what is needed, is told before anything is touched.
-    pub async fn harness(&self, lifetime: Arc<dyn RunLifetime>) -> Result<Harness, CliError> {
+    /// All that a run needs; `proxy` is what the configuration [says](Config::proxy): whoever forgot it would ask apps
+    /// elsewhere than the operator wants. An abra that is missing, or lacks what is needed, is told before anything is
+    /// touched.
+    pub async fn harness(
+        &self,
+        lifetime: Arc<dyn RunLifetime>,
+        proxy: Option<Proxy>,
+    ) -> Result<Harness, CliError> {
         let deployer: Arc<dyn Deployer> = match (&self.choice.engine, &self.local) {
             (Engine::Swarm(socket), _) => Arc::new(self.abra(socket, lifetime.as_ref()).await?),
             (Engine::Local, Some(local)) => local.clone(),
             (Engine::Local, None) => return Err(CliError::harness("the local executor was not made")),
         };
-        let settings =
-            cc_ci_core::run::Settings { why_executor: self.choice.why.clone(), ..self.config.run.clone() };
+        let why_executor = self.choice.why.clone();
+        let settings = cc_ci_core::run::Settings { why_executor, proxy, ..self.config.run.clone() };
         Ok(Harness { site: self.site.clone(), deployer, lifetime, settings })
     }
 

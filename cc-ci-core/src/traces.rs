@@ -19,6 +19,9 @@ use crate::workspace::{RUN_RECORD, RUN_TREE};
 /// its tree is nobody's residue, as with any other text that a recipe's test may have put there.
 const RECORD_LIMIT: u64 = 4 << 20;
 
+/// The name of an executor is a word.
+const EXECUTOR_LIMIT: usize = 64;
+
 /// An app and what it depends on. Every look keeps the domains of all runs.
 const DOMAINS_LIMIT: usize = 256;
 
@@ -41,6 +44,10 @@ pub struct RunTrace {
     pub lane: Lane,
     /// What it tests.
     pub recipe: Option<RecipeName>,
+    /// What it deployed with, and so where its app is; where it says so.
+    pub executor: Option<String>,
+    /// Whether its warm app may be another than the canonical version by its doing; it may be where it does not say.
+    pub touched: bool,
     /// When it began.
     pub started: Option<Timestamp>,
     /// How it ended, if it did.
@@ -57,6 +64,10 @@ struct Record<'t> {
     #[serde(borrow)]
     recipe: Option<&'t RawValue>,
     #[serde(borrow)]
+    executor: Option<&'t RawValue>,
+    #[serde(borrow)]
+    touched: Option<&'t RawValue>,
+    #[serde(borrow)]
     started: Option<&'t RawValue>,
     #[serde(borrow)]
     verdict: Option<&'t RawValue>,
@@ -71,7 +82,8 @@ fn told<T: DeserializeOwned>(value: Option<&RawValue>) -> Option<T> {
 /// domain. What a recipe's test may have put in its place is not waited for.
 fn trace(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunTrace> {
     let text = read_contained(&path, RUN_RECORD, RECORD_LIMIT).ok()?;
-    let Record { owner, mut domains, lane, recipe, started, verdict } = serde_json::from_slice(&text).ok()?;
+    let Record { owner, mut domains, lane, recipe, executor, touched, started, verdict } =
+        serde_json::from_slice(&text).ok()?;
     domains.truncate(DOMAINS_LIMIT);
     domains.shrink_to_fit();
     Some(RunTrace {
@@ -79,6 +91,8 @@ fn trace(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunTrace> {
         tree: has_tree(&path),
         lane: told(lane).unwrap_or_default(),
         recipe: told(recipe),
+        executor: told::<String>(executor).filter(|executor| executor.len() <= EXECUTOR_LIMIT),
+        touched: told(touched).unwrap_or(true),
         started: told(started),
         verdict: told(verdict),
         id,
@@ -88,7 +102,8 @@ fn trace(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunTrace> {
     })
 }
 
-fn has_tree(path: &Path) -> bool {
+/// Whether something of the run's tree is in its directory.
+pub(crate) fn has_tree(path: &Path) -> bool {
     RUN_TREE.iter().any(|part| path.join(part).symlink_metadata().is_ok())
 }
 
@@ -112,6 +127,11 @@ impl RunTrace {
         record.receipt.map(|receipt| receipt.before).filter(|before| !before.is_empty())
     }
 
+    /// Whether its app is of another executor than `executor`.
+    fn is_elsewhere(&self, executor: &str) -> bool {
+        self.executor.as_ref().is_some_and(|own| own != executor)
+    }
+
     /// Whether nobody takes its app down any more: it is dead, or has concluded while its process lives on.
     pub fn is_over(&self) -> bool {
         !self.alive || self.verdict.is_some()
@@ -131,21 +151,34 @@ impl Site {
         Ok(traces.collect())
     }
 
-    /// The runs that worked on the warm app of `domain` and ended without having brought it back: dead ones, and such
-    /// as could not. The oldest first.
-    pub(crate) fn unfinished_on(&self, domain: &Domain) -> Result<Vec<RunTrace>, LookError> {
-        let mut traces = self.awaiting_reconcile()?;
+    /// The runs that worked with `executor` on the warm app of `domain` and are over, with a tree left: those that
+    /// touched it and did not bring it back, dead ones and such as could not, and those that never came so far. Each
+    /// the oldest first.
+    pub(crate) fn over_on(
+        &self,
+        domain: &Domain,
+        executor: &str,
+    ) -> Result<(Vec<RunTrace>, Vec<RunTrace>), LookError> {
+        let mut traces = self.warm_trees(executor)?;
         traces.retain(|run| run.domains.contains(domain));
         traces.sort_by_key(|run| run.started);
+        Ok(traces.into_iter().partition(|run| run.touched))
+    }
+
+    /// The runs that touched a warm app of `executor` and ended without having brought it back: what `cc-ci warm
+    /// reconcile` finishes.
+    pub fn awaiting_reconcile(&self, executor: &str) -> Result<Vec<RunTrace>, LookError> {
+        let mut traces = self.warm_trees(executor)?;
+        traces.retain(|run| run.touched);
         Ok(traces)
     }
 
-    /// The same, on any warm app: what `cc-ci warm reconcile` finishes.
-    pub fn awaiting_reconcile(&self) -> Result<Vec<RunTrace>, LookError> {
+    fn warm_trees(&self, executor: &str) -> Result<Vec<RunTrace>, LookError> {
         let mut traces = self.dead_trees()?;
         // A record may say anything; what is a run app is the janitor's.
         let warm = |domain: &Domain| !self.pattern.is_run_app(domain);
-        traces.retain(|run| run.lane.is_warm() && run.domains.iter().any(warm));
+        traces
+            .retain(|run| run.lane.is_warm() && run.domains.iter().any(warm) && !run.is_elsewhere(executor));
         Ok(traces)
     }
 
@@ -191,13 +224,14 @@ mod tests {
     fn what_a_hostile_record_says_is_bounded_and_costs_no_trace() {
         let mut record = record();
         record["domains"] = json!(vec!["a-000001.traces.test"; 10_000]);
-        for odd in [json!(7), json!({ "deep": [[["../x"]]] }), json!("x".repeat(1 << 20)), Value::Null] {
-            for key in ["recipe", "started", "verdict"] {
+        for odd in [json!(7), json!({ "deep": [[["../x"]]] }), json!("x".repeat(1 << 19)), Value::Null] {
+            for key in ["recipe", "executor", "touched", "started", "verdict"] {
                 record[key] = odd.clone();
             }
             let trace = traced(&record).unwrap();
             assert!(trace.domains.len() == DOMAINS_LIMIT && trace.domains.capacity() < 2 * DOMAINS_LIMIT);
             assert!(trace.recipe.is_none() && trace.started.is_none() && trace.verdict.is_none());
+            assert!(trace.executor.is_none() && trace.touched, "what does not tell was touched");
         }
     }
 

@@ -14,6 +14,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::held::{self, RUN};
+use crate::warmed::Warmed;
 
 /// What the proxy shows.
 struct Shown(CertificateDer<'static>, KeyPair);
@@ -187,4 +188,14 @@ fn a_ca_file_that_cannot_be_read_ends_the_call_before_anything() {
     }
     let end = held::run(&world, &recipe).env("CCCI_PROXY", "proxy:https").run().expect(2);
     assert!(end.stderr.contains("ADDRESS:PORT"), "{}", end.stderr);
+}
+
+#[test]
+fn warm_apps_are_asked_through_the_proxy_too() {
+    let warmed = Warmed::new();
+    let ca_file = warmed.path().join("ca.pem");
+    let proxy = Proxy::start(&warmed, vec![signed(warmed.domain.as_str(), &ca_file)]);
+    warmed.configure(&format!("[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n", proxy.address));
+    assert_eq!(warmed.reconciled()["outcome"], "canonical");
+    assert_eq!(proxy.asked(), [Some(warmed.domain.to_string())]);
 }

@@ -268,3 +268,109 @@ fn what_is_not_configured_not_made_or_not_deployed_is_refused_with_a_way_out() {
     let end = warmed.call(["run", "--quick", "--fresh"]).arg(warmed.fork.path()).run().expect(2);
     assert!(end.stderr.contains("leave --fresh and --upgrade-from out"), "{}", end.stderr);
 }
+
+#[test]
+fn a_change_that_was_not_deployed_yet_is_the_hosts_and_leaves_the_app_canonical() {
+    let warmed = Warmed::with("environment:\n        GREETING: ${GREETING:-none}");
+    let env = fs::read_to_string(warmed.env_file()).unwrap();
+    fs::write(warmed.env_file(), format!("{env}GREETING=hello\n")).unwrap();
+    warmed.change().commit();
+    let record = warmed.quick("edited").run().expect(3).json();
+    assert!(record["errors"].to_string().contains("had changed since it was last deployed"), "{record:#}");
+    assert_eq!((&record["touched"], &record["receipt"]["left"]), (&json!(false), &json!([])));
+    assert!(record["receipt"]["removed"].to_string().contains("_extra"), "{record:#}");
+    assert!(!warmed.has_tree("edited"));
+    assert_eq!(warmed.reconciled()["outcome"], "canonical");
+    warmed.quick("again").run().expect(0);
+}
+
+#[test]
+fn what_does_not_build_on_the_canonical_version_is_refused_before_the_app_is_touched() {
+    let warmed = Warmed::new();
+    let before = warmed.lasting();
+    warmed.change().commit();
+    warmed.release("3", "1.1.0+1", "");
+    let end = warmed.quick("stale").run().expect(2);
+    assert!(end.stdout.contains("does not build on 1.1.0+1"), "{}", end.stdout);
+    assert!(end.stderr.contains("hint: rebase it onto 1.1.0+1"), "{}", end.stderr);
+    assert_eq!(warmed.lasting(), before);
+    assert!(!warmed.has_tree("stale"));
+    // One that it does have, and that is newer.
+    warmed.rebase();
+    warmed.fork.git(["reset", "--quiet", "--hard", "HEAD~1"]);
+    warmed.quick("older").run().expect(2);
+}
+
+#[test]
+fn the_canonical_version_itself_is_tested_without_an_upgrade() {
+    let warmed = Warmed::new();
+    warmed.canonical.script("tests/custom-looks", "ls \"$CCCI_SECRETS_DIR\"");
+    warmed.release("1", "1.0.1+1", "");
+    warmed.reconciled();
+    let before = warmed.lasting();
+    let run = warmed.call(["run", "--quick", "--format", "json", "--run-id", "same"]);
+    let record = run.arg(warmed.canonical.path()).run().expect(0).json();
+    assert_eq!(statuses(&record), ["skipped", "skipped", "skipped", "skipped", "passed", "passed"]);
+    let reason = &tier(&record, "upgrade")["reason"];
+    assert_eq!(reason, "the commit under test is the canonical version, 1.0.1+1");
+    rolled_back(&warmed, &before, "same");
+}
+
+#[test]
+fn what_only_shares_a_name_with_the_canonical_version_is_removed() {
+    let warmed = Warmed::new();
+    let before = warmed.lasting();
+    warmed.change();
+    let compose = fs::read_to_string(warmed.fork.path().join("compose.yml")).unwrap();
+    // The canonical version has a volume of this name.
+    warmed.fork.write("compose.yml", &compose.replace("_motd_v1", "_data")).commit();
+    warmed.quick("named").run().expect(0);
+    rolled_back(&warmed, &before, "named");
+}
+
+#[test]
+fn a_test_that_hides_its_changes_of_the_canonical_checkout_changes_nothing() {
+    let warmed = Warmed::new();
+    let before = warmed.lasting();
+    let script = "cd \"$CCCI_RECIPE_DIR/../../../warm/recipes/blog\"\n\
+                  git update-index --skip-worktree compose.yml\n\
+                  sed -i s/test.app:1/test.app:666/ compose.yml\n\
+                  grep -q 666 compose.yml && test -z \"$(git status --porcelain --untracked-files=no)\"";
+    warmed.change().script("tests/custom-hides", script).commit();
+    warmed.quick("hidden").run().expect(0);
+    rolled_back(&warmed, &before, "hidden");
+}
+
+#[test]
+fn no_copy_of_the_recipe_under_test_stays_in_the_app() {
+    let warmed = Warmed::new();
+    warmed.change().commit();
+    warmed.quick("first").run().expect(0);
+    assert_eq!(fs::read_dir(warmed.app("trees")).unwrap().count(), 1);
+}
+
+#[test]
+fn status_shows_who_is_at_work_on_a_warm_app_and_who_waits_for_it() {
+    let warmed = Warmed::new();
+    let gate = warmed.gate("custom");
+    let script = format!("[ \"$CCCI_RUN_ID\" != first ] || {{ {}; }}", gate.script());
+    warmed.change().script("tests/custom-gate", &script).commit();
+    let first = warmed.quick("first").start();
+    gate.wait();
+    let status = || warmed.call(["status", "--format", "json"]).run().expect(0).json();
+    let said = status();
+    assert_eq!(said["waiting"], json!([]), "{said:#}");
+    let live = &said["live"][0];
+    assert_eq!((&live["domain"], &live["run_id"]), (&json!(warmed.domain.as_str()), &json!("first")));
+    assert_eq!((&live["phase"], &live["warm"]), (&json!("custom"), &json!(true)));
+    let mut second = warmed.quick("second").start();
+    second.wait_for("in flight — waiting");
+    let said = status();
+    assert_eq!(
+        (&said["waiting"][0]["run_id"], &said["waiting"][0]["domain"]),
+        (&json!("second"), &live["domain"])
+    );
+    gate.open();
+    first.wait().expect(0);
+    second.wait().expect(0);
+}

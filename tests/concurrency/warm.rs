@@ -65,8 +65,12 @@ fn a_reconcile_that_is_killed_is_finished_by_the_next() {
     let mut second = warmed.reconcile().start();
     second.wait_for("is brought back to");
     second.signal(Signal::SIGTERM);
-    let said = second.wait().expect(143).json();
-    assert_eq!(said["apps"][0]["outcome"], "not_reached", "{said}");
+    let said = second.wait().expect(4).json();
+    let app = &said["apps"][0];
+    assert_eq!(app["outcome"], "failed", "{said}");
+    let run = app["run_id"].as_str().unwrap();
+    assert!(warmed.has_tree(run) && warmed.record(run)["cancelled_by"] == "term", "{said}");
+    assert!(app["hint"].to_string().contains(&format!("cc-ci warm reconcile {}", warmed.domain)), "{said}");
     fs::remove_file(&sick).unwrap();
     let said = warmed.reconciled();
     assert_eq!(said["outcome"], "brought_back");
@@ -190,4 +194,118 @@ fn wrong_calls_and_configurations_are_refused_with_a_way_out() {
     }
     fs::write(&config, format!("protect = [\"{run_app}\"]\n[recipes.blog]\nwarm = \"{run_app}\"\n")).unwrap();
     warmed.call(["janitor"]).run().expect(0);
+}
+
+/// The variable `GREETING` of the app's process.
+fn greeting(warmed: &Warmed) -> Option<String> {
+    warmed.processes().iter().find_map(|found| {
+        let environment = fs::read(format!("/proc/{}/environ", found.process.pid)).ok()?;
+        let variables = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+        variables.into_iter().find_map(|variable| variable.strip_prefix("GREETING=").map(str::to_owned))
+    })
+}
+
+#[test]
+fn a_release_that_needs_more_gets_its_variables_and_secrets_before_it_is_deployed() {
+    let warmed = Warmed::new();
+    let env = fs::read(warmed.env_file()).unwrap();
+    let draft = warmed.draft("2", "1.1.0+1", "environment:\n        GREETING: ${GREETING}");
+    let compose = fs::read_to_string(draft.path().join("compose.yml")).unwrap();
+    let compose = compose.replace("      - key\n", "      - key\n      - extra\n").replace(
+        "\nsecrets:\n",
+        "\nsecrets:\n  extra:\n    external: true\n    name: ${STACK_NAME}_extra_${SECRET_EXTRA_VERSION}\n",
+    );
+    let sample = "TYPE=blog\nDOMAIN=x\nSECRET_KEY_VERSION=v1\nSECRET_EXTRA_VERSION=v1\nGREETING=hello\n";
+    draft.write("compose.yml", &compose).write(".env.sample", sample).release("1.1.0+1");
+    let end = warmed.reconcile().run().expect(0);
+    assert!(end.stderr.contains("lacks variables of 1.1.0+1"), "{}", end.stderr);
+    assert_eq!(end.json()["apps"][0]["version"], "1.1.0+1");
+    assert_eq!(greeting(&warmed).as_deref(), Some("hello"));
+    assert_eq!(fs::read_dir(warmed.app("secrets")).unwrap().count(), 2);
+    assert_eq!(fs::read(warmed.env_file()).unwrap(), env, "the canonical .env is never written");
+    assert_eq!(warmed.reconciled()["outcome"], "canonical");
+    // The rollback of a quick run needs the same.
+    warmed.rebase();
+    warmed.fork.commit();
+    let before = warmed.lasting();
+    warmed.quick("green").run().expect(0);
+    assert_eq!(warmed.lasting(), before);
+    assert_eq!(greeting(&warmed).as_deref(), Some("hello"));
+}
+
+#[test]
+fn a_release_that_cannot_be_deployed_is_told_before_the_app_is_touched() {
+    let warmed = Warmed::new();
+    let whole = warmed.snapshot_of(&warmed.local_root());
+    let draft = warmed.draft("2", "1.1.0+1", "");
+    let compose = fs::read_to_string(draft.path().join("compose.yml")).unwrap();
+    // Somebody else's secret.
+    let compose = compose.replace("${STACK_NAME}_key_${SECRET_KEY_VERSION}", "another_key");
+    draft.write("compose.yml", &compose).release("1.1.0+1");
+    let end = warmed.reconcile().run().expect(3);
+    let said = end.json();
+    assert_eq!(said["apps"][0]["outcome"], "failed", "{said}");
+    assert!(said["apps"][0]["errors"].to_string().contains("1.1.0+1 can't be deployed to"), "{said}");
+    assert!(said["apps"][0]["hint"].to_string().contains("[recipes.blog] warm_version"), "{said}");
+    assert_eq!(warmed.snapshot_of(&warmed.local_root()), whole);
+    assert!(!warmed.has_tree(said["apps"][0]["run_id"].as_str().unwrap()));
+    warmed.configure("warm_version = \"1.0.0+1\"");
+    assert_eq!(warmed.reconciled()["outcome"], "canonical");
+}
+
+#[test]
+fn where_the_operator_replaced_serving_it_is_not_asked_of_the_warm_app() {
+    let warmed = Warmed::undeployed("");
+    let draft = warmed.draft("2", "1.1.0+1", "");
+    let compose = fs::read_to_string(draft.path().join("compose.yml")).unwrap();
+    // It has no page at all.
+    let probe = compose.lines().find(|line| line.contains("command:")).unwrap();
+    let compose =
+        compose.replace(probe, "      command: [sleep, \"600\"]").replace("      health: /health\n", "");
+    draft.write("compose.yml", &compose).release("1.1.0+1");
+    let end = warmed.reconcile().run().expect(3);
+    assert!(end.stdout.contains("no service has a port"), "{}", end.stdout);
+    let tests = warmed.recipe_at(&warmed.path().join("tests/blog"));
+    tests.script("upgrade.serving", "exit 1");
+    let config = warmed.path().join("config.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("tests_dir = {:?}\n{text}", warmed.path().join("tests"))).unwrap();
+    assert_eq!(warmed.reconciled()["outcome"], "brought_back");
+    assert_eq!(warmed.reconciled()["outcome"], "canonical");
+}
+
+#[test]
+fn a_run_that_never_touched_the_app_leaves_it_to_its_operator() {
+    let warmed = Warmed::new();
+    warmed.change().commit();
+    let holder = Foreign::lock(&warmed.lock_file(&warmed.domain));
+    let mut run = warmed.quick("early").start();
+    run.wait_for("in flight — waiting");
+    run.signal(Signal::SIGKILL);
+    run.wait().expect(137);
+    holder.release();
+    warmed.settled();
+    assert!(warmed.has_tree("early"));
+    let status = warmed.call(["status", "--format", "json"]).run().expect(0).json();
+    assert_eq!(status["warm"], json!([]), "{status}");
+    // Put down on purpose.
+    warmed.kill_everything();
+    fs::remove_dir_all(warmed.app("services")).unwrap();
+    let end = warmed.quick("next").run().expect(2);
+    assert!(end.stderr.contains("hint: deploy its canonical version"), "{}", end.stderr);
+    assert!(!warmed.has_tree("early") && !warmed.has_tree("next"));
+    assert!(!warmed.app("services").exists());
+}
+
+#[test]
+fn a_run_on_another_engine_says_nothing_of_this_ones_app() {
+    let warmed = Warmed::new();
+    warmed.killed();
+    let mut record = warmed.record("dead");
+    record["executor"] = json!("abra");
+    fs::write(warmed.runs().join("dead/run.json"), record.to_string()).unwrap();
+    let status = warmed.call(["status", "--format", "json"]).run().expect(0).json();
+    assert_eq!(status["warm"], json!([]), "{status}");
+    warmed.reconciled();
+    assert!(warmed.has_tree("dead"));
 }

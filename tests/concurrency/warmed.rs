@@ -64,6 +64,7 @@ impl Warmed {
         let domain: Domain = format!("blog.{}", world.suffix()).parse().unwrap();
         let warmed = Self { world, canonical, fork, domain };
         warmed.release("1", "1.0.0+1", more);
+        warmed.rebase();
         warmed.configure("");
         let env = warmed.env_file();
         fs::create_dir_all(env.parent().unwrap()).unwrap();
@@ -74,11 +75,22 @@ impl Warmed {
 
     /// Makes a release of the canonical recipe whose service says its version.
     pub fn release(&self, image: &str, version: &str, more: &str) {
+        self.draft(image, version, more).release(version);
+    }
+
+    /// Puts the fork on top of the canonical recipe, without its tags.
+    pub fn rebase(&self) {
+        self.fork.git(["fetch", "--quiet", "--no-tags", self.canonical.path().to_str().unwrap(), "main"]);
+        self.fork.git(["reset", "--quiet", "--hard", "FETCH_HEAD"]);
+    }
+
+    /// Writes the files of such a release.
+    pub fn draft(&self, image: &str, version: &str, more: &str) -> &Recipe {
         self.canonical.compose(image, more);
         let path = self.canonical.path().join("compose.yml");
         let label = format!("labels:\n        - \"coop-cloud.${{STACK_NAME}}.version={version}\"");
         let compose = fs::read_to_string(&path).unwrap().replacen("labels:", &label, 1);
-        self.canonical.write("compose.yml", &compose).release(version);
+        self.canonical.write("compose.yml", &compose)
     }
 
     /// Writes the configuration: the warm app and `more` of its recipe.

@@ -66,7 +66,7 @@ pub fn run(
         *tests_dir = std::path::absolute(&*tests_dir)
             .map_err(|error| CliError::usage("can't use the tests directory").because(&error))?;
     }
-    base.config.run.proxy = base.config.proxy()?;
+    let proxy = base.config.proxy()?;
     let deadline = Some(args.deadline.unwrap_or(base.config.deadline));
     let bounds = Bounds { deadline, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
@@ -74,7 +74,7 @@ pub fn run(
     let end = wiring::block_on(async {
         let chosen = async {
             let choice = engine::choose(&base.config).await?;
-            base.wire_on(choice)?.harness(lifetime.clone()).await
+            base.wire_on(choice)?.harness(lifetime.clone(), proxy).await
         };
         let harness = wiring::until_cancelled(lifetime.as_ref(), chosen).await;
         let harness = match harness {

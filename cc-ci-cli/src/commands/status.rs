@@ -1,6 +1,6 @@
 //! `cc-ci status`: what goes on here. It takes no lock, and looks at the engine once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cc_ci_core::executor::{Kind, Residue};
 use cc_ci_core::exit::Exit;
@@ -32,7 +32,7 @@ pub struct Status {
     pub warnings: Vec<String>,
 }
 
-/// A run app that somebody owns. It is a run's where it has an id.
+/// A run app that somebody owns, or the warm app that a run works on. It is a run's where it has an id.
 #[derive(Debug, Serialize)]
 pub struct Live {
     pub domain: Domain,
@@ -42,7 +42,9 @@ pub struct Live {
     /// The process that the kernel confirmed to hold the lock.
     pub holder: Option<i32>,
     pub since: Option<Timestamp>,
-    /// What exists, by kind.
+    /// Whether it is a warm app.
+    pub warm: bool,
+    /// What exists, by kind; of a warm app nothing is counted.
     pub exists: BTreeMap<Kind, usize>,
     /// At least so many wait for it.
     pub waiting: usize,
@@ -86,7 +88,9 @@ pub fn status(
     let status = wiring::block_on_look(lifetime.as_ref(), async {
         let wired = base.wire().await?;
         wired.tell_engine(terminal);
-        look(&wired.site, wired.engine_line()).await.map_err(|error| look_failed(&error))
+        look(&wired.site, wired.engine_line(), wired.choice.engine.executor())
+            .await
+            .map_err(|error| look_failed(&error))
     })?;
     for warning in &status.warnings {
         terminal.progress(format!("warning: {warning}\n"));
@@ -98,7 +102,7 @@ pub fn status(
     Ok(Exit::Green)
 }
 
-async fn look(site: &Site, engine: String) -> Result<Status, LookError> {
+async fn look(site: &Site, engine: String, executor: &str) -> Result<Status, LookError> {
     let survey = site.survey(None).await?;
     let traces = site.traces()?;
     let mut status = Status {
@@ -108,7 +112,7 @@ async fn look(site: &Site, engine: String) -> Result<Status, LookError> {
         live: Vec::new(),
         waiting: Vec::new(),
         left: Vec::new(),
-        warm: warm(site)?,
+        warm: warm(site, executor)?,
         warnings: Vec::new(),
     };
     let mut views = BTreeMap::new();
@@ -128,14 +132,29 @@ async fn look(site: &Site, engine: String) -> Result<Status, LookError> {
             Standing::Empty | Standing::NotARunApp => {}
         }
     }
-    let alive = traces.iter().filter(|run| !run.is_over());
-    status.waiting.extend(alive.filter_map(|run| waiting(run, &views)));
+    let alive: Vec<&RunTrace> = traces.iter().filter(|run| !run.is_over()).collect();
+    // No survey opens the lock of what is no run app: only those of apps that a live run names are looked at.
+    let warm = alive.iter().filter(|run| run.lane.is_warm()).flat_map(|run| &run.domains);
+    for domain in warm.filter(|domain| !site.pattern.is_run_app(domain)).collect::<BTreeSet<_>>() {
+        match site.locks.look(domain) {
+            Ok(Some(view)) if view.held => {
+                let held = Live { warm: true, ..live(domain, &view, BTreeMap::new()) };
+                if alive.iter().any(|run| held.run_id.as_ref() == Some(&run.id)) {
+                    status.live.push(held);
+                }
+                views.insert(domain.clone(), view);
+            }
+            Ok(_) => {}
+            Err(error) => status.warnings.push(format!("{domain}: {error}")),
+        }
+    }
+    status.waiting.extend(alive.into_iter().filter_map(|run| waiting(run, &views)));
     Ok(status)
 }
 
-fn warm(site: &Site) -> Result<Vec<Warm>, LookError> {
+fn warm(site: &Site, executor: &str) -> Result<Vec<Warm>, LookError> {
     let mut apps: BTreeMap<Domain, Vec<RunId>> = BTreeMap::new();
-    for run in site.awaiting_reconcile()? {
+    for run in site.awaiting_reconcile(executor)? {
         for domain in run.domains.into_iter().filter(|domain| !site.pattern.is_run_app(domain)) {
             apps.entry(domain).or_default().push(run.id.clone());
         }
@@ -152,6 +171,7 @@ fn live(domain: &Domain, view: &LockView, exists: BTreeMap<Kind, usize>) -> Live
         recipe: said.as_ref().and_then(|said| said.recipe.clone()),
         run_id: said.and_then(|said| said.run_id),
         since: view.since,
+        warm: false,
         exists,
         waiting: view.waiting,
     }

@@ -31,6 +31,7 @@ pub fn reconcile(
     terminal: &Terminal,
 ) -> Result<Exit, CliError> {
     let recipes = chosen(&args.apps, &base.config)?;
+    let proxy = base.config.proxy()?;
     let run_id: RunId = format!("warm-{}", std::process::id())
         .parse()
         .map_err(|error| CliError::harness("a run id").because(&error))?;
@@ -47,7 +48,7 @@ pub fn reconcile(
         let harness = tokio::select! {
             biased;
             cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
-            harness = wired.harness(lifetime.clone()) => harness?,
+            harness = wired.harness(lifetime.clone(), proxy) => harness?,
         };
         if !args.dry_run {
             return Ok(harness.reconcile(&recipes, &run_id).await);
@@ -83,7 +84,11 @@ fn chosen(words: &[String], config: &Config) -> Result<Vec<RecipeName>, CliError
         let Some((recipe, _)) = named else {
             let known: Vec<String> = warm.values().map(|app| app.domain.to_string()).collect();
             return Err(CliError::usage(format!("{word:?} is neither a warm app nor the recipe of one"))
-                .hint(format!("the warm apps of the configuration: {}", known.join(", "))));
+                .hint(format!(
+                    "the warm apps of the configuration: {}; one that was taken out of it is brought back once it is in \
+                     it again",
+                    known.join(", ")
+                )));
         };
         if !recipes.contains(recipe) {
             recipes.push(recipe.clone());

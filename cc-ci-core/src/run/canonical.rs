@@ -5,17 +5,19 @@
 //! abra tree of its own, from the source that the operator configured: nothing of what is tested decides what is
 //! deployed here, whatever its tags say.
 
-use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::added::REMOVAL_LIMIT;
 use super::checks;
+use super::conclude::write_record;
 use super::drive::Running;
 use super::guarded::some_of;
-use super::reading::said;
-use super::record::Lane;
+use super::reading::{add_new_variables, said};
+use super::record::{Lane, TierName};
+use super::scripts::Scripts;
 use super::tiers::StepError;
 use super::{Failure, Harness, WarmApp};
 use crate::env_files::EnvFiles;
@@ -24,13 +26,9 @@ use crate::event::Event;
 use crate::executor::{App, Kind, Residue, ServiceState, Session};
 use crate::files::write_whole;
 use crate::janitor::end_orphans;
-use crate::lifetime::RunLifetime;
-use crate::names::{Domain, RecipeName};
-use crate::traces::RunTrace;
-use crate::workspace::{self, FetchRequest, GitError, RecipeSource, RecipeTree, Release};
-
-/// What removing the things that an upgrade had added may take.
-const REMOVAL_LIMIT: Duration = Duration::from_mins(2);
+use crate::names::{RecipeName, Version};
+use crate::traces::{RunTrace, has_tree};
+use crate::workspace::{self, FetchRequest, GitError, RecipeSource, RecipeTree, Release, WorkspaceError};
 
 /// Nothing but the recipe's own limit, or the configured one, bounds a wait here.
 const FAR: Duration = Duration::from_hours(24);
@@ -41,20 +39,18 @@ pub(super) struct Warm {
     canonical: OnceLock<Canonical>,
     /// The app before its upgrade.
     pub before: OnceLock<Before>,
-    /// Whether the app may be another than the canonical version, by this run's doing.
-    pub touched: AtomicBool,
     /// What was done to bring the app back, before anything was tested.
     pub brought_back: OnceLock<BroughtBack>,
 }
 
 /// The canonical version, ready to be deployed.
 #[derive(Debug)]
-struct Canonical {
-    /// The run, with the canonical version's own abra tree.
-    session: Session,
-    app: App,
+pub(super) struct Canonical {
+    /// The environment of children, with the canonical version's own abra tree and home.
+    environment: Vec<(OsString, OsString)>,
+    pub app: App,
     tree: RecipeTree,
-    release: Release,
+    pub release: Release,
 }
 
 /// A warm app before its upgrade.
@@ -105,7 +101,7 @@ impl Harness {
 }
 
 impl Running<'_> {
-    fn canonical(&self) -> Result<&Canonical, Failure> {
+    pub(super) fn canonical(&self) -> Result<&Canonical, Failure> {
         self.warm.canonical.get().ok_or_else(|| Failure::host("the canonical version is not fetched yet"))
     }
 
@@ -144,18 +140,54 @@ impl Running<'_> {
                 .hint(format!("set [recipes.{recipe}] warm_version to a release, an annotated tag")));
         };
         let files = EnvFiles::new(&tree.join("servers"), self.harness.site.env_files.server());
-        let mut session = self.session.clone();
-        session.environment.retain(|(name, _)| name != "ABRA_DIR");
-        session.environment.push(("ABRA_DIR".into(), tree.clone().into()));
+        let environment = [self.directory.warm_environment(), self.harness.deployer.environment()].concat();
         let app = App { env_file: files.path(&domain), tree: fetched.tree.root().to_owned(), recipe, domain };
         let tree = fetched.tree;
         tree.checkout(lifetime, &release.commit).await?;
-        self.warm.canonical.get_or_init(|| Canonical { session, app, tree, release });
+        self.warm.canonical.get_or_init(|| Canonical { environment, app, tree, release });
         Ok(())
     }
 
-    /// Copies the canonical `.env` to where the run's deployers see it. Under the lock: it may have changed before.
-    pub(super) fn copy_env(&self, to: &Path) -> Result<(), Failure> {
+    /// What is upgraded downwards proves nothing: the commit under test must build on the canonical version.
+    pub(super) async fn guard_ancestry(&self) -> Result<(), Failure> {
+        let (canonical, tree) = (self.canonical()?, self.tree()?);
+        let (release, tested) = (&canonical.release, tree.tested());
+        if tree.builds_on(self.harness.lifetime.as_ref(), tested, &release.commit).await? {
+            return Ok(());
+        }
+        let (domain, version) = (&canonical.app.domain, &release.version);
+        Err(Failure::usage(format!(
+            "the commit {} does not build on {version}, the canonical version of {domain}: nothing can be upgraded",
+            tested.short()
+        ))
+        .hint(format!("rebase it onto {version}, or test it in the cold lane: leave --quick out")))
+    }
+
+    /// The canonical version, where it is the commit under test itself.
+    pub(super) fn canonical_under_test(&self) -> Result<Option<&Version>, Failure> {
+        let release = &self.canonical()?.release;
+        Ok((release.commit == *self.tree()?.tested()).then_some(&release.version))
+    }
+
+    /// Notes whether the app may be another than the canonical version: in the run's directory, before it is, so that
+    /// whoever finds this run dead knows.
+    pub(super) fn touch(&self, touched: bool) -> Result<(), Failure> {
+        let mut record = self.record();
+        if std::mem::replace(&mut record.touched, touched) == touched {
+            return Ok(());
+        }
+        write_record(&self.directory, &record)
+    }
+
+    /// Copies the canonical `.env` to where the run's deployers see it, with the canonical version's new variables;
+    /// gives their names. Under the lock: it may have changed before.
+    pub(super) fn copy_env(&self, to: &Path) -> Result<Vec<String>, StepError> {
+        let canonical = self.canonical().map_err(StepError::Broken)?;
+        self.copy_env_as_it_is(to).map_err(StepError::Broken)?;
+        add_new_variables(&App { env_file: to.to_owned(), ..canonical.app.clone() }, false)
+    }
+
+    fn copy_env_as_it_is(&self, to: &Path) -> Result<(), Failure> {
         let domain = self.record().domain.clone();
         let files = &self.harness.site.env_files;
         let content = files.read(&domain).map_err(|error| {
@@ -177,8 +209,15 @@ impl Running<'_> {
             return Err(Failure::host(format!("what a dead owner left running on {domain}: {failures}")));
         }
         let own = self.record().run_id.clone();
-        let mut dead = site.unfinished_on(domain).map_err(|error| Failure::host(error_chain(&error)))?;
-        dead.retain(|run| run.id != own);
+        let executor = self.harness.deployer.to_string();
+        let over = site.over_on(domain, &executor).map_err(|error| Failure::host(error_chain(&error)))?;
+        let [dead, untouched] = [over.0, over.1].map(|mut runs| {
+            runs.retain(|run| run.id != own);
+            runs
+        });
+        for run in &untouched {
+            self.discard(run).await?;
+        }
         let services = site.engine.services(domain).await?;
         // Put down on purpose, for all that a test knows.
         if services.is_empty() && dead.is_empty() && self.lane() == Lane::Quick {
@@ -190,36 +229,51 @@ impl Running<'_> {
             was_down: services.is_empty(),
             ..BroughtBack::default()
         };
-        self.copy_env(&canonical.app.env_file)?;
-        let failed = |error: StepError| match error {
-            StepError::Failed(reason) | StepError::Skipped(reason) => {
-                Failure::host(format!("{domain} could not be brought back: {reason}"))
-            }
-            // Of an engine's words here: the recipe's or the host's, the warm app is not what is tested.
-            StepError::Broken(failure) => Failure {
-                message: format!("{domain} could not be brought back: {}", failure.message),
-                ..failure
-            },
+        let failed = |error| told(&format!("{domain} could not be brought back"), error);
+        let version = &brought.version;
+        let unfit = |error| {
+            let failure = told(&format!("{version} can't be deployed to {domain}"), error);
+            let hint = format!(
+                "mend it or the app's .env, or choose another: [recipes.{}] warm_version",
+                canonical.app.recipe
+            );
+            Failure { hint: failure.hint.or(Some(hint)), ..failure }
         };
+        let added = self.lay_out(session).await.map_err(unfit)?;
+        said(&canonical.app).map_err(unfit)?;
         brought.reasons = self.reasons(&dead, &services).await.map_err(failed)?;
         if !brought.reasons.is_empty() {
+            if !added.is_empty() {
+                let text = format!(
+                    "the .env of {domain} lacks variables of {}, taken with its sample's values: {}",
+                    brought.version,
+                    added.join(", ")
+                );
+                self.session.reporter.report(&Event::Note { text });
+            }
+            self.make_ready(session).await.map_err(unfit)?;
+            self.touch(true)?;
             let text =
                 format!("{domain} is brought back to {}: {}", brought.version, brought.reasons.join("; "));
             self.session.reporter.report(&Event::Note { text });
-            self.warm.touched.store(true, Ordering::Relaxed);
             // The oldest knows the app as nobody had touched it.
             let before = dead.iter().find_map(RunTrace::before);
-            self.orders_are_done(dead_orders(&dead)).await;
+            // Nobody can tell when they died, and what they had ordered may yet appear.
+            let in_flight = !dead.is_empty();
+            self.orders_are_done(in_flight).await;
             let until = crate::after(Instant::now(), FAR);
             self.redeploy(session, before.as_deref(), until).await.map_err(failed)?;
             if let Some(before) = &before {
-                brought.removed = self.remove_added(before, dead_orders(&dead)).await.map_err(failed)?;
+                brought.removed = self.remove_added(before, in_flight).await.map_err(failed)?;
             }
+        } else if self.lane() == Lane::Quick {
+            // What could not be deployed again is not upgraded.
+            self.check_recipe(&canonical.app).await.map_err(unfit)?;
         }
         for run in &dead {
             self.discard(run).await?;
         }
-        self.warm.touched.store(false, Ordering::Relaxed);
+        self.touch(false)?;
         self.warm.brought_back.get_or_init(|| brought);
         Ok(())
     }
@@ -241,7 +295,7 @@ impl Running<'_> {
             reasons.push(reason);
         }
         reasons.extend(other_version(said.labels.version.as_deref(), services));
-        if reasons.is_empty() {
+        if reasons.is_empty() && !self.serving_is_replaced().map_err(StepError::Broken)? {
             match checks::serving(self.harness, &canonical.app).await {
                 Ok(()) => {}
                 Err(StepError::Failed(reason) | StepError::Skipped(reason)) => reasons.push(reason),
@@ -251,7 +305,56 @@ impl Running<'_> {
         Ok(reasons)
     }
 
-    /// Deploys the canonical version in place, and proves that it serves. Services that are not of it and were not
+    /// Whether the operator has a check of their own in the place of `serving`, in any tier: the built-in one says
+    /// nothing of the app then.
+    fn serving_is_replaced(&self) -> Result<bool, Failure> {
+        let scripts = Scripts::find(self.operator_tests().as_deref(), None)
+            .map_err(|error| Failure::host(format!("can't read the operator's tests: {error}")))?;
+        Ok(TierName::ALL.into_iter().any(|tier| scripts.replacement(tier, "serving").is_some()))
+    }
+
+    /// Puts the canonical version's files and `.env` in place: tests ran beside them, and a deployer's call may have
+    /// changed them. Gives the names of the variables that the app's own `.env` lacks.
+    async fn lay_out(&self, session: &Session) -> Result<Vec<String>, StepError> {
+        let Canonical { tree, release, app, .. } = self.canonical().map_err(StepError::Broken)?;
+        let lifetime = session.lifetime.as_ref();
+        tree.checkout_anew(lifetime, &release.commit).await.map_err(git)?;
+        self.guard_files(session, "before the deploy").await?;
+        self.copy_env(&app.env_file)
+    }
+
+    /// The canonical checkout shows its commit, and nothing else.
+    async fn guard_files(&self, session: &Session, when: &str) -> Result<(), StepError> {
+        let Canonical { tree, release, .. } = self.canonical().map_err(StepError::Broken)?;
+        let lifetime = session.lifetime.as_ref();
+        let head = tree.head(lifetime).await.map_err(git)?;
+        if head != release.commit {
+            return Err(StepError::Failed(format!("the canonical checkout shows {head} {when}")));
+        }
+        let changed = tree.changed(lifetime, &release.commit).await.map_err(git)?;
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let files = some_of(&changed);
+        Err(StepError::Failed(format!(
+            "files of the canonical checkout are not its commit's {when}: {files}"
+        )))
+    }
+
+    /// Makes the canonical version ready to be deployed, before anything is ordered: what would fail a deploy is told
+    /// here, and secrets that are missing are made.
+    pub(super) async fn make_ready(&self, session: &Session) -> Result<(), StepError> {
+        let canonical = self.canonical().map_err(StepError::Broken)?;
+        self.lay_out(session).await?;
+        self.check_recipe(&canonical.app).await?;
+        let session = canonical.session(session);
+        for value in self.harness.deployer.generate_secrets(&session, &canonical.app).await?.values() {
+            self.session.redactor.hide(value);
+        }
+        Ok(())
+    }
+
+    /// Deploys the canonical version, which is [ready](Self::make_ready), in place, and proves that it serves. Services that are not of it and were not
     /// there `before` go first: one that is sick would be waited for.
     pub(super) async fn redeploy(
         &self,
@@ -261,30 +364,18 @@ impl Running<'_> {
     ) -> Result<(), StepError> {
         let canonical = self.canonical().map_err(StepError::Broken)?;
         let (app, site) = (&canonical.app, &self.harness.site);
-        let session = &Session { environment: canonical.session.environment.clone(), ..session.clone() };
+        let session = &canonical.session(session);
         let deployer = &self.harness.deployer;
-        // Tests ran beside it, and an earlier call may have moved it.
-        let (tree, lifetime) = (&canonical.tree, session.lifetime.as_ref());
-        tree.checkout(lifetime, &canonical.release.commit).await.map_err(git)?;
-        self.canonical_is_whole(lifetime).await?;
-        self.copy_env(&app.env_file).map_err(StepError::Broken)?;
+        self.lay_out(session).await?;
         let env = self.env_text(app).await?;
         site.engine.pre_pull(app).await?;
         if site.engine.services(&app.domain).await?.is_empty() {
-            for value in deployer.generate_secrets(session, app).await?.values() {
-                self.session.redactor.hide(value);
-            }
             deployer.deploy(session, app).await?;
         } else {
             deployer.upgrade(session, app).await?;
         }
-        let head = tree.head(lifetime).await.map_err(git)?;
-        if head != canonical.release.commit {
-            let reason =
-                format!("{deployer} moved the canonical checkout to {head}: what it deployed is not known");
-            return Err(StepError::Failed(reason));
-        }
-        self.canonical_is_whole(lifetime).await?;
+        // Else nobody knows what was deployed.
+        self.guard_files(session, "after the deploy").await?;
         // What follows asks the recipe with it: how long to wait, and what is its own.
         self.put_env_back(app, env).await?;
         if let Some(before) = before {
@@ -298,27 +389,15 @@ impl Running<'_> {
         let limit = said.labels.timeout.unwrap_or(self.harness.settings.converge_limit);
         let limit = limit.min(until.saturating_duration_since(Instant::now()));
         site.engine.wait_converged(&app.domain, limit).await?;
-        checks::serving(self.harness, app).await?;
+        if !self.serving_is_replaced().map_err(StepError::Broken)? {
+            checks::serving(self.harness, app).await?;
+        }
         let services = site.engine.services(&app.domain).await?;
         checks::healthy(&services)?;
         match other_version(said.labels.version.as_deref(), &services) {
             Some(reason) => Err(StepError::Failed(reason)),
             None => Ok(()),
         }
-    }
-
-    /// The canonical checkout is its commit. A checkout alone does not make it so: a test can have files skipped in the
-    /// clone's index.
-    async fn canonical_is_whole(&self, lifetime: &dyn RunLifetime) -> Result<(), StepError> {
-        let Canonical { tree, release, .. } = self.canonical().map_err(StepError::Broken)?;
-        let changed = tree.changed(lifetime, &release.commit).await.map_err(git)?;
-        if changed.is_empty() {
-            return Ok(());
-        }
-        let (files, version) = (some_of(&changed), &release.version);
-        Err(StepError::Failed(format!(
-            "the canonical checkout is not the release {version}: somebody changed {files}"
-        )))
     }
 
     /// Waits until what killed clients had ordered is carried out: it would undo what is deployed now.
@@ -328,109 +407,40 @@ impl Running<'_> {
         }
     }
 
-    /// Removes what was added since `before`, until a look finds nothing; gives what is gone. Where an order may be
-    /// `in_flight`, it may yet appear, and the last look comes so much later.
-    pub(super) async fn remove_added(
-        &self,
-        before: &[Residue],
-        in_flight: bool,
-    ) -> Result<Vec<Residue>, StepError> {
-        let canonical = self.canonical().map_err(StepError::Broken)?;
-        let (engine, domain) = (&self.harness.site.engine, &canonical.app.domain);
-        let mut removed = BTreeSet::new();
-        let mut refused = None;
-        loop {
-            self.orders_are_done(in_flight).await;
-            let added = self.added(before).await?;
-            if added.is_empty() {
-                return Ok(removed.into_iter().collect());
-            }
-            // What is still there after it was removed is not removed for ever.
-            if added.iter().all(|residue| removed.contains(residue)) {
-                let left = Residue::list(&added);
-                let why = refused.map(|error| format!(": {}", error_chain(&error))).unwrap_or_default();
-                return Err(StepError::Failed(format!(
-                    "what was added to {domain} is still there: {left}{why}"
-                )));
-            }
-            refused = engine.remove_only(domain, &added, REMOVAL_LIMIT).await.err();
-            removed.extend(added);
-        }
-    }
-
-    /// What lasts of the app, was not there `before`, and is nothing of the canonical version.
-    ///
-    /// A record without any service is none of a warm app that was deployed: where the before is not known, nothing
-    /// counts as added.
-    pub(super) async fn added(&self, before: &[Residue]) -> Result<Vec<Residue>, StepError> {
-        if !before.iter().any(|residue| residue.kind == Kind::Service) {
-            return Ok(Vec::new());
-        }
-        let canonical = self.canonical().map_err(StepError::Broken)?;
-        let compose = said(&canonical.app)?.compose;
-        let stack = &compose.stack;
-        let mut kept: BTreeSet<String> =
-            compose.services.keys().map(|name| format!("{stack}_{name}")).collect();
-        kept.extend(compose.services.keys().cloned());
-        for objects in [&compose.volumes, &compose.secrets, &compose.configs, &compose.networks] {
-            kept.extend(objects.values().map(|object| object.name.clone()));
-        }
-        let mut added = self.lasting().await?;
-        added.retain(|residue| !before.contains(residue) && !kept.contains(&residue.name));
-        Ok(added)
-    }
-
-    /// What of the app outlives a restart of its services.
-    pub(super) async fn lasting(&self) -> Result<Vec<Residue>, StepError> {
-        let domain = self.record().domain.clone();
-        let inventory = self.harness.site.engine.inventory(Some(std::slice::from_ref(&domain))).await?;
-        let mut lasting = inventory.of(&domain);
-        lasting.retain(lasts);
-        Ok(lasting)
-    }
-
     /// A dead run's tree goes when what it left is put in order. Its record stays.
     async fn discard(&self, run: &RunTrace) -> Result<(), Failure> {
         let (runs, id) = (self.harness.site.runs.clone(), run.id.clone());
-        let removed = self.harness.lifetime.jobs().run(move || match runs.try_lock_dead(&id) {
-            Ok(Some(dead)) => dead.remove_tree(),
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
+        let path = run.path.clone();
+        let gone = self.harness.lifetime.jobs().run(move || {
+            if let Some(dead) = runs.try_lock_dead(&id)? {
+                dead.remove_tree()?;
+            }
+            // Whoever else holds its lock may have removed it just now, or not.
+            Ok::<_, WorkspaceError>(!has_tree(&path))
         });
-        Ok(removed.await?)
+        if !gone.await? {
+            self.warn(&format!("the tree of run {} is in use and stays: {}", run.id, run.path.display()));
+        }
+        Ok(())
     }
+}
 
-    /// The app as it is now, as the upgrade finds it.
-    pub(super) async fn note_before(&self, domain: &Domain) -> Result<&Before, Failure> {
-        let failed = |error: StepError| match error {
-            StepError::Broken(failure) => failure,
-            StepError::Failed(reason) | StepError::Skipped(reason) => Failure::host(reason),
-        };
-        let lasting = self.lasting().await.map_err(failed)?;
-        let services = self.harness.site.engine.services(domain).await?;
-        Ok(self.warm.before.get_or_init(|| Before { lasting, services }))
+impl Canonical {
+    fn session(&self, session: &Session) -> Session {
+        Session { environment: self.environment.clone(), ..session.clone() }
+    }
+}
+
+/// `error` as a run's failure while `doing`. The warm app is not what is tested: what is wrong with it is the host's.
+fn told(doing: &str, error: StepError) -> Failure {
+    match error {
+        StepError::Failed(reason) | StepError::Skipped(reason) => Failure::host(format!("{doing}: {reason}")),
+        StepError::Broken(failure) => Failure { message: format!("{doing}: {}", failure.message), ..failure },
     }
 }
 
 fn git(error: GitError) -> StepError {
     StepError::Broken(error.into())
-}
-
-/// Whether a thing is the app's own for longer than one start of its services. The rest comes and goes: a volume
-/// without a name of its own with its container, a port with its service.
-fn lasts(residue: &Residue) -> bool {
-    let anonymous = residue.name.len() == 64 && residue.name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match residue.kind {
-        Kind::Service | Kind::Secret | Kind::Config => true,
-        Kind::Volume => !anonymous,
-        Kind::Network => !residue.name.starts_with("port "),
-        _ => false,
-    }
-}
-
-/// Whether something that dead runs ordered may yet appear: who can tell when they died.
-fn dead_orders(dead: &[RunTrace]) -> bool {
-    dead.iter().any(|run| run.verdict.is_none())
 }
 
 /// The version that services say, where the canonical one says another.
@@ -446,24 +456,6 @@ pub(super) fn other_version(wanted: Option<&str>, services: &[ServiceState]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_comes_and_goes_with_a_start_is_never_added() {
-        for (kind, name) in [
-            (Kind::Task, "t"),
-            (Kind::Container, "c"),
-            (Kind::Process, "1"),
-            (Kind::Volume, &"a".repeat(64)),
-            (Kind::Network, "port 20001"),
-            (Kind::EnvFile, "/x.env"),
-            (Kind::RunTree, "/runs/1"),
-        ] {
-            assert!(!lasts(&Residue::new(kind, name)), "{kind} {name}");
-        }
-        for (kind, name) in [(Kind::Volume, "a_data"), (Kind::Network, "a_net"), (Kind::Service, "a_app")] {
-            assert!(lasts(&Residue::new(kind, name)), "{kind} {name}");
-        }
-    }
 
     #[test]
     fn another_version_is_one_that_a_service_says() {

@@ -184,6 +184,7 @@ impl Harness {
             executor: self.deployer.to_string(),
             started: self.site.host.now(),
             finished: None,
+            touched: false,
             verdict: None,
             exit_code: None,
             cancelled_by: None,
@@ -418,7 +419,7 @@ fn refused<T>(mut record: RunRecord, failure: Failure) -> RunEnd<T> {
     RunEnd { record, exit: failure.exit, hint: failure.hint, value: None }
 }
 
-fn panic_text(payload: &(dyn Any + Send)) -> &str {
+pub(super) fn panic_text(payload: &(dyn Any + Send)) -> &str {
     payload
         .downcast_ref::<&str>()
         .copied()

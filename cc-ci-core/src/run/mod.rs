@@ -4,6 +4,7 @@
 //! receipt → report`. Everything up to the tiers happens in a *body* that may end at any await; everything after
 //! it happens always, once, and under the locks that the body took.
 
+mod added;
 mod canonical;
 mod checks;
 mod cold;

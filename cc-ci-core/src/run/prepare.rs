@@ -26,6 +26,7 @@ impl Running<'_> {
         self.fetch().await?;
         if warm {
             self.fetch_canonical().await?;
+            self.guard_ancestry().await?;
         }
         self.enter("lock");
         self.lock().await?;

@@ -5,7 +5,6 @@
 //! and within the teardown's budget. It never removes the app.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Failure;
@@ -18,10 +17,11 @@ use super::tiers::{Halt, OpenTier, StepError};
 use crate::cancellation::Cause;
 use crate::executor::{App, EngineError, Kind, Residue, ServiceState, Session};
 use crate::exit::Exit;
+use crate::files::private_directory;
 use crate::lifetime::ChildrenEnded;
 
 /// Removing the run's tree must still be possible when the budget is spent.
-const LAST_WORK: Duration = Duration::from_secs(5);
+pub(super) const LAST_WORK: Duration = Duration::from_secs(5);
 
 /// The lane's body. The app is its own and serves its canonical version.
 pub(super) async fn lane(run: &Running<'_>) -> Result<(), Failure> {
@@ -38,14 +38,23 @@ pub(super) async fn lane(run: &Running<'_>) -> Result<(), Failure> {
         record.receipt.get_or_insert_with(Receipt::default).before.clone_from(&before.lasting);
     }
     write_record(&run.directory, &run.record())?;
-    run.copy_env(&app.env_file)?;
-    let mut tier = OpenTier::begin(run, &scripts, TierName::Upgrade);
-    let tested = run.tested()?;
-    tier.proves(tested.name.clone());
-    let mut quick = Quick { run, app, first: &before.services, last: Vec::new() };
-    let end = quick.upgrade(&mut tier).await;
-    if !tier.end(end)? {
-        return Ok(());
+    run.copy_env(&app.env_file).map_err(|error| match error {
+        StepError::Broken(failure) => failure,
+        StepError::Failed(reason) | StepError::Skipped(reason) => Failure::host(reason),
+    })?;
+    let mut quick = Quick { run, app, first: &before.services, last: before.services.clone() };
+    if let Some(version) = run.canonical_under_test()? {
+        let why = format!("the commit under test is the canonical version, {version}");
+        skip(run, &scripts, TierName::Upgrade, &why)?;
+        private_directory(&run.secrets_directory(&quick.app))
+            .map_err(|error| Failure::host(format!("can't make the tests' directory of secrets: {error}")))?;
+    } else {
+        let mut tier = OpenTier::begin(run, &scripts, TierName::Upgrade);
+        tier.proves(run.tested()?.name);
+        let end = quick.upgrade(&mut tier).await;
+        if !tier.end(end)? {
+            return Ok(());
+        }
     }
     for name in [TierName::Backup, TierName::Restore] {
         skip(run, &scripts, name, "the quick lane changes nothing of the warm app's data on purpose")?;
@@ -65,7 +74,7 @@ struct Quick<'r> {
     app: App,
     /// The services before the upgrade.
     first: &'r [ServiceState],
-    /// The services right after it.
+    /// The services right after it; before where there is none.
     last: Vec<ServiceState>,
 }
 
@@ -83,7 +92,7 @@ impl Quick<'_> {
         })
         .await?;
         let tested = run.tested().map_err(Halt::Run)?;
-        run.warm.touched.store(true, Ordering::Relaxed);
+        run.touch(true).map_err(Halt::Run)?;
         tier.must("upgrade", async {
             run.upgrade_in_place(&app, &tested).await?;
             self.last = self.services().await?;
@@ -98,6 +107,10 @@ impl Quick<'_> {
 
     async fn custom(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
         let none = !tier.has_scripts();
+        if !none {
+            // A test may change the app that nothing was upgraded of, too.
+            self.run.touch(true).map_err(Halt::Run)?;
+        }
         tier.scripts().await?;
         self.unchanged(tier).await?;
         if none {
@@ -125,30 +138,39 @@ impl Running<'_> {
         let mut receipt = self.record().receipt.clone().unwrap_or_default();
         receipt.left.extend(ended.left.iter().map(|pid| Residue::new(Kind::Process, format!("pid {pid}"))));
         let at_work = !ended.left.is_empty() || ended.jobs_left > 0;
-        let mut done = !at_work;
+        let (mut done, mut another) = (!at_work, false);
         if at_work {
             receipt
                 .failures
                 .push("the run's own work did not end in time, so nothing was rolled back".to_owned());
-        } else if self.warm.touched.load(Ordering::Relaxed) {
+        } else if self.record().touched {
             let session = self.session.in_teardown();
             let (scripts, in_flight) = (Scripts::default(), dropped || ended.by_force);
             let mut tier = OpenTier::begin(self, &scripts, TierName::Rollback);
-            let work = self.rollback_steps(&mut tier, &session, in_flight, &mut receipt);
+            let work = self.rollback_steps(&mut tier, &session, in_flight, &mut receipt, &mut another);
             let end = tokio::time::timeout_at(teardown.until.into(), work).await;
             let end = end.unwrap_or_else(|_| {
                 session.lifetime.cancellation().cancel(Cause::Deadline);
                 Err(Halt::Run(Failure::host("the teardown's budget is spent")))
             });
             done = match tier.end(end) {
-                Ok(passed) => passed,
+                Ok(passed) => {
+                    receipt.verified.extend(passed.then(|| domain.clone()));
+                    passed
+                }
+                Err(failure) if another => {
+                    let message = self.session.redactor.redact(&failure.message);
+                    self.record().errors.push(message);
+                    true
+                }
                 Err(failure) => {
                     receipt.failures.push(failure.message);
                     false
                 }
             };
             if done {
-                receipt.verified.push(domain.clone());
+                // Its record is written with the result.
+                self.record().touched = false;
             }
         } else if let Some(tier) = self.record().tier_mut(TierName::Rollback) {
             tier.status = Status::Skipped;
@@ -174,7 +196,11 @@ impl Running<'_> {
                 "{domain} may not be as it was: bring it back with `cc-ci warm reconcile {domain}`"
             ));
         }
-        let exit = if done && receipt.left.is_empty() { Exit::Green } else { Exit::Residue };
+        let exit = match (done && receipt.left.is_empty(), another) {
+            (true, false) => Exit::Green,
+            (true, true) => Exit::Harness,
+            (false, _) => Exit::Residue,
+        };
         let hint = (!done).then(|| format!("bring {domain} back: cc-ci warm reconcile {domain}"));
         for failure in &mut receipt.failures {
             *failure = self.session.redactor.redact(failure);
@@ -183,12 +209,14 @@ impl Running<'_> {
         (exit, hint)
     }
 
+    /// Sets `another` where the app is canonical again, and that is not what it was before.
     async fn rollback_steps(
         &self,
         tier: &mut OpenTier<'_>,
         session: &Session,
         in_flight: bool,
         receipt: &mut Receipt,
+        another: &mut bool,
     ) -> Result<(), Halt> {
         let Some(before) = self.warm.before.get() else {
             // It was ended while it brought the app back.
@@ -201,6 +229,7 @@ impl Running<'_> {
         self.orders_are_done(in_flight).await;
         let mut again = false;
         tier.must("redeploy", async {
+            self.make_ready(session).await?;
             again = self.redeploy_or_again(session, &before.lasting, until).await?;
             Ok(())
         })
@@ -211,18 +240,26 @@ impl Running<'_> {
         })
         .await?;
         tier.must("as-before", async {
-            as_before(&before.services, &engine.services(&domain).await?)?;
             let now = self.lasting().await?;
-            receipt.left = now.iter().filter(|residue| !before.lasting.contains(residue)).cloned().collect();
             let lost: Vec<Residue> =
                 before.lasting.iter().filter(|residue| !now.contains(residue)).cloned().collect();
-            match (lost.is_empty(), receipt.left.is_empty()) {
-                (true, true) => Ok(()),
-                (false, _) => Err(StepError::Failed(format!("the app lost {}", Residue::list(&lost)))),
-                (_, false) => {
-                    Err(StepError::Failed(format!("the app gained {}", Residue::list(&receipt.left))))
-                }
+            if !lost.is_empty() {
+                return Err(StepError::Failed(format!("the app lost {}", Residue::list(&lost))));
             }
+            // What is not the canonical version's is gone: the app is what was just deployed and proven, and was
+            // something else before.
+            let gained: Vec<Residue> =
+                now.into_iter().filter(|residue| !before.lasting.contains(residue)).collect();
+            let differs = match as_before(&before.services, &engine.services(&domain).await?) {
+                Err(reason) => reason,
+                Ok(()) if gained.is_empty() => return Ok(()),
+                Ok(()) => format!("the app gained {}", Residue::list(&gained)),
+            };
+            *another = true;
+            Err(StepError::Broken(Failure::host(format!(
+                "{domain} was not what its .env and recipe say when the run began: they had changed since it was last \
+                 deployed; it is canonical now ({differs})"
+            ))))
         })
         .await
     }
@@ -246,7 +283,7 @@ impl Running<'_> {
 }
 
 /// Every service is there, and made of what it was made of.
-fn as_before(before: &[ServiceState], now: &[ServiceState]) -> Result<(), StepError> {
+fn as_before(before: &[ServiceState], now: &[ServiceState]) -> Result<(), String> {
     let specs = |services: &[ServiceState]| -> BTreeMap<String, String> {
         services.iter().map(|service| (service.name.clone(), service.spec.clone())).collect()
     };
@@ -256,7 +293,7 @@ fn as_before(before: &[ServiceState], now: &[ServiceState]) -> Result<(), StepEr
     if differs.is_empty() {
         Ok(())
     } else {
-        Err(StepError::Failed(format!("not as before the upgrade: {}", differs.join(", "))))
+        Err(format!("not as before the upgrade: {}", differs.join(", ")))
     }
 }
 
@@ -286,9 +323,7 @@ mod tests {
             (vec![service("app", "1")], "db"),
             (vec![service("app", "1"), service("db", "1"), service("new", "1")], "new"),
         ] {
-            let StepError::Failed(reason) = as_before(&before, &now).unwrap_err() else {
-                panic!("a check fails as a check")
-            };
+            let reason = as_before(&before, &now).unwrap_err();
             assert!(reason.ends_with(culprit), "{reason}");
         }
     }

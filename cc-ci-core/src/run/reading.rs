@@ -78,7 +78,7 @@ fn findings(app: &App, networks: &[String], canonical: Option<PathBuf>) -> Resul
     checked().map_err(|error: RecipeError| StepError::Failed(error_chain(&error)))
 }
 
-fn add_new_variables(app: &App, is_run_app: bool) -> Result<Vec<String>, StepError> {
+pub(super) fn add_new_variables(app: &App, is_run_app: bool) -> Result<Vec<String>, StepError> {
     let mut env = app.env()?;
     let failed = |error: &dyn std::error::Error| StepError::Failed(error_chain(error));
     let sample = Recipe::open(app.recipe.clone(), &app.tree)

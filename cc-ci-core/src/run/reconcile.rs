@@ -1,17 +1,19 @@
 //! Bringing warm apps back to their canonical versions, outside of any test.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::drive::Running;
+use super::added::REMOVAL_LIMIT;
+use super::drive::{Running, panic_text};
+use super::quick::LAST_WORK;
 use super::record::Lane;
 use super::{Failure, Harness, Request, UpgradeFrom};
 use crate::error_chain;
 use crate::executor::Residue;
 use crate::exit::Exit;
-use crate::lifetime::{RunLifetimeExt as _, ScopeEnd};
+use crate::lifetime::{ChildrenEnded, RunLifetimeExt as _, ScopeEnd};
 use crate::names::{Domain, RecipeName, RunId, Subject};
 use crate::workspace::RecipeSource;
 
@@ -76,18 +78,28 @@ impl Harness {
                 ends.lock().unwrap_or_else(PoisonError::into_inner).push(end);
             }
         };
-        let (end, _children) = Box::pin(self.lifetime.scope(body)).await;
-        let exit = match end {
-            ScopeEnd::Returned(()) => Exit::Green,
-            ScopeEnd::Cancelled(cause) => Exit::Cancelled(cause),
-            ScopeEnd::Panicked(_) => Exit::Harness,
+        let (end, children) = Box::pin(self.lifetime.scope(body)).await;
+        let ended = match end {
+            ScopeEnd::Returned(()) => Failure { exit: Exit::Green, ..Failure::host("") },
+            ScopeEnd::Cancelled(cause) => Failure::cancelled(cause),
+            ScopeEnd::Panicked(payload) => {
+                Failure::host(format!("cc-ci panicked: {}", panic_text(payload.as_ref())))
+            }
         };
-        if let Some(run) = running.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            run.conclude_warm(exit).await;
-        }
+        let (exit, at_work) = (ended.exit, at_work(&children));
         let mut ends = ends.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(run) = running.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let ended = run.ended(ended, at_work.is_some()).await;
+            let id = run.record().run_id.clone();
+            ends.push(self.failed(run.request, Some(id), ended));
+        }
+        let last = ends.len().saturating_sub(1);
         for recipe in &recipes[ends.len()..] {
             ends.push(WarmEnd { exit, ..self.warm_end(recipe, Outcome::NotReached) });
+        }
+        if let (Some(at_work), Some(last)) = (at_work, ends.get_mut(last)) {
+            last.exit = last.exit.or_graver(Exit::Residue);
+            last.errors.push(at_work);
         }
         ends
     }
@@ -133,8 +145,9 @@ impl Harness {
 
     async fn foresee(&self, recipe: &RecipeName) -> Result<Vec<String>, Failure> {
         let warm = self.guard_warm(recipe)?;
-        let dead =
-            self.site.unfinished_on(&warm.domain).map_err(|error| Failure::host(error_chain(&error)))?;
+        let executor = self.deployer.to_string();
+        let (dead, _) =
+            self.site.over_on(&warm.domain, &executor).map_err(|error| Failure::host(error_chain(&error)))?;
         let services = self.site.engine.services(&warm.domain).await?;
         let mut reasons: Vec<String> =
             dead.iter().map(|run| format!("run {} ended in the middle of its work", run.id)).collect();
@@ -191,18 +204,52 @@ impl Harness {
     }
 }
 
+/// What did not end with the command, in words.
+fn at_work(children: &ChildrenEnded) -> Option<String> {
+    let ChildrenEnded { left, jobs_left, .. } = children;
+    (!left.is_empty() || *jobs_left > 0).then(|| {
+        format!("the command's own work did not end in time: processes {left:?}, {jobs_left} blocking jobs")
+    })
+}
+
 impl Running<'_> {
     /// Writes the result. An app that was touched and not brought back keeps the tree: whoever comes next finds it,
     /// and goes on.
-    async fn conclude_warm(&self, exit: Exit) {
-        if !self.warm.touched.load(Ordering::Relaxed) {
+    async fn conclude_warm(&self, exit: Exit, at_work: bool, limit: Duration) {
+        if !at_work && !self.record().touched {
             let directory = self.directory.clone();
-            if let Err(error) = self.harness.lifetime.jobs().run(move || directory.remove_tree()).await {
-                self.warn(&error_chain(&error));
+            let removal = self.harness.lifetime.jobs().run(move || directory.remove_tree());
+            match tokio::time::timeout(limit, removal).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => self.warn(&error_chain(&error)),
+                Err(_) => self.warn("removing the run's tree took too long"),
             }
         }
         self.finish(exit);
         self.close_events();
+    }
+
+    /// Concludes a run that `ended` in the middle; gives how that is told.
+    async fn ended(&self, ended: Failure, at_work: bool) -> Failure {
+        let teardown = self.harness.lifetime.begin_teardown();
+        let domain = self.record().domain.clone();
+        let message = self.session.redactor.redact(&ended.message);
+        if let Exit::Cancelled(cause) = ended.exit {
+            self.record().cancelled_by = Some(cause);
+        }
+        let ended = if self.record().touched {
+            Failure {
+                exit: ended.exit.or_graver(Exit::Residue),
+                message: format!("{message}: {domain} may not be as it should be"),
+                hint: Some(format!("bring it back with `cc-ci warm reconcile {domain}`")),
+            }
+        } else {
+            Failure { message, ..ended }
+        };
+        self.record().errors.push(ended.message.clone());
+        let exit = if at_work { ended.exit.or_graver(Exit::Residue) } else { ended.exit };
+        self.conclude_warm(exit, at_work, teardown.remaining().max(LAST_WORK)).await;
+        ended
     }
 
     /// The whole work on one app, and its record.
@@ -216,12 +263,16 @@ impl Running<'_> {
             self.bring_back(&self.session).await
         };
         let end = work.await;
+        // What failed by a cancellation is told as one: the scope ends us here.
+        if end.is_err() && self.harness.lifetime.cancellation().cause().is_some() {
+            std::future::pending::<()>().await;
+        }
         let exit = end.as_ref().map_or_else(|failure| failure.exit, |()| Exit::Green);
         if let Err(failure) = &end {
             let message = self.session.redactor.redact(&failure.message);
             self.record().errors.push(message);
         }
-        self.conclude_warm(exit).await;
+        self.conclude_warm(exit, false, REMOVAL_LIMIT).await;
         end.map_err(|failure| Failure {
             message: self.session.redactor.redact(&failure.message),
             ..failure

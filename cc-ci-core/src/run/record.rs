@@ -42,6 +42,10 @@ pub struct RunRecord {
     pub started: Timestamp,
     /// When it ended; absent while it goes on, and for ever if it was killed.
     pub finished: Option<Timestamp>,
+    /// Whether the warm app may be another than its canonical version by this run's doing; always false of a cold run.
+    /// It is written before the app is touched, and again once it is proven to be canonical.
+    #[serde(default)]
+    pub touched: bool,
     /// How it ended.
     pub verdict: Option<Verdict>,
     /// The exit code of the command.

@@ -218,6 +218,16 @@ impl Git {
         Ok((self.with_env("GIT_INDEX_FILE", &index), index))
     }
 
+    /// Removes the clone's own index: the next checkout knows of no file.
+    pub(super) fn forget_index(&self) -> Result<(), GitError> {
+        let index = self.git_dir().join("index");
+        super::remove::remove_tree(&index).map_err(|source| GitError::Io {
+            doing: "remove",
+            path: index.clone(),
+            source,
+        })
+    }
+
     /// The same git as it reads from somebody else's repository.
     pub(super) fn fetching(&self) -> Result<Self, GitError> {
         let path = self.home.join(".gitconfig");

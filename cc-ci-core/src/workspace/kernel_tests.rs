@@ -2,6 +2,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::super::Catalogue;
 use super::super::conformance::CASES;
 use super::*;
 
@@ -244,5 +245,31 @@ fn the_environment_of_a_child_is_the_runs_own() {
             shared || Path::new(value).starts_with(run.root()),
             "{name:?} leads out of the run: {value:?}"
         );
+    }
+}
+
+#[test]
+fn a_warm_apps_tree_gets_the_catalogue_as_a_runs_own_does_and_is_looked_at_with_it() {
+    let canonical = tempfile::tempdir().unwrap();
+    for name in ["servers", "catalogue"] {
+        fs::create_dir(canonical.path().join(name)).unwrap();
+    }
+    for catalogue in [Catalogue::Copy, Catalogue::Symlink] {
+        let runs = tempfile::tempdir().unwrap();
+        let settings = Settings::new(runs.path()).unwrap().canonical(canonical.path()).unwrap();
+        let workspace = KernelWorkspace::new(settings.catalogue(catalogue)).unwrap();
+        let run = workspace.create(&"1".parse().unwrap()).unwrap();
+        let own = run.make_warm_tree("default").unwrap().join("catalogue");
+        assert!(own.is_dir());
+        assert_eq!(own.is_symlink(), catalogue == Catalogue::Symlink);
+        run.check().unwrap();
+        if own.is_symlink() {
+            fs::remove_file(&own).unwrap();
+            fs::write(&own, "").unwrap();
+            run.check().unwrap_err();
+        }
+        let environment = run.warm_environment();
+        let home = environment.iter().find(|(name, _)| name == "HOME").unwrap();
+        assert!(Path::new(&home.1).starts_with(run.root().join("warm")));
     }
 }

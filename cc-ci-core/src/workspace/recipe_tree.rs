@@ -71,6 +71,28 @@ impl RecipeTree {
         self.git.run(lifetime, args, LOCAL).await.map(drop)
     }
 
+    /// The same with every file written anew, whatever the tree's own index says of it: a script may have marked
+    /// files as unchanged there.
+    pub async fn checkout_anew(&self, lifetime: &dyn RunLifetime, commit: &CommitId) -> Result<(), GitError> {
+        self.git.forget_index()?;
+        self.checkout(lifetime, commit).await
+    }
+
+    /// Whether `commit` builds on `earlier`, or is it. One that the clone does not have is nobody's ancestor.
+    pub async fn builds_on(
+        &self,
+        lifetime: &dyn RunLifetime,
+        commit: &CommitId,
+        earlier: &CommitId,
+    ) -> Result<bool, GitError> {
+        let args = ["merge-base", "--is-ancestor", earlier.as_str(), commit.as_str()];
+        match self.git.run(lifetime, args, LOCAL).await {
+            Ok(_) => Ok(true),
+            Err(GitError::Failed { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The files of `commit` that are not in the tree as they are in it, as git quotes their names. Files that the
     /// commit does not have are not looked at.
     pub async fn changed(

@@ -29,6 +29,8 @@ pub struct RunDir {
     state: State,
     /// Whether the run's abra tree has `servers/` of its own.
     own_servers: AtomicBool,
+    /// Whether there is a second abra tree, for a warm app's canonical version.
+    warm_tree: AtomicBool,
     /// Held for life, released by closing.
     _lock: File,
 }
@@ -43,8 +45,8 @@ impl RunDir {
     pub(super) fn new(id: RunId, settings: &Settings, lock: File) -> Self {
         let root = settings.runs_dir.join(id.as_str());
         let state = State::new(root.join("state"));
-        let own_servers = AtomicBool::new(false);
-        Self { id, root, settings: settings.clone(), state, own_servers, _lock: lock }
+        let [own_servers, warm_tree] = [false; 2].map(AtomicBool::new);
+        Self { id, root, settings: settings.clone(), state, own_servers, warm_tree, _lock: lock }
     }
 
     /// The run id under which the directory was got; with a suffix where the plain one was taken.
@@ -79,19 +81,41 @@ impl RunDir {
     }
 
     /// Makes a second abra tree beside the run's, for the canonical version of a warm app: nothing of what is tested
-    /// is in it, and its `servers/` has an empty directory of `server` only.
+    /// is in it, and its `servers/` has an empty directory of `server` only. May copy the catalogue; blocks.
     pub fn make_warm_tree(&self, server: &str) -> Result<PathBuf, WorkspaceError> {
-        let tree = self.root.join("warm");
+        let tree = self.warm_dir();
         let servers = tree.join("servers");
-        make_directories(&[tree.clone(), tree.join("recipes"), servers.clone(), servers.join(server)])?;
-        match self.canonical().map(|canonical| canonical.join("catalogue")) {
-            Some(catalogue) if present(&catalogue) => {
-                let link = tree.join("catalogue");
-                symlink(&catalogue, &link).map_err(WorkspaceError::io("make the symlink", &link))?;
-            }
-            _ => {}
-        }
+        let home = tree.join("home");
+        make_directories(&[tree.clone(), tree.join("recipes"), home, servers.clone(), servers.join(server)])?;
+        self.give_catalogue(&tree)?;
+        self.warm_tree.store(true, Ordering::Relaxed);
+        self.check()?;
         Ok(tree)
+    }
+
+    fn warm_dir(&self) -> PathBuf {
+        self.root.join("warm")
+    }
+
+    /// Gives an abra tree the canonical catalogue, where there is one.
+    fn give_catalogue(&self, tree: &Path) -> Result<(), WorkspaceError> {
+        let Some(canonical) = self.canonical() else { return Ok(()) };
+        let (catalogue, own) = (canonical.join("catalogue"), tree.join("catalogue"));
+        if !present(&catalogue) {
+            return Ok(());
+        }
+        expect_directory(&catalogue)?;
+        match self.settings.catalogue {
+            Catalogue::Symlink => {
+                symlink(&catalogue, &own).map_err(WorkspaceError::io("make the symlink", &own))
+            }
+            Catalogue::Copy => {
+                // The top may be a symlink of the operator's; what is in it is copied as it is.
+                let from = catalogue.canonicalize().map_err(WorkspaceError::io("resolve", &catalogue))?;
+                copy_tree(&from, &own, &Cancellation::new())
+                    .map_err(|(path, source)| WorkspaceError::io("copy", &path)(source))
+            }
+        }
     }
 
     /// Where the run's recipes are checked out.
@@ -126,9 +150,17 @@ impl RunDir {
 
     /// The whole environment of a child of the run, the marker aside: nothing of the caller's but its `PATH`.
     pub fn environment(&self) -> Vec<(OsString, OsString)> {
-        let home = self.home();
+        self.environment_of(&self.home(), self.abra_dir())
+    }
+
+    /// The same with the second abra tree and a home in it, where no test has written.
+    pub fn warm_environment(&self) -> Vec<(OsString, OsString)> {
+        self.environment_of(&self.warm_dir().join("home"), self.warm_dir())
+    }
+
+    fn environment_of(&self, home: &Path, abra_dir: PathBuf) -> Vec<(OsString, OsString)> {
         let mut environment: Vec<(OsString, OsString)> = [
-            ("HOME", home.clone()),
+            ("HOME", home.to_owned()),
             ("TMPDIR", self.tmp()),
             ("DOCKER_CONFIG", home.join(".docker")),
             ("XDG_CONFIG_HOME", home.join(".config")),
@@ -136,7 +168,7 @@ impl RunDir {
             ("XDG_DATA_HOME", home.join(".local/share")),
             ("XDG_STATE_HOME", home.join(".local/state")),
             ("XDG_RUNTIME_DIR", self.tmp().join("runtime")),
-            ("ABRA_DIR", self.abra_dir()),
+            ("ABRA_DIR", abra_dir),
         ]
         .into_iter()
         .chain(self.state_variables())
@@ -156,9 +188,13 @@ impl RunDir {
         StateFile::ALL.into_iter().map(|file| (file.variable(), self.state.path(file)))
     }
 
-    /// Looks whether the run's abra tree is still what was made: a plain file or directory in place of a symlink
+    /// Looks whether the run's abra trees are still what was made: a plain file or directory in place of a symlink
     /// would be taken for the real thing by abra, and half used.
     pub fn check(&self) -> Result<(), WorkspaceError> {
+        if self.warm_tree.load(Ordering::Relaxed) {
+            expect_own_directory(&self.warm_dir().join("servers"))?;
+            self.check_catalogue(&self.warm_dir())?;
+        }
         let Some(canonical) = self.canonical() else { return Ok(()) };
         let servers = self.abra_dir().join("servers");
         if self.own_servers.load(Ordering::Relaxed) {
@@ -166,10 +202,15 @@ impl RunDir {
         } else {
             expect_symlink(&servers, &canonical.join("servers"))?;
         }
-        let catalogue = self.abra_dir().join("catalogue");
-        let wanted = canonical.join("catalogue");
+        self.check_catalogue(&self.abra_dir())
+    }
+
+    fn check_catalogue(&self, tree: &Path) -> Result<(), WorkspaceError> {
+        let Some(wanted) = self.canonical().map(|canonical| canonical.join("catalogue")) else {
+            return Ok(());
+        };
         match self.settings.catalogue {
-            Catalogue::Symlink if wanted.is_dir() => expect_symlink(&catalogue, &wanted),
+            Catalogue::Symlink if wanted.is_dir() => expect_symlink(&tree.join("catalogue"), &wanted),
             Catalogue::Symlink | Catalogue::Copy => Ok(()),
         }
     }
@@ -202,25 +243,10 @@ impl RunDir {
         let names = ["abra", "abra/recipes", "home", "tmp", "tmp/runtime", "logs", "state"];
         make_directories(&names.map(|name| self.root.join(name)))?;
         let Some(canonical) = self.canonical() else { return Ok(()) };
-        let link = |name: &str| {
-            let path = self.root.join("abra").join(name);
-            symlink(canonical.join(name), &path).map_err(WorkspaceError::io("make the symlink", &path))
-        };
-        expect_directory(&canonical.join("servers"))?;
-        link("servers")?;
-        let catalogue = canonical.join("catalogue");
-        if present(&catalogue) {
-            expect_directory(&catalogue)?;
-            match self.settings.catalogue {
-                Catalogue::Symlink => link("catalogue")?,
-                Catalogue::Copy => {
-                    // The top may be a symlink of the operator's; what is in it is copied as it is.
-                    let from = catalogue.canonicalize().map_err(WorkspaceError::io("resolve", &catalogue))?;
-                    copy_tree(&from, &self.root.join("abra/catalogue"), &Cancellation::new())
-                        .map_err(|(path, source)| WorkspaceError::io("copy", &path)(source))?;
-                }
-            }
-        }
+        let (servers, link) = (canonical.join("servers"), self.abra_dir().join("servers"));
+        expect_directory(&servers)?;
+        symlink(&servers, &link).map_err(WorkspaceError::io("make the symlink", &link))?;
+        self.give_catalogue(&self.abra_dir())?;
         self.check()
     }
 }

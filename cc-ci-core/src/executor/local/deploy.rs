@@ -1,18 +1,19 @@
 //! Starting, replacing and stopping services.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::LocalExecutor;
 use super::converge::running;
 use super::plan::{self, Planned};
 use super::processes;
-use super::world::{ContainerRecord, ServiceRecord, TaskRecord, World};
+use super::world::{ContainerRecord, ServiceRecord, TaskRecord, World, names};
 use crate::executor::{App, EngineError, Session};
 use crate::files::{new_id, private_directory};
 use crate::lifetime::{Command, Output, SpawnError};
 use crate::names::Domain;
+use crate::workspace::remove_tree;
 
 /// After a killed service, so long until its processes are gone for certain.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -52,6 +53,20 @@ pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App
         executor.world.write_record(&app.domain, "services", &service.name, &record).map_err(host)?;
         if service.replicas > 0 && !same {
             start(executor, session, &app.domain, service).await?;
+        }
+    }
+    // All services work from this one now.
+    let (trees, kept) = (executor.world.of(&app.domain, "trees"), planned.into_iter().next());
+    let dropped = move || drop_trees(&trees, kept.as_ref().map(|service| service.directory.as_path()));
+    session.lifetime.jobs().run(dropped).await.map_err(host)
+}
+
+/// Removes the copies of the recipe's files but `kept`. Blocks.
+fn drop_trees(trees: &Path, kept: Option<&Path>) -> io::Result<()> {
+    for name in names(trees)? {
+        let tree = trees.join(name);
+        if kept != Some(tree.as_path()) {
+            remove_tree(&tree)?;
         }
     }
     Ok(())
