@@ -42,7 +42,7 @@ pub(super) async fn execute(
             said.push('\n');
             // Now and then, not with each line.
             if said.len() > 1 << 16 {
-                said = tail(&said).to_owned();
+                said = said.split_off(said.len() - tail(&said).len());
             }
         })
         .await
