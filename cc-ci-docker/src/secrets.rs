@@ -49,20 +49,20 @@ async fn adopt_named(
     let listing = Listing::read(client).await?;
     let stacks = HashSet::from([stack.as_str()]);
     let found = attribute(engine, &listing, &stacks, Some(&stacks), &sources).await?;
-    let named: Vec<_> = found
+    let unlabelled: Vec<_> = found
         .iter()
         .filter(|found| found.kind == Kind::Secret && names.contains(&found.name))
         .filter(|found| matches!(found.owner, Owner::Named(owner) if owner == stack.as_str()))
         .collect();
     let failed = sources.get().map(|sources| sources.failed.join("; ")).unwrap_or_default();
-    if !failed.is_empty() && !named.is_empty() {
-        let count = named.len();
+    if !failed.is_empty() && !unlabelled.is_empty() {
+        let count = unlabelled.len();
         let text =
             format!("{count} secrets of {domain} get no label, since they may be somebody else's: {failed}");
         engine.settings.reporter.report(&Event::Warning { text });
         return Ok(());
     }
-    for secret in named {
+    for secret in unlabelled {
         label(client, secret.id, stack.as_str()).await?;
     }
     Ok(())

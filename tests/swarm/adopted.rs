@@ -49,17 +49,17 @@ fn secrets_that_were_made_and_only_names_tell_of_are_labelled_where_that_is_cert
     let labels = |name: &str| engine.docker(["secret", "inspect", "--format={{json .Spec.Labels}}", name]);
     let all = [&own, &kept, &labelled, &longer, &theirs];
     let before = all.map(|name| labels(name));
-    let made = [&own, &labelled, &longer, &theirs].map(String::clone).into();
+    let of_run = [&own, &labelled, &longer, &theirs].map(String::clone).into();
 
     let unsure = swarm_with(&engine, engine.world().suffix(), vec![Arc::new(Knows(None))]);
-    block_on(unsure.adopt_secrets(&app.domain, &made)).expect("it is told, and nothing is done");
+    block_on(unsure.adopt_secrets(&app.domain, &of_run)).expect("it is told, and nothing is done");
     assert_eq!(all.map(|name| labels(name)), before);
 
     let uk = format!("{stack}_uk").parse().expect("a stack");
     let knows = swarm_with(&engine, engine.world().suffix(), vec![Arc::new(Knows(Some(vec![uk])))]);
     let expected = BTreeSet::from([&own, &kept, &labelled].map(String::clone));
     assert_eq!(block_on(knows.secrets(&app.domain)).expect("it can be asked"), expected);
-    block_on(knows.adopt_secrets(&app.domain, &made)).expect("it is certain");
+    block_on(knows.adopt_secrets(&app.domain, &of_run)).expect("it is certain");
     let now = labels(&own);
     assert!(
         now.contains(&format!("\"com.docker.stack.namespace\":\"{stack}\""))
@@ -69,7 +69,7 @@ fn secrets_that_were_made_and_only_names_tell_of_are_labelled_where_that_is_cert
     let now = all.map(|name| labels(name));
     assert_eq!(now[1..], before[1..], "only what was made, and is its own, is labelled");
     // Now it goes without anybody's word on names.
-    block_on(unsure.adopt_secrets(&app.domain, &made)).expect("there is nothing to do");
+    block_on(unsure.adopt_secrets(&app.domain, &of_run)).expect("there is nothing to do");
     engine.docker(["secret", "rm", &longer, &theirs]);
     app.remove();
 }

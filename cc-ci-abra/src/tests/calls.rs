@@ -111,12 +111,12 @@ async fn secrets_are_made_here_and_stand_in_no_command_line() {
     assert_eq!(world.session.redactor.redact(&made["key"]), "[secret]");
     // What was there before stays as it is.
     let adopted = || world.engine.adopted.lock().unwrap().clone();
-    let made = BTreeSet::from([format!("{STACK}_key_v2")]);
-    assert_eq!(adopted(), [made.clone()]);
+    let made = [BTreeSet::from([format!("{STACK}_key_v2")])];
+    assert_eq!(adopted(), made);
     // Nothing is made twice.
     assert!(deployer.generate_secrets(&world.session, &world.app).await.unwrap().is_empty());
     assert!(world.calls().is_empty());
-    assert_eq!(adopted(), [made]);
+    assert_eq!(adopted(), made);
 }
 
 #[tokio::test]
