@@ -19,12 +19,15 @@ use crate::commands::status::Status;
 
 /// Lines without what moves a cursor, colours, or turns the direction of writing: they may quote what apps, recipes and
 /// engines say.
-pub fn harmless(text: &str) -> String {
+pub fn harmless(text: String) -> String {
     let tricks = |c: char| match c {
         '\n' | '\t' => false,
         '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => true,
         c => c.is_control(),
     };
+    if !text.contains(tricks) {
+        return text;
+    }
     text.replace("\r\n", "\n").chars().map(|c| if tricks(c) { '?' } else { c }).collect()
 }
 
@@ -132,7 +135,7 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Str
         let _ = writeln!(text, "  report: {}", directory.join("run.json").display());
     }
     // The colour is ours.
-    word + &harmless(&text)
+    word + &harmless(text)
 }
 
 /// What became of the warm apps.
@@ -163,7 +166,7 @@ pub fn warm(ends: &[WarmEnd]) -> String {
             let _ = writeln!(text, "  hint: {}", indent(hint));
         }
     }
-    harmless(&text)
+    harmless(text)
 }
 
 /// What a janitor's pass found.

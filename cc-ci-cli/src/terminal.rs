@@ -49,7 +49,7 @@ impl Terminal {
 
     /// Text beside the result. It has no colour, and whatever it quotes moves nothing on a terminal.
     pub fn progress(&self, text: String) {
-        self.err.write(render::harmless(&text));
+        self.err.write(render::harmless(text));
     }
 
     /// An error that ends the command.
