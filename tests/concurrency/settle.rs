@@ -4,7 +4,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use cc_ci_core::exit::Exit;
 use cc_ci_tests::World;
+
+use crate::doubles::{block_on, lifetime};
+use crate::eventful::Eventful;
 
 #[test]
 fn the_next_run_of_a_pull_request_removes_all_that_a_killed_one_left_before_it_deploys() {
@@ -107,16 +111,12 @@ fn an_ancestor_survives_though_it_carries_a_dead_runs_mark() {
 fn a_run_that_cannot_settle_its_domain_deploys_nothing() {
     let world = World::new();
     let recipe = world.recipe("stuck");
-    let domain = world.killed_run(&recipe, 1);
-    // What can't be removed: a directory where the .env file was.
-    let env_file = world.local_root().join(format!("servers/local/{domain}.env"));
-    fs::remove_file(&env_file).unwrap();
-    fs::create_dir(&env_file).unwrap();
-    let run = || world.cc_ci(["run", "--pr", "1", "--format", "json"]).arg(recipe.path());
-    let end = run().run().expect(4);
-    assert_eq!(end.json()["deploy_count"], 0);
-    assert!(end.json()["errors"].to_string().contains("could not be settled"), "{}", end.stdout);
-    fs::remove_dir(&env_file).unwrap();
-    run().run().expect(0);
+    world.killed_run(&recipe, 1);
+    let mut harness = world.harness(lifetime());
+    harness.site.engine = Eventful::leaky(&world, "volumes");
+    let end = block_on(harness.run_cold(&world.request(recipe.path(), 1, "2")));
+    assert_eq!((end.exit, end.record.deploy_count), (Exit::Residue, 0), "{:#?}", end.record);
+    assert!(end.record.errors[0].contains("could not be settled"), "{:?}", end.record.errors);
+    world.cc_ci(["run", "--pr", "1"]).arg(recipe.path()).run().expect(0);
     world.assert_empty();
 }

@@ -43,7 +43,7 @@ fn live_runs_those_that_wait_or_fetch_and_what_is_left_are_told_apart() {
     second.wait_for("in flight");
     // A git that stops: no lock is asked for yet.
     let fetching = world.gate("git");
-    let bin = world.path().join("bin");
+    let bin = world.path().join("slow-git");
     world.recipe_at(&bin).script("git", &fetching.script());
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let third = world.cc_ci(["run", "--pr", "1", "--run-id", "third"]).env("PATH", path).arg(recipe.path());
