@@ -230,12 +230,13 @@ impl Warmed {
     }
 }
 
-/// Writes the light compose file of a version, changed. Swarm watches its updates for a second, not for five.
+/// Writes the light compose file of a version, changed. Swarm watches its rollbacks for a second too, not for five.
 fn write(recipe: &Recipe, version: &str, change: impl FnOnce(String) -> String) {
     recipe.light_compose(version, "");
     let compose = fs::read_to_string(recipe.path().join("compose.yml")).expect("a file of ours");
     let quick = "{failure_action: rollback, monitor: 1s}\n      rollback_config: {monitor: 1s}";
-    recipe.write("compose.yml", &change(replaced(&compose, "{failure_action: rollback}", quick)));
+    recipe
+        .write("compose.yml", &change(replaced(&compose, "{failure_action: rollback, monitor: 1s}", quick)));
 }
 
 /// One of each kind more.
