@@ -354,8 +354,8 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Deploys the canonical version, which is [ready](Self::make_ready), in place, and proves that it serves. Services that are not of it and were not
-    /// there `before` go first: one that is sick would be waited for.
+    /// Deploys the canonical version, which is [ready](Self::make_ready), in place, and proves that it serves. Services
+    /// that are not of it and were not there `before` go first: one that is sick would be waited for.
     pub(super) async fn redeploy(
         &self,
         session: &Session,

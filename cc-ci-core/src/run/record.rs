@@ -252,7 +252,8 @@ pub struct Receipt {
     pub removed: Vec<Residue>,
     /// What is left after teardown.
     pub left: Vec<Residue>,
-    /// The domains that the last look verified to be empty, or a warm app to be as it was. A run that ended before it owned its app has none.
+    /// The domains that the last look verified to be empty, or a warm app to be as it was. A run that ended before it
+    /// owned its app has none.
     pub verified: Vec<Domain>,
     /// What went wrong while removing.
     pub failures: Vec<String>,
