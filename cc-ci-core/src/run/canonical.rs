@@ -15,7 +15,7 @@ use super::checks;
 use super::conclude::write_record;
 use super::drive::Running;
 use super::guarded::some_of;
-use super::reading::{add_new_variables, said};
+use super::reading::add_new_variables;
 use super::record::{Lane, TierName};
 use super::scripts::Scripts;
 use super::tiers::StepError;
@@ -240,7 +240,7 @@ impl Running<'_> {
             Failure { hint: failure.hint.or(Some(hint)), ..failure }
         };
         let added = self.lay_out(session).await.map_err(unfit)?;
-        said(&canonical.app).map_err(unfit)?;
+        self.said(&canonical.app).await.map_err(unfit)?;
         brought.reasons = self.reasons(&dead, &services).await.map_err(failed)?;
         if !brought.reasons.is_empty() {
             if !added.is_empty() {
@@ -287,7 +287,7 @@ impl Running<'_> {
             reasons.push("it is not deployed".to_owned());
             return Ok(reasons);
         }
-        let said = said(&canonical.app)?;
+        let said = self.said(&canonical.app).await?;
         let missing =
             said.compose.services.keys().filter(|name| !services.iter().any(|one| one.name == **name));
         reasons.extend(missing.map(|name| format!("its service {name} is missing")));
@@ -385,9 +385,8 @@ impl Running<'_> {
                 site.engine.remove_only(&app.domain, &added, REMOVAL_LIMIT).await?;
             }
         }
-        let said = said(app)?;
-        let limit = said.labels.timeout.unwrap_or(self.harness.settings.converge_limit);
-        let limit = limit.min(until.saturating_duration_since(Instant::now()));
+        let said = self.said(app).await?;
+        let limit = self.converge_limit(app, &said).min(until.saturating_duration_since(Instant::now()));
         site.engine.wait_converged(&app.domain, limit).await?;
         if !self.serving_is_replaced().map_err(StepError::Broken)? {
             checks::serving(self.harness, app).await?;

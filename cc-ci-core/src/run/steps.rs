@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::Failure;
 use super::drive::Running;
 use super::guarded::Call;
+use super::reading::Said;
 use super::record::TierName;
 use super::scripts::{INSTALL_STEPS, Script, Scripts};
 use super::tiers::StepError;
@@ -185,9 +186,15 @@ impl Running<'_> {
     }
 
     pub(super) async fn wait_converged(&self, app: &App) -> Result<(), StepError> {
+        let limit = self.converge_limit(app, &self.said(app).await?);
+        Ok(self.harness.site.engine.wait_converged(&app.domain, limit).await?)
+    }
+
+    /// What the app gets to come up: what its recipe asks for, as far as the operator lets it.
+    pub(super) fn converge_limit(&self, app: &App, said: &Said) -> Duration {
         let settings = &self.harness.settings;
         let (limit, most) = (settings.converge_limit, settings.converge_max.max(settings.converge_limit));
-        let limit = match self.said(app).await?.labels.timeout {
+        match said.labels.timeout {
             Some(asked) if asked > most => {
                 self.warn_once(&format!(
                     "{} asks for {asked:?} to come up; it gets {most:?} at the most (converge_max)",
@@ -196,8 +203,7 @@ impl Running<'_> {
                 most
             }
             asked => asked.unwrap_or(limit),
-        };
-        Ok(self.harness.site.engine.wait_converged(&app.domain, limit).await?)
+        }
     }
 
     async fn checkout(&self, tree: &RecipeTree, revision: &Revision) -> Result<(), StepError> {
