@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::Failure;
 use super::canonical::Before;
 use super::drive::Running;
-use super::reading::said;
 use super::tiers::StepError;
 use crate::error_chain;
 use crate::executor::{Kind, Residue};
@@ -55,7 +54,7 @@ impl Running<'_> {
             return Ok(Vec::new());
         }
         let canonical = self.canonical().map_err(StepError::Broken)?;
-        let compose = said(&canonical.app)?.compose;
+        let compose = self.said(&canonical.app).await?.compose;
         let stack = &compose.stack;
         let services = compose.services.keys();
         // Engines differ in whether a service's name begins with the stack's.

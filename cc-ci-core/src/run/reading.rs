@@ -57,7 +57,7 @@ impl Running<'_> {
 }
 
 /// What the recipe at the app's tree says now. Blocks.
-pub(super) fn said(app: &App) -> Result<Said, StepError> {
+fn said(app: &App) -> Result<Said, StepError> {
     let env = app.env()?;
     let said = || {
         let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
