@@ -77,6 +77,26 @@ fn an_update_that_was_rolled_back_is_red() {
     app.remove();
 }
 
+/// Swarm watches the new task for longer than a crash loop takes to be seen, and tolerates every failure.
+#[test]
+fn a_loop_is_not_judged_while_swarm_updates() {
+    let Some(engine) = TestEngine::shared("a_loop_is_not_judged_while_swarm_updates") else { return };
+    let app = App::new(&engine, "0c0007");
+    let how = "command: [sh, -c, 'exec sleep 1000001'], deploy: {endpoint_mode: dnsrr, \
+               update_config: {monitor: 12s, failure_action: rollback, max_failure_ratio: 1}, \
+               restart_policy: {delay: 1s}}";
+    app.deploy(&[("app", how)], "");
+    app.comes_up();
+    app.deploy(&[("app", &how.replace("exec sleep 1000001", "exit 3"))], "");
+    let error = app.wait(Duration::from_secs(30)).expect_err("it ends again and again");
+    let message = error.to_string();
+    assert!(
+        message.contains("ends again and again: app (0 of 1 tasks are up: task: non-zero exit (3), "),
+        "{message}"
+    );
+    app.remove();
+}
+
 #[test]
 fn both_orders_of_an_update_end_with_new_tasks_only() {
     let Some(engine) = TestEngine::shared("both_orders_of_an_update_end_with_new_tasks_only") else { return };

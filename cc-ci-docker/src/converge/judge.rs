@@ -122,8 +122,9 @@ pub(super) struct Lag {
     pub reason: String,
     /// The ids of the tasks of this spec that ended so far and should not have.
     pub failed: Vec<String>,
-    /// Whether a task of this spec runs: it may yet come up by itself.
-    pub runs: bool,
+    /// Whether it may yet come up by itself: a task of this spec runs, or Swarm's own update is in flight, and what
+    /// becomes of that is Swarm's to decide.
+    pub may_recover: bool,
     /// When time alone may change the judgement.
     pub again: Option<Duration>,
 }
@@ -283,7 +284,8 @@ impl Service {
     fn lags(&self, reason: String, again: Option<Duration>) -> Standing {
         let failed = self.tasks.iter().filter(|task| task.current && self.failed(task));
         let failed = failed.map(|task| task.id.clone()).collect();
-        Standing::Lags(Lag { reason, failed, runs: self.running().next().is_some(), again })
+        let may_recover = matches!(self.update, Update::InFlight(_)) || self.running().next().is_some();
+        Standing::Lags(Lag { reason, failed, may_recover, again })
     }
 
     fn update_failed(&self, how: &str, message: &str) -> Standing {

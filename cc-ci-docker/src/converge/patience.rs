@@ -2,8 +2,10 @@
 //!
 //! A recipe's app may well exit until its database is up, and Swarm starts it again: that must not be red. So ends
 //! of tasks are counted since the set of services that are up last grew, and given up on is only when *every* service
-//! that is not up has had [`ENDS`] of them, none of its tasks runs, and a third of the whole time has passed without
-//! any service coming up: a database without a healthcheck counts as up long before it answers.
+//! that is not up has had [`ENDS`] of them, none of its tasks runs, none is being updated by Swarm, and a third of the
+//! whole time has passed without any service coming up: a database without a healthcheck counts as up long before it
+//! answers. An update in flight ends by Swarm's own failure action (pause, roll back, continue), which says more than
+//! the loop does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -58,7 +60,7 @@ impl Patience {
             ended.extend(lag.failed.iter().filter(|task| !self.before.contains(*task)).cloned());
         }
         let hopeless = |(id, lag): &(&str, &Lag)| {
-            !lag.runs && self.ended.get(*id).is_some_and(|ended| ended.len() >= ENDS)
+            !lag.may_recover && self.ended.get(*id).is_some_and(|ended| ended.len() >= ENDS)
         };
         !lagging.is_empty() && lagging.iter().all(hopeless) && waited.saturating_sub(self.since) >= limit / 3
     }
@@ -70,9 +72,9 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(30);
 
-    fn lags(failed: &[&str], runs: bool) -> Standing {
+    fn lags(failed: &[&str], may_recover: bool) -> Standing {
         let failed = failed.iter().map(|&task| task.to_owned()).collect();
-        Standing::Lags(Lag { reason: String::new(), failed, runs, again: None })
+        Standing::Lags(Lag { reason: String::new(), failed, may_recover, again: None })
     }
 
     /// Looks, one second apart; the first that was the last straw.

@@ -167,7 +167,7 @@ fn a_task_without_a_healthcheck_must_run_for_a_while() {
     let almost = service(Mode::Replicated(1), vec![young(Duration::from_millis(999))]);
     let lag = assert_lags(&almost, "0 of 1 tasks are up: it has just started");
     assert_eq!(lag.again, Some(Duration::from_millis(1)));
-    assert!(lag.runs);
+    assert!(lag.may_recover);
     // One that failed before must outlive what Swarm watches for.
     let loops = |time| service(Mode::Replicated(1), vec![failed(1), young(time)]);
     let lag = assert_lags(
@@ -188,7 +188,7 @@ fn failures_are_counted_and_the_last_one_is_named() {
         &service(Mode::Replicated(1), twice),
         "0 of 1 tasks are up: task: non-zero exit (2), 2 times",
     );
-    assert_eq!((lag.failed, lag.runs), (vec!["t1".to_owned(), "t2".to_owned()], false));
+    assert_eq!((lag.failed, lag.may_recover), (vec!["t1".to_owned(), "t2".to_owned()], false));
     // Failures of an older spec don't count.
     let older = vec![of_old_spec(failed(1)), next];
     let lag = assert_lags(
@@ -225,7 +225,8 @@ fn an_update_in_flight_lags_whatever_runs() {
         &Service { update: updating, ..service(Mode::Replicated(1), tasks) },
         "update in progress: task: non-zero exit (1)",
     );
-    assert_eq!(lag.failed, ["t2"]);
+    // What becomes of it is Swarm's to decide, however often a task ends meanwhile.
+    assert_eq!((lag.failed, lag.may_recover), (vec!["t2".to_owned()], true));
     let done = Service { update: Update::Completed, ..service(Mode::Replicated(1), vec![healthy(1)]) };
     assert_up(&done);
 }
@@ -365,7 +366,7 @@ fn a_job_is_up_when_it_has_completed() {
             &service(mode, vec![complete(1), runs.clone()]),
             "1 of 2 runs are complete: it has not completed yet",
         );
-        assert!(lag.runs);
+        assert!(lag.may_recover);
         // An earlier run of the job.
         let again = service(mode, vec![of_old_spec(complete(1)), of_old_spec(complete(2))]);
         assert!(matches!(again.judge(), Standing::Lags(_)), "{:?}", again.judge());
