@@ -176,7 +176,40 @@ fn differences(place: &str, before: &Value, now: &Value, changes: &mut Vec<Strin
                 differences(&format!("{place}.{key}"), before, now, changes);
             }
         }
+        // The engine gives a container's mounts, a network's peers and the like in any order.
+        (Value::Array(before), Value::Array(now)) if same_elements(before, now) => {}
         (before, now) if before != now => changes.push(format!("{place}: {before} became {now}")),
         _ => {}
+    }
+}
+
+/// Whether two lists have the same elements, as often, in whatever order.
+fn same_elements(one: &[Value], other: &[Value]) -> bool {
+    let sorted = |list: &[Value]| {
+        let mut texts: Vec<String> = list.iter().map(ToString::to_string).collect();
+        texts.sort_unstable();
+        texts
+    };
+    one.len() == other.len() && sorted(one) == sorted(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn changes(before: Value, now: Value) -> Vec<String> {
+        let look = |value| Bystanders { found: BTreeMap::from([("it".to_owned(), value)]) };
+        look(before).changes(&look(now))
+    }
+
+    #[test]
+    fn lists_are_compared_without_their_order() {
+        let mounts = |names: &[&str]| json!({"Mounts": names.iter().map(|name| json!({"Name": name})).collect::<Vec<_>>()});
+        assert!(changes(mounts(&["a", "b"]), mounts(&["b", "a"])).is_empty());
+        for other in [&["a"][..], &["a", "a"], &["a", "b", "b"], &["a", "c"]] {
+            assert_eq!(changes(mounts(&["a", "b"]), mounts(other)).len(), 1, "{other:?}");
+        }
     }
 }
