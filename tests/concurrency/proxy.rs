@@ -93,15 +93,26 @@ fn forward(stream: TcpStream, config: Arc<ServerConfig>, ports: &Path) -> Option
     let host = head.lines().find_map(|line| line.strip_prefix("host: "))?.to_owned();
     let answer = match port(ports, &host) {
         Some(port) => {
-            let mut app = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-            write!(app, "{head}\r\n").unwrap();
-            std::io::read_to_string(app).unwrap()
+            // An app that is coming up or going down hangs up, as a real one does to a real proxy.
+            ask(port, &head).unwrap_or_else(|_| answer("502 Bad Gateway", "bad gateway\n"))
         }
-        None => "HTTP/1.1 404 Not Found\r\ncontent-length: 19\r\n\r\n404 page not found\n".to_owned(),
+        None => answer("404 Not Found", "404 page not found\n"),
     };
     let client = client.get_mut();
     let _told = client.write_all(answer.as_bytes()).and_then(|()| client.flush()).is_ok();
     Some(host)
+}
+
+/// Asks the app, and gives its whole answer.
+fn ask(port: u16, head: &str) -> std::io::Result<String> {
+    let mut app = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    write!(app, "{head}\r\n")?;
+    std::io::read_to_string(app)
+}
+
+/// An answer of the proxy's own.
+fn answer(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
 /// The port of the app at this domain: a link that is called by the port names its owner.
