@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::process::Command;
 
+use cc_ci_tests::until;
+
 use crate::probe::{PROGRAM, Probe, UnixSignal, all_go, end, identity, is_alive};
 
 #[test]
@@ -88,9 +90,9 @@ fn an_orphan_of_a_background_job_is_not_ours_either() {
     probe.expect("ready");
     writeln!(probe.stdin(), "go").unwrap();
     let orphan = identity(probe.line().parse().unwrap());
-    while cc_ci_core::process::StatLine::read(orphan.pid).unwrap().parent != probe.pid() {
-        std::thread::yield_now();
-    }
+    until("the orphan is ours", || {
+        cc_ci_core::process::StatLine::read(orphan.pid).unwrap().parent == probe.pid()
+    });
     probe.send(UnixSignal::SIGTERM);
     assert_eq!(probe.expect("cancelled:"), "SIGTERM");
     let ended = probe.expect_removal();
@@ -107,9 +109,9 @@ fn a_background_job_that_leaves_its_group_is_still_not_ours() {
     let job = identity(probe.line().parse().unwrap());
     probe.expect("ready");
     writeln!(probe.stdin(), "go").unwrap();
-    while cc_ci_core::process::StatLine::read(job.pid).unwrap().group != job.pid {
-        std::thread::yield_now();
-    }
+    until("the job has left its group", || {
+        cc_ci_core::process::StatLine::read(job.pid).unwrap().group == job.pid
+    });
     probe.send(UnixSignal::SIGTERM);
     assert_eq!(probe.expect("cancelled:"), "SIGTERM");
     let ended = probe.expect_removal();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use cc_ci_core::process::StatLine;
+use cc_ci_tests::until;
 
 use crate::probe::{PROGRAM, Probe, UnixSignal, end, identity, skipped};
 
@@ -29,9 +30,7 @@ fn the_end_of_the_parents_thread_ends_nothing() {
     .join()
     .unwrap();
     // Joined a moment before it is gone; the death signal is sent in between.
-    while task.exists() {
-        std::thread::yield_now();
-    }
+    until("the thread is gone", || !task.exists());
     probe.send(UnixSignal::SIGUSR1);
     assert_eq!(probe.expect("note:"), "no child runs");
     probe.send(UnixSignal::SIGTERM);
@@ -91,9 +90,7 @@ fn a_named_grandparent_is_watched_and_the_parent_is_not() {
     grandparent.expect("ready");
     let probe = children(parent.pid)[0];
     end(&parent);
-    while StatLine::read(probe).unwrap().parent == parent.pid {
-        std::thread::yield_now();
-    }
+    until("the parent is gone", || StatLine::read(probe).unwrap().parent != parent.pid);
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(probe), UnixSignal::SIGUSR1).unwrap();
     assert_eq!(grandparent.expect("note:"), "no child runs");
     grandparent.send(UnixSignal::SIGKILL);

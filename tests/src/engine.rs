@@ -142,8 +142,10 @@ impl Engine {
     #[track_caller]
     pub fn tasks(&self, service: &str) -> Vec<Value> {
         let Some(service) = self.get(&format!("/services/{service}")) else { return Vec::new() };
-        let Some(Value::Array(mut tasks)) = self.get("/tasks") else { return Vec::new() };
-        tasks.retain(|task| task["ServiceID"] == service["ID"]);
+        let id = service["ID"].as_str().unwrap_or_default();
+        // {"service": ["ID"]}, as a URL has it: asking for all would cost a busy engine the more, the more run.
+        let tasks = self.get(&format!("/tasks?filters=%7B%22service%22%3A%5B%22{id}%22%5D%7D"));
+        let Some(Value::Array(tasks)) = tasks else { return Vec::new() };
         tasks
     }
 
@@ -191,7 +193,7 @@ fn holds(mut condition: impl FnMut() -> bool) -> bool {
             return false;
         }
         // Looking without a pause would take the engine's processor.
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(50));
     }
     true
 }

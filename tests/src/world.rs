@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cc_ci_core::host::BootId;
 use cc_ci_core::names::{Domain, RecipeName, Subject, Suffix};
@@ -279,6 +279,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < until, "in vain: {what}");
-        std::thread::yield_now();
+        // Without a pause it would take the processor from what it waits for.
+        std::thread::sleep(Duration::from_millis(2));
     }
 }

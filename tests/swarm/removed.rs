@@ -14,8 +14,8 @@ use crate::support::{App, By, KEPT, block_on};
 const CUT_SHORT: Duration = Duration::from_secs(3);
 
 /// How often a deployment is stopped early, and how long what it had ordered has time to appear.
-const EARLY_STOPS: usize = 50;
-const STILL_NOTHING: Duration = Duration::from_secs(30);
+const EARLY_STOPS: usize = 20;
+const STILL_NOTHING: Duration = Duration::from_secs(20);
 
 #[test]
 fn what_is_not_there_is_removed_already() {

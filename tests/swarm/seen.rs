@@ -52,18 +52,19 @@ fn all_kinds_together_are_found_and_reaped_and_those_of_others_are_not() {
     for app in [&ours, &other] {
         app.four_run();
         let seen = app.residue();
+        let meant = meant(&seen);
         let counts = [
             (Kind::Service, 4 + 2),
             (Kind::Task, 4),
             (Kind::Container, 4 + 2),
-            // Two of them anonymous.
-            (Kind::Volume, 5 + 2),
+            // The two anonymous ones are seen as one.
+            (Kind::Volume, 4 + 2),
             (Kind::Secret, 1 + 2),
             (Kind::Config, 1 + 2),
             (Kind::Network, 1 + 2),
         ];
         for (kind, expected) in counts {
-            assert_eq!(count(&seen, kind), expected, "{kind}: {seen:#?}");
+            assert_eq!(count(&meant, kind), expected, "{kind}: {seen:#?}; {:#?}", app.failures());
         }
     }
     let objects_of_other = || -> Vec<_> {
@@ -77,6 +78,18 @@ fn all_kinds_together_are_found_and_reaped_and_those_of_others_are_not() {
     assert_eq!(objects_of_other(), before);
     assert_eq!(other.residue(), seen);
     other.remove();
+}
+
+/// What there is, without what it is only because of how it came about. A busy engine may fail to start a task, and
+/// makes it anew: the failed one, its container and its anonymous volumes are there too, and are reaped like the rest.
+fn meant(seen: &BTreeSet<String>) -> BTreeSet<String> {
+    let meant = |line: &String| match line.split_once(' ') {
+        // `<service>.<slot>.<id>`
+        Some(("task" | "container", _)) => line.splitn(3, '.').take(2).collect::<Vec<_>>().join("."),
+        Some(("volume", name)) if name.len() == 64 => "volume without a name".to_owned(),
+        _ => line.clone(),
+    };
+    seen.iter().map(meant).collect()
 }
 
 #[test]

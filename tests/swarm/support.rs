@@ -151,6 +151,14 @@ impl<'a> App<'a> {
         self.engine.deploy(stack, &four_services(stack));
     }
 
+    /// What went wrong with its tasks so far, in the engine's words.
+    pub fn failures(&self) -> Vec<String> {
+        let tasks =
+            ["app", "cache", "db", "worker"].map(|name| self.engine.tasks(&format!("{}_{name}", self.stack)));
+        let failures = tasks.iter().flatten().filter_map(|task| task["Status"]["Err"].as_str());
+        failures.map(str::to_owned).collect()
+    }
+
     /// Waits until all of its four services run.
     #[track_caller]
     pub fn four_run(&self) {

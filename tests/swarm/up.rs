@@ -60,10 +60,11 @@ fn health_that_comes_late_is_waited_for() {
         until("the task starts", || {
             !engine.docker(["ps", "-q", "--filter", &format!("name={}_app", app.stack)]).is_empty()
         });
-        let limit = Duration::from_millis(500);
+        // Long enough for a busy engine to answer at least once.
+        let limit = Duration::from_secs(5);
         let error = app.wait(limit).expect_err("it is not healthy yet");
         let message = error.to_string();
-        let reason = "is not up after 500ms: app (0 of 1 tasks are up: its healthcheck has not passed yet)";
+        let reason = "is not up after 5s: app (0 of 1 tasks are up: its healthcheck has not passed yet)";
         assert!(message.contains(reason), "{message}");
         assert!(!app.services()["app"].healthy);
         assert!(!wait.is_finished());
