@@ -110,7 +110,7 @@ impl Running {
                 Err(error) => return Err(error.into()),
             }
             // The container comes or goes: it is the newest of a settled app that counts.
-            converge::wait(client, &app.domain, limit).await.map_err(Trouble::Settled)?;
+            converge::wait(client, &app.domain, limit, converge::PAUSE).await.map_err(Trouble::Settled)?;
             backoff.wait(Duration::ZERO).await;
         };
         self.began = true;

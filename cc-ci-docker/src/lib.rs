@@ -82,6 +82,7 @@ pub struct SwarmEngine {
     client: Client,
     settings: Settings,
     pull_silence: Duration,
+    look_pause: Duration,
     /// Whether it ever showed what exists. One that did and does not any more is likely to be restarting.
     has_shown: AtomicBool,
 }
@@ -90,13 +91,20 @@ impl SwarmEngine {
     /// An engine of these settings; nothing is asked of it yet.
     pub fn new(settings: Settings) -> Self {
         let client = Client::new(settings.socket.clone());
-        Self { client, settings, pull_silence: images::SILENCE, has_shown: AtomicBool::new(false) }
+        let (pull_silence, look_pause) = (images::SILENCE, converge::PAUSE);
+        Self { client, settings, pull_silence, look_pause, has_shown: AtomicBool::new(false) }
     }
 
     /// The same engine, where no call may take longer than `limit`. The default of 30 s is meant for production; tests
     /// of an engine that hangs have less time.
     pub fn with_call_limit(self, limit: Duration) -> Self {
         Self { client: self.client.with_call_limit(limit), ..self }
+    }
+
+    /// The same engine, where a wait that hears nothing looks again only after `pause`, and not after 100 ms and then
+    /// less and less often: tests see by it that events drive a wait.
+    pub fn with_look_pause(self, pause: Duration) -> Self {
+        Self { look_pause: pause, ..self }
     }
 
     /// The same engine, where a registry is given up on that sends nothing for `limit`. The default is 60 s.
@@ -134,7 +142,7 @@ impl Engine for SwarmEngine {
     }
 
     async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
-        converge::wait(&self.client, domain, limit).await
+        converge::wait(&self.client, domain, limit, self.look_pause).await
     }
 
     async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, EngineError> {

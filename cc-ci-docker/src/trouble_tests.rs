@@ -13,7 +13,7 @@ use crate::SwarmEngine;
 use crate::fake_engine::{FakeEngine, Reply, engine, nothing};
 
 /// So long may a bounded failure take here, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One call's limit where an engine hangs.
 const SHORT: Duration = Duration::from_millis(200);

@@ -1,7 +1,6 @@
 //! Which engine a command works on, where nobody said.
 
 use std::os::unix::net::UnixListener;
-use std::time::{Duration, Instant};
 
 use cc_ci_tests::{CcCi, Ended, World};
 
@@ -125,9 +124,7 @@ fn with_abra_and_no_swarm_it_is_local_and_says_so() {
 fn an_engine_that_does_not_say_what_it_is_is_never_taken_for_none() {
     let failed = |world: &World, docker: &str| -> Ended {
         let call = world.with_quiet_abra(auto(world, &["janitor"])).env("DOCKER_HOST", docker);
-        let began = Instant::now();
         let end = call.run().expect(3);
-        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
         assert!(end.stderr.contains("hint: ") && end.stderr.contains("--executor local"), "{}", end.stderr);
         did_nothing(world);
         end

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, Instant};
 
 use cc_ci_tests::{CcCi, World};
 use serde_json::Value;
@@ -37,12 +36,11 @@ impl Told {
     }
 }
 
-/// Runs it. Its exit is that of its problems, it changes nothing, and it does not take for ever.
+/// Runs it. Its exit is that of its problems, and it changes nothing.
 #[track_caller]
 fn told(world: &World, call: CcCi) -> Told {
-    let (before, began) = (world.snapshot(), Instant::now());
+    let before = world.snapshot();
     let end = call.run();
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     assert_eq!(world.snapshot(), before, "a look changed something");
     let json = end.json();
     assert_eq!(json["schema"], "cc-ci.doctor/v1");

@@ -36,4 +36,4 @@ pub use skip::{require_root, skip};
 pub use world::{World, until};
 
 /// How long an event may take before a test calls it missing. Never part of what is tested.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(3);

@@ -11,7 +11,7 @@ use cc_ci_tests::engine::BUSYBOX;
 use crate::support::{App, block_on};
 
 /// What a stack that comes up may take here, however busy the machine is.
-pub const PATIENT: Duration = Duration::from_mins(2);
+pub const PATIENT: Duration = Duration::from_mins(4);
 
 impl App<'_> {
     /// Deploys services, each by its name and the rest of its flow mapping. They have the busybox image, the stack's

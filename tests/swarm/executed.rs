@@ -1,7 +1,7 @@
 //! Commands in services.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cc_ci_core::error_chain;
 use cc_ci_core::executor::{Engine as _, EngineError, Fault};
@@ -49,11 +49,9 @@ fn a_command_says_how_it_ended_and_what_it_said() {
     let error = program.expect_err("there is none");
     assert_eq!(error.fault(), Fault::Recipe, "{}", error_chain(&error));
 
-    let began = Instant::now();
-    let error = execute(&app, "db", "echo still here; sleep 1000", Duration::from_secs(2))
+    let error = execute(&app, "db", "echo still here; sleep 1000", Duration::from_secs(8))
         .expect_err("it takes long");
-    assert!(began.elapsed() < Duration::from_mins(1));
-    let expected = "sh in the service db took longer than 2s; it goes on until the app is removed, and said:\nstill here";
+    let expected = "sh in the service db took longer than 8s; it goes on until the app is removed, and said:\nstill here";
     assert_eq!(error.to_string(), expected);
     app.remove();
 }

@@ -80,7 +80,7 @@ fn what_an_upgrade_had_added_goes_and_nothing_else() {
 
     // What is in use by what stays is not taken from it.
     let data = Residue::new(Kind::Volume, format!("{}_data", app.stack));
-    let error = app.remove_only(&[data], Duration::from_secs(2)).expect_err("it is in use");
+    let error = app.remove_only(&[data], Duration::from_secs(6)).expect_err("it is in use");
     assert!(error.to_string().contains("used by the container"), "{error}");
     assert_eq!(app.services()["app"], running);
     app.remove();

@@ -15,10 +15,10 @@ use crate::orphans::orphan;
 use crate::support::{App, LIMIT, block_on, swarm};
 
 /// What a call may take where the engine is known to hang.
-const SHORT: Duration = Duration::from_millis(500);
+const SHORT: Duration = Duration::from_secs(2);
 
 /// So long may a bounded failure take here, however busy the machine is.
-const BOUNDED: Duration = Duration::from_secs(30);
+const BOUNDED: Duration = Duration::from_mins(3);
 
 fn suffix() -> Suffix {
     "trouble.test".parse().expect("a suffix")
@@ -136,7 +136,7 @@ fn an_engine_that_stands_still_is_said_to_and_never_reads_as_empty() {
         assert!(error_chain(&error).contains("did not answer within"), "{}", error_chain(&error));
         assert!(error.hint().is_some_and(|hint| hint.contains("journalctl")));
         let error = block_on(swarm.remove(&domain, SHORT * 3)).expect_err("nobody looked");
-        assert!(error_chain(&error).contains("within 1.5s"), "{}", error_chain(&error));
+        assert!(error_chain(&error).contains(&format!("within {:?}", SHORT * 3)), "{}", error_chain(&error));
     }
     assert!(began.elapsed() < BOUNDED);
     engine.thaw_daemon();

@@ -23,7 +23,7 @@ use patience::Patience;
 
 /// The pause before the next look where nothing is heard; doubled each time. A container's end is told some 100 ms
 /// before the engine's list knows of it.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -32,15 +32,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const FAR: Duration = Duration::from_hours(24 * 366 * 30);
 
 /// Waits until every service of `domain` is up; fails when one settled otherwise, when it makes no sense to wait any
-/// longer, and when `limit` is over. Dropping it leaves nothing running.
-pub(crate) async fn wait(client: &Client, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+/// longer, and when `limit` is over. Where nothing is heard, it looks again after `shortest`, and then less and less often.
+/// Dropping it leaves nothing running.
+pub(crate) async fn wait(
+    client: &Client,
+    domain: &Domain,
+    limit: Duration,
+    shortest: Duration,
+) -> Result<(), EngineError> {
     let stack = domain.stack();
     let began = Instant::now();
     let until = began.checked_add(limit).unwrap_or(began + FAR);
     let mut events = Events::of(client, &stack);
     let mut patience = Patience::default();
     let mut node = None;
-    let mut pause = PAUSE;
+    let longest = LONGEST_PAUSE.max(shortest);
+    let mut pause = shortest;
     let mut last = None;
     loop {
         let look = async {
@@ -82,16 +89,16 @@ pub(crate) async fn wait(client: &Client, domain: &Domain, limit: Duration) -> R
             Err(error) => return Err(error.during(format!("can't tell whether {domain} is up"))),
         }
         if heard {
-            pause = PAUSE;
+            pause = shortest;
             continue;
         }
         let next = (Instant::now() + again).min(until);
         if tokio::time::timeout_at(next, events.heard()).await.is_ok() {
-            pause = PAUSE;
+            pause = shortest;
         } else if next >= until {
             break;
         } else {
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(longest);
         }
     }
     Err(match last {
