@@ -279,7 +279,7 @@ pub struct ServiceState {
     pub created: String,
     /// What the engine changes with every order that it takes for the service, be it for the same again.
     pub order: String,
-    /// The ids of its running tasks: another set is a restart.
+    /// The ids of its running tasks, sorted: other ones are a restart.
     pub tasks: Vec<String>,
     /// Whether everything that it is meant to run runs, and is healthy.
     pub healthy: bool,

@@ -35,6 +35,17 @@ pub(super) fn is_current(template: &TaskSpec, copy: &TaskSpec) -> bool {
         && (force_update, log_driver) == (&copy.force_update, &copy.log_driver)
 }
 
+/// The lists of a service's specification whose order means nothing.
+const UNORDERED: [&str; 7] = [
+    "/EndpointSpec/Ports",
+    "/TaskTemplate/ContainerSpec/Configs",
+    "/TaskTemplate/ContainerSpec/Env",
+    "/TaskTemplate/ContainerSpec/Mounts",
+    "/TaskTemplate/ContainerSpec/Secrets",
+    "/TaskTemplate/Networks",
+    "/TaskTemplate/Placement/Constraints",
+];
+
 /// A digest of a service: its tasks' template, how many there are, how it is reached and updated, its labels. What a tag
 /// of an image stood for at the time, how often somebody forced an update, and what abra notes in labels of its own takes
 /// no part in it.
@@ -52,8 +63,13 @@ pub(super) fn digest(service: &ServiceSpec) -> String {
     {
         image.truncate(digest);
     }
-    // Labels have no order.
+    // Labels have no order, and neither have these lists: whoever deploys the same again may give them in another one.
     service.sort_all_objects();
+    for list in UNORDERED {
+        if let Some(Value::Array(elements)) = service.pointer_mut(list) {
+            elements.sort_by_cached_key(Value::to_string);
+        }
+    }
     let digest = Sha256::digest(service.to_string());
     digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
@@ -192,6 +208,40 @@ mod tests {
             };
             assert_ne!(of_digest("0123"), of_digest("4567"));
         }
+    }
+
+    #[test]
+    fn a_digest_knows_which_lists_have_an_order() {
+        let of = |path: &str, list: &[&str]| {
+            let elements: Value = match path {
+                "/TaskTemplate/Placement/Constraints"
+                | "/TaskTemplate/ContainerSpec/Env"
+                | "/TaskTemplate/ContainerSpec/Args" => json!(list),
+                "/TaskTemplate/ContainerSpec/Mounts" => {
+                    list.iter().map(|x| json!({"Source": x, "Target": x})).collect()
+                }
+                "/EndpointSpec/Ports" => list.iter().map(|x| json!({"PublishedPort": x.len()})).collect(),
+                "/TaskTemplate/ContainerSpec/Configs" => {
+                    list.iter().map(|x| json!({"ConfigName": x})).collect()
+                }
+                "/TaskTemplate/ContainerSpec/Secrets" => {
+                    list.iter().map(|x| json!({"SecretName": x})).collect()
+                }
+                _ => list.iter().map(|x| json!({"Target": x})).collect(),
+            };
+            let mut service = json!({
+                "TaskTemplate": {"ContainerSpec": {"Image": "bb:1"}, "Placement": {}}, "EndpointSpec": {}
+            });
+            let (parent, name) = path.rsplit_once('/').unwrap();
+            service.pointer_mut(parent).unwrap()[name] = elements;
+            digest(&serde_json::from_value(service).unwrap())
+        };
+        for path in UNORDERED {
+            assert_eq!(of(path, &["a", "bb"]), of(path, &["bb", "a"]), "{path}");
+            assert_ne!(of(path, &["a", "bb"]), of(path, &["a", "ccc"]), "{path}");
+        }
+        let args = "/TaskTemplate/ContainerSpec/Args";
+        assert_ne!(of(args, &["a", "bb"]), of(args, &["bb", "a"]));
     }
 
     #[test]

@@ -128,7 +128,8 @@ pub(crate) async fn services(client: &Client, domain: &Domain) -> Result<Vec<Ser
     Ok(seen
         .into_iter()
         .map(|service| ServiceState {
-            tasks: service.running().map(|task| task.id.clone()).collect(),
+            // The engine lists them in any order.
+            tasks: sorted(service.running().map(|task| task.id.clone())),
             healthy: service.judge() == Standing::Up,
             name: service.name,
             id: service.id,
@@ -138,4 +139,10 @@ pub(crate) async fn services(client: &Client, domain: &Domain) -> Result<Vec<Ser
             version: service.version,
         })
         .collect())
+}
+
+fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut names: Vec<String> = names.collect();
+    names.sort_unstable();
+    names
 }
