@@ -58,7 +58,7 @@ pub struct Command {
 
 impl Command {
     /// `program` in the directory `cwd`. A program without a slash is looked up in the `PATH` that
-    /// [`env`](Self::env) gave.
+    /// [`env`](Self::env) gave, of which the child gets the absolute parts only: see [`programs`](crate::sys::programs).
     pub fn new(program: impl AsRef<OsStr>, cwd: impl AsRef<Path>) -> Self {
         Self {
             program: program.as_ref().to_owned(),

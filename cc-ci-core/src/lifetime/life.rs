@@ -1,10 +1,12 @@
 //! What both modes of a kernel-backed lifetime share.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -23,6 +25,7 @@ use super::{Jobs, SpawnError, Teardown, exec, spawner};
 use crate::cancellation::{Cancellation, Cause};
 use crate::event::{Event, Reporter};
 use crate::process::{Marker, MarkerOwner, ProcessIdentity, StatLine};
+use crate::sys::programs;
 
 /// The state of one lifetime.
 #[derive(Debug)]
@@ -266,8 +269,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The standard library's form of `command`, with nothing of our environment.
 pub(super) fn prepare(command: &Command) -> io::Result<std::process::Command> {
-    let mut prepared = std::process::Command::new(&command.program);
-    prepared.args(&command.args).env_clear().envs(&command.env).current_dir(&command.cwd);
+    let path =
+        programs::absolute_parts(command.env.get(OsStr::new("PATH")).map_or(OsStr::new(""), |path| path));
+    let mut prepared = std::process::Command::new(programs::find(&command.program, &path)?);
+    prepared
+        .arg0(&command.program)
+        .args(&command.args)
+        .env_clear()
+        .envs(&command.env)
+        .current_dir(&command.cwd);
+    if command.env.contains_key(OsStr::new("PATH")) {
+        prepared.env("PATH", path);
+    }
     if let Some(marker) = &command.marker {
         prepared.env(Marker::VARIABLE, marker.to_string());
     }

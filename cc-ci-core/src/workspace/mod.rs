@@ -102,7 +102,7 @@ impl Settings {
             runs_dir,
             canonical: None,
             catalogue: Catalogue::default(),
-            path: run_dir::operator_path(),
+            path: crate::sys::programs::operator_path(),
         })
     }
 

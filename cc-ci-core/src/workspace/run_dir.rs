@@ -1,6 +1,6 @@
 //! One run's directory, for as long as its lock is held.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -307,11 +307,4 @@ fn kind(metadata: &fs::Metadata) -> String {
         "a special file"
     }
     .to_owned()
-}
-
-/// The `PATH` of this process, or a sane one.
-pub(super) fn operator_path() -> OsString {
-    std::env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| {
-        OsStr::new("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").to_owned()
-    })
 }

@@ -1,0 +1,3 @@
+//! What the rest of the library needs of the system, in one way each.
+
+pub mod programs;
