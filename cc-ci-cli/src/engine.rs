@@ -4,7 +4,6 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use cc_ci_abra::Probe;
 use cc_ci_core::event::Silent;
 use cc_ci_core::executor::EngineError;
 use cc_ci_core::names::Suffix;
+use cc_ci_core::sys::programs;
 use cc_ci_docker::{EngineFacts, SwarmEngine};
 
 use crate::args::Executor;
@@ -148,26 +148,21 @@ pub async fn examine(
 
 /// The program of this name that would be run.
 pub fn in_path(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|directory| directory.join(program)).find(|file| is_executable(file))
+    programs::find(program.as_ref(), &programs::operator_path()).ok()
 }
 
 /// How the installed abra is asked what it can do: the one that the operator's `PATH` finds, where the operator's own
 /// calls of it work.
 pub fn abra_probe(config: &Config) -> Result<Probe, CliError> {
     let program = in_path("abra")
-        .and_then(|program| std::path::absolute(program).ok())
         .ok_or_else(|| CliError::harness("there is no abra in PATH").hint(INSTALL_ABRA))?;
     let mut environment: Vec<(OsString, OsString)> =
-        ["PATH", "HOME"].into_iter().filter_map(|name| Some((name.into(), env::var_os(name)?))).collect();
+        env::var_os("HOME").map(|home| ("HOME".into(), home)).into_iter().collect();
+    environment.push(("PATH".into(), programs::operator_path()));
     environment.push(("ABRA_DIR".into(), config.abra_tree()?.into()));
     environment
         .extend([("LANG", "C.UTF-8"), ("TERM", "dumb")].map(|(name, value)| (name.into(), value.into())));
     Ok(Probe { program, environment, cache: None, catalogue: config.catalogue })
-}
-
-fn is_executable(file: &Path) -> bool {
-    file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod late;
 mod lock;
 mod matrix;
 mod output;
+mod path;
 mod proxy;
 mod quick;
 mod quick_doubles;
