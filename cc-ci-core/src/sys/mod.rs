@@ -1,0 +1,3 @@
+//! What the kernel is asked for.
+
+pub mod files;
