@@ -306,7 +306,7 @@ fn a_link_in_the_place_of_a_run_directory_leads_nobody_out() {
     // Its own tree goes, wherever it is by now.
     run.remove_tree().unwrap();
     run.write("run.json".as_ref(), b"{}").unwrap();
-    run.state().count_deploy().unwrap();
+    run.state().write(super::super::StateFile::Operation, &1).unwrap();
     untouched();
     assert!(!moved.join("tmp").exists() && moved.join("run.json").exists());
     run.discard(&|| false).unwrap();

@@ -222,7 +222,8 @@ fn snapshot(
     to: &Path,
     stop: &dyn Fn() -> bool,
 ) -> Result<Vec<PathBuf>, SnapshotError> {
-    let target = Dir::open(to).map_err(|source| SnapshotError::Copy { path: to.to_owned(), source })?;
+    let target =
+        Dir::make(to, 0o755).map_err(|source| SnapshotError::Copy { path: to.to_owned(), source })?;
     let mut copied = Vec::new();
     let mut open = vec![relative.to_owned()];
     while let Some(path) = open.pop() {

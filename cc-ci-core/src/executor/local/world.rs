@@ -361,6 +361,7 @@ mod tests {
         world.trash_app(&domain).unwrap();
         world.remove_app(&domain, &|| false).unwrap();
         assert_eq!(world.domains().unwrap(), []);
+        drop(world);
         unmount(root.path());
     }
 

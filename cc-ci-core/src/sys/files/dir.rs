@@ -69,7 +69,14 @@ impl Dir {
     pub fn is_at(&self, parent: &Self, path: &Path) -> io::Result<bool> {
         let named = match parent.sub(path) {
             Ok(named) => named,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            // Nothing, a link, a file, or a mount point.
+            Err(error)
+                if [Errno::NOENT, Errno::LOOP, Errno::NOTDIR, Errno::XDEV]
+                    .iter()
+                    .any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) =>
+            {
+                return Ok(false);
+            }
             Err(error) => return Err(error),
         };
         Ok(Identity::of(&named.fd)? == Identity::of(&self.fd)?)

@@ -6,9 +6,10 @@
 //! what is in it.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Dir;
@@ -167,9 +168,12 @@ pub(crate) fn claim_root(path: &Path, kind: RootKind, mode: u32) -> Result<Dir, 
     if is_marked(&dir, kind)? {
         return Ok(dir);
     }
-    match dir.write(Path::new(kind.mark()), TEXT.as_bytes(), 0o644) {
+    // By its own name from the start: another one would be in the way of whoever looks meanwhile.
+    let mark = dir.open_file(Path::new(kind.mark()), OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o644);
+    match mark.and_then(|mut mark| mark.write_all(TEXT.as_bytes())) {
         // A full disk is cleaned all the same: what is in it is known.
         Err(error) if is_full(&error) => Ok(dir),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_marked(&dir, kind)? => Ok(dir),
         written => written.map(|()| dir).map_err(|error| fail("mark", error)),
     }
 }
