@@ -13,7 +13,7 @@
 //! no such link. What is called a path must be one without a link when it is looked at; an app that swaps
 //! it right then has another part of *its own container* copied.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -287,9 +287,6 @@ fn directory(path: &str) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
-
     use super::*;
 
     #[test]

@@ -130,6 +130,7 @@ fn stuck(compose: &str, started: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
