@@ -10,6 +10,8 @@
 //! what is not known to be the recipe's is the host's. A snapshot that the host's backup service took can't be removed
 //! from here.
 
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests make what they look at"))]
+
 mod backup;
 mod cache;
 mod call;

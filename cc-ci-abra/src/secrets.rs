@@ -6,12 +6,11 @@
 //! [`Redactor`]: cc_ci_core::executor::Redactor
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use cc_ci_core::executor::{App, EngineError, Session};
-use cc_ci_core::files::write_whole;
+use cc_ci_core::files::{remove_file, write_whole};
 use cc_ci_core::recipe::SecretSpec;
 
 use crate::call::Call;
@@ -143,7 +142,7 @@ impl ValueFile {
 
 impl Drop for ValueFile {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
+        if let Err(error) = remove_file(&self.0) {
             tracing::debug!(%error, "a secret's file stays until the run's tree goes");
         }
     }

@@ -1,5 +1,7 @@
 //! The `cc-ci` command: tests Co-op Cloud recipes, leaves nothing behind and touches nothing else.
 
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests make what they look at"))]
+
 mod args;
 mod commands;
 mod config;

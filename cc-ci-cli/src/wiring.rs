@@ -315,6 +315,9 @@ pub async fn claim(site: &Site) -> Result<(), CliError> {
             };
             CliError::of_engine(doing, engine)
         }
+        ClaimError::Runs(runs) => CliError::usage("can't use the runs directory")
+            .because(runs)
+            .hint(runs.hint().unwrap_or("choose one that you can write: CCCI_RUNS_DIR")),
         _ => CliError::usage("can't use the lock directory")
             .because(&error)
             .hint("choose one that you can write: CCCI_APP_LOCK_DIR"),

@@ -55,18 +55,23 @@
 //! # }
 //! ```
 
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests make what they look at"))]
+
 pub mod cancellation;
 pub mod contained;
 mod env_files;
 pub mod event;
 pub mod executor;
 pub mod exit;
-pub mod files;
 pub mod host;
 mod http;
 pub mod inspect;
 pub mod janitor;
 pub mod lifetime;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a lock file has rules of its own, which are those of `lock::directory`"
+)]
 pub mod lock;
 pub mod names;
 pub mod output;
@@ -82,6 +87,7 @@ pub mod workspace;
 pub use env_files::EnvFiles;
 pub use site::{ClaimError, LookError, Site};
 pub use survey::{Standing, Surveyed};
+pub use sys::files;
 pub use traces::RunTrace;
 
 /// When `limit` from `now` on is over. What no clock can count is a time that nobody sees: callers may say "for

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::env_files::EnvFiles;
 use crate::event::Reporter;
 use crate::executor::{Engine, EngineError, Inventory, Kind, LockSpace, Residue};
+use crate::files::mounts_beneath;
 use crate::host::Host;
 use crate::lock::{AppLock, LockError};
 use crate::names::{Domain, RunAppPattern, RunId};
@@ -58,8 +59,11 @@ pub enum LookError {
 impl Site {
     /// Claims the engine for this lock space; to be called before anything is changed.
     pub async fn claim(&self) -> Result<(), ClaimError> {
+        // Before anything is made: a root of somebody else's is left as it is.
+        self.runs.check()?;
         let claim = LockSpace::of(self.host.as_ref(), self.locks.as_ref())?;
-        Ok(self.engine.claim(&claim).await?)
+        self.engine.claim(&claim).await?;
+        Ok(self.runs.prepare()?)
     }
 
     /// What exists of `domains`, or of every domain: objects of the engine, `.env` files, processes that a dead
@@ -87,8 +91,12 @@ impl Site {
             }
         }
         for run in self.dead_trees()?.iter().filter(|run| own != Some(&run.id)) {
+            // What is mounted there keeps the tree: it is named by its own path.
+            let mounts = mounts_beneath(&run.path);
             for domain in run.domains.iter().filter(|domain| wanted(domain)) {
-                inventory.add(domain, Residue::new(Kind::RunTree, run.path.display().to_string()));
+                for path in mounts.iter().chain([&run.path]) {
+                    inventory.add(domain, Residue::new(Kind::RunTree, path.display().to_string()));
+                }
             }
         }
         Ok(inventory)
@@ -109,6 +117,9 @@ pub enum ClaimError {
     /// The lock directory can't be used.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The runs directory can't be used.
+    #[error(transparent)]
+    Runs(#[from] WorkspaceError),
     /// Another lock space has the engine, or the engine did not answer.
     #[error(transparent)]
     Engine(#[from] EngineError),

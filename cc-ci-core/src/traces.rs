@@ -104,7 +104,7 @@ fn trace(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunTrace> {
 
 /// Whether something of the run's tree is in its directory.
 pub(crate) fn has_tree(path: &Path) -> bool {
-    RUN_TREE.iter().any(|part| path.join(part).symlink_metadata().is_ok())
+    RUN_TREE.iter().any(|part| crate::files::is_present(&path.join(part)))
 }
 
 /// What of `run.json` tells how a warm app was before its upgrade.

@@ -7,6 +7,8 @@
 //! One node with tasks: containers and volumes of another node can't be seen from here, so such a Swarm is refused. What
 //! a node had left behind when it was drained, nobody sees. A remote engine has no place here either: locks are per host.
 
+#![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests make what they look at"))]
+
 mod attribution;
 #[cfg(test)]
 mod attribution_tests;

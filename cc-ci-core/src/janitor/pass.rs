@@ -51,7 +51,7 @@ impl SiteJanitor {
                 if stop() {
                     return Ok(Pruned::default());
                 }
-                if !site.runs.runs_dir().join(id.as_str()).join(RUN_RECORD).exists()
+                if !crate::files::is_present(&site.runs.runs_dir().join(id.as_str()).join(RUN_RECORD))
                     && let Some(nameless) = site.runs.try_lock_dead(&id)?
                 {
                     match nameless.discard(&stop) {

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -292,7 +290,7 @@ pub(super) fn prepare(command: &Command) -> io::Result<std::process::Command> {
         Output::Captured => prepared.stdout(Stdio::piped()).stderr(Stdio::piped()),
         Output::Inherit => prepared.stdout(Stdio::inherit()).stderr(Stdio::inherit()),
         Output::File(path) => {
-            let log = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+            let log = crate::files::open_log(path)?;
             prepared.stdout(log.try_clone()?).stderr(log)
         }
     };

@@ -12,6 +12,7 @@ mod child;
 mod children;
 mod command;
 #[cfg(feature = "conformance")]
+#[expect(clippy::disallowed_methods, reason = "the cases make what they look at")]
 pub mod conformance;
 #[cfg(test)]
 mod conformance_tests;

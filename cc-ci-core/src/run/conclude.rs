@@ -81,6 +81,10 @@ impl Running<'_> {
         if verified || at_work || !receipt.left.is_empty() {
             if !matches!(removed, Ok(true)) {
                 receipt.left.push(Residue::new(Kind::RunTree, tree));
+                let mounts = self.directory.mounts().into_iter();
+                receipt
+                    .left
+                    .extend(mounts.map(|path| Residue::new(Kind::RunTree, path.display().to_string())));
             }
         } else {
             receipt.failures.push(format!("{tree} stays: it tells a janitor that something may yet appear"));
@@ -120,7 +124,7 @@ impl Running<'_> {
 pub(super) fn write_record(directory: &RunDir, record: &RunRecord) -> Result<(), Failure> {
     let written = serde_json::to_vec_pretty(record)
         .map_err(std::io::Error::from)
-        .and_then(|text| crate::files::write_whole(&directory.root().join(RUN_RECORD), &text, 0o600));
+        .and_then(|text| directory.write(RUN_RECORD.as_ref(), &text));
     written.map_err(|error| Failure::host(format!("the result could not be written: {error}")))
 }
 

@@ -284,6 +284,10 @@ impl Harness {
     async fn claim(&self) -> Result<(), Failure> {
         self.site.claim().await.map_err(|error| match error {
             crate::site::ClaimError::Engine(error) => error.into(),
+            crate::site::ClaimError::Runs(error) => Failure {
+                hint: Some(error.hint().unwrap_or("choose one that you can write: CCCI_RUNS_DIR").to_owned()),
+                ..Failure::usage(format!("can't use the runs directory: {}", crate::error_chain(&error)))
+            },
             crate::site::ClaimError::Lock(error) => Failure {
                 hint: Some("choose a lock directory that you can write: CCCI_APP_LOCK_DIR".to_owned()),
                 ..Failure::usage(crate::error_chain(&error))

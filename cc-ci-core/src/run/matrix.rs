@@ -72,7 +72,8 @@ impl Running<'_> {
             receipt.removed.extend(emptied.removed);
         }
         let secrets = self.secrets_directory(&app);
-        let removed = self.session.lifetime.jobs().run(move || crate::workspace::remove_tree(&secrets)).await;
+        let directory = self.directory.clone();
+        let removed = self.session.lifetime.jobs().run(move || directory.remove(&secrets)).await;
         removed
             .map_err(|error| Failure::host(format!("can't remove the secrets of the app before: {error}")))?;
         *self.pass() = Pass { from: Some(from.to_owned()), deployed: false };

@@ -17,7 +17,6 @@ use super::tiers::{Halt, OpenTier, StepError};
 use crate::cancellation::Cause;
 use crate::executor::{App, EngineError, Kind, Residue, ServiceState, Session};
 use crate::exit::Exit;
-use crate::files::private_directory;
 use crate::lifetime::ChildrenEnded;
 
 /// Removing the run's tree must still be possible when the budget is spent.
@@ -46,7 +45,8 @@ pub(super) async fn lane(run: &Running<'_>) -> Result<(), Failure> {
     if let Some(version) = run.canonical_under_test()? {
         let why = format!("the commit under test is the canonical version, {version}");
         skip(run, &scripts, TierName::Upgrade, &why)?;
-        private_directory(&run.secrets_directory(&quick.app))
+        run.directory
+            .make_private(&run.secrets_directory(&quick.app))
             .map_err(|error| Failure::host(format!("can't make the tests' directory of secrets: {error}")))?;
     } else {
         let mut tier = OpenTier::begin(run, &scripts, TierName::Upgrade);

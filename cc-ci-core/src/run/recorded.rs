@@ -1,6 +1,5 @@
 //! A run's events, told and kept.
 
-use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,8 +36,9 @@ struct EventLine<'e> {
 
 impl Recorded {
     pub fn start(directory: &RunDir, host: Arc<dyn Host>, inner: Arc<dyn Reporter>) -> Self {
-        let path = directory.root().join("events.ndjson");
-        let file = File::create(path).and_then(|file| QueuedWriter::start("events", file));
+        let file = directory
+            .create_file("events.ndjson".as_ref())
+            .and_then(|file| QueuedWriter::start("events", file));
         if let Err(error) = &file {
             inner.report(&Event::Warning { text: format!("events are not recorded: {error}") });
         }

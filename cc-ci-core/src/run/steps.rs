@@ -20,7 +20,6 @@ use crate::contained::read_contained;
 use crate::error_chain;
 use crate::event::Event;
 use crate::executor::{App, Backup, EngineError, Fault};
-use crate::files::{private_directory, write_whole};
 use crate::lifetime::{ChildError, RunLifetimeExt as _, SpawnError};
 use crate::workspace::{CommitId, RecipeTree, Release, SnapshotError, StateError};
 
@@ -65,7 +64,8 @@ impl Running<'_> {
     /// Keeps the recipe's tests as they are in the commit under test, before a checkout moves the tree.
     pub(super) async fn snapshot_scripts(&self) -> Result<Scripts, Failure> {
         let to = self.tests_directory();
-        fs::create_dir_all(&to)
+        self.directory
+            .make_private(&to)
             .map_err(|error| Failure::host(format!("can't make {}: {error}", to.display())))?;
         let tree = self.tree()?;
         tree.snapshot(self.session.lifetime.as_ref(), "tests", &to).await.map_err(|error| {
@@ -234,10 +234,10 @@ impl Running<'_> {
         let generated = self.guarded(app, Call::GenerateSecrets, generate).await?;
         let directory = self.secrets_directory(app);
         let kept = || -> io::Result<()> {
-            private_directory(&directory)?;
+            self.directory.make_private(&directory)?;
             for (name, value) in &generated {
                 // A recipe's script may have put anything in its place: it is replaced, never opened.
-                write_whole(&directory.join(name), value.as_bytes(), 0o600)?;
+                self.directory.write(&directory.join(name), value.as_bytes())?;
             }
             Ok(())
         };
@@ -276,7 +276,8 @@ impl Running<'_> {
         let state = self.session.tmp.join(file_name(format!("{of_pass}state")));
         let scratch = scratch.join(&log_name);
         for directory in [&scratch, &state] {
-            fs::create_dir_all(directory)
+            self.directory
+                .make_private(directory)
                 .map_err(|error| broken(format!("can't make {}: {error}", directory.display())))?;
         }
         let mut command = self
@@ -331,9 +332,9 @@ impl Running<'_> {
     /// A log that can't be kept never ends a run, and what a test put in its place is replaced.
     async fn keep_log(&self, name: String, output: String) -> String {
         // Replaced and never opened: a script can reach it, and may have put a pipe there.
-        let log = self.directory.logs().join(format!("{name}.log"));
+        let (directory, log) = (self.directory.clone(), self.directory.logs().join(format!("{name}.log")));
         let keep = move || {
-            if let Err(error) = write_whole(&log, output.as_bytes(), 0o600) {
+            if let Err(error) = directory.write(&log, output.as_bytes()) {
                 tracing::warn!(name, %error, "can't keep a log");
             }
             output

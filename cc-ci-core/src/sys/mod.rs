@@ -1,3 +1,4 @@
-//! What the rest of the library needs of the system, in one way each.
+//! What the kernel is asked for, in one way each.
 
+pub mod files;
 pub mod programs;

@@ -198,6 +198,7 @@ fn a_dead_run_is_taken_by_one(world: &World) {
 
 fn what_has_no_directory_is_no_dead_run(world: &World) {
     assert!(world.dead("7").is_none());
+    done(world.workspace.prepare());
     done(fs::write(world.workspace.runs_dir().join("8"), "a file"));
     assert!(world.dead("8").is_none());
     done(fs::create_dir(world.workspace.runs_dir().join(".quarantine")));

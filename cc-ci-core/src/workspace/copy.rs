@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FileType, OFlags};
+
 use crate::cancellation::Cancellation;
+use crate::files::{self, Dir, parent_of};
 
 /// Copies the tree `from` to `to`, which must not exist. Looks at `cancellation` between two entries.
 ///
@@ -17,35 +19,49 @@ pub(crate) fn copy_tree(
     to: &Path,
     cancellation: &Cancellation,
 ) -> Result<(), (PathBuf, io::Error)> {
-    let mut open = vec![(from.to_owned(), to.to_owned())];
+    let fail = |path: &Path| {
+        let path = path.to_owned();
+        move |error| (path, error)
+    };
+    let (from_parent, name) = parent_of(from).map_err(fail(from))?;
+    let (to_parent, copied) = parent_of(to).map_err(fail(to))?;
+    let mut open = vec![(PathBuf::from(name), PathBuf::from(copied))];
     while let Some((source, target)) = open.pop() {
+        let path = from_parent.path().join(&source);
         if cancellation.cause().is_some() {
-            return Err((source, io::Error::new(io::ErrorKind::Interrupted, "the run was cancelled")));
+            return Err((path, io::Error::new(io::ErrorKind::Interrupted, "the run was cancelled")));
         }
-        copy_one(&source, &target, &mut open).map_err(|error| (source, error))?;
+        copy_one((&from_parent, &source), (&to_parent, &target), &mut open).map_err(fail(&path))?;
     }
     Ok(())
 }
 
-fn copy_one(source: &Path, target: &Path, open: &mut Vec<(PathBuf, PathBuf)>) -> io::Result<()> {
-    let metadata = source.symlink_metadata()?;
-    if metadata.is_symlink() {
-        return symlink(fs::read_link(source)?, target);
+/// Copies one entry; what is in a directory is added to `open`. A mount point is an error: what is on it is not asked.
+fn copy_one(
+    (from, source): (&Dir, &Path),
+    (to, target): (&Dir, &Path),
+    open: &mut Vec<(PathBuf, PathBuf)>,
+) -> io::Result<()> {
+    let found = from.find(source)?.ok_or(io::ErrorKind::NotFound)?;
+    match found.kind {
+        FileType::Symlink => to.link(&from.read_link(source)?, target),
+        FileType::RegularFile => {
+            let mut source = from.open_file(source, OFlags::RDONLY, 0)?;
+            let mut copied = to.open_file(target, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)?;
+            io::copy(&mut source, &mut copied)?;
+            files::set_mode(&copied, found.mode & 0o777)
+        }
+        FileType::Directory => {
+            // The copy must be writable for us, whatever the original is.
+            to.make_new(target, 0o700)?;
+            to.set_mode(target, found.mode & 0o777 | 0o700)?;
+            for name in from.names(source)? {
+                open.push((source.join(&name), target.join(&name)));
+            }
+            Ok(())
+        }
+        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "neither a file, a directory nor a symlink")),
     }
-    if metadata.is_file() {
-        return fs::copy(source, target).map(drop);
-    }
-    if !metadata.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "neither a file, a directory nor a symlink"));
-    }
-    fs::create_dir(target)?;
-    // The copy must be writable for us, whatever the original is.
-    fs::set_permissions(target, fs::Permissions::from_mode(metadata.permissions().mode() & 0o777 | 0o700))?;
-    for entry in fs::read_dir(source)? {
-        let entry = entry?;
-        open.push((entry.path(), target.join(entry.file_name())));
-    }
-    Ok(())
 }
 
 /// A symlink in the tree `root`, if there is one.
@@ -68,6 +84,8 @@ pub(super) fn find_symlink(root: &Path) -> io::Result<Option<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
     use super::*;
     use crate::cancellation::Cause;
 

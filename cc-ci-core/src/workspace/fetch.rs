@@ -1,7 +1,6 @@
 //! Brings one commit of one recipe, and the tags, into a run's own tree.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::copy::{copy_tree, find_symlink};
 use super::git::{Git, GitError};
 use super::recipe_tree::{RecipeTree, commit_of};
-use super::remove::remove_tree;
 use super::source::{CommitId, InvalidSource, RecipeSource, Revision};
 use super::{RunDir, WorkspaceError};
 use crate::cancellation::Cancellation;
+use crate::files::{self, remove_tree, replace_file};
 use crate::lifetime::RunLifetime;
 use crate::process::Marker;
 
@@ -290,7 +289,7 @@ impl Fetching<'_> {
         self.git.init(self.lifetime, self.left()).await.map_err(fail)?;
         if let Some(objects) = cache {
             let list = self.git.root().join(".git/objects/info/alternates");
-            let written = fs::write(&list, format!("{}\n", objects.display()));
+            let written = replace_file(&list, format!("{}\n", objects.display()).as_bytes());
             written.map_err(|source| fail(GitError::Io { doing: "write", path: list, source }))?;
         }
         let tested = self.bring(reading, address, wanted).await.map_err(fail)?;
@@ -301,7 +300,7 @@ impl Fetching<'_> {
             // broken, and we must not find out in the middle of the run.
             self.local(&["repack", "-a", "-d", "-q"]).await?;
             let list = self.git.root().join(".git/objects/info/alternates");
-            let removed = fs::remove_file(&list);
+            let removed = files::remove_file(&list);
             removed.map_err(|source| fail(GitError::Io { doing: "remove", path: list, source }))?;
             self.local(&["rev-list", "--objects", "--quiet", "--all"]).await?;
         }
@@ -400,7 +399,7 @@ impl Fetching<'_> {
             git.run_over(self.lifetime, path, args, self.left()).await
         };
         let changed = look.await;
-        let _gone = fs::remove_file(&index);
+        let _gone = files::remove_file(&index);
         match changed {
             Ok(changed) if changed.is_empty() => None,
             Ok(changed) => {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::RunDir;
-use super::state::write_atomically;
+use crate::files::replace_file;
 use crate::lifetime::{ChildError, Command, Ended, RunLifetime, RunLifetimeExt as _, Stream};
 use crate::process::Marker;
 
@@ -221,7 +221,7 @@ impl Git {
     /// Removes the clone's own index: the next checkout knows of no file.
     pub(super) fn forget_index(&self) -> Result<(), GitError> {
         let index = self.git_dir().join("index");
-        super::remove::remove_tree(&index).map_err(|source| GitError::Io {
+        crate::files::remove_tree(&index).map_err(|source| GitError::Io {
             doing: "remove",
             path: index.clone(),
             source,
@@ -231,7 +231,7 @@ impl Git {
     /// The same git as it reads from somebody else's repository.
     pub(super) fn fetching(&self) -> Result<Self, GitError> {
         let path = self.home.join(".gitconfig");
-        let written = write_atomically(&path, FETCH_CONFIG.as_bytes());
+        let written = replace_file(&path, FETCH_CONFIG.as_bytes());
         written.map_err(|source| GitError::Io { doing: "write", path: path.clone(), source })?;
         Ok(self.with_env("GIT_CONFIG_GLOBAL", path))
     }
@@ -335,10 +335,10 @@ impl Git {
         }
         for name in IN_THE_WAY {
             let path = git_dir.join(name);
-            super::remove::remove_tree_until(&path, stop).map_err(fail("remove", &path))?;
+            crate::files::remove_tree_until(&path, stop).map_err(fail("remove", &path))?;
         }
         let config = git_dir.join("config");
-        write_atomically(&config, CONFIG.as_bytes()).map_err(fail("write", &config))
+        replace_file(&config, CONFIG.as_bytes()).map_err(fail("write", &config))
     }
 }
 

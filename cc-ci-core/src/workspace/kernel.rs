@@ -5,15 +5,17 @@
 //! makes another one.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use rustix::fs::OFlags;
 
 use super::{AbraWorkspace, Pruned, RunDir, Settings, WorkspaceError};
+use crate::files::{Dir, RUN_LOCK, RootError, RootKind, check_root, claim_root, is_run_directory, user};
 use crate::names::RunId;
 
 /// How many directories of one run id there may be.
@@ -25,6 +27,8 @@ const LOOKS: u32 = 5;
 #[derive(Debug, Clone)]
 pub struct KernelWorkspace {
     settings: Settings,
+    /// The runs directory, once it is known to be ours.
+    claimed: Arc<OnceLock<Dir>>,
 }
 
 impl fmt::Display for KernelWorkspace {
@@ -34,12 +38,22 @@ impl fmt::Display for KernelWorkspace {
 }
 
 impl KernelWorkspace {
-    /// Makes the runs directory where it is missing.
+    /// Changes nothing: the runs directory is made when it is first needed.
+    ///
+    /// # Errors
+    /// None today.
     pub fn new(settings: Settings) -> Result<Self, WorkspaceError> {
-        let path = &settings.runs_dir;
-        let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
-        made.map_err(WorkspaceError::io("make the runs directory", path))?;
-        Ok(Self { settings })
+        Ok(Self { settings, claimed: Arc::default() })
+    }
+
+    /// The runs directory, to be changed: it is ours.
+    fn runs(&self) -> Result<&Dir, WorkspaceError> {
+        if self.claimed.get().is_none() {
+            let dir = claim_root(&self.settings.runs_dir, RootKind::Runs, 0o755)?;
+            // Whoever was faster opened the same one.
+            let _same = self.claimed.set(dir);
+        }
+        self.claimed.get().ok_or_else(|| RootError::missing(&self.settings.runs_dir).into())
     }
 
     fn directory(&self, run_id: &RunId) -> std::path::PathBuf {
@@ -48,19 +62,19 @@ impl KernelWorkspace {
 
     /// Makes the directory of exactly this id; `None` when it is taken, or was lost to a janitor.
     fn make(&self, run_id: &RunId) -> Result<Option<RunDir>, WorkspaceError> {
-        let path = self.directory(run_id);
-        match DirBuilder::new().mode(0o700).create(&path) {
+        let (runs, path) = (self.runs()?, self.directory(run_id));
+        match runs.make_new(&path, 0o700) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             made => made.map_err(WorkspaceError::io("make the run directory", &path))?,
         }
-        let lock_path = path.join("run.lock");
-        let opened = match lock_options().create_new(true).open(&lock_path) {
+        let lock_path = path.join(RUN_LOCK);
+        let opened = match open_lock(runs, &lock_path, OFlags::CREATE | OFlags::EXCL) {
             Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
                 return Ok(None);
             }
             opened => opened.map_err(WorkspaceError::io("make the run's lock", &lock_path))?,
         };
-        match self.lock(run_id, opened, &lock_path)? {
+        match self.lock(run_id, opened)? {
             Some(run) => {
                 let populated = run.populate();
                 match populated {
@@ -81,17 +95,21 @@ impl KernelWorkspace {
     }
 
     /// Locks what was opened, and makes sure that the path still names it.
-    fn lock(&self, run_id: &RunId, file: File, path: &Path) -> Result<Option<RunDir>, WorkspaceError> {
+    fn lock(&self, run_id: &RunId, file: File) -> Result<Option<RunDir>, WorkspaceError> {
+        let path = self.directory(run_id).join(RUN_LOCK);
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(WorkspaceError::io("lock", path)(error)),
+            Err(TryLockError::Error(error)) => return Err(WorkspaceError::io("lock", &path)(error)),
         }
-        let held = file.metadata().map_err(WorkspaceError::io("look at", path))?;
-        let same = path
-            .symlink_metadata()
-            .is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino()) && named.is_file());
-        Ok(same.then(|| RunDir::new(run_id.clone(), &self.settings, file)))
+        let runs = self.runs()?;
+        let held = file.metadata().map_err(WorkspaceError::io("look at", &path))?;
+        let named = runs.sub(&self.directory(run_id)).and_then(|dir| {
+            let named = open_lock(&dir, Path::new(RUN_LOCK), OFlags::empty())?.metadata()?;
+            Ok(((named.dev(), named.ino()) == (held.dev(), held.ino()) && named.is_file()).then_some(dir))
+        });
+        let Ok(Some(dir)) = named else { return Ok(None) };
+        Ok(Some(RunDir::new(run_id.clone(), &self.settings, runs.clone(), dir, file)))
     }
 }
 
@@ -111,31 +129,43 @@ impl AbraWorkspace for KernelWorkspace {
 
     fn run_ids(&self) -> Result<Vec<RunId>, WorkspaceError> {
         let fail = |error| WorkspaceError::io("list the runs directory", &self.settings.runs_dir)(error);
+        let runs = match Dir::open(&self.settings.runs_dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            opened => opened.map_err(fail)?,
+        };
+        let owner = runs.owner().map_err(fail)?;
         let mut ids = Vec::new();
-        for entry in fs::read_dir(&self.settings.runs_dir).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
+        for name in runs.names(Path::new(".")).map_err(fail)? {
+            let id = name.to_str().and_then(|name| name.parse().ok());
             // Gone in the meantime, or not ours: either way no run's directory.
-            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            ids.extend(id.filter(|_| is_directory));
+            ids.extend(id.filter(|_| is_run_directory(&runs, name.as_ref(), owner)));
         }
         ids.sort();
         Ok(ids)
     }
 
+    fn check(&self) -> Result<(), WorkspaceError> {
+        Ok(check_root(&self.settings.runs_dir, RootKind::Runs)?)
+    }
+
+    fn prepare(&self) -> Result<(), WorkspaceError> {
+        self.runs().map(drop)
+    }
+
     fn try_lock_dead(&self, run_id: &RunId) -> Result<Option<RunDir>, WorkspaceError> {
-        let directory = self.directory(run_id);
-        if !directory.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-            return Ok(None);
-        }
-        let path = directory.join("run.lock");
+        let path = self.directory(run_id).join(RUN_LOCK);
+        let runs = self.runs()?;
         for look in 1.. {
+            // Neither another user's, nor one that no run made.
+            if !is_run_directory(runs, Path::new(run_id.as_str()), user()) {
+                return Ok(None);
+            }
             // A run that died between mkdir and its lock has none: whoever cleans up makes it.
-            let file = match lock_options().create(true).truncate(false).open(&path) {
+            let file = match open_lock(runs, &path, OFlags::CREATE) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 opened => opened.map_err(WorkspaceError::io("open the run's lock", &path))?,
             };
-            if let Some(run) = self.lock(run_id, file, &path)? {
+            if let Some(run) = self.lock(run_id, file)? {
                 return Ok(Some(run));
             }
             if look == LOOKS {
@@ -180,17 +210,14 @@ impl KernelWorkspace {
     fn made_at(&self, run_id: &RunId) -> SystemTime {
         let directory = self.directory(run_id);
         let modified = |path: &Path| path.symlink_metadata().and_then(|metadata| metadata.modified());
-        modified(&directory.join("run.lock"))
+        modified(&directory.join(RUN_LOCK))
             .or_else(|_| modified(&directory))
             .unwrap_or(SystemTime::UNIX_EPOCH)
     }
 }
 
-fn lock_options() -> fs::OpenOptions {
-    let mut options = File::options();
-    // Neither through a symlink nor waiting for the other end of a FIFO.
-    options.read(true).write(true).mode(0o600).custom_flags(O_NOFOLLOW | O_NONBLOCK);
-    options
+fn open_lock(dir: &Dir, path: &Path, flags: OFlags) -> io::Result<File> {
+    dir.open_file(path, OFlags::RDWR | flags, 0o600)
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
+use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -42,7 +43,9 @@ impl fmt::Display for Broken {
 
 impl Broken {
     fn unlocked(&self, id: &RunId) -> RunDir {
-        RunDir::new(id.clone(), &self.0.settings, File::open("/dev/null").unwrap())
+        let runs = self.0.runs().unwrap();
+        let dir = runs.sub(id.as_str().as_ref()).unwrap_or_else(|_| runs.clone());
+        RunDir::new(id.clone(), &self.0.settings, runs.clone(), dir, File::open("/dev/null").unwrap())
     }
 }
 
@@ -84,6 +87,14 @@ impl AbraWorkspace for Broken {
             return Ok(vec!["8".parse().unwrap()]);
         }
         self.0.run_ids()
+    }
+
+    fn check(&self) -> Result<(), WorkspaceError> {
+        self.0.check()
+    }
+
+    fn prepare(&self) -> Result<(), WorkspaceError> {
+        self.0.prepare()
     }
 
     fn try_lock_dead(&self, run_id: &RunId) -> Result<Option<RunDir>, WorkspaceError> {
@@ -152,6 +163,7 @@ fn every_case_fails_on_a_workspace_that_breaks_its_promise() {
 fn workspace() -> (tempfile::TempDir, KernelWorkspace) {
     let directory = tempfile::tempdir().unwrap();
     let workspace = KernelWorkspace::new(Settings::new(directory.path().join("runs")).unwrap()).unwrap();
+    workspace.prepare().unwrap();
     (directory, workspace)
 }
 
@@ -173,17 +185,17 @@ fn a_lock_that_its_path_no_longer_names_is_not_taken() {
     let path = root.join("run.lock");
     let opened = || {
         fs::create_dir(&root).unwrap();
-        lock_options().create_new(true).open(&path).unwrap()
+        File::options().read(true).write(true).create_new(true).open(&path).unwrap()
     };
     // A janitor came between the opening and the lock, and then perhaps another run.
     let first = opened();
     fs::remove_dir_all(&root).unwrap();
-    assert!(workspace.lock(&id, first, &path).unwrap().is_none());
+    assert!(workspace.lock(&id, first).unwrap().is_none());
     let second = opened();
     fs::remove_dir_all(&root).unwrap();
     let third = opened();
-    assert!(workspace.lock(&id, second, &path).unwrap().is_none());
-    assert!(workspace.lock(&id, third, &path).unwrap().is_some());
+    assert!(workspace.lock(&id, second).unwrap().is_none());
+    assert!(workspace.lock(&id, third).unwrap().is_some());
 }
 
 #[test]
@@ -221,7 +233,7 @@ fn a_lock_that_is_a_symlink_or_a_fifo_is_never_followed() {
     fs::create_dir(&root).unwrap();
     let outside = directory.path().join("outside");
     symlink(&outside, root.join("run.lock")).unwrap();
-    assert!(workspace.try_lock_dead(&id).is_err());
+    assert!(workspace.try_lock_dead(&id).unwrap().is_none());
     assert!(!outside.exists());
     fs::remove_file(root.join("run.lock")).unwrap();
     nix::unistd::mkfifo(&root.join("run.lock"), nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -272,4 +284,64 @@ fn a_warm_apps_tree_gets_the_catalogue_as_a_runs_own_does_and_is_looked_at_with_
         let home = environment.iter().find(|(name, _)| name == "HOME").unwrap();
         assert!(Path::new(&home.1).starts_with(run.root().join("warm")));
     }
+}
+
+#[test]
+fn a_link_in_the_place_of_a_run_directory_leads_nobody_out() {
+    let (directory, workspace) = workspace();
+    let outside = directory.path().join("outside");
+    for name in ["home", "tmp"] {
+        fs::create_dir_all(outside.join(name)).unwrap();
+        fs::write(outside.join(name).join("file"), "theirs").unwrap();
+    }
+    fs::write(outside.join("run.lock"), "").unwrap();
+    let untouched = || {
+        assert!(["home/file", "tmp/file"].iter().all(|file| outside.join(file).exists()), "theirs is gone");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 3, "something was made there");
+    };
+    let run = workspace.create(&"7".parse().unwrap()).unwrap();
+    let moved = directory.path().join("moved");
+    fs::rename(run.root(), &moved).unwrap();
+    symlink(&outside, run.root()).unwrap();
+    // Its own tree goes, wherever it is by now.
+    run.remove_tree().unwrap();
+    run.write("run.json".as_ref(), b"{}").unwrap();
+    run.state().write(super::super::StateFile::Operation, &1).unwrap();
+    untouched();
+    assert!(!moved.join("tmp").exists() && moved.join("run.json").exists());
+    run.discard(&|| false).unwrap();
+    untouched();
+    assert!(workspace.try_lock_dead(&"7".parse().unwrap()).unwrap().is_none());
+    assert_eq!(workspace.run_ids().unwrap(), []);
+    untouched();
+}
+
+#[test]
+fn what_no_run_made_is_neither_listed_nor_taken_nor_pruned() {
+    let (_directory, workspace) = workspace();
+    let id: RunId = "documents".parse().unwrap();
+    let theirs = workspace.directory(&id).join("deep");
+    fs::create_dir_all(&theirs).unwrap();
+    assert_eq!(workspace.run_ids().unwrap(), []);
+    assert!(workspace.try_lock_dead(&id).unwrap().is_none());
+    let pruned = workspace.prune(0, &|| false).unwrap();
+    assert_eq!((pruned.removed.len(), pruned.failed.len()), (0, 0));
+    assert!(theirs.exists() && !theirs.with_file_name("run.lock").exists());
+}
+
+#[test]
+fn whoever_only_looks_makes_nothing_and_a_strangers_directory_stays_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let runs = directory.path().join("runs");
+    let workspace = KernelWorkspace::new(Settings::new(&runs).unwrap()).unwrap();
+    assert_eq!(workspace.run_ids().unwrap(), []);
+    workspace.check().unwrap();
+    assert!(!runs.exists());
+    fs::create_dir_all(runs.join("documents/deep")).unwrap();
+    let error = workspace.create(&"7".parse().unwrap()).map(drop).unwrap_err();
+    assert!(
+        matches!(&error, WorkspaceError::NotOurs { hint, .. } if hint.contains("CCCI_RUNS_DIR")),
+        "{error:?}"
+    );
+    assert_eq!(fs::read_dir(&runs).unwrap().count(), 1);
 }

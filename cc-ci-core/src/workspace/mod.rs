@@ -13,6 +13,7 @@
 //! is shared on purpose, and each run writes only its own `<domain>.env` there.
 
 #[cfg(any(test, feature = "conformance"))]
+#[expect(clippy::disallowed_methods, reason = "the cases make what they look at")]
 pub mod conformance;
 mod copy;
 mod fetch;
@@ -20,7 +21,6 @@ mod git;
 mod kernel;
 mod recipe_tree;
 mod releases;
-mod remove;
 mod run_dir;
 mod source;
 mod state;
@@ -30,8 +30,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::files::RootError;
 use crate::names::RunId;
 
+pub(crate) use crate::files::{RUN_RECORD, remove_tree};
 pub(crate) use copy::copy_tree;
 pub(crate) use fetch::fetch_into;
 pub use fetch::{FetchError, FetchRequest, Fetched, fetch};
@@ -39,14 +41,10 @@ pub use git::GitError;
 pub use kernel::KernelWorkspace;
 pub use recipe_tree::{RecipeTree, SnapshotError};
 pub use releases::{Release, Releases};
-pub(crate) use remove::remove_tree;
 pub(crate) use run_dir::RESIDUE as RUN_TREE;
 pub use run_dir::RunDir;
 pub use source::{CommitId, InvalidSource, RecipeSource, Revision};
 pub use state::{State, StateError, StateFile};
-
-/// The file of a run's directory that says what the run was.
-pub(crate) const RUN_RECORD: &str = "run.json";
 
 /// Private abra trees, one per run.
 ///
@@ -59,6 +57,12 @@ pub trait AbraWorkspace: fmt::Debug + fmt::Display + Send + Sync {
 
     /// The ids that have a directory, live or dead, in order.
     fn run_ids(&self) -> Result<Vec<RunId>, WorkspaceError>;
+
+    /// Whether the runs directory is ours to change. Changes nothing.
+    fn check(&self) -> Result<(), WorkspaceError>;
+
+    /// Makes the runs directory ready to be changed: what is there and is not ours is refused.
+    fn prepare(&self) -> Result<(), WorkspaceError>;
 
     /// Takes the lock of a run that is dead: `None` when the run lives, in this process too, or when it has no
     /// directory. Never waits for a run.
@@ -154,6 +158,14 @@ pub enum WorkspaceError {
         /// What belongs there.
         wanted: String,
     },
+    /// The runs directory is not ours.
+    #[error("{reason}")]
+    NotOurs {
+        /// Why.
+        reason: String,
+        /// What helps.
+        hint: String,
+    },
     /// No suffix was free.
     #[error("the run id {run_id} and its suffixes up to .{tried} are taken in {runs_dir}")]
     Taken {
@@ -178,8 +190,26 @@ pub enum WorkspaceError {
 }
 
 impl WorkspaceError {
+    /// What helps, where that is known.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::NotOurs { hint, .. } => Some(hint),
+            _ => None,
+        }
+    }
+
     fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { doing, path, source }
+    }
+}
+
+impl From<RootError> for WorkspaceError {
+    fn from(error: RootError) -> Self {
+        match (error.hint(), error) {
+            (Some(hint), error) => Self::NotOurs { reason: error.to_string(), hint },
+            (None, RootError::Io { doing, path, source }) => Self::Io { doing, path, source },
+            (None, error) => Self::NotOurs { reason: error.to_string(), hint: String::new() },
+        }
     }
 }

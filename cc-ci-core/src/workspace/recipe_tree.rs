@@ -1,8 +1,8 @@
 //! A run's own checkout of a recipe.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,8 +10,10 @@ use std::time::Duration;
 use super::git::{Git, GitError};
 use super::releases::{FORMAT, Release, Releases};
 use super::source::CommitId;
+use rustix::fs::OFlags;
+
 use crate::contained::{ContainedError, contained, open_contained, read_contained};
-use crate::files::write_whole;
+use crate::files::{self, Dir, write_whole};
 use crate::lifetime::RunLifetime;
 use crate::names::RecipeName;
 
@@ -116,7 +118,7 @@ impl RecipeTree {
         };
         let changed = looked.await;
         // Best effort: it goes with the run's tree.
-        drop(fs::remove_file(index));
+        drop(files::remove_file(&index));
         changed
     }
 
@@ -220,6 +222,8 @@ fn snapshot(
     to: &Path,
     stop: &dyn Fn() -> bool,
 ) -> Result<Vec<PathBuf>, SnapshotError> {
+    let target =
+        Dir::make(to, 0o755).map_err(|source| SnapshotError::Copy { path: to.to_owned(), source })?;
     let mut copied = Vec::new();
     let mut open = vec![relative.to_owned()];
     while let Some(path) = open.pop() {
@@ -232,27 +236,26 @@ fn snapshot(
             found => found.map_err(SnapshotError::Refused)?,
         };
         if inside.symlink_metadata().map_err(fail)?.is_dir() {
-            let target = to.join(&path);
-            DirBuilder::new().recursive(true).mode(0o755).create(&target).map_err(fail)?;
+            target.make_all(&path, 0o755).map_err(fail)?;
             for entry in fs::read_dir(&inside).map_err(fail)? {
                 open.push(path.join(entry.map_err(fail)?.file_name()));
             }
             continue;
         }
         let mut file = open_contained(root, &path).map_err(SnapshotError::Refused)?;
-        copy_file(&mut file, &to.join(&path)).map_err(fail)?;
+        copy_file(&mut file, &target, &path).map_err(fail)?;
         copied.push(path);
     }
     copied.sort();
     Ok(copied)
 }
 
-fn copy_file(from: &mut File, to: &Path) -> io::Result<()> {
-    if let Some(parent) = to.parent() {
-        DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+fn copy_file(from: &mut File, to: &Dir, path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        to.make_all(parent, 0o755)?;
     }
     let mode = if from.metadata()?.mode() & 0o111 == 0 { 0o644 } else { 0o755 };
-    let mut target = File::options().write(true).create_new(true).mode(mode).open(to)?;
+    let mut target = to.open_file(path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode)?;
     io::copy(from, &mut target).map(drop)
 }
 

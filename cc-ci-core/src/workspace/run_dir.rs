@@ -2,21 +2,25 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::OFlags;
+
 use super::copy::copy_tree;
-use super::remove;
 use super::state::{State, StateFile};
 use super::{Catalogue, Settings, WorkspaceError};
 use crate::cancellation::Cancellation;
+use crate::files::Dir;
 use crate::names::RunId;
 
 /// What of a run directory is its residue. The rest is the run's record, which is kept.
 pub(crate) const RESIDUE: [&str; 4] = ["abra", "warm", "home", "tmp"];
+
+/// How often a directory that was emptied may turn out to be filled again before it is given up.
+const REFILLS: u32 = 8;
 
 /// A run directory whose `run.lock` this process holds: a run's own, or that of a dead run.
 ///
@@ -25,6 +29,10 @@ pub(crate) const RESIDUE: [&str; 4] = ["abra", "warm", "home", "tmp"];
 pub struct RunDir {
     id: RunId,
     root: PathBuf,
+    /// The runs directory.
+    runs: Dir,
+    /// The run's own directory, whatever its path names by now.
+    dir: Dir,
     settings: Settings,
     state: State,
     /// Whether the run's abra tree has `servers/` of its own.
@@ -42,11 +50,11 @@ impl fmt::Debug for RunDir {
 }
 
 impl RunDir {
-    pub(super) fn new(id: RunId, settings: &Settings, lock: File) -> Self {
+    pub(super) fn new(id: RunId, settings: &Settings, runs: Dir, dir: Dir, lock: File) -> Self {
         let root = settings.runs_dir.join(id.as_str());
-        let state = State::new(root.join("state"));
+        let state = State::new(dir.clone(), Path::new("state"));
         let [own_servers, warm_tree] = [false; 2].map(AtomicBool::new);
-        Self { id, root, settings: settings.clone(), state, own_servers, warm_tree, _lock: lock }
+        Self { id, root, runs, dir, settings: settings.clone(), state, own_servers, warm_tree, _lock: lock }
     }
 
     /// The run id under which the directory was got; with a suffix where the plain one was taken.
@@ -70,13 +78,8 @@ impl RunDir {
     pub fn own_servers(&self, server: &str) -> Result<PathBuf, WorkspaceError> {
         let servers = self.abra_dir().join("servers");
         self.own_servers.store(true, Ordering::Relaxed);
-        match fs::remove_file(&servers) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(WorkspaceError::io("remove the symlink", &servers)(error));
-            }
-            _ => {}
-        }
-        make_directories(&[servers.clone(), servers.join(server)])?;
+        self.dir.unlink(&servers).map_err(WorkspaceError::io("remove the symlink", &servers))?;
+        self.make_directories(&[servers.clone(), servers.join(server)])?;
         Ok(servers)
     }
 
@@ -86,7 +89,13 @@ impl RunDir {
         let tree = self.warm_dir();
         let servers = tree.join("servers");
         let home = tree.join("home");
-        make_directories(&[tree.clone(), tree.join("recipes"), home, servers.clone(), servers.join(server)])?;
+        self.make_directories(&[
+            tree.clone(),
+            tree.join("recipes"),
+            home,
+            servers.clone(),
+            servers.join(server),
+        ])?;
         self.give_catalogue(&tree)?;
         self.warm_tree.store(true, Ordering::Relaxed);
         self.check()?;
@@ -107,7 +116,7 @@ impl RunDir {
         expect_directory(&catalogue)?;
         match self.settings.catalogue {
             Catalogue::Symlink => {
-                symlink(&catalogue, &own).map_err(WorkspaceError::io("make the symlink", &own))
+                self.dir.link(&catalogue, &own).map_err(WorkspaceError::io("make the symlink", &own))
             }
             Catalogue::Copy => {
                 // The top may be a symlink of the operator's; what is in it is copied as it is.
@@ -217,7 +226,39 @@ impl RunDir {
 
     /// What is left of the run's own tree. Empty after [`remove_tree`](Self::remove_tree).
     pub fn leftover(&self) -> Vec<PathBuf> {
-        RESIDUE.iter().map(|name| self.root.join(name)).filter(|path| present(path)).collect()
+        RESIDUE.iter().filter(|name| self.dir.has(Path::new(name))).map(|name| self.root.join(name)).collect()
+    }
+
+    /// What is mounted in the directory: it stays, and keeps the directories that it is in.
+    pub fn mounts(&self) -> Vec<PathBuf> {
+        self.dir.mounts(Path::new(".")).unwrap_or_default()
+    }
+
+    /// Writes a file of the run's record, `name` in the directory: whole or not at all.
+    pub(crate) fn write(&self, name: &Path, content: &[u8]) -> io::Result<()> {
+        self.dir.write(name, content, 0o600)
+    }
+
+    /// Makes a directory beneath the run's own, and those above it, for nobody else's eyes.
+    pub(crate) fn make_private(&self, path: &Path) -> io::Result<()> {
+        self.dir.make_private(path).map(drop)
+    }
+
+    /// Removes `path` beneath the run's directory, whatever it is. Blocks.
+    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
+        Ok(self.dir.remove(path, &|| false)?)
+    }
+
+    /// Makes a file of the run's record, `name` in the directory.
+    pub(crate) fn create_file(&self, name: &Path) -> io::Result<File> {
+        self.dir.open_file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, 0o600)
+    }
+
+    fn make_directories(&self, paths: &[PathBuf]) -> Result<(), WorkspaceError> {
+        for path in paths {
+            self.dir.make_new(path, 0o700).map_err(WorkspaceError::io("make the directory", path))?;
+        }
+        Ok(())
     }
 
     /// Removes the run's residue: the abra tree, home and temporary directory. Symlinks go, what they name stays.
@@ -227,25 +268,36 @@ impl RunDir {
         let mut first = Ok(());
         for name in RESIDUE {
             let path = self.root.join(name);
-            let removed = remove::remove_tree(&path).map_err(WorkspaceError::io("remove", &path));
-            first = first.and(removed);
+            let removed = self.dir.remove(Path::new(name), &|| false).map_err(io::Error::from);
+            first = first.and(removed.map_err(WorkspaceError::io("remove", &path)));
         }
         first
     }
 
     /// Removes the whole directory, its record too. Blocks, until `stop` says so.
     pub fn discard(self, stop: &dyn Fn() -> bool) -> Result<(), WorkspaceError> {
-        remove::remove_tree_until(&self.root, stop).map_err(WorkspaceError::io("remove", &self.root))
+        let fail = |error| WorkspaceError::io("remove", &self.root)(error);
+        let name = Path::new(self.id.as_str());
+        for _ in 0..=REFILLS {
+            // By its descriptor: the path may name something else by now, which is not ours.
+            self.dir.clear(stop).map_err(|error| fail(error.into()))?;
+            if !self.dir.is_at(&self.runs, name).map_err(fail)?
+                || self.runs.remove_empty(name).map_err(fail)?
+            {
+                return Ok(());
+            }
+        }
+        Err(fail(io::ErrorKind::DirectoryNotEmpty.into()))
     }
 
     /// Fills a directory that was just made.
     pub(super) fn populate(&self) -> Result<(), WorkspaceError> {
         let names = ["abra", "abra/recipes", "home", "tmp", "tmp/runtime", "logs", "state"];
-        make_directories(&names.map(|name| self.root.join(name)))?;
+        self.make_directories(&names.map(|name| self.root.join(name)))?;
         let Some(canonical) = self.canonical() else { return Ok(()) };
         let (servers, link) = (canonical.join("servers"), self.abra_dir().join("servers"));
         expect_directory(&servers)?;
-        symlink(&servers, &link).map_err(WorkspaceError::io("make the symlink", &link))?;
+        self.dir.link(&servers, &link).map_err(WorkspaceError::io("make the symlink", &link))?;
         self.give_catalogue(&self.abra_dir())?;
         self.check()
     }
@@ -267,14 +319,6 @@ fn expect_directory(path: &Path) -> Result<(), WorkspaceError> {
         found: kind(&metadata),
         wanted: "a directory".into(),
     })
-}
-
-fn make_directories(paths: &[PathBuf]) -> Result<(), WorkspaceError> {
-    for path in paths {
-        let made = DirBuilder::new().mode(0o700).create(path);
-        made.map_err(WorkspaceError::io("make the directory", path))?;
-    }
-    Ok(())
 }
 
 /// A directory that is no symlink.

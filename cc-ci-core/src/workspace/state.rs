@@ -6,9 +6,7 @@
 //! A recipe's scripts can write these files. So they are read with a bound, nothing but a regular file is opened,
 //! and no promise rests on their content alone.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -16,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::contained::{ContainedError, open_contained};
+use crate::files::Dir;
 
 /// More than any state file needs; what is longer was not written by us.
 const MAX_BYTES: u64 = 1 << 20;
@@ -89,13 +88,16 @@ pub enum StateError {
 /// The state files of one run. Each write replaces a file whole, so that a reader never sees half of one.
 #[derive(Debug)]
 pub struct State {
+    run: Dir,
     directory: PathBuf,
     writing: Mutex<()>,
 }
 
 impl State {
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, writing: Mutex::new(()) }
+    /// Those in `directory` of a run's own directory.
+    pub(super) fn new(run: Dir, directory: &Path) -> Self {
+        let directory = run.path().join(directory);
+        Self { run, directory, writing: Mutex::new(()) }
     }
 
     /// Where the file is, whether it exists or not.
@@ -150,7 +152,7 @@ impl State {
 
     fn replace(&self, file: StateFile, bytes: &[u8]) -> Result<(), StateError> {
         let path = self.path(file);
-        write_atomically(&path, bytes).map_err(|source| StateError::Write { path, source })
+        self.run.write(&path, bytes, 0o600).map_err(|source| StateError::Write { path, source })
     }
 
     fn content(&self, file: StateFile, reason: impl Into<String>) -> StateError {
@@ -158,39 +160,16 @@ impl State {
     }
 }
 
-/// Writes a file beside `path` and renames it onto it. One writer at a time.
-pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = std::ffi::OsString::from(".new-");
-    name.push(path.file_name().unwrap_or_default());
-    let beside = path.with_file_name(name);
-    let write = || {
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        // Exclusive: a symlink that somebody put there is an error, not a way out.
-        let mut file: File = File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
-        file.write_all(bytes)?;
-        drop(file);
-        fs::rename(&beside, path)
-    };
-    let written = write();
-    if written.is_err() {
-        // Best effort: it lies in the run's own directory.
-        drop(fs::remove_file(&beside));
-    }
-    written
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;
 
     fn state() -> (tempfile::TempDir, State) {
         let directory = tempfile::tempdir().unwrap();
-        let state = State::new(directory.path().to_owned());
+        let state = State::new(Dir::open(directory.path()).unwrap(), Path::new("."));
         (directory, state)
     }
 

@@ -13,15 +13,15 @@
 //! no such link. What is called a path must be one without a link when it is looked at; an app that swaps
 //! it right then has another part of *its own container* copied.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::query_parameters::{DownloadFromContainerOptions, UploadToContainerOptions};
 use cc_ci_core::contained::{open_contained, read_contained};
 use cc_ci_core::executor::{App, EngineError, Session};
+use cc_ci_core::files;
 use cc_ci_core::recipe::VolumeBackup;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -70,7 +70,7 @@ pub(crate) async fn save(
     is_the_apps(engine, &app.domain, volume, &doing).await?;
     let io = |error: io::Error| EngineError::host(&*doing).because(error);
     let directory = to.to_owned();
-    let made = move || fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    let made = move || files::private_directory(&directory);
     session.lifetime.jobs().run(made).await.map_err(io)?;
     let copies = to.parent().unwrap_or(to).to_owned();
     let there = session.lifetime.jobs().run(move || size(&copies)).await.map_err(io)?;
@@ -149,11 +149,7 @@ fn check_paths(paths: &[String], doing: &str) -> Result<(), EngineError> {
 
 /// A new file for our eyes only; what an earlier attempt left goes.
 fn fresh(path: &Path) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    files::new_file(path)
 }
 
 impl Mount {

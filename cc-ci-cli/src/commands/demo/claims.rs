@@ -1,14 +1,13 @@
 //! The claims, in the order in which a new user would doubt them.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cc_ci_core::executor::{Kind, Residue};
 use cc_ci_core::exit::Exit;
+use cc_ci_core::files;
 use cc_ci_core::host::BootId;
 use cc_ci_core::names::Domain;
 use cc_ci_core::process::{ProcessIdentity, Signal, kill_process};
@@ -252,10 +251,9 @@ impl Recipe {
         let path = recipe::make(world, name, started).await?;
         let tests = world.path("tests").join(name);
         let hold = || -> io::Result<PathBuf> {
-            fs::create_dir(&tests)?;
+            files::private_directory(&tests)?;
             let hold = tests.join("custom-hold");
-            fs::write(&hold, HOLD)?;
-            fs::set_permissions(&hold, fs::Permissions::from_mode(0o755))?;
+            files::write_whole(&hold, HOLD.as_bytes(), 0o755)?;
             Ok(tests.join("gate"))
         };
         let gate =

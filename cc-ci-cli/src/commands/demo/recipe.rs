@@ -1,9 +1,9 @@
 //! The example's recipe as git repositories: its two releases, and pull requests on top.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+
+use cc_ci_core::files;
 
 use super::world::World;
 use crate::error::CliError;
@@ -59,7 +59,7 @@ pub async fn make(world: &World, name: &str, started: &Path) -> Result<PathBuf, 
     let made = |error: io::Error| {
         CliError::harness(format!("can't make the repository {}", repository.display())).because(&error)
     };
-    fs::create_dir(&repository).map_err(made)?;
+    files::private_directory(&repository).map_err(made)?;
     let git = async |args: &[&str]| world.git(&repository, args).await;
     git(&["init", "--quiet", "--template=", "--initial-branch=main"]).await?;
     for (files, tag) in [(FIRST, "1.0.0+1.0.0"), (SECOND, RELEASE)] {
@@ -81,7 +81,7 @@ pub async fn make(world: &World, name: &str, started: &Path) -> Result<PathBuf, 
     for (branch, message, changes) in pull_requests {
         git(&["checkout", "--quiet", "-b", branch, "main"]).await?;
         for (path, text) in changes {
-            fs::write(repository.join(path), text).map_err(made)?;
+            files::write_whole(&repository.join(path), text.as_bytes(), 0o644).map_err(made)?;
         }
         git(&["commit", "--quiet", "--all", "--message", message]).await?;
     }
@@ -93,11 +93,10 @@ fn lay(repository: &Path, files: &[File]) -> io::Result<()> {
     for File { path, text } in files {
         let file = repository.join(path);
         if let Some(directory) = file.parent() {
-            fs::create_dir_all(directory)?;
+            files::private_directory(directory)?;
         }
-        fs::write(&file, text)?;
         let mode = if path.starts_with("tests/") { 0o755 } else { 0o644 };
-        fs::set_permissions(&file, fs::Permissions::from_mode(mode))?;
+        files::write_whole(&file, text.as_bytes(), mode)?;
     }
     Ok(())
 }
@@ -130,6 +129,9 @@ fn stuck(compose: &str, started: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     /// The files below `directory`, with whether they are executable.

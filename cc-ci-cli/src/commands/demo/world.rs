@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use cc_ci_core::exit::Exit;
+use cc_ci_core::files;
 use cc_ci_core::lifetime::{
     Child, Command, Ended, Line, Owning, RunLifetime as _, RunLifetimeExt as _, Stage, Stream,
 };
@@ -78,12 +78,12 @@ impl World {
                 .hint("choose a directory whose name is UTF-8 without a colon: TMPDIR=/tmp"));
         }
         for name in ["bin", "home", "tmp", "locks", "runs", "local", "tests"] {
-            fs::create_dir(root.join(name)).map_err(failed)?;
+            files::private_directory(&root.join(name)).map_err(failed)?;
         }
         // This host's configuration is none of the demo's.
-        fs::write(root.join("config.toml"), "").map_err(failed)?;
+        files::write_whole(&root.join("config.toml"), b"", 0o644).map_err(failed)?;
         let exe = std::env::current_exe().map_err(failed)?;
-        symlink(&exe, root.join("bin/note-keeper")).map_err(failed)?;
+        files::link(&exe, &root.join("bin/note-keeper")).map_err(failed)?;
         let mut path = root.join("bin").into_os_string();
         path.push(":");
         path.push(std::env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| PATH.into()));

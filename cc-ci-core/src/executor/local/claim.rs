@@ -1,25 +1,27 @@
 //! The claim of a local root for one lock space.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
+
+use rustix::fs::OFlags;
 
 use super::world::World;
 use crate::executor::{EngineError, LockSpace};
-use crate::files::{private_directory, read_regular, write_whole};
+use crate::files::{RootError, read_regular};
 
 /// Claims `world`, or says who has it. Two that claim at once are served one after the other.
 pub(super) fn claim(world: &World, claim: &LockSpace) -> Result<(), EngineError> {
-    private_directory(world.root()).map_err(|error| unusable(world, error))?;
+    // Before anything is made: a root of somebody else's is left as it is.
+    world.check().and_then(|()| world.dir().map(drop)).map_err(|error| refused(world, error))?;
     let _serialized = exclusive(world).map_err(|error| unusable(world, error))?;
     match claimed(world)? {
         Some(held) if held.is_same(claim) => return Ok(()),
         Some(held) => refuse_living(&held, claim, world)?,
         None => {}
     }
-    let text = serde_json::to_vec_pretty(claim).map_err(|error| unusable(world, error.into()))?;
-    write_whole(&path(world), &text, 0o600).map_err(|error| unusable(world, error))
+    let text = serde_json::to_vec_pretty(claim).map_err(|error| unusable(world, error))?;
+    world.write(&path(world), &text, 0o600).map_err(|error| unusable(world, error))
 }
 
 /// Who has claimed `world`, if anybody has.
@@ -40,10 +42,19 @@ fn path(world: &World) -> PathBuf {
     world.root().join("lock-space.json")
 }
 
-fn unusable(world: &World, error: io::Error) -> EngineError {
+fn unusable(world: &World, error: impl std::error::Error + Send + Sync + 'static) -> EngineError {
     EngineError::configuration(format!("can't use the local root {}", world.root().display()))
         .because(error)
         .with_hint("choose a directory that you can write: CCCI_LOCAL_ROOT")
+}
+
+fn refused(world: &World, error: RootError) -> EngineError {
+    let hint = error.hint();
+    let unusable = unusable(world, error);
+    match hint {
+        Some(hint) => unusable.with_hint(hint),
+        None => unusable,
+    }
 }
 
 fn refuse_living(held: &LockSpace, claim: &LockSpace, world: &World) -> Result<(), EngineError> {
@@ -59,13 +70,8 @@ fn refuse_living(held: &LockSpace, claim: &LockSpace, world: &World) -> Result<(
 }
 
 fn exclusive(world: &World) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(world.root().join("lock-space.lock"))?;
+    let path = world.root().join("lock-space.lock");
+    let file = world.dir()?.open_file(&path, OFlags::RDWR | OFlags::CREATE, 0o600)?;
     // Held for a few file operations only.
     file.lock()?;
     Ok(file)

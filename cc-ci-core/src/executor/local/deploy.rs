@@ -10,10 +10,9 @@ use super::plan::{self, Planned};
 use super::processes;
 use super::world::{ContainerRecord, ServiceRecord, TaskRecord, World, names};
 use crate::executor::{App, EngineError, Session};
-use crate::files::{new_id, private_directory};
+use crate::files::new_id;
 use crate::lifetime::{Command, Output, SpawnError};
 use crate::names::Domain;
-use crate::workspace::remove_tree;
 
 /// After a killed service, so long until its processes are gone for certain.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -57,16 +56,18 @@ pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App
     }
     // All services work from this one now.
     let (trees, kept) = (executor.world.of(&app.domain, "trees"), planned.into_iter().next());
-    let dropped = move || drop_trees(&trees, kept.as_ref().map(|service| service.directory.as_path()));
+    let world = executor.world.clone();
+    let dropped =
+        move || drop_trees(&world, &trees, kept.as_ref().map(|service| service.directory.as_path()));
     session.lifetime.jobs().run(dropped).await.map_err(host)
 }
 
 /// Removes the copies of the recipe's files but `kept`. Blocks.
-fn drop_trees(trees: &Path, kept: Option<&Path>) -> io::Result<()> {
+fn drop_trees(world: &World, trees: &Path, kept: Option<&Path>) -> io::Result<()> {
     for name in names(trees)? {
         let tree = trees.join(name);
         if kept != Some(tree.as_path()) {
-            remove_tree(&tree)?;
+            world.remove(&tree)?;
         }
     }
     Ok(())
@@ -84,7 +85,7 @@ async fn start(
     let scratch = executor.world.of(domain, "scratch").join(&service.name);
     let logs = executor.world.of(domain, "logs");
     for directory in [&scratch, &logs] {
-        private_directory(directory).map_err(host)?;
+        executor.world.make(directory).map_err(host)?;
     }
     executor
         .world

@@ -27,6 +27,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -121,7 +122,7 @@ impl Deployer for LocalExecutor {
             self.world.remove_record(&app.domain, "services", &name).map_err(host)?;
         }
         for kind in ["configs", "networks"] {
-            crate::workspace::remove_tree(&self.world.of(&app.domain, kind)).map_err(host)?;
+            self.world.remove(&self.world.of(&app.domain, kind)).map_err(host)?;
         }
         self.world.free_ports(&app.domain).map_err(host)
     }
@@ -171,7 +172,8 @@ impl Engine for LocalExecutor {
         let (world, domain) = (self.world.clone(), domain.clone());
         // Out of the way first: what outlives a caller that gives up touches only the trash.
         world.trash_app(&domain).and_then(|()| world.free_ports(&domain)).map_err(host)?;
-        let emptied = blocking(move || world.empty_trash(&domain).map_err(host));
+        let (stop, _stopped) = stop_on_drop();
+        let emptied = blocking(move || world.remove_app(&domain, &*stop).map_err(host));
         tokio::time::timeout_at(until.into(), emptied)
             .await
             .unwrap_or_else(|_| Err(EngineError::host("removing the files took too long")))
@@ -207,7 +209,8 @@ impl Engine for LocalExecutor {
         content: &[u8],
     ) -> Result<(), EngineError> {
         let (path, content) = (self.volume_file(domain, volume, file)?, content.to_vec());
-        blocking(move || crate::files::write_whole(&path, &content, 0o644).map_err(host)).await
+        let world = self.world.clone();
+        blocking(move || world.write(&path, &content, 0o644).map_err(host)).await
     }
 
     async fn read_volume_file(
@@ -257,7 +260,13 @@ impl Engine for LocalExecutor {
         volume: &str,
         from: &Path,
     ) -> Result<(), EngineError> {
-        volumes::load(session, from.to_owned(), self.world.of(&app.domain, "volumes").join(volume)).await
+        volumes::load(
+            session,
+            &self.world,
+            from.to_owned(),
+            self.world.of(&app.domain, "volumes").join(volume),
+        )
+        .await
     }
 
     async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError> {
@@ -312,6 +321,19 @@ impl LocalExecutor {
         }
         Ok(self.world.of(domain, "volumes").join(volume).join(file))
     }
+}
+
+/// A question that is answered with yes once the second is dropped: what works for a caller that has given up stops.
+fn stop_on_drop() -> (Box<dyn Fn() -> bool + Send>, impl Drop) {
+    struct Stop(Arc<AtomicBool>);
+    impl Drop for Stop {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let stopped = Arc::new(AtomicBool::new(false));
+    let asked = stopped.clone();
+    (Box::new(move || asked.load(Ordering::Relaxed)), Stop(stopped))
 }
 
 /// Writes the `.env` that the recipe's sample proposes. Blocks.

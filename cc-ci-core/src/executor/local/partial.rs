@@ -3,12 +3,13 @@
 //! What runs goes with its service: a process, task or container that is named is left alone where its service stays.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::LocalExecutor;
 use super::deploy::{self, host};
 use super::world::{ServiceRecord, World, names};
-use super::{Residue, blocking};
+use super::{Residue, blocking, stop_on_drop};
 use crate::executor::{EngineError, Kind};
 use crate::names::Domain;
 
@@ -37,9 +38,10 @@ pub(super) async fn remove(
         }
         // Out of the way first, and on this thread, which a few renames don't keep: what outlives a caller that gives
         // up touches only the trash.
-        trash(&executor.world, domain, residue).map_err(host)?;
+        let in_place = trash(&executor.world, domain, residue).map_err(host)?;
         let (world, domain) = (executor.world.clone(), domain.clone());
-        blocking(move || world.empty_trash(&domain).map_err(host)).await
+        let (stop, _stopped) = stop_on_drop();
+        blocking(move || remove_files(&world, &domain, &in_place, &*stop).map_err(host)).await
     };
     tokio::time::timeout_at(until.into(), removed)
         .await
@@ -47,11 +49,14 @@ pub(super) async fn remove(
 }
 
 /// Only names that are in the app's directories count: whatever else is named is not the app's.
-fn trash(world: &World, domain: &Domain, residue: &[Residue]) -> io::Result<()> {
+/// Gives their paths.
+fn trash(world: &World, domain: &Domain, residue: &[Residue]) -> io::Result<Vec<PathBuf>> {
+    let mut named = Vec::new();
     for (directory, kind) in KEPT {
         for name in names(&world.of(domain, directory))? {
             if is_named(residue, kind, &name) {
                 world.trash_one(domain, directory, &name)?;
+                named.push(world.of(domain, directory).join(&name));
             }
         }
     }
@@ -62,7 +67,21 @@ fn trash(world: &World, domain: &Domain, residue: &[Residue]) -> io::Result<()> 
             world.free_port(port)?;
         }
     }
-    Ok(())
+    Ok(named)
+}
+
+/// Empties the trash, and removes what could not be moved there.
+fn remove_files(
+    world: &World,
+    domain: &Domain,
+    paths: &[PathBuf],
+    stop: &dyn Fn() -> bool,
+) -> io::Result<()> {
+    let mut removed = world.empty_trash(domain, stop);
+    for path in paths {
+        removed = removed.and(world.dir()?.remove(path, stop).map_err(io::Error::from));
+    }
+    removed
 }
 
 fn is_named(residue: &[Residue], kind: Kind, name: &str) -> bool {

@@ -16,7 +16,7 @@ use super::world::{ServiceRecord, World, copy_entries};
 use crate::cancellation::Cancellation;
 use crate::contained::read_contained;
 use crate::executor::{App, EngineError};
-use crate::files::{private_directory, read_regular, write_whole};
+use crate::files::read_regular;
 use crate::recipe::{Compose, Mode, MountKind, Recipe, RecipeError, Service, interpolate};
 
 /// Swarm's own bound for a config or secret is half of this.
@@ -86,17 +86,21 @@ impl Directory<'_> {
     fn tree(&self, cancellation: &Cancellation) -> Result<PathBuf, EngineError> {
         let io = |error: io::Error| EngineError::host("can't copy the recipe's files").because(error);
         let trees = self.of("trees");
-        private_directory(&trees).map_err(io)?;
+        self.world.make(&trees).map_err(io)?;
         let fresh = trees.join(crate::files::new_id().map_err(io)?);
-        private_directory(&fresh).map_err(io)?;
+        self.world.make(&fresh).map_err(io)?;
         copy_entries(&self.app.tree, &fresh, ".git", cancellation).map_err(io)?;
         let mut digest = Sha256::new();
         hash_tree(&fresh, Path::new(""), &mut digest).map_err(io)?;
         let named = trees.join(hex(&digest.finalize()));
         if named.exists() {
-            crate::workspace::remove_tree(&fresh).map_err(io)?;
+            self.world.remove(&fresh).map_err(io)?;
         } else {
-            fs::rename(&fresh, &named).map_err(io)?;
+            self.world
+                .dir()
+                .map_err(io::Error::from)
+                .and_then(|dir| dir.rename(&fresh, &named))
+                .map_err(io)?;
         }
         Ok(named)
     }
@@ -105,11 +109,11 @@ impl Directory<'_> {
     fn objects(&self, compose: &Compose) -> Result<(), EngineError> {
         let io = |error: io::Error| EngineError::host("can't make the app's files").because(error);
         for volume in compose.volumes.values().filter(|volume| !volume.external) {
-            private_directory(&self.of("volumes").join(&volume.name)).map_err(io)?;
+            self.world.make(&self.of("volumes").join(&volume.name)).map_err(io)?;
         }
         for network in compose.networks.values().filter(|network| !network.external) {
-            private_directory(&self.of("networks")).map_err(io)?;
-            write_whole(&self.of("networks").join(&network.name), b"", 0o600).map_err(io)?;
+            self.world.make(&self.of("networks")).map_err(io)?;
+            self.world.write(&self.of("networks").join(&network.name), b"", 0o600).map_err(io)?;
         }
         for config in compose.configs.values() {
             if let (false, Some(file)) = (config.external, &config.file) {
@@ -121,8 +125,8 @@ impl Directory<'_> {
             let path = self.of("secrets").join(&secret.name);
             if let (false, Some(file)) = (secret.external, &secret.file) {
                 let content = self.file(file)?;
-                private_directory(&self.of("secrets")).map_err(io)?;
-                write_whole(&path, &content, 0o600).map_err(io)?;
+                self.world.make(&self.of("secrets")).map_err(io)?;
+                self.world.write(&path, &content, 0o600).map_err(io)?;
             } else if !path.exists() && used(compose, key) {
                 return Err(EngineError::recipe(format!("secret not generated: {}", secret.name)));
             }
@@ -140,8 +144,8 @@ impl Directory<'_> {
                 "the config {name} changed its content, but not its name: raise its version in abra.sh"
             ))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                private_directory(&self.of("configs")).map_err(io)?;
-                write_whole(&path, content, 0o600).map_err(io)
+                self.world.make(&self.of("configs")).map_err(io)?;
+                self.world.write(&path, content, 0o600).map_err(io)
             }
             Err(error) => Err(io(error)),
         }

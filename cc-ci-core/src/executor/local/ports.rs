@@ -3,10 +3,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::symlink;
 
 use super::world::World;
-use crate::files::private_directory;
 use crate::names::Domain;
 
 /// Below the range that Linux hands out by itself, so that no outgoing connection sits there.
@@ -14,7 +12,7 @@ const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
 /// Takes a port for a service of `domain`. A symbolic link names the owner: it is made at once and whole.
 pub(super) fn take(world: &World, domain: &Domain, service: &str) -> io::Result<u16> {
-    private_directory(&world.ports())?;
+    world.make(&world.ports())?;
     let mut hasher = DefaultHasher::new();
     (domain, service).hash(&mut hasher);
     let size = u64::from(RANGE.end - RANGE.start);
@@ -22,7 +20,7 @@ pub(super) fn take(world: &World, domain: &Domain, service: &str) -> io::Result<
         let offset = u16::try_from((hasher.finish().wrapping_add(attempt)) % size).unwrap_or_default();
         let port = RANGE.start + offset;
         let path = world.ports().join(port.to_string());
-        match symlink(domain.as_str(), &path) {
+        match world.dir()?.link(domain.as_str().as_ref(), &path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
             Err(error) => return Err(error),
@@ -31,7 +29,7 @@ pub(super) fn take(world: &World, domain: &Domain, service: &str) -> io::Result<
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(port);
         }
-        std::fs::remove_file(path)?;
+        world.free_port(port)?;
     }
     Err(io::Error::new(io::ErrorKind::AddrInUse, format!("no port of {RANGE:?} is free")))
 }

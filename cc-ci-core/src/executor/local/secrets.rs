@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::deploy::host;
 use super::world::World;
 use crate::executor::{App, EngineError};
-use crate::files::{private_directory, write_whole};
 
 /// Generates what the `.env` names and is not there yet. Blocks.
 pub(super) fn generate(world: &World, app: &App) -> Result<BTreeMap<String, String>, EngineError> {
@@ -20,9 +19,9 @@ pub(super) fn generate(world: &World, app: &App) -> Result<BTreeMap<String, Stri
         if path.exists() {
             continue;
         }
-        private_directory(&directory).map_err(host)?;
+        world.make(&directory).map_err(host)?;
         let value = spec.random_value().map_err(host)?;
-        write_whole(&path, value.as_bytes(), 0o600).map_err(host)?;
+        world.write(&path, value.as_bytes(), 0o600).map_err(host)?;
         generated.insert(spec.name, value);
     }
     Ok(generated)

@@ -1,11 +1,10 @@
 //! Copies of volumes, for backups.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::deploy::host;
-use super::world::{copy_entries, names};
+use super::world::{World, copy_entries};
 use crate::executor::{EngineError, Session};
 use crate::files::private_directory;
 
@@ -15,9 +14,15 @@ pub(super) async fn save(session: &Session, from: PathBuf, to: PathBuf) -> Resul
 }
 
 /// Puts the copy in the place of what the volume holds now. The volume's own directory stays: the app has it open.
-pub(super) async fn load(session: &Session, from: PathBuf, to: PathBuf) -> Result<(), EngineError> {
-    let emptied = to.clone();
-    session.lifetime.jobs().run(move || empty(&emptied)).await.map_err(host)?;
+pub(super) async fn load(
+    session: &Session,
+    world: &World,
+    from: PathBuf,
+    to: PathBuf,
+) -> Result<(), EngineError> {
+    let (world, emptied) = (world.clone(), to.clone());
+    let empty = move || Ok::<_, io::Error>(world.dir()?.sub(&emptied)?.clear(&|| false)?);
+    session.lifetime.jobs().run(empty).await.map_err(host)?;
     copy(session, from, to).await
 }
 
@@ -33,16 +38,4 @@ async fn copy(session: &Session, from: PathBuf, to: PathBuf) -> Result<(), Engin
         .run(work)
         .await
         .map_err(|error| EngineError::host("can't copy a volume").because(error))
-}
-
-fn empty(directory: &Path) -> io::Result<()> {
-    for name in names(directory)? {
-        let path = directory.join(name);
-        if path.symlink_metadata()?.is_dir() {
-            crate::workspace::remove_tree(&path)?;
-        } else {
-            fs::remove_file(path)?;
-        }
-    }
-    Ok(())
 }

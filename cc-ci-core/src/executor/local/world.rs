@@ -14,6 +14,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -21,15 +22,20 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cancellation::Cancellation;
 use crate::executor::{Inventory, Kind, Residue};
-use crate::files::{new_id, private_directory, read_regular, write_whole};
+use crate::files::{
+    Dir, RootError, RootKind, check_root, claim_root, is_full, is_present, mounts_beneath, new_id,
+    read_regular,
+};
 use crate::names::Domain;
 use crate::process::ProcessIdentity;
-use crate::workspace::{copy_tree, remove_tree};
+use crate::workspace::copy_tree;
 
 /// The world of one root.
 #[derive(Debug, Clone)]
 pub(super) struct World {
     root: PathBuf,
+    /// The root, once it is known to be ours.
+    claimed: Arc<OnceLock<Dir>>,
 }
 
 /// A service, as it is meant to be.
@@ -72,7 +78,37 @@ const KINDS: [(&str, Kind); 7] = [
 
 impl World {
     pub fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, claimed: Arc::default() }
+    }
+
+    /// The root, to be changed: it is ours.
+    pub fn dir(&self) -> Result<&Dir, RootError> {
+        if self.claimed.get().is_none() {
+            let dir = claim_root(&self.root, RootKind::Local, 0o700)?;
+            // Whoever was faster opened the same one.
+            let _same = self.claimed.set(dir);
+        }
+        self.claimed.get().ok_or_else(|| RootError::missing(&self.root))
+    }
+
+    /// Whether the root is ours to change. Changes nothing.
+    pub fn check(&self) -> Result<(), RootError> {
+        check_root(&self.root, RootKind::Local)
+    }
+
+    /// Makes a directory, and those above it, for nobody else's eyes.
+    pub fn make(&self, directory: &Path) -> io::Result<()> {
+        self.dir()?.make_private(directory).map(drop)
+    }
+
+    /// Writes a file: whole or not at all.
+    pub fn write(&self, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+        self.dir()?.write(path, content, mode)
+    }
+
+    /// Removes a file or a directory with all that is in it.
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        Ok(self.dir()?.remove(path, &|| false)?)
     }
 
     /// What tells this world's processes from another's: marks are seen all over the host.
@@ -122,13 +158,13 @@ impl World {
         record: &impl Serialize,
     ) -> io::Result<()> {
         let directory = self.of(domain, kind);
-        private_directory(&directory)?;
+        self.make(&directory)?;
         let text = serde_json::to_vec_pretty(record)?;
-        write_whole(&directory.join(format!("{name}.json")), &text, 0o600)
+        self.write(&directory.join(format!("{name}.json")), &text, 0o600)
     }
 
     pub fn remove_record(&self, domain: &Domain, kind: &str, name: &str) -> io::Result<()> {
-        not_found_is_fine(fs::remove_file(self.of(domain, kind).join(format!("{name}.json"))))
+        self.dir()?.unlink(&self.of(domain, kind).join(format!("{name}.json")))
     }
 
     /// The domains of which there is a directory, a port or trash.
@@ -165,13 +201,16 @@ impl World {
                 empty = false;
             }
         }
+        for mount in mounts_beneath(&app) {
+            inventory.add(domain, Residue::new(Kind::Volume, mount.display().to_string()));
+        }
         for (port, _) in ports.iter().filter(|(_, owner)| owner == domain) {
             inventory.add(domain, Residue::new(Kind::Network, format!("port {port}")));
         }
         // A directory with nothing in it that counts is residue all the same.
         let bare = if empty { Some(app) } else { None };
         for directory in bare.into_iter().chain([self.trash(domain)]) {
-            if directory.symlink_metadata().is_ok() {
+            if is_present(&directory) {
                 inventory.add(domain, Residue::new(Kind::Volume, directory.display().to_string()));
             }
         }
@@ -197,25 +236,38 @@ impl World {
     /// Takes the app's files out of the way at once, so that a removal which outlives its caller can't touch what
     /// the next owner makes; what it gives is to be removed with [`World::empty_trash`].
     pub fn trash_app(&self, domain: &Domain) -> io::Result<()> {
-        let app = self.app(domain);
-        if app.symlink_metadata().is_err() {
-            return Ok(());
-        }
-        let trash = self.trash(domain);
-        private_directory(&trash)?;
-        not_found_is_fine(fs::rename(&app, trash.join(new_id()?)))
+        self.discard(domain, &self.app(domain))
     }
 
     /// Takes one thing of the app's out of the way.
     pub fn trash_one(&self, domain: &Domain, kind: &str, name: &str) -> io::Result<()> {
-        let trash = self.trash(domain);
-        private_directory(&trash)?;
-        not_found_is_fine(fs::rename(self.of(domain, kind).join(name), trash.join(new_id()?)))
+        self.discard(domain, &self.of(domain, kind).join(name))
     }
 
-    /// Removes what [`World::trash_app`] and [`World::trash_one`] took away.
-    pub fn empty_trash(&self, domain: &Domain) -> io::Result<()> {
-        remove_tree(&self.trash(domain))
+    /// Moves `path` to the trash; what can't be moved stays, for [`World::empty_trash`]. That is so where the disk is
+    /// full, and where something is mounted beneath, which is to be found where it was mounted.
+    fn discard(&self, domain: &Domain, path: &Path) -> io::Result<()> {
+        let dir = self.dir()?;
+        if !dir.has(path) || !dir.mounts(path)?.is_empty() {
+            return Ok(());
+        }
+        let trash = self.trash(domain);
+        let moved = dir.make_private(&trash).and_then(|_| dir.rename(path, &trash.join(new_id()?)));
+        match moved {
+            Err(error) if is_full(&error) => Ok(()),
+            moved => not_found_is_fine(moved),
+        }
+    }
+
+    /// Removes what [`World::trash_app`] took away, and what it could not, until `stop` says so.
+    pub fn remove_app(&self, domain: &Domain, stop: &dyn Fn() -> bool) -> io::Result<()> {
+        let removed = self.dir()?.remove(&self.app(domain), stop).map_err(io::Error::from);
+        self.empty_trash(domain, stop).and(removed)
+    }
+
+    /// Removes what [`World::trash_one`] took away, until `stop` says so.
+    pub fn empty_trash(&self, domain: &Domain, stop: &dyn Fn() -> bool) -> io::Result<()> {
+        Ok(self.dir()?.remove(&self.trash(domain), stop)?)
     }
 
     /// Gives the app's ports back.
@@ -229,7 +281,7 @@ impl World {
     }
 
     pub fn free_port(&self, port: u16) -> io::Result<()> {
-        not_found_is_fine(fs::remove_file(self.ports().join(port.to_string())))
+        self.dir()?.unlink(&self.ports().join(port.to_string()))
     }
 
     fn trash(&self, domain: &Domain) -> PathBuf {
@@ -244,7 +296,7 @@ pub(super) fn copy_entries(
     skipped: &str,
     cancellation: &Cancellation,
 ) -> io::Result<()> {
-    for name in names(from)?.iter().filter(|name| *name != skipped) {
+    for name in Dir::open(from)?.names(Path::new("."))?.iter().filter(|name| *name != skipped) {
         copy_tree(&from.join(name), &to.join(name), cancellation)
             .map_err(|(path, error)| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     }
@@ -285,5 +337,58 @@ fn not_found_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::testing::{alone, mount, unmount};
+
+    #[test]
+    fn an_app_goes_from_a_full_disk() {
+        if !alone("executor::local::world::tests::an_app_goes_from_a_full_disk") {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        mount(&["-t", "tmpfs", "-o", "size=64k,nr_inodes=20"], Path::new("none"), root.path());
+        let world = World::new(root.path().to_owned());
+        let domain: Domain = "a.test".parse().unwrap();
+        let volume = world.of(&domain, "volumes").join("data");
+        world.make(&volume).unwrap();
+        while fs::write(volume.join(new_id().unwrap()), [0; 5000]).is_ok() {}
+        while fs::create_dir(volume.join(new_id().unwrap())).is_ok() {}
+        world.trash_app(&domain).unwrap();
+        world.remove_app(&domain, &|| false).unwrap();
+        assert_eq!(world.domains().unwrap(), []);
+        drop(world);
+        unmount(root.path());
+    }
+
+    #[test]
+    fn what_is_mounted_in_a_volume_stays_where_it_was_mounted() {
+        if !alone("executor::local::world::tests::what_is_mounted_in_a_volume_stays_where_it_was_mounted") {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let world = World::new(root.path().join("local"));
+        let precious = root.path().join("precious");
+        fs::create_dir(&precious).unwrap();
+        fs::write(precious.join("file"), "").unwrap();
+        let domain: Domain = "a.test".parse().unwrap();
+        let point = world.of(&domain, "volumes").join("data/m");
+        world.make(&point).unwrap();
+        mount(&["--bind"], &precious, &point);
+        world.trash_app(&domain).unwrap();
+        let error = world.remove_app(&domain, &|| false).unwrap_err().to_string();
+        assert!(error.contains(&format!("{} is a mount point", point.display())), "{error}");
+        assert!(precious.join("file").exists());
+        let mut inventory = Inventory::default();
+        world.inventory(&domain, &[], &mut inventory).unwrap();
+        assert!(inventory.of(&domain).contains(&Residue::new(Kind::Volume, point.display().to_string())));
+        unmount(&point);
+        world.trash_app(&domain).unwrap();
+        world.remove_app(&domain, &|| false).unwrap();
+        assert_eq!(world.domains().unwrap(), []);
     }
 }

@@ -1,0 +1,420 @@
+//! A directory that is held by its descriptor, and what lies beneath it.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, mkdirat, open, openat2, renameat,
+    statx, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
+
+use super::new_id;
+use super::remove::{Removal, RemoveError};
+
+/// Beneath the directory, through no link, and on the directory's own mount.
+const CONFINED: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
+
+/// How often the kernel may say that a path changed while it was followed.
+const AGAIN: u32 = 64;
+
+/// A directory, by its descriptor: whatever its path names later, this is the directory that was opened.
+///
+/// Paths that its methods take are relative to it, or begin with [`Dir::path`].
+#[derive(Debug, Clone)]
+pub(crate) struct Dir {
+    fd: Arc<OwnedFd>,
+    path: PathBuf,
+}
+
+impl Dir {
+    /// Opens a root: the path may go through symbolic links, which are the operator's.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let fd = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Self { fd: Arc::new(fd), path: path.to_owned() })
+    }
+
+    /// Makes a root where it is missing, and those above it, and opens it.
+    pub fn make(path: &Path, mode: u32) -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)?;
+        Self::open(path)
+    }
+
+    /// Opens the directory `path` beneath this one.
+    pub fn sub(&self, path: &Path) -> io::Result<Self> {
+        let relative = self.relative(path)?;
+        let fd = self.open_at(relative, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+        Ok(Self { fd: Arc::new(fd), path: self.path.join(relative) })
+    }
+
+    /// The path by which it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Who owns it.
+    pub fn owner(&self) -> io::Result<u32> {
+        Ok(look(&self.fd, StatxFlags::UID)?.stx_uid)
+    }
+
+    /// Whether `path` is this very directory now, and no link to it.
+    pub fn is_at(&self, parent: &Self, path: &Path) -> io::Result<bool> {
+        let named = match parent.sub(path) {
+            Ok(named) => named,
+            // Nothing, a link, a file, or a mount point.
+            Err(error)
+                if [Errno::NOENT, Errno::LOOP, Errno::NOTDIR, Errno::XDEV]
+                    .iter()
+                    .any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) =>
+            {
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Identity::of(&named.fd)? == Identity::of(&self.fd)?)
+    }
+
+    /// What is at `path`, which is not followed where it is a link. `None` where nothing is. A mount point is an error:
+    /// whatever is mounted is not asked.
+    pub fn find(&self, path: &Path) -> io::Result<Option<Found>> {
+        match self.open_at(self.relative(path)?, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(fd) => Found::of(&fd).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Whether anything is at `path`. What can't be looked at is not called gone.
+    pub fn has(&self, path: &Path) -> bool {
+        !matches!(self.find(path), Ok(None))
+    }
+
+    /// The names in the directory `path`, in order; none where it is missing.
+    pub fn names(&self, path: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let opened =
+            match self.open_at(self.relative(path)?, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
+                Ok(opened) => opened,
+                Err(Errno::NOENT) => return Ok(Vec::new()),
+                Err(errno) => return Err(errno.into()),
+            };
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&opened)? {
+            let entry = entry?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                names.push(OsStr::from_bytes(entry.file_name().to_bytes()).to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Makes the directory `path`, which must be new.
+    pub fn make_new(&self, path: &Path, mode: u32) -> io::Result<()> {
+        let (parent, name) = self.parent(path)?;
+        Ok(mkdirat(&parent, name, Mode::from_raw_mode(mode))?)
+    }
+
+    /// Makes the directory `path` and those above it where they are missing, for nobody else's eyes.
+    pub fn make_private(&self, path: &Path) -> io::Result<Self> {
+        self.make_all(path, 0o700)
+    }
+
+    /// The same with other permissions.
+    pub fn make_all(&self, path: &Path, mode: u32) -> io::Result<Self> {
+        let relative = self.relative(path)?;
+        let mut above = PathBuf::new();
+        for name in relative.components().filter(|part| matches!(part, Component::Normal(_))) {
+            above.push(name);
+            match self.make_new(&above, mode) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        self.sub(relative)
+    }
+
+    /// Opens or makes a file at `path`. Neither a link nor the other end of a FIFO is followed.
+    pub fn open_file(&self, path: &Path, flags: OFlags, mode: u32) -> io::Result<File> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        // The kernel refuses a mode where nothing can be made.
+        let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(mode) } else { Mode::empty() };
+        Ok(self.open_at(self.relative(path)?, flags, mode)?.into())
+    }
+
+    /// Writes a file that is there whole or not at all. Whoever is killed in the middle leaves a file with a name that
+    /// nobody can know.
+    pub fn write(&self, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+        self.write_by(&path.with_file_name(format!(".new-{}", new_id()?)), path, content, mode)
+    }
+
+    /// The same by way of the file `temporary` beside it, which is not there yet.
+    pub fn write_by(&self, temporary: &Path, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+        let (parent, name) = self.parent(path)?;
+        let temporary = temporary.file_name().ok_or_else(|| outside(temporary))?;
+        let parent = Self { fd: Arc::new(parent), path: PathBuf::new() };
+        let mut file =
+            parent.open_file(temporary.as_ref(), OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode)?;
+        let written =
+            file.write_all(content).and_then(|()| Ok(renameat(&parent.fd, temporary, &parent.fd, name)?));
+        if written.is_err() {
+            // The write's own error is the one to tell.
+            let _told_already = unlinkat(&parent.fd, temporary, AtFlags::empty());
+        }
+        written
+    }
+
+    /// What the symbolic link `path` names.
+    pub fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        use std::os::unix::ffi::OsStringExt as _;
+        let (parent, name) = self.parent(path)?;
+        let target = rustix::fs::readlinkat(&parent, name, Vec::new())?;
+        Ok(std::ffi::OsString::from_vec(target.into_bytes()).into())
+    }
+
+    /// Gives the directory `path` these permissions.
+    pub fn set_mode(&self, path: &Path, mode: u32) -> io::Result<()> {
+        let opened = self.open_at(self.relative(path)?, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        Ok(rustix::fs::fchmod(opened, Mode::from_raw_mode(mode))?)
+    }
+
+    /// Makes the symbolic link `path`.
+    pub fn link(&self, target: &Path, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.parent(path)?;
+        Ok(symlinkat(target, &parent, name)?)
+    }
+
+    /// Moves what is at `from` to `to`, both beneath this directory.
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let ((from_parent, from), (to_parent, to)) = (self.parent(from)?, self.parent(to)?);
+        Ok(renameat(&from_parent, from, &to_parent, to)?)
+    }
+
+    /// Removes the file or link `path`. Nothing there is fine.
+    pub fn unlink(&self, path: &Path) -> io::Result<()> {
+        let parent = match self.parent(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            found => found?,
+        };
+        match unlinkat(&parent.0, parent.1, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Removes the directory `path`, which must be empty. Gives whether it was.
+    pub fn remove_empty(&self, path: &Path) -> io::Result<bool> {
+        let (parent, name) = self.parent(path)?;
+        match unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Removes `path`, whatever it is, until `stop` says so, which is asked before each entry. Nothing there is fine. All
+    /// that can go goes; the error names what stays.
+    pub fn remove(&self, path: &Path, stop: &dyn Fn() -> bool) -> Result<(), RemoveError> {
+        let shown = self.path.join(path);
+        let parent = match self.relative(path).and_then(|_| self.parent(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            found => found.map_err(|error| RemoveError::of(&shown, error))?,
+        };
+        Removal::new(parent.0.as_fd(), &shown, stop).remove(parent.1)
+    }
+
+    /// Removes what is in it, until `stop` says so, and stays itself.
+    pub fn clear(&self, stop: &dyn Fn() -> bool) -> Result<(), RemoveError> {
+        let names = self.names(Path::new(".")).map_err(|error| RemoveError::of(&self.path, error))?;
+        let mut cleared = Ok(());
+        for name in names {
+            let removed = self.remove(name.as_ref(), stop);
+            cleared = match (cleared, removed) {
+                (Err(first), Err(next)) => Err(RemoveError::and(first, next)),
+                (first, next) => first.and(next),
+            };
+            if stop() {
+                break;
+            }
+        }
+        cleared
+    }
+
+    /// The mount points beneath `path`, as the kernel names them.
+    pub fn mounts(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        // By the name that the kernel has for it: the operator's may go through links.
+        let real = std::fs::read_link(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))?;
+        let top = real.join(self.relative(path)?);
+        let table = std::fs::read("/proc/self/mountinfo")?;
+        let points =
+            table.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+        let mut mounts: Vec<PathBuf> = points.map(unescape).filter(|point| point.starts_with(&top)).collect();
+        mounts.sort();
+        mounts.dedup();
+        Ok(mounts
+            .into_iter()
+            .map(|point| match point.strip_prefix(&real) {
+                Ok(inner) => self.path.join(inner),
+                Err(_) => point,
+            })
+            .collect())
+    }
+
+    fn parent<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+        let relative = self.relative(path)?;
+        let name = relative.file_name().ok_or_else(|| outside(path))?;
+        let parent = match relative.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        Ok((self.open_at(parent, flags, Mode::empty())?, name))
+    }
+
+    /// `path` as it is named from here; nothing that leads out.
+    fn relative<'a>(&self, path: &'a Path) -> io::Result<&'a Path> {
+        let relative =
+            if path.is_absolute() { path.strip_prefix(&self.path).map_err(|_| outside(path))? } else { path };
+        if !relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+            return Err(outside(path));
+        }
+        Ok(if relative == Path::new("") { Path::new(".") } else { relative })
+    }
+
+    fn open_at(&self, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+        open_confined(self.fd.as_fd(), path.as_os_str(), flags, mode)
+    }
+}
+
+/// Opens `path` beneath `at` as [`CONFINED`] says.
+pub(super) fn open_confined(
+    at: BorrowedFd<'_>,
+    path: impl rustix::path::Arg + Copy,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd, Errno> {
+    for _ in 0..AGAIN {
+        match openat2(at, path, flags | OFlags::CLOEXEC, mode, CONFINED) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            opened => return opened,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
+/// What a directory is, whatever it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: (u32, u32),
+    inode: u64,
+    mount: u64,
+}
+
+impl Identity {
+    pub fn of(fd: impl AsFd) -> io::Result<Self> {
+        let found = look(fd, StatxFlags::INO | StatxFlags::MNT_ID)?;
+        Ok(Self {
+            device: (found.stx_dev_major, found.stx_dev_minor),
+            inode: found.stx_ino,
+            mount: found.stx_mnt_id,
+        })
+    }
+}
+
+/// What was found at a path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    pub kind: FileType,
+    pub owner: u32,
+    pub links: u32,
+    pub mode: u32,
+}
+
+impl Found {
+    fn of(fd: &OwnedFd) -> io::Result<Self> {
+        let found = look(fd, StatxFlags::TYPE | StatxFlags::UID | StatxFlags::NLINK | StatxFlags::MODE)?;
+        Ok(Self {
+            kind: FileType::from_raw_mode(found.stx_mode.into()),
+            owner: found.stx_uid,
+            links: found.stx_nlink,
+            mode: found.stx_mode.into(),
+        })
+    }
+
+    /// Whether it is a regular file of `owner` that has no other name.
+    pub fn is_own_file(&self, owner: u32) -> bool {
+        self.kind == FileType::RegularFile && self.owner == owner && self.links == 1
+    }
+
+    pub fn is_directory(&self) -> bool {
+        self.kind == FileType::Directory
+    }
+}
+
+fn look(fd: impl AsFd, wanted: StatxFlags) -> io::Result<Statx> {
+    Ok(statx(fd, c"", AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT, wanted)?)
+}
+
+fn outside(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{} leads out of its directory", path.display()))
+}
+
+/// A path of `/proc/self/mountinfo`: space, tab, newline and backslash are octal there.
+fn unescape(text: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt as _;
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        let code = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(code) if byte == b'\\' => {
+                plain.push(code);
+                rest = &after[3..];
+            }
+            _ => {
+                plain.push(byte);
+                rest = after;
+            }
+        }
+    }
+    std::ffi::OsString::from_vec(plain).into()
+}
+
+/// The mount points beneath the directory `path`; none where that can't be told.
+pub(crate) fn mounts_beneath(path: &Path) -> Vec<PathBuf> {
+    Dir::open(path).and_then(|dir| dir.mounts(Path::new("."))).unwrap_or_default()
+}
+
+/// Whether something is at `path`, which is on no other mount than the directory that it is in.
+pub(crate) fn is_present(path: &Path) -> bool {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return true };
+    match Dir::open(parent) {
+        Ok(parent) => parent.has(name.as_ref()),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+/// Gives an open file these permissions.
+pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
+}
+
+/// Opens the directory that `path` is in, through the operator's links.
+pub(crate) fn parent_of(path: &Path) -> io::Result<(Dir, &OsStr)> {
+    let name = path.file_name().ok_or_else(|| outside(path))?;
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let fd =
+        rustix::fs::openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok((Dir { fd: Arc::new(fd), path: parent.to_owned() }, name))
+}

@@ -1,0 +1,29 @@
+//! The one way in which cc-ci changes files (I17).
+//!
+//! A directory that the operator configured is a root: it is opened once, as [`Dir`], through whatever symbolic links
+//! the operator has on the way. Everything beneath it is reached from that descriptor, a component at a time, and
+//! neither through a link nor into another mount. What is mounted there stays where it is, is named, and is not even
+//! looked into: a file system that answers nobody would keep whoever asks it.
+//!
+//! Removal is one piece of code, [`Dir::remove`]. A root carries a [`mark`], so that nothing is removed from a directory
+//! that was somebody's before.
+//!
+//! # Limitations
+//! The file system of a root itself must answer: where that one hangs, so does whoever works in it.
+
+#![expect(clippy::disallowed_methods, reason = "this is the module through which all else goes")]
+
+mod dir;
+pub(crate) mod mark;
+mod remove;
+#[cfg(test)]
+pub(crate) mod testing;
+mod whole;
+
+pub(crate) use dir::{Dir, is_present, mounts_beneath, parent_of, set_mode};
+pub(crate) use mark::{
+    RUN_LOCK, RUN_RECORD, RootError, RootKind, check_root, claim_root, is_full, is_run_directory, user,
+};
+pub(crate) use remove::{remove_tree, remove_tree_until};
+pub use whole::{link, new_file, private_directory, remove_file, write_whole};
+pub(crate) use whole::{new_id, open_log, read_regular, replace_file, write_whole_by};
