@@ -20,8 +20,11 @@ use crate::names::RunId;
 
 /// How many directories of one run id there may be.
 const MAX_SUFFIX: u32 = 10_000;
-/// Somebody who merely reads `/proc` can keep a closing descriptor alive for a moment: looks before "held" counts.
-const LOOKS: u32 = 5;
+/// Somebody who merely reads `/proc`, or a child before its exec, can keep a closing descriptor alive for a moment: looks
+/// before "held" counts, with pauses that double, some 50 ms in all. On a busy machine an exec takes that long.
+const LOOKS: u32 = 9;
+/// Doubled after each look.
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// The kernel-backed [`AbraWorkspace`].
 #[derive(Debug, Clone)]
@@ -171,7 +174,7 @@ impl AbraWorkspace for KernelWorkspace {
             if look == LOOKS {
                 break;
             }
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(PAUSE * (1 << look) / 2);
         }
         Ok(None)
     }
