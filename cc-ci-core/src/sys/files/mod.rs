@@ -1,11 +1,11 @@
 //! The one way in which cc-ci changes files (I17).
 //!
-//! A directory that the operator configured is a root: it is opened once, as [`Dir`], through whatever symbolic links
+//! A directory that the operator configured is a root: it is opened once, as `Dir`, through whatever symbolic links
 //! the operator has on the way. Everything beneath it is reached from that descriptor, a component at a time, and
 //! neither through a link nor into another mount. What is mounted there stays where it is, is named, and is not even
 //! looked into: a file system that answers nobody would keep whoever asks it.
 //!
-//! Removal is one piece of code, [`Dir::remove`]. A root carries a [`mark`], so that nothing is removed from a directory
+//! Removal is one piece of code, `Dir::remove`. A root carries a mark, so that nothing is removed from a directory
 //! that was somebody's before.
 //!
 //! # Limitations
