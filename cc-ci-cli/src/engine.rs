@@ -154,8 +154,8 @@ pub fn in_path(program: &str) -> Option<PathBuf> {
 /// How the installed abra is asked what it can do: the one that the operator's `PATH` finds, where the operator's own
 /// calls of it work.
 pub fn abra_probe(config: &Config) -> Result<Probe, CliError> {
-    let program = in_path("abra")
-        .ok_or_else(|| CliError::harness("there is no abra in PATH").hint(INSTALL_ABRA))?;
+    let program =
+        in_path("abra").ok_or_else(|| CliError::harness("there is no abra in PATH").hint(INSTALL_ABRA))?;
     let mut environment: Vec<(OsString, OsString)> =
         env::var_os("HOME").map(|home| ("HOME".into(), home)).into_iter().collect();
     environment.push(("PATH".into(), programs::operator_path()));

@@ -26,7 +26,9 @@ fn no_program_of_the_working_directory_is_executed() {
     let tmp = world.path().join("tmp");
     fs::create_dir_all(&tmp).unwrap();
     let usual = "/usr/local/bin:/usr/bin:/bin";
-    for path in [String::new(), ".".to_owned(), format!(":{usual}"), format!(".:{usual}"), format!("{usual}:")] {
+    for path in
+        [String::new(), ".".to_owned(), format!(":{usual}"), format!(".:{usual}"), format!("{usual}:")]
+    {
         let run = |args: &[&str]| {
             let mut call = world.cc_ci(args.iter().copied()).env("PATH", &path).env("TMPDIR", &tmp);
             call.command().current_dir(recipe.path());

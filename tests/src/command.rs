@@ -182,6 +182,11 @@ impl Running {
         self.child.id().cast_signed()
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Waits for a line of stderr that contains `text`, and gives it.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) -> String {

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use cc_ci_core::names::Domain;
 use cc_ci_tests::engine::{Events, TestEngine, until};
@@ -24,8 +23,6 @@ use crate::support::four_services;
 /// The events at which a client is killed: which one of the stack's, of this type.
 const MOMENTS: [(&str, usize); 5] =
     [("network", 1), ("config", 1), ("service", 1), ("service", 2), ("service", 3)];
-/// So late an order is carried out: a janitor that looks once is done then, one that looks twice still waits.
-const LATE: Duration = Duration::from_millis(500);
 /// How often for each.
 const ROUNDS: u64 = 2;
 
@@ -100,17 +97,18 @@ fn an_order_that_is_carried_out_after_an_empty_look_is_found_by_the_second_one()
     let client = start_to_deploy(&engine, &held.host(), &domain);
     held.wait();
     assert!(kill(client, world, &domain), "it was killed before its order was carried out");
-    let shown = Shown::between(engine.socket(), world.path().join("shown.sock"));
-    let janitor = world.cc_ci(["janitor"]).env("DOCKER_HOST", shown.host()).start();
-    // The network is the last thing that there was: the next look finds nothing, and ends the removal.
-    until("the removal looks for the last time", || {
-        let asked = shown.requests();
+    // The network is the last thing that there was: the next look finds nothing, and ends the removal. The one after it
+    // is kept until the order was carried out.
+    let second_look = |asked: &[String]| {
         let removal = asked.iter().rposition(|path| path.contains("/networks/"));
-        removal.is_some_and(|at| asked[at..].iter().any(|path| path.contains("/configs")))
-    });
-    // No event tells a janitor that waits from one that is done.
-    thread::sleep(LATE);
+        removal.is_some_and(|at| asked[at..].iter().filter(|path| path.contains("/configs")).count() > 1)
+    };
+    let shown = Shown::until(engine.socket(), world.path().join("shown.sock"), second_look);
+    let mut janitor = world.cc_ci(["janitor"]).env("DOCKER_HOST", shown.host()).start();
+    until("the janitor looks again", || shown.keeps() || janitor.has_ended());
+    assert!(shown.keeps(), "one look was enough for it");
     assert!(held.let_go().starts_with("HTTP/1.1 201 "), "the order was refused");
+    shown.open();
     janitor.wait().expect(0);
     assert_nothing_exists(&engine);
 }

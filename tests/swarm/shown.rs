@@ -4,33 +4,75 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Passes everything on, and keeps the request lines.
 #[derive(Debug)]
 pub struct Shown {
     socket: PathBuf,
     asked: Arc<Mutex<Vec<u8>>>,
+    gate: Arc<Gate>,
+}
+
+/// Keeps what is asked from a certain request on, until it is opened.
+#[derive(Debug, Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn set(&self, closed: bool) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = closed;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(closed, |closed| *closed));
+    }
 }
 
 impl Shown {
     /// Listens at `socket` and passes on to `engine`.
     pub fn between(engine: &Path, socket: PathBuf) -> Self {
+        Self::until(engine, socket, |_| false)
+    }
+
+    /// The same; the first request at which `stop` says so of all paths so far, and what comes after it, is kept until
+    /// [`Self::open`].
+    pub fn until(
+        engine: &Path,
+        socket: PathBuf,
+        stop: impl Fn(&[String]) -> bool + Clone + Send + 'static,
+    ) -> Self {
         let listener = UnixListener::bind(&socket).unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let (engine, bytes) = (engine.to_owned(), asked.clone());
+        let gate = Arc::new(Gate::default());
+        let (engine, bytes, shut) = (engine.to_owned(), asked.clone(), gate.clone());
+        let once = Arc::new(Mutex::new(false));
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let engine = UnixStream::connect(&engine).unwrap();
                 let (from, to) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
-                let bytes = bytes.clone();
+                let (bytes, shut, stop, once) = (bytes.clone(), shut.clone(), stop.clone(), once.clone());
                 std::thread::spawn(move || {
-                    pass(from, to, |part| bytes.lock().unwrap().extend_from_slice(part));
+                    pass(from, to, |part| {
+                        let mut bytes = bytes.lock().unwrap();
+                        bytes.extend_from_slice(part);
+                        let mut stopped = once.lock().unwrap();
+                        if !*stopped && stop(&paths(&bytes)) {
+                            *stopped = true;
+                            shut.set(true);
+                        }
+                        drop((bytes, stopped));
+                        shut.pass();
+                    });
                 });
                 std::thread::spawn(move || pass(engine, client, |_| {}));
             }
         });
-        Self { socket, asked }
+        Self { socket, asked, gate }
     }
 
     /// As `DOCKER_HOST`.
@@ -40,11 +82,24 @@ impl Shown {
 
     /// The paths that were asked, with their queries, in order of arrival.
     pub fn requests(&self) -> Vec<String> {
-        let asked = self.asked.lock().unwrap();
-        let text = String::from_utf8_lossy(&asked);
-        let lines = text.lines().filter_map(|line| line.strip_suffix(" HTTP/1.1"));
-        lines.filter_map(|line| Some(line.split_once(' ')?.1.to_owned())).collect()
+        paths(&self.asked.lock().unwrap())
     }
+
+    /// Whether something is kept.
+    pub fn keeps(&self) -> bool {
+        *self.gate.closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets everything through from now on.
+    pub fn open(&self) {
+        self.gate.set(false);
+    }
+}
+
+fn paths(asked: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(asked);
+    let lines = text.lines().filter_map(|line| line.strip_suffix(" HTTP/1.1"));
+    lines.filter_map(|line| Some(line.split_once(' ')?.1.to_owned())).collect()
 }
 
 /// Copies until either side ends, and then ends the other.
