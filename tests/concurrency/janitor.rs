@@ -414,9 +414,11 @@ fn a_janitor_of_another_world_leaves_the_apps_of_this_one() {
     assert!(!before.is_empty());
     // The same suffix, and nothing else in common.
     let other = world.path().join("other");
-    fs::create_dir(&other).unwrap();
-    let places = ["CCCI_APP_LOCK_DIR", "CCCI_RUNS_DIR", "CCCI_LOCAL_ROOT"];
-    let call = |args: [&str; 1]| places.iter().fold(world.cc_ci(args), |call, place| call.env(place, &other));
+    let places = [("CCCI_APP_LOCK_DIR", "locks"), ("CCCI_RUNS_DIR", "runs"), ("CCCI_LOCAL_ROOT", "local")];
+    fs::create_dir_all(other.join("locks")).unwrap();
+    let call = |args: [&str; 1]| {
+        places.iter().fold(world.cc_ci(args), |call, (place, name)| call.env(place, other.join(name)))
+    };
     call(["audit"]).run().expect(0);
     call(["janitor"]).run().expect(0);
     assert_eq!(services(), before);

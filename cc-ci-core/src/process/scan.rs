@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 
 use super::pidfd::{PidFd, Signal};
 use super::{Marker, MarkerOwner, ProcessIdentity, StatLine};
@@ -186,7 +187,13 @@ pub(crate) fn pids() -> io::Result<Vec<i32>> {
     Ok(pids)
 }
 
-fn self_and_ancestors() -> BTreeSet<i32> {
+/// Whether the process is of this user: one that the kernel shows to somebody else is not, nor one that is gone.
+pub(crate) fn is_own(pid: i32) -> bool {
+    fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| process.uid() == nix::unistd::geteuid().as_raw())
+}
+
+/// This process and those above it.
+pub(crate) fn self_and_ancestors() -> BTreeSet<i32> {
     let mut line = BTreeSet::new();
     let mut pid = nix::unistd::getpid().as_raw();
     // A pid that comes twice was reused while we climbed.

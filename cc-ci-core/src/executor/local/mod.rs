@@ -306,7 +306,7 @@ impl LocalExecutor {
         for domain in &known {
             self.world.inventory(domain, &ports, &mut inventory)?;
             for (_, container) in self.world.records::<ContainerRecord>(domain, "containers")? {
-                if container.process.is_alive(&boot) {
+                if processes::is_proven(&self.world, domain, &container.process, &boot) {
                     inventory.add(domain, Residue::new(Kind::Process, container.process.to_string()));
                 }
             }

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use super::world::{ContainerRecord, World};
 use crate::host::BootId;
 use crate::names::Domain;
-use crate::process::{self, MarkerOwner, ProcessIdentity};
+use crate::process::{self, Marker, MarkerOwner, ProcessIdentity};
 
 /// What runs of an app, or of one of its services.
 ///
-/// A service can lose its mark by executing with a clean environment, but not leave its session without losing
-/// its leader: so both are asked. A session counts only while its recorded leader lives, since a dead leader's
-/// number may be somebody else's by now.
+/// A record counts where the kernel agrees with it, see [`is_proven`]; then all of its session is the app's, since
+/// nobody gets into a session but by birth. What carries the mark is the app's without a record too: its writer may
+/// have died, or the mark is forged, and neither may stay. This process and its ancestors are never among them.
 pub(super) fn of_app(
     world: &World,
     domain: &Domain,
@@ -20,18 +20,19 @@ pub(super) fn of_app(
     boot: &BootId,
 ) -> io::Result<Vec<ProcessIdentity>> {
     let wanted = |name: &str| service.is_none_or(|service| service == name);
+    let spared = process::self_and_ancestors();
     let mut found = Vec::new();
     for (_, container) in world.records::<ContainerRecord>(domain, "containers")? {
-        if wanted(&container.service) && container.process.is_alive(boot) {
+        if wanted(&container.service) && is_proven(world, domain, &container.process, boot) {
             found.extend(process::session_members(&container.process, boot)?);
         }
     }
-    let ours = world.id();
+    found.retain(|process| !spared.contains(&process.pid));
     for process in process::marked(boot)? {
-        if process.marker.domain == *domain
-            && let MarkerOwner::Service { service, world } = &process.marker.owner
+        if is_of(world, domain, &process.marker)
+            && let MarkerOwner::Service { service, .. } = &process.marker.owner
             && wanted(service)
-            && *world == ours
+            && process::is_own(process.process.pid)
         {
             found.push(process.process);
         }
@@ -40,6 +41,37 @@ pub(super) fn of_app(
     found.sort_by_key(|process| (process.pid, process.start_time));
     found.dedup();
     Ok(found)
+}
+
+/// Whether a recorded process is the app's. A record is a file that a recipe's script can write as well, so it is
+/// believed only of a session's leader of this user's that is neither this process nor an ancestor, and whose
+/// environment names the same app of the same world, or, where it has lost its mark, whose output is the app's log.
+pub(super) fn is_proven(world: &World, domain: &Domain, process: &ProcessIdentity, boot: &BootId) -> bool {
+    let leads = process::StatLine::read(process.pid).is_ok_and(|stat| stat.session == process.pid);
+    let agrees = || match process::marker_of(process.pid) {
+        Some(marker) => is_of(world, domain, &marker),
+        None => logs_to(world, domain, process.pid),
+    };
+    leads
+        && process::is_own(process.pid)
+        && !process::self_and_ancestors().contains(&process.pid)
+        && agrees()
+        // Asked last: what was read above was of this process and of no later one.
+        && process.is_alive(boot)
+}
+
+/// Whether a mark is one of the app's services in this world.
+fn is_of(world: &World, domain: &Domain, marker: &Marker) -> bool {
+    marker.domain == *domain
+        && matches!(&marker.owner, MarkerOwner::Service { world: named, .. } if *named == world.id())
+}
+
+/// Whether a standard stream of the process is a file in the app's directory of logs.
+fn logs_to(world: &World, domain: &Domain, pid: i32) -> bool {
+    let Ok(logs) = world.of(domain, "logs").canonicalize() else { return false };
+    [1, 2].iter().any(|stream| {
+        std::fs::read_link(format!("/proc/{pid}/fd/{stream}")).is_ok_and(|file| file.starts_with(&logs))
+    })
 }
 
 /// Ends what runs of an app, or of one of its services: TERM, `grace`, KILL, until nothing is left. Gives what
@@ -73,5 +105,101 @@ pub(super) async fn end(
             process::wait_gone(process, boot_id, patience).await?;
         }
         signal = if Instant::now() >= term_until { process::Signal::Kill } else { signal };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// A session's leader that sleeps, perhaps with a mark, until it is dropped.
+    struct Leader(Child);
+
+    impl Leader {
+        fn start(mark: Option<&Marker>, output: Stdio) -> Self {
+            let mut command = Command::new("setsid");
+            command.args(["sleep", "1000"]).env_remove(Marker::VARIABLE).stdout(output);
+            if let Some(mark) = mark {
+                command.env(Marker::VARIABLE, mark.to_string());
+            }
+            // It leads no group, so that setsid need not fork.
+            let leader = Self(command.process_group(nix::unistd::getpgrp().as_raw()).spawn().unwrap());
+            let pid = leader.0.id().cast_signed();
+            while process::StatLine::read(pid).unwrap().session != pid
+                || std::fs::read(format!("/proc/{pid}/comm")).unwrap() != b"sleep\n"
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            leader
+        }
+
+        fn identity(&self, boot: &BootId) -> ProcessIdentity {
+            ProcessIdentity::of(self.0.id().cast_signed(), boot.clone()).unwrap()
+        }
+    }
+
+    impl Drop for Leader {
+        fn drop(&mut self) {
+            let _ended = self.0.kill().is_err();
+            let _waited = self.0.wait().is_err();
+        }
+    }
+
+    fn mark(world: String, domain: &Domain) -> Marker {
+        Marker { domain: domain.clone(), owner: MarkerOwner::Service { service: "web".into(), world } }
+    }
+
+    #[test]
+    fn a_forged_record_makes_nobody_the_apps() {
+        let boot = BootId::current().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let world = World::new(root.path().to_owned());
+        let [domain, other]: [Domain; 2] =
+            ["wiki-00a1b2.own.test", "blog-00a1b2.own.test"].map(|d| d.parse().unwrap());
+        let forged = [
+            Leader::start(None, Stdio::null()),
+            Leader::start(Some(&mark("another".into(), &domain)), Stdio::null()),
+            Leader::start(Some(&mark(world.id(), &other)), Stdio::null()),
+        ];
+        let own_session = nix::unistd::getsid(None).unwrap().as_raw();
+        let mut named: Vec<ProcessIdentity> = forged.iter().map(|leader| leader.identity(&boot)).collect();
+        named.extend(ProcessIdentity::of(own_session, boot.clone()));
+        named.push(ProcessIdentity::current(boot.clone()).unwrap());
+        for (number, process) in named.into_iter().enumerate() {
+            let record = ContainerRecord { service: "web".into(), process };
+            world.write_record(&domain, "containers", &number.to_string(), &record).unwrap();
+        }
+        assert_eq!(of_app(&world, &domain, None, &boot).unwrap(), []);
+    }
+
+    #[test]
+    fn a_service_is_the_apps_by_its_mark_or_by_its_log() {
+        let boot = BootId::current().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let world = World::new(root.path().to_owned());
+        let domain: Domain = "wiki-00a1b2.own.test".parse().unwrap();
+        let logs = world.of(&domain, "logs");
+        std::fs::create_dir_all(&logs).unwrap();
+        let log = std::fs::File::create(logs.join("1.log")).unwrap();
+        let leaders = [
+            Leader::start(Some(&mark(world.id(), &domain)), Stdio::null()),
+            Leader::start(None, Stdio::from(log)),
+        ];
+        let mut expected: Vec<ProcessIdentity> =
+            leaders.iter().map(|leader| leader.identity(&boot)).collect();
+        expected.sort_by_key(|process| (process.pid, process.start_time));
+        for (number, process) in expected.iter().cloned().enumerate() {
+            let record = ContainerRecord { service: "web".into(), process };
+            world.write_record(&domain, "containers", &number.to_string(), &record).unwrap();
+        }
+        assert_eq!(of_app(&world, &domain, None, &boot).unwrap(), expected);
+        let link = root.path().with_extension("link");
+        std::os::unix::fs::symlink(root.path(), &link).unwrap();
+        let by_another_name = of_app(&World::new(link.clone()), &domain, None, &boot).unwrap();
+        std::fs::remove_file(link).unwrap();
+        assert_eq!(by_another_name, expected);
     }
 }

@@ -13,6 +13,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -111,10 +112,14 @@ impl World {
         Ok(self.dir()?.remove(path, &|| false)?)
     }
 
-    /// What tells this world's processes from another's: marks are seen all over the host.
+    /// What tells this world's processes from another's: marks are seen all over the host. It is the directory that
+    /// counts, by whatever name it is called.
     pub fn id(&self) -> String {
         let path = std::path::absolute(&self.root).unwrap_or_else(|_| self.root.clone());
-        let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
+        let digest = match fs::metadata(&path) {
+            Ok(root) => Sha256::digest(format!("{}:{}", root.dev(), root.ino())),
+            Err(_) => Sha256::digest(path.as_os_str().as_encoded_bytes()),
+        };
         digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     }
 
