@@ -74,6 +74,9 @@ pub struct Settings {
     /// The longest wait for an app's lock, e.g. 30m [default: 1h]
     #[arg(long, global = true, env = "CCCI_LOCK_TIMEOUT", value_name = "TIME", value_parser = time)]
     pub lock_timeout: Option<Duration>,
+    /// The longest wait for another command's claim of the local root [default: 30s]
+    #[arg(long, global = true, env = "CCCI_CLAIM_TIMEOUT", value_name = "TIME", value_parser = time)]
+    pub claim_timeout: Option<Duration>,
     /// What teardown may take [default: 10m]
     #[arg(long, global = true, env = "CCCI_TEARDOWN_BUDGET", value_name = "TIME", value_parser = time)]
     pub teardown_budget: Option<Duration>,
@@ -272,6 +275,9 @@ pub struct Janitor {
     /// Only say what would be done; takes no lock
     #[arg(long)]
     pub dry_run: bool,
+    /// How long it may take in all [default: 30m]
+    #[arg(long, env = "CCCI_JANITOR_DEADLINE", value_name = "TIME", value_parser = time)]
+    pub deadline: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

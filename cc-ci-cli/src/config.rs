@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cc_ci_abra::Backups;
+use cc_ci_core::executor::local::LocalExecutor;
 use cc_ci_core::names::{Domain, RecipeName, Suffix, Version};
 use cc_ci_core::run::{self, WarmApp};
 use cc_ci_core::workspace::{Catalogue, RecipeSource};
@@ -47,6 +48,8 @@ struct File {
     shared_networks: Option<Vec<String>>,
     deadline: Option<Time>,
     lock_timeout: Option<Time>,
+    claim_timeout: Option<Time>,
+    janitor_deadline: Option<Time>,
     teardown_budget: Option<Time>,
     fetch_timeout: Option<Time>,
     converge_timeout: Option<Time>,
@@ -143,6 +146,10 @@ pub struct Config {
     pub catalogue: Catalogue,
     pub deadline: Duration,
     pub teardown_budget: Duration,
+    /// What a pass of `cc-ci janitor` may take in all.
+    pub janitor_deadline: Duration,
+    /// What the wait for another one's claim of the local root may take.
+    pub claim_timeout: Duration,
     /// Where the reverse proxy is, and whose certificates it may show beside those of the system's roots.
     proxy: Option<(SocketAddr, Option<PathBuf>)>,
     /// How runs go about it, but for the [`proxy`](Self::proxy).
@@ -202,6 +209,10 @@ impl Config {
                 Some(CatalogueMode::Symlink) | None => Catalogue::Symlink,
             },
             deadline: time(file.deadline, Duration::from_hours(1)),
+            janitor_deadline: time(file.janitor_deadline, Duration::from_mins(30)),
+            claim_timeout: settings
+                .claim_timeout
+                .unwrap_or_else(|| time(file.claim_timeout, LocalExecutor::CLAIM_LIMIT)),
             teardown_budget: settings
                 .teardown_budget
                 .unwrap_or_else(|| time(file.teardown_budget, Duration::from_mins(10))),

@@ -84,7 +84,10 @@ impl Base {
         let env_files = EnvFiles::new(&servers, &server);
         let (engine, local): (Arc<dyn executor::Engine>, _) = match &choice.engine {
             Engine::Local => {
-                let local = Arc::new(LocalExecutor::new(config.local_root.clone(), host.clone()));
+                let local = Arc::new(
+                    LocalExecutor::new(config.local_root.clone(), host.clone())
+                        .with_claim_limit(config.claim_timeout),
+                );
                 (local.clone(), Some(local))
             }
             Engine::Swarm(socket) => {

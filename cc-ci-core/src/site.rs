@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::env_files::EnvFiles;
 use crate::event::Reporter;
-use crate::executor::{Engine, EngineError, Inventory, Kind, LockSpace, Residue};
+use crate::executor::{Engine, EngineError, Inventory, Kind, LockSpace, Owned, Owners, Residue};
 use crate::files::mounts_beneath;
 use crate::host::Host;
 use crate::lock::{AppLock, LockError};
@@ -64,6 +64,11 @@ impl Site {
         let claim = LockSpace::of(self.host.as_ref(), self.locks.as_ref())?;
         self.engine.claim(&claim).await?;
         Ok(self.runs.prepare()?)
+    }
+
+    /// The same site, in the hands of `owners`: the engine changes only what they own (I16).
+    pub fn owned_by(&self, owners: &Owners) -> Self {
+        Self { engine: Arc::new(Owned::new(self.engine.clone(), owners.clone())), ..self.clone() }
     }
 
     /// What exists of `domains`, or of every domain: objects of the engine, `.env` files, processes that a dead

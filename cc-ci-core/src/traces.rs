@@ -1,14 +1,19 @@
 //! What the runs' directories tell of their runs.
 
+use std::fs::{OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::contained::read_contained;
 use crate::executor::Residue;
 use crate::host::BootId;
+use crate::lock::takers_of;
 use crate::names::{Domain, RecipeName, RunId};
 use crate::process::ProcessIdentity;
 use crate::run::{Lane, Verdict};
@@ -48,6 +53,8 @@ pub struct RunTrace {
     pub executor: Option<String>,
     /// Whether its warm app may be another than the canonical version by its doing; it may be where it does not say.
     pub touched: bool,
+    /// Whether it had taken its locks, by its own word.
+    pub owned: bool,
     /// When it began.
     pub started: Option<Timestamp>,
     /// How it ended, if it did.
@@ -68,6 +75,8 @@ struct Record<'t> {
     #[serde(borrow)]
     touched: Option<&'t RawValue>,
     #[serde(borrow)]
+    owned: Option<&'t RawValue>,
+    #[serde(borrow)]
     started: Option<&'t RawValue>,
     #[serde(borrow)]
     verdict: Option<&'t RawValue>,
@@ -82,7 +91,7 @@ fn told<T: DeserializeOwned>(value: Option<&RawValue>) -> Option<T> {
 /// domain. What a recipe's test may have put in its place is not waited for.
 fn trace(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunTrace> {
     let text = read_contained(&path, RUN_RECORD, RECORD_LIMIT).ok()?;
-    let Record { owner, mut domains, lane, recipe, executor, touched, started, verdict } =
+    let Record { owner, mut domains, lane, recipe, executor, touched, owned, started, verdict } =
         serde_json::from_slice(&text).ok()?;
     domains.truncate(DOMAINS_LIMIT);
     domains.shrink_to_fit();
@@ -93,6 +102,7 @@ fn trace(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunTrace> {
         recipe: told(recipe),
         executor: told::<String>(executor).filter(|executor| executor.len() <= EXECUTOR_LIMIT),
         touched: told(touched).unwrap_or(true),
+        owned: told(owned).unwrap_or(false),
         started: told(started),
         verdict: told(verdict),
         id,
@@ -127,6 +137,20 @@ impl RunTrace {
         record.receipt.map(|receipt| receipt.before).filter(|before| !before.is_empty())
     }
 
+    /// Whether the run itself holds its `run.lock`. Whoever cleans up after a dead one holds it too, for a while.
+    fn holds_its_lock(&self) -> bool {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK);
+        let Ok(file) = options.open(self.path.join("run.lock")) else { return false };
+        match file.try_lock_shared() {
+            // Whom the kernel does not name may be of another pid namespace.
+            Err(TryLockError::WouldBlock) => {
+                takers_of(&file).map_or(true, |takers| takers.is_empty() || takers.contains(&self.owner.pid))
+            }
+            Ok(()) | Err(TryLockError::Error(_)) => false,
+        }
+    }
+
     /// Whether its app is of another executor than `executor`.
     fn is_elsewhere(&self, executor: &str) -> bool {
         self.executor.as_ref().is_some_and(|own| own != executor)
@@ -149,6 +173,39 @@ impl Site {
             trace(id, path, &boot)
         });
         Ok(traces.collect())
+    }
+
+    /// The runs that took the locks of some of `domains`, have not concluded, and hold their `run.lock`: live ones,
+    /// whatever became of their lock files since (I16). Each with its domain; `own` is the caller's.
+    ///
+    /// The kernel frees the locks of a killed run one after the other: what is held is looked at again for a moment.
+    pub async fn live_owners(
+        &self,
+        domains: &[&Domain],
+        own: Option<&RunId>,
+    ) -> Result<Vec<(Domain, RunTrace)>, LookError> {
+        const LOOKS: u32 = 10;
+        let mut pause = Duration::from_micros(200);
+        for look in 1.. {
+            let mut live = Vec::new();
+            for run in self.traces()? {
+                let shared = domains.iter().find(|domain| run.domains.contains(domain));
+                if let Some(domain) = shared
+                    && run.owned
+                    && run.verdict.is_none()
+                    && own != Some(&run.id)
+                    && run.holds_its_lock()
+                {
+                    live.push(((*domain).clone(), run));
+                }
+            }
+            if live.is_empty() || look == LOOKS {
+                return Ok(live);
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        Ok(Vec::new())
     }
 
     /// The runs that worked with `executor` on the warm app of `domain` and are over, with a tree left: those that

@@ -55,7 +55,12 @@ pub(crate) async fn claim(client: &Client, suffix: &Suffix, claim: &LockSpace) -
                     return Ok(());
                 }
                 if let Some(whose) = claim.kept_out_by(&held) {
-                    return Err(refused(suffix, &name, &whose, &held));
+                    return Err(refused(
+                        suffix,
+                        &name,
+                        &whose,
+                        &claim.way_in(&held, &format!("docker config rm {name}")),
+                    ));
                 }
                 take_over(client, &config, spec(&name, suffix, claim)?).await
             }
@@ -141,15 +146,12 @@ fn name(suffix: &Suffix) -> String {
     format!("{PREFIX}{}-{digest}", &suffix[..room - 1 - digest.len()])
 }
 
-fn refused(suffix: &Suffix, name: &str, whose: &str, held: &LockSpace) -> EngineError {
+fn refused(suffix: &Suffix, name: &str, whose: &str, way_in: &str) -> EngineError {
     EngineError::configuration(format!(
         "{suffix} on this Swarm belongs to {whose}: two lock spaces would own one domain"
     ))
     .with_hint(format!(
-        "use its lock directory (CCCI_APP_LOCK_DIR={}) or another suffix; if no cc-ci of {} uses this Swarm any more, \
-         remove its claim: docker config rm {name}",
-        held.path.display(),
-        held.hostname
+        "{way_in}; or use another suffix; the claim is the config {name}: if nobody uses it any more, docker config rm {name}"
     ))
 }
 

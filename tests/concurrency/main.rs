@@ -27,6 +27,7 @@ mod late;
 mod lock;
 mod matrix;
 mod output;
+mod ownership;
 mod path;
 mod proxy;
 mod quick;

@@ -31,13 +31,16 @@ pub fn janitor(
     let bounds = Bounds { deadline: None, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
     let pass = Pass { dry_run: args.dry_run, ..Pass::by_hand(lifetime.cancellation().clone()) };
-    let report = wiring::block_on(async {
+    let deadline = args.deadline.unwrap_or(base.config.janitor_deadline);
+    let pass = Pass { budget: pass.budget.min(deadline), ..pass };
+    let mut begun = None;
+    let work = async {
         let wired = tokio::select! {
             biased;
             cause = pass.cancellation.cancelled() => return Err(wiring::cancelled(cause)),
             ready = ready(base, args.dry_run, terminal) => ready?,
         };
-        let janitor = SiteJanitor::new(wired.site.clone(), lifetime.clone());
+        let janitor = begun.insert(SiteJanitor::new(wired.site.clone(), lifetime.clone()));
         // A cancellation is the pass's own affair: what it holds, it finishes.
         let report = janitor.pass(&pass).await.map_err(|error| look_failed(&error))?;
         if !args.dry_run && pass.cancellation.cause().is_none() {
@@ -46,7 +49,20 @@ pub fn janitor(
             }
         }
         Ok::<_, CliError>(report)
-    })?;
+    };
+    // Whoever hangs in a call of the engine is ended with the process, as by a kill: the next pass finishes it.
+    let end = wiring::block_on(async { Ok(tokio::time::timeout(deadline, Box::pin(work)).await.ok()) })?;
+    let over = end.is_none();
+    let report = match end {
+        Some(report) => report?,
+        None => begun.map(|janitor| janitor.so_far()).unwrap_or_default(),
+    };
+    if over {
+        terminal.progress(format!(
+            "error: the janitor's time is over, after {deadline:?}: what was not reached is left; hint: see what hangs with \
+             cc-ci doctor, or give it longer: --deadline\n"
+        ));
+    }
     for warning in &report.warnings {
         terminal.progress(format!("warning: {warning}\n"));
     }
@@ -57,6 +73,9 @@ pub fn janitor(
         }
     }
     let exit = if report.leaves_residue() { Exit::Residue } else { Exit::Green };
+    if over {
+        return Ok(Exit::Harness);
+    }
     Ok(match lifetime.cancellation().cause() {
         Some(cause) => Exit::Cancelled(cause).or_graver(exit),
         None => exit,

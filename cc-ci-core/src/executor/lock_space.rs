@@ -45,15 +45,40 @@ impl LockSpace {
     }
 
     /// Whose claim `held` is, in words, where it keeps this lock space out. Only a claim of this machine's earlier
-    /// boot is dead for certain.
+    /// boot is dead for certain; and which machine it was, a machine id tells only together with the host's name: clones
+    /// of one image share the id, or have none.
     pub fn kept_out_by(&self, held: &Self) -> Option<String> {
+        let host = &held.hostname;
         if held.machine_id != self.machine_id {
-            Some(format!("another machine, {}", held.hostname))
-        } else if held.boot_id == self.boot_id && held.directory != self.directory {
-            Some(format!("another lock directory, {}", held.path.display()))
+            Some(format!("another machine, {host}"))
+        } else if held.boot_id == self.boot_id {
+            let elsewhere = held.directory != self.directory;
+            elsewhere.then(|| format!("another lock directory, {}", held.path.display()))
+        } else if held.machine_id.is_empty() {
+            Some(format!(
+                "another boot of {host}, and without a machine id nobody knows whether that is this machine"
+            ))
+        } else if held.hostname != self.hostname {
+            Some(format!("{host}, which has this machine's id and another name"))
         } else {
             None
         }
+    }
+
+    /// What helps this lock space, where `held` [keeps it out](Self::kept_out_by); `remove` is the command that removes
+    /// the claim.
+    pub fn way_in(&self, held: &Self, remove: &str) -> String {
+        if held.boot_id == self.boot_id && held.machine_id == self.machine_id {
+            return format!("use its lock directory: CCCI_APP_LOCK_DIR={}", held.path.display());
+        }
+        let id = if self.machine_id.is_empty() {
+            "; give this machine an id of its own, in /etc/machine-id: systemd-machine-id-setup"
+        } else if held.machine_id == self.machine_id {
+            "; give each clone an id of its own: rm /etc/machine-id && systemd-machine-id-setup"
+        } else {
+            ""
+        };
+        format!("once no cc-ci of {} uses it any more, remove its claim: {remove}{id}", held.hostname)
     }
 }
 
@@ -82,6 +107,32 @@ mod tests {
         assert_eq!(keeps_out(space("m2", "b2", "8:7")).unwrap(), "another machine, host-of-m1");
         // The same directory is seen in the same boot of the same machine only.
         assert_eq!(keeps_out(space("m2", "b1", "8:7")).unwrap(), "another machine, host-of-m1");
+    }
+
+    #[test]
+    fn an_empty_or_cloned_machine_id_is_not_the_same_machine() {
+        let cloned = space("m1", "b1", "8:7");
+        let other = LockSpace { hostname: "other".into(), ..space("m1", "b2", "8:9") };
+        assert_eq!(
+            other.kept_out_by(&cloned).unwrap(),
+            "host-of-m1, which has this machine's id and another name"
+        );
+        assert!(other.way_in(&cloned, "rm claim").contains("rm /etc/machine-id && systemd-machine-id-setup"));
+        let (held, booted) = (space("", "b1", "8:7"), space("", "b2", "8:7"));
+        assert!(booted.kept_out_by(&held).unwrap().contains("without a machine id"));
+        let way_in = booted.way_in(&held, "rm claim");
+        assert!(
+            way_in.contains("remove its claim: rm claim; ") && way_in.contains("/etc/machine-id"),
+            "{way_in}"
+        );
+        // The very same boot and directory need no id.
+        assert!(held.kept_out_by(&held).is_none() && held.is_same(&held));
+        let elsewhere = LockSpace { directory: "8:9".into(), ..held.clone() };
+        assert_eq!(elsewhere.kept_out_by(&held).unwrap(), "another lock directory, /run/lock");
+        assert_eq!(
+            elsewhere.way_in(&held, "rm claim"),
+            "use its lock directory: CCCI_APP_LOCK_DIR=/run/lock"
+        );
     }
 
     #[test]

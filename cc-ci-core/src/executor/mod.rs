@@ -11,6 +11,7 @@ pub mod local;
 mod lock_space;
 #[cfg(any(test, feature = "conformance"))]
 mod memory;
+mod owned;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ pub use inventory::{Inventory, Kind, Residue};
 pub use lock_space::LockSpace;
 #[cfg(any(test, feature = "conformance"))]
 pub use memory::MemoryEngine;
+pub use owned::{Owned, Owners};
 pub use session::{Redactor, Session};
 
 /// One app of a run.

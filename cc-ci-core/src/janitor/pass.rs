@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
 use super::reap::{Found, Orders, Reaped, clear, looks};
 use super::{Decision, Finding, Janitor, Pass, Report};
+use crate::executor::Owners;
 use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
 use crate::names::Domain;
 use crate::site::{LookError, Site};
+use crate::traces::RunTrace;
 use crate::workspace::{Pruned, RUN_RECORD, WorkspaceError};
 
 /// So many domains are held and looked at together: one inventory serves them all.
@@ -29,12 +31,40 @@ const LONG_HELD: Duration = Duration::from_hours(2);
 pub struct SiteJanitor {
     site: Site,
     lifetime: Arc<dyn RunLifetime>,
+    progress: Arc<Mutex<Progress>>,
+}
+
+/// How far a pass has come.
+#[derive(Debug, Default)]
+struct Progress {
+    domains: Vec<Domain>,
+    report: Report,
 }
 
 impl SiteJanitor {
     /// A janitor whose unfinished work is a job of `lifetime`.
     pub fn new(site: Site, lifetime: Arc<dyn RunLifetime>) -> Self {
-        Self { site, lifetime }
+        Self { site, lifetime, progress: Arc::default() }
+    }
+
+    /// What the pass that goes on, or was broken off, has found and done; what it has not concluded is not reached.
+    pub fn so_far(&self) -> Report {
+        let progress = self.progress();
+        let mut report = progress.report.clone();
+        let open = |domain: &&Domain| report.findings.iter().all(|finding| finding.domain != **domain);
+        let open: Vec<Finding> = progress
+            .domains
+            .iter()
+            .filter(open)
+            .map(|domain| finding(domain, Decision::NotReached))
+            .collect();
+        report.findings.extend(open);
+        report.findings.sort_by(|a, b| a.domain.cmp(&b.domain));
+        report
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,6 +116,7 @@ impl Janitor for SiteJanitor {
     async fn pass(&self, pass: &Pass) -> Result<Report, LookError> {
         let (domains, warnings) = candidates(&self.site, pass).await?;
         let mut report = Report { findings: Vec::new(), warnings };
+        *self.progress() = Progress { domains: domains.clone(), report: report.clone() };
         if pass.dry_run {
             report.findings = foresee(&self.site, pass, &domains).await?;
             return Ok(report);
@@ -96,6 +127,7 @@ impl Janitor for SiteJanitor {
             // A task of its own: it keeps the locks until what it began is done, also when nobody waits any more.
             let work = async move { sweep(&site, &pass, &batch, until).await };
             report.findings.extend(self.lifetime.jobs().task(work).await?);
+            self.progress().report = report.clone();
         }
         Ok(report)
     }
@@ -118,6 +150,8 @@ async fn candidates(site: &Site, pass: &Pass) -> Result<(Vec<Domain>, Vec<String
 /// What a pass would do, without taking a lock.
 async fn foresee(site: &Site, pass: &Pass, domains: &[Domain]) -> Result<Vec<Finding>, LookError> {
     let inventory = site.inventory(Some(domains), pass.own_run.as_ref()).await?;
+    let all: Vec<&Domain> = domains.iter().collect();
+    let lived = site.live_owners(&all, pass.own_run.as_ref()).await?;
     let mut findings = Vec::new();
     for (domain, residue) in looks(&inventory, domains) {
         if pass.own.contains(domain) {
@@ -126,6 +160,9 @@ async fn foresee(site: &Site, pass: &Pass, domains: &[Domain]) -> Result<Vec<Fin
         }
         match site.locks.look(domain) {
             Ok(Some(view)) if view.held => findings.push(live(site, domain, Some(view))),
+            Ok(_) if let Some((_, run)) = lived.iter().find(|(_, run)| run.domains.contains(domain)) => {
+                findings.push(lockless(domain, run));
+            }
             Ok(file) if residue.is_empty() => {
                 findings.extend(file.map(|_| finding(domain, Decision::WouldRemoveLock)));
             }
@@ -155,6 +192,7 @@ async fn sweep(
         // A look takes as long as it would for all: a pass whose time is over is not to make one for each batch.
         return Ok(findings);
     }
+    let guards = without_live(site, pass, guards, &mut findings).await?;
     let held: Vec<Domain> = guards.iter().map(|guard| guard.domain().clone()).collect();
     let before = site.inventory(Some(&held), pass.own_run.as_ref()).await?;
     let found: Vec<Found> = looks(&before, &held)
@@ -163,7 +201,9 @@ async fn sweep(
         .collect();
     let orphans: Vec<Domain> = found.iter().map(|found| found.domain.clone()).collect();
     let removal_until = crate::after(Instant::now(), REMOVAL_LIMIT);
-    let reaped = clear(site, found, pass.own_run.as_ref(), Orders::Unknown, removal_until).await?;
+    let reaped =
+        clear(site, &Owners::of(&guards), found, pass.own_run.as_ref(), Orders::Unknown, removal_until)
+            .await?;
     let mut reaped: BTreeMap<Domain, Reaped> = orphans.into_iter().zip(reaped).collect();
     for guard in guards {
         let reaped = reaped.remove(guard.domain()).unwrap_or_default();
@@ -171,6 +211,31 @@ async fn sweep(
     }
     findings.sort_by(|a, b| a.domain.cmp(&b.domain));
     Ok(findings)
+}
+
+/// The guards of what no live run owns. Whoever removed a live run's lock file has made its domain no one's to reap.
+async fn without_live(
+    site: &Site,
+    pass: &Pass,
+    guards: Vec<AppGuard>,
+    findings: &mut Vec<Finding>,
+) -> Result<Vec<AppGuard>, LookError> {
+    let domains: Vec<&Domain> = guards.iter().map(AppGuard::domain).collect();
+    let live = site.live_owners(&domains, pass.own_run.as_ref()).await?;
+    let mut free = Vec::new();
+    for guard in guards {
+        match live.iter().find(|(_, run)| run.domains.contains(guard.domain())) {
+            None => free.push(guard),
+            Some((_, run)) => findings.push(lockless(guard.domain(), run)),
+        }
+    }
+    Ok(free)
+}
+
+fn lockless(domain: &Domain, run: &RunTrace) -> Finding {
+    let detail =
+        format!("run {} (pid {}) works on it, though its lock file was removed", run.id, run.owner.pid);
+    Finding { detail: vec![detail], ..finding(domain, Decision::Live) }
 }
 
 /// Takes what locks of the batch are free; says why not, of the others. Blocks.
@@ -200,7 +265,11 @@ fn probe(site: &Site, pass: &Pass, batch: &[Domain], until: Instant) -> (Vec<Fin
 /// Only what is verified empty loses its lock file.
 fn conclude(guard: AppGuard, reaped: Reaped) -> Finding {
     let domain = guard.domain().clone();
-    let Reaped { removed, left, failures: mut detail } = reaped;
+    let Reaped { removed, left, failures: mut detail, lost } = reaped;
+    if let Some(lost) = lost {
+        detail.extend([lost.to_string(), lost.hint()]);
+        return Finding { removed, left, detail, ..finding(&domain, Decision::Failed) };
+    }
     if !left.is_empty() {
         return Finding { removed, left, detail, ..finding(&domain, Decision::Failed) };
     }

@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::executor::{Inventory, Residue};
+use crate::executor::{Inventory, Owners, Residue};
 use crate::host::Host;
-use crate::lock::AppGuard;
+use crate::lock::{AppGuard, LostOwnership};
 use crate::names::{Domain, RunId};
 use crate::process::{self, EndMarkedError};
 use crate::site::{LookError, Site};
@@ -48,13 +48,15 @@ pub struct Reaped {
     pub left: Vec<Residue>,
     /// What went wrong on the way. It explains what is left; alone it is no verdict.
     pub failures: Vec<String>,
+    /// Why it was broken off, with all else as it was then: the domain is no longer the caller's.
+    pub lost: Option<LostOwnership>,
 }
 
 impl Reaped {
     /// From two looks and what went wrong between them.
     pub(super) fn between(before: &[Residue], left: Vec<Residue>, failures: Vec<String>) -> Self {
         let removed = before.iter().filter(|residue| !left.contains(residue)).cloned().collect();
-        Self { removed, left, failures }
+        Self { removed, left, failures, lost: None }
     }
 }
 
@@ -75,6 +77,10 @@ pub async fn reap(
     let domain = guard.domain();
     let residue = site.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
     let mut found = Found { domain: domain.clone(), residue, failures: Vec::new() };
+    let owners = Owners::of([guard]);
+    if let Err(lost) = owners.check(domain) {
+        return Ok(Reaped { left: found.residue, lost: Some(lost), ..Reaped::default() });
+    }
     let is_run_app = site.pattern.is_run_app(domain);
     if found.residue.is_empty() || !is_run_app {
         let orphans = end_orphans(site.host.as_ref(), domain).await;
@@ -87,7 +93,7 @@ pub async fn reap(
             return Ok(Reaped::default());
         }
     }
-    let mut reaped = clear(site, vec![found], own, orders, until).await?;
+    let mut reaped = clear(site, &owners, vec![found], own, orders, until).await?;
     Ok(reaped.pop().unwrap_or_default())
 }
 
@@ -100,7 +106,7 @@ pub(super) struct Found {
     pub failures: Vec<String>,
 }
 
-/// Removes everything of run apps whose locks the caller holds, and looks, once for all of them; gives what became
+/// Removes everything of run apps whose locks `owners` hold, and looks, once for all of them; gives what became
 /// of each, in their order.
 ///
 /// What a look brings that was not there before is removed too: orders of a client that was killed in flight, and
@@ -108,17 +114,20 @@ pub(super) struct Found {
 /// meanwhile. It ends when a look brings nothing new, or with `until`.
 pub(super) async fn clear(
     site: &Site,
+    owners: &Owners,
     found: Vec<Found>,
     own: Option<&RunId>,
     orders: Orders,
     until: Instant,
 ) -> Result<Vec<Reaped>, LookError> {
+    let site = &site.owned_by(owners);
     let lag = if orders == Orders::Done { Duration::ZERO } else { site.engine.order_lag() };
     let mut reaped = vec![Reaped::default(); found.len()];
     let mut open: Vec<(usize, Found)> = found.into_iter().enumerate().collect();
     while !open.is_empty() {
         let removals = join_all(open.iter_mut().map(async |(_, found)| {
             let limit = until.saturating_duration_since(Instant::now());
+            owners.check(&found.domain).ok()?;
             found.failures.extend(end_orphans(site.host.as_ref(), &found.domain).await.failures);
             let error = site.engine.remove(&found.domain, limit).await.err()?;
             found.failures.push(crate::error_chain(&error));
@@ -129,6 +138,18 @@ pub(super) async fn clear(
         if !lag.is_zero() {
             tokio::time::sleep(lag).await;
         }
+        open.retain_mut(|(place, found)| match owners.check(&found.domain) {
+            Ok(()) => true,
+            Err(lost) => {
+                reaped[*place] = Reaped {
+                    left: std::mem::take(&mut found.residue),
+                    failures: std::mem::take(&mut found.failures),
+                    lost: Some(lost),
+                    ..Reaped::default()
+                };
+                false
+            }
+        });
         for (_, found) in &mut open {
             found.failures.extend(clear_files(site, &found.domain, own, &failed).await);
         }

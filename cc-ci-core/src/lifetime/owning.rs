@@ -119,10 +119,8 @@ impl TakenOver {
         reporter: Arc<dyn Reporter>,
     ) -> Result<Owning, TakeOverError> {
         let Self { owner, parent: direct, signals, bystanders } = self;
-        let watched = direct
-            .resolve(parent, &owner.boot_id)
-            .map_err(failed("watch the parent"))?
-            .ok_or(TakeOverError::NoParent)?;
+        let watched =
+            direct.resolve(parent).map_err(failed("watch the parent"))?.ok_or(TakeOverError::NoParent)?;
         if let Watched::Nobody { reason: Some(reason) } = watched {
             let text = format!("no parent is watched: {reason}");
             reporter.report(&Event::Note { text });

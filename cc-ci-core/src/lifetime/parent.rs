@@ -5,8 +5,7 @@ use std::io;
 
 use nix::unistd::getppid;
 
-use crate::host::BootId;
-use crate::process::{PidFd, ProcessIdentity};
+use crate::process::{PidFd, StatLine};
 
 /// Whose death ends the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,21 +63,14 @@ impl DirectParent {
     }
 
     /// Resolves what the user asked for. `None`: our parent is init, so the one that started us may be long dead.
-    pub(super) fn resolve(self, watch: ParentWatch, boot: &BootId) -> io::Result<Option<Watched>> {
+    pub(super) fn resolve(self, watch: ParentWatch) -> io::Result<Option<Watched>> {
         Ok(Some(match watch {
             ParentWatch::None => Watched::Nobody { reason: None },
-            ParentWatch::Pid { pid, start_time } => {
-                let opened =
-                    PidFd::open(pid).and_then(|fd| Ok((fd, ProcessIdentity::of(pid, boot.clone())?)));
-                match opened {
-                    Ok((fd, found)) if start_time.is_none_or(|expected| expected == found.start_time) => {
-                        Watched::Other(fd)
-                    }
-                    Ok(_) => Watched::Dead,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => Watched::Dead,
-                    Err(error) => return Err(error),
-                }
-            }
+            ParentWatch::Pid { pid, start_time } => match PidFd::open(pid) {
+                Ok(fd) => named(fd, start_time, || Ok(StatLine::read(pid)?.start_time))?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Watched::Dead,
+                Err(error) => return Err(error),
+            },
             ParentWatch::Parent => match self {
                 Self { pid: 0, .. } => {
                     Watched::Nobody { reason: Some("the parent is outside of this pid namespace") }
@@ -111,8 +103,49 @@ impl Watched {
     }
 }
 
+/// The process of `fd`, which is alive or a zombie: watched through its descriptor alone, unless it is known not to be the
+/// one that is meant. Where `/proc` hides other users' processes (`hidepid`), nobody can tell when it started.
+fn named(
+    fd: PidFd,
+    expected: Option<u64>,
+    start_time: impl FnOnce() -> io::Result<u64>,
+) -> io::Result<Watched> {
+    let Some(expected) = expected else { return Ok(Watched::Other(fd)) };
+    match start_time() {
+        Ok(found) if found == expected => Ok(Watched::Other(fd)),
+        Ok(_) => Ok(Watched::Dead),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            Ok(if fd.has_ended() { Watched::Dead } else { Watched::Other(fd) })
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// There, init has no business starting us: whoever did is dead. In a container a shell may well be pid 1.
 fn in_initial_pid_namespace() -> bool {
     // PROC_PID_INIT_INO, part of the kernel's interface.
     fs::read_link("/proc/self/ns/pid").is_ok_and(|name| name.as_os_str() == "pid:[4026531836]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn me() -> PidFd {
+        PidFd::open(nix::unistd::getpid().as_raw()).unwrap()
+    }
+
+    #[test]
+    fn a_parent_that_proc_hides_is_watched_through_its_pidfd_alone() {
+        let hidden = || Err(io::ErrorKind::NotFound.into());
+        assert!(matches!(named(me(), Some(1), hidden).unwrap(), Watched::Other(_)));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let fd = PidFd::open(child.id().cast_signed()).unwrap();
+        child.wait().unwrap();
+        assert!(matches!(named(fd, Some(1), hidden).unwrap(), Watched::Dead));
+        // Where nobody says when it started, nothing is read.
+        let read = || panic!("it was read");
+        assert!(matches!(named(me(), None, read).unwrap(), Watched::Other(_)));
+        assert!(matches!(named(me(), Some(1), || Ok(2)).unwrap(), Watched::Dead));
+    }
 }

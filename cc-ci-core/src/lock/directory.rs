@@ -253,11 +253,16 @@ impl LockDirectory {
 impl LockFile {
     /// Whether the path still names this file.
     pub(super) fn is_current(&self) -> Result<bool, LockError> {
-        match lstat(&self.path) {
-            Ok(stat) => Ok(FileId::from(&stat) == self.id),
-            Err(Errno::ENOENT) => Ok(false),
-            Err(errno) => Err(failed("look again at the lock file", &self.path, errno)),
-        }
+        names(&self.path, self.id)
+    }
+}
+
+/// Whether `path` names the file `id`.
+pub(super) fn names(path: &Path, id: FileId) -> Result<bool, LockError> {
+    match lstat(path) {
+        Ok(stat) => Ok(FileId::from(&stat) == id),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(failed("look again at the lock file", path, errno)),
     }
 }
 

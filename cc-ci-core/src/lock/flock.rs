@@ -11,11 +11,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
-use super::directory::{ATTEMPTS, FileId, LockDirectory, LockFile, failed};
+use super::directory::{ATTEMPTS, FileId, LockDirectory, LockFile, failed, names};
 use super::holder::{Seen, confirm, see};
 use super::record::{Record, this_process};
 use super::wait::Waiting;
-use super::{AcquireError, AppGuard, AppLock, Description, HeldLock, Holder, LockError, LockView, Wait};
+use super::{
+    AcquireError, AppGuard, AppLock, Description, HeldLock, Holder, LockError, LockView, Ownership, Wait,
+};
 use crate::cancellation::Cancellation;
 use crate::event::{Event, Reporter};
 use crate::host::Host;
@@ -300,6 +302,16 @@ impl HeldLock for Held {
 
     fn describe(&self, description: &Description) {
         self.record(Some(description));
+    }
+
+    fn ownership(&self) -> Ownership {
+        let (id, path) = (self.opened.id, self.opened.path.clone());
+        let named = path.clone();
+        Ownership::new(self.domain.clone(), Some(path), move || match names(&named, id) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(format!("{} is no longer the file that is held", named.display())),
+            Err(error) => Err(crate::error_chain(&error)),
+        })
     }
 
     fn unlink(self: Box<Self>) -> Result<(), LockError> {

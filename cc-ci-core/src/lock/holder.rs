@@ -68,6 +68,14 @@ fn read_in_pieces(path: &str) -> io::Result<(String, u32)> {
     Ok((String::from_utf8_lossy(&bytes).into_owned(), pieces))
 }
 
+/// The processes that hold `file`, as far as the kernel names them.
+pub(crate) fn takers_of(file: &File) -> io::Result<Vec<i32>> {
+    let stat = nix::sys::stat::fstat(file)?;
+    let mut takers = see(FileId::from(&stat))?.takers;
+    takers.retain(|pid| *pid > 0);
+    Ok(takers)
+}
+
 impl Seen {
     /// Whether anybody holds it.
     pub(super) fn held(&self) -> bool {

@@ -14,7 +14,9 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, interval_at, sleep};
 
-use super::{AcquireError, AppGuard, AppLock, Description, HeldLock, Holder, LockError, LockView, Wait};
+use super::{
+    AcquireError, AppGuard, AppLock, Description, HeldLock, Holder, LockError, LockView, Ownership, Wait,
+};
 use crate::cancellation::Cancellation;
 use crate::event::{Event, Reporter};
 use crate::names::Domain;
@@ -28,6 +30,8 @@ pub struct MemoryLocks(Arc<Mutex<BTreeMap<Domain, Entry>>>);
 struct Entry {
     /// Its holder, with what it said of itself.
     held: Option<(Timestamp, Option<Description>)>,
+    /// What stands for its inode.
+    file: Arc<()>,
     waiting: VecDeque<oneshot::Sender<Held>>,
 }
 
@@ -35,6 +39,11 @@ impl MemoryLocks {
     /// A space without locks.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Removes what stands for the lock file, held or not, as an operator's `rm` does.
+    pub fn forget(&self, domain: &Domain) {
+        self.entries().remove(domain);
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<Domain, Entry>> {
@@ -47,7 +56,8 @@ impl MemoryLocks {
         let entry = entries.entry(domain.clone()).or_default();
         if entry.held.is_none() {
             entry.held = Some((Timestamp::now(), None));
-            return Ok(Held { locks: self.clone(), domain: domain.clone(), released: false });
+            let file = entry.file.clone();
+            return Ok(Held { locks: self.clone(), domain: domain.clone(), file, released: false });
         }
         if !queue {
             return Err(None);
@@ -58,11 +68,14 @@ impl MemoryLocks {
     }
 
     /// Gives the lock to the first who still waits; removes it first where that is asked for.
-    fn release(&self, domain: &Domain, remove: bool) {
+    fn release(&self, domain: &Domain, file: &Arc<()>, remove: bool) {
         loop {
             let next = {
                 let mut entries = self.entries();
                 let Some(entry) = entries.get_mut(domain) else { return };
+                if !Arc::ptr_eq(&entry.file, file) {
+                    return;
+                }
                 let next = entry.waiting.pop_front();
                 entry.held = next.is_some().then(|| (Timestamp::now(), None));
                 if next.is_none() && remove {
@@ -72,7 +85,9 @@ impl MemoryLocks {
             };
             let Some(next) = next else { return };
             // The map is not locked here: what comes back, or is never looked at, is released by its own drop.
-            match next.send(Held { locks: self.clone(), domain: domain.clone(), released: false }) {
+            let held =
+                Held { locks: self.clone(), domain: domain.clone(), file: file.clone(), released: false };
+            match next.send(held) {
                 Ok(()) => return,
                 Err(mut unwanted) => unwanted.released = true,
             }
@@ -178,6 +193,7 @@ impl AppLock for MemoryLocks {
 struct Held {
     locks: MemoryLocks,
     domain: Domain,
+    file: Arc<()>,
     released: bool,
 }
 
@@ -192,9 +208,17 @@ impl HeldLock for Held {
         }
     }
 
+    fn ownership(&self) -> Ownership {
+        let (locks, domain, file) = (self.locks.clone(), self.domain.clone(), self.file.clone());
+        Ownership::new(self.domain.clone(), None, move || {
+            let named = locks.entries().get(&domain).is_some_and(|entry| Arc::ptr_eq(&entry.file, &file));
+            if named { Ok(()) } else { Err("it is no longer the one that is held".to_owned()) }
+        })
+    }
+
     fn unlink(mut self: Box<Self>) -> Result<(), LockError> {
         self.released = true;
-        self.locks.release(&self.domain, true);
+        self.locks.release(&self.domain, &self.file, true);
         Ok(())
     }
 }
@@ -202,7 +226,7 @@ impl HeldLock for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if !self.released {
-            self.locks.release(&self.domain, false);
+            self.locks.release(&self.domain, &self.file, false);
         }
     }
 }

@@ -16,6 +16,7 @@ mod holder;
 mod interrupt;
 #[cfg(any(test, feature = "conformance"))]
 mod memory;
+mod ownership;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -34,8 +35,10 @@ use crate::event::Reporter;
 use crate::names::{Domain, RecipeName, RunId};
 
 pub use flock::FlockLocks;
+pub(crate) use holder::takers_of;
 #[cfg(any(test, feature = "conformance"))]
 pub use memory::MemoryLocks;
+pub use ownership::{LostOwnership, Ownership};
 
 /// How long to wait for a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,6 +189,19 @@ impl AppGuard {
         self.0.describe(description);
     }
 
+    /// Asks, now or later, whether this is still the lock of its app.
+    pub fn ownership(&self) -> Ownership {
+        self.0.ownership()
+    }
+
+    /// Whether the held lock is still the one that its path names: to be asked before each change of the app (I16).
+    ///
+    /// # Errors
+    /// When not, or when it can't be told.
+    pub fn still_owns(&self) -> Result<(), LostOwnership> {
+        self.ownership().check()
+    }
+
     /// Removes the lock file, then gives the lock up. Only a janitor does this, after a verified reap.
     pub fn unlink(self) -> Result<(), LockError> {
         self.0.unlink()
@@ -204,6 +220,8 @@ pub trait HeldLock: Send + Sync {
     fn domain(&self) -> &Domain;
     /// See [`AppGuard::describe`].
     fn describe(&self, description: &Description);
+    /// See [`AppGuard::ownership`].
+    fn ownership(&self) -> Ownership;
     /// See [`AppGuard::unlink`].
     fn unlink(self: Box<Self>) -> Result<(), LockError>;
 }

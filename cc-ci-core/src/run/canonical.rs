@@ -296,7 +296,7 @@ impl Running<'_> {
         }
         reasons.extend(other_version(said.labels.version.as_deref(), services));
         if reasons.is_empty() && !self.serving_is_replaced().map_err(StepError::Broken)? {
-            match checks::serving(self.harness, &canonical.app).await {
+            match checks::serving(&self.harness, &canonical.app).await {
                 Ok(()) => {}
                 Err(StepError::Failed(reason) | StepError::Skipped(reason)) => reasons.push(reason),
                 Err(broken @ StepError::Broken(_)) => return Err(broken),
@@ -389,7 +389,7 @@ impl Running<'_> {
         let limit = self.converge_limit(app, &said).min(until.saturating_duration_since(Instant::now()));
         site.engine.wait_converged(&app.domain, limit).await?;
         if !self.serving_is_replaced().map_err(StepError::Broken)? {
-            checks::serving(self.harness, app).await?;
+            checks::serving(&self.harness, app).await?;
         }
         let services = site.engine.services(&app.domain).await?;
         checks::healthy(&services)?;

@@ -88,7 +88,7 @@ pub(super) async fn bring_up(run: &Running<'_>) -> Result<Deployed, Failure> {
     let up = async {
         run.create(&app, &commit, &scripts).await?;
         run.deploy_once(&app).await?;
-        checks::serving(run.harness, &app).await
+        checks::serving(&run.harness, &app).await
     };
     up.await.map_err(|error| match error {
         StepError::Failed(reason) | StepError::Skipped(reason) => Failure::recipe(reason),
@@ -277,7 +277,7 @@ impl Cold<'_> {
     }
 
     async fn check_serving(&self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
-        tier.check("serving", checks::serving(self.run.harness, &self.app)).await?;
+        tier.check("serving", checks::serving(&self.run.harness, &self.app)).await?;
         tier.check("healthy", async { checks::healthy(&self.services().await?) }).await
     }
 

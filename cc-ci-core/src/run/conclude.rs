@@ -9,6 +9,7 @@ use crate::executor::{Kind, Residue};
 use crate::exit::Exit;
 use crate::janitor::{Orders, look, reap};
 use crate::lifetime::ChildrenEnded;
+use crate::lock::LostOwnership;
 use crate::workspace::{RUN_RECORD, RunDir};
 
 /// One more look, when the budget is spent, must still be possible.
@@ -94,6 +95,20 @@ impl Running<'_> {
         }
         self.record().receipt = Some(receipt);
         exit
+    }
+
+    /// What is left of the app is no longer this run's to judge, or to remove: its tree stays, and tells whoever owns
+    /// the domain next that something may yet appear.
+    pub(super) fn hands_off(&self, exit: Exit, lost: &LostOwnership) -> Exit {
+        // Signals and the deadline end nothing any more: only the result is left to be written.
+        self.harness.lifetime.begin_teardown();
+        let text = lost.to_string();
+        let mut record = self.record();
+        record.receipt.get_or_insert_default().failures.push(format!("nothing was torn down: {text}"));
+        if !record.errors.iter().any(|error| error.contains(&text)) {
+            record.errors.push(text);
+        }
+        if matches!(exit, Exit::Cancelled(_)) { exit } else { Exit::Harness }
     }
 
     /// Concludes the record and writes it. What can't be written is said, and never loses the verdict.

@@ -16,11 +16,12 @@ use super::tiers::bounded;
 use super::{Failure, Harness, Request};
 use crate::env_files::EnvFiles;
 use crate::event::Event;
-use crate::executor::{App, Session};
+use crate::executor::{App, Owners, Session};
 use crate::exit::Exit;
 use crate::lifetime::{RunLifetimeExt as _, ScopeEnd};
 use crate::lock::{AppGuard, Description};
 use crate::names::{Domain, RecipeName, Stack, Subject};
+use crate::site::Site;
 use crate::workspace::{RecipeSource, RecipeTree, Release, RunDir};
 
 /// How a run ended, and what its lane gave.
@@ -39,7 +40,11 @@ pub struct RunEnd<T> {
 /// A run that goes on: what its lane works with.
 #[derive(Debug)]
 pub struct Running<'h> {
-    pub(super) harness: &'h Harness,
+    /// In the hands of its own locks.
+    pub(super) harness: Harness,
+    /// For the work on everybody else's leftovers.
+    pub(super) site: &'h Site,
+    pub(super) owners: Owners,
     pub(super) request: &'h Request,
     pub(super) session: Session,
     pub(super) directory: Arc<RunDir>,
@@ -140,14 +145,22 @@ impl Harness {
             left: ended.left.clone(),
             signalled_after: ended.signalled_after,
         });
-        exit = exit.or_graver(match lane {
-            Lane::Cold => run.tear_down(&ended, dropped).await,
-            Lane::Quick | Lane::Warm => {
-                let (exit, way_out) = Box::pin(run.roll_back(&ended, dropped)).await;
-                hint = way_out.or(hint);
-                exit
-            }
-        });
+        let before = exit;
+        // Whoever owns the app now would lose what is torn down here.
+        if run.owners.check_all().is_ok() {
+            exit = exit.or_graver(match lane {
+                Lane::Cold => run.tear_down(&ended, dropped).await,
+                Lane::Quick | Lane::Warm => {
+                    let (exit, way_out) = Box::pin(run.roll_back(&ended, dropped)).await;
+                    hint = way_out.or(hint);
+                    exit
+                }
+            });
+        }
+        if let Err(lost) = run.owners.check_all() {
+            exit = run.hands_off(before, &lost);
+            hint = Some(lost.hint());
+        }
         exit = run.finish(exit);
         run.close_events();
         let record = run.record().clone();
@@ -185,6 +198,7 @@ impl Harness {
             started: self.site.host.now(),
             finished: None,
             touched: false,
+            owned: false,
             verdict: None,
             exit_code: None,
             cancelled_by: None,
@@ -240,9 +254,12 @@ impl Harness {
             None => record.executor.clone(),
         };
         let (run_id, recipe) = (record.run_id.clone(), record.recipe.clone());
+        let owners = Owners::default();
         session.reporter.report(&Event::RunStarted { run_id, recipe, domain, executor });
         Ok(Running {
-            harness: self,
+            harness: self.owned_by(&owners),
+            site: &self.site,
+            owners,
             request,
             session,
             directory,

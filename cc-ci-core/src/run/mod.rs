@@ -30,9 +30,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cancellation::Cause;
-use crate::executor::{Deployer, EngineError, Fault};
+use crate::executor::{Deployer, EngineError, Fault, Owned, Owners};
 use crate::exit::Exit;
 use crate::lifetime::RunLifetime;
+use crate::lock::LostOwnership;
 use crate::names::{Domain, RecipeName, RunId, Subject, Version};
 use crate::site::Site;
 use crate::workspace::{FetchError, GitError, InvalidSource, RecipeSource, Revision, WorkspaceError};
@@ -162,6 +163,17 @@ pub struct Harness {
     pub settings: Settings,
 }
 
+impl Harness {
+    /// The same in the hands of `owners`: nothing is ordered for what they don't own (I16).
+    fn owned_by(&self, owners: &Owners) -> Self {
+        Self {
+            site: self.site.owned_by(owners),
+            deployer: Arc::new(Owned::new(self.deployer.clone(), owners.clone())),
+            ..self.clone()
+        }
+    }
+}
+
 /// What ended a run's body before its work was done, other than a red tier or a cancellation.
 #[derive(Debug)]
 pub struct Failure {
@@ -208,6 +220,12 @@ impl From<EngineError> for Failure {
             Fault::Configuration => Exit::Usage,
         };
         Self { exit, message: crate::error_chain(&error), hint: error.hint().map(str::to_owned) }
+    }
+}
+
+impl From<LostOwnership> for Failure {
+    fn from(lost: LostOwnership) -> Self {
+        Self { hint: Some(lost.hint()), ..Self::host(lost.to_string()) }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Failure;
+use super::conclude::write_record;
 use super::drive::{Running, Trees};
 use super::guarded::some_of;
 use super::record::Receipt;
@@ -108,9 +109,27 @@ impl Running<'_> {
             guards.push(guard);
         }
         // Nothing is deployed before all are held, so a wait that ends early just gives back what it has.
-        self.guards.get_or_init(|| guards);
-        self.record().lock_waited_seconds = began.elapsed().as_secs_f64();
-        Ok(())
+        self.owners.add(self.guards.get_or_init(|| guards));
+        {
+            let mut record = self.record();
+            record.lock_waited_seconds = began.elapsed().as_secs_f64();
+            record.owned = true;
+        }
+        // Written before the locks are checked, and others' are read after: of two that took different files for one
+        // domain, one at least sees the other.
+        write_record(&self.directory, &self.record())?;
+        self.owners.check_all()?;
+        let domains: Vec<&Domain> = self.guards().iter().map(AppGuard::domain).collect();
+        let live = self.site.live_owners(&domains, Some(&self.session.run_id)).await;
+        let live = live.map_err(|error| Failure::host(crate::error_chain(&error)))?;
+        match live.first() {
+            None => Ok(()),
+            Some((domain, run)) => Err(Failure::host(format!(
+                "run {} (pid {}) still works on {domain}, though its lock file was removed or replaced",
+                run.id, run.owner.pid
+            ))
+            .hint(format!("wait until it has ended, or end it: kill {}; then try again", run.owner.pid))),
+        }
     }
 
     /// Makes the run's own domains empty (I4), whatever a dead owner left.
@@ -141,6 +160,9 @@ impl Running<'_> {
         let reaped = reap(site, guard, own, orders, SETTLE_LIMIT)
             .await
             .map_err(|error| Failure::host(crate::error_chain(&error)))?;
+        if let Some(lost) = reaped.lost {
+            return Err(lost.into());
+        }
         if reaped.left.is_empty() {
             return Ok(reaped);
         }
@@ -151,7 +173,7 @@ impl Running<'_> {
 
     /// A janitor's pass over everybody else's leftovers. Its failure is a warning.
     async fn sweep_others(&self) {
-        let janitor = SiteJanitor::new(self.harness.site.clone(), self.harness.lifetime.clone());
+        let janitor = SiteJanitor::new(self.site.clone(), self.harness.lifetime.clone());
         let pass = Pass {
             dry_run: false,
             own: self.record().domains.clone(),

@@ -99,7 +99,7 @@ impl Quick<'_> {
             Ok(())
         })
         .await?;
-        tier.check("serving", checks::serving(run.harness, &app)).await?;
+        tier.check("serving", checks::serving(&run.harness, &app)).await?;
         tier.check("healthy", async { checks::healthy(&self.services().await?) }).await?;
         // The recipe's own upgrade tests compare with what its install tests wrote, and none was installed here.
         self.unchanged(tier).await

@@ -46,6 +46,10 @@ pub struct RunRecord {
     /// It is written before the app is touched, and again once it is proven to be canonical.
     #[serde(default)]
     pub touched: bool,
+    /// Whether it has taken the locks of all its domains. Until it has concluded, they are its own while it holds its
+    /// `run.lock`, whatever became of their lock files.
+    #[serde(default)]
+    pub owned: bool,
     /// How it ended.
     pub verdict: Option<Verdict>,
     /// The exit code of the command.

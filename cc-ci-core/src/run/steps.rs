@@ -302,6 +302,7 @@ impl Running<'_> {
             let name = tree.name().as_str().to_ascii_uppercase().replace(['-', '.'], "_");
             command = command.env(format!("CCCI_DEPENDENCY_{name}_DOMAIN"), domain.as_str());
         }
+        self.owners.check(&app.domain).map_err(|lost| StepError::Broken(lost.into()))?;
         let mut output = String::new();
         let limit = self.harness.settings.script_limit;
         self.watch.touched();

@@ -1,20 +1,26 @@
 //! The claim of a local root for one lock space.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
 use super::world::World;
 use crate::executor::{EngineError, LockSpace};
 use crate::files::{RootError, read_regular};
+use crate::lock::takers_of;
 
-/// Claims `world`, or says who has it. Two that claim at once are served one after the other.
-pub(super) fn claim(world: &World, claim: &LockSpace) -> Result<(), EngineError> {
+/// Between two looks at a claim that goes on.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Claims `world`, or says who has it. Two that claim at once are served one after the other, within
+/// `limit`.
+pub(super) fn claim(world: &World, claim: &LockSpace, limit: Duration) -> Result<(), EngineError> {
     // Before anything is made: a root of somebody else's is left as it is.
     world.check().and_then(|()| world.dir().map(drop)).map_err(|error| refused(world, error))?;
-    let _serialized = exclusive(world).map_err(|error| unusable(world, error))?;
+    let _serialized = exclusive(world, limit)?;
     match claimed(world)? {
         Some(held) if held.is_same(claim) => return Ok(()),
         Some(held) => refuse_living(&held, claim, world)?,
@@ -63,18 +69,39 @@ fn refuse_living(held: &LockSpace, claim: &LockSpace, world: &World) -> Result<(
         "this local root belongs to {whose}: two lock spaces would own one domain"
     ))
     .with_hint(format!(
-        "use its lock directory (CCCI_APP_LOCK_DIR={}) or another root (CCCI_LOCAL_ROOT); the claim is {}",
-        held.path.display(),
-        path(world).display()
+        "{}; or use another root: CCCI_LOCAL_ROOT",
+        claim.way_in(held, &format!("rm {}", path(world).display()))
     )))
 }
 
-fn exclusive(world: &World) -> io::Result<File> {
+/// cc-ci holds it for a few file operations only; but anybody who can open it can hold it.
+fn exclusive(world: &World, limit: Duration) -> Result<File, EngineError> {
     let path = world.root().join("lock-space.lock");
-    let file = world.dir()?.open_file(&path, OFlags::RDWR | OFlags::CREATE, 0o600)?;
-    // Held for a few file operations only.
-    file.lock()?;
-    Ok(file)
+    let root = world.dir().map_err(|error| unusable(world, error))?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK;
+    let file = root.open_file(&path, flags, 0o600).map_err(|error| unusable(world, error))?;
+    let until = crate::after(Instant::now(), limit);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(unusable(world, error)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= until => {
+                return Err(held_too_long(&file, &path, limit));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+        }
+    }
+}
+
+fn held_too_long(file: &File, path: &Path, limit: Duration) -> EngineError {
+    let takers = takers_of(file).unwrap_or_default();
+    let who = match takers.first() {
+        Some(pid) => format!("pid {pid}"),
+        None => "somebody whom the kernel does not name".to_owned(),
+    };
+    let end = takers.first().map(|pid| format!("end it: kill {pid}; or ")).unwrap_or_default();
+    EngineError::host(format!("{} was held for {limit:?} by {who}", path.display()))
+        .with_hint(format!("{end}wait longer: --claim-timeout, CCCI_CLAIM_TIMEOUT"))
 }
 
 #[cfg(test)]
@@ -82,6 +109,23 @@ mod tests {
     use super::*;
     use crate::executor::Fault;
     use crate::host::BootId;
+
+    const LIMIT: Duration = Duration::from_mins(1);
+
+    #[test]
+    fn a_claim_that_somebody_holds_is_not_waited_for_for_ever_and_its_holder_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let world = World::new(root.path().to_owned());
+        let held = exclusive(&world, Duration::ZERO).unwrap();
+        let error = exclusive(&world, Duration::ZERO).unwrap_err();
+        assert_eq!(error.fault(), Fault::Host);
+        assert!(error.to_string().contains("lock-space.lock was held"), "{error}");
+        assert!(error.hint().unwrap().contains("CCCI_CLAIM_TIMEOUT"), "{:?}", error.hint());
+        let named = format!("by pid {}", std::process::id());
+        assert!(error.to_string().ends_with(&named) || takers_of(&held).unwrap().is_empty(), "{error}");
+        drop(held);
+        exclusive(&world, Duration::ZERO).unwrap();
+    }
 
     #[test]
     fn a_second_lock_space_of_the_same_boot_is_refused() {
@@ -96,19 +140,19 @@ mod tests {
         };
         assert_eq!(claimed(&world).unwrap(), None);
         assert!(!world.root().exists(), "a look made something");
-        claim(&world, &first).unwrap();
-        claim(&world, &first).unwrap();
+        claim(&world, &first, LIMIT).unwrap();
+        claim(&world, &first, LIMIT).unwrap();
         assert_eq!(claimed(&world).unwrap().as_ref(), Some(&first));
         let elsewhere = LockSpace { directory: "8:1:8".into(), ..first.clone() };
-        let error = claim(&world, &elsewhere).unwrap_err();
+        let error = claim(&world, &elsewhere, LIMIT).unwrap_err();
         assert_eq!(error.fault(), Fault::Configuration);
         assert!(error.hint().unwrap().contains("CCCI_APP_LOCK_DIR=/run/lock"), "{:?}", error.hint());
         let other_machine =
             LockSpace { machine_id: "m2".into(), boot_id: BootId::new("b2"), ..first.clone() };
-        assert!(claim(&world, &other_machine).is_err());
+        assert!(claim(&world, &other_machine, LIMIT).is_err());
         // A reboot of the same machine takes over, whatever the directory's inode is now.
         let rebooted = LockSpace { boot_id: BootId::new("b2"), ..elsewhere };
-        claim(&world, &rebooted).unwrap();
-        assert!(claim(&world, &first).is_ok(), "another boot of this machine again");
+        claim(&world, &rebooted, LIMIT).unwrap();
+        assert!(claim(&world, &first, LIMIT).is_ok(), "another boot of this machine again");
     }
 }

@@ -53,12 +53,22 @@ const VOLUME_FILE_LIMIT: u64 = 1 << 20;
 pub struct LocalExecutor {
     world: World,
     host: Arc<dyn Host>,
+    claim_limit: Duration,
 }
 
 impl LocalExecutor {
+    /// What the wait for another one's claim may take, unless somebody says otherwise.
+    pub const CLAIM_LIMIT: Duration = Duration::from_secs(30);
+
     /// An executor whose world is the directory `root`; it is made when it is first needed.
     pub fn new(root: PathBuf, host: Arc<dyn Host>) -> Self {
-        Self { world: World::new(root), host }
+        Self { world: World::new(root), host, claim_limit: Self::CLAIM_LIMIT }
+    }
+
+    /// Waits so long for another one's claim of the same root.
+    #[must_use]
+    pub fn with_claim_limit(self, claim_limit: Duration) -> Self {
+        Self { claim_limit, ..self }
     }
 
     /// The mark of a service's processes.
@@ -143,8 +153,8 @@ impl Deployer for LocalExecutor {
 #[async_trait]
 impl Engine for LocalExecutor {
     async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError> {
-        let (world, claim) = (self.world.clone(), claim.clone());
-        blocking(move || claim::claim(&world, &claim)).await
+        let (world, claim, limit) = (self.world.clone(), claim.clone(), self.claim_limit);
+        blocking(move || claim::claim(&world, &claim, limit)).await
     }
 
     async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {

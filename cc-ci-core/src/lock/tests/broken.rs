@@ -11,7 +11,7 @@ use crate::cancellation::Cancellation;
 use crate::event::{Event, Reporter, Silent};
 use crate::lock::conformance::CASES;
 use crate::lock::{
-    AcquireError, AppGuard, AppLock, Description, HeldLock, LockError, LockView, MemoryLocks, Wait,
+    AcquireError, AppGuard, AppLock, Description, HeldLock, LockError, LockView, MemoryLocks, Ownership, Wait,
 };
 use crate::names::Domain;
 
@@ -110,6 +110,10 @@ impl HeldLock for BrokenGuard {
         let domain = self.domain().clone();
         self.locks.state.lock().unwrap().described.insert(domain, description.clone());
         self.guard.as_ref().unwrap().describe(description);
+    }
+
+    fn ownership(&self) -> Ownership {
+        self.guard.as_ref().unwrap().ownership()
     }
 
     fn unlink(mut self: Box<Self>) -> Result<(), LockError> {

@@ -1,0 +1,251 @@
+//! A deployer and an engine that ask before each change whether the caller still owns the app (I16).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{App, Backup, Deployer, Endpoint, Engine, EngineError, Inventory, LockSpace};
+use super::{Redactor, Residue, ServiceState, Session};
+use crate::lock::{AppGuard, LostOwnership, Ownership};
+use crate::names::Domain;
+use crate::recipe::VolumeBackup;
+
+/// The locks that somebody holds, by domain. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Owners(Arc<Mutex<BTreeMap<Domain, Ownership>>>);
+
+impl Owners {
+    /// Whoever holds `guards`.
+    pub fn of<'g>(guards: impl IntoIterator<Item = &'g AppGuard>) -> Self {
+        let owners = Self::default();
+        owners.add(guards);
+        owners
+    }
+
+    /// It holds these, too.
+    pub fn add<'g>(&self, guards: impl IntoIterator<Item = &'g AppGuard>) {
+        let of = |guard: &AppGuard| (guard.domain().clone(), guard.ownership());
+        self.locked().extend(guards.into_iter().map(of));
+    }
+
+    /// Whether the lock of `domain` is held, and is the one that its path names.
+    ///
+    /// # Errors
+    /// When not.
+    pub fn check(&self, domain: &Domain) -> Result<(), LostOwnership> {
+        let ownership = self.locked().get(domain).cloned();
+        match ownership {
+            Some(ownership) => ownership.check(),
+            None => Err(LostOwnership {
+                domain: domain.clone(),
+                reason: "it was never taken".to_owned(),
+                path: None,
+            }),
+        }
+    }
+
+    /// The same of every domain; the first that is lost.
+    ///
+    /// # Errors
+    /// When one is.
+    pub fn check_all(&self) -> Result<(), LostOwnership> {
+        let all: Vec<Ownership> = self.locked().values().cloned().collect();
+        all.iter().try_for_each(Ownership::check)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<Domain, Ownership>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What changes an app only while its domain is owned.
+#[derive(Debug)]
+pub struct Owned<T: ?Sized> {
+    owners: Owners,
+    inner: Arc<T>,
+}
+
+impl<T: ?Sized> Owned<T> {
+    /// `inner`, in the hands of `owners`.
+    pub fn new(inner: Arc<T>, owners: Owners) -> Self {
+        Self { owners, inner }
+    }
+
+    /// What may be changed.
+    fn of(&self, domain: &Domain) -> Result<&T, EngineError> {
+        match self.owners.check(domain) {
+            Ok(()) => Ok(&self.inner),
+            Err(lost) => Err(EngineError::host(lost.to_string()).with_hint(lost.hint())),
+        }
+    }
+}
+
+impl<T: fmt::Display + ?Sized> fmt::Display for Owned<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+#[async_trait]
+impl Deployer for Owned<dyn Deployer> {
+    async fn create(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        self.of(&app.domain)?.create(session, app).await
+    }
+
+    async fn generate_secrets(
+        &self,
+        session: &Session,
+        app: &App,
+    ) -> Result<BTreeMap<String, String>, EngineError> {
+        self.of(&app.domain)?.generate_secrets(session, app).await
+    }
+
+    async fn deploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        self.of(&app.domain)?.deploy(session, app).await
+    }
+
+    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        self.of(&app.domain)?.upgrade(session, app).await
+    }
+
+    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+        self.of(&app.domain)?.undeploy(session, app).await
+    }
+
+    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, EngineError> {
+        self.of(&app.domain)?.backup(session, app).await
+    }
+
+    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError> {
+        self.of(&app.domain)?.restore(session, app, backup).await
+    }
+
+    async fn list(&self, session: &Session) -> Result<Vec<Domain>, EngineError> {
+        self.inner.list(session).await
+    }
+
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        self.inner.environment()
+    }
+}
+
+#[async_trait]
+impl Engine for Owned<dyn Engine> {
+    async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError> {
+        self.inner.claim(claim).await
+    }
+
+    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
+        self.inner.inventory(domains).await
+    }
+
+    fn order_lag(&self) -> Duration {
+        self.inner.order_lag()
+    }
+
+    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+        self.inner.wait_converged(domain, limit).await
+    }
+
+    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, EngineError> {
+        self.inner.services(domain).await
+    }
+
+    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+        self.of(domain)?.remove(domain, limit).await
+    }
+
+    async fn pre_pull(&self, app: &App) -> Result<(), EngineError> {
+        self.inner.pre_pull(app).await
+    }
+
+    fn redactor(&self) -> Redactor {
+        self.inner.redactor()
+    }
+
+    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError> {
+        self.inner.endpoint(domain).await
+    }
+
+    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, EngineError> {
+        self.inner.volumes(domain).await
+    }
+
+    async fn write_volume_file(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        file: &str,
+        content: &[u8],
+    ) -> Result<(), EngineError> {
+        self.of(domain)?.write_volume_file(domain, volume, file, content).await
+    }
+
+    async fn read_volume_file(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        file: &str,
+    ) -> Result<Option<Vec<u8>>, EngineError> {
+        // On an engine that has no files of its own, this makes a helper beside the app.
+        self.of(domain)?.read_volume_file(domain, volume, file).await
+    }
+
+    async fn execute(
+        &self,
+        session: &Session,
+        app: &App,
+        service: &str,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<String, EngineError> {
+        self.of(&app.domain)?.execute(session, app, service, command, limit).await
+    }
+
+    async fn save_volume(
+        &self,
+        session: &Session,
+        app: &App,
+        volume: &str,
+        rule: &VolumeBackup,
+        to: &Path,
+    ) -> Result<(), EngineError> {
+        self.of(&app.domain)?.save_volume(session, app, volume, rule, to).await
+    }
+
+    async fn load_volume(
+        &self,
+        session: &Session,
+        app: &App,
+        volume: &str,
+        from: &Path,
+    ) -> Result<(), EngineError> {
+        self.of(&app.domain)?.load_volume(session, app, volume, from).await
+    }
+
+    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError> {
+        self.inner.secrets(domain).await
+    }
+
+    async fn adopt_secrets(&self, domain: &Domain, names: &BTreeSet<String>) -> Result<(), EngineError> {
+        self.of(domain)?.adopt_secrets(domain, names).await
+    }
+
+    async fn has_backup_service(&self) -> Result<bool, EngineError> {
+        self.inner.has_backup_service().await
+    }
+
+    async fn remove_only(
+        &self,
+        domain: &Domain,
+        residue: &[Residue],
+        limit: Duration,
+    ) -> Result<(), EngineError> {
+        self.of(domain)?.remove_only(domain, residue, limit).await
+    }
+}

@@ -1,0 +1,46 @@
+//! Ownership is checked, not remembered (I16): whose lock file is removed changes nothing more, and is left alone.
+
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use cc_ci_tests::World;
+
+#[test]
+fn a_live_run_without_its_lock_file_is_left_by_all_and_ends_with_3_hands_off() {
+    let world = World::new();
+    let (recipe, gate) = (world.recipe("lost"), world.gate("custom"));
+    recipe.script("tests/custom", &gate.script()).commit();
+    let first = world.cc_ci(["run", "--pr", "1", "--run-id", "1"]).arg(recipe.path()).start();
+    gate.wait();
+    let (domain, left) = (world.domain("lost", 1), world.residue());
+    fs::remove_file(world.lock_file(&domain)).unwrap();
+    let report = world.cc_ci(["janitor", "--format", "json"]).run().expect(0).json();
+    assert_eq!(report["findings"][0]["decision"], "live", "{report}");
+    let second = world.cc_ci(["run", "--pr", "1", "--run-id", "2"]).arg(recipe.path()).run().expect(3);
+    let told = format!("run 1 (pid {}) still works on {domain}", first.pid());
+    assert!(second.stderr.contains(&told), "{}", second.stderr);
+    assert_eq!(world.record("1")["owned"], true);
+    gate.open();
+    let ended = first.wait().expect(3);
+    assert!(ended.stderr.contains("is lost: ") && ended.stderr.contains("cc-ci locks"), "{}", ended.stderr);
+    assert!(left.is_subset(&world.residue()), "a run that lost its lock tore the app down");
+    assert_eq!(world.record("1")["verdict"], "harness_failed");
+    world.cc_ci(["janitor"]).run().expect(0);
+    world.assert_empty();
+}
+
+#[test]
+fn a_janitor_waits_no_longer_than_it_is_told_for_a_claim_and_for_all() {
+    let world = World::new();
+    fs::create_dir_all(world.local_root()).unwrap();
+    let mut options = fs::OpenOptions::new();
+    let held = options.write(true).create(true).truncate(false).mode(0o600);
+    let held = held.open(world.local_root().join("lock-space.lock")).unwrap();
+    held.lock().unwrap();
+    let ended = world.cc_ci(["janitor", "--claim-timeout", "1s"]).run().expect(3);
+    assert!(ended.stderr.contains("lock-space.lock was held for 1s by "), "{}", ended.stderr);
+    let ended = world.cc_ci(["janitor", "--deadline", "1s"]).run().expect(3);
+    assert!(ended.stderr.contains("the janitor's time is over, after 1s"), "{}", ended.stderr);
+    drop(held);
+    world.cc_ci(["janitor", "--deadline", "1m"]).run().expect(0);
+}
