@@ -75,6 +75,7 @@ pub mod recipe;
 pub mod run;
 mod site;
 mod survey;
+pub mod text;
 mod traces;
 pub mod workspace;
 
