@@ -8,6 +8,7 @@ mod config;
 mod engine;
 mod error;
 mod render;
+mod shown;
 mod terminal;
 mod wiring;
 

@@ -11,25 +11,12 @@ use cc_ci_core::lock::{Holder, LockView};
 use cc_ci_core::names::RecipeName;
 use cc_ci_core::run::{Lane, Outcome, RunRecord, Status as TierStatus, Verdict, WarmEnd};
 use jiff::Timestamp;
-use owo_colors::{OwoColorize as _, Style};
+use owo_colors::Style;
 
 #[cfg(feature = "demo")]
 use crate::commands::demo::Claim;
 use crate::commands::status::Status;
-
-/// Lines without what moves a cursor, colours, or turns the direction of writing: they may quote what apps, recipes and
-/// engines say.
-pub fn harmless(text: String) -> String {
-    let tricks = |c: char| match c {
-        '\n' | '\t' => false,
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => true,
-        c => c.is_control(),
-    };
-    if !text.contains(tricks) {
-        return text;
-    }
-    text.replace("\r\n", "\n").chars().map(|c| if tricks(c) { '?' } else { c }).collect()
-}
+use crate::shown::Shown;
 
 /// One event, as lines with their line feeds. `None` for what is not worth one.
 pub fn event(event: &Event) -> Option<String> {
@@ -65,7 +52,7 @@ pub fn event(event: &Event) -> Option<String> {
 }
 
 /// The summary of a run.
-pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> String {
+pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Shown {
     let mut text = String::new();
     let (word, style) = match record.verdict {
         Some(Verdict::Green) => ("green", Style::new().green()),
@@ -77,7 +64,8 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Str
         Some(Verdict::Cancelled) => ("cancelled", Style::new().yellow()),
         _ => ("unfinished", Style::new().yellow()),
     };
-    let word = if colour { word.style(style.bold()).to_string() } else { word.to_owned() };
+    let mut shown = Shown::default();
+    shown.paint(word, colour.then(|| style.bold()));
     let commit: String = record.commit.as_deref().unwrap_or("no commit").chars().take(10).collect();
     // Writing to a string can't fail.
     let _ = writeln!(text, ": run {} of {} ({commit}) at {}", record.run_id, record.recipe, record.domain);
@@ -134,8 +122,8 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Str
     if record.receipt.is_some() || !record.tiers.is_empty() {
         let _ = writeln!(text, "  report: {}", directory.join("run.json").display());
     }
-    // The colour is ours.
-    word + &harmless(text)
+    shown.push(&text);
+    shown
 }
 
 /// What became of the warm apps.
@@ -166,7 +154,7 @@ pub fn warm(ends: &[WarmEnd]) -> String {
             let _ = writeln!(text, "  hint: {}", indent(hint));
         }
     }
-    harmless(text)
+    text
 }
 
 /// What a janitor's pass found.
@@ -283,11 +271,13 @@ fn counts(exists: &BTreeMap<Kind, usize>) -> String {
 
 /// One claim of the demo, as it is tested.
 #[cfg(feature = "demo")]
-pub fn claim(claim: &Claim, colour: bool) -> String {
+pub fn claim(claim: &Claim, colour: bool) -> Shown {
     let (word, style) = if claim.holds { ("ok", Style::new().green()) } else { ("FAIL", Style::new().red()) };
     let padded = format!("{word:<4}");
-    let word = if colour { padded.style(style.bold()).to_string() } else { padded };
-    format!("{word} {}: {}\n", claim.claim, indent(&claim.detail))
+    let mut shown = Shown::default();
+    shown.paint(&padded, colour.then(|| style.bold()));
+    shown.push(&format!(" {}: {}\n", claim.claim, indent(&claim.detail)));
+    shown
 }
 
 /// The last line of the demo.

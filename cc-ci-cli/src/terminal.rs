@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::output::QueuedWriter;
+use cc_ci_core::sys::text::{sanitize, sanitize_json};
 
 use crate::error::CliError;
 use crate::render;
+use crate::shown::Shown;
 
 /// What is still unwritten when a command ends may take so long.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -34,22 +36,22 @@ impl Terminal {
         })
     }
 
-    /// Text of the result.
-    pub fn result(&self, text: String) {
-        self.out.write(text);
+    /// Text of the result, for people.
+    pub fn result(&self, text: impl Into<Shown>) {
+        self.out.write(text.into().into_text());
     }
 
-    /// A result as JSON.
+    /// A result as JSON. What a terminal would obey is escaped in it.
     pub fn json(&self, value: &impl serde::Serialize) {
         match serde_json::to_string_pretty(value) {
-            Ok(text) => self.result(text + "\n"),
+            Ok(text) => self.out.write(sanitize_json(&text) + "\n"),
             Err(error) => self.progress(format!("error: can't write the result as JSON: {error}\n")),
         }
     }
 
     /// Text beside the result. It has no colour, and whatever it quotes moves nothing on a terminal.
     pub fn progress(&self, text: String) {
-        self.err.write(render::harmless(text));
+        self.err.write(sanitize(&text));
     }
 
     /// An error that ends the command.
@@ -137,8 +139,12 @@ mod tests {
         drop(terminal);
         let mut told = String::new();
         reader.read_to_string(&mut told).unwrap();
-        let said = "one\n      two\t?[2J?1m?? ü";
-        assert_eq!(told, format!("   the end of the output of a?c:\n      {said}\nwarning: {said}\n"));
+        let said = r"one
+      two\u{9}\u{1b}[2J\u{9b}1m\u{202e}\u{7} ü";
+        assert_eq!(
+            told,
+            format!("   the end of the output of a\\u{{1b}}c:\n      {said}\nwarning: {said}\n")
+        );
     }
 
     #[test]

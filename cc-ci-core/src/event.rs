@@ -113,6 +113,27 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The event with its free text changed: what may quote a recipe, an app or an engine.
+    pub(crate) fn map_text(&self, change: impl Fn(&str) -> String) -> Self {
+        let mut event = self.clone();
+        match &mut event {
+            Self::Step { name, detail, .. } => {
+                *name = change(name);
+                *detail = detail.as_deref().map(change);
+            }
+            Self::Note { text } | Self::Warning { text } => *text = change(text),
+            Self::Output { of, text } => {
+                *of = change(of);
+                *text = change(text);
+            }
+            Self::Phase { phase } => *phase = change(phase),
+            _ => {}
+        }
+        event
+    }
+}
+
 #[expect(clippy::ref_option, reason = "serde hands out a reference to the field")]
 fn maybe_seconds<S: serde::Serializer>(
     duration: &Option<Duration>,

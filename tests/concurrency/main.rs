@@ -18,6 +18,7 @@ mod ends;
 mod eventful;
 mod fake_engine;
 mod frozen;
+mod harmless;
 mod held;
 mod hostile;
 mod hosts;

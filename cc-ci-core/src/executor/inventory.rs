@@ -74,7 +74,8 @@ impl Residue {
 
 impl fmt::Display for Residue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind, self.name)
+        // A line feed in a name would begin a line that looks like the command's own.
+        write!(f, "{} {}", self.kind, self.name.replace('\n', "\\n"))
     }
 }
 

@@ -176,7 +176,7 @@ impl Running<'_> {
         if std::mem::replace(&mut record.touched, touched) == touched {
             return Ok(());
         }
-        write_record(&self.directory, &record)
+        write_record(&self.directory, &record, &self.session.redactor)
     }
 
     /// Copies the canonical `.env` to where the run's deployers see it, with the canonical version's new variables;

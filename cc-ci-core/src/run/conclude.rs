@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::Failure;
 use super::drive::Running;
 use super::record::{RunRecord, Status, Verdict};
-use crate::executor::{Kind, Residue};
+use crate::executor::{Kind, Redactor, Residue};
 use crate::exit::Exit;
 use crate::janitor::{Orders, look, reap};
 use crate::lifetime::ChildrenEnded;
@@ -122,7 +124,7 @@ impl Running<'_> {
             record.verdict = Some(verdict(exit));
             record.exit_code = Some(exit.code());
         }
-        let written = write_record(&self.directory, &self.record());
+        let written = write_record(&self.directory, &self.record(), &self.session.redactor);
         if let Err(failure) = written {
             exit = exit.or_graver(Exit::Harness);
             self.warn(&failure.message);
@@ -135,12 +137,69 @@ impl Running<'_> {
     }
 }
 
-/// Writes `run.json`: whole or not at all.
-pub(super) fn write_record(directory: &RunDir, record: &RunRecord) -> Result<(), Failure> {
-    let written = serde_json::to_vec_pretty(record)
-        .map_err(std::io::Error::from)
-        .and_then(|text| directory.write(RUN_RECORD.as_ref(), &text));
+/// Writes `run.json`: whole or not at all, without the run's secrets.
+pub(super) fn write_record(
+    directory: &RunDir,
+    record: &RunRecord,
+    redactor: &Redactor,
+) -> Result<(), Failure> {
+    let written =
+        serde_json::to_string_pretty(&redacted(record, redactor)).map_err(std::io::Error::from).and_then(
+            |text| directory.write(RUN_RECORD.as_ref(), crate::sys::text::sanitize_json(&text).as_bytes()),
+        );
     written.map_err(|error| Failure::host(format!("the result could not be written: {error}")))
+}
+
+/// What of a record is the command's own: parsed names, times and words. All other text may quote anything.
+const OWN: [&str; 17] = [
+    "schema",
+    "run_id",
+    "owner",
+    "lane",
+    "recipe",
+    "subject",
+    "domain",
+    "domains",
+    "executor",
+    "started",
+    "finished",
+    "verdict",
+    "cancelled_by",
+    "verified",
+    "kind",
+    "status",
+    "version",
+];
+
+/// A record without the run's secrets, whatever field quotes one: a file or volume may be named like it.
+pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
+    // Until a run has ended, what was there before it is compared by name: what a killed run had added is the difference.
+    let before =
+        record.receipt.as_ref().filter(|_| record.verdict.is_none()).map(|receipt| receipt.before.clone());
+    let read = serde_json::to_value(record).and_then(|mut value| {
+        redact(&mut value, redactor);
+        serde_json::from_value::<RunRecord>(value)
+    });
+    let read = read.map(|mut read| {
+        if let (Some(receipt), Some(before)) = (&mut read.receipt, before) {
+            receipt.before = before;
+        }
+        read
+    });
+    // Only a secret that is one of the command's own words makes a record unreadable, and that tells nothing.
+    read.unwrap_or_else(|_| record.clone())
+}
+
+fn redact(value: &mut Value, redactor: &Redactor) {
+    match value {
+        Value::String(text) => *text = redactor.redact(text),
+        Value::Array(values) => values.iter_mut().for_each(|value| redact(value, redactor)),
+        Value::Object(fields) => {
+            let foreign = fields.iter_mut().filter(|(name, _)| !OWN.contains(&name.as_str()));
+            foreign.for_each(|(_, value)| redact(value, redactor));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 pub(super) fn verdict(exit: Exit) -> Verdict {

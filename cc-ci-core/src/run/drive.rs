@@ -163,7 +163,7 @@ impl Harness {
         }
         exit = run.finish(exit);
         run.close_events();
-        let record = run.record().clone();
+        let record = super::conclude::redacted(&run.record(), &run.session.redactor);
         // The locks go last: whoever waits for them finds the report written and the domain empty.
         drop(run);
         (RunEnd { record, exit, hint, value }, panic)
@@ -225,7 +225,7 @@ impl Harness {
             let (runs, wanted) = (self.site.runs.clone(), request.run_id.clone());
             let directory = self.lifetime.jobs().run(move || runs.create(&wanted)).await?;
             record.run_id = directory.id().clone();
-            super::conclude::write_record(&directory, &record)?;
+            super::conclude::write_record(&directory, &record, &self.site.engine.redactor())?;
             let env_files = match lane {
                 Lane::Quick => {
                     let server = self.site.env_files.server();
@@ -239,15 +239,16 @@ impl Harness {
             Ok((directory, env_files)) => (Arc::new(directory), env_files),
             Err(failure) => return Err((Box::new(record), failure)),
         };
-        let events =
-            Arc::new(Recorded::start(&directory, self.site.host.clone(), self.site.reporter.clone()));
+        let redactor = self.site.engine.redactor();
+        let (host, reporter) = (self.site.host.clone(), self.site.reporter.clone());
+        let events = Arc::new(Recorded::start(&directory, host, reporter, redactor.clone()));
         let session = Session {
             run_id: record.run_id.clone(),
             lifetime: self.lifetime.clone(),
             reporter: events.clone(),
             environment: [directory.environment(), self.deployer.environment()].concat(),
             tmp: directory.tmp(),
-            redactor: self.site.engine.redactor(),
+            redactor,
         };
         let executor = match &self.settings.why_executor {
             Some(why) => format!("{} ({why})", record.executor),

@@ -36,7 +36,7 @@ pub(super) async fn lane(run: &Running<'_>) -> Result<(), Failure> {
         let mut record = run.record();
         record.receipt.get_or_insert_with(Receipt::default).before.clone_from(&before.lasting);
     }
-    write_record(&run.directory, &run.record())?;
+    write_record(&run.directory, &run.record(), &run.session.redactor)?;
     run.copy_env(&app.env_file).map_err(|error| match error {
         StepError::Broken(failure) => failure,
         StepError::Failed(reason) | StepError::Skipped(reason) => Failure::host(reason),

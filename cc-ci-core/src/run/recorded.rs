@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::event::{Event, Reporter};
+use crate::executor::Redactor;
 use crate::host::Host;
 use crate::output::QueuedWriter;
 use crate::workspace::RunDir;
@@ -23,6 +24,7 @@ pub(super) struct Recorded {
     warnings: Mutex<Vec<String>>,
     host: Arc<dyn Host>,
     inner: Arc<dyn Reporter>,
+    redactor: Redactor,
 }
 
 /// One line of `events.ndjson`.
@@ -35,21 +37,27 @@ struct EventLine<'e> {
 }
 
 impl Recorded {
-    pub fn start(directory: &RunDir, host: Arc<dyn Host>, inner: Arc<dyn Reporter>) -> Self {
+    pub fn start(
+        directory: &RunDir,
+        host: Arc<dyn Host>,
+        inner: Arc<dyn Reporter>,
+        redactor: Redactor,
+    ) -> Self {
         let file = directory
             .create_file("events.ndjson".as_ref())
             .and_then(|file| QueuedWriter::start("events", file));
         if let Err(error) = &file {
             inner.report(&Event::Warning { text: format!("events are not recorded: {error}") });
         }
-        Self { file: file.ok(), warnings: Mutex::default(), host, inner }
+        Self { file: file.ok(), warnings: Mutex::default(), host, inner, redactor }
     }
 
     /// Keeps what somebody else has told already.
     pub fn keep(&self, event: &Event) {
+        let event = &event.map_text(|text| self.redactor.redact(text));
         let line = EventLine { schema: "cc-ci.event/v1", at: self.host.now(), event };
         if let (Some(file), Ok(line)) = (&self.file, serde_json::to_string(&line)) {
-            file.write(line + "\n");
+            file.write(crate::sys::text::sanitize_json(&line) + "\n");
         }
     }
 
@@ -67,6 +75,7 @@ impl Recorded {
 
 impl Reporter for Recorded {
     fn report(&self, event: &Event) {
+        let event = &event.map_text(|text| self.redactor.redact(text));
         if let Event::Warning { text } = event {
             let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
             if warnings.len() < MAX_WARNINGS {

@@ -305,7 +305,7 @@ impl Git {
         let mut take = |line: &crate::lifetime::Line| match line.stream {
             Stream::Stdout => out.push(line.text.clone()),
             Stream::Stderr => {
-                said.push_back(redact(&line.text).replace(char::is_control, "?"));
+                said.push_back(crate::sys::text::sanitize_line(&redact(&line.text)));
                 if said.len() > LAST_LINES {
                     said.pop_front();
                 }

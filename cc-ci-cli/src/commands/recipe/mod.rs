@@ -4,7 +4,6 @@
 mod sarif;
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,12 +12,14 @@ use cc_ci_core::inspect::{InspectError, inspect};
 use cc_ci_core::lifetime::{Bounds, RunLifetime, RunLifetimeExt as _, ScopeEnd, TakenOver};
 use cc_ci_core::names::RunId;
 use cc_ci_core::recipe::rules::{Report, Severity};
+use cc_ci_core::sys::text::sanitize_line;
 use cc_ci_core::workspace::{AbraWorkspace as _, FetchError, KernelWorkspace, Settings as Scratch};
-use owo_colors::{OwoColorize as _, Style};
+use owo_colors::Style;
 use serde::Serialize;
 
 use crate::args::{self, Format, RecipeCheck};
 use crate::error::CliError;
+use crate::shown::Shown;
 use crate::terminal::Terminal;
 use crate::wiring;
 
@@ -89,8 +90,8 @@ fn refused(error: &InspectError) -> CliError {
 }
 
 /// Each finding with its place; what is the same for all of a rule once.
-fn text(report: &Report, colour: bool) -> String {
-    let mut text = String::new();
+fn text(report: &Report, colour: bool) -> Shown {
+    let mut shown = Shown::default();
     let mut told = BTreeSet::new();
     for finding in &report.findings {
         let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
@@ -100,15 +101,15 @@ fn text(report: &Report, colour: bool) -> String {
             Severity::Warning => Style::new().yellow(),
             Severity::Note => Style::new(),
         };
-        let word = if colour { word.style(style.bold()).to_string() } else { word.to_owned() };
-        // Writing to a string can't fail.
-        let _ = writeln!(text, "{}{line}: {word}: {} [{}]", finding.file, finding.what, finding.rule);
+        shown.push(&format!("{}{line}: ", sanitize_line(&finding.file)));
+        shown.paint(word, colour.then(|| style.bold()));
+        shown.push(&format!(": {} [{}]\n", finding.what, finding.rule));
         if told.insert(finding.rule) {
-            let _ = writeln!(text, "    why: {}\n    mend: {}", finding.why, finding.mend);
+            shown.push(&format!("    why: {}\n    mend: {}\n", finding.why, finding.mend));
         }
     }
     for skipped in &report.skipped {
-        let _ = writeln!(text, "skipped: {skipped}");
+        shown.push(&format!("skipped: {skipped}\n"));
     }
     let counted = |severity: Severity| match report.count(severity) {
         1 => format!("1 {}", severity.as_str()),
@@ -116,12 +117,11 @@ fn text(report: &Report, colour: bool) -> String {
     };
     let [errors, warnings, notes] = [Severity::Error, Severity::Warning, Severity::Note].map(counted);
     let compared = report.compared_with.as_ref().map(|version| format!(", compared with {version}"));
-    let _ = writeln!(
-        text,
-        "{}: {errors}, {warnings}, {notes}; names as at {}{}",
+    shown.push(&format!(
+        "{}: {errors}, {warnings}, {notes}; names as at {}{}\n",
         report.recipe,
         report.judged_as,
         compared.unwrap_or_default()
-    );
-    text
+    ));
+    shown
 }

@@ -1,0 +1,71 @@
+//! What comes from outside is harmless where it is shown, and tells no secret.
+
+use std::fs;
+
+use cc_ci_tests::World;
+
+use crate::held::RUN;
+
+/// A name that would clear a terminal, turn its writing, and order something of a CI system.
+const NAME: &str = "x\u{1b}[2J\u{9b}1m\u{202e}\n::add-mask::y\n##[error]z";
+
+fn assert_harmless(text: &str) {
+    let hostile = |c: char| c != '\n' && c.is_control() || c == '\u{202e}';
+    assert!(!text.contains(hostile), "{text:?}");
+    let orders = |line: &str| line.trim_start().starts_with("::") || line.contains("##[");
+    assert!(!text.lines().any(orders), "{text:?}");
+}
+
+#[test]
+fn names_of_volumes_reach_no_terminal_as_orders() {
+    let world = World::new();
+    let domain = world.domain("dead", 1);
+    fs::create_dir_all(world.local_root().join("apps").join(domain.as_str()).join("volumes").join(NAME))
+        .unwrap();
+    for (args, code) in [(&["audit"][..], 4), (&["janitor", "--dry-run"], 4), (&["janitor"], 0)] {
+        let end = world.cc_ci(args).run().expect(code);
+        assert!(end.stdout.contains("\\u{1b}[2J"), "{args:?}: {}", end.stdout);
+        assert_harmless(&end.stdout);
+        assert_harmless(&end.stderr);
+    }
+}
+
+#[test]
+fn what_a_recipe_is_called_by_its_files_and_keys_is_harmless() {
+    let world = World::new();
+    let recipe = world.recipe("pad");
+    recipe.write("compose.yml", "services: {app: {image: \"a\u{202e}b:1\", \"k\\e[2J\\n::x\": 1}}\n");
+    recipe.write(&format!("compose.{}.yml", NAME.replace('/', "")), "services: [\n");
+    let end = world.cc_ci(["recipe", "check"]).arg(recipe.path()).run();
+    assert!(end.stdout.contains("\\u{202e}") || end.stderr.contains("\\u{202e}"), "{end:?}");
+    assert_harmless(&end.stdout);
+    assert_harmless(&end.stderr);
+}
+
+#[test]
+fn what_is_named_like_a_secret_is_told_by_no_report() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    let kept = world.path().join("kept");
+    let volumes = world.local_root().join("apps").join(world.domain("plain", 7).as_str()).join("volumes");
+    let body = format!(
+        "cp \"$CCCI_SECRETS_DIR/key\" '{}'\nmkdir -p '{}'/\"$(cat \"$CCCI_SECRETS_DIR/key\")\"",
+        kept.display(),
+        volumes.display()
+    );
+    recipe.script("tests/custom", &body).commit();
+    for format in ["human", "json"] {
+        let id = format!("{RUN}-{format}");
+        let run = world.cc_ci(["run", "--format", format, "--pr", "7", "--run-id", &id]);
+        let end = run.arg(recipe.path()).run().expect(0);
+        let secret = fs::read_to_string(&kept).unwrap();
+        let directory = world.runs().join(&id);
+        let read = |file: &str| fs::read_to_string(directory.join(file)).unwrap();
+        let record = read("run.json");
+        assert!(record.contains("[secret]"), "the receipt names it: {record}");
+        for text in [&record, &read("events.ndjson"), &end.stdout, &end.stderr] {
+            assert!(!text.contains(secret.trim()), "{secret} is told: {text}");
+        }
+    }
+    world.assert_empty();
+}
