@@ -33,6 +33,13 @@ impl Owners {
         self.locked().extend(guards.into_iter().map(of));
     }
 
+    /// Somebody else owns `domain` after all: from now on nothing of it is changed, whatever its lock says.
+    pub fn give_up(&self, domain: &Domain, reason: &str) {
+        let reason = reason.to_owned();
+        let lost = Ownership::new(domain.clone(), None, move || Err(reason.clone()));
+        self.locked().insert(domain.clone(), lost);
+    }
+
     /// Whether the lock of `domain` is held, and is the one that its path names.
     ///
     /// # Errors

@@ -159,7 +159,7 @@ impl Harness {
         }
         if let Err(lost) = run.owners.check_all() {
             exit = run.hands_off(before, &lost);
-            hint = Some(lost.hint());
+            hint = hint.or_else(|| Some(lost.hint()));
         }
         exit = run.finish(exit);
         run.close_events();

@@ -124,11 +124,17 @@ impl Running<'_> {
         let live = live.map_err(|error| Failure::host(crate::error_chain(&error)))?;
         match live.first() {
             None => Ok(()),
-            Some((domain, run)) => Err(Failure::host(format!(
-                "run {} (pid {}) still works on {domain}, though its lock file was removed or replaced",
-                run.id, run.owner.pid
-            ))
-            .hint(format!("wait until it has ended, or end it: kill {}; then try again", run.owner.pid))),
+            Some((domain, run)) => {
+                let text = format!(
+                    "run {} (pid {}) still works on {domain}, though its lock file was removed or replaced",
+                    run.id, run.owner.pid
+                );
+                // What this run would tear down is the other one's.
+                self.owners.give_up(domain, &text);
+                let hint =
+                    format!("wait until it has ended, or end it: kill {}; then try again", run.owner.pid);
+                Err(Failure::host(text).hint(hint))
+            }
         }
     }
 
