@@ -117,7 +117,7 @@ impl Running<'_> {
         }
         // Written before the locks are checked, and others' are read after: of two that took different files for one
         // domain, one at least sees the other.
-        write_record(&self.directory, &self.record())?;
+        write_record(&self.directory, &self.record(), &self.session.redactor)?;
         self.owners.check_all()?;
         let domains: Vec<&Domain> = self.guards().iter().map(AppGuard::domain).collect();
         let live = self.site.live_owners(&domains, Some(&self.session.run_id)).await;
