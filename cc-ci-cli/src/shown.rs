@@ -43,7 +43,7 @@ mod tests {
         let mut shown = Shown::default();
         shown.paint("red", Some(Style::new().red()));
         shown.push(": \u{1b}[31mx\n::add-mask::y\n");
-        assert_eq!(shown.into_text(), "\u{1b}[31mred\u{1b}[39m: \\u{1b}[31mx\n\\::add-mask::y\n");
+        assert_eq!(shown.into_text(), "\u{1b}[31mred\u{1b}[0m: \\u{1b}[31mx\n\\::add-mask::y\n");
         assert_eq!(Shown::from("\u{1b}[2J".to_owned()).into_text(), "\\u{1b}[2J");
     }
 }

@@ -50,8 +50,8 @@ impl Terminal {
     }
 
     /// Text beside the result. It has no colour, and whatever it quotes moves nothing on a terminal.
-    pub fn progress(&self, text: String) {
-        self.err.write(sanitize(&text));
+    pub fn progress(&self, text: impl AsRef<str>) {
+        self.err.write(sanitize(text.as_ref()));
     }
 
     /// An error that ends the command.

@@ -1,12 +1,11 @@
 //! What the runs' directories tell of their runs.
 
-use std::fs::{OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -32,6 +31,7 @@ const DOMAINS_LIMIT: usize = 256;
 
 /// A run, as its directory and the kernel tell. Everything but whether it lives is its own word: it explains.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a word of its own in the record")]
 pub struct RunTrace {
     /// Its id.
     pub id: RunId,
@@ -139,9 +139,9 @@ impl RunTrace {
 
     /// Whether the run itself holds its `run.lock`. Whoever cleans up after a dead one holds it too, for a while.
     fn holds_its_lock(&self) -> bool {
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK);
-        let Ok(file) = options.open(self.path.join("run.lock")) else { return false };
+        let directory = crate::files::Dir::open(&self.path);
+        let opened = directory.and_then(|at| at.open_file("run.lock".as_ref(), OFlags::RDONLY, 0));
+        let Ok(file) = opened else { return false };
         match file.try_lock_shared() {
             // Whom the kernel does not name may be of another pid namespace.
             Err(TryLockError::WouldBlock) => {

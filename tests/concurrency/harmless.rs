@@ -31,18 +31,6 @@ fn names_of_volumes_reach_no_terminal_as_orders() {
 }
 
 #[test]
-fn what_a_recipe_is_called_by_its_files_and_keys_is_harmless() {
-    let world = World::new();
-    let recipe = world.recipe("pad");
-    recipe.write("compose.yml", "services: {app: {image: \"a\u{202e}b:1\", \"k\\e[2J\\n::x\": 1}}\n");
-    recipe.write(&format!("compose.{}.yml", NAME.replace('/', "")), "services: [\n");
-    let end = world.cc_ci(["recipe", "check"]).arg(recipe.path()).run();
-    assert!(end.stdout.contains("\\u{202e}") || end.stderr.contains("\\u{202e}"), "{end:?}");
-    assert_harmless(&end.stdout);
-    assert_harmless(&end.stderr);
-}
-
-#[test]
 fn what_is_named_like_a_secret_is_told_by_no_report() {
     let world = World::new();
     let recipe = world.recipe("plain");

@@ -44,13 +44,18 @@ pub fn sanitize_json(json: &str) -> String {
         // Line feeds are between the values only: within them JSON has escaped them.
         if c != '\n' && is_trick(c) || is_marked(before, rest) {
             for unit in c.encode_utf16(&mut [0; 2]) {
-                shown.push_str(&format!("\\u{unit:04x}"));
+                shown.extend(['\\', 'u']);
+                shown.extend([12, 8, 4, 0].map(|shift| hex_digit(*unit >> shift)));
             }
         } else {
             shown.push(c);
         }
     }
     shown
+}
+
+fn hex_digit(bits: u16) -> char {
+    char::from_digit(u32::from(bits & 0xf), 16).unwrap_or('0')
 }
 
 /// Whether `rest` begins with the second sign of `##[` or `##word[`, which some systems obey within a line too.

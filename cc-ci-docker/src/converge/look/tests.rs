@@ -166,7 +166,7 @@ fn what_may_end_is_read_from_the_restart_policy() {
 #[test]
 fn what_a_recipe_says_in_an_error_is_made_harmless() {
     let task = json!({"Status": {"State": "failed", "Err": "exec: \"/x\u{1b}[2J\": not found"}});
-    assert_eq!(seen_task(task, vec![]).error, "exec: \"/x?[2J\": not found");
+    assert_eq!(seen_task(task, vec![]).error, "exec: \"/x\\u{1b}[2J\": not found");
 }
 
 #[test]
