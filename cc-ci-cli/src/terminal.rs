@@ -72,7 +72,7 @@ impl Terminal {
             .with_writer(move || Log(writer.clone()))
             .finish();
         if tracing::subscriber::set_global_default(subscriber).is_err() {
-            self.progress("warning: diagnostics go elsewhere already\n".to_owned());
+            self.progress("warning: diagnostics go elsewhere already\n");
         }
     }
 
@@ -112,7 +112,7 @@ struct Log(Terminal);
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.progress(String::from_utf8_lossy(bytes).into_owned());
+        self.0.progress(String::from_utf8_lossy(bytes));
         Ok(bytes.len())
     }
 
