@@ -11,7 +11,7 @@ use cc_ci_tests::engine::{BUSYBOX, TestEngine, until};
 use crate::support::{App, By, KEPT, block_on};
 
 /// Enough to try again a few times, and no more.
-const CUT_SHORT: Duration = Duration::from_secs(3);
+const CUT_SHORT: Duration = Duration::from_secs(15);
 
 /// How often a deployment is stopped early, and how long what it had ordered has time to appear.
 const EARLY_STOPS: usize = 20;
