@@ -33,7 +33,7 @@ fn a_paused_update_is_red_and_the_next_one_is_its_own() {
     let before = app.services();
     for _ in 0..2 {
         deploy(BROKEN);
-        let error = app.wait(Duration::from_secs(30)).expect_err("the update is paused");
+        let error = app.wait(Duration::from_secs(90)).expect_err("the update is paused");
         assert_eq!(error.fault(), Fault::Recipe);
         let message = error.to_string();
         // Deployed again as it was, it is no update any more: Swarm only starts it again and again.
@@ -83,12 +83,12 @@ fn a_loop_is_not_judged_while_swarm_updates() {
     let Some(engine) = TestEngine::shared("a_loop_is_not_judged_while_swarm_updates") else { return };
     let app = App::new(&engine, "0c0007");
     let how = "command: [sh, -c, 'exec sleep 1000001'], deploy: {endpoint_mode: dnsrr, \
-               update_config: {monitor: 12s, failure_action: rollback, max_failure_ratio: 1}, \
+               update_config: {monitor: 30s, failure_action: rollback, max_failure_ratio: 1}, \
                restart_policy: {delay: 1s}}";
     app.deploy(&[("app", how)], "");
     app.comes_up();
     app.deploy(&[("app", &how.replace("exec sleep 1000001", "exit 3"))], "");
-    let error = app.wait(Duration::from_secs(30)).expect_err("it ends again and again");
+    let error = app.wait(Duration::from_secs(75)).expect_err("it ends again and again");
     let message = error.to_string();
     assert!(
         message.contains("ends again and again: app (0 of 1 tasks are up: task: non-zero exit (3), "),
