@@ -9,10 +9,11 @@ use cc_ci_tests::engine::TestEngine;
 use crate::deployed::PATIENT;
 use crate::support::App;
 
-/// A service that runs `script`, updated as `how` says.
+/// A service that runs `script`, updated as `how` says. What ends later than the monitor's time after its start fails no
+/// update: on a busy engine a second is not enough to be told of it.
 fn service(script: &str, how: &str) -> String {
     format!(
-        "command: [sh, -c, '{script}'], deploy: {{endpoint_mode: dnsrr, update_config: {{monitor: 1s, {how}}}, \
+        "command: [sh, -c, '{script}'], deploy: {{endpoint_mode: dnsrr, update_config: {{monitor: 6s, {how}}}, \
          restart_policy: {{delay: 0.2s}}}}"
     )
 }
