@@ -12,23 +12,26 @@ use crate::store::{Format, Store, StoreError, files};
 
 pub(crate) const STATS_FILE: &str = "stats.json";
 
-/// Why the worker ended early.
+/// Why the worker didn't count.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorkerError {
     #[error("start the runtime")]
     Runtime(#[source] io::Error),
+    #[error(transparent)]
+    Read(#[from] StoreError),
     #[error("write the count to {}", dir.display())]
     Write { dir: PathBuf, source: io::Error },
 }
 
 /// Counts until SIGTERM or SIGINT.
 ///
-/// Notes that can't be read are reported once and tried again: the app may be about to convert or restore them.
+/// What can't be read or written is reported once and tried again: the app may be about to convert its notes, and a
+/// restore empties the volumes beneath both.
 pub(crate) fn run(settings: Settings) -> Result<(), WorkerError> {
-    in_runtime(|stop| work(settings, stop)).map_err(WorkerError::Runtime)?
+    in_runtime(|stop| work(settings, stop)).map_err(WorkerError::Runtime)
 }
 
-async fn work(settings: Settings, mut stop: Stop) -> Result<(), WorkerError> {
+async fn work(settings: Settings, mut stop: Stop) {
     let mut ticks = tokio::time::interval(settings.stats_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Reads whatever format it finds, so it names none.
@@ -37,16 +40,12 @@ async fn work(settings: Settings, mut stop: Stop) -> Result<(), WorkerError> {
     output::say("counting");
     loop {
         tokio::select! {
-            _ = stop.wait_for(|&stop| stop) => return Ok(()),
+            _ = stop.wait_for(|&stop| stop) => return,
             _ = ticks.tick() => {}
         }
         // Nothing else runs in this process, so blocking it holds up no one.
-        match count(&store) {
-            Ok(stats) => {
-                complaint.clear();
-                keep(&settings.stats_dir, &stats)
-                    .map_err(|source| WorkerError::Write { dir: settings.stats_dir.clone(), source })?;
-            }
+        match renew(&store, &settings.stats_dir) {
+            Ok(()) => complaint.clear(),
             Err(error) if error.to_string() != complaint => {
                 output::complain(&error);
                 complaint = error.to_string();
@@ -54,6 +53,10 @@ async fn work(settings: Settings, mut stop: Stop) -> Result<(), WorkerError> {
             Err(_) => {}
         }
     }
+}
+
+fn renew(store: &Store, stats_dir: &Path) -> Result<(), WorkerError> {
+    keep(stats_dir, &count(store)?).map_err(|source| WorkerError::Write { dir: stats_dir.to_owned(), source })
 }
 
 fn count(store: &Store) -> Result<String, StoreError> {

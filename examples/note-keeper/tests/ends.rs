@@ -8,11 +8,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use support::{KEY, Place, Service, refused};
+use support::{HANGS, KEY, Place, Service, refused};
 
 /// Begins a request of which the server has asked for the body.
 fn begin_post(server: &Service) -> TcpStream {
@@ -124,4 +125,29 @@ fn a_server_whose_log_has_no_reader_goes_on() {
     }
     server.signal(Signal::SIGTERM);
     assert!(server.wait().0.success());
+}
+
+#[test]
+fn a_worker_whose_volume_is_emptied_beneath_it_goes_on() {
+    let place = Place::new();
+    let volume = place.path().join("stats");
+    fs::create_dir(&volume).unwrap();
+    // Where it writes first: it waits there for a reader, and is then in the middle of its work.
+    let pipe = volume.join(".stats.json.tmp");
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    let mut command = support::note_keeper();
+    command.arg("worker").envs(place.settings()).env("NOTES_STATS_DIR", &volume);
+    let mut worker = Service::start(command);
+    let reader = File::open(&pipe).unwrap();
+    fs::remove_file(&pipe).unwrap();
+    drop(reader);
+    let began = Instant::now();
+    while !volume.join("stats.json").exists() {
+        assert!(began.elapsed() < HANGS, "it counts no more");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    worker.signal(Signal::SIGTERM);
+    let (status, said) = worker.wait();
+    assert!(status.success(), "{status}: {said}");
+    assert!(said.starts_with("error: write the count to "), "{said}");
 }

@@ -1,6 +1,6 @@
 //! Real servers on real ports, chosen by the system.
 
-#![expect(dead_code, reason = "each test binary uses a part of this")]
+#![allow(dead_code, reason = "each test binary uses a part of this")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
