@@ -64,12 +64,12 @@ pub async fn all(world: &World, claims: &mut Vec<Claim>) -> Result<(), CliError>
             Ok(detail) => (true, detail, Vec::new()),
             Err(Broken { what, said }) => (false, what, said),
         };
-        let claim = Claim { claim, holds, detail, seconds: began.elapsed().as_secs_f64() };
+        let claim = Claim { claim, holds, detail, said, seconds: began.elapsed().as_secs_f64() };
         if world.human {
             world.terminal.result(render::claim(&claim, world.terminal.colour));
         }
-        if !said.is_empty() {
-            world.terminal.progress(format!("   it said:\n      {}\n", said.join("\n      ")));
+        if !claim.said.is_empty() {
+            world.terminal.progress(format!("   it said:\n      {}\n", claim.said.join("\n      ")));
         }
         claims.push(claim);
     };

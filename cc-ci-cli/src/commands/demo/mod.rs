@@ -44,6 +44,9 @@ pub struct Claim {
     pub holds: bool,
     /// What was seen.
     pub detail: String,
+    /// The last words of a run that broke it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub said: Vec<String>,
     pub seconds: f64,
 }
 

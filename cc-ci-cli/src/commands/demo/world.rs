@@ -80,8 +80,9 @@ impl World {
         for name in ["bin", "home", "tmp", "locks", "runs", "local", "tests"] {
             files::private_directory(&root.join(name)).map_err(failed)?;
         }
-        // This host's configuration is none of the demo's.
-        files::write_whole(&root.join("config.toml"), b"", 0o644).map_err(failed)?;
+        // This host's configuration is none of the demo's. A test that hangs is red, and tells why, before its claim
+        // is given up.
+        files::write_whole(&root.join("config.toml"), b"test_timeout = \"1m\"\n", 0o644).map_err(failed)?;
         let exe = std::env::current_exe().map_err(failed)?;
         files::link(&exe, &root.join("bin/note-keeper")).map_err(failed)?;
         let mut path = root.join("bin").into_os_string();
