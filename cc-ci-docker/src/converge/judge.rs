@@ -120,7 +120,7 @@ pub(super) enum Standing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lag {
     pub reason: String,
-    /// The ids of the tasks of this spec that ended so far and should not have.
+    /// The ids of the tasks of this spec that ended so far and should not have, by their own doing.
     pub failed: Vec<String>,
     /// Whether it may yet come up by itself: a task of this spec runs, or Swarm's own update is in flight, and what
     /// becomes of that is Swarm's to decide.
@@ -282,7 +282,10 @@ impl Service {
     }
 
     fn lags(&self, reason: String, again: Option<Duration>) -> Standing {
-        let failed = self.tasks.iter().filter(|task| task.current && self.failed(task));
+        let failed = self
+            .tasks
+            .iter()
+            .filter(|task| task.current && self.failed(task) && !task.came_before_its_network());
         let failed = failed.map(|task| task.id.clone()).collect();
         let may_recover = matches!(self.update, Update::InFlight(_)) || self.running().next().is_some();
         Standing::Lags(Lag { reason, failed, may_recover, again })
@@ -342,6 +345,12 @@ impl Task {
     /// Whether its container runs, in whatever health.
     pub(super) fn runs(&self) -> bool {
         self.running != Running::No
+    }
+
+    /// Whether the engine refused it because Swarm has yet to attach the node to one of its networks. Swarm makes
+    /// another task, and does so until the node has them all: that is no crash loop.
+    fn came_before_its_network(&self) -> bool {
+        self.state == TaskState::REJECTED && self.error.starts_with("node is missing network attachments")
     }
 
     fn said(&self) -> String {

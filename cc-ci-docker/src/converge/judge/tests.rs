@@ -232,6 +232,17 @@ fn an_update_in_flight_lags_whatever_runs() {
 }
 
 #[test]
+fn a_task_that_came_before_its_network_is_no_sign_of_a_crash_loop() {
+    let error = "node is missing network attachments, ip addresses may be exhausted";
+    let tasks = vec![ended(1, TaskState::REJECTED, error), ended(2, TaskState::REJECTED, error), failed(3)];
+    let lag = assert_lags(
+        &service(Mode::Replicated(1), [tasks, vec![task(4, TaskState::READY, Running::No)]].concat()),
+        "0 of 1 tasks are up: task: non-zero exit (1), 3 times",
+    );
+    assert_eq!(lag.failed, ["t3"]);
+}
+
+#[test]
 fn a_paused_or_rolled_back_update_is_over_whatever_runs() {
     let tasks = vec![of_old_spec(failed(1)), healthy(2)];
     let paused = Update::Paused("update paused due to failure of task t1".to_owned());
