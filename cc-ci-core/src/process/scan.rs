@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
+use memchr::memmem;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -39,9 +40,10 @@ pub fn marked(now: &BootId) -> io::Result<Vec<Marked>> {
     let spared = self_and_ancestors();
     let mut marked = Vec::new();
     for pid in pids()?.into_iter().filter(|pid| !spared.contains(pid)) {
-        // The start time is read first: a mark that is read later can only be of this process or a successor,
-        // and whoever signals checks again.
-        if let Ok(process) = ProcessIdentity::of(pid, now.clone())
+        // The start time is read between two looks: a mark that is read after it can only be of this process or a
+        // successor, and whoever signals checks again. The first look spares the many that have no mark the rest.
+        if marker_of(pid).is_some()
+            && let Ok(process) = ProcessIdentity::of(pid, now.clone())
             && let Some(marker) = marker_of(pid)
         {
             marked.push(Marked { process, marker });
@@ -170,9 +172,12 @@ fn wait_ended(processes: &[PidFd], until: Instant) -> bool {
 /// The mark in the environment of `pid`, if it is there and ours to read. A zombie has none.
 pub(crate) fn marker_of(pid: i32) -> Option<Marker> {
     let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let value = environ
-        .split(|&byte| byte == 0)
-        .find_map(|entry| entry.strip_prefix(Marker::VARIABLE.as_bytes())?.strip_prefix(b"="))?;
+    // Searched before it is split: this reads every process there is.
+    let begins = |&at: &usize| at == 0 || environ[at - 1] == 0;
+    let at = memmem::find_iter(&environ, Marker::VARIABLE)
+        .filter(begins)
+        .find_map(|at| environ[at..].strip_prefix(Marker::VARIABLE.as_bytes())?.strip_prefix(b"="))?;
+    let value = &at[..memchr::memchr(0, at).unwrap_or(at.len())];
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
