@@ -257,16 +257,12 @@ pub(super) fn remove(abra: &Abra, call: &Call) -> Result<(), Fatal> {
     for volume in docker::lines(&["volume", "ls", "--quiet", "--filter", &label])? {
         // A task of an undeployed app may be a moment behind; abra tries again too.
         let until = Instant::now() + REMOVAL;
-        docker::wait(|| match docker(&["volume", "rm", &volume]) {
-            Ok(_) => Ok(true),
-            Err(error) => {
-                if Instant::now() < until {
-                    Ok(false)
-                } else {
-                    Err(error)
-                }
+        while let Err(error) = docker(&["volume", "rm", &volume]) {
+            if Instant::now() >= until {
+                return Err(error);
             }
-        })?;
+            std::thread::sleep(std::time::Duration::from_millis(250));
+        }
     }
     Ok(fs::remove_file(&app.path)?)
 }

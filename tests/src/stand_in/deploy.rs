@@ -162,7 +162,7 @@ fn watch(app: &App) -> Result<(), Fatal> {
     let label = format!("label=com.docker.stack.namespace={}", app.stack());
     for service in app.services()? {
         let filter = format!("label=com.docker.swarm.service.name={service}");
-        wait(|| Ok(!docker::lines(&["ps", "--quiet", "--filter", &filter])?.is_empty()))?;
+        wait(&app.stack(), || Ok(!docker::lines(&["ps", "--quiet", "--filter", &filter])?.is_empty()))?;
     }
     let states = docker::lines(&["ps", "--filter", &label, "--format", "{{.Status}}"])?;
     if states.iter().any(|state| state.contains("health: starting")) {
@@ -189,7 +189,7 @@ pub(super) fn undeploy(abra: &Abra, call: &Call) -> Result<(), Fatal> {
     }
     docker(&["stack", "rm", &app.stack()])?;
     let label = format!("label=com.docker.stack.namespace={}", app.stack());
-    wait(|| Ok(docker::lines(&["ps", "--all", "--quiet", "--filter", &label])?.is_empty()))?;
+    wait(&app.stack(), || Ok(docker::lines(&["ps", "--all", "--quiet", "--filter", &label])?.is_empty()))?;
     eprintln!("INFO {} undeployed", app.domain);
     Ok(())
 }

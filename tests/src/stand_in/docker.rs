@@ -1,8 +1,9 @@
 //! The docker command, as the stand-in calls it.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Fatal;
 
@@ -59,10 +60,34 @@ pub(super) fn lines(args: &[&str]) -> Result<Vec<String>, Fatal> {
     Ok(docker(args)?.lines().map(str::to_owned).collect())
 }
 
-/// Waits until `holds`, looking.
-pub(super) fn wait(mut holds: impl FnMut() -> Result<bool, Fatal>) -> Result<(), Fatal> {
-    while !holds()? {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+/// Waits until `holds`, looking again whenever the engine tells of a container of `stack`.
+pub(super) fn wait(stack: &str, mut holds: impl FnMut() -> Result<bool, Fatal>) -> Result<(), Fatal> {
+    // What happens before somebody listens is told too.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
+    if holds()? {
+        return Ok(());
     }
-    Ok(())
+    let filter = format!("label=com.docker.stack.namespace={stack}");
+    let mut events = Command::new("docker")
+        .args(["events", "--filter", "type=container", "--filter", &filter, "--since", &since])
+        .args(["--format", "{{.Action}}"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()?;
+    let told = events.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
+    // A healthcheck's commands change nothing that is waited for.
+    let mut told = told.map_while(Result::ok).filter(|action| !action.starts_with("exec_"));
+    let held = loop {
+        match holds() {
+            Ok(false) => {}
+            done => break done,
+        }
+        if told.next().is_none() {
+            break Err(Fatal::new("the engine tells nothing any more"));
+        }
+    };
+    events.kill()?;
+    events.wait()?;
+    held.map(drop)
 }
