@@ -36,7 +36,7 @@ use serde_json::Value;
 pub use api::http_get;
 pub use bystanders::Bystanders;
 pub use events::Events;
-pub use images::{BUSYBOX, NOTE_KEEPER, build_command};
+pub use images::{BUSYBOX, NOTE_KEEPER};
 pub use objects::Object;
 pub use private::{Failure, PrivateEngine, left_of, missing, processes_of, sweep};
 pub use test::TestEngine;
@@ -167,7 +167,7 @@ impl Engine {
     }
 
     /// Makes it a Swarm with the network `proxy`, and gives it its images.
-    fn found(&self) -> Result<(), Failure> {
+    fn found(&self, note_keeper: &Path) -> Result<(), Failure> {
         let docker = |args: &[&str]| match self.command(args).output() {
             Ok(output) if output.status.success() => Ok(()),
             Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
@@ -175,7 +175,7 @@ impl Engine {
         };
         docker(&["swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:2377"])?;
         docker(&["network", "create", "--driver", "overlay", "--attachable", "proxy"])?;
-        images::import(self)
+        images::import(self, note_keeper)
     }
 }
 
@@ -188,12 +188,14 @@ pub fn until(what: &str, condition: impl FnMut() -> bool) {
 /// Whether `condition` holds before patience ends.
 fn holds(mut condition: impl FnMut() -> bool) -> bool {
     let until = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(20);
     while !condition() {
         if Instant::now() >= until {
             return false;
         }
         // Looking without a pause would take the engine's processor.
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(250));
     }
     true
 }

@@ -3,9 +3,8 @@
 //! `private-engine run [--bare] -- COMMAND…` starts one, runs COMMAND in its network with `CCCI_TEST_ENGINE` set, looks whether
 //! COMMAND left it empty, takes it away, and exits with COMMAND's status, or 1 when something was left or a bystander
 //! was touched. With `--bare` there are no bystanders.
-//! `private-engine check` says why there can be none here, and exits with 1 then. `private-engine build-app` builds the
-//! image of the example app, `private-engine sweep` removes what killed engines left; `run` does both by itself. The
-//! words `inner` and `command` are for `run` alone.
+//! `private-engine check` says why there can be none here, and exits with 1 then. `private-engine sweep` removes what
+//! killed engines left; `run` does so by itself. The words `inner` and `command` are for `run` alone.
 
 #![expect(clippy::print_stderr, reason = "this is what it says")]
 
@@ -32,7 +31,6 @@ const GRACE: Duration = Duration::from_secs(10);
 
 const USAGE: &str = "usage: private-engine run [--bare] -- COMMAND…
        private-engine check
-       private-engine build-app
        private-engine sweep";
 
 fn main() -> ExitCode {
@@ -47,7 +45,6 @@ fn main() -> ExitCode {
         {
             run(command, true)
         }
-        Some(("build-app", [])) => Signals::take().and_then(|signals| build_app(&signals)),
         Some(("check", [])) => Ok(check()),
         Some(("sweep", [])) => sweep(),
         Some(("inner", [directory])) => engine::inner::run(Path::new(directory)).map(|()| 0),
@@ -82,10 +79,6 @@ fn run(command: &[&OsStr], bare: bool) -> Result<u8, Failure> {
         return Err(why.into());
     }
     sweep()?;
-    let built = build_app(&signals)?;
-    if built != 0 {
-        return Ok(built);
-    }
     let engine = PrivateEngine::start_by(&std::env::current_exe()?)?;
     if !bare {
         Bystanders::make(&engine);
@@ -121,13 +114,6 @@ fn run(command: &[&OsStr], bare: bool) -> Result<u8, Failure> {
         eprintln!("  {found}");
     }
     Ok(1)
-}
-
-fn build_app(signals: &Signals) -> Result<u8, Failure> {
-    Ok(match kept(&mut engine::build_command()?, signals)? {
-        End::Status(status) => code(status),
-        End::Signal(signal) => 128 + u8::try_from(signal as i32)?,
-    })
 }
 
 /// A status as a shell tells it.

@@ -18,48 +18,8 @@ pub const NOTE_KEEPER: [&str; 2] = ["note-keeper:1.0.0", "note-keeper:1.1.0"];
 /// What the releases of the example of four services name; both are the busybox of this host.
 const FOUR_SERVICES: [&str; 2] = ["busybox:1.35", "busybox:1.36"];
 
-fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
-}
-
-/// Builds the example app so that it needs no library, in a target directory of its own.
-///
-/// # Errors
-/// When that can't be started, or nobody knows for which platform.
-pub fn build_command() -> Result<Command, Failure> {
-    let (triple, target) = place()?;
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .args(["build", "--locked", "--package", "note-keeper", "--target", &triple, "--target-dir"])
-        .arg(target)
-        .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
-        // Faster, and a tenth of the size.
-        .env("CARGO_PROFILE_DEV_DEBUG", "0")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .current_dir(workspace())
-        .stdin(Stdio::null());
-    Ok(command)
-}
-
-/// The host's triple and the target directory of static programs.
-fn place() -> Result<(String, PathBuf), Failure> {
-    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let said = Command::new(rustc).arg("-vV").current_dir(workspace()).output();
-    let said = said.map_err(|error| format!("can't start rustc: {error}"))?;
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    let triple = said.lines().find_map(|line| line.strip_prefix("host: "));
-    let triple = triple.ok_or("rustc -vV names no host")?;
-    Ok((triple.to_owned(), workspace().join("target/static")))
-}
-
-fn note_keeper() -> Result<PathBuf, Failure> {
-    let (triple, target) = place()?;
-    Ok(target.join(triple).join("debug/note-keeper"))
-}
-
 /// Gives the engine its images.
-pub(super) fn import(engine: &Engine) -> Result<(), Failure> {
+pub(super) fn import(engine: &Engine, note_keeper: &Path) -> Result<(), Failure> {
     let root = TempDir::with_prefix("cc-ci-images-")?;
     let busybox =
         env::split_paths(&path()).map(|directory| directory.join("busybox")).find(|path| path.exists());
@@ -72,8 +32,27 @@ pub(super) fn import(engine: &Engine) -> Result<(), Failure> {
     for name in [BUSYBOX].into_iter().chain(FOUR_SERVICES) {
         import_tree(engine, &image, name)?;
     }
-    let image = tree(root.path(), "note-keeper", &note_keeper()?)?;
+    let image = tree(root.path(), "note-keeper", note_keeper)?;
+    // Linked as it is built on this host, so with this host's libraries: what is built already need not be built again.
+    for library in libraries(note_keeper)? {
+        let inside = image.join(library.strip_prefix("/").unwrap_or(&library));
+        fs::create_dir_all(inside.parent().unwrap_or(&image))?;
+        fs::copy(&library, inside)?;
+    }
     NOTE_KEEPER.iter().try_for_each(|name| import_tree(engine, &image, name))
+}
+
+/// What the loader takes for `program`, itself among it; nothing for one that is linked statically.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let said =
+        Command::new("ldd").arg(program).output().map_err(|error| format!("can't start ldd: {error}"))?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    // `libc.so.6 => /lib/…/libc.so.6 (0x…)`, and the loader without an arrow.
+    let path = |line: &str| {
+        let path = line.split_once("=>").map_or(line, |(_, path)| path).split_whitespace().next()?;
+        path.starts_with('/').then(|| PathBuf::from(path))
+    };
+    Ok(said.lines().filter_map(path).collect())
 }
 
 /// A root directory with `program` in it.
@@ -84,7 +63,7 @@ fn tree(root: &Path, name: &str, program: &Path) -> Result<PathBuf, Failure> {
     }
     let copied = fs::copy(program, image.join("bin").join(name));
     copied.map_err(|error| {
-        format!("{}: {error}; `private-engine build-app` builds the example app", program.display())
+        format!("{}: {error}; `cargo build --workspace` builds the example app", program.display())
     })?;
     Ok(image)
 }

@@ -219,6 +219,8 @@ impl Daemon<'_> {
             // Driven by files, not by the host's systemd.
             .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
             .args(["--exec-root", "/run/docker", "--pidfile", "/run/docker.pid", "--group", "root"])
+            // It calls itself some times for each container, and collects garbage already while it gets up.
+            .env("GOGC", "400")
             .env("NOTIFY_SOCKET", NOTIFY)
             .env("HOME", state)
             .env("TMPDIR", state.join("tmp"))

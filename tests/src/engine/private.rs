@@ -63,8 +63,8 @@ impl PrivateEngine {
         }
     }
 
-    /// An engine whose first process is `program`, the command `private-engine`. What dead engines left is removed
-    /// first.
+    /// An engine whose first process is `program`, the command `private-engine`; the example app is beside it. What
+    /// dead engines left is removed first.
     ///
     /// # Errors
     /// When it can't be started. Nothing is left then.
@@ -102,7 +102,7 @@ impl PrivateEngine {
         let mut started = Self { engine, name, host_pid: 0, words: child.stdin.take(), child, answers };
         let pid = started.answer()?;
         started.host_pid = pid.parse().map_err(|_| format!("{pid:?} is no pid"))?;
-        started.engine.found()?;
+        started.engine.found(&program.with_file_name("note-keeper"))?;
         Ok(started)
     }
 
