@@ -74,7 +74,10 @@ fn a_reconcile_that_is_killed_is_finished_by_the_next() {
     fs::remove_file(&sick).unwrap();
     let said = warmed.reconciled();
     assert_eq!(said["outcome"], "brought_back");
-    assert_eq!(said["reasons"].as_array().unwrap().len(), 3, "{said}");
+    // Whether its health came back before it was looked at is a matter of time.
+    let reasons = said["reasons"].as_array().unwrap();
+    let ended = |reason: &&Value| reason.as_str().unwrap().ends_with("ended in the middle of its work");
+    assert_eq!(reasons.iter().filter(ended).count(), 3, "{said}");
     assert_eq!(warmed.lasting(), before);
     let status = warmed.call(["status", "--format", "json"]).run().expect(0).json();
     assert_eq!(status["warm"], json!([]), "no tree is left");
