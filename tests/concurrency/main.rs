@@ -27,6 +27,7 @@ mod killed;
 mod late;
 mod lock;
 mod matrix;
+mod on_terminal;
 mod output;
 mod ownership;
 mod path;

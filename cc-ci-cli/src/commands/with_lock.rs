@@ -5,7 +5,6 @@
 use std::env;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use cc_ci_core::exit::Exit;
 use cc_ci_core::janitor::end_orphans;
@@ -18,6 +17,7 @@ use cc_ci_core::process::{Marker, MarkerOwner};
 
 use crate::args;
 use crate::error::CliError;
+use crate::foreground;
 use crate::terminal::Terminal;
 use crate::wiring::{self, Base};
 
@@ -54,6 +54,7 @@ fn run(
     wiring::block_on(async {
         // Outside of the scope: the lock goes after the last child.
         let mut guard = None;
+        let mut pid = None;
         let (end, children) = lifetime
             .scope(async {
                 let held = guard.insert(acquire(args, base, lifetime.as_ref()).await?);
@@ -66,9 +67,11 @@ fn run(
                         failures.join("; ")
                     )));
                 }
-                execute(args, lifetime.as_ref()).await
+                execute(args, lifetime.as_ref(), &mut pid).await
             })
             .await;
+        // Whatever ended it: the shell above reads on.
+        foreground::take_back(pid);
         if !children.left.is_empty() {
             return Err(CliError::harness(format!("processes of the command are left: {:?}", children.left)));
         }
@@ -101,7 +104,12 @@ async fn acquire(
     )
 }
 
-async fn execute(args: &args::WithLock, lifetime: &dyn RunLifetime) -> Result<Exit, CliError> {
+/// Runs the command, and tells its pid.
+async fn execute(
+    args: &args::WithLock,
+    lifetime: &dyn RunLifetime,
+    pid: &mut Option<i32>,
+) -> Result<Exit, CliError> {
     let Some((program, rest)) = args.command.split_first() else {
         return Err(CliError::usage("no command"));
     };
@@ -109,30 +117,35 @@ async fn execute(args: &args::WithLock, lifetime: &dyn RunLifetime) -> Result<Ex
         .map_err(|error| CliError::harness("the working directory is gone").because(&error))?;
     let owner =
         MarkerOwner::Run { run_id: RunId::manual(std::process::id()), owner: lifetime.owner().clone() };
+    let terminal = std::io::stdin().is_terminal();
     let command = Command::new(program, cwd)
         .args(rest)
         .envs(env::vars_os())
         .marker(Marker { domain: args.domain.clone(), owner })
-        // In a group of its own it is in a terminal's background, where reading would stop it.
-        .stdin(if std::io::stdin().is_terminal() { Stdin::Null } else { Stdin::Inherit })
+        .stdin(if terminal { Stdin::Terminal } else { Stdin::Inherit })
         .output(Output::Inherit);
-    match lifetime.run(command, Duration::MAX, &mut |_| {}).await {
-        Ok(ended) => Ok(ended
-            .shell_code()
-            .and_then(|code| u8::try_from(code).ok())
-            .map_or(Exit::Harness, Exit::Status)),
-        Err(error) => {
-            let exit = match &error {
-                cc_ci_core::lifetime::ChildError::Spawn(SpawnError::Io { source, .. }) => match source.kind()
-                {
-                    std::io::ErrorKind::NotFound => Exit::Status(NOT_FOUND),
-                    _ => Exit::Status(NOT_EXECUTABLE),
-                },
-                _ => Exit::Harness,
-            };
-            Err(CliError::harness(format!("can't run {}", program.to_string_lossy()))
-                .because(&error)
-                .exiting(exit))
+    let failed = |error: &SpawnError| {
+        let exit = match error {
+            SpawnError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Exit::Status(NOT_FOUND)
+            }
+            SpawnError::Io { .. } => Exit::Status(NOT_EXECUTABLE),
+            _ => Exit::Harness,
+        };
+        CliError::harness(format!("can't run {}", program.to_string_lossy())).because(error).exiting(exit)
+    };
+    let mut child = lifetime.spawn(command).await.map_err(|error| failed(&error))?;
+    let child_pid = child.pid();
+    *pid = Some(child_pid);
+    let ended = if terminal {
+        tokio::select! {
+            ended = child.wait() => ended,
+            followed = foreground::follow(child_pid) => match followed {
+                Err(error) => return Err(CliError::harness("can't follow the command's stops").because(&error)),
+            },
         }
-    }
+    } else {
+        child.wait().await
+    };
+    Ok(ended.shell_code().and_then(|code| u8::try_from(code).ok()).map_or(Exit::Harness, Exit::Status))
 }

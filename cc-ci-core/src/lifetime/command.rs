@@ -16,6 +16,9 @@ pub enum Stdin {
     Null,
     /// The caller's: only `with-lock` does this.
     Inherit,
+    /// The caller's too, and a terminal: where the caller has it for reading, as its foreground group, the child gets it
+    /// before it executes. Whoever asks for this takes it back.
+    Terminal,
 }
 
 /// Where a child's output goes.

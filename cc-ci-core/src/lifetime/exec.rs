@@ -12,11 +12,22 @@ use std::process::Command;
 use nix::libc;
 use nix::sys::signal::SigSet;
 
-/// Prepares `command` to die with this process, in a group of its own, with nothing inherited.
-pub(super) fn supervised(command: &mut Command) {
-    let owner = nix::unistd::getpid().as_raw();
+/// Prepares `command` to die with this process, in a group of its own, with nothing inherited. With `terminal` its
+/// group takes the place of ours on the terminal that is its standard input.
+pub(super) fn supervised(command: &mut Command, terminal: bool) {
+    let (owner, group) = (nix::unistd::getpid().as_raw(), nix::unistd::getpgrp().as_raw());
     command.process_group(0);
     let before_exec = move || {
+        if terminal {
+            // Before the mask is emptied: the spawner blocks TTOU, with which a background group would be stopped here.
+            // A terminal that is gone, or another group's, leaves the child in the background.
+            // SAFETY: plain system calls on integers.
+            unsafe {
+                if libc::tcgetpgrp(0) == group {
+                    libc::tcsetpgrp(0, libc::getpid());
+                }
+            }
+        }
         clean_signals()?;
         // SAFETY: plain system calls on integers.
         unsafe {

@@ -225,7 +225,7 @@ impl Life {
 
     fn start(&self, command: &Command) -> io::Result<Started> {
         let mut prepared = prepare(command)?;
-        exec::supervised(&mut prepared);
+        exec::supervised(&mut prepared, command.stdin == Stdin::Terminal);
         let mut child = prepared.spawn()?;
         let pid = child.id().cast_signed();
         let ended = self.children.adopt(pid, command.program(), command.grace)?;
@@ -284,7 +284,7 @@ pub(super) fn prepare(command: &Command) -> io::Result<std::process::Command> {
     }
     prepared.stdin(match command.stdin {
         Stdin::Null => Stdio::null(),
-        Stdin::Inherit => Stdio::inherit(),
+        Stdin::Inherit | Stdin::Terminal => Stdio::inherit(),
     });
     match &command.output {
         Output::Captured => prepared.stdout(Stdio::piped()).stderr(Stdio::piped()),
