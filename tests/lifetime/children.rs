@@ -34,6 +34,18 @@ fn a_grandchild_that_escaped_without_its_mark_is_gone_before_anything_is_removed
 }
 
 #[test]
+fn a_descendant_that_says_of_itself_that_it_is_a_service_is_ended_all_the_same() {
+    let script = "CCCI_MARKER=v1/service/nobody.example.org/w/app setsid sh -c 'echo $$; echo ready; exec sleep 1000' & wait";
+    let mut probe = Probe::start(&["script", script]);
+    let started = probe.started();
+    probe.send(UnixSignal::SIGTERM);
+    assert_eq!(probe.expect("cancelled:"), "SIGTERM");
+    let ended = probe.expect_removal();
+    assert!(!ended.ends_with(" 0 escaped"), "{ended}");
+    assert!(!started.iter().any(is_alive));
+}
+
+#[test]
 fn children_that_fork_on_are_swept_all_the_same() {
     let script = "setsid env -i /bin/sh -c 'echo ready; n=0; while [ $n -lt 500 ]; do n=$((n+1)); /bin/sleep 60 & /bin/sleep 0.001; done' & \
                   wait";

@@ -1,5 +1,6 @@
 //! A new owner of a domain ends what a dead one left running, and nothing else.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
 use cc_ci_core::host::BootId;
@@ -40,9 +41,18 @@ struct Marked(Child);
 
 impl Marked {
     fn start(marker: &Marker) -> Self {
+        Self(Self::command(marker).spawn().unwrap())
+    }
+
+    /// Another user's.
+    fn of_nobody(marker: &Marker) -> Self {
+        Self(Self::command(marker).uid(65534).spawn().unwrap())
+    }
+
+    fn command(marker: &Marker) -> Command {
         let mut command = Command::new("sleep");
         command.arg("1000").env(Marker::VARIABLE, marker.to_string()).stdin(Stdio::null());
-        Self(command.spawn().unwrap())
+        command
     }
 
     fn identity(&self) -> ProcessIdentity {
@@ -62,11 +72,15 @@ fn only_a_dead_owners_processes_of_this_domain_are_ended() {
     let boot = BootId::current().unwrap();
     let (ours, other) = (domain("settle"), domain("other"));
     let orphans = [Marked::start(&run(&ours, dead())), Marked::start(&run(&ours, dead()))];
-    let spared = [
+    let mut spared = vec![
         Marked::start(&run(&ours, myself())),
         Marked::start(&run(&other, dead())),
         Marked::start(&service(&ours)),
     ];
+    // Root can read what others write into their environments.
+    if nix::unistd::geteuid().is_root() {
+        spared.push(Marked::of_nobody(&run(&ours, dead())));
+    }
     assert_eq!(end_marked_of_dead_owners(&ours, &boot).unwrap(), 2);
     assert!(!orphans.iter().any(|child| is_alive(&child.identity())));
     assert!(spared.iter().all(|child| is_alive(&child.identity())), "ended somebody else's process");

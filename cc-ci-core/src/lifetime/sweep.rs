@@ -11,7 +11,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::life::Life;
-use crate::process::{MarkerOwner, ProcessIdentity, Signal, StatLine, kill_process, marked, marker_of, pids};
+use crate::process::{ProcessIdentity, Signal, StatLine, kill_process, marked, marker_of, pids};
 
 /// Who was our child before we took the process over: an exec'd shell's background jobs.
 #[derive(Debug, Clone, Default)]
@@ -91,19 +91,15 @@ fn adopted(life: &Life, bystanders: &Bystanders) -> Vec<ProcessIdentity> {
             }
             continue;
         }
-        if is_service(life, pid, &stat) || belongs_to(life, bystanders, pid, &stat) {
+        // A service by what was recorded here when it started, never by what its environment says: that is the
+        // recipe's to write.
+        if life.is_service_group(stat.group) || belongs_to(life, bystanders, pid, &stat) {
             continue;
         }
         queue.extend(children_of(pid));
         living.push(process);
     }
     living
-}
-
-/// Of whichever app: a nested run's is not ours to end either, we don't hold its lock.
-fn is_service(life: &Life, pid: i32, stat: &StatLine) -> bool {
-    life.is_service_group(stat.group)
-        || marker_of(pid).is_some_and(|marker| matches!(marker.owner, MarkerOwner::Service { .. }))
 }
 
 /// An orphan of a bystander is adopted by us as well; children of ours have groups of their own.

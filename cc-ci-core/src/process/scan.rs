@@ -2,7 +2,7 @@
 //!
 //! # Limitations
 //! A mark is what a process says of itself in its environment: one that strips or overwrites it is not found
-//! here. Other users' processes can't be read without root.
+//! here, nor one that became another user.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,8 +31,8 @@ pub struct Marked {
     pub marker: Marker,
 }
 
-/// Every marked process that can be seen, in one pass over `/proc`. This process and its ancestors are left out:
-/// nobody here has any business with them.
+/// Every marked process of this user, in one pass over `/proc`. This process and its ancestors are left out: nobody here
+/// has any business with them. So are other users': root can read their environments, and they may write anything there.
 ///
 /// # Errors
 /// When `/proc` can't be read.
@@ -45,6 +45,7 @@ pub fn marked(now: &BootId) -> io::Result<Vec<Marked>> {
         if marker_of(pid).is_some()
             && let Ok(process) = ProcessIdentity::of(pid, now.clone())
             && let Some(marker) = marker_of(pid)
+            && is_own(pid)
         {
             marked.push(Marked { process, marker });
         }
