@@ -1,5 +1,9 @@
 //! Ports for services: taken by name before they are used, so that two apps never get the same one.
+//!
+//! An app's directory is there as long as it has ports. So a port that is taken in the name of an app without one is
+//! nobody's, whoever wrote that, and is given to who needs it.
 
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -13,17 +17,15 @@ const RANGE: std::ops::Range<u16> = 20_000..32_000;
 /// Takes a port for a service of `domain`. A symbolic link names the owner: it is made at once and whole.
 pub(super) fn take(world: &World, domain: &Domain, service: &str) -> io::Result<u16> {
     world.make(&world.ports())?;
+    world.make(&world.app(domain))?;
     let mut hasher = DefaultHasher::new();
     (domain, service).hash(&mut hasher);
     let size = u64::from(RANGE.end - RANGE.start);
     for attempt in 0..size {
         let offset = u16::try_from((hasher.finish().wrapping_add(attempt)) % size).unwrap_or_default();
         let port = RANGE.start + offset;
-        let path = world.ports().join(port.to_string());
-        match world.dir()?.link(domain.as_str().as_ref(), &path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-            Err(error) => return Err(error),
+        if !(claim(world, domain, port)? || take_over(world, domain, port)?) {
+            continue;
         }
         // Somebody else's program may listen there.
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
@@ -32,6 +34,29 @@ pub(super) fn take(world: &World, domain: &Domain, service: &str) -> io::Result<
         world.free_port(port)?;
     }
     Err(io::Error::new(io::ErrorKind::AddrInUse, format!("no port of {RANGE:?} is free")))
+}
+
+/// Writes the owner's name down where there is none.
+fn claim(world: &World, domain: &Domain, port: u16) -> io::Result<bool> {
+    match world.dir()?.link(domain.as_str().as_ref(), &world.ports().join(port.to_string())) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Claims a port that is nobody's.
+fn take_over(world: &World, domain: &Domain, port: u16) -> io::Result<bool> {
+    if world.has_port_owner(port) {
+        return Ok(false);
+    }
+    // One at a time, and looked at again: else the second would remove what the first has just claimed.
+    let ports = File::open(world.ports())?;
+    if ports.try_lock().is_err() || world.has_port_owner(port) {
+        return Ok(false);
+    }
+    world.remove(&world.ports().join(port.to_string()))?;
+    claim(world, domain, port)
 }
 
 #[cfg(test)]
@@ -51,5 +76,25 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, first)).unwrap();
         assert_ne!(take(&world, &domain, "app").unwrap(), first);
         drop(listener);
+    }
+
+    #[test]
+    fn a_port_that_is_nobodys_is_given_to_who_needs_it() {
+        let root = tempfile::tempdir().unwrap();
+        let world = World::new(root.path().to_owned());
+        let [domain, other]: [Domain; 2] =
+            ["note-012345.ci.example.org", "nobody.example.org"].map(|d| d.parse().unwrap());
+        let port = take(&world, &domain, "app").unwrap();
+        world.free_ports(&domain).unwrap();
+        let path = world.ports().join(port.to_string());
+        std::os::unix::fs::symlink(other.as_str(), &path).unwrap();
+        assert_eq!(take(&world, &domain, "app").unwrap(), port);
+        world.free_ports(&domain).unwrap();
+        std::fs::write(&path, "rubbish").unwrap();
+        assert_eq!(take(&world, &domain, "app").unwrap(), port);
+        world.free_ports(&domain).unwrap();
+        std::os::unix::fs::symlink(other.as_str(), &path).unwrap();
+        std::fs::create_dir_all(world.app(&other)).unwrap();
+        assert_ne!(take(&world, &domain, "app").unwrap(), port);
     }
 }

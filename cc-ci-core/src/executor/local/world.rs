@@ -238,6 +238,13 @@ impl World {
         Ok(taken)
     }
 
+    /// Whether a port is taken by an app that is there, or whose files are yet to go.
+    pub fn has_port_owner(&self, port: u16) -> bool {
+        let owner = fs::read_link(self.ports().join(port.to_string())).ok();
+        let owner: Option<Domain> = owner.and_then(|owner| owner.to_str()?.parse().ok());
+        owner.is_some_and(|owner| is_present(&self.app(&owner)) || is_present(&self.trash(&owner)))
+    }
+
     /// Takes the app's files out of the way at once, so that a removal which outlives its caller can't touch what
     /// the next owner makes; what it gives is to be removed with [`World::empty_trash`].
     pub fn trash_app(&self, domain: &Domain) -> io::Result<()> {
