@@ -87,6 +87,7 @@ services:
       timeout: 10s
       retries: 10
 {more}    deploy:
+      endpoint_mode: dnsrr
       update_config: {{failure_action: rollback, monitor: 1s}}
       labels:
         - "traefik.enable=true"

@@ -14,20 +14,21 @@ use crate::support::{App, block_on};
 pub const PATIENT: Duration = Duration::from_mins(4);
 
 impl App<'_> {
-    /// Deploys services, each by its name and the rest of its flow mapping. They have the busybox image, the stack's
-    /// own network, and end when they are told to; `networks`, `volumes` and more at the top level are in `rest`.
+    /// Deploys services, each by its name and the rest of its flow mapping. They have the busybox image, the engine's own
+    /// network (one of the stack's costs more than all the rest), and end when they are told to; `networks`, `volumes` and more at the top level are in `rest`.
     #[track_caller]
     pub fn deploy(&self, services: &[(&str, &str)], rest: &str) {
         let mut compose = format!(
             "version: '3.8'\nx-service: &service\n  image: {BUSYBOX}\n  command: [sleep, '1000000']\n  \
-             stop_signal: SIGKILL\n  networks: [internal]\n  deploy: {{endpoint_mode: dnsrr}}\nservices:\n"
+             stop_signal: SIGKILL\n  networks: [host]\n  deploy: {{endpoint_mode: dnsrr}}\nservices:\n"
         );
         for (name, service) in services {
             writeln!(compose, "  {name}: {{<<: *service, {service}}}").expect("memory");
         }
         writeln!(
             compose,
-            "networks: {{internal: , hidden: {{internal: true}}, proxy: {{external: true}}}}\n{rest}"
+            "networks: {{internal: , hidden: {{internal: true}}, proxy: {{external: true}}, \
+             host: {{external: true, name: host}}}}\n{rest}"
         )
         .expect("memory");
         self.engine.deploy(&self.stack, &compose);
