@@ -104,6 +104,8 @@ impl Bystanders {
             "--no-resolve-image",
             "--endpoint-mode=dnsrr",
             "--network=loose-network",
+            // As a reverse proxy is: an engine makes a network anew for the first task and the last one of it.
+            "--network=proxy",
             "--secret=loose-secret",
             "--config=loose-config",
             "--mount=type=volume,source=loose-volume,target=/data",
