@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 
-use cc_ci_tests::{World, pipes};
+use cc_ci_tests::{World, executable, pipes};
 use nix::sys::signal::Signal;
 
 use crate::held::{self, RUN};
@@ -103,8 +102,7 @@ fn nothing_is_removed_before_a_child_has_ended_in_its_own_time() {
         found.display(),
         started.display()
     );
-    fs::write(&git, script).expect("a file");
-    fs::set_permissions(&git, fs::Permissions::from_mode(0o755)).expect("an executable");
+    executable(&git, &script);
     let path = std::env::var("PATH").expect("a path");
     let path = format!("{}:{path}", git.parent().expect("a directory").display());
     let mut running = held::run(&world, &recipe).env("PATH", path).start();

@@ -1,7 +1,7 @@
 //! The main job, through the built command: what is green, what is red, and where it says so.
 
 use cc_ci_core::lifetime::Line;
-use cc_ci_tests::{Ended, Recipe, World, pipes};
+use cc_ci_tests::{Ended, Recipe, World, executable, pipes};
 use serde_json::Value;
 
 fn run(world: &World, recipe: &Recipe) -> Ended {
@@ -161,8 +161,7 @@ fn the_operator_replaces_a_check_and_a_pull_request_cannot() {
     let plain = steps(&world);
     assert!(plain.contains(&"generic/serving passed".to_owned()), "{plain:?}");
     assert!(plain.contains(&"recipe/install.serving passed".to_owned()), "{plain:?}");
-    std::fs::write(&check, "#!/bin/sh\nexit 1\n").unwrap();
-    std::fs::set_permissions(&check, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    executable(&check, "#!/bin/sh\nexit 1\n");
     let replaced = steps(&world);
     assert!(!replaced.iter().any(|step| step.starts_with("generic/serving")), "{replaced:?}");
     assert!(replaced.contains(&"operator/install.serving failed".to_owned()), "{replaced:?}");

@@ -1,18 +1,16 @@
 //! A `PATH` that means the working directory: what a recipe holds is never the program that a name stands for.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use cc_ci_tests::World;
+use cc_ci_tests::{World, executable};
 
 /// Puts programs of the usual names into `directory`; they tell that they ran.
 fn set_traps(directory: &Path, told: &Path) {
     for name in ["git", "abra", "docker", "sh", "cat", "unshare"] {
         let trap = directory.join(name);
         let script = format!("#!/bin/sh\necho \"$0 in $PWD\" >> '{}'\nexit 1\n", told.display());
-        fs::write(&trap, script).unwrap();
-        fs::set_permissions(&trap, fs::Permissions::from_mode(0o755)).unwrap();
+        executable(&trap, &script);
     }
 }
 

@@ -1,11 +1,11 @@
 //! `recipe check` as people and programs call it: on real repositories, hostile ones too.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use cc_ci_core::recipe::rules::RULES;
-use cc_ci_tests::{CcCi, Ended, Recipe, World, pipes};
+use cc_ci_tests::{CcCi, Ended, Recipe, World, executable, pipes};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -251,8 +251,7 @@ fn nothing_that_a_repository_names_is_run() {
     let recipe = clean(&world);
     let ran = world.path().join("ran");
     let program = world.path().join("program");
-    fs::write(&program, format!("#!/bin/sh\necho \"$0 $*\" >> '{}'\ncat\n", ran.display())).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    executable(&program, &format!("#!/bin/sh\necho \"$0 $*\" >> '{}'\ncat\n", ran.display()));
     recipe.write(".gitattributes", "* filter=evil diff=evil\n").release("0.9.0+1.2");
     recipe.release("1.0.0+1.2");
     let program = program.display().to_string();

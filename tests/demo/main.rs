@@ -5,10 +5,10 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use cc_ci_tests::executable;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -77,8 +77,7 @@ fn broken_claims_are_red_and_say_why_and_the_directory_is_kept() {
     let (place, tools) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     // The recipe's install steps need sed.
     let sed = tools.path().join("sed");
-    fs::write(&sed, "#!/bin/sh\necho this sed is broken >&2\nexit 1\n").unwrap();
-    fs::set_permissions(&sed, fs::Permissions::from_mode(0o755)).unwrap();
+    executable(&sed, "#!/bin/sh\necho this sed is broken >&2\nexit 1\n");
     let output = demo(&place, tools.path()).output().unwrap();
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");

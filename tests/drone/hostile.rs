@@ -1,9 +1,9 @@
 //! Values from outside are words for cc-ci, and nothing for a shell.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use cc_ci_tests::ci::Runner;
+use cc_ci_tests::executable;
 
 use crate::{Ci, everywhere};
 
@@ -36,9 +36,7 @@ fn values(ci: &Ci) -> Vec<String> {
 fn impostor(ci: &Ci, runner: Runner) -> Runner {
     let (program, told) = (ci.world.path().join("bin/cc-ci"), ci.world.path().join("told"));
     fs::remove_file(&program).expect("the command's link");
-    fs::write(&program, format!("#!/bin/sh\nprintf '%s\\n' \"$@\" > '{}'\n", told.display()))
-        .expect("a script");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("an executable");
+    executable(&program, &format!("#!/bin/sh\nprintf '%s\\n' \"$@\" > '{}'\n", told.display()));
     runner
 }
 

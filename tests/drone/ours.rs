@@ -1,18 +1,16 @@
 //! The pipeline of cc-ci itself.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
-use cc_ci_tests::World;
 use cc_ci_tests::ci::{Cancel, Runner, Shell, System};
+use cc_ci_tests::{World, executable};
 
 /// It, where the tests are this script.
 fn pipeline(world: &World, shell: Shell, body: &str) -> Runner {
     let runner = Runner::new(world, System::Drone, shell, ".drone.yml");
     let tests = runner.workspace().join(".ci/run");
     fs::create_dir_all(tests.parent().expect("a directory")).expect("a workspace");
-    fs::write(&tests, format!("#!/bin/sh\n{body}\n")).expect("a script");
-    fs::set_permissions(&tests, fs::Permissions::from_mode(0o755)).expect("an executable");
+    executable(&tests, &format!("#!/bin/sh\n{body}\n"));
     runner
 }
 

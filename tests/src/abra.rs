@@ -1,11 +1,11 @@
 //! Abra in a test's world: the stand-in, first in the `PATH` of the command.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::command::{Ended, Running, built};
+use crate::executable;
 use crate::recipe::Recipe;
 use crate::stand_in::{self, Call, Wrong};
 use crate::world::{World, until};
@@ -52,8 +52,7 @@ impl Abra<'_> {
             stand_in::WORLD,
             self.directory().display()
         );
-        fs::write(&new, script).expect("a program of the world");
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("an executable");
+        executable(&new, &script);
         fs::rename(new, program).expect("a program of the world");
     }
 

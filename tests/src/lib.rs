@@ -15,6 +15,7 @@ pub mod ci;
 mod command;
 pub mod engine;
 mod examples;
+mod executable;
 mod gate;
 mod library;
 mod pipeline;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 pub use abra::Abra;
 pub use command::{CcCi, Ended, Running};
+pub use executable::executable;
 pub use gate::Gate;
 pub use library::OnEvent;
 pub use recipe::Recipe;
