@@ -30,13 +30,17 @@ pub async fn follow(pid: i32) -> io::Result<Infallible> {
             // With the rest of a pipeline. It is delivered before the call returns, since this is polled by the main
             // thread; where no shell is there to continue it, the kernel stops nothing.
             let _refused = killpg(getpgrp(), Signal::SIGTSTP).is_err();
-            hand_over(child);
-            let _gone = killpg(child, Signal::SIGCONT).is_err();
+            // In the background it would only be stopped again by what stopped it.
+            if hand_over(child) {
+                go_on(child);
+            }
         }
         tokio::select! {
             _ = changed.recv() => {}
-            // From the background into the foreground.
-            _ = continued.recv() => hand_over(child),
+            _ = continued.recv() => {
+                hand_over(child);
+                go_on(child);
+            }
         }
     }
 }
@@ -52,10 +56,16 @@ pub fn take_back(pid: Option<i32>) {
 }
 
 /// Gives the terminal to the child if it is ours.
-fn hand_over(child: Pid) {
-    if tcgetpgrp(io::stdin()) == Ok(getpgrp()) {
+fn hand_over(child: Pid) -> bool {
+    let ours = tcgetpgrp(io::stdin()) == Ok(getpgrp());
+    if ours {
         set(child);
     }
+    ours
+}
+
+fn go_on(child: Pid) {
+    let _gone = killpg(child, Signal::SIGCONT).is_err();
 }
 
 /// Whether the child was stopped since the last look.

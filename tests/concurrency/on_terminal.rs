@@ -114,3 +114,18 @@ fn a_signal_ends_its_command_and_the_shell_above_reads_on() {
     let _typist = typist.sees("the shell has one");
     child.wait().unwrap();
 }
+
+#[test]
+fn in_the_background_it_is_stopped_when_its_command_reads_and_goes_on_in_the_foreground() {
+    let world = World::new();
+    let shell = r#""$0" "$@" & wait %1; echo "status $?"; read -r line; echo "the shell has $line"; fg; echo "end $?""#;
+    let command = r#"echo ready; read -r line; echo "it has $line"; exit 5"#;
+    let (typist, mut child) = Typist::start(on_terminal(&world, &["bash", "-mc", shell], command));
+    // The command is stopped by TTIN, and its owner, whom the shell sees, by TSTP.
+    let mut typist = typist.sees("ready").sees("status 148");
+    typist.types("one\n");
+    let mut typist = typist.sees("the shell has one");
+    typist.types("two\n");
+    let _typist = typist.sees("it has two").sees("end 5");
+    child.wait().unwrap();
+}
