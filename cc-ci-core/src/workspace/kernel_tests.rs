@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::super::Catalogue;
 use super::super::conformance::CASES;
@@ -53,7 +53,16 @@ impl AbraWorkspace for Broken {
     fn create(&self, wanted: &RunId) -> Result<RunDir, WorkspaceError> {
         let canonical = self.0.settings.canonical.clone().unwrap();
         match self.1 {
-            Fault::SharesADirectory if self.0.directory(wanted).exists() => Ok(self.unlocked(wanted)),
+            Fault::SharesADirectory => {
+                // Else all who ask at once could find none, and get one each.
+                static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+                let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+                if self.0.directory(wanted).exists() {
+                    Ok(self.unlocked(wanted))
+                } else {
+                    self.0.create(wanted)
+                }
+            }
             Fault::HoldsNoLock => {
                 let run = self.unlocked(self.0.create(wanted)?.id());
                 // What is started beside this test may keep the lock for a moment; not that of a new file.
