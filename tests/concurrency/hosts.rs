@@ -69,6 +69,22 @@ fn a_disk_that_is_full_when_the_result_is_written_never_looks_green() {
 }
 
 #[test]
+fn a_runs_directory_from_which_nothing_is_executed_is_the_hosts_fault() {
+    let test = "a_runs_directory_from_which_nothing_is_executed_is_the_hosts_fault";
+    let Some(unshare) = private_mounts(test) else { return };
+    let world = World::new();
+    fs::create_dir(world.runs()).expect("a directory");
+    let recipe = world.recipe("plain");
+    recipe.script("tests/custom.sh", ":").commit();
+    let script = format!(r#"mount -t tmpfs -o noexec none {} || exit 99; "$0" "$@""#, world.runs().display());
+    let outer = [unshare, &["sh", "-c", &script]].concat();
+    let end = held::run(&world, &recipe).inside(&outer).run().expect(3);
+    let said = end.stdout + &end.stderr;
+    assert!(said.contains("is mounted noexec") && said.contains("hint: name another one"), "{said}");
+    world.assert_empty();
+}
+
+#[test]
 fn a_read_only_lock_directory_is_refused_before_anything_is_changed() {
     let test = "a_read_only_lock_directory_is_refused_before_anything_is_changed";
     let Some(unshare) = private_mounts(test) else { return };

@@ -231,7 +231,7 @@ impl From<LostOwnership> for Failure {
 
 impl From<WorkspaceError> for Failure {
     fn from(error: WorkspaceError) -> Self {
-        Self::host(crate::error_chain(&error))
+        Self { hint: error.hint().map(str::to_owned), ..Self::host(crate::error_chain(&error)) }
     }
 }
 

@@ -66,6 +66,10 @@ impl KernelWorkspace {
     /// Makes the directory of exactly this id; `None` when it is taken, or was lost to a janitor.
     fn make(&self, run_id: &RunId) -> Result<Option<RunDir>, WorkspaceError> {
         let (runs, path) = (self.runs()?, self.directory(run_id));
+        // Found out here it is the host's fault; found out by a test it would look like the recipe's.
+        if runs.is_noexec().map_err(WorkspaceError::io("look at", &self.settings.runs_dir))? {
+            return Err(WorkspaceError::NotExecutable { runs_dir: self.settings.runs_dir.clone() });
+        }
         match runs.make_new(&path, 0o700) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             made => made.map_err(WorkspaceError::io("make the run directory", &path))?,

@@ -166,6 +166,12 @@ pub enum WorkspaceError {
         /// What helps.
         hint: String,
     },
+    /// The runs directory is on a file system from which nothing is executed.
+    #[error("{runs_dir} is mounted noexec, and a recipe's tests are executed from there")]
+    NotExecutable {
+        /// The runs directory.
+        runs_dir: PathBuf,
+    },
     /// No suffix was free.
     #[error("the run id {run_id} and its suffixes up to .{tried} are taken in {runs_dir}")]
     Taken {
@@ -194,6 +200,9 @@ impl WorkspaceError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::NotOurs { hint, .. } => Some(hint),
+            Self::NotExecutable { .. } => {
+                Some("name another one: CCCI_RUNS_DIR, or runs_dir in the configuration")
+            }
             _ => None,
         }
     }

@@ -55,6 +55,11 @@ impl Dir {
         Ok(Self { fd: Arc::new(fd), path: self.path.join(relative) })
     }
 
+    /// Whether the kernel executes nothing that is in it.
+    pub fn is_noexec(&self) -> io::Result<bool> {
+        Ok(rustix::fs::fstatvfs(&self.fd)?.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC))
+    }
+
     /// The path by which it was opened.
     pub fn path(&self) -> &Path {
         &self.path
