@@ -14,8 +14,9 @@ use crate::support::{App, block_on};
 pub const PATIENT: Duration = Duration::from_mins(4);
 
 impl App<'_> {
-    /// Deploys services, each by its name and the rest of its flow mapping. They have the busybox image, the engine's own
-    /// network (one of the stack's costs more than all the rest), and end when they are told to; `networks`, `volumes` and more at the top level are in `rest`.
+    /// Deploys services, each by its name and the rest of its flow mapping. They have the busybox image and the network of
+    /// the engine's host (one of the stack's own costs more than all the rest), and end when they are told to; `networks`,
+    /// `volumes` and more at the top level are in `rest`.
     #[track_caller]
     pub fn deploy(&self, services: &[(&str, &str)], rest: &str) {
         let mut compose = format!(

@@ -226,9 +226,7 @@ impl World {
     pub fn taken_ports(&self) -> io::Result<Vec<(u16, Domain)>> {
         let mut taken = Vec::new();
         for name in names(&self.ports())? {
-            let owner = fs::read_link(self.ports().join(&name)).ok();
-            let owner = owner.and_then(|owner| owner.to_str()?.parse().ok());
-            if let (Ok(port), Some(owner)) = (name.parse::<u16>(), owner)
+            if let (Ok(port), Some(owner)) = (name.parse::<u16>(), self.port_owner(&name))
                 // Only what can be given back by its number.
                 && port.to_string() == name
             {
@@ -240,9 +238,13 @@ impl World {
 
     /// Whether a port is taken by an app that is there, or whose files are yet to go.
     pub fn has_port_owner(&self, port: u16) -> bool {
-        let owner = fs::read_link(self.ports().join(port.to_string())).ok();
-        let owner: Option<Domain> = owner.and_then(|owner| owner.to_str()?.parse().ok());
+        let owner = self.port_owner(&port.to_string());
         owner.is_some_and(|owner| is_present(&self.app(&owner)) || is_present(&self.trash(&owner)))
+    }
+
+    /// Whom the entry of a port names, if it names an app.
+    fn port_owner(&self, name: &str) -> Option<Domain> {
+        fs::read_link(self.ports().join(name)).ok()?.to_str()?.parse().ok()
     }
 
     /// Takes the app's files out of the way at once, so that a removal which outlives its caller can't touch what
