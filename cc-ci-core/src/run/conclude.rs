@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::Failure;
 use super::drive::Running;
 use super::record::{RunRecord, Status, Verdict};
+use super::redacted::redacted;
 use crate::executor::{Kind, Redactor, Residue};
 use crate::exit::Exit;
 use crate::janitor::{Orders, look, reap};
@@ -148,58 +147,6 @@ pub(super) fn write_record(
             |text| directory.write(RUN_RECORD.as_ref(), crate::sys::text::sanitize_json(&text).as_bytes()),
         );
     written.map_err(|error| Failure::host(format!("the result could not be written: {error}")))
-}
-
-/// What of a record is the command's own: parsed names, times and words. All other text may quote anything.
-const OWN: [&str; 17] = [
-    "schema",
-    "run_id",
-    "owner",
-    "lane",
-    "recipe",
-    "subject",
-    "domain",
-    "domains",
-    "executor",
-    "started",
-    "finished",
-    "verdict",
-    "cancelled_by",
-    "verified",
-    "kind",
-    "status",
-    "version",
-];
-
-/// A record without the run's secrets, whatever field quotes one: a file or volume may be named like it.
-pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
-    // Until a run has ended, what was there before it is compared by name: what a killed run had added is the difference.
-    let before =
-        record.receipt.as_ref().filter(|_| record.verdict.is_none()).map(|receipt| receipt.before.clone());
-    let read = serde_json::to_value(record).and_then(|mut value| {
-        redact(&mut value, redactor);
-        serde_json::from_value::<RunRecord>(value)
-    });
-    let read = read.map(|mut read| {
-        if let (Some(receipt), Some(before)) = (&mut read.receipt, before) {
-            receipt.before = before;
-        }
-        read
-    });
-    // Only a secret that is one of the command's own words makes a record unreadable, and that tells nothing.
-    read.unwrap_or_else(|_| record.clone())
-}
-
-fn redact(value: &mut Value, redactor: &Redactor) {
-    match value {
-        Value::String(text) => *text = redactor.redact(text),
-        Value::Array(values) => values.iter_mut().for_each(|value| redact(value, redactor)),
-        Value::Object(fields) => {
-            let foreign = fields.iter_mut().filter(|(name, _)| !OWN.contains(&name.as_str()));
-            foreign.for_each(|(_, value)| redact(value, redactor));
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
 }
 
 pub(super) fn verdict(exit: Exit) -> Verdict {

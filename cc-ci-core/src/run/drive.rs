@@ -163,7 +163,7 @@ impl Harness {
         }
         exit = run.finish(exit);
         run.close_events();
-        let record = super::conclude::redacted(&run.record(), &run.session.redactor);
+        let record = super::redacted::redacted(&run.record(), &run.session.redactor);
         // The locks go last: whoever waits for them finds the report written and the domain empty.
         drop(run);
         (RunEnd { record, exit, hint, value }, panic)

@@ -18,6 +18,7 @@ mod reading;
 mod reconcile;
 mod record;
 mod recorded;
+mod redacted;
 mod scripts;
 mod seeds;
 mod steps;

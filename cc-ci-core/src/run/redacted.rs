@@ -1,0 +1,149 @@
+//! A record without the run's secrets, whatever field quotes one: a file, a volume or a test may be named like it.
+
+use super::record::{Receipt, RunRecord, Step, Tier};
+use crate::executor::{Redactor, Residue};
+
+/// `record` as it may be seen. Parsed names, times and the command's own words are as they were.
+///
+/// Each field is named, so that a new one is thought of here before it compiles.
+pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
+    let mut seen = record.clone();
+    let RunRecord {
+        schema: _,
+        run_id: _,
+        owner: _,
+        lane: _,
+        recipe: _,
+        subject: _,
+        domain: _,
+        domains: _,
+        commit,
+        executor: _,
+        started: _,
+        finished: _,
+        touched: _,
+        owned: _,
+        verdict,
+        exit_code: _,
+        cancelled_by: _,
+        lock_waited_seconds: _,
+        deploy_count: _,
+        tiers,
+        receipt,
+        errors,
+        warnings,
+    } = &mut seen;
+    texts(commit.iter_mut().chain(errors).chain(warnings), redactor);
+    for tier in tiers {
+        hide_in_tier(tier, redactor);
+    }
+    if let Some(receipt) = receipt {
+        hide_in_receipt(receipt, verdict.is_some(), redactor);
+    }
+    seen
+}
+
+fn hide_in_tier(tier: &mut Tier, redactor: &Redactor) {
+    let Tier { name: _, status: _, reason, from, version, seconds: _, steps } = tier;
+    texts([reason, from, version].into_iter().flatten(), redactor);
+    for step in steps {
+        let Step { name, status: _, detail, seconds: _ } = step;
+        texts(std::iter::once(name).chain(detail), redactor);
+    }
+}
+
+fn hide_in_receipt(receipt: &mut Receipt, has_ended: bool, redactor: &Redactor) {
+    let Receipt { settled, before, removed, left, verified: _, failures } = receipt;
+    things(settled.iter_mut().chain(removed).chain(left), redactor);
+    // Until a run has ended, what was there before it is compared by name: what a killed run had added is the difference.
+    if has_ended {
+        things(before.iter_mut(), redactor);
+    }
+    texts(failures.iter_mut(), redactor);
+}
+
+fn things<'a>(things: impl Iterator<Item = &'a mut Residue>, redactor: &Redactor) {
+    texts(things.map(|Residue { kind: _, name }| name), redactor);
+}
+
+fn texts<'a>(texts: impl Iterator<Item = &'a mut String>, redactor: &Redactor) {
+    for text in texts {
+        *text = redactor.redact(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::{RUN_SCHEMA, Status, TierName, Verdict};
+    use super::*;
+    use crate::executor::Kind;
+
+    /// A record that says `secret` wherever it can.
+    fn says(secret: &str) -> RunRecord {
+        let mut record: RunRecord = serde_json::from_value(serde_json::json!({
+            "schema": RUN_SCHEMA,
+            "run_id": "20260102t030405-1-abcd",
+            "owner": { "pid": 1, "start_time": 2, "boot_id": "3" },
+            "recipe": "demo",
+            "subject": { "pull_request": 7 },
+            "domain": "demo-pr7.ci.example.org",
+            "domains": [],
+            "executor": "local",
+            "started": "2026-01-02T03:04:05Z",
+            "lock_waited_seconds": 0.0,
+            "deploy_count": 1,
+            "tiers": [],
+            "errors": [],
+            "warnings": [],
+        }))
+        .unwrap();
+        let things = || vec![Residue::new(Kind::Volume, format!("a_{secret}"))];
+        let text = || Some(format!("is {secret}"));
+        record.commit = text();
+        record.errors = vec![secret.to_owned()];
+        record.warnings = vec![secret.to_owned()];
+        let step =
+            Step { name: format!("recipe/{secret}"), status: Status::Failed, detail: text(), seconds: 1.0 };
+        let tier = Tier { reason: text(), from: text(), version: text(), ..Tier::not_run(TierName::Upgrade) };
+        record.tiers = vec![Tier { steps: vec![step], ..tier }];
+        record.receipt = Some(Receipt {
+            settled: things(),
+            before: things(),
+            removed: things(),
+            left: things(),
+            verified: Vec::new(),
+            failures: vec![secret.to_owned()],
+        });
+        record
+    }
+
+    fn shown(record: &RunRecord, secret: &str) -> String {
+        let redactor = Redactor::default();
+        redactor.hide(secret);
+        serde_json::to_string(&redacted(record, &redactor)).unwrap()
+    }
+
+    #[test]
+    fn a_record_that_has_ended_shows_no_secret() {
+        let record = RunRecord { verdict: Some(Verdict::Red), ..says("hunter22") };
+        assert!(serde_json::to_string(&record).unwrap().contains("hunter22"));
+        assert!(!shown(&record, "hunter22").contains("hunter22"));
+    }
+
+    #[test]
+    fn what_was_there_before_keeps_its_name_until_the_end() {
+        let json = shown(&says("hunter22"), "hunter22");
+        assert_eq!(json.matches("hunter22").count(), 1, "{json}");
+    }
+
+    #[test]
+    fn a_secret_that_is_one_of_the_commands_own_words_makes_no_record_unreadable() {
+        for word in ["failed", "volume", "upgrade", "cc-ci.run/v1"] {
+            let record =
+                RunRecord { verdict: Some(Verdict::Red), errors: vec![word.to_owned()], ..says(word) };
+            let read: RunRecord = serde_json::from_str(&shown(&record, word)).unwrap();
+            assert_eq!(read.errors, ["[secret]"], "{word}");
+            assert_eq!(read.schema, record.schema);
+        }
+    }
+}
