@@ -68,10 +68,6 @@ mod http;
 pub mod inspect;
 pub mod janitor;
 pub mod lifetime;
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a lock file has rules of its own, which are those of `lock::directory`"
-)]
 pub mod lock;
 pub mod names;
 pub mod output;

@@ -8,20 +8,20 @@
 //! Whoever may open a lock file may hold it: the rules keep foreign files out, not foreign holders.
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
-use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, lstat};
 use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, fstatfs, statfs};
 use nix::unistd::{AccessFlags, eaccess};
+use rustix::fs::OFlags;
 
 use super::LockError;
 use crate::names::Domain;
+use crate::sys::files::{parent_of, set_mode};
 
 /// How often an operation starts over because the path changed under it.
 pub(super) const ATTEMPTS: u32 = 32;
@@ -125,7 +125,7 @@ impl LockDirectory {
     /// Opens the lock file, creating it if it is missing.
     pub(super) fn open(&self, path: &Path) -> Result<LockFile, LockError> {
         for _ in 0..ATTEMPTS {
-            let file = match open_existing(path, true) {
+            let file = match open(path, OFlags::RDWR, 0) {
                 Ok(file) => file,
                 Err(Errno::ENOENT) => match self.create(path)? {
                     Some(file) => file,
@@ -143,7 +143,7 @@ impl LockDirectory {
     /// Opens it for a look: read-only, and `None` if it is missing. The file is none where this user may not
     /// read it.
     pub(super) fn open_to_look(&self, path: &Path) -> Result<Option<(Option<File>, FileStat)>, LockError> {
-        match open_existing(path, false) {
+        match open(path, OFlags::RDONLY, 0) {
             Ok(file) => Ok(self.check(file, path)?.map(|(opened, stat)| (Some(opened.file), stat))),
             Err(Errno::ENOENT) => Ok(None),
             Err(Errno::EACCES) => match lstat(path) {
@@ -158,8 +158,7 @@ impl LockDirectory {
     /// `None` when somebody else was first.
     fn create(&self, path: &Path) -> Result<Option<File>, LockError> {
         let mode = if self.group.is_some() { 0o660 } else { 0o600 };
-        let created = options().write(true).create_new(true).mode(mode).open(path);
-        let file = match created.map_err(|error| errno(&error)) {
+        let file = match open(path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, mode) {
             Ok(file) => file,
             Err(Errno::EEXIST) => return Ok(None),
             Err(found @ (Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::EPERM | Errno::EROFS)) => {
@@ -171,7 +170,7 @@ impl LockDirectory {
             nix::unistd::fchown(&file, None, Some(group.into()))
                 .map_err(|errno| failed("give its group to the lock file", path, errno))?;
             // The mode that was asked for has lost what the umask takes away.
-            file.set_permissions(PermissionsExt::from_mode(mode))
+            set_mode(&file, mode)
                 .map_err(|error| failed("give its mode to the lock file", path, errno(&error)))?;
         }
         Ok(Some(file))
@@ -271,15 +270,11 @@ pub(super) fn failed(doing: &'static str, path: &Path, source: impl Into<io::Err
     LockError::Io { doing, path: path.to_owned(), source: source.into() }
 }
 
-fn open_existing(path: &Path, write: bool) -> Result<File, Errno> {
-    options().write(write).open(path).map_err(|error| errno(&error))
-}
-
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    // std sets O_CLOEXEC itself.
-    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    options
+/// Opens what is at `path`, beneath the directory that it is in now: no descriptor of it is kept, since a lock is one
+/// of those who open the same path.
+fn open(path: &Path, flags: OFlags, mode: u32) -> Result<File, Errno> {
+    let opened = parent_of(path).and_then(|(parent, name)| parent.open_file(name.as_ref(), flags, mode));
+    opened.map_err(|error| errno(&error))
 }
 
 fn errno(error: &io::Error) -> Errno {

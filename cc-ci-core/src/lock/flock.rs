@@ -23,6 +23,7 @@ use crate::event::{Event, Reporter};
 use crate::host::Host;
 use crate::names::Domain;
 use crate::process::ProcessIdentity;
+use crate::sys::files;
 
 /// How often the holder is told again.
 const TELL_HOLDER: Duration = Duration::from_mins(1);
@@ -320,6 +321,6 @@ impl HeldLock for Held {
             let reason = "it is no longer the file that is held".to_owned();
             return Err(LockError::Refused { path: path.clone(), reason });
         }
-        std::fs::remove_file(path).map_err(|error| failed("remove the lock file", path, error))
+        files::remove_file(path).map_err(|error| failed("remove the lock file", path, error))
     }
 }
