@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use cc_ci_core::executor::{EngineError, Fault};
 use cc_ci_core::exit::Exit;
 
+use crate::shown::indent;
+
 /// An error that ends a command.
 #[derive(Debug)]
 pub struct CliError {
@@ -80,15 +82,15 @@ impl CliError {
 
     /// The lines to print.
     pub fn lines(&self) -> String {
-        let mut text = format!("error: {}\n", self.message);
+        let mut text = format!("error: {}\n", indent(&self.message));
         if !self.causes.is_empty() {
             text.push_str("Caused by:\n");
             for cause in &self.causes {
-                let _ = writeln!(text, "    {}", cause.replace('\n', "\n    "));
+                let _ = writeln!(text, "    {}", indent(cause));
             }
         }
         if let Some(hint) = &self.hint {
-            let _ = writeln!(text, "\nhint: {hint}");
+            let _ = writeln!(text, "\nhint: {}", indent(hint));
         }
         text
     }

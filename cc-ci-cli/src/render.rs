@@ -16,7 +16,7 @@ use owo_colors::Style;
 #[cfg(feature = "demo")]
 use crate::commands::demo::Claim;
 use crate::commands::status::Status;
-use crate::shown::Shown;
+use crate::shown::{Shown, indent};
 
 /// One event, as lines with their line feeds. `None` for what is not worth one.
 pub fn event(event: &Event) -> Option<String> {
@@ -34,8 +34,8 @@ pub fn event(event: &Event) -> Option<String> {
         }
         Event::Phase { phase } => format!("-- {phase}\n"),
         Event::Step { name, status, detail, .. } => match detail {
-            Some(detail) => format!("   {status:<7} {name}: {}\n", indent(detail)),
-            None => format!("   {status:<7} {name}\n"),
+            Some(detail) => format!("   {status:<7} {}: {}\n", indent(name), indent(detail)),
+            None => format!("   {status:<7} {}\n", indent(name)),
         },
         Event::Note { text } => format!("   {}\n", indent(text)),
         Event::Warning { text } => format!("warning: {}\n", indent(text)),
@@ -43,9 +43,11 @@ pub fn event(event: &Event) -> Option<String> {
         Event::SignalSwallowed { signal } => {
             format!("   {signal} came during teardown, which goes on; it has its own bound\n")
         }
-        Event::Output { of, text } if text.trim().is_empty() => format!("   {of} printed nothing\n"),
+        Event::Output { of, text } if text.trim().is_empty() => {
+            format!("   {} printed nothing\n", indent(of))
+        }
         Event::Output { of, text } => {
-            format!("   the end of the output of {of}:\n      {}\n", indent(text.trim_end()))
+            format!("   the end of the output of {}:\n      {}\n", indent(of), indent(text.trim_end()))
         }
         _ => return None,
     })
@@ -141,8 +143,11 @@ pub fn warm(ends: &[WarmEnd]) -> String {
             Outcome::NotReached => "not reached",
             _ => "could not be brought back",
         };
-        let reasons =
-            if end.reasons.is_empty() { String::new() } else { format!(": {}", end.reasons.join("; ")) };
+        let reasons = if end.reasons.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", indent(&end.reasons.join("; ")))
+        };
         let _ = writeln!(text, "{name} ({}{version}): {outcome}{reasons}", end.recipe);
         if !end.removed.is_empty() {
             let _ = writeln!(text, "  removed what a dead run had added: {}", Residue::list(&end.removed));
@@ -161,7 +166,7 @@ pub fn warm(ends: &[WarmEnd]) -> String {
 pub fn janitor(report: &Report) -> String {
     let mut text = String::new();
     for finding in &report.findings {
-        let _ = writeln!(text, "{finding}");
+        let _ = writeln!(text, "{}", indent(&finding.to_string()));
         if let Some(holder) = &finding.holder {
             let _ = writeln!(text, "   held by {}", holder_text(holder));
         }
@@ -309,8 +314,4 @@ fn holder_text(holder: &Holder) -> String {
 
 fn seconds(duration: Duration) -> String {
     format!("{:.1}s", duration.as_secs_f64())
-}
-
-fn indent(text: &str) -> String {
-    text.replace('\n', "\n      ")
 }

@@ -34,6 +34,12 @@ impl From<String> for Shown {
     }
 }
 
+/// Text of several lines within one of the command's: what follows a line feed begins no line that looks like the
+/// command's own.
+pub fn indent(text: &str) -> String {
+    text.replace('\n', "\n      ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

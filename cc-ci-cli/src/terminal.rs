@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::output::QueuedWriter;
 use cc_ci_core::sys::text::{sanitize, sanitize_json};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::error::CliError;
 use crate::render;
-use crate::shown::Shown;
+use crate::shown::{Shown, indent};
 
 /// What is still unwritten when a command ends may take so long.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -54,6 +56,16 @@ impl Terminal {
         self.err.write(sanitize(text.as_ref()));
     }
 
+    /// What is worth knowing beside the result.
+    pub fn warn(&self, warning: impl std::fmt::Display) {
+        self.progress(format!("warning: {}\n", indent(&warning.to_string())));
+    }
+
+    /// What may help.
+    pub fn hint(&self, hint: &str) {
+        self.progress(format!("\nhint: {}\n", indent(hint)));
+    }
+
     /// An error that ends the command.
     pub fn error(&self, error: &CliError) {
         self.progress(error.lines());
@@ -61,18 +73,19 @@ impl Terminal {
 
     /// Where diagnostics of the libraries go.
     pub fn log(&self) {
-        let filter = tracing_subscriber::EnvFilter::try_from_env("CCCI_LOG")
-            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        let asked = std::env::var("CCCI_LOG").ok().and_then(|asked| asked.parse().ok());
+        let filter = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
         let writer = self.clone();
         let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(filter)
+            .with_max_level(LevelFilter::TRACE)
             .with_ansi(false)
             .without_time()
             .with_target(false)
             .with_writer(move || Log(writer.clone()))
-            .finish();
+            .finish()
+            .with(filter);
         if tracing::subscriber::set_global_default(subscriber).is_err() {
-            self.progress("warning: diagnostics go elsewhere already\n");
+            self.warn("diagnostics go elsewhere already");
         }
     }
 

@@ -30,6 +30,39 @@ fn names_of_volumes_reach_no_terminal_as_orders() {
     }
 }
 
+/// No line of what is shown for people begins like one of the command's, but for what a recipe wrote.
+fn assert_not_forged(shown: &str) {
+    assert!(shown.contains("forged"), "{shown}");
+    assert!(
+        !shown.lines().any(|line| line.starts_with("forged") || line.starts_with("   forged")),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_name_with_a_line_feed_begins_no_line_of_a_run() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.script("tests/custom\nforged: passed", "echo here; exit 1").commit();
+    let end = world.cc_ci(["run", "--pr", "7", "--run-id", RUN]).arg(recipe.path()).run().expect(1);
+    assert_not_forged(&end.stderr);
+    assert!(!end.stdout.lines().any(|line| line.starts_with("forged")), "{}", end.stdout);
+    world.assert_empty();
+}
+
+#[test]
+fn what_a_finding_quotes_begins_no_line_of_the_check() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    let compose = fs::read_to_string(recipe.path().join("compose.yml")).unwrap();
+    let forged = compose.replace("image: test/app:1", r#"image: "test\nforged\e[31m""#);
+    assert_ne!(compose, forged);
+    recipe.write("compose.yml", &forged).commit();
+    let end = world.cc_ci(["recipe", "check"]).arg(recipe.path()).run().expect(0);
+    assert_not_forged(&end.stdout);
+    assert_harmless(&end.stdout);
+}
+
 #[test]
 fn what_is_named_like_a_secret_is_told_by_no_report() {
     let world = World::new();

@@ -45,7 +45,7 @@ pub fn janitor(
         let report = janitor.pass(&pass).await.map_err(|error| look_failed(&error))?;
         if !args.dry_run && pass.cancellation.cause().is_none() {
             for warning in janitor.prune(wired.config.run.keep_runs, &pass).await {
-                terminal.progress(format!("warning: {warning}\n"));
+                terminal.warn(warning);
             }
         }
         Ok::<_, CliError>(report)
@@ -64,7 +64,7 @@ pub fn janitor(
         ));
     }
     for warning in &report.warnings {
-        terminal.progress(format!("warning: {warning}\n"));
+        terminal.warn(warning);
     }
     match settings.format {
         Format::Human => terminal.result(render::janitor(&report)),

@@ -29,7 +29,7 @@ pub fn locks(
     for domain in domains {
         match base.locks.look(&domain) {
             Ok(view) => views.extend(view),
-            Err(error) => terminal.progress(format!("warning: {domain}: {error}\n")),
+            Err(error) => terminal.warn(format_args!("{domain}: {error}")),
         }
     }
     match settings.format {

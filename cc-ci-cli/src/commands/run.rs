@@ -92,7 +92,7 @@ pub fn run(
         Format::Json => terminal.json(&end.record),
     }
     if let Some(hint) = end.hint {
-        terminal.progress(format!("\nhint: {hint}\n"));
+        terminal.hint(&hint);
     }
     Ok(end.exit)
 }

@@ -93,7 +93,7 @@ pub fn status(
             .map_err(|error| look_failed(&error))
     })?;
     for warning in &status.warnings {
-        terminal.progress(format!("warning: {warning}\n"));
+        terminal.warn(warning);
     }
     match settings.format {
         Format::Human => terminal.result(render::status(&status)),

@@ -178,7 +178,7 @@ impl World {
             Ok(ended) => ended.to_string(),
             Err(error) => error.to_string(),
         };
-        self.terminal.progress(format!("warning: the last janitor pass: {why}\n"));
+        self.terminal.warn(format_args!("the last janitor pass: {why}"));
         for line in said {
             self.terminal.progress(format!("      {line}\n"));
         }
@@ -209,7 +209,7 @@ impl World {
             let path = self.directory.keep();
             self.terminal.progress(format!("kept: {}\n", path.display()));
         } else if let Err(error) = self.directory.close() {
-            self.terminal.progress(format!("warning: can't remove {}: {error}\n", self.root.display()));
+            self.terminal.warn(format_args!("can't remove {}: {error}", self.root.display()));
         }
     }
 }

@@ -103,13 +103,13 @@ fn text(report: &Report, colour: bool) -> Shown {
         };
         shown.push(&format!("{}{line}: ", sanitize_line(&finding.file)));
         shown.paint(word, colour.then(|| style.bold()));
-        shown.push(&format!(": {} [{}]\n", finding.what, finding.rule));
+        shown.push(&format!(": {} [{}]\n", sanitize_line(&finding.what), finding.rule));
         if told.insert(finding.rule) {
             shown.push(&format!("    why: {}\n    mend: {}\n", finding.why, finding.mend));
         }
     }
     for skipped in &report.skipped {
-        shown.push(&format!("skipped: {skipped}\n"));
+        shown.push(&format!("skipped: {}\n", sanitize_line(skipped)));
     }
     let counted = |severity: Severity| match report.count(severity) {
         1 => format!("1 {}", severity.as_str()),

@@ -59,14 +59,12 @@ impl<'a> Book<'a> {
             return;
         }
         self.errors += usize::from(rule.severity == Severity::Error);
-        // It quotes what a stranger wrote.
-        let what = what.chars().map(|c| if c.is_control() { ' ' } else { c });
         self.findings.push(Finding {
             rule: rule.id,
             severity: rule.severity,
             file: file.to_owned(),
             line: line.filter(|line| *line > 0),
-            what: what.take(MAX_CHARS).collect(),
+            what: what.chars().take(MAX_CHARS).collect(),
             why: rule.why,
             mend: rule.mend,
         });
