@@ -58,8 +58,14 @@ impl Proxy {
         std::thread::spawn(move || {
             for (number, stream) in listener.incoming().flatten().enumerate() {
                 let config = shown.get(number).or(shown.last()).unwrap().clone();
-                let host = forward(stream, config, &ports);
-                all.lock().unwrap().push(host);
+                let mut client =
+                    BufReader::new(StreamOwned::new(ServerConnection::new(config).unwrap(), stream));
+                let (head, host) = request(&mut client).unzip();
+                // First: who has the answer may look at once.
+                all.lock().unwrap().push(host.clone());
+                if let (Some(head), Some(host)) = (head, host) {
+                    forward(client.get_mut(), &head, &host, &ports);
+                }
             }
         });
         Self { address, asked }
@@ -80,27 +86,30 @@ fn config(Shown(certificate, key): Shown) -> Arc<ServerConfig> {
     Arc::new(config.unwrap())
 }
 
-/// Brings one request to its app and the answer back; the host that was asked for.
-fn forward(stream: TcpStream, config: Arc<ServerConfig>, ports: &Path) -> Option<String> {
-    let mut client = BufReader::new(StreamOwned::new(ServerConnection::new(config).unwrap(), stream));
+type Client = StreamOwned<ServerConnection, TcpStream>;
+
+/// The head of a request, and the host that it is for. `None` of a client that refuses the certificate: it hangs up.
+fn request(client: &mut BufReader<Client>) -> Option<(String, String)> {
     let (mut head, mut line) = (String::new(), String::new());
     while line != "\r\n" {
         head.push_str(&line);
         line.clear();
-        // A client that refuses the certificate hangs up.
         client.read_line(&mut line).ok().filter(|read| *read > 0)?;
     }
     let host = head.lines().find_map(|line| line.strip_prefix("host: "))?.to_owned();
-    let answer = match port(ports, &host) {
+    Some((head, host))
+}
+
+/// Brings a request to its app and the answer back.
+fn forward(client: &mut Client, head: &str, host: &str, ports: &Path) {
+    let answer = match port(ports, host) {
         Some(port) => {
             // An app that is coming up or going down hangs up, as a real one does to a real proxy.
-            ask(port, &head).unwrap_or_else(|_| answer("502 Bad Gateway", "bad gateway\n"))
+            ask(port, head).unwrap_or_else(|_| answer("502 Bad Gateway", "bad gateway\n"))
         }
         None => answer("404 Not Found", "404 page not found\n"),
     };
-    let client = client.get_mut();
     let _told = client.write_all(answer.as_bytes()).and_then(|()| client.flush()).is_ok();
-    Some(host)
 }
 
 /// Asks the app, and gives its whole answer.
