@@ -76,7 +76,7 @@ impl Abra<'_> {
     pub fn fetch(&self, recipe: &Recipe) -> PathBuf {
         let path = self.world.abra_dir().join("recipes").join(recipe.name());
         let to = path.to_str().expect("a path of ours");
-        recipe.git(["clone", "-q", ".", to]);
+        recipe.git(["clone", "-q", "--template=", ".", to]);
         path
     }
 

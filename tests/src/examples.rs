@@ -77,13 +77,14 @@ services:
       DOMAIN: ${{DOMAIN}}
     # busybox's httpd, as process 1, does not listen to TERM.
     stop_grace_period: 1s
-    networks: [proxy, internal]
+    networks: [proxy]
     volumes: ["data:/data", "srv:/srv"]
     secrets: [key]
     configs: [{{source: page, target: /page}}]
+    # Each probe costs the engine more than the app does.
     healthcheck:
       test: ["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1:8080/"]
-      interval: 1s
+      interval: 2s
       timeout: 10s
       retries: 10
 {more}    deploy:

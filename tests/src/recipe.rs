@@ -24,7 +24,7 @@ impl Recipe {
     pub(crate) fn empty(path: &Path) -> Self {
         fs::create_dir_all(path).expect("a directory for the recipe");
         let recipe = Self { path: path.to_owned() };
-        recipe.git(["init", "-q", "-b", "main"]);
+        recipe.git(["init", "-q", "--template=", "-b", "main"]);
         recipe
     }
 
@@ -115,6 +115,8 @@ secrets:
                 "user.email=test@example.com",
                 "-c",
                 "core.hooksPath=/dev/null",
+                "-c",
+                "maintenance.auto=false",
             ])
             .args(args)
             .env("GIT_CONFIG_GLOBAL", "/dev/null")

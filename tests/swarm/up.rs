@@ -80,7 +80,7 @@ fn an_app_may_exit_until_its_database_is_up() {
     let app = App::new(&engine, "0a0003");
     let health = "healthcheck: {test: [CMD, test, -e, /data/up], interval: 0.2s, retries: 1000}";
     let needs_db = "command: [sh, -c, 'test -e /data/up && exec sleep 1000000'], volumes: ['data:/data'], \
-         deploy: {endpoint_mode: dnsrr, restart_policy: {delay: 0.1s}}";
+         deploy: {endpoint_mode: dnsrr, restart_policy: {delay: 2s}}";
     let services = [("app", needs_db), ("db", &format!("volumes: ['data:/data'], {health}"))];
     app.deploy(&services, "volumes: {data: }");
     let limit = Duration::from_mins(1);

@@ -14,7 +14,7 @@ use crate::support::App;
 fn service(script: &str, how: &str) -> String {
     format!(
         "command: [sh, -c, '{script}'], deploy: {{endpoint_mode: dnsrr, update_config: {{monitor: 6s, {how}}}, \
-         restart_policy: {{delay: 0.2s}}}}"
+         restart_policy: {{delay: 2s}}}}"
     )
 }
 
@@ -85,7 +85,7 @@ fn a_loop_is_not_judged_while_swarm_updates() {
     let app = App::new(&engine, "0c0007");
     let how = "command: [sh, -c, 'exec sleep 1000001'], deploy: {endpoint_mode: dnsrr, \
                update_config: {monitor: 30s, failure_action: rollback, max_failure_ratio: 1}, \
-               restart_policy: {delay: 1s}}";
+               restart_policy: {delay: 3s}}";
     app.deploy(&[("app", how)], "");
     app.comes_up();
     app.deploy(&[("app", &how.replace("exec sleep 1000001", "exit 3"))], "");

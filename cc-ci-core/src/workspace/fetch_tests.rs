@@ -57,7 +57,7 @@ impl Repository {
     fn new(path: &Path) -> Self {
         fs::create_dir_all(path).unwrap();
         let repository = Self(path.to_owned());
-        repository.git(&["init", "-q", "-b", "main"]);
+        repository.git(&["init", "-q", "--template=", "-b", "main"]);
         for version in ["1.0.0+1.0", "1.1.0+1.1"] {
             repository.commit("compose.yml", version);
             repository.git(&["tag", "-a", "-m", "release", version]);
