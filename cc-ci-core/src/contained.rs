@@ -6,15 +6,17 @@
 //!
 //! # Limitations
 //! [`contained`] looks and returns a path: who can write to the directory can change it afterwards. Where the
-//! content is untrusted *while* it is read, use [`open_contained`], which hands out the file that it checked.
-//! A directory mounted inside the tree is followed.
+//! content is untrusted *while* it is read, use [`open_contained`], which hands out the file that it checked. A directory
+//! mounted inside the tree is followed by the first and refused by the second.
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::files::Dir;
 
 /// A path that can't be used inside its directory.
 #[derive(Debug, thiserror::Error)]
@@ -86,36 +88,35 @@ pub fn contained(root: &Path, relative: impl AsRef<Path>) -> Result<PathBuf, Con
     Ok(root.join(inside))
 }
 
-/// Opens the regular file `relative` below `root` for reading, each component below the one before, so that a
-/// swap in between can't lead outside. A FIFO there is refused and never waited for.
+/// Opens the regular file `relative` below `root` for reading, each component below the one before and on the same mount,
+/// so that a swap in between can't lead outside. A FIFO there is refused and never waited for, nor is what is mounted.
 pub fn open_contained(root: &Path, relative: impl AsRef<Path>) -> Result<File, ContainedError> {
     let names = plain_components(relative.as_ref())?;
     let mut inside = PathBuf::new();
-    let mut at: OwnedFd =
-        File::open(root).map_err(|source| ContainedError::Io { path: root.to_owned(), source })?.into();
+    let mut at = Dir::open(root).map_err(|source| ContainedError::Io { path: root.to_owned(), source })?;
     let last = names.len() - 1;
-    for (index, name) in names.into_iter().enumerate() {
+    for name in &names[..last] {
         inside.push(name);
-        let kind = if index == last { OFlags::NONBLOCK } else { OFlags::DIRECTORY };
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | kind;
-        at = match openat(&at, name, flags, Mode::empty()) {
-            Ok(opened) => opened,
-            // ELOOP is what NOFOLLOW says of a symlink; with DIRECTORY it says ENOTDIR instead.
-            Err(rustix::io::Errno::LOOP) => return Err(ContainedError::Symlink { path: inside }),
-            Err(rustix::io::Errno::NOTDIR) if is_symlink(&at, name) => {
-                return Err(ContainedError::Symlink { path: inside });
-            }
-            Err(rustix::io::Errno::NOTDIR) => {
-                return Err(ContainedError::Kind { path: inside, wanted: "a directory" });
-            }
-            Err(errno) => return Err(ContainedError::Io { path: inside, source: errno.into() }),
-        };
+        at = at.sub(name.as_ref()).map_err(|error| refused(&inside, error))?;
     }
-    let file = File::from(at);
+    inside.push(names[last]);
+    let file =
+        at.open_file(names[last].as_ref(), OFlags::RDONLY, 0).map_err(|error| refused(&inside, error))?;
     match file.metadata() {
         Ok(metadata) if metadata.is_file() => Ok(file),
         Ok(_) => Err(ContainedError::Kind { path: inside, wanted: "a regular file" }),
         Err(source) => Err(ContainedError::Io { path: inside, source }),
+    }
+}
+
+/// What the kernel's answer says of `path`.
+fn refused(path: &Path, source: io::Error) -> ContainedError {
+    let path = path.to_owned();
+    match source.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::LOOP) => ContainedError::Symlink { path },
+        Some(Errno::NOTDIR) => ContainedError::Kind { path, wanted: "a directory" },
+        Some(Errno::XDEV) => ContainedError::Kind { path, wanted: "on the file system of its directory" },
+        _ => ContainedError::Io { path, source },
     }
 }
 
@@ -133,12 +134,6 @@ pub fn read_contained(
         Ok(_) => Ok(content),
         Err(source) => Err(ContainedError::Io { path, source }),
     }
-}
-
-fn is_symlink(at: &OwnedFd, name: &std::ffi::OsStr) -> bool {
-    use rustix::fs::{AtFlags, FileType, statat};
-    statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }
 
 /// The names that `path` goes through; at least one.
@@ -217,6 +212,8 @@ mod tests {
     fn only_a_regular_file_is_opened() {
         let outside = tree();
         let root = outside.path().join("tree");
+        // A root that somebody put a FIFO in the place of is not waited for either.
+        assert!(open_contained(&root.join("fifo"), "file").is_err());
         for path in ["fifo", "a", "a/b/file/x"] {
             let error = open_contained(&root, path).unwrap_err();
             assert!(matches!(error, ContainedError::Kind { .. }), "{path}: {error:?}");

@@ -90,7 +90,7 @@ fn told<T: DeserializeOwned>(value: Option<&RawValue>) -> Option<T> {
 /// The run of the directory `path`. One without a readable record has not begun, or is being removed: nothing of any
 /// domain. What a recipe's test may have put in its place is not waited for.
 fn trace(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunTrace> {
-    let text = read_contained(&path, RUN_RECORD, RECORD_LIMIT).ok()?;
+    let text = read_record(&path)?;
     let Record { owner, mut domains, lane, recipe, executor, touched, owned, started, verdict } =
         serde_json::from_slice(&text).ok()?;
     domains.truncate(DOMAINS_LIMIT);
@@ -110,6 +110,12 @@ fn trace(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunTrace> {
         owner,
         domains,
     })
+}
+
+/// The text of the record in the run directory `path`. It is reached from the runs directory: what is mounted in its
+/// place is not asked, which might never answer.
+fn read_record(path: &Path) -> Option<Vec<u8>> {
+    read_contained(path.parent()?, Path::new(path.file_name()?).join(RUN_RECORD), RECORD_LIMIT).ok()
 }
 
 /// Whether something of the run's tree is in its directory.
@@ -132,15 +138,15 @@ impl RunTrace {
     /// What lasts of the warm app, as it was before this run upgraded it; `None` where it came not so far, or does
     /// not say.
     pub(crate) fn before(&self) -> Option<Vec<Residue>> {
-        let text = read_contained(&self.path, RUN_RECORD, RECORD_LIMIT).ok()?;
+        let text = read_record(&self.path)?;
         let record: BeforeRecord = serde_json::from_slice(&text).ok()?;
         record.receipt.map(|receipt| receipt.before).filter(|before| !before.is_empty())
     }
 
     /// Whether the run itself holds its `run.lock`. Whoever cleans up after a dead one holds it too, for a while.
     fn holds_its_lock(&self) -> bool {
-        let directory = crate::files::Dir::open(&self.path);
-        let opened = directory.and_then(|at| at.open_file("run.lock".as_ref(), OFlags::RDONLY, 0));
+        let opened = crate::files::parent_of(&self.path)
+            .and_then(|(runs, id)| runs.open_file(&Path::new(id).join("run.lock"), OFlags::RDONLY, 0));
         let Ok(file) = opened else { return false };
         match file.try_lock_shared() {
             // Whom the kernel does not name may be of another pid namespace.

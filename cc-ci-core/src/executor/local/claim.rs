@@ -1,7 +1,6 @@
 //! The claim of a local root for one lock space.
 
 use std::fs::{File, TryLockError};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,9 +8,11 @@ use rustix::fs::OFlags;
 
 use super::world::World;
 use crate::executor::{EngineError, LockSpace};
-use crate::files::{RootError, read_regular};
+use crate::files::RootError;
 use crate::lock::takers_of;
 
+/// The longest claim that is read, in bytes.
+const CLAIM_LIMIT: u64 = 64 << 10;
 /// Between two looks at a claim that goes on.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -33,13 +34,13 @@ pub(super) fn claim(world: &World, claim: &LockSpace, limit: Duration) -> Result
 /// Who has claimed `world`, if anybody has.
 pub(super) fn claimed(world: &World) -> Result<Option<LockSpace>, EngineError> {
     let path = path(world);
-    match read_regular(&path) {
+    match world.read(&path, CLAIM_LIMIT) {
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
             EngineError::configuration(format!("{} is no lock-space claim", path.display()))
                 .because(error)
                 .with_hint(format!("if no cc-ci uses this root, remove it: rm {}", path.display()))
         }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(unusable(world, error)),
     }
 }

@@ -8,7 +8,7 @@ use super::LocalExecutor;
 use super::converge::running;
 use super::plan::{self, Planned};
 use super::processes;
-use super::world::{ContainerRecord, ServiceRecord, TaskRecord, World, names};
+use super::world::{ContainerRecord, ServiceRecord, TaskRecord, World};
 use crate::executor::{App, EngineError, Session};
 use crate::files::new_id;
 use crate::lifetime::{Command, Output, SpawnError};
@@ -64,7 +64,7 @@ pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App
 
 /// Removes the copies of the recipe's files but `kept`. Blocks.
 fn drop_trees(world: &World, trees: &Path, kept: Option<&Path>) -> io::Result<()> {
-    for name in names(trees)? {
+    for name in world.names(trees)? {
         let tree = trees.join(name);
         if kept != Some(tree.as_path()) {
             world.remove(&tree)?;

@@ -208,7 +208,7 @@ impl Engine for LocalExecutor {
     }
 
     async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, EngineError> {
-        world::names(&self.world.of(domain, "volumes")).map_err(host)
+        self.world.names(&self.world.of(domain, "volumes")).map_err(host)
     }
 
     async fn write_volume_file(
@@ -280,7 +280,7 @@ impl Engine for LocalExecutor {
     }
 
     async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError> {
-        world::names(&self.world.of(domain, "secrets")).map(BTreeSet::from_iter).map_err(host)
+        self.world.names(&self.world.of(domain, "secrets")).map(BTreeSet::from_iter).map_err(host)
     }
 
     async fn remove_only(

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::LocalExecutor;
 use super::deploy::{self, host};
-use super::world::{ServiceRecord, World, names};
+use super::world::{ServiceRecord, World};
 use super::{Residue, blocking, stop_on_drop};
 use crate::executor::{EngineError, Kind};
 use crate::names::Domain;
@@ -53,7 +53,7 @@ pub(super) async fn remove(
 fn trash(world: &World, domain: &Domain, residue: &[Residue]) -> io::Result<Vec<PathBuf>> {
     let mut named = Vec::new();
     for (directory, kind) in KEPT {
-        for name in names(&world.of(domain, directory))? {
+        for name in world.names(&world.of(domain, directory))? {
             if is_named(residue, kind, &name) {
                 world.trash_one(domain, directory, &name)?;
                 named.push(world.of(domain, directory).join(&name));

@@ -16,7 +16,6 @@ use super::world::{ServiceRecord, World, copy_entries};
 use crate::cancellation::Cancellation;
 use crate::contained::read_contained;
 use crate::executor::{App, EngineError};
-use crate::files::read_regular;
 use crate::recipe::{Compose, Mode, MountKind, Recipe, RecipeError, Service, interpolate};
 
 /// Swarm's own bound for a config or secret is half of this.
@@ -138,16 +137,16 @@ impl Directory<'_> {
     fn config(&self, name: &str, content: &[u8]) -> Result<(), EngineError> {
         let io = |error: io::Error| EngineError::host(format!("can't make the config {name}")).because(error);
         let path = self.of("configs").join(name);
-        match read_regular(&path) {
+        match self.world.read(&path, FILE_LIMIT) {
             Ok(found) if found == content => Ok(()),
             Ok(_) => Err(EngineError::recipe(format!(
                 "the config {name} changed its content, but not its name: raise its version in abra.sh"
             ))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.is_not_found() => {
                 self.world.make(&self.of("configs")).map_err(io)?;
                 self.world.write(&path, content, 0o600).map_err(io)
             }
-            Err(error) => Err(io(error)),
+            Err(error) => Err(io(io::Error::other(error))),
         }
     }
 

@@ -32,7 +32,6 @@ pub(super) fn of_app(
         if is_of(world, domain, &process.marker)
             && let MarkerOwner::Service { service, .. } = &process.marker.owner
             && wanted(service)
-            && process::is_own(process.process.pid)
         {
             found.push(process.process);
         }
@@ -173,6 +172,20 @@ mod tests {
             world.write_record(&domain, "containers", &number.to_string(), &record).unwrap();
         }
         assert_eq!(of_app(&world, &domain, None, &boot).unwrap(), []);
+    }
+
+    #[test]
+    fn what_carries_the_apps_mark_is_the_apps_without_a_record() {
+        let boot = BootId::current().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let world = World::new(root.path().to_owned());
+        let [domain, other]: [Domain; 2] =
+            ["wiki-00a1b2.own.test", "blog-00a1b2.own.test"].map(|d| d.parse().unwrap());
+        let own = Leader::start(Some(&mark(world.id(), &domain)), Stdio::null());
+        let _others = [mark("another".into(), &domain), mark(world.id(), &other)]
+            .map(|mark| Leader::start(Some(&mark), Stdio::null()));
+        assert_eq!(of_app(&world, &domain, None, &boot).unwrap(), [own.identity(&boot)]);
+        assert_eq!(of_app(&world, &domain, Some("db"), &boot).unwrap(), []);
     }
 
     #[test]

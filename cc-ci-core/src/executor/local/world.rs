@@ -22,14 +22,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::cancellation::Cancellation;
+use crate::contained::{ContainedError, read_contained};
 use crate::executor::{Inventory, Kind, Residue};
 use crate::files::{
     Dir, RootError, RootKind, check_root, claim_root, is_full, is_present, mounts_beneath, new_id,
-    read_regular,
 };
 use crate::names::Domain;
 use crate::process::ProcessIdentity;
 use crate::workspace::copy_tree;
+
+/// The longest record that is read, in bytes.
+const RECORD_LIMIT: u64 = 1 << 20;
 
 /// The world of one root.
 #[derive(Debug, Clone)]
@@ -107,6 +110,11 @@ impl World {
         self.dir()?.write(path, content, mode)
     }
 
+    /// Reads a regular file of at most `limit` bytes, through no link and on the root's own mount.
+    pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, ContainedError> {
+        read_contained(&self.root, path.strip_prefix(&self.root).unwrap_or(path), limit)
+    }
+
     /// Removes a file or a directory with all that is in it.
     pub fn remove(&self, path: &Path) -> io::Result<()> {
         Ok(self.dir()?.remove(path, &|| false)?)
@@ -140,13 +148,22 @@ impl World {
         self.app(domain).join(kind)
     }
 
+    /// The names in a directory of this world, in order; none where it is missing. No link leads out of the root.
+    pub fn names(&self, directory: &Path) -> io::Result<Vec<String>> {
+        let root = match Dir::open(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            opened => opened?,
+        };
+        Ok(root.names(directory)?.into_iter().map(|name| name.to_string_lossy().into_owned()).collect())
+    }
+
     /// The records of one kind, by name. One that is half-written or goes away meanwhile is left out: the
     /// inventory lists the file all the same.
     pub fn records<T: DeserializeOwned>(&self, domain: &Domain, kind: &str) -> io::Result<Vec<(String, T)>> {
         let mut records = Vec::new();
-        for name in if_usable(names(&self.of(domain, kind)))?.unwrap_or_default() {
+        for name in if_usable(self.names(&self.of(domain, kind)))?.unwrap_or_default() {
             let Some(stem) = name.strip_suffix(".json") else { continue };
-            let Ok(text) = read_regular(&self.of(domain, kind).join(&name)) else { continue };
+            let Ok(text) = self.read(&self.of(domain, kind).join(&name), RECORD_LIMIT) else { continue };
             if let Ok(record) = serde_json::from_slice(&text) {
                 records.push((stem.to_owned(), record));
             }
@@ -176,7 +193,8 @@ impl World {
     pub fn domains(&self) -> io::Result<Vec<Domain>> {
         let mut domains: Vec<Domain> = Vec::new();
         for directory in ["apps", "trash"] {
-            domains.extend(names(&self.root.join(directory))?.iter().filter_map(|name| name.parse().ok()));
+            domains
+                .extend(self.names(&self.root.join(directory))?.iter().filter_map(|name| name.parse().ok()));
         }
         domains.extend(self.taken_ports()?.into_iter().map(|(_, domain)| domain));
         domains.sort();
@@ -195,7 +213,7 @@ impl World {
         let mut empty = true;
         for (directory, kind) in KINDS {
             let path = app.join(directory);
-            let Some(names) = if_usable(names(&path))? else {
+            let Some(names) = if_usable(self.names(&path))? else {
                 inventory.add(domain, Residue::new(kind, path.display().to_string()));
                 empty = false;
                 continue;
@@ -225,7 +243,7 @@ impl World {
     /// The ports that are taken, and by whom.
     pub fn taken_ports(&self) -> io::Result<Vec<(u16, Domain)>> {
         let mut taken = Vec::new();
-        for name in names(&self.ports())? {
+        for name in self.names(&self.ports())? {
             if let (Ok(port), Some(owner)) = (name.parse::<u16>(), self.port_owner(&name))
                 // Only what can be given back by its number.
                 && port.to_string() == name
@@ -317,29 +335,14 @@ pub(super) fn copy_entries(
     Ok(())
 }
 
-/// The names in a directory, in order; none when it is not there.
-pub(super) fn names(directory: &Path) -> io::Result<Vec<String>> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// `None` for what an app's own service may have put in the place of a directory. It must not keep anybody from
+/// `None` for what an app's own service may have put, or mounted, in the place of a directory. It must not keep anybody from
 /// looking at the other apps.
 fn if_usable(names: io::Result<Vec<String>>) -> io::Result<Option<Vec<String>>> {
     match names {
         Ok(names) => Ok(Some(names)),
         Err(error)
             if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied)
-                || error.raw_os_error() == Some(nix::libc::ELOOP) =>
+                || matches!(error.raw_os_error(), Some(nix::libc::ELOOP | nix::libc::EXDEV)) =>
         {
             Ok(None)
         }

@@ -26,4 +26,4 @@ pub(crate) use mark::{
 };
 pub(crate) use remove::{remove_tree, remove_tree_until};
 pub use whole::{link, new_file, private_directory, remove_file, write_whole};
-pub(crate) use whole::{new_id, open_log, read_regular, replace_file, write_whole_by};
+pub(crate) use whole::{new_id, open_log, replace_file, write_whole_by};

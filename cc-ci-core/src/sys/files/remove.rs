@@ -222,12 +222,13 @@ impl<'a> Removal<'a> {
     /// Removes the files of the directory that is worked on, and notes its directories.
     fn read(&mut self, here: &OwnedFd) -> io::Result<()> {
         for entry in Entries::read_from(here)? {
-            self.go_on()?;
             let entry = entry?;
             let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..")
-                || self.levels.last().is_some_and(|level| level.keeps.contains(name))
-            {
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            self.go_on()?;
+            if self.levels.last().is_some_and(|level| level.keeps.contains(name)) {
                 continue;
             }
             match entry.file_type() {

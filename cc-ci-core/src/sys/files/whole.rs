@@ -1,8 +1,8 @@
 //! Small things with files that more than one part needs.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -13,23 +13,6 @@ use super::dir::parent_of;
 pub(crate) fn new_id() -> io::Result<String> {
     let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
     Ok(id.trim().replace('-', "").chars().take(16).collect())
-}
-
-/// What is longer is no record of ours.
-const REGULAR_LIMIT: u64 = 16 << 20;
-
-/// Reads a regular file of at most 16 MiB. What else somebody put there is refused: a FIFO would be waited for.
-pub(crate) fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-    }
-    let mut content = Vec::new();
-    (&mut file).take(REGULAR_LIMIT + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > REGULAR_LIMIT {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too long"));
-    }
-    Ok(content)
 }
 
 /// Removes a file or link. Nothing there is fine. The directory that it is in is trusted.
@@ -85,19 +68,4 @@ pub(crate) fn write_whole_by(temporary: &Path, path: &Path, content: &[u8], mode
     let (parent, name) = parent_of(path)?;
     let beside = temporary.file_name().unwrap_or_default().as_ref();
     parent.write_by(beside, name.as_ref(), content, mode)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_record_is_neither_waited_for_nor_read_whole() {
-        let directory = tempfile::tempdir().unwrap();
-        let (fifo, long) = (directory.path().join("fifo"), directory.path().join("long"));
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert_eq!(read_regular(&fifo).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-        std::fs::File::create(&long).unwrap().set_len(REGULAR_LIMIT + 1).unwrap();
-        assert_eq!(read_regular(&long).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
-    }
 }
