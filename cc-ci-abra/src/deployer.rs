@@ -115,13 +115,14 @@ impl AbraDeployer {
         let untouched = |service: &ServiceState| {
             before.iter().any(|old| old.id == service.id && old.order == service.order)
         };
-        let missed: Vec<&str> = now
+        // In order, which the engine's lists have not.
+        let missed: BTreeSet<&str> = now
             .iter()
             .filter(|service| wanted.contains(&service.name) && untouched(service))
             .map(|service| service.name.as_str())
             .collect();
         if !missed.is_empty() {
-            let (domain, missed) = (&app.domain, missed.join(", "));
+            let (domain, missed) = (&app.domain, missed.into_iter().collect::<Vec<_>>().join(", "));
             return Err(EngineError::host(format!(
                 "abra says that it deployed {domain}, and the engine got no order for these services: {missed}"
             )));
