@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use args::Invocation;
 use cc_ci_core::exit::Exit;
-use cc_ci_core::lifetime::Owning;
+use cc_ci_core::lifetime::{Owning, TakeOverError};
 use terminal::Terminal;
 
 fn main() -> ExitCode {
@@ -36,7 +36,13 @@ fn main() -> ExitCode {
         Ok(Invocation::Command(command)) => match taken {
             Ok(taken) => commands::dispatch(*command, taken, &terminal),
             Err(error) => {
-                terminal.error(&error::CliError::harness("can't take the process over").because(&error));
+                let told = error::CliError::harness("can't take the process over").because(&error);
+                terminal.error(&match error {
+                    TakeOverError::NoBootId(_) => told.hint(
+                        "let cc-ci see all of /proc: no subset=pid, in a systemd unit no ProcSubset=pid",
+                    ),
+                    _ => told,
+                });
                 Exit::Harness
             }
         },

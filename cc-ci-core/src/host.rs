@@ -105,6 +105,14 @@ pub fn may_write(path: &Path) -> io::Result<()> {
     Ok(eaccess(path, AccessFlags::W_OK | AccessFlags::X_OK)?)
 }
 
+/// Whether the file system of `path` is mounted so that nothing is executed from it.
+///
+/// # Errors
+/// When it can't be asked.
+pub fn is_noexec(path: &Path) -> io::Result<bool> {
+    Ok(rustix::fs::statvfs(path)?.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC))
+}
+
 /// Whether this process is root's.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use cc_ci_tests::{World, pipes, skip};
+use cc_ci_tests::{Recipe, World, pipes, skip};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -81,6 +81,8 @@ fn a_runs_directory_from_which_nothing_is_executed_is_the_hosts_fault() {
     let end = held::run(&world, &recipe).inside(&outer).run().expect(3);
     let said = end.stdout + &end.stderr;
     assert!(said.contains("is mounted noexec") && said.contains("hint: name another one"), "{said}");
+    let end = world.cc_ci(["doctor", "--executor", "local"]).inside(&outer).run().expect(1);
+    assert!(end.stdout.contains("is mounted noexec"), "{}", end.stdout);
     world.assert_empty();
 }
 
@@ -179,5 +181,62 @@ fn a_caller_whose_directory_and_home_are_gone_gets_its_result() {
     ]);
     call.command().current_dir(&gone);
     call.run().expect(0);
+    world.assert_empty();
+}
+
+/// Words that run a call as an ordinary user who sees no other user's processes; a visible skip of `test` where that can't
+/// be. The world is that user's from now on, and programs of the build are copied there: it may be in root's home.
+fn as_an_ordinary_user(test: &str, world: &World, recipe: &Recipe) -> Option<[String; 5]> {
+    if !nix::unistd::geteuid().is_root() {
+        skip(test, "needs root, to become another user");
+        return None;
+    }
+    private_mounts(test)?;
+    let compose = recipe.path().join("compose.yml");
+    let written = fs::read_to_string(&compose).unwrap();
+    let probe = written.split('"').find(|word| word.ends_with("service-probe")).unwrap();
+    let program = world.cc_ci([""; 0]).words().remove(0);
+    let own = world.path().join("own");
+    let done = |command: &mut Command| assert!(command.status().unwrap().success());
+    fs::create_dir_all(&own).unwrap();
+    // By another process: what this one has open to write, a child that is being started has open too.
+    done(Command::new("cp").arg(&program).arg(probe).arg(&own));
+    let own_probe = own.join("service-probe");
+    recipe.write("compose.yml", &written.replace(probe, own_probe.to_str().unwrap())).commit();
+    done(Command::new("chown").args(["-R", "12345:12345"]).arg(world.path()));
+    let script = format!(
+        r#"mount -t proc -o hidepid=2 none /proc && exec setpriv --reuid 12345 --regid 12345 --clear-groups {} "$@""#,
+        own.join("cc-ci").display()
+    );
+    Some(["unshare", "--mount", "sh", "-c", &script].map(str::to_owned))
+}
+
+#[test]
+fn an_ordinary_user_who_sees_no_others_processes_runs_and_leaves_nothing() {
+    let test = "an_ordinary_user_who_sees_no_others_processes_runs_and_leaves_nothing";
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.script("tests/custom", "test $(id -u) = 12345; ! test -e /proc/1/environ");
+    let Some(outer) = as_an_ordinary_user(test, &world, &recipe) else { return };
+    let outer = outer.each_ref().map(String::as_str);
+    // The process that it was started for is another user's.
+    let parent = std::process::id().to_string();
+    held::run(&world, &recipe).arg("--parent-pid").arg(&parent).inside(&outer).run().expect(0);
+    world.cc_ci(["janitor"]).inside(&outer).run().expect(0);
+    world.assert_empty();
+}
+
+#[test]
+fn a_proc_without_its_settings_is_the_hosts_fault_and_says_what_helps() {
+    let test = "a_proc_without_its_settings_is_the_hosts_fault_and_says_what_helps";
+    let Some(unshare) = private_mounts(test) else { return };
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.commit();
+    let outer =
+        [unshare, &["sh", "-c", r#"mount -t proc -o subset=pid none /proc || exit 99; exec "$0" "$@""#]];
+    let outer = outer.concat();
+    let end = held::run(&world, &recipe).inside(&outer).run().expect(3);
+    assert!(end.stderr.contains("boot_id") && end.stderr.contains("ProcSubset"), "{}", end.stderr);
     world.assert_empty();
 }

@@ -45,6 +45,11 @@ pub enum TakeOverError {
     /// The parent is init: whoever started this process is dead, or it is a service.
     #[error("the parent is pid 1, so nothing ends this run when its caller dies")]
     NoParent,
+    /// `/proc` is not whole.
+    #[error(
+        "can't read /proc/sys/kernel/random/boot_id, which tells this boot's processes from an earlier one's"
+    )]
+    NoBootId(#[source] io::Error),
     /// A system call failed.
     #[error("can't {doing}")]
     Io {
@@ -86,7 +91,7 @@ impl Owning {
         if threads != 1 {
             return Err(TakeOverError::Threads { threads });
         }
-        let boot = BootId::current().map_err(failed("read the boot id"))?;
+        let boot = BootId::current().map_err(TakeOverError::NoBootId)?;
         let owner = ProcessIdentity::current(boot).map_err(failed("read the start time"))?;
         let death = watcher::parent_death_signal();
         let set = exec::signal_set(&watcher::run_signals());

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cc_ci_core::host::{free_space, may_write};
+use cc_ci_core::host::{free_space, is_noexec, may_write};
 use cc_ci_core::lifetime::{Command, Line, RunLifetimeExt as _};
 use cc_ci_core::lock::AppLock as _;
 
@@ -75,11 +75,13 @@ pub async fn lock_directory(patient: &Patient) -> Vec<Check> {
 }
 
 pub async fn runs_directory(patient: &Patient) -> Vec<Check> {
-    let mut directories = vec![("runs directory", patient.base.config.runs_dir.clone(), "CCCI_RUNS_DIR")];
-    if patient.uses_local() {
-        directories.push(("local root", patient.base.config.local_root.clone(), "CCCI_LOCAL_ROOT"));
-    }
-    let look = || directories.into_iter().map(|(name, path, knob)| directory(name, &path, knob)).collect();
+    let runs_dir = patient.base.config.runs_dir.clone();
+    let local_root = patient.uses_local().then(|| patient.base.config.local_root.clone());
+    let look = move || {
+        let mut checks = vec![executing(directory("runs directory", &runs_dir, "CCCI_RUNS_DIR"), &runs_dir)];
+        checks.extend(local_root.map(|path| directory("local root", &path, "CCCI_LOCAL_ROOT")));
+        checks
+    };
     blocking(look).await
 }
 
@@ -104,6 +106,19 @@ fn directory(name: &'static str, path: &Path, knob: &str) -> Check {
         return check.problem(format!("{} can't be written: {error}", there.display()), fix);
     }
     disk(check, &there)
+}
+
+/// A recipe's tests are executed from the runs directory.
+fn executing(check: Check, path: &Path) -> Check {
+    let (Ok(there) | Err(there)) = existing(path);
+    match is_noexec(&there) {
+        Ok(true) => check.problem(
+            format!("{} is mounted noexec, and a recipe's tests are executed from there", there.display()),
+            "choose another one: CCCI_RUNS_DIR",
+        ),
+        // What can't be asked has been told above.
+        Ok(false) | Err(_) => check,
+    }
 }
 
 /// The path, or the nearest one above it that exists.
