@@ -272,6 +272,7 @@ fn nothing_that_a_repository_names_is_run() {
     ] {
         recipe.git(["config", name, &program]);
     }
+    fs::create_dir(recipe.path().join(".git/hooks")).unwrap();
     for hook in ["post-checkout", "post-index-change", "reference-transaction", "pre-auto-gc"] {
         symlink(&program, recipe.path().join(".git/hooks").join(hook)).unwrap();
     }
