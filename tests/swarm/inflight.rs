@@ -150,9 +150,14 @@ impl Held {
                 let (comes, goes) = (comes.clone(), goes.clone());
                 thread::spawn(move || {
                     let mut part = [0; 16 * 1024];
-                    while let Ok(read @ 1..) = client.read(&mut part) {
+                    while let Ok(mut read @ 1..) = client.read(&mut part) {
                         let head = String::from_utf8_lossy(&part[..read]);
                         if head.lines().next().is_some_and(|line| line.contains(order)) {
+                            // All of it: who is killed between its head and its body has ordered nothing.
+                            while !is_whole(&part[..read]) {
+                                let Ok(more @ 1..) = client.read(&mut part[read..]) else { return };
+                                read += more;
+                            }
                             comes.send(()).unwrap();
                             goes.lock().unwrap().recv().unwrap();
                             is_held.store(true, Ordering::SeqCst);
@@ -186,6 +191,16 @@ impl Held {
         self.go.send(()).expect("the order is kept");
         self.answer.recv_timeout(PATIENCE).expect("the engine answers")
     }
+}
+
+/// Whether a request has come to its end.
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    body.len() >= length.unwrap_or(0)
 }
 
 /// Passes the engine's answers on to the client; that to the kept order is told, for its client may be dead.
