@@ -1,7 +1,7 @@
 //! Who takes backups: the host's backup service, which abra asks, or cc-ci itself by what the recipe's labels say.
 
+use cc_ci_core::engine::{App, Backup, EngineError, Session, restore_by_labels, take_by_labels};
 use cc_ci_core::event::Event;
-use cc_ci_core::executor::{App, Backup, EngineError, Session, restore_by_labels, take_by_labels};
 
 use crate::call::Call;
 use crate::capabilities::{Flag, Subcommand};

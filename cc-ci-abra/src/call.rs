@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::time::Duration;
 
-use cc_ci_core::executor::{EngineError, Redactor, Session};
+use cc_ci_core::engine::{EngineError, Redactor, Session};
 use cc_ci_core::lifetime::{
     ChildError, Command, Ended, RunLifetime, RunLifetimeExt as _, SpawnError, Stream,
 };

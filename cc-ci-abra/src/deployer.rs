@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cc_ci_core::executor::{App, Backup, Deployer, Engine, EngineError, ServiceState, Session};
+use cc_ci_core::engine::{App, Backup, Deployer, Engine, EngineError, ServiceState, Session};
 use cc_ci_core::lifetime::Command;
 use cc_ci_core::names::Domain;
 use cc_ci_core::recipe::{Compose, Recipe, RecipeError};

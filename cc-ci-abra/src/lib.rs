@@ -1,4 +1,4 @@
-//! abra, as cc-ci's [`Deployer`](cc_ci_core::executor::Deployer): a command of somebody else's, called as a child.
+//! abra, as cc-ci's [`Deployer`](cc_ci_core::engine::Deployer): a command of somebody else's, called as a child.
 //!
 //! Its flags differ between versions, so the installed one is asked first ([`Abra::probe`]): what cc-ci needs and abra
 //! lacks is an error before anything is touched. Each call is a child of the run: bounded, without input, with the
@@ -6,7 +6,7 @@
 //! engine is looked at afterwards.
 //!
 //! # Limitations
-//! Whose fault a failure is, is told by abra's own words ([`EngineError`](cc_ci_core::executor::EngineError)'s fault):
+//! Whose fault a failure is, is told by abra's own words ([`EngineError`](cc_ci_core::engine::EngineError)'s fault):
 //! what is not known to be the recipe's is the host's. A snapshot that the host's backup service took can't be removed
 //! from here.
 

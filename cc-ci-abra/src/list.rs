@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cc_ci_core::executor::{EngineError, Redactor};
+use cc_ci_core::engine::{EngineError, Redactor};
 use cc_ci_core::lifetime::{Command, RunLifetime};
 use serde::{Deserialize, Deserializer};
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cc_ci_core::executor::{EngineError, Redactor};
+use cc_ci_core::engine::{EngineError, Redactor};
 use cc_ci_core::lifetime::{ChildError, Command, Ended, RunLifetime};
 use cc_ci_core::workspace::Catalogue;
 use futures_util::future::{join, join_all};

@@ -3,13 +3,13 @@
 //! `abra app secret generate` would print them. So they are made here, known to the run's [`Redactor`] before abra ever
 //! sees them, and stand on no command line and in no environment.
 //!
-//! [`Redactor`]: cc_ci_core::executor::Redactor
+//! [`Redactor`]: cc_ci_core::engine::Redactor
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use cc_ci_core::executor::{App, EngineError, Session};
+use cc_ci_core::engine::{App, EngineError, Session};
 use cc_ci_core::files::{remove_file, write_whole};
 use cc_ci_core::recipe::SecretSpec;
 

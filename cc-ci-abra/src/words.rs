@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use anstream::adapter::strip_str;
-use cc_ci_core::executor::{Fault, Redactor};
+use cc_ci_core::engine::{Fault, Redactor};
 use cc_ci_core::lifetime::{Line, Stream};
 use cc_ci_core::sys::text::sanitize_line;
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cc_ci_abra::Backups;
-use cc_ci_core::executor::local::LocalExecutor;
+use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::{Domain, RecipeName, Suffix, Version};
 use cc_ci_core::run::{self, WarmApp};
 use cc_ci_core::workspace::{Catalogue, RecipeSource};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cc_ci_abra::Probe;
+use cc_ci_core::engine::EngineError;
 use cc_ci_core::event::Silent;
-use cc_ci_core::executor::EngineError;
 use cc_ci_core::names::Suffix;
 use cc_ci_core::sys::programs;
 use cc_ci_docker::{EngineFacts, SwarmEngine};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cc_ci_core::executor::{EngineError, Fault};
+use cc_ci_core::engine::{EngineError, Fault};
 use cc_ci_core::exit::Exit;
 
 use crate::shown::indent;

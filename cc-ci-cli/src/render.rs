@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use cc_ci_core::engine::{Kind, Residue};
 use cc_ci_core::event::Event;
-use cc_ci_core::executor::{Kind, Residue};
 use cc_ci_core::janitor::Report;
 use cc_ci_core::lock::{Holder, LockView};
 use cc_ci_core::names::RecipeName;

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use cc_ci_abra::{Abra, AbraDeployer, Probe};
 use cc_ci_core::cancellation::Cause;
+use cc_ci_core::engine::{Deployer, Fault};
 use cc_ci_core::event::Reporter;
-use cc_ci_core::executor::local::LocalExecutor;
-use cc_ci_core::executor::{self, Deployer, Fault};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::host::{Host, SystemHost};
 use cc_ci_core::lifetime::{Bounds, Owning, ParentWatch, RunLifetime, TakeOverError, TakenOver};
+use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::lock::FlockLocks;
 use cc_ci_core::names::{RunAppPattern, Suffix};
 use cc_ci_core::run::{Harness, Proxy, WarmApp};
@@ -82,7 +82,7 @@ impl Base {
         };
         let pattern = pattern_of(suffix.clone(), &config)?;
         let env_files = EnvFiles::new(&servers, &server);
-        let (engine, local): (Arc<dyn executor::Engine>, _) = match &choice.engine {
+        let (engine, local): (Arc<dyn cc_ci_core::engine::Engine>, _) = match &choice.engine {
             Engine::Local => {
                 let local = Arc::new(
                     LocalExecutor::new(config.local_root.clone(), host.clone())

@@ -15,7 +15,7 @@
 //! use std::sync::Arc;
 //!
 //! use cc_ci_core::event::Silent;
-//! use cc_ci_core::executor::local::LocalExecutor;
+//! use cc_ci_core::local::LocalExecutor;
 //! use cc_ci_core::host::{Host, SystemHost};
 //! use cc_ci_core::lifetime::{Bounds, Embedded};
 //! use cc_ci_core::lock::FlockLocks;
@@ -57,50 +57,27 @@
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests make what they look at"))]
 
-pub mod cancellation;
-pub mod contained;
-mod env_files;
-pub mod event;
-pub mod executor;
-pub mod exit;
-pub mod host;
+pub mod engine;
 mod http;
 pub mod inspect;
+mod inventory;
 pub mod janitor;
 pub mod lifetime;
+pub mod local;
 pub mod lock;
+pub mod model;
 pub mod names;
-pub mod output;
-pub mod process;
 pub mod recipe;
 pub mod run;
-mod site;
-mod survey;
 pub mod sys;
-mod traces;
 pub mod workspace;
 
-pub use env_files::EnvFiles;
-pub use site::{ClaimError, LookError, Site};
-pub use survey::{Standing, Surveyed};
-pub use sys::files;
-pub use traces::RunTrace;
+#[cfg(test)]
+mod architecture;
 
-/// When `limit` from `now` on is over. What no clock can count is a time that nobody sees: callers may say "for
-/// ever".
-pub(crate) fn after(now: std::time::Instant, limit: std::time::Duration) -> std::time::Instant {
-    const FAR: std::time::Duration = std::time::Duration::from_hours(24 * 366 * 30);
-    now.checked_add(limit).unwrap_or(now + FAR)
-}
-
-/// An error and everything beneath it, in one line.
-pub fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        source = error.source();
-    }
-    line
-}
+pub use inventory::env_files::EnvFiles;
+pub use inventory::site::{ClaimError, LookError, Site};
+pub use inventory::survey::{Standing, Surveyed};
+pub use inventory::traces::RunTrace;
+pub use model::{cancellation, error_chain, event, exit};
+pub use sys::{contained, files, host, output, process};

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use cc_ci_core::executor::Kind;
+use cc_ci_core::engine::Kind;
 
 use crate::drain::is_harmless;
 use crate::listing::{Container, Listing, Object, Task};

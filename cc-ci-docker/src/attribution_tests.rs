@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bollard::models::TaskState;
-use cc_ci_core::executor::Kind;
+use cc_ci_core::engine::Kind;
 use cc_ci_core::names::Stack;
 use proptest::prelude::*;
 

@@ -1,7 +1,7 @@
 //! Whether somebody on this engine takes backups of apps.
 
 use bollard::query_parameters::ListServicesOptions;
-use cc_ci_core::executor::EngineError;
+use cc_ci_core::engine::EngineError;
 use cc_ci_core::names::RunAppPattern;
 
 use crate::SwarmEngine;

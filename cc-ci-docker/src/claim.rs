@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use bollard::models::{Config, ConfigSpec};
 use bollard::query_parameters::{ListConfigsOptions, UpdateConfigOptions};
-use cc_ci_core::executor::{EngineError, LockSpace};
+use cc_ci_core::engine::{EngineError, LockSpace};
 use cc_ci_core::names::Suffix;
 use sha2::{Digest as _, Sha256};
 

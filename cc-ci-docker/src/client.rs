@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use cc_ci_core::executor::{EngineError, Fault, Redactor};
+use cc_ci_core::engine::{EngineError, Fault, Redactor};
 use tokio::sync::OnceCell;
 
 /// What one call may take, unless it is said. Engines under load take seconds to start a container; none takes half

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bollard::models::{ContainerSummary, NetworkInspect, PortSummaryTypeEnum, Service};
 use bollard::query_parameters::{InspectNetworkOptions, ListTasksOptions};
-use cc_ci_core::executor::{Endpoint, EngineError};
+use cc_ci_core::engine::{Endpoint, EngineError};
 use cc_ci_core::names::{Domain, Stack};
 
 use crate::client::{ApiError, Client};

@@ -12,7 +12,7 @@ use bollard::errors::Error;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{ExecConfig, TaskState};
 use bollard::query_parameters::ListTasksOptions;
-use cc_ci_core::executor::{App, EngineError, Session};
+use cc_ci_core::engine::{App, EngineError, Session};
 use cc_ci_core::names::Stack;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bollard::models::LocalNodeState;
 use bollard::query_parameters::ListNetworksOptions;
-use cc_ci_core::executor::{EngineError, LockSpace};
+use cc_ci_core::engine::{EngineError, LockSpace};
 use cc_ci_core::names::Suffix;
 
 use crate::client::{ApiError, Client};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use cc_ci_core::engine::{EngineError, Inventory, Residue, StackSource};
 use cc_ci_core::error_chain;
 use cc_ci_core::event::Event;
-use cc_ci_core::executor::{EngineError, Inventory, Residue, StackSource};
 use cc_ci_core::names::{Domain, RunAppPattern, Stack, Suffix};
 use futures_util::future::{join_all, try_join_all};
 use tokio::sync::OnceCell;

@@ -50,11 +50,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cc_ci_core::event::Reporter;
-use cc_ci_core::executor::{
+use cc_ci_core::engine::{
     App, Endpoint, Engine, EngineError, Inventory, LockSpace, Redactor, Residue, ServiceState, Session,
     StackSource,
 };
+use cc_ci_core::event::Reporter;
 use cc_ci_core::names::{Domain, Suffix};
 use cc_ci_core::recipe::VolumeBackup;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use cc_ci_core::executor::Kind;
+use cc_ci_core::engine::Kind;
 
 use crate::attribution::{Found, Owner};
 use crate::drain::is_harmless;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use bollard::models::TaskState;
-use cc_ci_core::executor::Kind;
+use cc_ci_core::engine::Kind;
 
 use crate::attribution::{Anonymous, Attribution};
 use crate::drain::is_harmless;

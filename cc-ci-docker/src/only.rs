@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use cc_ci_core::executor::{Kind, Residue};
+use cc_ci_core::engine::{Kind, Residue};
 
 use crate::attribution::{Found, Owner, is_anonymous_name};
 use crate::drain::is_over;

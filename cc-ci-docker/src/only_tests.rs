@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use bollard::models::TaskState;
-use cc_ci_core::executor::{Kind, Residue};
+use cc_ci_core::engine::{Kind, Residue};
 
 use crate::attribution::{Anonymous, Attribution, Owner};
 use crate::listing::{Container, Listing, Object, Service, Task};

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cc_ci_core::engine::{Engine as _, EngineError, Fault, Kind, LockSpace, Residue, StackSource};
 use cc_ci_core::error_chain;
 use cc_ci_core::event::{Event, Reporter};
-use cc_ci_core::executor::{Engine as _, EngineError, Fault, Kind, LockSpace, Residue, StackSource};
 use cc_ci_core::host::BootId;
 use cc_ci_core::names::{Domain, Stack};
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bollard::query_parameters::{RemoveContainerOptions, RemoveVolumeOptions};
-use cc_ci_core::executor::{EngineError, Kind, Residue};
+use cc_ci_core::engine::{EngineError, Kind, Residue};
 use cc_ci_core::names::Domain;
 use futures_util::future::join_all;
 use tokio::sync::OnceCell;

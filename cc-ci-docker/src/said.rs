@@ -2,7 +2,7 @@
 //!
 //! Secrets are taken out first: half of one, or one in which a character was replaced, would not be known for one.
 
-use cc_ci_core::executor::Redactor;
+use cc_ci_core::engine::Redactor;
 use cc_ci_core::sys::text::sanitize;
 
 /// How much of an output is shown.

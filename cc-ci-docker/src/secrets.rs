@@ -7,8 +7,8 @@
 use std::collections::{BTreeSet, HashSet};
 
 use bollard::query_parameters::UpdateSecretOptions;
+use cc_ci_core::engine::{EngineError, Kind};
 use cc_ci_core::event::Event;
-use cc_ci_core::executor::{EngineError, Kind};
 use cc_ci_core::names::Domain;
 use tokio::sync::OnceCell;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use cc_ci_core::engine::{Engine as _, EngineError, Fault};
 use cc_ci_core::error_chain;
-use cc_ci_core::executor::{Engine as _, EngineError, Fault};
 use cc_ci_core::names::Domain;
 
 use crate::SwarmEngine;

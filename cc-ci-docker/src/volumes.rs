@@ -19,7 +19,7 @@ use bollard::query_parameters::{
     ContainerArchiveInfoOptions, DownloadFromContainerOptions, InspectContainerOptions,
     ListContainersOptions, ListVolumesOptions, UploadToContainerOptions,
 };
-use cc_ci_core::executor::EngineError;
+use cc_ci_core::engine::EngineError;
 use cc_ci_core::names::Domain;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 

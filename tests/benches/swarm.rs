@@ -11,8 +11,8 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use cc_ci_core::engine::Engine as _;
 use cc_ci_core::event::Silent;
-use cc_ci_core::executor::Engine as _;
 use cc_ci_core::names::{Domain, Stack};
 use cc_ci_docker::{Settings, SwarmEngine};
 use cc_ci_tests::engine::{Events, TestEngine};

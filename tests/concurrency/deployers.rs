@@ -10,10 +10,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use cc_ci_core::engine::{App, Backup, Deployer, EngineError, Session};
 use cc_ci_core::event::Event;
-use cc_ci_core::executor::local::LocalExecutor;
-use cc_ci_core::executor::{App, Backup, Deployer, EngineError, Session};
 use cc_ci_core::exit::Exit;
+use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::Domain;
 use cc_ci_core::run::{RunEnd, Status, TierName};
 use cc_ci_core::workspace::RecipeSource;

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use cc_ci_core::executor::local::LocalExecutor;
-use cc_ci_core::executor::{
+use cc_ci_core::engine::{
     App, Endpoint, Engine, EngineError, Inventory, LockSpace, Residue, ServiceState, Session,
 };
+use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::Domain;
 use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_tests::World;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cc_ci_core::cancellation::{Cancellation, Cause};
+use cc_ci_core::engine::{Engine as _, Kind, Residue};
 use cc_ci_core::event::Silent;
-use cc_ci_core::executor::{Engine as _, Kind, Residue};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::janitor::{Decision, Janitor as _, Pass, SiteJanitor};
 use cc_ci_core::lifetime::{Bounds, Embedded, RunLifetime as _};

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use cc_ci_core::engine::{App, Backup, Deployer, EngineError, Session};
 use cc_ci_core::event::Silent;
-use cc_ci_core::executor::local::LocalExecutor;
-use cc_ci_core::executor::{App, Backup, Deployer, EngineError, Session};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, Embedded, RunLifetime};
+use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::Domain;
 use cc_ci_core::run::{RunEnd, Status, TierName, WarmApp};
 use cc_ci_core::workspace::RecipeSource;

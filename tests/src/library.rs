@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cc_ci_core::event::{Event, Reporter, Silent};
-use cc_ci_core::executor::local::LocalExecutor;
 use cc_ci_core::host::{Host, SystemHost};
 use cc_ci_core::lifetime::RunLifetime;
+use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::lock::FlockLocks;
 use cc_ci_core::names::{Domain, RunAppPattern, Subject};
 use cc_ci_core::run::{Harness, Request, Settings};

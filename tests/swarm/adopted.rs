@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cc_ci_core::executor::{Engine as _, EngineError, StackSource};
+use cc_ci_core::engine::{Engine as _, EngineError, StackSource};
 use cc_ci_core::names::Stack;
 use cc_ci_tests::engine::TestEngine;
 

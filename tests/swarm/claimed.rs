@@ -1,6 +1,6 @@
 //! The claim of a suffix: two lock spaces on one Swarm can't both have it.
 
-use cc_ci_core::executor::{Engine as _, Fault, LockSpace};
+use cc_ci_core::engine::{Engine as _, Fault, LockSpace};
 use cc_ci_core::host::BootId;
 use cc_ci_core::names::Suffix;
 use cc_ci_docker::SwarmEngine;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use cc_ci_core::engine::{Engine as _, EngineError, Fault};
 use cc_ci_core::error_chain;
-use cc_ci_core::executor::{Engine as _, EngineError, Fault};
 use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_tests::engine::TestEngine;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cc_ci_core::executor::Fault;
+use cc_ci_core::engine::Fault;
 use cc_ci_tests::engine::TestEngine;
 
 use crate::deployed::PATIENT;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use cc_ci_core::engine::{Engine as _, EngineError, ServiceState};
 use cc_ci_core::error_chain;
-use cc_ci_core::executor::{Engine as _, EngineError, ServiceState};
 use cc_ci_tests::engine::BUSYBOX;
 
 use crate::support::{App, block_on};

@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
+use cc_ci_core::engine::{Engine as _, EngineError, Fault};
 use cc_ci_core::error_chain;
-use cc_ci_core::executor::{Engine as _, EngineError, Fault};
 use cc_ci_tests::engine::{TestEngine, until};
 
 use crate::deployed::PATIENT;

@@ -1,6 +1,6 @@
 //! Small files in volumes.
 
-use cc_ci_core::executor::{Engine as _, EngineError, Fault};
+use cc_ci_core::engine::{Engine as _, EngineError, Fault};
 use cc_ci_tests::engine::TestEngine;
 
 use crate::support::{App, block_on};

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use cc_ci_core::engine::{Engine as _, EngineError, Kind, Residue};
 use cc_ci_core::error_chain;
-use cc_ci_core::executor::{Engine as _, EngineError, Kind, Residue};
 use cc_ci_tests::engine::{Bystanders, TestEngine, until};
 
 use crate::support::{App, By, KEPT, LIMIT, block_on};

@@ -5,8 +5,8 @@ use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use cc_ci_core::engine::{App, Engine as _, EngineError, Fault};
 use cc_ci_core::event::Event;
-use cc_ci_core::executor::{App, Engine as _, EngineError, Fault};
 use cc_ci_core::names::Domain;
 use cc_ci_docker::{Settings, SwarmEngine};
 use cc_ci_tests::OnEvent;

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use cc_ci_core::executor::{Endpoint, Engine as _, EngineError, Fault};
+use cc_ci_core::engine::{Endpoint, Engine as _, EngineError, Fault};
 use cc_ci_tests::PATIENCE;
 use cc_ci_tests::engine::{NOTE_KEEPER, TestEngine};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cc_ci_core::engine::{Engine as _, Kind};
 use cc_ci_core::error_chain;
-use cc_ci_core::executor::{Engine as _, Kind};
 use cc_ci_tests::engine::{BUSYBOX, TestEngine, until};
 
 use crate::support::{App, By, KEPT, block_on};

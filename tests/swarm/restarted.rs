@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cc_ci_core::engine::{Engine as _, Fault};
 use cc_ci_core::error_chain;
-use cc_ci_core::executor::{Engine as _, Fault};
 use cc_ci_core::names::Suffix;
 use cc_ci_tests::engine::{PrivateEngine, until};
 

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use cc_ci_core::engine::{Engine as _, EngineError, Kind, StackSource};
 use cc_ci_core::error_chain;
-use cc_ci_core::executor::{Engine as _, EngineError, Kind, StackSource};
 use cc_ci_core::names::{Domain, Stack};
 use cc_ci_docker::SwarmEngine;
 use cc_ci_tests::engine::{BUSYBOX, TestEngine, until};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use cc_ci_core::engine::{self, Engine as _, Session};
 use cc_ci_core::event::Silent;
-use cc_ci_core::executor::{self, Engine as _, Session};
 use cc_ci_core::lifetime::{Bounds, Embedded};
 use tempfile::TempDir;
 
@@ -13,7 +13,7 @@ use crate::support::App;
 #[derive(Debug)]
 pub struct Run {
     pub session: Session,
-    pub app: executor::App,
+    pub app: engine::App,
     tmp: TempDir,
 }
 
@@ -30,7 +30,7 @@ impl Run {
             tmp: tmp.path().to_owned(),
             redactor: app.swarm.redactor(),
         };
-        let app = executor::App {
+        let app = engine::App {
             domain: app.domain.clone(),
             recipe: "test".parse().expect("a recipe's name"),
             tree: tmp.path().join("tree"),

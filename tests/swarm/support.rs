@@ -5,9 +5,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cc_ci_core::engine::{Engine as _, EngineError, Inventory, Kind, StackSource};
 use cc_ci_core::error_chain;
 use cc_ci_core::event::Silent;
-use cc_ci_core::executor::{Engine as _, EngineError, Inventory, Kind, StackSource};
 use cc_ci_core::names::{Domain, Suffix};
 use cc_ci_docker::{Settings, SwarmEngine};
 use cc_ci_tests::engine::{BUSYBOX, Engine, TestEngine, until};

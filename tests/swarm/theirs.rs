@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use cc_ci_core::executor::Engine as _;
+use cc_ci_core::engine::Engine as _;
 use cc_ci_core::names::Domain;
 use cc_ci_tests::engine::{Bystanders, Object, TestEngine, until};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use cc_ci_core::executor::{Backup, Deployer as _, Fault};
+use cc_ci_core::engine::{Backup, Deployer as _, Fault};
 
 use super::world::World;
 use crate::Backups;
@@ -158,7 +158,7 @@ async fn a_secrets_version_is_never_taken_for_a_flag() {
     let world = World::new();
     world.env("SECRET_KEY_VERSION=-rf\n");
     let error = world.deployer().await.generate_secrets(&world.session, &world.app).await.unwrap_err();
-    assert_eq!(error.fault(), cc_ci_core::executor::Fault::Recipe);
+    assert_eq!(error.fault(), cc_ci_core::engine::Fault::Recipe);
     assert!(world.calls().is_empty());
 }
 

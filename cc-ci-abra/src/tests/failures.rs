@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cc_ci_core::executor::{Deployer as _, EngineError, Fault};
+use cc_ci_core::engine::{Deployer as _, EngineError, Fault};
 use cc_ci_core::host::BootId;
 use cc_ci_core::process::{ProcessIdentity, wait_gone};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use cc_ci_core::executor::Fault;
+use cc_ci_core::engine::Fault;
 use cc_ci_core::workspace::Catalogue;
 
 use super::world::{World, program};

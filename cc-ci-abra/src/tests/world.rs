@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cc_ci_core::event::{Event, Reporter};
-use cc_ci_core::executor::{
+use cc_ci_core::engine::{
     App, Endpoint, Engine, EngineError, Inventory, LockSpace, MemoryEngine, Redactor, Residue, ServiceState,
     Session,
 };
+use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::lifetime::{Bounds, Embedded, RunLifetime as _};
 use cc_ci_core::names::Domain;
 use cc_ci_core::recipe::VolumeBackup;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use cc_ci_core::executor::Residue;
+use cc_ci_core::engine::Residue;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::names::Domain;

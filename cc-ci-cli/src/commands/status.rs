@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cc_ci_core::executor::{Kind, Residue};
+use cc_ci_core::engine::{Kind, Residue};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::lock::LockView;

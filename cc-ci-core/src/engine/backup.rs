@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{App, Backup, Engine, EngineError, Session};
-use crate::files::{new_id, private_directory};
 use crate::recipe::{Compose, HookKind, Recipe, RecipeError, VolumeBackup};
+use crate::sys::files::{new_id, private_directory};
 
 /// What one hook may take.
 const HOOK_LIMIT: Duration = Duration::from_mins(5);

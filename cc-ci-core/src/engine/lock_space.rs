@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::{BootId, Host};
 use crate::lock::{AppLock, LockError};
+use crate::sys::host::{BootId, Host};
 
 /// What tells one lock space from another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

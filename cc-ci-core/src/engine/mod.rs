@@ -6,8 +6,6 @@
 
 mod backup;
 mod error;
-mod inventory;
-pub mod local;
 mod lock_space;
 #[cfg(any(test, feature = "conformance"))]
 mod memory;
@@ -22,16 +20,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::contained::read_contained;
-use crate::env_files::unfinished;
-use crate::files::{private_directory, write_whole_by};
 use crate::names::{Domain, RecipeName, Stack};
 use crate::recipe::{EnvFile, VolumeBackup};
+use crate::sys::contained::read_contained;
+use crate::sys::files::{private_directory, write_whole_by};
 use crate::workspace::remove_tree;
 
+pub use crate::model::inventory::{Inventory, Kind, Residue};
 pub use backup::{restore_by_labels, take_by_labels};
 pub use error::{EngineError, Fault};
-pub use inventory::{Inventory, Kind, Residue};
 pub use lock_space::LockSpace;
 #[cfg(any(test, feature = "conformance"))]
 pub use memory::MemoryEngine;
@@ -53,6 +50,16 @@ pub struct App {
 
 /// An `.env` is text of some pages.
 pub(crate) const ENV_LIMIT: u64 = 1 << 20;
+
+/// How the name of a file ends that is not written to its end.
+pub(crate) const UNFINISHED: &str = ".new";
+
+/// Where an `.env` file is written before it takes its place.
+pub(crate) fn unfinished(env_file: &Path) -> PathBuf {
+    let mut path = env_file.as_os_str().to_owned();
+    path.push(UNFINISHED);
+    path.into()
+}
 
 impl App {
     /// Its `.env`, as it is now. A recipe's scripts may have put anything in its place: a symlink or a pipe is

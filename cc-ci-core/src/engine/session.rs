@@ -6,10 +6,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::event::Reporter;
 use crate::lifetime::{Command, InTeardown, Line, RunLifetime};
+use crate::model::event::Reporter;
 use crate::names::{Domain, RunId};
-use crate::process::{Marker, MarkerOwner};
+use crate::sys::process::{Marker, MarkerOwner};
 
 /// A run, as deployers and tests see it: whose children to start, in which environment, and what to hide.
 #[derive(Debug, Clone)]

@@ -10,13 +10,10 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use crate::contained::{ContainedError, read_contained};
-use crate::executor::{ENV_LIMIT, EngineError, StackSource};
+use crate::engine::{ENV_LIMIT, EngineError, StackSource, UNFINISHED, unfinished};
 use crate::names::{Domain, Stack};
+use crate::sys::contained::{ContainedError, read_contained};
 use crate::workspace::remove_tree;
-
-/// How the name of a file ends that is not written to its end.
-const UNFINISHED: &str = ".new";
 
 /// The `.env` files of one server.
 #[derive(Debug, Clone)]
@@ -123,13 +120,6 @@ fn domains_in(directory: &Path) -> io::Result<Vec<Domain>> {
     domains.sort();
     domains.dedup();
     Ok(domains)
-}
-
-/// Where an `.env` file is written before it takes its place.
-pub(crate) fn unfinished(env_file: &Path) -> PathBuf {
-    let mut path = env_file.as_os_str().to_owned();
-    path.push(UNFINISHED);
-    path.into()
 }
 
 /// The names in a directory that are text; none without a directory.

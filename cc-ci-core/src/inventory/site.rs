@@ -3,14 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::env_files::EnvFiles;
-use crate::event::Reporter;
-use crate::executor::{Engine, EngineError, Inventory, Kind, LockSpace, Owned, Owners, Residue};
-use crate::files::mounts_beneath;
-use crate::host::Host;
+use crate::engine::{Engine, EngineError, Inventory, Kind, LockSpace, Owned, Owners, Residue};
+use crate::inventory::env_files::EnvFiles;
 use crate::lock::{AppLock, LockError};
+use crate::model::event::Reporter;
 use crate::names::{Domain, RunAppPattern, RunId};
-use crate::process::{self, MarkerOwner};
+use crate::sys::files::mounts_beneath;
+use crate::sys::host::Host;
+use crate::sys::process::{self, MarkerOwner};
 use crate::workspace::{AbraWorkspace, WorkspaceError};
 
 /// A host with its engine, its locks and its runs.

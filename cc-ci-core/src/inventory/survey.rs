@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::executor::Residue;
+use crate::engine::Residue;
+use crate::inventory::site::{LookError, Site};
 use crate::lock::{LockError, LockView};
 use crate::names::Domain;
-use crate::site::{LookError, Site};
 
 /// One app, as a look at the host showed it.
 #[derive(Debug)]
@@ -95,13 +95,13 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::cancellation::Cancellation;
-    use crate::env_files::EnvFiles;
-    use crate::event::{Reporter, Silent};
-    use crate::executor::{Kind, MemoryEngine};
-    use crate::host::SystemHost;
+    use crate::engine::{Kind, MemoryEngine};
+    use crate::inventory::env_files::EnvFiles;
     use crate::lock::{AcquireError, AppGuard, AppLock, MemoryLocks, Wait};
+    use crate::model::cancellation::Cancellation;
+    use crate::model::event::{Reporter, Silent};
     use crate::names::RunAppPattern;
+    use crate::sys::host::SystemHost;
     use crate::workspace::{KernelWorkspace, Settings};
 
     type Then = Box<dyn FnOnce() + Send>;

@@ -9,14 +9,14 @@ use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::contained::read_contained;
-use crate::executor::Residue;
-use crate::host::BootId;
+use crate::engine::Residue;
+use crate::inventory::site::{LookError, Site};
 use crate::lock::takers_of;
+use crate::model::record::{Lane, Verdict};
 use crate::names::{Domain, RecipeName, RunId};
-use crate::process::ProcessIdentity;
-use crate::run::{Lane, Verdict};
-use crate::site::{LookError, Site};
+use crate::sys::contained::read_contained;
+use crate::sys::host::BootId;
+use crate::sys::process::ProcessIdentity;
 use crate::workspace::{RUN_RECORD, RUN_TREE};
 
 /// A record names steps, and says why they failed: thousands of them fit. What is longer is no record of ours, and
@@ -120,7 +120,7 @@ fn read_record(path: &Path) -> Option<Vec<u8>> {
 
 /// Whether something of the run's tree is in its directory.
 pub(crate) fn has_tree(path: &Path) -> bool {
-    RUN_TREE.iter().any(|part| crate::files::is_present(&path.join(part)))
+    RUN_TREE.iter().any(|part| crate::sys::files::is_present(&path.join(part)))
 }
 
 /// What of `run.json` tells how a warm app was before its upgrade.
@@ -145,7 +145,7 @@ impl RunTrace {
 
     /// Whether the run itself holds its `run.lock`. Whoever cleans up after a dead one holds it too, for a while.
     fn holds_its_lock(&self) -> bool {
-        let opened = crate::files::parent_of(&self.path)
+        let opened = crate::sys::files::parent_of(&self.path)
             .and_then(|(runs, id)| runs.open_file(&Path::new(id).join("run.lock"), OFlags::RDONLY, 0));
         let Ok(file) = opened else { return false };
         match file.try_lock_shared() {

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 
 use super::{Decision, Janitor, Pass, Report};
-use crate::cancellation::{Cancellation, Cause};
 use crate::lock::{AppGuard, AppLock};
+use crate::model::cancellation::{Cancellation, Cause};
 use crate::names::Domain;
 
 /// A host of its own for one case.
@@ -105,7 +105,7 @@ async fn pass(scene: &dyn Scene, change: impl FnOnce(&mut Pass)) -> Report {
     change(&mut pass);
     match scene.janitor().pass(&pass).await {
         Ok(report) => report,
-        Err(error) => panic!("the pass failed: {}", crate::error_chain(&error)),
+        Err(error) => panic!("the pass failed: {}", crate::model::error_chain(&error)),
     }
 }
 

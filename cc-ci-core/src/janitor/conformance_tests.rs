@@ -11,15 +11,15 @@ use tokio::sync::oneshot;
 
 use super::conformance::{CASES, Scene};
 use super::{Decision, Finding, Janitor, Pass, Report, SiteJanitor};
-use crate::cancellation::Cancellation;
-use crate::env_files::EnvFiles;
-use crate::event::{Reporter, Silent};
-use crate::executor::{Engine as _, Kind, MemoryEngine, Residue};
-use crate::host::SystemHost;
+use crate::engine::{Engine as _, Kind, MemoryEngine, Residue};
+use crate::inventory::env_files::EnvFiles;
+use crate::inventory::site::{LookError, Site};
 use crate::lifetime::{Bounds, Embedded, RunLifetime};
 use crate::lock::{AcquireError, AppGuard, AppLock, LockError, LockView, MemoryLocks, Wait};
+use crate::model::cancellation::Cancellation;
+use crate::model::event::{Reporter, Silent};
 use crate::names::{Domain, RunAppPattern};
-use crate::site::{LookError, Site};
+use crate::sys::host::SystemHost;
 use crate::workspace::{KernelWorkspace, Settings};
 
 /// How a double goes wrong.
@@ -148,7 +148,7 @@ impl Janitor for Broken {
             Fault::ReapsEverybody => self.remove_all(|domain| !site.pattern.is_run_app(domain)).await,
             Fault::ForgetsItsOwn => pass.own.clear(),
             Fault::ActsInADryRun => pass.dry_run = false,
-            Fault::IgnoresCancellation => pass.cancellation = crate::cancellation::Cancellation::new(),
+            Fault::IgnoresCancellation => pass.cancellation = crate::model::cancellation::Cancellation::new(),
             Fault::IgnoresBudget => pass.budget = std::time::Duration::from_mins(1),
             Fault::NeedsALockFile => {
                 let inventory = site.engine.inventory(None).await?;

@@ -19,11 +19,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Serialize;
 
-use crate::cancellation::Cancellation;
-use crate::executor::Residue;
+use crate::engine::Residue;
+use crate::inventory::site::LookError;
 use crate::lock::Holder;
+use crate::model::cancellation::Cancellation;
 use crate::names::{Domain, RunId};
-use crate::site::LookError;
 
 pub use pass::SiteJanitor;
 pub(crate) use reap::look;

@@ -9,12 +9,12 @@ use async_trait::async_trait;
 
 use super::reap::{Found, Orders, Reaped, clear, looks};
 use super::{Decision, Finding, Janitor, Pass, Report};
-use crate::executor::Owners;
+use crate::engine::Owners;
+use crate::inventory::site::{LookError, Site};
+use crate::inventory::traces::RunTrace;
 use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
 use crate::names::Domain;
-use crate::site::{LookError, Site};
-use crate::traces::RunTrace;
 use crate::workspace::{Pruned, RUN_RECORD, WorkspaceError};
 
 /// So many domains are held and looked at together: one inventory serves them all.
@@ -74,14 +74,15 @@ impl SiteJanitor {
     /// is due then is the next one's. Gives what went wrong.
     pub async fn prune(&self, keep: usize, pass: &Pass) -> Vec<String> {
         let site = self.site.clone();
-        let (until, cancellation) = (crate::after(Instant::now(), pass.budget), pass.cancellation.clone());
+        let (until, cancellation) =
+            (crate::sys::after(Instant::now(), pass.budget), pass.cancellation.clone());
         let stop = move || Instant::now() >= until || cancellation.cause().is_some();
         let work = move || {
             for id in site.runs.run_ids()? {
                 if stop() {
                     return Ok(Pruned::default());
                 }
-                if !crate::files::is_present(&site.runs.runs_dir().join(id.as_str()).join(RUN_RECORD))
+                if !crate::sys::files::is_present(&site.runs.runs_dir().join(id.as_str()).join(RUN_RECORD))
                     && let Some(nameless) = site.runs.try_lock_dead(&id)?
                 {
                     match nameless.discard(&stop) {
@@ -96,10 +97,12 @@ impl SiteJanitor {
             Ok(pruned) => pruned
                 .failed
                 .iter()
-                .map(|(id, error)| format!("run {id} could not be pruned: {}", crate::error_chain(error)))
+                .map(|(id, error)| {
+                    format!("run {id} could not be pruned: {}", crate::model::error_chain(error))
+                })
                 .collect(),
             Err::<_, WorkspaceError>(error) => {
-                vec![format!("old runs could not be pruned: {}", crate::error_chain(&error))]
+                vec![format!("old runs could not be pruned: {}", crate::model::error_chain(&error))]
             }
         }
     }
@@ -121,7 +124,7 @@ impl Janitor for SiteJanitor {
             report.findings = foresee(&self.site, pass, &domains).await?;
             return Ok(report);
         }
-        let until = crate::after(Instant::now(), pass.budget);
+        let until = crate::sys::after(Instant::now(), pass.budget);
         for batch in domains.chunks(BATCH) {
             let (site, pass, batch) = (self.site.clone(), pass.clone(), batch.to_vec());
             // A task of its own: it keeps the locks until what it began is done, also when nobody waits any more.
@@ -200,7 +203,7 @@ async fn sweep(
         .map(|(domain, residue)| Found { domain: domain.clone(), residue, failures: Vec::new() })
         .collect();
     let orphans: Vec<Domain> = found.iter().map(|found| found.domain.clone()).collect();
-    let removal_until = crate::after(Instant::now(), REMOVAL_LIMIT);
+    let removal_until = crate::sys::after(Instant::now(), REMOVAL_LIMIT);
     let reaped =
         clear(site, &Owners::of(&guards), found, pass.own_run.as_ref(), Orders::Unknown, removal_until)
             .await?;

@@ -20,13 +20,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::executor::{Inventory, Owners, Residue};
-use crate::host::Host;
+use crate::engine::{Inventory, Owners, Residue};
+use crate::inventory::site::{LookError, Site};
+use crate::inventory::traces::RunTrace;
 use crate::lock::{AppGuard, LostOwnership};
 use crate::names::{Domain, RunId};
-use crate::process::{self, EndMarkedError};
-use crate::site::{LookError, Site};
-use crate::traces::RunTrace;
+use crate::sys::host::Host;
+use crate::sys::process::{self, EndMarkedError};
 
 /// What the caller knows of the orders that the domain's clients gave to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub async fn reap(
     orders: Orders,
     limit: Duration,
 ) -> Result<Reaped, LookError> {
-    let until = crate::after(Instant::now(), limit);
+    let until = crate::sys::after(Instant::now(), limit);
     let domain = guard.domain();
     let residue = site.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
     let mut found = Found { domain: domain.clone(), residue, failures: Vec::new() };
@@ -130,7 +130,7 @@ pub(super) async fn clear(
             owners.check(&found.domain).ok()?;
             found.failures.extend(end_orphans(site.host.as_ref(), &found.domain).await.failures);
             let error = site.engine.remove(&found.domain, limit).await.err()?;
-            found.failures.push(crate::error_chain(&error));
+            found.failures.push(crate::model::error_chain(&error));
             Some(found.domain.clone())
         }))
         .await;
@@ -197,8 +197,10 @@ pub async fn end_orphans(host: &dyn Host, domain: &Domain) -> Orphans {
     let ended = tokio::task::spawn_blocking(move || process::end_marked_of_dead_owners(&domain, &boot)).await;
     let (ended, failure) = match ended {
         Ok(Ok(ended)) => (ended, None),
-        Ok(Err(error @ EndMarkedError::Left { ended, .. })) => (ended, Some(crate::error_chain(&error))),
-        Ok(Err(error)) => (0, Some(crate::error_chain(&error))),
+        Ok(Err(error @ EndMarkedError::Left { ended, .. })) => {
+            (ended, Some(crate::model::error_chain(&error)))
+        }
+        Ok(Err(error)) => (0, Some(crate::model::error_chain(&error))),
         Err(error) => (0, Some(format!("ending orphaned processes failed: {error}"))),
     };
     Orphans { ended, failures: failure.into_iter().collect() }
@@ -216,7 +218,7 @@ async fn clear_files(site: &Site, domain: &Domain, own: Option<&RunId>, failed: 
     let trees = match site.dead_trees() {
         Ok(trees) => trees,
         Err(error) => {
-            failures.push(crate::error_chain(&error));
+            failures.push(crate::model::error_chain(&error));
             return failures;
         }
     };
@@ -232,7 +234,7 @@ async fn clear_files(site: &Site, domain: &Domain, own: Option<&RunId>, failed: 
         });
         match removed.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => failures.push(crate::error_chain(&error)),
+            Ok(Err(error)) => failures.push(crate::model::error_chain(&error)),
             Err(error) => failures.push(format!("removing the tree of run {} failed: {error}", tree.id)),
         }
     }

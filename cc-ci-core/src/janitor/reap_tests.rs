@@ -9,12 +9,12 @@ use tokio::time::Instant;
 use super::conformance::Scene as _;
 use super::conformance_tests::{LAG, Memory};
 use super::{Decision, Orders, Pass, Reaped, reap};
-use crate::cancellation::Cancellation;
-use crate::executor::{Engine as _, Kind, Residue};
+use crate::engine::{Engine as _, Kind, Residue};
+use crate::inventory::site::Site;
 use crate::lock::AppGuard;
+use crate::model::cancellation::Cancellation;
 use crate::names::Domain;
-use crate::process::ProcessIdentity;
-use crate::site::Site;
+use crate::sys::process::ProcessIdentity;
 
 const LIMIT: Duration = Duration::from_mins(1);
 

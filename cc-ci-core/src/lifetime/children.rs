@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::child::Ended;
 use super::sweep::members_of;
-use crate::process::{PidFd, ProcessIdentity};
+use crate::sys::process::{PidFd, ProcessIdentity};
 
 /// The children that are not reaped yet.
 #[derive(Debug)]

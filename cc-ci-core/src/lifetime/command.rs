@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Line;
-use crate::process::Marker;
+use crate::sys::process::Marker;
 
 /// Where a child's standard input comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -19,9 +19,9 @@ use tokio::time::timeout;
 use super::{
     Bounds, Child, Command, Output, RunLifetime, RunLifetimeExt as _, ScopeEnd, SpawnError, Stage, Stream,
 };
-use crate::cancellation::Cause;
-use crate::host::BootId;
-use crate::process::{Marker, MarkerOwner, ProcessIdentity, Signal, kill_process};
+use crate::model::cancellation::Cause;
+use crate::sys::host::BootId;
+use crate::sys::process::{Marker, MarkerOwner, ProcessIdentity, Signal, kill_process};
 
 /// What nothing here takes.
 const FAR: Duration = Duration::from_mins(1);
@@ -222,7 +222,7 @@ pub async fn a_detached_process_is_recorded_before_it_executes(new: New<'_>) {
     life.begin_teardown();
     let ended = life.end_children().await;
     let alive = is_alive(&process);
-    let group = crate::process::StatLine::read(process.pid).map(|stat| (stat.group, stat.parent));
+    let group = crate::sys::process::StatLine::read(process.pid).map(|stat| (stat.group, stat.parent));
     kill(&process);
     assert!(alive, "the end of the children ended a detached process");
     assert_eq!((ended.groups, ended.escaped, ended.left), (0, 0, Vec::new()));
@@ -249,7 +249,7 @@ pub async fn a_detached_process_that_nobody_recorded_never_executes(new: New<'_>
     });
     let error = life.spawn_detached(command, record).await.err();
     let process = seen.lock().unwrap().take().unwrap();
-    crate::process::wait_gone(&process, &process.boot_id, far()).await.unwrap();
+    crate::sys::process::wait_gone(&process, &process.boot_id, far()).await.unwrap();
     assert!(matches!(error, Some(SpawnError::Io { .. })), "a failed record was not told");
     assert_eq!(std::fs::read_to_string(witness).unwrap_or_default(), "");
     let missing = Command::new("/does/not/exist", "/").output(Output::File(dir.path().join("log")));

@@ -2,8 +2,8 @@
 
 use super::conformance::{self, New};
 use super::*;
-use crate::event::Silent;
-use crate::process::{Signal, kill_process, wait_gone};
+use crate::model::event::Silent;
+use crate::sys::process::{Signal, kill_process, wait_gone};
 use std::sync::{Arc, Mutex, OnceLock};
 
 fn embedded(bounds: Bounds) -> Embedded {

@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 use super::exec::{self, Handshake};
 use super::life::{Life, prepare};
 use super::{Command, RecordDetached, SpawnError, Stage, spawner};
-use crate::host::BootId;
-use crate::process::ProcessIdentity;
+use crate::sys::host::BootId;
+use crate::sys::process::ProcessIdentity;
 
 impl Life {
     pub(super) async fn spawn_detached(

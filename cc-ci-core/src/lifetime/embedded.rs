@@ -20,10 +20,10 @@ use super::{
     Child, ChildrenEnded, Command, DeadlineHold, Jobs, RecordDetached, RunLifetime, SpawnError, Teardown,
     watcher,
 };
-use crate::cancellation::{Cancellation, Cause};
-use crate::event::Reporter;
-use crate::host::BootId;
-use crate::process::ProcessIdentity;
+use crate::model::cancellation::{Cancellation, Cause};
+use crate::model::event::Reporter;
+use crate::sys::host::BootId;
+use crate::sys::process::ProcessIdentity;
 
 /// The bounds of a lifetime.
 #[derive(Debug, Clone, Copy)]

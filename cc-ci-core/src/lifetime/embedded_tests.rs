@@ -1,7 +1,7 @@
 use super::super::{ChildError, RunLifetimeExt as _, ScopeEnd, Stage};
 use super::*;
-use crate::event::Silent;
-use crate::process::wait_gone;
+use crate::model::event::Silent;
+use crate::sys::process::wait_gone;
 use std::time::Instant;
 
 fn sh(script: &str) -> Command {
@@ -167,15 +167,15 @@ async fn an_escaped_process_cannot_keep_the_end_of_the_output_from_coming() {
     let mut child = life.spawn(sh("setsid sh -c 'echo $$; exec sleep 1000' & wait $!; :")).await.unwrap();
     let pid = child.next_line().await.unwrap().text.parse().unwrap();
     let escaped = ProcessIdentity::of(pid, BootId::current().unwrap()).unwrap();
-    crate::process::kill_process(
+    crate::sys::process::kill_process(
         &ProcessIdentity::of(child.pid(), escaped.boot_id.clone()).unwrap(),
         &escaped.boot_id,
-        crate::process::Signal::Kill,
+        crate::sys::process::Signal::Kill,
     )
     .unwrap();
     assert_eq!(child.next_line().await, None);
     assert!(escaped.is_alive(&escaped.boot_id));
-    crate::process::kill_process(&escaped, &escaped.boot_id, crate::process::Signal::Kill).unwrap();
+    crate::sys::process::kill_process(&escaped, &escaped.boot_id, crate::sys::process::Signal::Kill).unwrap();
     let far = Instant::now() + Duration::from_mins(1);
     assert!(wait_gone(&escaped, &escaped.boot_id, far).await.unwrap());
 }
@@ -242,7 +242,10 @@ async fn an_end_by_a_signal_is_told_whichever_it_was() {
     for signal in [nix::libc::SIGUSR2, nix::libc::SIGRTMIN() + 1] {
         let mut child = life.spawn(sh(&format!("kill -{signal} $$"))).await.unwrap();
         assert_eq!(child.wait().await, super::super::Ended { code: None, signal: Some(signal) });
-        assert_eq!(crate::process::StatLine::read(child.pid()).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(
+            crate::sys::process::StatLine::read(child.pid()).unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
     }
 }
 

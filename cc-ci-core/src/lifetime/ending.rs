@@ -9,7 +9,7 @@ use tokio::time::timeout_at;
 use super::ChildrenEnded;
 use super::life::Life;
 use super::sweep::{self, Found};
-use crate::process::wait_gone;
+use crate::sys::process::wait_gone;
 
 /// How long the kernel may take to end what was killed, before it is told as left.
 const KILL_BOUND: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ impl Life {
         let signalled = Instant::now();
         let graces: BTreeSet<Duration> = self.children.graces().into_iter().collect();
         for grace in graces {
-            let until = crate::after(signalled, grace);
+            let until = crate::sys::after(signalled, grace);
             let until = self.teardown().map_or(until, |teardown| teardown.until.min(until));
             if timeout_at(until.into(), self.children.all_reaped()).await.is_ok() {
                 break;

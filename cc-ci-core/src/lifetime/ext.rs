@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 
 use super::command::Stage;
 use super::{ChildrenEnded, Command, Ended, Line, RunLifetime, SpawnError};
-use crate::cancellation::Cause;
+use crate::model::cancellation::Cause;
 
 /// A child brought no end of its own.
 #[derive(Debug, thiserror::Error)]

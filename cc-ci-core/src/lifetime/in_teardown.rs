@@ -9,8 +9,8 @@ use super::{
     Child, ChildrenEnded, Command, DeadlineHold, Jobs, RecordDetached, RunLifetime, SpawnError, Stage,
     Teardown,
 };
-use crate::cancellation::Cancellation;
-use crate::process::ProcessIdentity;
+use crate::model::cancellation::Cancellation;
+use crate::sys::process::ProcessIdentity;
 
 /// Starts every child as one of the teardown, and is not ended by what ended the run: only by its own
 /// [`cancellation`](RunLifetime::cancellation), which whoever watches the teardown's budget cancels.

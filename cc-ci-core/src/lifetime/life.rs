@@ -20,9 +20,9 @@ use super::output::Lines;
 use super::sweep::Bystanders;
 use super::wake::Wake;
 use super::{Jobs, SpawnError, Teardown, exec, spawner};
-use crate::cancellation::{Cancellation, Cause};
-use crate::event::{Event, Reporter};
-use crate::process::{Marker, MarkerOwner, ProcessIdentity, StatLine};
+use crate::model::cancellation::{Cancellation, Cause};
+use crate::model::event::{Event, Reporter};
+use crate::sys::process::{Marker, MarkerOwner, ProcessIdentity, StatLine};
 use crate::sys::programs;
 
 /// The state of one lifetime.
@@ -133,7 +133,7 @@ impl Life {
         door.closed = true;
         *door.teardown.get_or_insert_with(|| {
             let began = Instant::now();
-            Teardown { began, until: crate::after(began, self.budget) }
+            Teardown { began, until: crate::sys::after(began, self.budget) }
         })
     }
 
@@ -290,7 +290,7 @@ pub(super) fn prepare(command: &Command) -> io::Result<std::process::Command> {
         Output::Captured => prepared.stdout(Stdio::piped()).stderr(Stdio::piped()),
         Output::Inherit => prepared.stdout(Stdio::inherit()).stderr(Stdio::inherit()),
         Output::File(path) => {
-            let log = crate::files::open_log(path)?;
+            let log = crate::sys::files::open_log(path)?;
             prepared.stdout(log.try_clone()?).stderr(log)
         }
     };

@@ -39,8 +39,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use crate::cancellation::Cancellation;
-use crate::process::ProcessIdentity;
+use crate::model::cancellation::Cancellation;
+use crate::sys::process::ProcessIdentity;
 
 pub use child::{Child, Ended};
 pub use command::{Command, Output, Stage, Stdin};

@@ -27,10 +27,10 @@ use super::{
     Bounds, Child, ChildrenEnded, Command, DeadlineHold, Jobs, RecordDetached, RunLifetime, SpawnError,
     Teardown,
 };
-use crate::cancellation::{Cancellation, Cause};
-use crate::event::{Event, Reporter};
-use crate::host::BootId;
-use crate::process::ProcessIdentity;
+use crate::model::cancellation::{Cancellation, Cause};
+use crate::model::event::{Event, Reporter};
+use crate::sys::host::BootId;
+use crate::sys::process::ProcessIdentity;
 
 /// The process can't be taken over.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::io;
 
 use nix::unistd::getppid;
 
-use crate::process::{PidFd, StatLine};
+use crate::sys::process::{PidFd, StatLine};
 
 /// Whose death ends the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -11,7 +11,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::life::Life;
-use crate::process::{ProcessIdentity, Signal, StatLine, kill_process, marked, marker_of, pids};
+use crate::sys::process::{ProcessIdentity, Signal, StatLine, kill_process, marked, marker_of, pids};
 
 /// Who was our child before we took the process over: an exec'd shell's background jobs.
 #[derive(Debug, Clone, Default)]

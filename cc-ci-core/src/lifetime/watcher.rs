@@ -16,8 +16,8 @@ use nix::sys::signalfd::SignalFd;
 
 use super::life::Life;
 use super::parent::Watched;
-use crate::cancellation::Cause;
-use crate::event::Event;
+use crate::model::cancellation::Cause;
+use crate::model::event::Event;
 
 /// Tokens of descriptors that are no child's pidfd: no pid is as large.
 const WAKE: u64 = u64::MAX;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 
 use super::world::World;
-use crate::executor::{EngineError, LockSpace};
-use crate::files::RootError;
+use crate::engine::{EngineError, LockSpace};
 use crate::lock::takers_of;
+use crate::sys::files::RootError;
 
 /// The longest claim that is read, in bytes.
 const CLAIM_LIMIT: u64 = 64 << 10;
@@ -81,7 +81,7 @@ fn exclusive(world: &World, limit: Duration) -> Result<File, EngineError> {
     let root = world.dir().map_err(|error| unusable(world, error))?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK;
     let file = root.open_file(&path, flags, 0o600).map_err(|error| unusable(world, error))?;
-    let until = crate::after(Instant::now(), limit);
+    let until = crate::sys::after(Instant::now(), limit);
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -108,8 +108,8 @@ fn held_too_long(file: &File, path: &Path, limit: Duration) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executor::Fault;
-    use crate::host::BootId;
+    use crate::engine::Fault;
+    use crate::sys::host::BootId;
 
     const LIMIT: Duration = Duration::from_mins(1);
 

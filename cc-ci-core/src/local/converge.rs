@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use super::LocalExecutor;
 use super::deploy::{host, log_of};
 use super::world::{ContainerRecord, ServiceRecord, TaskRecord};
-use crate::contained::open_contained;
-use crate::executor::{EngineError, ServiceState};
+use crate::engine::{EngineError, ServiceState};
 use crate::http;
 use crate::names::Domain;
-use crate::process::{self, ProcessIdentity};
+use crate::sys::contained::open_contained;
+use crate::sys::process::{self, ProcessIdentity};
 
 /// What one health probe may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ pub(super) async fn wait(
     domain: &Domain,
     limit: Duration,
 ) -> Result<(), EngineError> {
-    let until = crate::after(Instant::now(), limit);
+    let until = crate::sys::after(Instant::now(), limit);
     for (name, record) in executor.world.records::<ServiceRecord>(domain, "services").map_err(host)? {
         if record.replicas == 0 {
             continue;
@@ -103,7 +103,7 @@ async fn probe(record: &ServiceRecord, domain: &Domain) -> Result<(), String> {
     match http::get(address, domain.as_str(), health, PROBE_LIMIT).await {
         Ok(response) if (200..300).contains(&response.status) => Ok(()),
         Ok(response) => Err(format!("GET {health}: HTTP status {}", response.status)),
-        Err(error) => Err(crate::error_chain(&error)),
+        Err(error) => Err(crate::model::error_chain(&error)),
     }
 }
 

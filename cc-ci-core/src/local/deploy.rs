@@ -9,10 +9,10 @@ use super::converge::running;
 use super::plan::{self, Planned};
 use super::processes;
 use super::world::{ContainerRecord, ServiceRecord, TaskRecord, World};
-use crate::executor::{App, EngineError, Session};
-use crate::files::new_id;
+use crate::engine::{App, EngineError, Session};
 use crate::lifetime::{Command, Output, SpawnError};
 use crate::names::Domain;
+use crate::sys::files::new_id;
 
 /// After a killed service, so long until its processes are gone for certain.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -105,7 +105,7 @@ async fn start(
         .output(Output::File(log_of(&executor.world, domain, &task)))
         .marker(executor.marker(domain, &service.name));
     let (world, owned, name) = (executor.world.clone(), domain.clone(), service.name.clone());
-    let record = move |process: &crate::process::ProcessIdentity| {
+    let record = move |process: &crate::sys::process::ProcessIdentity| {
         let record = ContainerRecord { service: name, process: process.clone() };
         world.write_record(&owned, "containers", &task, &record)
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{LocalExecutor, plan};
-use crate::executor::{App, EngineError, Session};
+use crate::engine::{App, EngineError, Session};
 use crate::lifetime::{ChildError, RunLifetimeExt as _};
 
 /// How much of its output an error tells, in bytes.
@@ -79,10 +79,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::event::Silent;
-    use crate::executor::Redactor;
-    use crate::host::SystemHost;
+    use crate::engine::Redactor;
     use crate::lifetime::{Bounds, Embedded};
+    use crate::model::event::Silent;
+    use crate::sys::host::SystemHost;
 
     #[tokio::test]
     async fn an_error_tells_no_secret_and_not_all_that_was_said() {

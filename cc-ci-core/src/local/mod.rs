@@ -32,16 +32,16 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use super::{
+use crate::engine::{
     App, Backup, Deployer, Endpoint, Engine, EngineError, Inventory, LockSpace, ServiceState, Session,
     restore_by_labels, take_by_labels,
 };
-use crate::contained::read_contained;
-use crate::executor::{Kind, Residue};
-use crate::host::Host;
+use crate::engine::{Kind, Residue};
 use crate::names::Domain;
-use crate::process::{self, Marker, MarkerOwner};
 use crate::recipe::{EnvFile, Recipe, VolumeBackup};
+use crate::sys::contained::read_contained;
+use crate::sys::host::Host;
+use crate::sys::process::{self, Marker, MarkerOwner};
 use deploy::host;
 use world::{ContainerRecord, ServiceRecord, World};
 
@@ -172,7 +172,7 @@ impl Engine for LocalExecutor {
 
     async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
         let boot = self.host.boot_id();
-        let until = crate::after(Instant::now(), limit);
+        let until = crate::sys::after(Instant::now(), limit);
         let left =
             processes::end(&self.world, domain, None, &boot, Duration::ZERO, limit).await.map_err(host)?;
         if !left.is_empty() {

@@ -10,7 +10,7 @@ use super::LocalExecutor;
 use super::deploy::{self, host};
 use super::world::{ServiceRecord, World};
 use super::{Residue, blocking, stop_on_drop};
-use crate::executor::{EngineError, Kind};
+use crate::engine::{EngineError, Kind};
 use crate::names::Domain;
 
 /// What only lies there.
@@ -27,7 +27,7 @@ pub(super) async fn remove(
     residue: &[Residue],
     limit: Duration,
 ) -> Result<(), EngineError> {
-    let until = crate::after(Instant::now(), limit);
+    let until = crate::sys::after(Instant::now(), limit);
     let removed = async {
         let (world, owned) = (executor.world.clone(), domain.clone());
         let records = blocking(move || world.records::<ServiceRecord>(&owned, "services").map_err(host));
@@ -95,10 +95,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::executor::Engine as _;
-    use crate::executor::local::ports;
-    use crate::files::private_directory;
-    use crate::host::SystemHost;
+    use crate::engine::Engine as _;
+    use crate::local::ports;
+    use crate::sys::files::private_directory;
+    use crate::sys::host::SystemHost;
 
     #[tokio::test]
     async fn what_is_named_goes_and_nothing_else() {

@@ -13,10 +13,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::ports;
 use super::world::{ServiceRecord, World, copy_entries};
-use crate::cancellation::Cancellation;
-use crate::contained::read_contained;
-use crate::executor::{App, EngineError};
+use crate::engine::{App, EngineError};
+use crate::model::cancellation::Cancellation;
 use crate::recipe::{Compose, Mode, MountKind, Recipe, RecipeError, Service, interpolate};
+use crate::sys::contained::read_contained;
 
 /// Swarm's own bound for a config or secret is half of this.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -86,7 +86,7 @@ impl Directory<'_> {
         let io = |error: io::Error| EngineError::host("can't copy the recipe's files").because(error);
         let trees = self.of("trees");
         self.world.make(&trees).map_err(io)?;
-        let fresh = trees.join(crate::files::new_id().map_err(io)?);
+        let fresh = trees.join(crate::sys::files::new_id().map_err(io)?);
         self.world.make(&fresh).map_err(io)?;
         copy_entries(&self.app.tree, &fresh, ".git", cancellation).map_err(io)?;
         let mut digest = Sha256::new();

@@ -4,9 +4,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::world::{ContainerRecord, World};
-use crate::host::BootId;
 use crate::names::Domain;
-use crate::process::{self, Marker, MarkerOwner, ProcessIdentity};
+use crate::sys::host::BootId;
+use crate::sys::process::{self, Marker, MarkerOwner, ProcessIdentity};
 
 /// What runs of an app, or of one of its services.
 ///
@@ -83,8 +83,8 @@ pub(super) async fn end(
     grace: Duration,
     limit: Duration,
 ) -> io::Result<Vec<ProcessIdentity>> {
-    let until = crate::after(Instant::now(), limit);
-    let term_until = crate::after(Instant::now(), grace.min(limit));
+    let until = crate::sys::after(Instant::now(), limit);
+    let term_until = crate::sys::after(Instant::now(), grace.min(limit));
     let mut signal = if grace.is_zero() { process::Signal::Kill } else { process::Signal::Term };
     loop {
         let (world, domain, service, boot) =

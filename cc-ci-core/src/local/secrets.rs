@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::deploy::host;
 use super::world::World;
-use crate::executor::{App, EngineError};
+use crate::engine::{App, EngineError};
 
 /// Generates what the `.env` names and is not there yet. Blocks.
 pub(super) fn generate(world: &World, app: &App) -> Result<BTreeMap<String, String>, EngineError> {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::deploy::host;
 use super::world::{World, copy_entries};
-use crate::executor::{EngineError, Session};
-use crate::files::private_directory;
+use crate::engine::{EngineError, Session};
+use crate::sys::files::private_directory;
 
 /// Copies the volume's directory. `to` is new.
 pub(super) async fn save(session: &Session, from: PathBuf, to: PathBuf) -> Result<(), EngineError> {

@@ -21,14 +21,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::cancellation::Cancellation;
-use crate::contained::{ContainedError, read_contained};
-use crate::executor::{Inventory, Kind, Residue};
-use crate::files::{
+use crate::engine::{Inventory, Kind, Residue};
+use crate::model::cancellation::Cancellation;
+use crate::names::Domain;
+use crate::sys::contained::{ContainedError, read_contained};
+use crate::sys::files::{
     Dir, RootError, RootKind, check_root, claim_root, is_full, is_present, mounts_beneath, new_id,
 };
-use crate::names::Domain;
-use crate::process::ProcessIdentity;
+use crate::sys::process::ProcessIdentity;
 use crate::workspace::copy_tree;
 
 /// The longest record that is read, in bytes.
@@ -360,11 +360,11 @@ fn not_found_is_fine(result: io::Result<()>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::testing::{alone, mount, unmount};
+    use crate::sys::files::testing::{alone, mount, unmount};
 
     #[test]
     fn an_app_goes_from_a_full_disk() {
-        if !alone("executor::local::world::tests::an_app_goes_from_a_full_disk") {
+        if !alone("local::world::tests::an_app_goes_from_a_full_disk") {
             return;
         }
         let root = tempfile::tempdir().unwrap();
@@ -384,7 +384,7 @@ mod tests {
 
     #[test]
     fn what_is_mounted_in_a_volume_stays_where_it_was_mounted() {
-        if !alone("executor::local::world::tests::what_is_mounted_in_a_volume_stays_where_it_was_mounted") {
+        if !alone("local::world::tests::what_is_mounted_in_a_volume_stays_where_it_was_mounted") {
             return;
         }
         let root = tempfile::tempdir().unwrap();

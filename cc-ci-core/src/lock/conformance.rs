@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::{AcquireError, AppGuard, AppLock, Description, Holder, LockView, Wait};
-use crate::cancellation::{Cancellation, Cause};
-use crate::event::{Event, Reporter, Silent};
+use crate::model::cancellation::{Cancellation, Cause};
+use crate::model::event::{Event, Reporter, Silent};
 use crate::names::Domain;
 
 /// The locks that a case tries.

@@ -18,12 +18,12 @@ use super::wait::Waiting;
 use super::{
     AcquireError, AppGuard, AppLock, Description, HeldLock, Holder, LockError, LockView, Ownership, Wait,
 };
-use crate::cancellation::Cancellation;
-use crate::event::{Event, Reporter};
-use crate::host::Host;
+use crate::model::cancellation::Cancellation;
+use crate::model::event::{Event, Reporter};
 use crate::names::Domain;
-use crate::process::ProcessIdentity;
 use crate::sys::files;
+use crate::sys::host::Host;
+use crate::sys::process::ProcessIdentity;
 
 /// How often the holder is told again.
 const TELL_HOLDER: Duration = Duration::from_mins(1);
@@ -311,7 +311,7 @@ impl HeldLock for Held {
         Ownership::new(self.domain.clone(), Some(path), move || match names(&named, id) {
             Ok(true) => Ok(()),
             Ok(false) => Err(format!("{} is no longer the file that is held", named.display())),
-            Err(error) => Err(crate::error_chain(&error)),
+            Err(error) => Err(crate::model::error_chain(&error)),
         })
     }
 

@@ -17,8 +17,8 @@ use tokio::time::{Instant, interval_at, sleep};
 use super::{
     AcquireError, AppGuard, AppLock, Description, HeldLock, Holder, LockError, LockView, Ownership, Wait,
 };
-use crate::cancellation::Cancellation;
-use crate::event::{Event, Reporter};
+use crate::model::cancellation::Cancellation;
+use crate::model::event::{Event, Reporter};
 use crate::names::Domain;
 
 /// A lock space in memory. Clones share it.

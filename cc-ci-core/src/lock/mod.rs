@@ -28,12 +28,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::cancellation::{Cancellation, Cause};
-use crate::event::Reporter;
-use crate::names::{Domain, RecipeName, RunId};
+use crate::model::cancellation::{Cancellation, Cause};
+use crate::model::event::Reporter;
+use crate::names::Domain;
 
+pub use crate::model::holder::{Description, Holder};
 pub use flock::FlockLocks;
 pub(crate) use holder::takers_of;
 #[cfg(any(test, feature = "conformance"))]
@@ -60,7 +61,7 @@ pub trait AppLock: fmt::Debug + fmt::Display + Send + Sync {
     fn try_acquire(&self, domain: &Domain) -> Result<Option<AppGuard>, LockError>;
 
     /// Takes the lock, waiting visibly: it tries silently first; then it reports
-    /// [`Event::LockWaiting`](crate::event::Event) at once, the holder right after and every 60 s, and
+    /// [`Event::LockWaiting`](crate::model::event::Event) at once, the holder right after and every 60 s, and
     /// `LockAcquired` at the end. Waiters are served in the order in which they came.
     ///
     /// Cancel-safe: once the future is dropped or cancelled, the wait never acquires.
@@ -102,28 +103,6 @@ pub struct LockView {
     pub waiters: Vec<i32>,
     /// Since when it is held: the confirmed record's stamp, else the file's modification time.
     pub since: Option<Timestamp>,
-}
-
-/// The confirmed holder of a lock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Holder {
-    /// Its pid.
-    pub pid: i32,
-    /// What it said of itself, where it left a record: a plain `flock(1)` leaves none.
-    pub description: Option<Description>,
-    /// Since when it holds the lock, by its own record.
-    pub since: Option<Timestamp>,
-}
-
-/// What a holder says of itself. It explains, it never decides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Description {
-    /// The run, where the holder is one.
-    pub run_id: Option<RunId>,
-    /// The recipe, where there is one.
-    pub recipe: Option<RecipeName>,
-    /// What it does: `settle`, `install`, `janitor`, …; cut at 32 bytes.
-    pub phase: String,
 }
 
 /// A held lock. Dropping it is giving up the app.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cancellation::Cause;
-use crate::lock::Holder;
+use super::cancellation::Cause;
+use super::holder::Holder;
 use crate::names::{Domain, RecipeName, RunId};
 
 /// Takes events. It must return at once, whatever becomes of the event.

@@ -1,6 +1,6 @@
 //! The exit codes of the command. They are API: scripts and CI act on them.
 
-use crate::cancellation::Cause;
+use super::cancellation::Cause;
 
 /// How the command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -6,10 +6,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::cancellation::Cause;
-use crate::executor::Residue;
+use super::cancellation::Cause;
+use super::inventory::Residue;
 use crate::names::{Domain, RecipeName, RunId, Subject};
-use crate::process::ProcessIdentity;
+use crate::sys::process::ProcessIdentity;
 
 /// The schema of [`RunRecord`].
 pub const RUN_SCHEMA: &str = "cc-ci.run/v1";
@@ -72,12 +72,12 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
-    pub(super) fn tier_mut(&mut self, name: TierName) -> Option<&mut Tier> {
+    pub(crate) fn tier_mut(&mut self, name: TierName) -> Option<&mut Tier> {
         self.tiers.iter_mut().find(|tier| tier.name == name)
     }
 
     /// Puts a tier in its place: in order, each once.
-    pub(super) fn put_tier(&mut self, tier: Tier) {
+    pub(crate) fn put_tier(&mut self, tier: Tier) {
         match self.tiers.iter_mut().find(|known| (known.name, &known.from) == (tier.name, &tier.from)) {
             Some(known) => *known = tier,
             None => self.tiers.push(tier),

@@ -7,8 +7,8 @@ use super::Failure;
 use super::canonical::Before;
 use super::drive::Running;
 use super::tiers::StepError;
-use crate::error_chain;
-use crate::executor::{Kind, Residue};
+use crate::engine::{Kind, Residue};
+use crate::model::error_chain;
 use crate::names::Domain;
 
 /// What removing the things that an upgrade had added may take.

@@ -16,18 +16,18 @@ use super::conclude::write_record;
 use super::drive::Running;
 use super::guarded::some_of;
 use super::reading::add_new_variables;
-use super::record::{Lane, TierName};
 use super::scripts::Scripts;
 use super::tiers::StepError;
 use super::{Failure, Harness, WarmApp};
-use crate::env_files::EnvFiles;
-use crate::error_chain;
-use crate::event::Event;
-use crate::executor::{App, Kind, Residue, ServiceState, Session};
-use crate::files::write_whole;
+use crate::engine::{App, Kind, Residue, ServiceState, Session};
+use crate::inventory::env_files::EnvFiles;
+use crate::inventory::traces::{RunTrace, has_tree};
 use crate::janitor::end_orphans;
+use crate::model::error_chain;
+use crate::model::event::Event;
+use crate::model::record::{Lane, TierName};
 use crate::names::{RecipeName, Version};
-use crate::traces::{RunTrace, has_tree};
+use crate::sys::files::write_whole;
 use crate::workspace::{self, FetchRequest, GitError, RecipeSource, RecipeTree, Release, WorkspaceError};
 
 /// Nothing but the recipe's own limit, or the configured one, bounds a wait here.
@@ -261,7 +261,7 @@ impl Running<'_> {
             // Nobody can tell when they died, and what they had ordered may yet appear.
             let in_flight = !dead.is_empty();
             self.orders_are_done(in_flight).await;
-            let until = crate::after(Instant::now(), FAR);
+            let until = crate::sys::after(Instant::now(), FAR);
             self.redeploy(session, before.as_deref(), until).await.map_err(failed)?;
             if let Some(before) = &before {
                 brought.removed = self.remove_added(before, in_flight).await.map_err(failed)?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::tiers::StepError;
 use super::{Failure, Harness};
-use crate::executor::{App, Endpoint, Engine, ServiceState};
+use crate::engine::{App, Endpoint, Engine, ServiceState};
 use crate::http::{self, Proxy, Response};
 use crate::names::Domain;
 
@@ -51,7 +51,9 @@ async fn serving_within(
             // An app that asks who is there serves.
             Ok(response) if response.status < 400 || matches!(response.status, 401 | 403) => return Ok(()),
             Ok(response) => (way.refusal(&response), false),
-            Err(error) => (crate::error_chain(&error), matches!(way, Way::Proxy(_)) && error.is_of_proxy()),
+            Err(error) => {
+                (crate::model::error_chain(&error), matches!(way, Way::Proxy(_)) && error.is_of_proxy())
+            }
         };
         if !of_proxy {
             of_app = Some(seen.clone());
@@ -156,7 +158,7 @@ fn first_line(body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::executor::MemoryEngine;
+    use crate::engine::MemoryEngine;
     use crate::http::fake_proxy::{Authority, FakeProxy, Shown, default_certificate, page};
     use rcgen::date_time_ymd;
 
@@ -293,7 +295,7 @@ mod tests {
         drop(listener);
         let told = serving_within(&MemoryEngine::default(), Some(&proxy), &domain(), Duration::ZERO).await;
         let Err(StepError::Broken(failure)) = told else { panic!("{told:?}") };
-        assert_eq!(failure.exit, crate::exit::Exit::Harness);
+        assert_eq!(failure.exit, crate::model::exit::Exit::Harness);
         assert!(failure.message.contains("can't connect to"), "{}", failure.message);
     }
 

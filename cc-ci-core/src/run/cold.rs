@@ -8,12 +8,12 @@ use super::Failure;
 use super::checks;
 use super::drive::Running;
 use super::matrix;
-use super::record::{Tier, TierName};
 use super::scripts::Scripts;
 use super::seeds::Seeds;
 use super::steps::Revision;
 use super::tiers::{Halt, OpenTier, StepError};
-use crate::executor::{App, Backup, Engine, EngineError, ServiceState};
+use crate::engine::{App, Backup, Engine, EngineError, ServiceState};
+use crate::model::record::{Tier, TierName};
 use crate::names::Domain;
 
 /// An app that is up, as a fixture's body sees it.

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::Failure;
 use super::drive::Running;
-use super::record::{RunRecord, Status, Verdict};
 use super::redacted::redacted;
-use crate::executor::{Kind, Redactor, Residue};
-use crate::exit::Exit;
+use crate::engine::{Kind, Redactor, Residue};
 use crate::janitor::{Orders, look, reap};
 use crate::lifetime::ChildrenEnded;
 use crate::lock::LostOwnership;
+use crate::model::exit::Exit;
+use crate::model::record::{RunRecord, Status, Verdict};
 use crate::workspace::{RUN_RECORD, RunDir};
 
 /// One more look, when the budget is spent, must still be possible.
@@ -53,8 +53,10 @@ impl Running<'_> {
                 Err(error) => {
                     exit = Exit::Harness;
                     let domain = guard.domain();
-                    let text =
-                        format!("{domain} could not be verified empty: {}", crate::error_chain(&error));
+                    let text = format!(
+                        "{domain} could not be verified empty: {}",
+                        crate::model::error_chain(&error)
+                    );
                     receipt.failures.push(text);
                 }
             }
@@ -77,7 +79,7 @@ impl Running<'_> {
             }
         };
         if let Err(error) = &removed {
-            receipt.failures.push(crate::error_chain(error));
+            receipt.failures.push(crate::model::error_chain(error));
         }
         let tree = self.directory.root().display().to_string();
         if verified || at_work || !receipt.left.is_empty() {

@@ -10,18 +10,18 @@ use super::canonical::Warm;
 use super::conclude::verdict;
 use super::guarded::Watch;
 use super::matrix::Pass;
-use super::record::{Lane, RUN_SCHEMA, RunRecord};
 use super::recorded::Recorded;
 use super::tiers::bounded;
 use super::{Failure, Harness, Request};
-use crate::env_files::EnvFiles;
-use crate::event::Event;
-use crate::executor::{App, Owners, Session};
-use crate::exit::Exit;
+use crate::engine::{App, Owners, Session};
+use crate::inventory::env_files::EnvFiles;
+use crate::inventory::site::Site;
 use crate::lifetime::{RunLifetimeExt as _, ScopeEnd};
 use crate::lock::{AppGuard, Description};
+use crate::model::event::Event;
+use crate::model::exit::Exit;
+use crate::model::record::{Lane, RUN_SCHEMA, RunRecord};
 use crate::names::{Domain, RecipeName, Stack, Subject};
-use crate::site::Site;
 use crate::workspace::{RecipeSource, RecipeTree, Release, RunDir};
 
 /// How a run ended, and what its lane gave.
@@ -301,14 +301,17 @@ impl Harness {
     /// Claims the engine, before anything is changed.
     async fn claim(&self) -> Result<(), Failure> {
         self.site.claim().await.map_err(|error| match error {
-            crate::site::ClaimError::Engine(error) => error.into(),
-            crate::site::ClaimError::Runs(error) => Failure {
+            crate::inventory::site::ClaimError::Engine(error) => error.into(),
+            crate::inventory::site::ClaimError::Runs(error) => Failure {
                 hint: Some(error.hint().unwrap_or("choose one that you can write: CCCI_RUNS_DIR").to_owned()),
-                ..Failure::usage(format!("can't use the runs directory: {}", crate::error_chain(&error)))
+                ..Failure::usage(format!(
+                    "can't use the runs directory: {}",
+                    crate::model::error_chain(&error)
+                ))
             },
-            crate::site::ClaimError::Lock(error) => Failure {
+            crate::inventory::site::ClaimError::Lock(error) => Failure {
                 hint: Some("choose a lock directory that you can write: CCCI_APP_LOCK_DIR".to_owned()),
-                ..Failure::usage(crate::error_chain(&error))
+                ..Failure::usage(crate::model::error_chain(&error))
             },
         })
     }
@@ -320,8 +323,9 @@ impl Harness {
         let mut names = BTreeSet::from([recipe.clone()]);
         sources
             .map(|source| {
-                let name =
-                    source.recipe_name().map_err(|error| Failure::usage(crate::error_chain(&error)))?;
+                let name = source
+                    .recipe_name()
+                    .map_err(|error| Failure::usage(crate::model::error_chain(&error)))?;
                 // Each is checked out under its name.
                 if !names.insert(name.clone()) {
                     return Err(Failure::usage(format!(

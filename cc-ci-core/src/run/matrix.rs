@@ -9,11 +9,11 @@ use std::sync::PoisonError;
 use super::Failure;
 use super::cold::Cold;
 use super::drive::Running;
-use super::record::{Tier, TierName};
 use super::scripts::Scripts;
 use super::steps::Revision;
 use super::tiers::{Halt, OpenTier};
 use crate::janitor::Orders;
+use crate::model::record::{Tier, TierName};
 
 /// Which of a run's apps is up, and whether it was deployed.
 #[derive(Debug, Default)]

@@ -16,7 +16,6 @@ mod prepare;
 mod quick;
 mod reading;
 mod reconcile;
-mod record;
 mod recorded;
 mod redacted;
 mod scripts;
@@ -30,20 +29,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cancellation::Cause;
-use crate::executor::{Deployer, EngineError, Fault, Owned, Owners};
-use crate::exit::Exit;
+use crate::engine::{Deployer, EngineError, Fault, Owned, Owners};
+use crate::inventory::site::Site;
 use crate::lifetime::RunLifetime;
 use crate::lock::LostOwnership;
+use crate::model::cancellation::Cause;
+use crate::model::exit::Exit;
 use crate::names::{Domain, RecipeName, RunId, Subject, Version};
-use crate::site::Site;
 use crate::workspace::{FetchError, GitError, InvalidSource, RecipeSource, Revision, WorkspaceError};
 
 pub use crate::http::{InvalidProxy, Proxy};
+pub use crate::model::record::{Lane, RUN_SCHEMA, Receipt, RunRecord, Status, Step, Tier, TierName, Verdict};
 pub use cold::Deployed;
 pub use drive::RunEnd;
 pub use reconcile::{Outcome, WarmEnd};
-pub use record::{Lane, RUN_SCHEMA, Receipt, RunRecord, Status, Step, Tier, TierName, Verdict};
 pub use upgrade_from::UpgradeFrom;
 
 /// What to test.
@@ -220,7 +219,7 @@ impl From<EngineError> for Failure {
             Fault::Host => Exit::Harness,
             Fault::Configuration => Exit::Usage,
         };
-        Self { exit, message: crate::error_chain(&error), hint: error.hint().map(str::to_owned) }
+        Self { exit, message: crate::model::error_chain(&error), hint: error.hint().map(str::to_owned) }
     }
 }
 
@@ -232,13 +231,13 @@ impl From<LostOwnership> for Failure {
 
 impl From<WorkspaceError> for Failure {
     fn from(error: WorkspaceError) -> Self {
-        Self { hint: error.hint().map(str::to_owned), ..Self::host(crate::error_chain(&error)) }
+        Self { hint: error.hint().map(str::to_owned), ..Self::host(crate::model::error_chain(&error)) }
     }
 }
 
 impl From<FetchError> for Failure {
     fn from(error: FetchError) -> Self {
-        let message = crate::error_chain(&error);
+        let message = crate::model::error_chain(&error);
         match error {
             // What was asked for is not there: nothing was changed yet.
             FetchError::Source(_)
@@ -253,6 +252,6 @@ impl From<FetchError> for Failure {
 
 impl From<GitError> for Failure {
     fn from(error: GitError) -> Self {
-        Self::host(crate::error_chain(&error))
+        Self::host(crate::model::error_chain(&error))
     }
 }

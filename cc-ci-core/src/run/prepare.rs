@@ -6,12 +6,12 @@ use super::Failure;
 use super::conclude::write_record;
 use super::drive::{Running, Trees};
 use super::guarded::some_of;
-use super::record::Receipt;
-use crate::event::Event;
-use crate::executor::Residue;
-use crate::exit::Exit;
+use crate::engine::Residue;
 use crate::janitor::{Janitor as _, Orders, Pass, Reaped, SiteJanitor, reap};
 use crate::lock::{AcquireError, AppGuard, Wait};
+use crate::model::event::Event;
+use crate::model::exit::Exit;
+use crate::model::record::Receipt;
 use crate::names::{Domain, Version};
 use crate::workspace::{self, FetchRequest, RecipeSource, RecipeTree, Revision};
 
@@ -94,7 +94,7 @@ impl Running<'_> {
     pub(super) async fn lock(&self) -> Result<(), Failure> {
         let _clock_stands_still = self.harness.lifetime.hold_deadline();
         let began = Instant::now();
-        let until = crate::after(began, self.harness.settings.lock_timeout);
+        let until = crate::sys::after(began, self.harness.settings.lock_timeout);
         let domains = self.record().domains.clone();
         let mut guards = Vec::new();
         for domain in domains {
@@ -121,7 +121,7 @@ impl Running<'_> {
         self.owners.check_all()?;
         let domains: Vec<&Domain> = self.guards().iter().map(AppGuard::domain).collect();
         let live = self.site.live_owners(&domains, Some(&self.session.run_id)).await;
-        let live = live.map_err(|error| Failure::host(crate::error_chain(&error)))?;
+        let live = live.map_err(|error| Failure::host(crate::model::error_chain(&error)))?;
         match live.first() {
             None => Ok(()),
             Some((domain, run)) => {
@@ -165,7 +165,7 @@ impl Running<'_> {
         let (site, own) = (&self.harness.site, Some(&self.session.run_id));
         let reaped = reap(site, guard, own, orders, SETTLE_LIMIT)
             .await
-            .map_err(|error| Failure::host(crate::error_chain(&error)))?;
+            .map_err(|error| Failure::host(crate::model::error_chain(&error)))?;
         if let Some(lost) = reaped.lost {
             return Err(lost.into());
         }
@@ -187,7 +187,7 @@ impl Running<'_> {
             budget: self.harness.settings.janitor_budget,
             cancellation: self.harness.lifetime.cancellation().clone(),
         };
-        let until = crate::after(Instant::now(), pass.budget);
+        let until = crate::sys::after(Instant::now(), pass.budget);
         match janitor.pass(&pass).await {
             Ok(report) => {
                 for finding in report.findings.iter().filter(|finding| finding.is_worth_a_line()) {
@@ -197,7 +197,7 @@ impl Running<'_> {
                     self.warn(&format!("janitor: {warning}"));
                 }
             }
-            Err(error) => self.warn(&format!("janitor: {}", crate::error_chain(&error))),
+            Err(error) => self.warn(&format!("janitor: {}", crate::model::error_chain(&error))),
         }
         // One budget for both.
         let pass = Pass { budget: until.saturating_duration_since(Instant::now()), ..pass };
@@ -216,5 +216,5 @@ fn lock_failure(error: &AcquireError) -> Failure {
         AcquireError::Cancelled { cause, .. } => (Exit::Cancelled(*cause), None),
         AcquireError::Lock(_) => (Exit::Harness, None),
     };
-    Failure { exit, message: crate::error_chain(error), hint }
+    Failure { exit, message: crate::model::error_chain(error), hint }
 }

@@ -11,13 +11,13 @@ use super::Failure;
 use super::checks;
 use super::conclude::write_record;
 use super::drive::Running;
-use super::record::{Receipt, Status, Tier, TierName};
 use super::scripts::Scripts;
 use super::tiers::{Halt, OpenTier, StepError};
-use crate::cancellation::Cause;
-use crate::executor::{App, EngineError, Kind, Residue, ServiceState, Session};
-use crate::exit::Exit;
+use crate::engine::{App, EngineError, Kind, Residue, ServiceState, Session};
 use crate::lifetime::ChildrenEnded;
+use crate::model::cancellation::Cause;
+use crate::model::exit::Exit;
+use crate::model::record::{Receipt, Status, Tier, TierName};
 
 /// Removing the run's tree must still be possible when the budget is spent.
 pub(super) const LAST_WORK: Duration = Duration::from_secs(5);
@@ -184,7 +184,7 @@ impl Running<'_> {
             let removal = self.harness.lifetime.jobs().run(move || directory.remove_tree());
             match tokio::time::timeout(teardown.remaining().max(LAST_WORK), removal).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => receipt.failures.push(crate::error_chain(&error)),
+                Ok(Err(error)) => receipt.failures.push(crate::model::error_chain(&error)),
                 Err(_) => receipt.failures.push("removing the run's tree took too long".to_owned()),
             }
             let tree = self.directory.leftover();

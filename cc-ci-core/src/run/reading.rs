@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use super::drive::Running;
 use super::guarded::some_of;
-use super::record::Lane;
 use super::tiers::StepError;
-use crate::error_chain;
-use crate::event::Event;
-use crate::executor::App;
+use crate::engine::App;
+use crate::model::error_chain;
+use crate::model::event::Event;
+use crate::model::record::Lane;
 use crate::recipe::{Allowed, Compose, Findings, Labels, Recipe, RecipeError};
 
 /// So many findings are told, of each kind.

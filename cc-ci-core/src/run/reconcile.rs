@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::added::REMOVAL_LIMIT;
 use super::drive::{Running, panic_text};
 use super::quick::LAST_WORK;
-use super::record::Lane;
 use super::{Failure, Harness, Request, UpgradeFrom};
-use crate::error_chain;
-use crate::executor::Residue;
-use crate::exit::Exit;
+use crate::engine::Residue;
 use crate::lifetime::{ChildrenEnded, RunLifetimeExt as _, ScopeEnd};
+use crate::model::error_chain;
+use crate::model::exit::Exit;
+use crate::model::record::Lane;
 use crate::names::{Domain, RecipeName, RunId, Subject};
 use crate::workspace::RecipeSource;
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::event::{Event, Reporter};
-use crate::executor::Redactor;
-use crate::host::Host;
-use crate::output::QueuedWriter;
+use crate::engine::Redactor;
+use crate::model::event::{Event, Reporter};
+use crate::sys::host::Host;
+use crate::sys::output::QueuedWriter;
 use crate::workspace::RunDir;
 
 /// What writing the last events may take.

@@ -1,7 +1,7 @@
 //! A record without the run's secrets, whatever field quotes one: a file, a volume or a test may be named like it.
 
-use super::record::{Receipt, RunRecord, Step, Tier};
-use crate::executor::{Redactor, Residue};
+use crate::engine::{Redactor, Residue};
+use crate::model::record::{Receipt, RunRecord, Step, Tier};
 
 /// `record` as it may be seen. Parsed names, times and the command's own words are as they were.
 ///
@@ -74,9 +74,9 @@ fn texts<'a>(texts: impl Iterator<Item = &'a mut String>, redactor: &Redactor) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{RUN_SCHEMA, Status, TierName, Verdict};
     use super::*;
-    use crate::executor::Kind;
+    use crate::engine::Kind;
+    use crate::model::record::{RUN_SCHEMA, Status, TierName, Verdict};
 
     /// A record that says `secret` wherever it can.
     fn says(secret: &str) -> RunRecord {

@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::record::TierName;
+use crate::model::record::TierName;
 
 /// Runs after the app is created and before it is deployed.
 pub(super) const INSTALL_STEPS: &str = "install_steps.sh";

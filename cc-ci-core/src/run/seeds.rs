@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::tiers::StepError;
-use crate::executor::{App, Engine};
+use crate::engine::{App, Engine};
 
 /// The file, at the top of each volume.
 const FILE: &str = ".cc-ci-seed";

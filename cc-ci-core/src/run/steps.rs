@@ -13,14 +13,14 @@ use super::Failure;
 use super::drive::Running;
 use super::guarded::Call;
 use super::reading::Said;
-use super::record::TierName;
 use super::scripts::{INSTALL_STEPS, Script, Scripts};
 use super::tiers::StepError;
-use crate::contained::read_contained;
-use crate::error_chain;
-use crate::event::Event;
-use crate::executor::{App, Backup, EngineError, Fault};
+use crate::engine::{App, Backup, EngineError, Fault};
 use crate::lifetime::{ChildError, RunLifetimeExt as _, SpawnError};
+use crate::model::error_chain;
+use crate::model::event::Event;
+use crate::model::record::TierName;
+use crate::sys::contained::read_contained;
 use crate::workspace::{CommitId, RecipeTree, Release, SnapshotError, StateError};
 
 /// A test says with this status that it does not apply.

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::Failure;
 use super::drive::Running;
-use super::record::{Status, Step, Tier, TierName};
 use super::scripts::{Script, Scripts};
-use crate::event::Event;
-use crate::executor::{EngineError, Fault};
+use crate::engine::{EngineError, Fault};
+use crate::model::event::Event;
+use crate::model::record::{Status, Step, Tier, TierName};
 
 /// How long a text of the record may be: what a recipe has said is in it.
 const TEXT_LIMIT: usize = 8 << 10;
@@ -38,7 +38,7 @@ pub(super) enum StepError {
 impl From<EngineError> for StepError {
     fn from(error: EngineError) -> Self {
         match error.fault() {
-            Fault::Recipe => Self::Failed(crate::error_chain(&error)),
+            Fault::Recipe => Self::Failed(crate::model::error_chain(&error)),
             Fault::Host | Fault::Configuration => Self::Broken(error.into()),
         }
     }

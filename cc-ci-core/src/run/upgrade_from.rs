@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_release_that_the_commit_does_not_build_on_is_refused_with_those_that_it_does() {
         let failure = selected("1.1.0+1,1.1.0+2").unwrap_err();
-        assert_eq!(failure.exit, crate::exit::Exit::Usage);
+        assert_eq!(failure.exit, crate::model::exit::Exit::Usage);
         assert!(failure.message.contains("1.1.0+2"), "{failure:?}");
         assert!(failure.hint.unwrap().contains("1.2.0+2, 1.1.0+1, 1.0.0+1"));
     }

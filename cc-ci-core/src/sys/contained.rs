@@ -16,7 +16,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::files::Dir;
+use crate::sys::files::Dir;
 
 /// A path that can't be used inside its directory.
 #[derive(Debug, thiserror::Error)]
@@ -206,6 +206,15 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_read_whole() {
+        let outside = tree();
+        let root = outside.path().join("tree");
+        assert_eq!(read_contained(&root, "a/b/file", 3).unwrap(), b"yes");
+        let error = read_contained(&root, "a/b/file", 2).unwrap_err();
+        assert!(matches!(error, ContainedError::TooLong { limit: 2, .. }), "{error:?}");
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, OFlags};
 
-use crate::cancellation::Cancellation;
-use crate::files::{self, Dir, parent_of};
+use crate::model::cancellation::Cancellation;
+use crate::sys::files::{self, Dir, parent_of};
 
 /// Copies the tree `from` to `to`, which must not exist. Looks at `cancellation` between two entries.
 ///
@@ -87,7 +87,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
-    use crate::cancellation::Cause;
+    use crate::model::cancellation::Cause;
 
     #[test]
     fn symlinks_are_kept_and_modes_too() {

@@ -10,10 +10,10 @@ use super::git::{Git, GitError};
 use super::recipe_tree::{RecipeTree, commit_of};
 use super::source::{CommitId, InvalidSource, RecipeSource, Revision};
 use super::{RunDir, WorkspaceError};
-use crate::cancellation::Cancellation;
-use crate::files::{self, remove_tree, replace_file};
 use crate::lifetime::RunLifetime;
-use crate::process::Marker;
+use crate::model::cancellation::Cancellation;
+use crate::sys::files::{self, remove_tree, replace_file};
+use crate::sys::process::Marker;
 
 /// Where the commit under test is kept from being lost.
 const TESTED: &str = "refs/cc-ci/tested";
@@ -128,7 +128,7 @@ pub(crate) async fn fetch_into(
         git,
         source_name: request.source.to_string(),
         revision: request.revision.clone().filter(|revision| revision.as_str() != "HEAD"),
-        until: crate::after(Instant::now(), request.limit),
+        until: crate::sys::after(Instant::now(), request.limit),
     };
     let mut notes = Vec::new();
     let needed = || canonical.clone().ok_or_else(|| FetchError::NoCanonicalTree { name: name.to_string() });

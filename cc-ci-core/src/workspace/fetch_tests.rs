@@ -7,9 +7,9 @@ use tokio::io::AsyncReadExt as _;
 
 use super::super::{AbraWorkspace, KernelWorkspace, Settings, SnapshotError};
 use super::*;
-use crate::cancellation::Cause;
-use crate::event::Silent;
 use crate::lifetime::{Bounds, ChildError, Embedded};
+use crate::model::cancellation::Cause;
+use crate::model::event::Silent;
 
 const MINUTE: Duration = Duration::from_mins(1);
 

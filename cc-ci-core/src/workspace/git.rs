@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::RunDir;
-use crate::files::replace_file;
 use crate::lifetime::{ChildError, Command, Ended, RunLifetime, RunLifetimeExt as _, Stream};
-use crate::process::Marker;
+use crate::sys::files::replace_file;
+use crate::sys::process::Marker;
 
 /// How much of git's own words an error keeps.
 const LAST_LINES: usize = 8;
@@ -214,14 +214,14 @@ impl Git {
     /// The same git with an index of its own, and where that is: nothing is there yet.
     pub(super) fn with_own_index(&self) -> Result<(Self, PathBuf), GitError> {
         let fail = |source| GitError::Io { doing: "make an index in", path: self.home.clone(), source };
-        let index = self.home.join(format!(".index-{}", crate::files::new_id().map_err(fail)?));
+        let index = self.home.join(format!(".index-{}", crate::sys::files::new_id().map_err(fail)?));
         Ok((self.with_env("GIT_INDEX_FILE", &index), index))
     }
 
     /// Removes the clone's own index: the next checkout knows of no file.
     pub(super) fn forget_index(&self) -> Result<(), GitError> {
         let index = self.git_dir().join("index");
-        crate::files::remove_tree(&index).map_err(|source| GitError::Io {
+        crate::sys::files::remove_tree(&index).map_err(|source| GitError::Io {
             doing: "remove",
             path: index.clone(),
             source,
@@ -335,7 +335,7 @@ impl Git {
         }
         for name in IN_THE_WAY {
             let path = git_dir.join(name);
-            crate::files::remove_tree_until(&path, stop).map_err(fail("remove", &path))?;
+            crate::sys::files::remove_tree_until(&path, stop).map_err(fail("remove", &path))?;
         }
         let config = git_dir.join("config");
         replace_file(&config, CONFIG.as_bytes()).map_err(fail("write", &config))

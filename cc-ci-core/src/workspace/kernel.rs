@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::OFlags;
 
 use super::{AbraWorkspace, Pruned, RunDir, Settings, WorkspaceError};
-use crate::files::{Dir, RUN_LOCK, RootError, RootKind, check_root, claim_root, is_run_directory, user};
 use crate::names::RunId;
+use crate::sys::files::{Dir, RUN_LOCK, RootError, RootKind, check_root, claim_root, is_run_directory, user};
 
 /// How many directories of one run id there may be.
 const MAX_SUFFIX: u32 = 10_000;

@@ -30,10 +30,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::files::RootError;
 use crate::names::RunId;
+use crate::sys::files::RootError;
 
-pub(crate) use crate::files::{RUN_RECORD, remove_tree};
+pub(crate) use crate::sys::files::{RUN_RECORD, remove_tree};
 pub(crate) use copy::copy_tree;
 pub(crate) use fetch::fetch_into;
 pub use fetch::{FetchError, FetchRequest, Fetched, fetch};

@@ -12,10 +12,10 @@ use super::releases::{FORMAT, Release, Releases};
 use super::source::CommitId;
 use rustix::fs::OFlags;
 
-use crate::contained::{ContainedError, contained, open_contained, read_contained};
-use crate::files::{self, Dir, write_whole};
 use crate::lifetime::RunLifetime;
 use crate::names::RecipeName;
+use crate::sys::contained::{ContainedError, contained, open_contained, read_contained};
+use crate::sys::files::{self, Dir, write_whole};
 
 /// For whatever needs no network.
 pub(super) const LOCAL: Duration = Duration::from_mins(2);

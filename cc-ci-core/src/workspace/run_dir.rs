@@ -12,9 +12,9 @@ use rustix::fs::OFlags;
 use super::copy::copy_tree;
 use super::state::{State, StateFile};
 use super::{Catalogue, Settings, WorkspaceError};
-use crate::cancellation::Cancellation;
-use crate::files::Dir;
+use crate::model::cancellation::Cancellation;
 use crate::names::RunId;
+use crate::sys::files::Dir;
 
 /// What of a run directory is its residue. The rest is the run's record, which is kept.
 pub(crate) const RESIDUE: [&str; 4] = ["abra", "warm", "home", "tmp"];

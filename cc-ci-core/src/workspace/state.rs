@@ -13,8 +13,8 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::contained::{ContainedError, open_contained};
-use crate::files::Dir;
+use crate::sys::contained::{ContainedError, open_contained};
+use crate::sys::files::Dir;
 
 /// More than any state file needs; what is longer was not written by us.
 const MAX_BYTES: u64 = 1 << 20;

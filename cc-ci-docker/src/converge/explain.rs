@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::LogsOptionsBuilder;
-use cc_ci_core::executor::{EngineError, Redactor};
+use cc_ci_core::engine::{EngineError, Redactor};
 use futures_util::{StreamExt as _, TryStreamExt as _, future};
 
 use super::judge::{Service, Standing, Task};

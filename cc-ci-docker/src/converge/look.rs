@@ -11,7 +11,7 @@ use bollard::models::{
 use bollard::query_parameters::{
     InspectContainerOptions, ListContainersOptions, ListServicesOptions, ListTasksOptions,
 };
-use cc_ci_core::executor::Redactor;
+use cc_ci_core::engine::Redactor;
 use cc_ci_core::names::Stack;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;

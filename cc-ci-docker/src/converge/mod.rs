@@ -12,7 +12,7 @@ mod patience;
 
 use std::time::Duration;
 
-use cc_ci_core::executor::{EngineError, ServiceState};
+use cc_ci_core::engine::{EngineError, ServiceState};
 use cc_ci_core::names::Domain;
 use tokio::time::Instant;
 

@@ -14,8 +14,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use cc_ci_core::engine::{App, EngineError, Fault};
 use cc_ci_core::event::{Event, Reporter};
-use cc_ci_core::executor::{App, EngineError, Fault};
 use cc_ci_core::recipe::{Recipe, RecipeError};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::{Instant, MissedTickBehavior};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bollard::errors::Error;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
-use cc_ci_core::executor::{Fault, Redactor};
+use cc_ci_core::engine::{Fault, Redactor};
 use futures_util::TryStreamExt as _;
 
 use super::reference::{Reference, Version};

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bollard::query_parameters::{DownloadFromContainerOptions, UploadToContainerOptions};
 use cc_ci_core::contained::{open_contained, read_contained};
-use cc_ci_core::executor::{App, EngineError, Session};
+use cc_ci_core::engine::{App, EngineError, Session};
 use cc_ci_core::files;
 use cc_ci_core::recipe::VolumeBackup;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cc_ci_core::executor::{Kind, Residue};
+use cc_ci_core::engine::{Kind, Residue};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::files;
 use cc_ci_core::host::BootId;

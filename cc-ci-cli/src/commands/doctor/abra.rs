@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cc_ci_abra::{Abra, Capability, Flag, Subcommand};
-use cc_ci_core::executor::Redactor;
+use cc_ci_core::engine::Redactor;
 use cc_ci_core::lifetime::Command;
 
 use super::{Check, Patient, host};

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cc_ci_core::executor::local::LocalExecutor;
-use cc_ci_core::executor::{EngineError, LockSpace};
+use cc_ci_core::engine::{EngineError, LockSpace};
+use cc_ci_core::local::LocalExecutor;
 use cc_ci_docker::{EngineFacts, ProxyNetwork, SwarmFacts};
 
 use super::host::disk;

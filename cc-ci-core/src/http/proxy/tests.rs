@@ -26,7 +26,7 @@ async fn refused(authority: &Authority, shown: Shown) -> String {
     let server = FakeProxy::start(shown, &[page("200 OK", "")]).await;
     let refused = get_through(&authority.proxy(server.address), &domain(), PATIENCE).await;
     assert!(server.seen().is_empty(), "{:?}", server.seen());
-    crate::error_chain(&refused.unwrap_err())
+    crate::model::error_chain(&refused.unwrap_err())
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ fn a_ca_file_that_says_nothing_of_use_is_refused_by_name() {
     let file = directory.path().join("ca.pem");
     let refused = || {
         let address = "127.0.0.1:443".parse().unwrap();
-        let told = crate::error_chain(&Proxy::new(address, Some(&file)).unwrap_err());
+        let told = crate::model::error_chain(&Proxy::new(address, Some(&file)).unwrap_err());
         assert!(told.contains(&file.display().to_string()), "{told}");
         told
     };

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::cancellation::Cancellation;
-use crate::event::{Event, Reporter, Silent};
 use crate::lock::conformance::CASES;
 use crate::lock::{
     AcquireError, AppGuard, AppLock, Description, HeldLock, LockError, LockView, MemoryLocks, Ownership, Wait,
 };
+use crate::model::cancellation::Cancellation;
+use crate::model::event::{Event, Reporter, Silent};
 use crate::names::Domain;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

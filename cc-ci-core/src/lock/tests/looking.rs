@@ -7,10 +7,10 @@ use std::process::Command;
 use jiff::Timestamp;
 
 use super::{Holder, domain, space, take};
-use crate::host::BootId;
 use crate::lock::record::{Record, this_process};
 use crate::lock::{AppLock, Description, FlockLocks, LockView};
-use crate::process::ProcessIdentity;
+use crate::sys::host::BootId;
+use crate::sys::process::ProcessIdentity;
 
 fn look(locks: &FlockLocks) -> LockView {
     locks.look(&domain()).unwrap().expect("there is a lock file")

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 
 use super::conformance::{CASES, run_all};
 use super::{AppGuard, AppLock, FlockLocks, MemoryLocks};
-use crate::host::SystemHost;
 use crate::names::Domain;
+use crate::sys::host::SystemHost;
 
 fn space() -> (TempDir, FlockLocks) {
     let directory = tempfile::tempdir().unwrap();

@@ -9,8 +9,8 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::statfs;
 
 use super::{domain, space, take};
-use crate::host::SystemHost;
 use crate::lock::{AppLock, FlockLocks, LockError};
+use crate::sys::host::SystemHost;
 
 /// Both ways to the file refuse it, and say why.
 fn refused(locks: &FlockLocks) -> String {

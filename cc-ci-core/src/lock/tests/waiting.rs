@@ -9,10 +9,10 @@ use futures_util::future::{join_all, poll_immediate};
 use nix::sys::signal::SigSet;
 
 use super::{Holder, domain, space, take};
-use crate::cancellation::{Cancellation, Cause};
-use crate::event::{Event, Reporter, Silent};
 use crate::lock::wait::Waiting;
 use crate::lock::{AcquireError, AppGuard, AppLock, Description, FlockLocks, MemoryLocks, Wait};
+use crate::model::cancellation::{Cancellation, Cause};
+use crate::model::event::{Event, Reporter, Silent};
 
 type Task = tokio::task::JoinHandle<Result<AppGuard, AcquireError>>;
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::book::Book;
 use super::past::Digests;
 use super::{History, Report, past, table, variables, version};
-use crate::error_chain;
+use crate::model::error_chain;
 use crate::names::{Domain, Stack};
 use crate::recipe::check::{self, Allowed, Issue, MAX_NAME, SHARED_NETWORKS};
 use crate::recipe::compose::{Compose, ComposeError};

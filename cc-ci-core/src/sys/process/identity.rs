@@ -6,7 +6,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::BootId;
+use crate::sys::host::BootId;
 
 /// A pid, when it started (clock ticks since boot) and in which boot: together they name one process for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

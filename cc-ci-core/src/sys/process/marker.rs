@@ -9,9 +9,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::host::BootId;
 use crate::names::{Domain, RunId};
-use crate::process::ProcessIdentity;
+use crate::sys::host::BootId;
+use crate::sys::process::ProcessIdentity;
 
 /// Whose a process is.
 #[derive(Debug, Clone, PartialEq, Eq)]

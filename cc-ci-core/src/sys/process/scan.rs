@@ -16,8 +16,8 @@ use std::os::unix::fs::MetadataExt as _;
 
 use super::pidfd::{PidFd, Signal};
 use super::{Marker, MarkerOwner, ProcessIdentity, StatLine};
-use crate::host::BootId;
 use crate::names::Domain;
+use crate::sys::host::BootId;
 
 /// How long the dead owner's processes may take to go once they are killed.
 const BOUND: Duration = Duration::from_secs(10);

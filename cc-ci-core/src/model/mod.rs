@@ -1,0 +1,20 @@
+//! What the parts hand to each other: values, and nothing that does anything.
+
+pub mod cancellation;
+pub mod event;
+pub mod exit;
+pub(crate) mod holder;
+pub(crate) mod inventory;
+pub(crate) mod record;
+
+/// Returns an error and everything beneath it, in one line.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        source = error.source();
+    }
+    line
+}
