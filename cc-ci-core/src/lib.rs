@@ -2,7 +2,7 @@
 //!
 //! The crate holds what every way of using cc-ci shares: the words of the field ([`names`]), the four traits
 //! that keep its two promises ([`lock::AppLock`], [`lifetime::RunLifetime`], [`workspace::AbraWorkspace`],
-//! [`janitor::Janitor`]) with their kernel-backed implementations, the [`executor`] traits with the embedded
+//! [`janitor::Janitor`]) with their kernel-backed implementations, the [`engine`] traits with the embedded
 //! `local` executor, and the [`run`] pipeline. It knows neither Docker nor abra.
 //!
 //! # In a test fixture

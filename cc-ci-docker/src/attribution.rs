@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 
 use cc_ci_core::engine::Kind;
 
-use crate::drain::is_harmless;
 use crate::listing::{Container, Listing, Object, Task};
+use crate::tasks::is_harmless;
 
 /// The networks that belong to the engine, or to every app.
 const NOBODYS_NETWORKS: [&str; 6] = ["bridge", "docker_gwbridge", "host", "ingress", "none", crate::PROXY];

@@ -18,10 +18,10 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 
 use crate::SwarmEngine;
+use crate::backoff::Backoff;
 use crate::client::{ApiError, Client};
 use crate::converge::{self, look};
 use crate::listing::Filters;
-use crate::remove::Backoff;
 use crate::said;
 
 /// So much of an output is kept: its end.

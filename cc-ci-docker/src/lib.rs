@@ -12,11 +12,11 @@
 mod attribution;
 #[cfg(test)]
 mod attribution_tests;
+mod backoff;
 mod backup_service;
 mod claim;
 mod client;
 mod converge;
-mod drain;
 mod endpoint;
 mod events;
 mod execute;
@@ -26,18 +26,13 @@ mod fake_engine;
 mod images;
 mod inventory;
 mod listing;
-mod look;
-#[cfg(test)]
-mod look_tests;
 mod nodes;
-mod only;
-#[cfg(test)]
-mod only_tests;
 #[cfg(test)]
 mod order_tests;
-mod remove;
+mod removal;
 mod said;
 mod secrets;
+mod tasks;
 #[cfg(test)]
 mod trouble_tests;
 mod volumes;
@@ -152,7 +147,7 @@ impl Engine for SwarmEngine {
     }
 
     async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
-        remove::remove(self, domain, limit).await
+        removal::remove(self, domain, limit).await
     }
 
     async fn pre_pull(&self, app: &App) -> Result<(), EngineError> {
@@ -240,6 +235,6 @@ impl Engine for SwarmEngine {
         residue: &[Residue],
         limit: Duration,
     ) -> Result<(), EngineError> {
-        remove::remove_only(self, domain, residue, limit).await
+        removal::remove_only(self, domain, residue, limit).await
     }
 }

@@ -1,7 +1,7 @@
 //! What a run needs of the thing that runs apps.
 //!
 //! Two traits: a [`Deployer`] makes apps come and go, an [`Engine`] sees and removes what exists. abra is the
-//! first and Docker Swarm the second; the embedded [`local`] executor is both. A crate of somebody else can add
+//! first and Docker Swarm the second; the embedded [`local`](crate::local) executor is both. A crate of somebody else can add
 //! its own pair.
 
 mod backup;

@@ -8,14 +8,14 @@ use std::collections::HashSet;
 use cc_ci_core::engine::{Kind, Residue};
 
 use crate::attribution::{Found, Owner, is_anonymous_name};
-use crate::drain::is_over;
 use crate::listing::Listing;
+use crate::tasks::is_over;
 
 /// The things that are named.
 #[derive(Debug)]
-pub(crate) struct Only(HashSet<Residue>);
+pub(crate) struct Selective(HashSet<Residue>);
 
-impl Only {
+impl Selective {
     pub(crate) fn new(named: &[Residue]) -> Self {
         Self(named.iter().cloned().collect())
     }

@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use bollard::models::TaskState;
 use cc_ci_core::engine::Kind;
 
+use super::look::{Look, Remembered, Target};
 use crate::attribution::{Anonymous, Attribution};
-use crate::drain::is_harmless;
 use crate::listing::{Container, Listing, Object, Service, Task, Uses};
-use crate::look::{Look, Remembered, Target};
+use crate::tasks::is_harmless;
 
 const OURS: &str = "a_ci_org";
 

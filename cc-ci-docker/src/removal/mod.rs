@@ -1,25 +1,31 @@
 //! Removal, in the order that leaves nothing behind.
 //!
-//! Services, then whatever they still make ([`crate::drain`]), then all that only lies there: volumes, secrets,
+//! Services, then whatever they still make ([`drain`]), then all that only lies there: volumes, secrets,
 //! configs, networks. Each round begins with a look at everything, and only a look that finds nothing ends the work.
 //! What is in use, and an engine that restarts, are tried again until the limit is spent.
 
-use std::collections::{BTreeMap, HashSet};
+mod drain;
+mod look;
+#[cfg(test)]
+mod look_tests;
+mod selective;
+#[cfg(test)]
+mod selective_tests;
+mod state;
+
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use bollard::query_parameters::{RemoveContainerOptions, RemoveVolumeOptions};
 use cc_ci_core::engine::{EngineError, Kind, Residue};
 use cc_ci_core::names::Domain;
-use futures_util::future::join_all;
-use tokio::sync::OnceCell;
 
 use crate::SwarmEngine;
-use crate::client::{ApiError, Client};
-use crate::drain::own_tasks;
-use crate::inventory::{Sources, attribute};
-use crate::listing::{Filters, Listing, networks};
-use crate::look::{Look, Remembered, Target};
-use crate::only::Only;
+use crate::backoff::Backoff;
+use crate::client::ApiError;
+use crate::listing::{Filters, networks};
+use look::Target;
+use selective::Selective;
+use state::Removal;
 
 /// The last traces of a removed network go with the tasks that used it. Whoever asks again at once gets an error.
 const NETWORK_LINGERS: Duration = Duration::from_secs(2);
@@ -40,24 +46,7 @@ pub(crate) async fn remove_only(
     residue: &[Residue],
     limit: Duration,
 ) -> Result<(), EngineError> {
-    Removal::new(engine, domain, Some(Only::new(residue))).within(limit).await
-}
-
-/// One removal, and what it must remember from one look to the next.
-pub(crate) struct Removal<'e> {
-    pub engine: &'e SwarmEngine,
-    domain: &'e Domain,
-    pub stack: String,
-    /// What is to be removed, where that is not everything.
-    only: Option<Only>,
-    sources: OnceCell<Sources>,
-    pub(crate) remembered: Remembered,
-    /// What the last look saw, and what of it was to be removed.
-    last: Option<(Listing, Vec<Target>)>,
-    /// What the engine would not remove in the last round, and what it said.
-    refusals: BTreeMap<Residue, String>,
-    /// Why the last round ended early.
-    trouble: Option<ApiError>,
+    Removal::new(engine, domain, Some(Selective::new(residue))).within(limit).await
 }
 
 /// How a round ended.
@@ -70,21 +59,7 @@ enum Round {
     Stuck,
 }
 
-impl<'e> Removal<'e> {
-    fn new(engine: &'e SwarmEngine, domain: &'e Domain, only: Option<Only>) -> Self {
-        Self {
-            engine,
-            domain,
-            stack: domain.stack().to_string(),
-            only,
-            sources: OnceCell::new(),
-            remembered: Remembered::default(),
-            last: None,
-            refusals: BTreeMap::new(),
-            trouble: None,
-        }
-    }
-
+impl Removal<'_> {
     async fn within(mut self, limit: Duration) -> Result<(), EngineError> {
         match tokio::time::timeout(limit, self.run()).await {
             Ok(ended) => ended,
@@ -131,50 +106,6 @@ impl<'e> Removal<'e> {
         removed += self.delete(&look.kept).await?;
         self.networks_gone(&look.kept).await?;
         Ok(if removed > 0 { Round::Progress } else { Round::Stuck })
-    }
-
-    /// Looks at everything.
-    pub(crate) async fn look(&mut self) -> Result<Look, ApiError> {
-        let client = &self.engine.client;
-        // Before the containers are: what a task says of its container is judged by a later list.
-        let tasks = own_tasks(client, &self.stack).await?;
-        let listing = Listing::read(client).await?;
-        let stacks = HashSet::from([self.stack.as_str()]);
-        let mut found = attribute(self.engine, &listing, &stacks, Some(&stacks), &self.sources).await?;
-        let certain = self.sources.get().is_none_or(|sources| sources.failed.is_empty());
-        if let Some(only) = &self.only {
-            only.narrow(&self.stack, &listing, &mut found, &self.remembered.services);
-        }
-        let mut look = Look::new(&self.stack, &listing, &found, &tasks, &mut self.remembered, certain);
-        drop(found);
-        // The engine's filters know nothing of what is not to go.
-        look.labelled &= self.only.is_none();
-        self.last = Some((listing, look.targets().cloned().collect()));
-        Ok(look)
-    }
-
-    /// Removes independent things at once; says how many are gone. What is in use is noted.
-    async fn delete(&mut self, targets: &[Target]) -> Result<usize, ApiError> {
-        let client = &self.engine.client;
-        let mut gone = 0;
-        for (target, removed) in
-            targets.iter().zip(join_all(targets.iter().map(|target| delete(client, target))).await)
-        {
-            gone += usize::from(self.note(target, removed)?);
-        }
-        Ok(gone)
-    }
-
-    /// Whether the thing is gone. What the engine says against it is noted; other failures are not about the thing.
-    pub(crate) fn note(&mut self, target: &Target, removed: Result<(), ApiError>) -> Result<bool, ApiError> {
-        match removed {
-            Ok(()) => Ok(true),
-            Err(error @ (ApiError::Conflict { .. } | ApiError::Refused { .. })) => {
-                self.refusals.insert(Residue::new(target.kind, &target.name), error.to_string());
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     /// Waits for the last traces of removed networks.
@@ -234,58 +165,4 @@ impl<'e> Removal<'e> {
 
 fn list(targets: &[Target]) -> String {
     Residue::list(&targets.iter().map(|target| Residue::new(target.kind, &target.name)).collect::<Vec<_>>())
-}
-
-/// Removes one thing. What is gone already is done.
-pub(crate) async fn delete(client: &Client, target: &Target) -> Result<(), ApiError> {
-    let id = target.id.as_str();
-    let deleted = client
-        .call(async |docker| match target.kind {
-            Kind::Service => docker.delete_service(id).await,
-            Kind::Container => {
-                let options = RemoveContainerOptions { force: true, v: true, link: false };
-                docker.remove_container(id, Some(options)).await
-            }
-            Kind::Volume => docker.remove_volume(id, None::<RemoveVolumeOptions>).await,
-            Kind::Secret => docker.delete_secret(id).await,
-            Kind::Config => docker.delete_config(id).await,
-            Kind::Network => docker.remove_network(id).await,
-            // Nothing else is ever found on an engine; a task goes with its service.
-            _ => Ok(()),
-        })
-        .await;
-    match deleted {
-        Err(ApiError::Gone { .. }) => Ok(()),
-        // So says the Swarm of a network that it has forgotten, while the node still has it.
-        Err(ApiError::Refused { message, .. })
-            if target.kind == Kind::Network && message.ends_with("not found") =>
-        {
-            Ok(())
-        }
-        deleted => deleted,
-    }
-}
-
-/// A pause that grows.
-#[derive(Debug)]
-pub(crate) struct Backoff {
-    first: Duration,
-    most: Duration,
-    next: Duration,
-}
-
-impl Backoff {
-    pub(crate) fn new(first: Duration, most: Duration) -> Self {
-        Self { first, most, next: first }
-    }
-
-    pub(crate) fn reset(&mut self) {
-        self.next = self.first;
-    }
-
-    /// Waits, for `least` at the least.
-    pub(crate) async fn wait(&mut self, least: Duration) {
-        tokio::time::sleep(self.next.max(least)).await;
-        self.next = (self.next * 3 / 2).min(self.most);
-    }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashSet};
 use cc_ci_core::engine::Kind;
 
 use crate::attribution::{Found, Owner};
-use crate::drain::is_harmless;
 use crate::listing::{Container, Listing, Task};
+use crate::tasks::is_harmless;
 
 /// Something to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]

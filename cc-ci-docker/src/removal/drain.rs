@@ -5,58 +5,24 @@
 //! the Swarm still remembers is harmless. Containers are removed directly, without the grace that the Swarm would
 //! give them; those that still appear, too. The store of tasks has no events: it is asked again and again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use bollard::models::TaskState;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use crate::client::{ApiError, Client};
-use crate::listing::{self, Task, labelled, named};
-use crate::look::{Look, Target, is_ours};
-use crate::remove::{Backoff, Removal, delete};
+use super::look::{Look, Target, is_ours};
+use super::state::{Removal, delete};
+use crate::backoff::Backoff;
+use crate::client::ApiError;
+use crate::listing::{self, labelled};
+use crate::tasks::{is_harmless, own_tasks};
 
 /// Afterwards a whole look is worth its price: a killed client's last order may have made a service.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// While containers are being removed, only new ones are worth asking for.
 const NEW_CONTAINERS: Duration = Duration::from_millis(100);
-
-/// Whether a task can no more make anything: it is over; or it is to be removed, and its one container is gone from
-/// `containers`. These must have been listed *after* the task, or it may be younger than they are.
-pub(crate) fn is_harmless(task: &Task, containers: &HashSet<&str>) -> bool {
-    is_over(task)
-        || (task.desired == Some(TaskState::REMOVE)
-            && task.container.as_deref().is_some_and(|container| !containers.contains(container)))
-}
-
-/// Whether a task has ended, and stays so.
-pub(crate) fn is_over(task: &Task) -> bool {
-    matches!(
-        task.state,
-        Some(
-            TaskState::COMPLETE
-                | TaskState::SHUTDOWN
-                | TaskState::FAILED
-                | TaskState::REJECTED
-                | TaskState::REMOVE
-                | TaskState::ORPHANED
-        )
-    )
-}
-
-/// The tasks whose service carries, or carried, the label of `stack` or a name that begins with it. The engine knows
-/// that of services that are gone, but does not say it of a task.
-pub(crate) async fn own_tasks(client: &Client, stack: &str) -> Result<Vec<Task>, ApiError> {
-    let (by_label, by_name) = tokio::try_join!(
-        listing::tasks(client, Some(labelled(stack))),
-        listing::tasks(client, Some(named(stack))),
-    )?;
-    let tasks: HashMap<String, Task> =
-        by_label.into_iter().chain(by_name).map(|task| (task.id.clone(), task)).collect();
-    Ok(tasks.into_values().collect())
-}
 
 impl Removal<'_> {
     /// Drains the stack, whose services are gone. False when that takes so long that another look is due.

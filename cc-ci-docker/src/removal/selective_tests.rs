@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use bollard::models::TaskState;
 use cc_ci_core::engine::{Kind, Residue};
 
+use super::selective::Selective;
 use crate::attribution::{Anonymous, Attribution, Owner};
 use crate::listing::{Container, Listing, Object, Service, Task};
-use crate::only::Only;
 
 const OURS: &str = "a_ci_org";
 
@@ -75,7 +75,7 @@ fn going(named: &[(Kind, &str)]) -> HashSet<String> {
     let mut found = attribution.found(&Anonymous::new(&attribution));
     let before: Vec<_> = found.iter().map(|found| found.owner).collect();
     let named: Vec<Residue> = named.iter().map(|(kind, name)| Residue::new(*kind, *name)).collect();
-    Only::new(&named).narrow(OURS, &listing, &mut found, &HashSet::new());
+    Selective::new(&named).narrow(OURS, &listing, &mut found, &HashSet::new());
     for (found, before) in found.iter().zip(before) {
         // Never is anything *made* the stack's.
         assert!(found.owner == before || found.owner == Owner::Nobody, "{}", found.name);

@@ -1,0 +1,124 @@
+//! One removal: what it has seen, what it remembers, and how it removes a thing.
+
+use std::collections::{BTreeMap, HashSet};
+
+use bollard::query_parameters::{RemoveContainerOptions, RemoveVolumeOptions};
+use cc_ci_core::engine::{Kind, Residue};
+use cc_ci_core::names::Domain;
+use futures_util::future::join_all;
+use tokio::sync::OnceCell;
+
+use super::look::{Look, Remembered, Target};
+use super::selective::Selective;
+use crate::SwarmEngine;
+use crate::client::{ApiError, Client};
+use crate::inventory::{Sources, attribute};
+use crate::listing::Listing;
+use crate::tasks::own_tasks;
+
+/// One removal, and what it must remember from one look to the next.
+pub(super) struct Removal<'e> {
+    pub engine: &'e SwarmEngine,
+    pub domain: &'e Domain,
+    pub stack: String,
+    /// What is to be removed, where that is not everything.
+    pub only: Option<Selective>,
+    pub sources: OnceCell<Sources>,
+    pub remembered: Remembered,
+    /// What the last look saw, and what of it was to be removed.
+    pub last: Option<(Listing, Vec<Target>)>,
+    /// What the engine would not remove in the last round, and what it said.
+    pub refusals: BTreeMap<Residue, String>,
+    /// Why the last round ended early.
+    pub trouble: Option<ApiError>,
+}
+
+impl<'e> Removal<'e> {
+    pub fn new(engine: &'e SwarmEngine, domain: &'e Domain, only: Option<Selective>) -> Self {
+        Self {
+            engine,
+            domain,
+            stack: domain.stack().to_string(),
+            only,
+            sources: OnceCell::new(),
+            remembered: Remembered::default(),
+            last: None,
+            refusals: BTreeMap::new(),
+            trouble: None,
+        }
+    }
+
+    /// Looks at everything.
+    pub async fn look(&mut self) -> Result<Look, ApiError> {
+        let client = &self.engine.client;
+        // Before the containers are: what a task says of its container is judged by a later list.
+        let tasks = own_tasks(client, &self.stack).await?;
+        let listing = Listing::read(client).await?;
+        let stacks = HashSet::from([self.stack.as_str()]);
+        let mut found = attribute(self.engine, &listing, &stacks, Some(&stacks), &self.sources).await?;
+        let certain = self.sources.get().is_none_or(|sources| sources.failed.is_empty());
+        if let Some(only) = &self.only {
+            only.narrow(&self.stack, &listing, &mut found, &self.remembered.services);
+        }
+        let mut look = Look::new(&self.stack, &listing, &found, &tasks, &mut self.remembered, certain);
+        drop(found);
+        // The engine's filters know nothing of what is not to go.
+        look.labelled &= self.only.is_none();
+        self.last = Some((listing, look.targets().cloned().collect()));
+        Ok(look)
+    }
+
+    /// Removes independent things at once; says how many are gone. What is in use is noted.
+    pub async fn delete(&mut self, targets: &[Target]) -> Result<usize, ApiError> {
+        let client = &self.engine.client;
+        let mut gone = 0;
+        for (target, removed) in
+            targets.iter().zip(join_all(targets.iter().map(|target| delete(client, target))).await)
+        {
+            gone += usize::from(self.note(target, removed)?);
+        }
+        Ok(gone)
+    }
+
+    /// Whether the thing is gone. What the engine says against it is noted; other failures are not about the thing.
+    pub fn note(&mut self, target: &Target, removed: Result<(), ApiError>) -> Result<bool, ApiError> {
+        match removed {
+            Ok(()) => Ok(true),
+            Err(error @ (ApiError::Conflict { .. } | ApiError::Refused { .. })) => {
+                self.refusals.insert(Residue::new(target.kind, &target.name), error.to_string());
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Removes one thing. What is gone already is done.
+pub(super) async fn delete(client: &Client, target: &Target) -> Result<(), ApiError> {
+    let id = target.id.as_str();
+    let deleted = client
+        .call(async |docker| match target.kind {
+            Kind::Service => docker.delete_service(id).await,
+            Kind::Container => {
+                let options = RemoveContainerOptions { force: true, v: true, link: false };
+                docker.remove_container(id, Some(options)).await
+            }
+            Kind::Volume => docker.remove_volume(id, None::<RemoveVolumeOptions>).await,
+            Kind::Secret => docker.delete_secret(id).await,
+            Kind::Config => docker.delete_config(id).await,
+            Kind::Network => docker.remove_network(id).await,
+            // Nothing else is ever found on an engine; a task goes with its service.
+            _ => Ok(()),
+        })
+        .await;
+    match deleted {
+        Err(ApiError::Gone { .. }) => Ok(()),
+        // So says the Swarm of a network that it has forgotten, while the node still has it.
+        Err(ApiError::Refused { message, .. })
+            if target.kind == Kind::Network && message.ends_with("not found") =>
+        {
+            Ok(())
+        }
+        deleted => deleted,
+    }
+}
