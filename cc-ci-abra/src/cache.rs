@@ -12,7 +12,7 @@ use cc_ci_core::files::write_whole;
 use serde::{Deserialize, Serialize};
 
 use crate::capabilities::Subcommand;
-use crate::probe::Said;
+use crate::installed::Said;
 
 /// Of this form.
 const SCHEMA: &str = "cc-ci.abra/v2";

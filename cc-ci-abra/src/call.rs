@@ -11,7 +11,7 @@ use cc_ci_core::lifetime::{
 use cc_ci_core::names::Domain;
 
 use crate::capabilities::{Flag, Subcommand};
-use crate::probe::Abra;
+use crate::installed::Abra;
 use crate::words::{self, LastWords};
 
 /// How much of stdout is kept: the JSON of some ten thousand apps.

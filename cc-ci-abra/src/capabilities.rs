@@ -159,3 +159,12 @@ impl fmt::Display for Flag {
         f.write_str(&self.spellings().join("/"))
     }
 }
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.flag {
+            Some(flag) => write!(f, "{flag} of abra {}", self.subcommand),
+            None => write!(f, "abra {}", self.subcommand),
+        }
+    }
+}

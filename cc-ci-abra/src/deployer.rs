@@ -3,32 +3,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cc_ci_core::engine::{App, Backup, Deployer, Engine, EngineError, ServiceState, Session};
 use cc_ci_core::lifetime::Command;
 use cc_ci_core::names::Domain;
-use cc_ci_core::recipe::{Compose, Recipe, RecipeError};
 
-use crate::backup::{self, Backups};
+use crate::app_files::{adapt, compose, sample};
+use crate::backup::{BackupTaker, Backups};
 use crate::call::Call;
 use crate::capabilities::{Flag, Subcommand};
-use crate::probe::Abra;
+use crate::installed::Abra;
 use crate::secrets;
 
 /// `app new` copies one file. It may still read the whole catalogue first.
 const NEW_LIMIT: Duration = Duration::from_mins(2);
-/// One object of the engine is made.
-pub(crate) const INSERT_LIMIT: Duration = Duration::from_mins(1);
 /// Deploying ends when the engine has taken the order; the wait for the app is our own. An engine under load takes its
 /// time for each of some ten services.
 const DEPLOY_LIMIT: Duration = Duration::from_mins(5);
 /// abra waits until the services are gone, which stop within their own grace.
 const UNDEPLOY_LIMIT: Duration = Duration::from_mins(5);
-/// A backup copies data, and hooks of the recipe run in it.
-pub(crate) const BACKUP_LIMIT: Duration = Duration::from_mins(20);
 /// Every server is asked.
 const LIST_LIMIT: Duration = Duration::from_mins(1);
 
@@ -51,8 +47,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct AbraDeployer {
     settings: Settings,
-    /// The domains of which the backup service has a snapshot through us.
-    snapshots: Mutex<BTreeSet<Domain>>,
+    backups: BackupTaker,
 }
 
 impl AbraDeployer {
@@ -63,26 +58,17 @@ impl AbraDeployer {
     /// wants one.
     pub async fn new(settings: Settings) -> Result<Self, EngineError> {
         settings.abra.require()?;
-        let deployer = Self { settings, snapshots: Mutex::default() };
-        backup::require(&deployer).await?;
-        Ok(deployer)
+        let (abra, engine) = (settings.abra.clone(), settings.engine.clone());
+        let backups = BackupTaker::new(abra, engine, settings.backups).await?;
+        Ok(Self { settings, backups })
     }
 
-    pub(crate) fn abra(&self) -> &Abra {
+    fn abra(&self) -> &Abra {
         &self.settings.abra
     }
 
-    pub(crate) fn engine(&self) -> &dyn Engine {
+    fn engine(&self) -> &dyn Engine {
         self.settings.engine.as_ref()
-    }
-
-    pub(crate) fn backups(&self) -> Backups {
-        self.settings.backups
-    }
-
-    /// Whether this is the first one of the domain. Says so once.
-    pub(crate) fn is_first_snapshot(&self, domain: &Domain) -> bool {
-        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner).insert(domain.clone())
     }
 
     /// Orders what the tree and the `.env` say, and looks whether the engine has it: in place of `before`, the services
@@ -158,7 +144,7 @@ impl Deployer for AbraDeployer {
         session: &Session,
         app: &App,
     ) -> Result<BTreeMap<String, String>, EngineError> {
-        secrets::generate(self, session, app).await
+        secrets::generate(self.abra(), self.engine(), session, app).await
     }
 
     async fn deploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
@@ -192,11 +178,11 @@ impl Deployer for AbraDeployer {
     }
 
     async fn backup(&self, session: &Session, app: &App) -> Result<Backup, EngineError> {
-        backup::take(self, session, app).await
+        self.backups.take(session, app).await
     }
 
     async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError> {
-        backup::restore(self, session, app, backup).await
+        self.backups.restore(session, app, backup).await
     }
 
     async fn list(&self, session: &Session) -> Result<Vec<Domain>, EngineError> {
@@ -215,44 +201,4 @@ impl Deployer for AbraDeployer {
 
 fn names(services: &[ServiceState]) -> BTreeSet<String> {
     services.iter().map(|service| service.name.clone()).collect()
-}
-
-/// Refuses a sample that can't be read, or leads out of the tree: abra would follow it, and copy what is there. Blocks.
-fn sample(app: &App) -> Result<(), EngineError> {
-    let read = Recipe::open(app.recipe.clone(), &app.tree).and_then(|recipe| recipe.sample());
-    read.map(drop).map_err(|error| EngineError::recipe("can't use the recipe's .env.sample").because(error))
-}
-
-/// Makes the `.env` that abra wrote a run app's: its own domain, and no certificates asked for. Blocks.
-fn adapt(app: &App) -> Result<(), EngineError> {
-    if !app.env_file.exists() {
-        let path = app.env_file.display();
-        return Err(EngineError::host(format!(
-            "abra says that it made {}, and there is no {path}",
-            app.domain
-        ))
-        .with_hint("see that ABRA_DIR and --server name the tree and the server that abra uses"));
-    }
-    let mut env = app.env()?;
-    let mut changed = false;
-    let has_acme = env.get("LETS_ENCRYPT_ENV").is_some();
-    for (name, value, applies) in [("DOMAIN", app.domain.as_str(), true), ("LETS_ENCRYPT_ENV", "", has_acme)]
-    {
-        if applies && env.get(name) != Some(value) {
-            env.set(name, value)
-                .map_err(|error| EngineError::recipe("can't change the .env file").because(error))?;
-            changed = true;
-        }
-    }
-    if changed { app.set_env(&env) } else { Ok(()) }
-}
-
-/// What the recipe's compose files say, as its tree and the app's `.env` are now. Blocks.
-pub(crate) fn compose(app: &App) -> Result<Compose, EngineError> {
-    let env = app.env()?;
-    let read = || {
-        let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
-        recipe.compose(&recipe.vars(&env, &app.domain)?)
-    };
-    read().map_err(|error: RecipeError| EngineError::recipe("can't read the recipe").because(error))
 }

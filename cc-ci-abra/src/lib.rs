@@ -12,12 +12,14 @@
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests make what they look at"))]
 
+mod app_files;
 mod backup;
 mod cache;
 mod call;
 mod capabilities;
 mod deployer;
 mod help;
+mod installed;
 mod list;
 mod probe;
 mod secrets;
@@ -28,5 +30,6 @@ mod words;
 pub use backup::Backups;
 pub use capabilities::{Capability, Flag, Subcommand};
 pub use deployer::{AbraDeployer, Settings};
+pub use installed::Abra;
 pub use list::ListedApp;
-pub use probe::{Abra, Probe};
+pub use probe::Probe;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::call::Call;
 use crate::capabilities::{Flag, Subcommand};
-use crate::probe::Abra;
+use crate::installed::Abra;
 
 /// How often noise may look like the beginning.
 const MAX_TRIES: usize = 100;

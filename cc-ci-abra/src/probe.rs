@@ -1,6 +1,5 @@
 //! The installed abra: what it says of itself, asked once for each program file and version.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,12 +8,12 @@ use cc_ci_core::engine::{EngineError, Redactor};
 use cc_ci_core::lifetime::{ChildError, Command, Ended, RunLifetime};
 use cc_ci_core::workspace::Catalogue;
 use futures_util::future::{join, join_all};
-use serde::{Deserialize, Serialize};
 
 use crate::cache;
 use crate::call::{self, Heard};
-use crate::capabilities::{Capability, Flag, Subcommand};
-use crate::help::{self, Flags};
+use crate::capabilities::Subcommand;
+use crate::help;
+use crate::installed::{Abra, Said};
 use crate::words;
 
 /// What one `--help` may take. It reads nothing but itself; a busy host takes seconds to start it all the same.
@@ -36,24 +35,6 @@ pub struct Probe {
     pub catalogue: Catalogue,
 }
 
-/// An installed abra, and what it can do.
-#[derive(Debug, Clone)]
-pub struct Abra {
-    program: PathBuf,
-    catalogue: Catalogue,
-    said: Said,
-}
-
-/// What an abra says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Said {
-    pub(crate) version: String,
-    /// The flags that hold for all subcommands.
-    pub(crate) global: Flags,
-    /// The flags of each subcommand; `None` where there is no such subcommand.
-    pub(crate) flags: BTreeMap<String, Option<Flags>>,
-}
-
 impl Abra {
     /// Asks it, or remembers what the same file said. It is always asked for its version: behind a wrapper script, the
     /// file stays the same. It may still lack what is needed: see [`require`](Self::require).
@@ -71,105 +52,19 @@ impl Abra {
         let version = questions.version().await?;
         let Some((key, cache)) = key.zip(cache) else {
             let said = questions.rest(version).await?;
-            return Ok(Self { program, catalogue, said });
+            return Ok(Self::new(program, catalogue, said));
         };
         let kept = {
             let (key, cache, version) = (key.clone(), cache.clone(), version.clone());
             lifetime.jobs().run(move || cache::read(&cache, &key, &version)).await
         };
         if let Some(said) = kept {
-            return Ok(Self { program, catalogue, said });
+            return Ok(Self::new(program, catalogue, said));
         }
         let said = questions.rest(version).await?;
         let kept = said.clone();
         lifetime.jobs().run(move || cache::write(&cache, &key, &kept)).await;
-        Ok(Self { program, catalogue, said })
-    }
-
-    /// The program.
-    pub fn program(&self) -> &Path {
-        &self.program
-    }
-
-    /// What it says when it is asked for its version.
-    pub fn version(&self) -> &str {
-        &self.said.version
-    }
-
-    /// Whether it has a subcommand with all that a call of it needs.
-    pub fn can(&self, subcommand: Subcommand) -> bool {
-        self.capabilities().iter().filter(|found| found.subcommand == subcommand).all(|found| {
-            found.found.is_some() || found.flag.is_some_and(|flag| !self.needs(subcommand, flag))
-        })
-    }
-
-    /// Everything that cc-ci asks of an abra, and what was found of it.
-    pub fn capabilities(&self) -> Vec<Capability> {
-        let mut all = Vec::new();
-        for subcommand in Subcommand::ALL {
-            let there = self.flags(subcommand).map(|_| subcommand.as_str());
-            all.push(Capability { subcommand, flag: None, found: there, needed: subcommand.is_needed() });
-            all.extend(subcommand.flags().iter().map(|&(flag, _)| Capability {
-                subcommand,
-                flag: Some(flag),
-                found: self.spelling(subcommand, flag),
-                needed: subcommand.is_needed() && self.needs(subcommand, flag),
-            }));
-        }
-        all
-    }
-
-    /// Refuses an abra that lacks what a run needs.
-    ///
-    /// # Errors
-    /// Names all that it lacks: the configuration's fault, found before anything is touched.
-    pub fn require(&self) -> Result<(), EngineError> {
-        let capabilities = self.capabilities();
-        let lacking: Vec<&Capability> = capabilities
-            .iter()
-            .filter(|capability| capability.needed && capability.found.is_none())
-            // Without the subcommand, its flags go without saying.
-            .filter(|capability| capability.flag.is_none() || self.flags(capability.subcommand).is_some())
-            .collect();
-        if lacking.is_empty() {
-            return Ok(());
-        }
-        let (program, version) = (self.program.display(), self.version());
-        let names: Vec<String> = lacking.iter().map(ToString::to_string).collect();
-        let message = format!("{program} ({version}) lacks what cc-ci needs: {}", names.join(", "));
-        let only_offline = lacking.iter().all(|capability| capability.flag == Some(Flag::Offline));
-        Err(EngineError::configuration(message).with_hint(if only_offline {
-            "it may update the catalogue that all runs share: set `catalogue = \"copy\"` below `[workspace]` in the \
-             configuration, or install a newer abra (abra upgrade)"
-        } else {
-            "install a newer abra (abra upgrade); `cc-ci doctor` shows all that is asked of it"
-        }))
-    }
-
-    /// How it spells a flag of a subcommand, where it has it.
-    pub(crate) fn spelling(&self, subcommand: Subcommand, flag: Flag) -> Option<&'static str> {
-        let flags = self.flags(subcommand)?;
-        let of_all = || flag.is_global().then(|| help::find(&self.said.global, flag.spellings()))?;
-        help::find(flags, flag.spellings()).or_else(of_all)
-    }
-
-    fn flags(&self, subcommand: Subcommand) -> Option<&Flags> {
-        self.said.flags.get(subcommand.as_str())?.as_ref()
-    }
-
-    /// Whether a call of it needs this flag.
-    fn needs(&self, subcommand: Subcommand, flag: Flag) -> bool {
-        let is_shared = self.catalogue == Catalogue::Symlink;
-        subcommand.flags().contains(&(flag, true)) || (flag == Flag::Offline && is_shared)
-    }
-}
-
-impl std::fmt::Display for Capability {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.flag {
-            Some(flag) => write!(f, "{flag} of abra {}", self.subcommand),
-            None => write!(f, "abra {}", self.subcommand),
-        }
+        Ok(Self::new(program, catalogue, said))
     }
 }
 

@@ -8,18 +8,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use cc_ci_core::engine::{App, EngineError, Session};
+use cc_ci_core::engine::{App, Engine, EngineError, Session};
 use cc_ci_core::files::{remove_file, write_whole};
 use cc_ci_core::recipe::SecretSpec;
 
+use crate::app_files::compose;
 use crate::call::Call;
 use crate::capabilities::{Flag, Subcommand};
-use crate::deployer::{AbraDeployer, INSERT_LIMIT, compose};
+use crate::installed::Abra;
+
+/// One object of the engine is made.
+const INSERT_LIMIT: Duration = Duration::from_mins(1);
 
 /// Makes and inserts what the `.env` names and the engine does not have yet; gives the new values by name.
 pub(crate) async fn generate(
-    deployer: &AbraDeployer,
+    abra: &Abra,
+    engine: &dyn Engine,
     session: &Session,
     app: &App,
 ) -> Result<BTreeMap<String, String>, EngineError> {
@@ -28,11 +34,10 @@ pub(crate) async fn generate(
     if specs.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let engine = deployer.engine();
     let before = engine.secrets(&app.domain).await?;
     let (mut generated, mut inserted) = (BTreeMap::new(), BTreeSet::new());
     for spec in missing(&specs, app, &before) {
-        let value = insert(deployer, session, app, spec).await?;
+        let value = insert(abra, session, app, spec).await?;
         generated.insert(spec.name.clone(), value);
         inserted.insert(full_name(app, spec));
     }
@@ -91,12 +96,7 @@ fn missing<'s>(
 }
 
 /// Makes one, and has abra insert it from a file that goes at once.
-async fn insert(
-    deployer: &AbraDeployer,
-    session: &Session,
-    app: &App,
-    spec: &SecretSpec,
-) -> Result<String, EngineError> {
+async fn insert(abra: &Abra, session: &Session, app: &App, spec: &SecretSpec) -> Result<String, EngineError> {
     if spec.version.starts_with('-') {
         let (name, version) = (&spec.name, &spec.version);
         return Err(EngineError::recipe(format!(
@@ -116,7 +116,7 @@ async fn insert(
         .await
         .map_err(|error| EngineError::host("can't write a secret for abra").because(error))?;
     session.redactor.hide(&value);
-    Call::new(deployer.abra(), Subcommand::SecretInsert, INSERT_LIMIT)
+    Call::new(abra, Subcommand::SecretInsert, INSERT_LIMIT)
         // Without it, some versions check a release out for this too, or refuse an untracked file.
         .flag(Flag::Chaos)
         .flag(Flag::File)
