@@ -1,9 +1,13 @@
 //! The map of ARCHITECTURE.md, held against the code.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The modules of the map, those that others may use first.
+/// The path of a module below its crate, name by name.
+type Module = Vec<String>;
+
+/// Returns the modules of the map, those that others may use first.
 fn map() -> Vec<String> {
     let text = include_str!("../../ARCHITECTURE.md");
     let table = text.split("## The modules of cc-ci-core").nth(1).unwrap();
@@ -12,92 +16,148 @@ fn map() -> Vec<String> {
     table.lines().filter_map(row).collect()
 }
 
-/// The code of a file: no comments, and no tests, which may use anything.
+/// Returns the code of each file below `directory`, which is that of the module `path`. Comments are left out, and so are
+/// tests, suites and doubles: they use what they test.
+fn files(directory: &Path, path: &[String], found: &mut BTreeMap<Module, String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let mut module = path.to_vec();
+        if entry.file_type().unwrap().is_dir() {
+            module.push(name);
+            files(&entry.path(), &module, found);
+            continue;
+        }
+        let Some(stem) = name.strip_suffix(".rs") else { continue };
+        if ["test", "conformance", "memory", "fake", "lib", "architecture"]
+            .iter()
+            .any(|word| stem.contains(word))
+        {
+            continue;
+        }
+        if stem != "mod" {
+            module.push(stem.to_owned());
+        }
+        found.insert(module, code(&fs::read_to_string(entry.path()).unwrap()));
+    }
+}
+
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
     text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
 }
 
-/// The modules of the crate that `code` names, which is in a module `depth` levels below the crate.
-fn named(code: &str, depth: usize) -> Vec<String> {
-    let mut named = Vec::new();
-    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+/// Returns the paths below the crate that the code of `module` names; a group of imports is taken apart.
+fn paths(module: &[String], code: &str) -> BTreeSet<Module> {
+    let mut paths = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
-        named.push(word(&code[at + "crate::".len()..]));
+        take_apart(&[], &code[at + "crate::".len()..], &mut paths);
     }
     let mut rest = code;
     while let Some(at) = rest.find("super::") {
-        let mut levels = 0;
+        let mut base = module;
         rest = &rest[at..];
-        while let Some(above) = rest.strip_prefix("super::") {
-            (levels, rest) = (levels + 1, above);
+        while let Some(inner) = rest.strip_prefix("super::") {
+            base = base.split_last().map_or(&[], |(_, above)| above);
+            rest = inner;
         }
-        if levels >= depth {
-            named.push(word(rest));
-        }
+        take_apart(base, rest, &mut paths);
     }
-    named
+    paths
 }
 
-/// Looks at each file below `directory`, which is that of the module `path`.
-fn look(directory: &Path, path: &[String], map: &[String], wrong: &mut Vec<String>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let entry = entry.unwrap();
-        let name = entry.file_name().into_string().unwrap();
-        let mut inner = path.to_vec();
-        if entry.file_type().unwrap().is_dir() {
-            inner.push(name);
-            look(&entry.path(), &inner, map, wrong);
-            continue;
-        }
-        let Some(stem) = name.strip_suffix(".rs") else { continue };
-        // Suites and doubles for tests use what they test.
-        if ["test", "conformance", "memory", "fake"].iter().any(|word| stem.contains(word)) {
-            continue;
-        }
-        if stem != "mod" {
-            inner.push(stem.to_owned());
-        }
-        let Some(module) = inner.first().filter(|module| !["lib", "architecture"].contains(&module.as_str()))
-        else {
-            continue;
-        };
-        let shown = inner.join("::");
-        let Some(own) = map.iter().position(|known| known == module) else {
-            wrong.push(format!("{shown}: {module} is not in the map"));
-            continue;
-        };
-        for used in named(&code(&fs::read_to_string(entry.path()).unwrap()), inner.len()) {
-            match map.iter().position(|known| *known == used) {
-                Some(other) if other <= own => {}
-                Some(_) => wrong.push(format!("{shown} uses {used}, which is below {module}")),
-                None => wrong.push(format!("{shown} uses crate::{used}, which is no module of the map")),
+/// Adds what the text of a path or a group of paths, `rest`, names below `base`; gives what follows it.
+fn take_apart<'t>(base: &[String], rest: &'t str, paths: &mut BTreeSet<Module>) -> &'t str {
+    if let Some(mut rest) = rest.strip_prefix('{') {
+        loop {
+            rest = rest.trim_start_matches([',', ' ', '\n']);
+            match rest.strip_prefix('}') {
+                Some(after) => return after,
+                None if rest.is_empty() => return rest,
+                None => rest = take_apart(base, rest, paths),
             }
         }
     }
+    let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+    let (name, after) = rest.split_at(end);
+    let path = if name.is_empty() { base.to_vec() } else { [base, &[name.to_owned()]].concat() };
+    if let Some(inner) = after.strip_prefix("::") {
+        return take_apart(&path, inner, paths);
+    }
+    paths.insert(path);
+    // What is no name and no group, `*` or an alias, ends with its item.
+    let end = after.find([',', '}', ';', '\n']).unwrap_or(after.len());
+    &after[end..]
 }
 
 #[test]
 fn arrows_go_one_way() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let map = map();
-    assert!(map.len() > 10, "{map:?}");
-    for module in &map {
-        assert!(
-            source.join(module).is_dir() || source.join(format!("{module}.rs")).is_file(),
-            "the map has {module}, and the code has not"
-        );
+    let (map, mut code) = (map(), BTreeMap::new());
+    files(&source, &[], &mut code);
+    let place = |name: &String| map.iter().position(|known| known == name);
+    let mut wrong = BTreeSet::new();
+    for (module, code) in &code {
+        let (own, shown) = (place(&module[0]), module.join("::"));
+        for used in paths(module, code) {
+            let why = match (own, place(&used[0])) {
+                (Some(own), Some(other)) if other <= own => continue,
+                (Some(_), Some(_)) => "which is below it",
+                _ => "and one of them is not in the map",
+            };
+            wrong.insert(format!("{shown} uses {}, {why}", used[0]));
+        }
     }
-    let mut wrong = Vec::new();
-    look(&source, &[], &map, &mut wrong);
-    wrong.sort();
-    wrong.dedup();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let missing = map.iter().filter(|name| !code.keys().any(|module| module[0] == **name));
+    wrong.extend(missing.map(|name| format!("the map has {name}, and the code has not")));
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_files_go_in_a_circle() {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (source, below) in
+        [("src", Some("lifetime")), ("../cc-ci-docker/src", None), ("../cc-ci-abra/src", None)]
+    {
+        let mut code = BTreeMap::new();
+        files(&own.join(source), &[], &mut code);
+        code.retain(|module, _| below.is_none_or(|below| module[0] == below));
+        // A name that is no file's is of the nearest file above it.
+        let file_of = |path: &Module| {
+            let above = (1..=path.len()).rev().map(|length| path[..length].to_vec());
+            above.into_iter().find(|path| code.contains_key(path))
+        };
+        let mut graph: BTreeMap<&[String], BTreeSet<&[String]>> = BTreeMap::new();
+        for (module, text) in &code {
+            let named: BTreeSet<Module> = paths(module, text).iter().filter_map(file_of).collect();
+            let others = code.keys().filter(|other| *other != module && named.contains(*other));
+            graph.insert(module, others.map(Vec::as_slice).collect());
+        }
+        // Whoever uses nobody that is left is in no circle, and neither is whom nobody uses.
+        loop {
+            let left: BTreeSet<&[String]> = graph.keys().copied().collect();
+            let targets: BTreeSet<&[String]> = graph.values().flatten().copied().collect();
+            graph.retain(|module, uses| {
+                targets.contains(module) && uses.iter().any(|used| left.contains(used))
+            });
+            if graph.len() == left.len() {
+                break;
+            }
+        }
+        assert!(graph.is_empty(), "{source}: {graph:#?}");
+    }
 }
 
 #[test]
 fn paths_are_read_wherever_they_stand() {
-    assert_eq!(named("use crate::run::Lane; let x = super::super::lock::y();", 2), ["run", "lock"]);
-    assert_eq!(named("use super::world::World; pub(in crate::local) fn x() {}", 2), ["local"]);
+    let read = |code: &str| {
+        let module = ["a".to_owned(), "b".to_owned()];
+        paths(&module, code).iter().map(|path| path.join("::")).collect::<Vec<_>>()
+    };
+    assert_eq!(read("use crate::run::Lane; let x = super::super::lock::y();"), ["lock::y", "run::Lane"]);
+    assert_eq!(
+        read("use super::{c::{self, D as _}, e};\nuse super::f::*;"),
+        ["a::c::D", "a::c::self", "a::e", "a::f"]
+    );
     assert_eq!(code("a // crate::x\n#[cfg(test)]\nmod tests { crate::y }"), "a ");
 }

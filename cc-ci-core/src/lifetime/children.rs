@@ -18,8 +18,8 @@ use nix::unistd::Pid;
 use rustix::process::{self, WaitId, WaitIdOptions};
 use tokio::sync::watch;
 
-use super::child::Ended;
-use super::sweep::members_of;
+use super::descendants::members_of;
+use super::ended::Ended;
 use crate::sys::process::{PidFd, ProcessIdentity};
 
 /// The children that are not reaped yet.

@@ -12,12 +12,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
-use super::child::{Child, Ended};
+use super::child::Child;
 use super::children::Children;
 use super::command::{Command, Output, Stage, Stdin};
 use super::deadline::Clock;
+use super::descendants::PreexistingChildren;
+use super::ended::Ended;
 use super::output::Lines;
-use super::sweep::Bystanders;
+
 use super::wake::Wake;
 use super::{Jobs, SpawnError, Teardown, exec, spawner};
 use crate::model::cancellation::{Cancellation, Cause};
@@ -43,7 +45,7 @@ pub(super) struct Life {
     /// Starts under way. The door is closed first, then whoever ends children waits for these.
     starting: watch::Sender<usize>,
     /// In owning mode, where we are the subreaper of our descendants.
-    pub(super) adopts: Option<Bystanders>,
+    pub(super) adopts: Option<PreexistingChildren>,
     /// One end of the children at a time.
     pub(super) ending: tokio::sync::Mutex<()>,
     /// The marks of run children that were started here.
@@ -85,7 +87,7 @@ impl Life {
         deadline: Option<Duration>,
         budget: Duration,
         reporter: Arc<dyn Reporter>,
-        adopts: Option<Bystanders>,
+        adopts: Option<PreexistingChildren>,
     ) -> io::Result<Self> {
         let wake = Wake::new()?;
         let children = Children::new(owner.clone())?;

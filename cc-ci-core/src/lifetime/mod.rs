@@ -17,8 +17,10 @@ pub mod conformance;
 #[cfg(test)]
 mod conformance_tests;
 mod deadline;
+mod descendants;
 mod detached;
 mod embedded;
+mod ended;
 mod ending;
 mod exec;
 mod ext;
@@ -42,10 +44,11 @@ use async_trait::async_trait;
 use crate::model::cancellation::Cancellation;
 use crate::sys::process::ProcessIdentity;
 
-pub use child::{Child, Ended};
+pub use child::Child;
 pub use command::{Command, Output, Stage, Stdin};
 pub use deadline::DeadlineHold;
 pub use embedded::{Bounds, Embedded};
+pub use ended::Ended;
 pub use ext::{ChildError, RunLifetimeExt, ScopeEnd};
 pub use in_teardown::InTeardown;
 pub use jobs::Jobs;

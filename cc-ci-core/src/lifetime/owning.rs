@@ -18,10 +18,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::descendants::PreexistingChildren;
 use super::exec;
 use super::life::Life;
 use super::parent::{DirectParent, ParentWatch, Watched};
-use super::sweep::Bystanders;
 use super::watcher::{self, Signals};
 use super::{
     Bounds, Child, ChildrenEnded, Command, DeadlineHold, Jobs, RecordDetached, RunLifetime, SpawnError,
@@ -72,7 +72,7 @@ pub struct TakenOver {
     owner: ProcessIdentity,
     parent: DirectParent,
     signals: SignalFd,
-    bystanders: Bystanders,
+    preexisting: PreexistingChildren,
 }
 
 /// A lifetime in owning mode. When it is dropped, children that are left are killed.
@@ -100,9 +100,9 @@ impl Owning {
         let signals = SignalFd::with_flags(&set, flags).map_err(failed("listen to signals"))?;
         exec::default_sigchld().map_err(failed("see children end"))?;
         exec::set_parent_death_signal(death).map_err(failed("ask for a death signal"))?;
-        let bystanders = Bystanders::now(&owner);
+        let preexisting = PreexistingChildren::now(&owner);
         nix::sys::prctl::set_child_subreaper(true).map_err(failed("become the subreaper"))?;
-        Ok(TakenOver { owner, parent, signals, bystanders })
+        Ok(TakenOver { owner, parent, signals, preexisting })
     }
 }
 
@@ -123,14 +123,14 @@ impl TakenOver {
         bounds: Bounds,
         reporter: Arc<dyn Reporter>,
     ) -> Result<Owning, TakeOverError> {
-        let Self { owner, parent: direct, signals, bystanders } = self;
+        let Self { owner, parent: direct, signals, preexisting } = self;
         let watched =
             direct.resolve(parent).map_err(failed("watch the parent"))?.ok_or(TakeOverError::NoParent)?;
         if let Watched::Nobody { reason: Some(reason) } = watched {
             let text = format!("no parent is watched: {reason}");
             reporter.report(&Event::Note { text });
         }
-        let life = Life::new(owner, bounds.deadline, bounds.teardown, reporter, Some(bystanders))
+        let life = Life::new(owner, bounds.deadline, bounds.teardown, reporter, Some(preexisting))
             .map_err(failed("watch over the run"))?;
         let owning = Owning(Arc::new(life));
         // The parent may have died before the death signal was asked for.
