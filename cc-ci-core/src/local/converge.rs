@@ -5,13 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::LocalExecutor;
-use super::deploy::{host, log_of};
-use super::world::{ContainerRecord, ServiceRecord, TaskRecord};
+use super::processes;
+use super::world::{ServiceRecord, TaskRecord, host};
 use crate::engine::{EngineError, ServiceState};
 use crate::http;
 use crate::names::Domain;
 use crate::sys::contained::open_contained;
-use crate::sys::process::{self, ProcessIdentity};
+use crate::sys::process;
 
 /// What one health probe may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
@@ -32,7 +32,9 @@ pub(super) async fn wait(
         }
         let mut pause = Duration::from_millis(10);
         loop {
-            let Some((_, process)) = running(executor, domain, &name)? else {
+            let Some((_, process)) =
+                processes::running(&executor.world, domain, &name, &executor.host.boot_id())?
+            else {
                 let log = log_tail(executor, domain, &name);
                 return Err(EngineError::recipe(format!("the service {name} ended: {log}")));
             };
@@ -62,7 +64,7 @@ pub(super) async fn services(
 ) -> Result<Vec<ServiceState>, EngineError> {
     let mut services = Vec::new();
     for (name, record) in executor.world.records::<ServiceRecord>(domain, "services").map_err(host)? {
-        let task = running(executor, domain, &name)?;
+        let task = processes::running(&executor.world, domain, &name, &executor.host.boot_id())?;
         let healthy = match &task {
             Some(_) => probe(&record, domain).await.is_ok(),
             None => record.replicas == 0,
@@ -82,20 +84,6 @@ pub(super) async fn services(
     Ok(services)
 }
 
-/// The running task of a service, and its process.
-pub(super) fn running(
-    executor: &LocalExecutor,
-    domain: &Domain,
-    service: &str,
-) -> Result<Option<(String, ProcessIdentity)>, EngineError> {
-    let boot = executor.host.boot_id();
-    let containers = executor.world.records::<ContainerRecord>(domain, "containers").map_err(host)?;
-    Ok(containers
-        .into_iter()
-        .find(|(_, container)| container.service == service && container.process.is_alive(&boot))
-        .map(|(id, container)| (id, container.process)))
-}
-
 /// A real GET of the health path; a service without one is healthy when it runs.
 async fn probe(record: &ServiceRecord, domain: &Domain) -> Result<(), String> {
     let (Some(port), Some(health)) = (record.port, &record.health) else { return Ok(()) };
@@ -113,7 +101,7 @@ fn log_tail(executor: &LocalExecutor, domain: &Domain, service: &str) -> String 
     let Some((task, _)) = tasks.into_iter().find(|(_, task)| task.service == service) else {
         return "it has no task".to_owned();
     };
-    let path = log_of(&executor.world, domain, &task);
+    let path = executor.world.log_of(domain, &task);
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return String::new() };
     // The service writes it, and may have put anything in its place.
     let tail = open_contained(directory, name).map_err(io::Error::other).and_then(|mut log| {

@@ -1,14 +1,13 @@
 //! Starting, replacing and stopping services.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::LocalExecutor;
-use super::converge::running;
 use super::plan::{self, Planned};
 use super::processes;
-use super::world::{ContainerRecord, ServiceRecord, TaskRecord, World};
+use super::world::{ContainerRecord, ServiceRecord, TaskRecord, World, host};
 use crate::engine::{App, EngineError, Session};
 use crate::lifetime::{Command, Output, SpawnError};
 use crate::names::Domain;
@@ -32,7 +31,10 @@ pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App
     for service in &planned {
         let old = known.iter().find(|(name, _)| *name == service.name).map(|(_, record)| record);
         let runs = match old {
-            Some(record) if record.replicas > 0 => running(executor, &app.domain, &service.name)?.is_some(),
+            Some(record) if record.replicas > 0 => {
+                processes::running(&executor.world, &app.domain, &service.name, &executor.host.boot_id())?
+                    .is_some()
+            }
             old => old.is_some(),
         };
         let same = runs && old.is_some_and(|record| record.digest == service.digest);
@@ -102,7 +104,7 @@ async fn start(
         .env("HOME", &scratch)
         .env("TMPDIR", &scratch)
         .envs(&service.environment)
-        .output(Output::File(log_of(&executor.world, domain, &task)))
+        .output(Output::File(executor.world.log_of(domain, &task)))
         .marker(executor.marker(domain, &service.name));
     let (world, owned, name) = (executor.world.clone(), domain.clone(), service.name.clone());
     let record = move |process: &crate::sys::process::ProcessIdentity| {
@@ -162,13 +164,4 @@ pub(super) async fn stop(
 
 pub(super) fn grace_of(record: &ServiceRecord) -> Duration {
     Duration::try_from_secs_f64(record.stop_grace_seconds).unwrap_or_default()
-}
-
-/// Each task has a log of its own: the last words of an earlier one explain nothing.
-pub(super) fn log_of(world: &World, domain: &Domain, task: &str) -> PathBuf {
-    world.of(domain, "logs").join(format!("{task}.log"))
-}
-
-pub(super) fn host(error: io::Error) -> EngineError {
-    EngineError::host("can't use the local executor's files").because(error)
 }

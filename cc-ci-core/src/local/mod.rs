@@ -42,8 +42,7 @@ use crate::recipe::{EnvFile, Recipe, VolumeBackup};
 use crate::sys::contained::read_contained;
 use crate::sys::host::Host;
 use crate::sys::process::{self, Marker, MarkerOwner};
-use deploy::host;
-use world::{ContainerRecord, ServiceRecord, World};
+use world::{ContainerRecord, ServiceRecord, World, host};
 
 /// The files that are read back are our own, and small.
 const VOLUME_FILE_LIMIT: u64 = 1 << 20;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::LocalExecutor;
-use super::deploy::{self, host};
-use super::world::{ServiceRecord, World};
+use super::deploy;
+use super::world::{ServiceRecord, World, host};
 use super::{Residue, blocking, stop_on_drop};
 use crate::engine::{EngineError, Kind};
 use crate::names::Domain;

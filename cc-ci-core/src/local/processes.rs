@@ -3,7 +3,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::world::{ContainerRecord, World};
+use super::world::{ContainerRecord, World, host};
+use crate::engine::EngineError;
 use crate::names::Domain;
 use crate::sys::host::BootId;
 use crate::sys::process::{self, Marker, MarkerOwner, ProcessIdentity};
@@ -40,6 +41,20 @@ pub(super) fn of_app(
     found.sort_by_key(|process| (process.pid, process.start_time));
     found.dedup();
     Ok(found)
+}
+
+/// The running task of a service, and its process.
+pub(super) fn running(
+    world: &World,
+    domain: &Domain,
+    service: &str,
+    boot: &BootId,
+) -> Result<Option<(String, ProcessIdentity)>, EngineError> {
+    let containers = world.records::<ContainerRecord>(domain, "containers").map_err(host)?;
+    Ok(containers
+        .into_iter()
+        .find(|(_, container)| container.service == service && container.process.is_alive(boot))
+        .map(|(id, container)| (id, container.process)))
 }
 
 /// Whether a recorded process is the app's. A record is a file that a recipe's script can write as well, so it is

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::deploy::host;
-use super::world::World;
+use super::world::{World, host};
 use crate::engine::{App, EngineError};
 
 /// Generates what the `.env` names and is not there yet. Blocks.

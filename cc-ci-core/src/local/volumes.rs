@@ -3,8 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::deploy::host;
-use super::world::{World, copy_entries};
+use super::world::{World, copy_entries, host};
 use crate::engine::{EngineError, Session};
 use crate::sys::files::private_directory;
 

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::engine::{Inventory, Kind, Residue};
+use crate::engine::{EngineError, Inventory, Kind, Residue};
 use crate::model::cancellation::Cancellation;
 use crate::names::Domain;
 use crate::sys::contained::{ContainedError, read_contained};
@@ -146,6 +146,11 @@ impl World {
     /// The directory of one kind of an app.
     pub fn of(&self, domain: &Domain, kind: &str) -> PathBuf {
         self.app(domain).join(kind)
+    }
+
+    /// Each task has a log of its own: the last words of an earlier one explain nothing.
+    pub fn log_of(&self, domain: &Domain, task: &str) -> PathBuf {
+        self.of(domain, "logs").join(format!("{task}.log"))
     }
 
     /// The names in a directory of this world, in order; none where it is missing. No link leads out of the root.
@@ -333,6 +338,11 @@ pub(super) fn copy_entries(
             .map_err(|(path, error)| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     }
     Ok(())
+}
+
+/// What it is when the files of this world fail.
+pub(super) fn host(error: io::Error) -> EngineError {
+    EngineError::host("can't use the local executor's files").because(error)
 }
 
 /// `None` for what an app's own service may have put, or mounted, in the place of a directory. It must not keep anybody from

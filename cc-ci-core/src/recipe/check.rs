@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::compose::{Compose, MountKind, Object};
 use super::env_file::{EnvFile, SecretSpec};
+use super::issue::{Allowed, Issue};
 use super::routes;
 use super::rules::{Rule, Severity, table};
 use super::tree::ReadError;
-use crate::names::Domain;
 
 /// What a look at a recipe found, as lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,53 +22,6 @@ pub struct Findings {
 
 /// The external networks that apps share where the operator names no others: the proxy's.
 pub const SHARED_NETWORKS: [&str; 1] = ["proxy"];
-
-/// Whose app a recipe is looked at as, and what that app may have in common with others.
-#[derive(Debug, Clone, Copy)]
-pub struct Allowed<'a> {
-    /// The app's domain.
-    pub domain: &'a Domain,
-    /// The external networks that the operator shares among apps, the proxy's above all.
-    pub networks: &'a [String],
-    /// The `.env` as an operator wrote it, where one did: the hosts and networks that it names are the app's.
-    pub operators: Option<&'a EnvFile>,
-}
-
-impl Allowed<'_> {
-    fn has_network(&self, name: &str) -> bool {
-        self.networks.iter().any(|shared| shared == name)
-            || self.operators.is_some_and(|env| env.vars().values().any(|value| value == name))
-    }
-}
-
-/// One thing that breaks a rule.
-#[derive(Debug)]
-pub(super) struct Issue {
-    pub(super) rule: &'static Rule,
-    /// The keys that lead to it in the compose files.
-    pub(super) path: Vec<String>,
-    /// What its line holds, where the path leads to a whole block.
-    pub(super) mark: Option<String>,
-    /// The variable that it is about: then there is no path.
-    pub(super) variable: Option<String>,
-    pub(super) what: String,
-}
-
-impl Issue {
-    pub(super) fn at(rule: &'static Rule, path: &[&str], what: String) -> Self {
-        let path = path.iter().map(|key| (*key).to_owned()).collect();
-        Self { rule, path, mark: None, variable: None, what }
-    }
-
-    pub(super) fn marked(mut self, mark: impl Into<String>) -> Self {
-        self.mark = Some(mark.into());
-        self
-    }
-
-    pub(super) fn of_variable(rule: &'static Rule, name: &str, what: String) -> Self {
-        Self { rule, path: Vec::new(), mark: None, variable: Some(name.to_owned()), what }
-    }
-}
 
 /// What a run says before its deploy.
 pub(super) fn check(

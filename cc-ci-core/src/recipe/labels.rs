@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::check::Issue;
 use super::compose::Compose;
+use super::issue::Issue;
 use super::rules::{Rule, table};
 
 /// The labels that cc-ci understands.

@@ -10,6 +10,7 @@ mod check;
 mod compose;
 mod env_file;
 mod interpolate;
+mod issue;
 mod labels;
 mod random;
 mod routes;
@@ -23,13 +24,14 @@ use std::path::{Path, PathBuf};
 
 use crate::names::{Domain, RecipeName};
 
-pub use check::{Allowed, Findings, SHARED_NETWORKS};
+pub use check::{Findings, SHARED_NETWORKS};
 pub use compose::{
     Compose, ComposeError, Grant, Healthcheck, LOCAL_KEY, LocalService, Mode, Mount, MountKind, NamedFile,
     Object, Port, Protocol, Service,
 };
 pub use env_file::{EnvFile, EnvFileError, SecretSpec};
 pub use interpolate::{InterpolateError, Interpolated, interpolate};
+pub use issue::Allowed;
 pub use labels::{Backup, HookKind, LabelWarning, Labels, VolumeBackup};
 pub use tree::ReadError;
 

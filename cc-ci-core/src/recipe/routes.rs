@@ -10,9 +10,9 @@
 
 use std::collections::BTreeSet;
 
-use super::check::{Allowed, Issue};
 use super::compose::Compose;
 use super::env_file::EnvFile;
+use super::issue::{Allowed, Issue};
 use super::rules::table;
 
 /// How deep a rule's brackets may be.

@@ -143,3 +143,11 @@ impl<'a> Cursor<'a> {
         super::short::duration(self.str()?).map_err(|rule| self.error(rule))
     }
 }
+
+/// Refuses what no process's environment can hold.
+pub(super) fn check_variable(at: &Cursor<'_>, name: &str, value: &str) -> Result<(), ComposeError> {
+    if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+        return Err(at.error("a variable has a name without =, and no NUL bytes"));
+    }
+    Ok(())
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::ComposeError;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, check_variable};
 
 /// The key of the field, below a service.
 pub const LOCAL_KEY: &str = "x-cc-ci-local";
@@ -39,7 +39,7 @@ impl LocalLayer {
                 "environment" => {
                     for (name, at) in at.entries()? {
                         let value = at.scalar()?.unwrap_or_default();
-                        super::service::check_variable(&at, name, &value)?;
+                        check_variable(&at, name, &value)?;
                         layer.environment.insert(name.to_owned(), value);
                     }
                 }

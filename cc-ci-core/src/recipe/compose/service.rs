@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, check_variable};
 use super::local::LocalLayer;
 use super::object;
 use super::{
@@ -186,14 +186,6 @@ fn env_files(at: &Cursor<'_>) -> Result<Vec<NamedFile>, ComposeError> {
         Ok(NamedFile { path, required: at.field("required", Cursor::boolean)?.unwrap_or(true) })
     };
     if at.is_list() { at.list(one) } else { Ok(vec![one(at)?]) }
-}
-
-/// What no process's environment can hold.
-pub(super) fn check_variable(at: &Cursor<'_>, name: &str, value: &str) -> Result<(), ComposeError> {
-    if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-        return Err(at.error("a variable has a name without =, and no NUL bytes"));
-    }
-    Ok(())
 }
 
 fn labels(at: &Cursor<'_>) -> Result<BTreeMap<String, String>, ComposeError> {

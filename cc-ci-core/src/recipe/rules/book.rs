@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Finding;
-use super::files::COMPOSE;
+use super::layout::COMPOSE;
 use super::lines::{Lines, uses};
 use super::table::{self, Rule, Severity};
-use crate::recipe::check::Issue;
+use crate::recipe::issue::Issue;
 
 /// More warnings and notes are no help to anybody.
 const MAX_FINDINGS: usize = 1000;

@@ -10,6 +10,7 @@
 
 mod book;
 mod files;
+mod layout;
 mod lines;
 mod past;
 pub(super) mod table;
@@ -20,7 +21,8 @@ use serde::Serialize;
 
 use crate::names::{Domain, RecipeName, Subject, Suffix, Version};
 
-pub(crate) use files::{Look, fingerprint, judge};
+pub(crate) use files::{fingerprint, judge};
+pub(crate) use layout::Look;
 pub(crate) use past::Past;
 pub use table::{RULES, Rule, Severity};
 

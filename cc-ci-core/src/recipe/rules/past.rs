@@ -7,7 +7,7 @@ use std::slice;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::files::{self, COMPOSE};
+use super::layout::{self, COMPOSE};
 use super::variables;
 use crate::names::{Domain, Version};
 use crate::recipe::interpolate::interpolate;
@@ -36,7 +36,7 @@ impl Past {
         let mut contents = BTreeMap::new();
         let sample = recipe.sample().unwrap_or_default();
         known.extend(sample.vars().keys().cloned());
-        let found = files::compose_files(root).unwrap_or_default();
+        let found = layout::compose_files(root).unwrap_or_default();
         for file in &found.names {
             let value = tree::read_text(root, Path::new(file)).ok().and_then(|text| yaml::parse(&text).ok());
             known.extend(value.as_ref().map(variables::needed).unwrap_or_default());
@@ -50,14 +50,14 @@ impl Past {
             let Ok(compose) = recipe.compose(vars) else { continue };
             contents.extend(digests.of(recipe, &compose).into_iter().map(|held| (held.name, held.digest)));
         }
-        Self { version, known, contents, notes: files::release_notes(root).into_iter().collect() }
+        Self { version, known, contents, notes: layout::release_notes(root).into_iter().collect() }
     }
 }
 
 /// What the sample sets, its comments included.
 fn vars(recipe: &Recipe, domain: &Domain) -> Option<BTreeMap<String, String>> {
     let sample = recipe.sample().unwrap_or_default();
-    let text = tree::read_text(recipe.root(), Path::new(files::SAMPLE)).unwrap_or_default();
+    let text = tree::read_text(recipe.root(), Path::new(layout::SAMPLE)).unwrap_or_default();
     recipe.vars(&variables::uncommented(&sample, &text), domain).ok()
 }
 

@@ -1,11 +1,11 @@
 //! Releases: the version label, and the tags.
 
 use super::book::Book;
-use super::files::COMPOSE;
+use super::layout::COMPOSE;
 use super::{History, table};
 use crate::names::Version;
-use crate::recipe::check::Issue;
 use crate::recipe::compose::Compose;
+use crate::recipe::issue::Issue;
 
 /// How many tags one finding names.
 const NAMED: usize = 5;

@@ -3,27 +3,18 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, mkdirat, open, openat2, renameat,
-    statx, symlinkat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, mkdirat, open, renameat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
+use super::confined::{Identity, look, open_confined};
 use super::new_id;
 use super::remove::{Removal, RemoveError};
-
-/// Beneath the directory, through no link, and on the directory's own mount.
-const CONFINED: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_MAGICLINKS)
-    .union(ResolveFlags::NO_XDEV);
-
-/// How often the kernel may say that a path changed while it was followed.
-const AGAIN: u32 = 64;
 
 /// A directory, by its descriptor: whatever its path names later, this is the directory that was opened.
 ///
@@ -299,41 +290,6 @@ impl Dir {
     }
 }
 
-/// Opens `path` beneath `at` as [`CONFINED`] says.
-pub(super) fn open_confined(
-    at: BorrowedFd<'_>,
-    path: impl rustix::path::Arg + Copy,
-    flags: OFlags,
-    mode: Mode,
-) -> Result<OwnedFd, Errno> {
-    for _ in 0..AGAIN {
-        match openat2(at, path, flags | OFlags::CLOEXEC, mode, CONFINED) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            opened => return opened,
-        }
-    }
-    Err(Errno::AGAIN)
-}
-
-/// What a directory is, whatever it is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
-    device: (u32, u32),
-    inode: u64,
-    mount: u64,
-}
-
-impl Identity {
-    pub fn of(fd: impl AsFd) -> io::Result<Self> {
-        let found = look(fd, StatxFlags::INO | StatxFlags::MNT_ID)?;
-        Ok(Self {
-            device: (found.stx_dev_major, found.stx_dev_minor),
-            inode: found.stx_ino,
-            mount: found.stx_mnt_id,
-        })
-    }
-}
-
 /// What was found at a path.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found {
@@ -362,10 +318,6 @@ impl Found {
     pub fn is_directory(&self) -> bool {
         self.kind == FileType::Directory
     }
-}
-
-fn look(fd: impl AsFd, wanted: StatxFlags) -> io::Result<Statx> {
-    Ok(statx(fd, c"", AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT, wanted)?)
 }
 
 fn outside(path: &Path) -> io::Error {

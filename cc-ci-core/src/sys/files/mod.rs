@@ -13,6 +13,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the module through which all else goes")]
 
+mod confined;
 mod dir;
 pub(crate) mod mark;
 mod remove;
@@ -24,6 +25,5 @@ pub(crate) use dir::{Dir, is_present, mounts_beneath, parent_of, set_mode};
 pub(crate) use mark::{
     RUN_LOCK, RUN_RECORD, RootError, RootKind, check_root, claim_root, is_full, is_run_directory, user,
 };
-pub(crate) use remove::{remove_tree, remove_tree_until};
 pub use whole::{link, new_file, private_directory, remove_file, write_whole};
-pub(crate) use whole::{new_id, open_log, replace_file, write_whole_by};
+pub(crate) use whole::{new_id, open_log, remove_tree, remove_tree_until, replace_file, write_whole_by};

@@ -19,7 +19,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::dir::{Identity, open_confined, parent_of};
+use super::confined::{Identity, open_confined};
 
 /// How often a directory that was emptied may turn out to be filled again before it is given up.
 const REFILLS: u32 = 8;
@@ -95,23 +95,6 @@ impl std::error::Error for RemoveError {}
 impl From<RemoveError> for io::Error {
     fn from(error: RemoveError) -> Self {
         Self::new(error.kind(), error)
-    }
-}
-
-/// Removes `path`, whatever it is; the directories on the way to it are trusted. Nothing there is fine.
-///
-/// # Errors
-/// What stays, and why; everything else is gone.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    remove_tree_until(path, &|| false)
-}
-
-/// The same, until `stop` says so: it is asked before each entry.
-pub(crate) fn remove_tree_until(path: &Path, stop: &dyn Fn() -> bool) -> io::Result<()> {
-    match parent_of(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok((parent, name)) => Ok(parent.remove(name.as_ref(), stop)?),
     }
 }
 

@@ -3,6 +3,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::process::Command;
 
 use super::super::testing::{alone, mount, unmount};
+use super::super::{remove_tree, remove_tree_until};
 use super::*;
 
 #[test]

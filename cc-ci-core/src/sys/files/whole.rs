@@ -15,6 +15,23 @@ pub(crate) fn new_id() -> io::Result<String> {
     Ok(id.trim().replace('-', "").chars().take(16).collect())
 }
 
+/// Removes `path`, whatever it is; the directories on the way to it are trusted. Nothing there is fine.
+///
+/// # Errors
+/// What stays, and why; everything else is gone.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    remove_tree_until(path, &|| false)
+}
+
+/// The same, until `stop` says so: it is asked before each entry.
+pub(crate) fn remove_tree_until(path: &Path, stop: &dyn Fn() -> bool) -> io::Result<()> {
+    match parent_of(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok((parent, name)) => Ok(parent.remove(name.as_ref(), stop)?),
+    }
+}
+
 /// Removes a file or link. Nothing there is fine. The directory that it is in is trusted.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     let (parent, name) = match parent_of(path) {
