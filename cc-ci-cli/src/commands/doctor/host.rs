@@ -8,6 +8,7 @@ use std::time::Duration;
 use cc_ci_core::host::{free_space, is_noexec, may_write};
 use cc_ci_core::lifetime::{Command, Line, RunLifetimeExt as _};
 use cc_ci_core::lock::AppLock as _;
+use cc_ci_core::workspace::WorkspaceError;
 
 use super::{Check, Patient, blocking};
 use crate::engine::{Engine, in_path};
@@ -112,10 +113,10 @@ fn directory(name: &'static str, path: &Path, knob: &str) -> Check {
 fn executing(check: Check, path: &Path) -> Check {
     let (Ok(there) | Err(there)) = existing(path);
     match is_noexec(&there) {
-        Ok(true) => check.problem(
-            format!("{} is mounted noexec, and a recipe's tests are executed from there", there.display()),
-            "choose another one: CCCI_RUNS_DIR",
-        ),
+        Ok(true) => {
+            let error = WorkspaceError::NotExecutable { runs_dir: there };
+            check.problem(error.to_string(), error.hint().unwrap_or_default())
+        }
         // What can't be asked has been told above.
         Ok(false) | Err(_) => check,
     }
