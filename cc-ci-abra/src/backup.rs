@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cc_ci_core::engine::{App, Backup, Engine, EngineError, Session, restore_by_labels, take_by_labels};
+use cc_ci_core::engine::{App, Backup, Engine, Failure, Session, restore_by_labels, take_by_labels};
 use cc_ci_core::event::Event;
 use cc_ci_core::names::Domain;
 
@@ -48,18 +48,18 @@ pub(crate) struct BackupTaker {
 
 impl BackupTaker {
     /// Refuses a configuration that wants a service where there is none, before anything is touched.
-    pub async fn new(abra: Abra, engine: Arc<dyn Engine>, backups: Backups) -> Result<Self, EngineError> {
+    pub async fn new(abra: Abra, engine: Arc<dyn Engine>, backups: Backups) -> Result<Self, Failure> {
         let taker = Self { abra, engine, backups, snapshots: Mutex::default() };
         if backups == Backups::Service
             && let Some(why) = taker.no_service().await?
         {
-            return Err(EngineError::configuration(why).with_hint(HINT));
+            return Err(Failure::configuration(why).with_hint(HINT));
         }
         Ok(taker)
     }
 
     /// Takes a backup.
-    pub async fn take(&self, session: &Session, app: &App) -> Result<Backup, EngineError> {
+    pub async fn take(&self, session: &Session, app: &App) -> Result<Backup, Failure> {
         if !self.by_service().await? {
             let taken = take_by_labels(self.engine.as_ref(), session, app).await?;
             return Ok(Backup { id: format!("{BY_LABELS}{}", taken.id) });
@@ -79,31 +79,31 @@ impl BackupTaker {
     }
 
     /// Brings a backup back, the way that it was taken.
-    pub async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError> {
+    pub async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), Failure> {
         if let Some(id) = backup.id.strip_prefix(BY_LABELS) {
             let taken = Backup { id: id.to_owned() };
             return restore_by_labels(self.engine.as_ref(), session, app, &taken).await;
         }
         if backup.id != BY_SERVICE {
-            return Err(EngineError::host(format!("{:?} is no backup that was taken with abra", backup.id)));
+            return Err(Failure::host(format!("{:?} is no backup that was taken with abra", backup.id)));
         }
         self.ask(session, app, Subcommand::Restore).await
     }
 
-    async fn by_service(&self) -> Result<bool, EngineError> {
+    async fn by_service(&self) -> Result<bool, Failure> {
         match self.backups {
             Backups::Labels => Ok(false),
             Backups::Auto => Ok(self.no_service().await?.is_none()),
             // It was there when the run began.
             Backups::Service => match self.no_service().await? {
-                Some(why) => Err(EngineError::host(why).with_hint(HINT)),
+                Some(why) => Err(Failure::host(why).with_hint(HINT)),
                 None => Ok(true),
             },
         }
     }
 
     /// Why no service can be asked, where none can.
-    async fn no_service(&self) -> Result<Option<&'static str>, EngineError> {
+    async fn no_service(&self) -> Result<Option<&'static str>, Failure> {
         let can = |subcommand: &Subcommand| self.abra.can(*subcommand);
         if ![Subcommand::BackupCreate, Subcommand::Restore].iter().all(can) {
             return Ok(Some("this abra can't ask a backup service"));
@@ -112,7 +112,7 @@ impl BackupTaker {
         Ok((!there).then_some("there is no backup service on this engine"))
     }
 
-    async fn ask(&self, session: &Session, app: &App, subcommand: Subcommand) -> Result<(), EngineError> {
+    async fn ask(&self, session: &Session, app: &App, subcommand: Subcommand) -> Result<(), Failure> {
         // Without it, some versions check a release out for this too, or refuse an untracked file.
         let call = Call::new(&self.abra, subcommand, BACKUP_LIMIT).flag(Flag::Chaos);
         let call = call.arg(app.domain.as_str());

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::time::Duration;
 
-use cc_ci_core::engine::{EngineError, Redactor, Session};
+use cc_ci_core::engine::{Failure, Redactor, Session};
 use cc_ci_core::lifetime::{
     ChildError, Command, Ended, RunLifetime, RunLifetimeExt as _, SpawnError, Stream,
 };
@@ -58,7 +58,7 @@ impl<'a> Call<'a> {
     }
 
     /// Makes the call as a child of the run that works on `domain`; gives its stdout.
-    pub(crate) async fn run(self, session: &Session, domain: &Domain) -> Result<String, EngineError> {
+    pub(crate) async fn run(self, session: &Session, domain: &Domain) -> Result<String, Failure> {
         let command = session.command(domain, self.abra.program(), &session.tmp);
         self.execute(session.lifetime.as_ref(), &session.redactor, command).await
     }
@@ -69,7 +69,7 @@ impl<'a> Call<'a> {
         lifetime: &dyn RunLifetime,
         redactor: &Redactor,
         command: Command,
-    ) -> Result<String, EngineError> {
+    ) -> Result<String, Failure> {
         let shown = self.shown(redactor);
         let heard = hear(lifetime, redactor, command.args(&self.args), self.limit).await;
         let said = heard.words.tell(redactor);
@@ -78,15 +78,13 @@ impl<'a> Call<'a> {
             Ok(ended) if ended.success() => Ok(heard.stdout),
             Ok(ended @ Ended { code: Some(_), .. }) => {
                 let message = format!("`{shown}` failed with {}", after(ended.to_string()));
-                Err(EngineError::new(words::fault(&said), message))
+                Err(Failure::new(words::fault(&said), message))
             }
             // Killed by somebody, or lost: that says nothing of the recipe.
-            Ok(ended) => {
-                Err(EngineError::host(format!("`{shown}` was ended by {}", after(ended.to_string()))))
-            }
+            Ok(ended) => Err(Failure::host(format!("`{shown}` was ended by {}", after(ended.to_string())))),
             Err(ChildError::TimedOut { limit, .. }) => {
                 let what = format!("did not end within {} s, and was ended", limit.as_secs());
-                Err(EngineError::host(format!("`{shown}` {}", after(what))))
+                Err(Failure::host(format!("`{shown}` {}", after(what))))
             }
             Err(error) => Err(not_run(&shown, error)),
         }
@@ -101,12 +99,12 @@ impl<'a> Call<'a> {
 }
 
 /// The error of a child that did not come to an end of its own.
-pub(crate) fn not_run(shown: &str, error: ChildError) -> EngineError {
+pub(crate) fn not_run(shown: &str, error: ChildError) -> Failure {
     let missing = matches!(
         &error,
         ChildError::Spawn(SpawnError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound
     );
-    let failed = EngineError::host(format!("`{shown}` was not done")).because(error);
+    let failed = Failure::host(format!("`{shown}` was not done")).with_source(error);
     if missing { failed.with_hint(INSTALL) } else { failed }
 }
 

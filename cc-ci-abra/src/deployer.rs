@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cc_ci_core::engine::{App, Backup, Deployer, Engine, EngineError, ServiceState, Session};
+use cc_ci_core::engine::{App, Backup, Deployer, Engine, Failure, ServiceState, Session};
 use cc_ci_core::lifetime::Command;
 use cc_ci_core::names::Domain;
 
@@ -56,7 +56,7 @@ impl AbraDeployer {
     /// # Errors
     /// The abra lacks what is needed, see [`Abra::require`], or there is no backup service where [`Backups::Service`]
     /// wants one.
-    pub async fn new(settings: Settings) -> Result<Self, EngineError> {
+    pub async fn new(settings: Settings) -> Result<Self, Failure> {
         settings.abra.require()?;
         let (abra, engine) = (settings.abra.clone(), settings.engine.clone());
         let backups = BackupTaker::new(abra, engine, settings.backups).await?;
@@ -73,7 +73,7 @@ impl AbraDeployer {
 
     /// Orders what the tree and the `.env` say, and looks whether the engine has it: in place of `before`, the services
     /// that were there.
-    async fn order(&self, session: &Session, app: &App, before: &[ServiceState]) -> Result<(), EngineError> {
+    async fn order(&self, session: &Session, app: &App, before: &[ServiceState]) -> Result<(), Failure> {
         let call = Call::new(self.abra(), Subcommand::Deploy, DEPLOY_LIMIT)
             .flag(Flag::Chaos)
             .flag(Flag::NoConvergeChecks)
@@ -88,13 +88,13 @@ impl AbraDeployer {
         let missing: Vec<&str> = wanted.difference(&there).map(String::as_str).collect();
         if there.is_empty() {
             let domain = &app.domain;
-            return Err(EngineError::host(format!(
+            return Err(Failure::host(format!(
                 "abra says that it deployed {domain}, and nothing of it is deployed"
             )));
         }
         if !missing.is_empty() {
             let (domain, missing) = (&app.domain, missing.join(", "));
-            return Err(EngineError::host(format!(
+            return Err(Failure::host(format!(
                 "abra says that it deployed {domain}, and these services are not there: {missing}"
             )));
         }
@@ -109,7 +109,7 @@ impl AbraDeployer {
             .collect();
         if !missed.is_empty() {
             let (domain, missed) = (&app.domain, missed.into_iter().collect::<Vec<_>>().join(", "));
-            return Err(EngineError::host(format!(
+            return Err(Failure::host(format!(
                 "abra says that it deployed {domain}, and the engine got no order for these services: {missed}"
             )));
         }
@@ -125,7 +125,7 @@ impl fmt::Display for AbraDeployer {
 
 #[async_trait]
 impl Deployer for AbraDeployer {
-    async fn create(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn create(&self, session: &Session, app: &App) -> Result<(), Failure> {
         let owned = app.clone();
         session.lifetime.jobs().run(move || sample(&owned)).await?;
         Call::new(self.abra(), Subcommand::New, NEW_LIMIT)
@@ -143,27 +143,27 @@ impl Deployer for AbraDeployer {
         &self,
         session: &Session,
         app: &App,
-    ) -> Result<BTreeMap<String, String>, EngineError> {
+    ) -> Result<BTreeMap<String, String>, Failure> {
         secrets::generate(self.abra(), self.engine(), session, app).await
     }
 
-    async fn deploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn deploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
         self.order(session, app, &[]).await
     }
 
-    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), Failure> {
         // With force, abra would deploy it anew: that is no upgrade.
         let before = self.engine().services(&app.domain).await?;
         if before.is_empty() {
             let domain = &app.domain;
-            return Err(EngineError::host(format!("{domain} is not deployed, so it can't be upgraded")));
+            return Err(Failure::host(format!("{domain} is not deployed, so it can't be upgraded")));
         }
         self.order(session, app, &before).await
     }
 
-    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
         if !self.abra().can(Subcommand::Undeploy) {
-            return Err(EngineError::configuration("this abra has no app undeploy that cc-ci can call"));
+            return Err(Failure::configuration("this abra has no app undeploy that cc-ci can call"));
         }
         let call = Call::new(self.abra(), Subcommand::Undeploy, UNDEPLOY_LIMIT).flag(Flag::Chaos);
         call.arg(app.domain.as_str()).run(session, &app.domain).await?;
@@ -172,20 +172,20 @@ impl Deployer for AbraDeployer {
             return Ok(());
         }
         let (domain, left) = (&app.domain, left.into_iter().collect::<Vec<_>>().join(", "));
-        Err(EngineError::host(format!(
+        Err(Failure::host(format!(
             "abra says that it undeployed {domain}, and these services are there: {left}"
         )))
     }
 
-    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, EngineError> {
+    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, Failure> {
         self.backups.take(session, app).await
     }
 
-    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError> {
+    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), Failure> {
         self.backups.restore(session, app, backup).await
     }
 
-    async fn list(&self, session: &Session) -> Result<Vec<Domain>, EngineError> {
+    async fn list(&self, session: &Session) -> Result<Vec<Domain>, Failure> {
         let environment = session.environment.iter().map(|(name, value)| (name, value));
         let command = Command::new(self.abra().program(), &session.tmp).envs(environment);
         let apps =

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cc_ci_core::engine::EngineError;
+use cc_ci_core::engine::Failure;
 use cc_ci_core::workspace::Catalogue;
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +70,7 @@ impl Abra {
     ///
     /// # Errors
     /// Names all that it lacks: the configuration's fault, found before anything is touched.
-    pub fn require(&self) -> Result<(), EngineError> {
+    pub fn require(&self) -> Result<(), Failure> {
         let capabilities = self.capabilities();
         let lacking: Vec<&Capability> = capabilities
             .iter()
@@ -85,7 +85,7 @@ impl Abra {
         let names: Vec<String> = lacking.iter().map(ToString::to_string).collect();
         let message = format!("{program} ({version}) lacks what cc-ci needs: {}", names.join(", "));
         let only_offline = lacking.iter().all(|capability| capability.flag == Some(Flag::Offline));
-        Err(EngineError::configuration(message).with_hint(if only_offline {
+        Err(Failure::configuration(message).with_hint(if only_offline {
             "it may update the catalogue that all runs share: set `catalogue = \"copy\"` below `[workspace]` in the \
              configuration, or install a newer abra (abra upgrade)"
         } else {

@@ -6,7 +6,7 @@
 //! engine is looked at afterwards.
 //!
 //! # Limitations
-//! Whose fault a failure is, is told by abra's own words ([`EngineError`](cc_ci_core::engine::EngineError)'s fault):
+//! Whose fault a failure is, is told by abra's own words ([`Failure`](cc_ci_core::engine::Failure)'s fault):
 //! what is not known to be the recipe's is the host's. A snapshot that the host's backup service took can't be removed
 //! from here.
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cc_ci_core::engine::{EngineError, Redactor};
+use cc_ci_core::engine::{Failure, Redactor};
 use cc_ci_core::lifetime::{Command, RunLifetime};
 use serde::{Deserialize, Deserializer};
 
@@ -81,17 +81,17 @@ impl Abra {
         command: Command,
         redactor: &Redactor,
         limit: Duration,
-    ) -> Result<Vec<ListedApp>, EngineError> {
+    ) -> Result<Vec<ListedApp>, Failure> {
         if !self.can(Subcommand::List) {
             let message =
                 format!("{} ({}) has no app ls --machine", self.program().display(), self.version());
-            return Err(EngineError::configuration(message));
+            return Err(Failure::configuration(message));
         }
         let ask = async |status: bool| {
             let call = Call::new(self, Subcommand::List, limit).flag(Flag::Machine);
             let call = if status { call.flag(Flag::Status) } else { call };
             let output = call.execute(lifetime, redactor, command.clone()).await?;
-            parse(&output).ok_or_else(|| EngineError::host("`abra app ls` gave no JSON that lists apps"))
+            parse(&output).ok_or_else(|| Failure::host("`abra app ls` gave no JSON that lists apps"))
         };
         match ask(true).await {
             Err(error) => {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cc_ci_core::engine::{EngineError, Redactor};
+use cc_ci_core::engine::{Failure, Redactor};
 use cc_ci_core::lifetime::{ChildError, Command, Ended, RunLifetime};
 use cc_ci_core::workspace::Catalogue;
 use futures_util::future::{join, join_all};
@@ -41,7 +41,7 @@ impl Abra {
     ///
     /// # Errors
     /// It can't be run, hangs, or fails to say its version: the host's fault.
-    pub async fn probe(lifetime: &dyn RunLifetime, probe: Probe) -> Result<Self, EngineError> {
+    pub async fn probe(lifetime: &dyn RunLifetime, probe: Probe) -> Result<Self, Failure> {
         let Probe { program, environment, cache, catalogue } = probe;
         let questions = Questions { lifetime, program: &program, environment: &environment };
         // Identified before it is asked: when it is replaced meanwhile, the answers are kept for nobody.
@@ -76,24 +76,24 @@ struct Questions<'a> {
 }
 
 impl Questions<'_> {
-    async fn version(&self) -> Result<String, EngineError> {
+    async fn version(&self) -> Result<String, Failure> {
         let (ended, Heard { stdout, words, .. }) = self.ask("", "--version").await?;
         if !ended.success() {
             let (program, said) = (self.program.display(), words.tell(&Redactor::default()));
-            return Err(EngineError::host(format!("`{program} --version` failed with {ended}: {said}")));
+            return Err(Failure::host(format!("`{program} --version` failed with {ended}: {said}")));
         }
         let line = stdout.lines().find(|line| !line.trim().is_empty()).unwrap_or("no version");
         Ok(words::clean(line, &Redactor::default(), VERSION_LIMIT))
     }
 
     /// Asks for every help at once.
-    async fn rest(&self, version: String) -> Result<Said, EngineError> {
-        let global = async { Ok(help::flags(&self.ask("", "--help").await?.1.stdout)) };
+    async fn rest(&self, version: String) -> Result<Said, Failure> {
+        let global = async { Ok::<_, Failure>(help::flags(&self.ask("", "--help").await?.1.stdout)) };
         let each = Subcommand::ALL.map(async |subcommand| {
             let name = subcommand.as_str();
             let (ended, heard) = self.ask(name, "--help").await?;
             let is_there = ended.success() && help::is_of(&heard.stdout, subcommand.names());
-            Ok((name.to_owned(), is_there.then(|| help::flags(&heard.stdout))))
+            Ok::<_, Failure>((name.to_owned(), is_there.then(|| help::flags(&heard.stdout))))
         });
         // All are waited for, whichever fails: none is left running.
         let (global, flags) = join(global, join_all(each)).await;
@@ -101,7 +101,7 @@ impl Questions<'_> {
     }
 
     /// Its answer, whatever its status.
-    async fn ask(&self, words: &str, flag: &str) -> Result<(Ended, Heard), EngineError> {
+    async fn ask(&self, words: &str, flag: &str) -> Result<(Ended, Heard), Failure> {
         let args: Vec<&str> = words.split_whitespace().chain([flag]).collect();
         let shown = format!("{} {}", self.program.display(), args.join(" "));
         let command = Command::new(self.program, "/")
@@ -110,13 +110,13 @@ impl Questions<'_> {
             .grace(Duration::ZERO);
         let heard = call::hear(self.lifetime, &Redactor::default(), command, HELP_LIMIT).await;
         match heard.ended {
-            Err(ChildError::TimedOut { limit, .. }) => Err(EngineError::host(format!(
+            Err(ChildError::TimedOut { limit, .. }) => Err(Failure::host(format!(
                 "`{shown}` did not end within {} s, and was ended",
                 limit.as_secs()
             ))),
             Err(error) => Err(call::not_run(&shown, error)),
             Ok(ended) if ended.code.is_none() => {
-                Err(EngineError::host(format!("`{shown}` was ended by {ended}")))
+                Err(Failure::host(format!("`{shown}` was ended by {ended}")))
             }
             Ok(ended) => Ok((ended, heard)),
         }

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cc_ci_core::engine::{App, Engine, EngineError, Session};
+use cc_ci_core::engine::{App, Engine, Failure, Session};
 use cc_ci_core::files::{remove_file, write_whole};
 use cc_ci_core::recipe::SecretSpec;
 
@@ -28,7 +28,7 @@ pub(crate) async fn generate(
     engine: &dyn Engine,
     session: &Session,
     app: &App,
-) -> Result<BTreeMap<String, String>, EngineError> {
+) -> Result<BTreeMap<String, String>, Failure> {
     let owned = app.clone();
     let specs = session.lifetime.jobs().run(move || wanted(&owned)).await?;
     if specs.is_empty() {
@@ -47,7 +47,7 @@ pub(crate) async fn generate(
     let after = engine.secrets(&app.domain).await?;
     let lost: Vec<&str> = missing(&specs, app, &after).map(|spec| spec.name.as_str()).collect();
     if !lost.is_empty() {
-        return Err(EngineError::host(format!(
+        return Err(Failure::host(format!(
             "abra says that it inserted the secrets {} of {}, and they are not there",
             lost.join(", "),
             app.domain
@@ -60,11 +60,11 @@ pub(crate) async fn generate(
 
 /// The secrets that we make: those of the `.env` that a service gets by the compose files which it chooses. abra
 /// refuses any other. What a recipe says nobody can make is its owner's. Blocks.
-fn wanted(app: &App) -> Result<Vec<SecretSpec>, EngineError> {
+fn wanted(app: &App) -> Result<Vec<SecretSpec>, Failure> {
     let mut specs = app
         .env()?
         .secrets()
-        .map_err(|error| EngineError::recipe("can't read the secrets of the .env file").because(error))?;
+        .map_err(|error| Failure::recipe("can't read the secrets of the .env file").with_source(error))?;
     specs.retain(|spec| spec.generate);
     if specs.is_empty() {
         return Ok(specs);
@@ -96,10 +96,10 @@ fn missing<'s>(
 }
 
 /// Makes one, and has abra insert it from a file that goes at once.
-async fn insert(abra: &Abra, session: &Session, app: &App, spec: &SecretSpec) -> Result<String, EngineError> {
+async fn insert(abra: &Abra, session: &Session, app: &App, spec: &SecretSpec) -> Result<String, Failure> {
     if spec.version.starts_with('-') {
         let (name, version) = (&spec.name, &spec.version);
-        return Err(EngineError::recipe(format!(
+        return Err(Failure::recipe(format!(
             "the version {version:?} of the secret {name} begins with a dash"
         ))
         .with_hint("name it as others do: v1"));
@@ -114,7 +114,7 @@ async fn insert(abra: &Abra, session: &Session, app: &App, spec: &SecretSpec) ->
             Ok((value, file))
         })
         .await
-        .map_err(|error| EngineError::host("can't write a secret for abra").because(error))?;
+        .map_err(|error| Failure::host("can't write a secret for abra").with_source(error))?;
     session.redactor.hide(&value);
     Call::new(abra, Subcommand::SecretInsert, INSERT_LIMIT)
         // Without it, some versions check a release out for this too, or refuse an untracked file.

@@ -19,7 +19,7 @@ use cc_ci_core::workspace::{Catalogue, RecipeSource};
 use serde::Deserialize;
 
 use crate::args::{Executor, ProxyAddress, ServerName, Settings};
-use crate::error::CliError;
+use cc_ci_core::Failure;
 
 /// Where the file is, unless somebody says otherwise.
 const DEFAULT_FILE: &str = "/etc/cc-ci/config.toml";
@@ -158,7 +158,7 @@ pub struct Config {
 
 impl Config {
     /// Reads the file and lays the environment and the flags over it.
-    pub fn load(settings: &Settings) -> Result<Self, CliError> {
+    pub fn load(settings: &Settings) -> Result<Self, Failure> {
         let file = File::read(settings.config.as_deref())?;
         let defaults = run::Settings::default();
         let time = |value: Option<Time>, default: Duration| value.map_or(default, |time| time.0);
@@ -177,7 +177,7 @@ impl Config {
             dependencies.insert(name.clone(), sources.collect::<Result<Vec<_>, _>>()?);
             if let Some(app) = warm_app(&name, &recipe)? {
                 if let Some((other, _)) = warm.iter().find(|(_, other)| other.domain == app.domain) {
-                    return Err(CliError::usage(format!(
+                    return Err(Failure::configuration(format!(
                         "the configuration's recipes.{name}.warm: {} is the warm app of {other}",
                         app.domain
                     )));
@@ -238,74 +238,77 @@ impl Config {
     }
 
     /// The suffix of apps that the local executor runs.
-    pub fn local_suffix(&self) -> Result<Suffix, CliError> {
+    pub fn local_suffix(&self) -> Result<Suffix, Failure> {
         self.suffix.clone().map_or_else(
-            || LOCAL_SUFFIX.parse().map_err(|error| CliError::harness("the default suffix").because(&error)),
+            || LOCAL_SUFFIX.parse().map_err(|error| Failure::host("the default suffix").with_source(error)),
             Ok,
         )
     }
 
     /// The suffix of apps on a Swarm: nothing that is shared has a default.
-    pub fn swarm_suffix(&self) -> Result<Suffix, CliError> {
+    pub fn swarm_suffix(&self) -> Result<Suffix, Failure> {
         self.suffix.clone().ok_or_else(|| {
-            CliError::usage("the executor abra needs a suffix: it tells run apps from all others on the Swarm")
-                .hint("choose one that no other app ends with: --suffix ci.example.org, CCCI_SUFFIX, or `suffix` in the configuration")
+            Failure::configuration("the executor abra needs a suffix: it tells run apps from all others on the Swarm")
+                .with_hint("choose one that no other app ends with: --suffix ci.example.org, CCCI_SUFFIX, or `suffix` in the configuration")
         })
     }
 
     /// The proxy that is to be asked whether an app serves. Reads whose certificates it may show.
-    pub fn proxy(&self) -> Result<Option<run::Proxy>, CliError> {
+    pub fn proxy(&self) -> Result<Option<run::Proxy>, Failure> {
         let proxy =
             self.proxy.as_ref().map(|(address, ca_file)| run::Proxy::new(*address, ca_file.as_deref()));
         proxy.transpose().map_err(|error| {
-            CliError::usage("can't check the proxy's certificates").because(&error).hint(
+            Failure::configuration("can't check the proxy's certificates").with_source(error).with_hint(
                 "mend `ca_file` in the configuration's [proxy], or check straight from the app's task: --proxy none",
             )
         })
     }
 
     /// The canonical abra tree of the executor abra.
-    pub fn abra_tree(&self) -> Result<PathBuf, CliError> {
+    pub fn abra_tree(&self) -> Result<PathBuf, Failure> {
         let home = || env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
         self.abra_dir.clone().or_else(|| home().map(|home| home.join(".abra"))).ok_or_else(|| {
-            CliError::usage("neither ABRA_DIR nor HOME says where abra's tree is")
-                .hint("name it: ABRA_DIR=/root/.abra")
+            Failure::configuration("neither ABRA_DIR nor HOME says where abra's tree is")
+                .with_hint("name it: ABRA_DIR=/root/.abra")
         })
     }
 }
 
 /// What the configuration says of a recipe's warm app.
-fn warm_app(name: &RecipeName, recipe: &Recipe) -> Result<Option<WarmApp>, CliError> {
+fn warm_app(name: &RecipeName, recipe: &Recipe) -> Result<Option<WarmApp>, Failure> {
     let Some(domain) = recipe.warm.clone() else {
         if recipe.warm_version.is_some() || recipe.source.is_some() {
             let text =
                 format!("the configuration's recipes.{name} has warm_version or source, and no warm app");
-            return Err(CliError::usage(text).hint(format!("name the app: warm = \"{name}.example.org\"")));
+            return Err(Failure::configuration(text)
+                .with_hint(format!("name the app: warm = \"{name}.example.org\"")));
         }
         return Ok(None);
-    };
-    let wrong = |error: &dyn std::error::Error| {
-        CliError::usage(format!("the configuration's recipes.{name}.source")).because(error)
     };
     let key = format!("recipes.{name}.source");
     let source = recipe.source.as_ref().map(|text| source(&key, text)).transpose()?;
     if let Some(source) = &source {
-        let named = source.recipe_name().map_err(|error| wrong(&error))?;
+        let named = source.recipe_name().map_err(|error| {
+            Failure::configuration(format!("the configuration's {key}")).with_source(error)
+        })?;
         if named != *name {
-            let text = format!("the configuration's recipes.{name}.source is of the recipe {named}");
-            return Err(CliError::usage(text));
+            return Err(Failure::configuration(format!(
+                "the configuration's {key} is of the recipe {named}"
+            )));
         }
     }
     Ok(Some(WarmApp { domain, version: recipe.warm_version.clone(), source }))
 }
 
 /// A recipe that the configuration's `key` names.
-fn source(key: &str, text: &str) -> Result<RecipeSource, CliError> {
+fn source(key: &str, text: &str) -> Result<RecipeSource, Failure> {
     let source = text.parse::<RecipeSource>();
-    match source.map_err(|error| CliError::usage(format!("the configuration's {key}")).because(&error))? {
+    match source
+        .map_err(|error| Failure::configuration(format!("the configuration's {key}")).with_source(error))?
+    {
         RecipeSource::Path(path) if !path.is_absolute() => {
             let text = format!("the configuration's {key} is no absolute path: {}", path.display());
-            Err(CliError::usage(text).hint(ABSOLUTE))
+            Err(Failure::configuration(text).with_hint(ABSOLUTE))
         }
         source => Ok(source),
     }
@@ -324,11 +327,11 @@ pub struct Socket {
 
 impl Socket {
     /// What `DOCKER_HOST` says.
-    pub fn from_environment() -> Result<Self, CliError> {
+    pub fn from_environment() -> Result<Self, Failure> {
         Self::parse(env::var_os("DOCKER_HOST").as_deref())
     }
 
-    fn parse(host: Option<&OsStr>) -> Result<Self, CliError> {
+    fn parse(host: Option<&OsStr>) -> Result<Self, Failure> {
         let Some(host) = host.filter(|host| !host.is_empty()) else {
             return Ok(Self { path: DEFAULT_SOCKET.into(), named: false });
         };
@@ -339,11 +342,11 @@ impl Socket {
                 // The rest may have a password in it.
                 let host = host.to_string_lossy();
                 let scheme = host.split_once("://").map_or("no address", |(scheme, _)| scheme);
-                Err(CliError::usage(format!(
+                Err(Failure::configuration(format!(
                     "DOCKER_HOST ({scheme}) is no unix://PATH: only an engine of this host can be used, since locks \
                      are per host"
                 ))
-                .hint(format!("run cc-ci on the engine's own host, with DOCKER_HOST=unix://{DEFAULT_SOCKET}")))
+                .with_hint(format!("run cc-ci on the engine's own host, with DOCKER_HOST=unix://{DEFAULT_SOCKET}")))
             }
         }
     }
@@ -351,7 +354,7 @@ impl Socket {
 
 impl File {
     /// The file that is named, or the default one where there is one.
-    fn read(named: Option<&Path>) -> Result<Self, CliError> {
+    fn read(named: Option<&Path>) -> Result<Self, Failure> {
         let path = named.unwrap_or_else(|| Path::new(DEFAULT_FILE));
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
@@ -359,25 +362,25 @@ impl File {
                 return Ok(Self::default());
             }
             Err(error) => {
-                return Err(CliError::usage(format!("can't read the configuration {}", path.display()))
-                    .because(&error));
+                return Err(Failure::configuration(format!(
+                    "can't read the configuration {}",
+                    path.display()
+                ))
+                .with_source(error));
             }
         };
         let file = Self::parse(&text).map_err(|(error, hint)| {
-            let error = CliError::usage(format!("the configuration {}", path.display())).because(&error);
-            match hint {
-                Some(hint) => error.hint(hint),
-                None => error,
-            }
+            let failure = Failure::configuration(format!("the configuration {}", path.display()));
+            failure.with_source(error).with_any_hint(hint)
         })?;
         match file.relative() {
             None => Ok(file),
-            Some((key, relative)) => Err(CliError::usage(format!(
+            Some((key, relative)) => Err(Failure::configuration(format!(
                 "the configuration {}: {key} is no absolute path: {}",
                 path.display(),
                 relative.display()
             ))
-            .hint(ABSOLUTE)),
+            .with_hint(ABSOLUTE)),
         }
     }
 
@@ -407,12 +410,14 @@ impl File {
 fn which_proxy(
     asked: Option<ProxyAddress>,
     file: ProxyTable,
-) -> Result<Option<(SocketAddr, Option<PathBuf>)>, CliError> {
+) -> Result<Option<(SocketAddr, Option<PathBuf>)>, Failure> {
     match asked.or(file.address) {
         Some(ProxyAddress::At(address)) => Ok(Some((address, file.ca_file))),
         None if file.ca_file.is_some() => {
-            Err(CliError::usage("the configuration's proxy has a `ca_file` and no `address`")
-                .hint("say where the proxy is, e.g. `address = \"127.0.0.1:443\"` in [proxy], or `none`"))
+            Err(Failure::configuration("the configuration's proxy has a `ca_file` and no `address`")
+                .with_hint(
+                    "say where the proxy is, e.g. `address = \"127.0.0.1:443\"` in [proxy], or `none`",
+                ))
         }
         Some(ProxyAddress::None) | None => Ok(None),
     }
@@ -426,12 +431,13 @@ fn nearest(message: &str) -> Option<String> {
     Some(format!("did you mean {known}?"))
 }
 
-fn absolute(what: &str, path: PathBuf) -> Result<PathBuf, CliError> {
-    std::path::absolute(path).map_err(|error| CliError::usage(format!("can't use {what}")).because(&error))
+fn absolute(what: &str, path: PathBuf) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|error| Failure::configuration(format!("can't use {what}")).with_source(error))
 }
 
 /// A directory for state: the system's for root, else the user's own.
-fn state(name: &str) -> Result<PathBuf, CliError> {
+fn state(name: &str) -> Result<PathBuf, Failure> {
     let absolute =
         |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let is_root = cc_ci_core::host::is_root();
@@ -442,8 +448,8 @@ fn state(name: &str) -> Result<PathBuf, CliError> {
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
         .map(|state| state.join(name))
         .ok_or_else(|| {
-            CliError::usage("neither XDG_STATE_HOME nor HOME says where state is kept")
-                .hint("name the directories: CCCI_RUNS_DIR and CCCI_LOCAL_ROOT")
+            Failure::configuration("neither XDG_STATE_HOME nor HOME says where state is kept")
+                .with_hint("name the directories: CCCI_RUNS_DIR and CCCI_LOCAL_ROOT")
         })
 }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cc_ci_abra::Probe;
-use cc_ci_core::engine::EngineError;
 use cc_ci_core::event::Silent;
 use cc_ci_core::names::Suffix;
 use cc_ci_core::sys::programs;
@@ -17,7 +16,7 @@ use cc_ci_docker::{EngineFacts, SwarmEngine};
 
 use crate::args::Executor;
 use crate::config::{Config, Socket};
-use crate::error::CliError;
+use cc_ci_core::Failure;
 
 /// What the choice may wait for one answer: a busy engine takes seconds, and a wrong choice is worse than a wait.
 const CHOICE_LIMIT: Duration = Duration::from_secs(10);
@@ -63,7 +62,7 @@ impl Choice {
 
 /// Chooses what the configuration asks for. An engine that may be the one that is meant, and does not say so, is an
 /// error: on the wrong engine, nothing would be found and all be well.
-pub async fn choose(config: &Config) -> Result<Choice, CliError> {
+pub async fn choose(config: &Config) -> Result<Choice, Failure> {
     let asked = |engine| Choice { engine, why: None, surprising: false };
     match config.executor {
         Executor::Local => Ok(asked(Engine::Local)),
@@ -78,8 +77,8 @@ pub async fn choose(config: &Config) -> Result<Choice, CliError> {
 async fn automatic(
     has_abra: bool,
     names_a_server: bool,
-    socket: Result<Socket, CliError>,
-) -> Result<Choice, CliError> {
+    socket: Result<Socket, Failure>,
+) -> Result<Choice, Failure> {
     let local = |why: String, surprising| Ok(Choice { engine: Engine::Local, why: Some(why), surprising });
     if !has_abra {
         // A timer's PATH has no ~/.local/bin: what looks like a Swarm is asked nothing, and never passed over in silence.
@@ -93,7 +92,9 @@ async fn automatic(
         return local(format!("no Docker engine at {}", path.display()), true);
     }
     let facts = examine(&path, None, CHOICE_LIMIT).await.map_err(|error| {
-        CliError::of_engine("can't tell whether there is a Swarm to use", &error)
+        error
+            .context("can't tell whether there is a Swarm to use")
+            .not_the_recipes()
             .or_hint("choose without asking: --executor local or --executor abra")
     })?;
     match facts.swarm {
@@ -104,7 +105,7 @@ async fn automatic(
         Err(error) if facts.in_a_swarm => {
             let message =
                 format!("the engine at {} is part of a Swarm, and does not manage it", path.display());
-            Err(CliError::harness(message).because(&error).hint(
+            Err(Failure::host(message).with_source(error).with_hint(
                 "when it has just been started, try again; else choose: --executor local or --executor abra",
             ))
         }
@@ -113,7 +114,7 @@ async fn automatic(
 }
 
 /// What tells that a Swarm may be meant, without asking it.
-fn sign_of_a_swarm(names_a_server: bool, socket: &Result<Socket, CliError>) -> Option<String> {
+fn sign_of_a_swarm(names_a_server: bool, socket: &Result<Socket, Failure>) -> Option<String> {
     match socket {
         Ok(Socket { named: true, .. }) | Err(_) => Some("DOCKER_HOST is set".to_owned()),
         Ok(_) if names_a_server => Some("a server is configured".to_owned()),
@@ -130,12 +131,12 @@ pub async fn examine(
     socket: &Path,
     suffix: Option<&Suffix>,
     limit: Duration,
-) -> Result<EngineFacts, EngineError> {
+) -> Result<EngineFacts, Failure> {
     let suffix = match suffix {
         Some(suffix) => suffix.clone(),
         None => "no-suffix.invalid"
             .parse()
-            .map_err(|error| EngineError::host("the suffix that nobody has").because(error))?,
+            .map_err(|error| Failure::host("the suffix that nobody has").with_source(error))?,
     };
     let settings = cc_ci_docker::Settings {
         socket: socket.to_owned(),
@@ -153,9 +154,9 @@ pub fn in_path(program: &str) -> Option<PathBuf> {
 
 /// How the installed abra is asked what it can do: the one that the operator's `PATH` finds, where the operator's own
 /// calls of it work.
-pub fn abra_probe(config: &Config) -> Result<Probe, CliError> {
+pub fn abra_probe(config: &Config) -> Result<Probe, Failure> {
     let program =
-        in_path("abra").ok_or_else(|| CliError::harness("there is no abra in PATH").hint(INSTALL_ABRA))?;
+        in_path("abra").ok_or_else(|| Failure::host("there is no abra in PATH").with_hint(INSTALL_ABRA))?;
     let mut environment: Vec<(OsString, OsString)> =
         env::var_os("HOME").map(|home| ("HOME".into(), home)).into_iter().collect();
     environment.push(("PATH".into(), programs::operator_path()));

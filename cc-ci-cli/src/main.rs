@@ -6,7 +6,6 @@ mod args;
 mod commands;
 mod config;
 mod engine;
-mod error;
 mod foreground;
 mod render;
 mod shown;
@@ -16,6 +15,7 @@ mod wiring;
 use std::process::ExitCode;
 
 use args::Invocation;
+use cc_ci_core::Failure;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Owning, TakeOverError};
 use terminal::Terminal;
@@ -36,13 +36,11 @@ fn main() -> ExitCode {
         Ok(Invocation::Command(command)) => match taken {
             Ok(taken) => commands::dispatch(*command, taken, &terminal),
             Err(error) => {
-                let told = error::CliError::harness("can't take the process over").because(&error);
-                terminal.error(&match error {
-                    TakeOverError::NoBootId(_) => told.hint(
-                        "let cc-ci see all of /proc: no subset=pid, in a systemd unit no ProcSubset=pid",
-                    ),
-                    _ => told,
-                });
+                let hint = matches!(error, TakeOverError::NoBootId(_)).then_some(
+                    "let cc-ci see all of /proc: no subset=pid, in a systemd unit no ProcSubset=pid",
+                );
+                let failure = Failure::host("can't take the process over").with_source(error);
+                terminal.error(&failure.with_any_hint(hint));
                 Exit::Harness
             }
         },

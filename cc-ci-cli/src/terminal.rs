@@ -1,5 +1,7 @@
 //! stdout for results, stderr for everything else; neither ever blocks or fails a command.
 
+use std::error::Error as _;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,9 +12,9 @@ use cc_ci_core::sys::text::{sanitize, sanitize_json};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::error::CliError;
 use crate::render;
 use crate::shown::{Shown, indent};
+use cc_ci_core::Failure;
 
 /// What is still unwritten when a command ends may take so long.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -67,8 +69,20 @@ impl Terminal {
     }
 
     /// An error that ends the command.
-    pub fn error(&self, error: &CliError) {
-        self.progress(error.lines());
+    pub fn error(&self, failure: &Failure) {
+        let mut text = format!("error: {}\n", indent(&failure.to_string()));
+        let mut source = failure.source();
+        if source.is_some() {
+            text.push_str("Caused by:\n");
+        }
+        while let Some(cause) = source {
+            let _ = writeln!(text, "    {}", indent(&cause.to_string()));
+            source = cause.source();
+        }
+        self.progress(text);
+        if let Some(hint) = failure.hint() {
+            self.hint(hint);
+        }
     }
 
     /// Where diagnostics of the libraries go.

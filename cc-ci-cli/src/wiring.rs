@@ -8,10 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cc_ci_abra::{Abra, AbraDeployer, Probe};
-use cc_ci_core::cancellation::Cause;
-use cc_ci_core::engine::{Deployer, Fault};
+use cc_ci_core::engine::Deployer;
 use cc_ci_core::event::Reporter;
-use cc_ci_core::exit::Exit;
 use cc_ci_core::host::{Host, SystemHost};
 use cc_ci_core::lifetime::{Bounds, Owning, ParentWatch, RunLifetime, TakeOverError, TakenOver};
 use cc_ci_core::local::LocalExecutor;
@@ -19,13 +17,12 @@ use cc_ci_core::lock::FlockLocks;
 use cc_ci_core::names::{RunAppPattern, Suffix};
 use cc_ci_core::run::{Harness, Proxy, WarmApp};
 use cc_ci_core::workspace::{KernelWorkspace, Settings as WorkspaceSettings};
-use cc_ci_core::{ClaimError, EnvFiles, LookError, Site};
+use cc_ci_core::{EnvFiles, Failure, Site};
 use cc_ci_docker::SwarmEngine;
 
 use crate::args::{self, Parent};
 use crate::config::Config;
 use crate::engine::{self, Choice, Engine};
-use crate::error::CliError;
 use crate::terminal::Terminal;
 
 /// The server whose apps the local executor deploys.
@@ -48,9 +45,9 @@ pub struct Base {
 
 impl Base {
     /// Puts the parts together; changes nothing.
-    pub fn new(config: Config, terminal: &Terminal) -> Result<Self, CliError> {
+    pub fn new(config: Config, terminal: &Terminal) -> Result<Self, Failure> {
         let host: Arc<dyn Host> = Arc::new(
-            SystemHost::new().map_err(|error| CliError::harness("can't read /proc").because(&error))?,
+            SystemHost::new().map_err(|error| Failure::host("can't read /proc").with_source(error))?,
         );
         let mut locks = FlockLocks::new(&config.lock_dir, host.clone())
             .with_trusted_owners(config.trusted_lock_owners.clone());
@@ -61,13 +58,13 @@ impl Base {
     }
 
     /// Everything, on the engine that is to be used; changes nothing but that the runs directory exists.
-    pub async fn wire(self) -> Result<Wired, CliError> {
+    pub async fn wire(self) -> Result<Wired, Failure> {
         let choice = engine::choose(&self.config).await?;
         self.wire_on(choice)
     }
 
     /// The same, where the choice is made.
-    pub fn wire_on(self, choice: Choice) -> Result<Wired, CliError> {
+    pub fn wire_on(self, choice: Choice) -> Result<Wired, Failure> {
         let Self { config, host, locks, reporter } = self;
         let (suffix, servers, server, canonical) = match &choice.engine {
             Engine::Local => {
@@ -108,9 +105,9 @@ impl Base {
             .map(|settings| settings.catalogue(config.catalogue))
             .and_then(KernelWorkspace::new)
             .map_err(|error| {
-                CliError::usage("can't use the runs directory")
-                    .because(&error)
-                    .hint("choose one that you can write: CCCI_RUNS_DIR")
+                Failure::configuration("can't use the runs directory")
+                    .with_source(error)
+                    .with_hint("choose one that you can write: CCCI_RUNS_DIR")
             })?;
         let site = Site { host, pattern, locks, engine, env_files, runs: Arc::new(runs), reporter };
         Ok(Wired { config, site, choice, local })
@@ -118,25 +115,25 @@ impl Base {
 }
 
 /// Which domains are run apps. A warm app that looks like one is refused by every command: a janitor would remove it.
-fn pattern_of(suffix: Suffix, config: &Config) -> Result<RunAppPattern, CliError> {
+fn pattern_of(suffix: Suffix, config: &Config) -> Result<RunAppPattern, Failure> {
     let pattern = RunAppPattern::new(suffix, config.protect.clone());
     match config.run.warm.values().find(|warm| pattern.is_run_app(&warm.domain)) {
         None => Ok(pattern),
-        Some(WarmApp { domain, .. }) => Err(CliError::usage(format!(
+        Some(WarmApp { domain, .. }) => Err(Failure::configuration(format!(
             "the warm app {domain} has the name of a run app: any janitor would remove it"
         ))
-        .hint(format!("choose another domain for it, or protect it: protect = [\"{domain}\"]"))),
+        .with_hint(format!("choose another domain for it, or protect it: protect = [\"{domain}\"]"))),
     }
 }
 
 /// abra's `servers/`, where this engine's server must be: without its `.env` files nobody knows all stacks of the
 /// engine, and what of a run's is left behind.
-pub fn servers_of(tree: &Path, config: &Config) -> Result<PathBuf, CliError> {
+pub fn servers_of(tree: &Path, config: &Config) -> Result<PathBuf, Failure> {
     let servers = tree.join("servers");
     let entries = fs::read_dir(&servers).map_err(|error| {
-        CliError::usage(format!("{} is no abra tree", tree.display()))
-            .because(&error)
-            .hint("name the one that has this engine's apps: ABRA_DIR, or `abra_dir` in the configuration")
+        Failure::configuration(format!("{} is no abra tree", tree.display())).with_source(error).with_hint(
+            "name the one that has this engine's apps: ABRA_DIR, or `abra_dir` in the configuration",
+        )
     })?;
     let mut known: Vec<String> = entries
         .filter_map(|entry| Some(entry.ok()?.path()).filter(|path| path.is_dir()))
@@ -148,7 +145,7 @@ pub fn servers_of(tree: &Path, config: &Config) -> Result<PathBuf, CliError> {
     }
     let message = format!("{} has no server {}", servers.display(), config.server);
     let names = known.join(", ");
-    Err(CliError::usage(message).hint(if known.is_empty() {
+    Err(Failure::configuration(message).with_hint(if known.is_empty() {
         format!("add it: abra server add {}", config.server)
     } else {
         format!("say which of abra's servers this engine is ({names}): --server NAME, or `server` in the configuration")
@@ -189,19 +186,19 @@ impl Wired {
         &self,
         lifetime: Arc<dyn RunLifetime>,
         proxy: Option<Proxy>,
-    ) -> Result<Harness, CliError> {
+    ) -> Result<Harness, Failure> {
         let deployer: Arc<dyn Deployer> = match (&self.choice.engine, &self.local) {
             (Engine::Swarm(socket), _) => Arc::new(self.abra(socket, lifetime.as_ref()).await?),
             (Engine::Local, Some(local)) => local.clone(),
-            (Engine::Local, None) => return Err(CliError::harness("the local executor was not made")),
+            (Engine::Local, None) => return Err(Failure::host("the local executor was not made")),
         };
         let why_executor = self.choice.why.clone();
         let settings = cc_ci_core::run::Settings { why_executor, proxy, ..self.config.run.clone() };
         Ok(Harness { site: self.site.clone(), deployer, lifetime, settings })
     }
 
-    async fn abra(&self, socket: &Path, lifetime: &dyn RunLifetime) -> Result<AbraDeployer, CliError> {
-        let failed = |error| CliError::of_engine("can't deploy with abra", &error);
+    async fn abra(&self, socket: &Path, lifetime: &dyn RunLifetime) -> Result<AbraDeployer, Failure> {
+        let failed = |failure: Failure| failure.context("can't deploy with abra").not_the_recipes();
         let cache = self.config.runs_dir.join(ABRA_CACHE);
         let probe = engine::abra_probe(&self.config)?;
         let abra = Abra::probe(lifetime, Probe { cache: Some(cache), ..probe }).await.map_err(failed)?;
@@ -224,35 +221,35 @@ pub fn start(
     settings: &args::Settings,
     bounds: Bounds,
     terminal: &Terminal,
-) -> Result<Arc<Owning>, CliError> {
+) -> Result<Arc<Owning>, Failure> {
     let parent = match (settings.parent, settings.parent_pid) {
         (Some(Parent::None), _) => ParentWatch::None,
         (None, Some((pid, start_time))) => ParentWatch::Pid { pid, start_time },
         (None, None) => ParentWatch::Parent,
     };
     taken.start(parent, bounds, terminal.reporter()).map(Arc::new).map_err(|error| match error {
-        TakeOverError::NoParent => CliError::usage("can't tell whose death should end this command")
-            .because(&error)
-            .hint("name the process with --parent-pid PID; in a systemd unit: --parent none"),
-        error => CliError::harness("can't watch over the command").because(&error),
+        TakeOverError::NoParent => Failure::configuration("can't tell whose death should end this command")
+            .with_source(error)
+            .with_hint("name the process with --parent-pid PID; in a systemd unit: --parent none"),
+        error => Failure::host("can't watch over the command").with_source(error),
     })
 }
 
 /// A lifetime for commands that only look: whoever started them may be gone.
-pub fn look(taken: TakenOver, terminal: &Terminal) -> Result<Arc<Owning>, CliError> {
+pub fn look(taken: TakenOver, terminal: &Terminal) -> Result<Arc<Owning>, Failure> {
     let bounds = Bounds { deadline: None, ..Bounds::default() };
     taken
         .start(ParentWatch::None, bounds, terminal.reporter())
         .map(Arc::new)
-        .map_err(|error| CliError::harness("can't listen to signals").because(&error))
+        .map_err(|error| Failure::host("can't listen to signals").with_source(error))
 }
 
 /// Runs `work` to its end on this thread. Blocking work that hangs in a system call does not keep the process.
-pub fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| CliError::harness("can't start the runtime").because(&error))?;
+        .map_err(|error| Failure::host("can't start the runtime").with_source(error))?;
     let end = runtime.block_on(work);
     runtime.shutdown_background();
     end
@@ -261,8 +258,8 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T,
 /// Runs `work` to its end; a cancellation ends it where it waits. For commands that change nothing.
 pub fn block_on_look<T>(
     lifetime: &dyn RunLifetime,
-    work: impl Future<Output = Result<T, CliError>>,
-) -> Result<T, CliError> {
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     block_on(async {
         let end = until_cancelled(lifetime, work).await;
         end_children(lifetime).await;
@@ -273,11 +270,11 @@ pub fn block_on_look<T>(
 /// `work`, dropped where it waits when the command is ended.
 pub async fn until_cancelled<T>(
     lifetime: &dyn RunLifetime,
-    work: impl Future<Output = Result<T, CliError>>,
-) -> Result<T, CliError> {
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     tokio::select! {
         biased;
-        cause = lifetime.cancellation().cancelled() => Err(cancelled(cause)),
+        cause = lifetime.cancellation().cancelled() => Err(Failure::cancelled(cause)),
         end = work => end,
     }
 }
@@ -294,35 +291,7 @@ pub async fn end_children(lifetime: &dyn RunLifetime) {
     }
 }
 
-/// The error of a command that was ended.
-pub fn cancelled(cause: Cause) -> CliError {
-    CliError::harness(format!("ended by {cause}")).exiting(Exit::Cancelled(cause))
-}
-
-/// A host that could not be looked at.
-pub fn look_failed(error: &LookError) -> CliError {
-    const DOING: &str = "can't tell what exists";
-    match error {
-        LookError::Engine(engine) => CliError::of_engine(DOING, engine).exiting(Exit::Harness),
-        _ => CliError::harness(DOING).because(error),
-    }
-}
-
-/// Claims the engine for this command's lock space, before anything is changed.
-pub async fn claim(site: &Site) -> Result<(), CliError> {
-    site.claim().await.map_err(|error| match &error {
-        ClaimError::Engine(engine) => {
-            let doing = match engine.fault() {
-                Fault::Configuration => "the engine is not ours to change",
-                Fault::Host | Fault::Recipe => "can't claim the engine",
-            };
-            CliError::of_engine(doing, engine)
-        }
-        ClaimError::Runs(runs) => CliError::usage("can't use the runs directory")
-            .because(runs)
-            .hint(runs.hint().unwrap_or("choose one that you can write: CCCI_RUNS_DIR")),
-        _ => CliError::usage("can't use the lock directory")
-            .because(&error)
-            .hint("choose one that you can write: CCCI_APP_LOCK_DIR"),
-    })
+/// A host that could not be looked at, whatever the reason.
+pub fn look_failed(failure: Failure) -> Failure {
+    Failure::host("can't tell what exists").with_source(failure)
 }

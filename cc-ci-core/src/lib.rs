@@ -76,8 +76,9 @@ pub mod workspace;
 mod architecture;
 
 pub use inventory::env_files::EnvFiles;
-pub use inventory::site::{ClaimError, LookError, Site};
+pub use inventory::site::Site;
 pub use inventory::survey::{Standing, Surveyed};
 pub use inventory::traces::RunTrace;
+pub use model::failure::{Failure, Fault};
 pub use model::{cancellation, error_chain, event, exit};
 pub use sys::{contained, files, host, output, process};

@@ -1,7 +1,7 @@
 //! Whether somebody on this engine takes backups of apps.
 
 use bollard::query_parameters::ListServicesOptions;
-use cc_ci_core::engine::EngineError;
+use cc_ci_core::engine::Failure;
 use cc_ci_core::names::RunAppPattern;
 
 use crate::SwarmEngine;
@@ -12,7 +12,7 @@ use crate::listing::{Filters, NAMESPACE};
 const LABEL: &str = "coop-cloud.backupbot.enabled=true";
 
 /// Whether a service says so that is no run app's: a recipe under test speaks for nobody, and is soon gone.
-pub(crate) async fn has_backup_service(engine: &SwarmEngine) -> Result<bool, EngineError> {
+pub(crate) async fn has_backup_service(engine: &SwarmEngine) -> Result<bool, Failure> {
     let filters = Filters::from([("label".to_owned(), vec![LABEL.to_owned()])]);
     let options = ListServicesOptions { filters: Some(filters), status: None };
     let listed = engine.client.call(async |docker| docker.list_services(Some(options)).await).await;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use bollard::models::{Config, ConfigSpec};
 use bollard::query_parameters::{ListConfigsOptions, UpdateConfigOptions};
-use cc_ci_core::engine::{EngineError, LockSpace};
+use cc_ci_core::engine::{Failure, LockSpace};
 use cc_ci_core::names::Suffix;
 use sha2::{Digest as _, Sha256};
 
@@ -42,7 +42,7 @@ struct Held {
 }
 
 /// Claims `suffix` for the lock space `claim`, or says who has it.
-pub(crate) async fn claim(client: &Client, suffix: &Suffix, claim: &LockSpace) -> Result<(), EngineError> {
+pub(crate) async fn claim(client: &Client, suffix: &Suffix, claim: &LockSpace) -> Result<(), Failure> {
     let doing = || format!("can't claim {suffix} on this Swarm");
     nodes::alone(client).await.map_err(|error| error.during(doing()))?;
     let name = name(suffix);
@@ -50,7 +50,7 @@ pub(crate) async fn claim(client: &Client, suffix: &Suffix, claim: &LockSpace) -
         let taken = match find(client, &name).await.map_err(|error| error.during(doing()))? {
             None => create(client, spec(&name, suffix, claim)?).await,
             Some(Held { config, space }) => {
-                let held = space.map_err(|error| unreadable(&name).because(error))?;
+                let held = space.map_err(|error| unreadable(&name).with_source(error))?;
                 if held.is_same(claim) {
                     return Ok(());
                 }
@@ -69,14 +69,14 @@ pub(crate) async fn claim(client: &Client, suffix: &Suffix, claim: &LockSpace) -
             return Ok(());
         }
     }
-    Err(EngineError::host(format!("{}: {name} was changed {ATTEMPTS} times in between", doing())))
+    Err(Failure::host(format!("{}: {name} was changed {ATTEMPTS} times in between", doing())))
 }
 
 /// The lock space that has the suffix, if one has.
-pub(crate) async fn held(client: &Client, suffix: &Suffix) -> Result<Option<LockSpace>, EngineError> {
+pub(crate) async fn held(client: &Client, suffix: &Suffix) -> Result<Option<LockSpace>, Failure> {
     let name = name(suffix);
     let held = find(client, &name).await.map_err(|error| error.during(format!("can't look at {name}")))?;
-    held.map(|held| held.space.map_err(|error| unreadable(&name).because(error))).transpose()
+    held.map(|held| held.space.map_err(|error| unreadable(&name).with_source(error))).transpose()
 }
 
 async fn find(client: &Client, name: &str) -> Result<Option<Held>, ApiError> {
@@ -119,9 +119,9 @@ async fn take_over(client: &Client, seen: &Config, spec: ConfigSpec) -> Result<b
     }
 }
 
-fn spec(name: &str, suffix: &Suffix, claim: &LockSpace) -> Result<ConfigSpec, EngineError> {
+fn spec(name: &str, suffix: &Suffix, claim: &LockSpace) -> Result<ConfigSpec, Failure> {
     let text = serde_json::to_string(claim)
-        .map_err(|error| EngineError::host("this lock space can't be written down").because(error))?;
+        .map_err(|error| Failure::host("this lock space can't be written down").with_source(error))?;
     Ok(ConfigSpec {
         name: Some(name.to_owned()),
         labels: Some(HashMap::from([
@@ -146,8 +146,8 @@ fn name(suffix: &Suffix) -> String {
     format!("{PREFIX}{}-{digest}", &suffix[..room - 1 - digest.len()])
 }
 
-fn refused(suffix: &Suffix, name: &str, whose: &str, way_in: &str) -> EngineError {
-    EngineError::configuration(format!(
+fn refused(suffix: &Suffix, name: &str, whose: &str, way_in: &str) -> Failure {
+    Failure::configuration(format!(
         "{suffix} on this Swarm belongs to {whose}: two lock spaces would own one domain"
     ))
     .with_hint(format!(
@@ -155,8 +155,8 @@ fn refused(suffix: &Suffix, name: &str, whose: &str, way_in: &str) -> EngineErro
     ))
 }
 
-fn unreadable(name: &str) -> EngineError {
-    EngineError::configuration(format!("the config {name} is no lock-space claim"))
+fn unreadable(name: &str) -> Failure {
+    Failure::configuration(format!("the config {name} is no lock-space claim"))
         .with_hint(format!("if no other cc-ci uses this Swarm, remove it: docker config rm {name}"))
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use cc_ci_core::engine::{EngineError, Fault, Redactor};
+use cc_ci_core::engine::{Failure, Fault, Redactor};
 use tokio::sync::OnceCell;
 
 /// What one call may take, unless it is said. Engines under load take seconds to start a container; none takes half
@@ -199,7 +199,7 @@ impl ApiError {
     }
 
     /// As the executor traits tell it: what was being done, and what helps.
-    pub(crate) fn during(self, doing: impl Into<String>) -> EngineError {
+    pub(crate) fn during(self, doing: impl Into<String>) -> Failure {
         let hint = match &self {
             Self::Unreachable { socket, .. } => Some(format!(
                 "start the engine (systemctl start docker), or say where it listens: DOCKER_HOST=unix://{}",
@@ -231,7 +231,7 @@ impl ApiError {
             | Self::Incomplete(_) => None,
         };
         let fault = if matches!(self, Self::OtherNodes { .. }) { Fault::Configuration } else { Fault::Host };
-        let error = EngineError::new(fault, doing).because(self);
+        let error = Failure::new(fault, doing).with_source(self);
         match hint {
             Some(hint) => error.with_hint(hint),
             None => error,

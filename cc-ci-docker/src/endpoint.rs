@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bollard::models::{ContainerSummary, NetworkInspect, PortSummaryTypeEnum, Service};
 use bollard::query_parameters::{InspectNetworkOptions, ListTasksOptions};
-use cc_ci_core::engine::{Endpoint, EngineError};
+use cc_ci_core::engine::{Endpoint, Failure};
 use cc_ci_core::names::{Domain, Stack};
 
 use crate::client::{ApiError, Client};
@@ -27,7 +27,7 @@ const APP: &str = "app";
 /// Where the proxy would send requests, by the service's labels.
 const LABEL: (&str, &str) = ("traefik.http.services.", ".loadbalancer.server.port");
 
-pub(crate) async fn endpoint(client: &Client, domain: &Domain) -> Result<Endpoint, EngineError> {
+pub(crate) async fn endpoint(client: &Client, domain: &Domain) -> Result<Endpoint, Failure> {
     let stack = domain.stack();
     let read = futures_util::try_join!(
         look::services(client, &stack),
@@ -41,7 +41,7 @@ pub(crate) async fn endpoint(client: &Client, domain: &Domain) -> Result<Endpoin
     containers.retain(|container| label(container, TASK_ID).is_some_and(|id| wanted.contains(id)));
     find(&stack, &services, &containers, &bridge)
         .map(|address| Endpoint { address, host: domain.clone() })
-        .map_err(|reason| EngineError::recipe(format!("{domain} has no address: {reason}")))
+        .map_err(|reason| Failure::recipe(format!("{domain} has no address: {reason}")))
 }
 
 /// The tasks that are meant to run.

@@ -12,7 +12,7 @@ use bollard::errors::Error;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{ExecConfig, TaskState};
 use bollard::query_parameters::ListTasksOptions;
-use cc_ci_core::engine::{App, EngineError, Session};
+use cc_ci_core::engine::{App, Failure, Session};
 use cc_ci_core::names::Stack;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -35,7 +35,7 @@ pub(crate) async fn execute(
     service: &str,
     command: &[String],
     limit: Duration,
-) -> Result<String, EngineError> {
+) -> Result<String, Failure> {
     let program = command.first().map_or("", String::as_str);
     let what =
         format!("{} in the service {}", said::message(&session.redactor, program), said::written(service));
@@ -47,7 +47,7 @@ pub(crate) async fn execute(
     let failed = |how: &str| {
         let said = said::tail(&session.redactor, &output);
         let said = if said.is_empty() { said } else { format!(", and said:\n{said}") };
-        EngineError::recipe(format!("{what} {how}{said}"))
+        Failure::recipe(format!("{what} {how}{said}"))
     };
     match ended {
         Ok(Ok(Some(0))) => Ok(output),
@@ -56,12 +56,12 @@ pub(crate) async fn execute(
         Ok(Err(Trouble::Api(error))) => Err(error.during(format!("can't run {what}"))),
         Ok(Err(Trouble::Settled(error))) => Err(error),
         Ok(Err(Trouble::NoService)) => {
-            Err(EngineError::recipe(format!("can't run {what}: there is no such service")))
+            Err(Failure::recipe(format!("can't run {what}: there is no such service")))
         }
         Err(_) if running.began => {
             Err(failed(&format!("took longer than {limit:?}; it goes on until the app is removed")))
         }
-        Err(_) => Err(EngineError::recipe(format!("can't run {what}: nothing of it ran for {limit:?}"))),
+        Err(_) => Err(Failure::recipe(format!("can't run {what}: nothing of it ran for {limit:?}"))),
     }
 }
 
@@ -69,7 +69,7 @@ enum Trouble {
     Api(ApiError),
     NoService,
     /// The app does not come up.
-    Settled(EngineError),
+    Settled(Failure),
 }
 
 impl From<ApiError> for Trouble {

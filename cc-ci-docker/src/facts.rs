@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bollard::models::LocalNodeState;
 use bollard::query_parameters::ListNetworksOptions;
-use cc_ci_core::engine::{EngineError, LockSpace};
+use cc_ci_core::engine::{Failure, LockSpace};
 use cc_ci_core::names::Suffix;
 
 use crate::client::{ApiError, Client};
@@ -23,7 +23,7 @@ pub struct EngineFacts {
     /// Whether it is part of a Swarm at all. A manager that has just been started is, and can't manage yet.
     pub in_a_swarm: bool,
     /// The Swarm that it manages, or why it manages none.
-    pub swarm: Result<SwarmFacts, EngineError>,
+    pub swarm: Result<SwarmFacts, Failure>,
 }
 
 /// A Swarm, seen from one of its managers.
@@ -36,7 +36,7 @@ pub struct SwarmFacts {
     /// The network that the reverse proxy reaches apps by, if it is there.
     pub proxy: Option<ProxyNetwork>,
     /// The lock space that has the suffix, if one has; or why that can't be said.
-    pub claim: Result<Option<LockSpace>, EngineError>,
+    pub claim: Result<Option<LockSpace>, Failure>,
 }
 
 /// The network `proxy`.
@@ -50,7 +50,7 @@ pub struct ProxyNetwork {
     pub attachable: bool,
 }
 
-pub(crate) async fn examine(client: &Client, suffix: &Suffix) -> Result<EngineFacts, EngineError> {
+pub(crate) async fn examine(client: &Client, suffix: &Suffix) -> Result<EngineFacts, Failure> {
     engine(client, suffix).await.map_err(|error| error.during("can't examine the Docker engine"))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cc_ci_core::engine::{EngineError, Inventory, Residue, StackSource};
+use cc_ci_core::engine::{Failure, Inventory, Residue, StackSource};
 use cc_ci_core::error_chain;
 use cc_ci_core::event::Event;
 use cc_ci_core::names::{Domain, RunAppPattern, Stack, Suffix};
@@ -31,7 +31,7 @@ pub(crate) struct Sources {
 pub(crate) async fn inventory(
     engine: &SwarmEngine,
     domains: Option<&[Domain]>,
-) -> Result<Inventory, EngineError> {
+) -> Result<Inventory, Failure> {
     look(engine, domains).await.map_err(|error| error.during("can't look at what exists"))
 }
 

@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cc_ci_core::engine::{
-    App, Endpoint, Engine, EngineError, Inventory, LockSpace, Redactor, Residue, ServiceState, Session,
+    App, Endpoint, Engine, Failure, Inventory, LockSpace, Redactor, Residue, ServiceState, Session,
     StackSource,
 };
 use cc_ci_core::event::Reporter;
@@ -112,7 +112,7 @@ impl SwarmEngine {
 
 impl SwarmEngine {
     /// What this engine is. One that answers and is no Swarm manager is described too.
-    pub async fn examine(&self) -> Result<EngineFacts, EngineError> {
+    pub async fn examine(&self) -> Result<EngineFacts, Failure> {
         facts::examine(&self.client, &self.settings.suffix).await
     }
 }
@@ -125,11 +125,11 @@ impl fmt::Display for SwarmEngine {
 
 #[async_trait]
 impl Engine for SwarmEngine {
-    async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError> {
+    async fn claim(&self, claim: &LockSpace) -> Result<(), Failure> {
         claim::claim(&self.client, &self.settings.suffix, claim).await
     }
 
-    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
+    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, Failure> {
         inventory::inventory(self, domains).await
     }
 
@@ -138,19 +138,19 @@ impl Engine for SwarmEngine {
         Duration::from_secs(2)
     }
 
-    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
         converge::wait(&self.client, domain, limit, self.look_pause).await
     }
 
-    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, EngineError> {
+    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, Failure> {
         converge::services(&self.client, domain).await
     }
 
-    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
         removal::remove(self, domain, limit).await
     }
 
-    async fn pre_pull(&self, app: &App) -> Result<(), EngineError> {
+    async fn pre_pull(&self, app: &App) -> Result<(), Failure> {
         images::pre_pull(self, app).await
     }
 
@@ -158,11 +158,11 @@ impl Engine for SwarmEngine {
         self.client.redactor().clone()
     }
 
-    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError> {
+    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure> {
         endpoint::endpoint(&self.client, domain).await
     }
 
-    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, EngineError> {
+    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {
         volumes::volumes(self, domain).await
     }
 
@@ -172,7 +172,7 @@ impl Engine for SwarmEngine {
         volume: &str,
         file: &str,
         content: &[u8],
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         volumes::write(self, domain, volume, file, content).await
     }
 
@@ -181,7 +181,7 @@ impl Engine for SwarmEngine {
         domain: &Domain,
         volume: &str,
         file: &str,
-    ) -> Result<Option<Vec<u8>>, EngineError> {
+    ) -> Result<Option<Vec<u8>>, Failure> {
         volumes::read(self, domain, volume, file).await
     }
 
@@ -192,7 +192,7 @@ impl Engine for SwarmEngine {
         service: &str,
         command: &[String],
         limit: Duration,
-    ) -> Result<String, EngineError> {
+    ) -> Result<String, Failure> {
         execute::execute(self, session, app, service, command, limit).await
     }
 
@@ -203,7 +203,7 @@ impl Engine for SwarmEngine {
         volume: &str,
         rule: &VolumeBackup,
         to: &Path,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         copies::save(self, session, app, volume, rule, to).await
     }
 
@@ -213,19 +213,19 @@ impl Engine for SwarmEngine {
         app: &App,
         volume: &str,
         from: &Path,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         copies::load(self, session, app, volume, from).await
     }
 
-    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError> {
+    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure> {
         secrets::secrets(self, domain).await
     }
 
-    async fn adopt_secrets(&self, domain: &Domain, names: &BTreeSet<String>) -> Result<(), EngineError> {
+    async fn adopt_secrets(&self, domain: &Domain, names: &BTreeSet<String>) -> Result<(), Failure> {
         secrets::adopt(self, domain, names).await
     }
 
-    async fn has_backup_service(&self) -> Result<bool, EngineError> {
+    async fn has_backup_service(&self) -> Result<bool, Failure> {
         backup_service::has_backup_service(self).await
     }
 
@@ -234,7 +234,7 @@ impl Engine for SwarmEngine {
         domain: &Domain,
         residue: &[Residue],
         limit: Duration,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         removal::remove_only(self, domain, residue, limit).await
     }
 }

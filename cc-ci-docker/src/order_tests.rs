@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cc_ci_core::engine::{Engine as _, EngineError, Fault, Kind, LockSpace, Residue, StackSource};
+use cc_ci_core::engine::{Engine as _, Failure, Fault, Kind, LockSpace, Residue, StackSource};
 use cc_ci_core::error_chain;
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::host::BootId;
@@ -238,9 +238,9 @@ impl fmt::Display for Broken {
 
 #[async_trait]
 impl StackSource for Broken {
-    async fn stacks(&self) -> Result<Vec<Stack>, EngineError> {
+    async fn stacks(&self) -> Result<Vec<Stack>, Failure> {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Err(EngineError::host("it is broken"))
+        Err(Failure::host("it is broken"))
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use bollard::query_parameters::UpdateSecretOptions;
-use cc_ci_core::engine::{EngineError, Kind};
+use cc_ci_core::engine::{Failure, Kind};
 use cc_ci_core::event::Event;
 use cc_ci_core::names::Domain;
 use tokio::sync::OnceCell;
@@ -22,7 +22,7 @@ use crate::listing::{Listing, NAMESPACE};
 const ATTEMPTS: usize = 3;
 
 /// The full names of the secrets of `domain`.
-pub(crate) async fn secrets(engine: &SwarmEngine, domain: &Domain) -> Result<BTreeSet<String>, EngineError> {
+pub(crate) async fn secrets(engine: &SwarmEngine, domain: &Domain) -> Result<BTreeSet<String>, Failure> {
     let found = inventory(engine, Some(std::slice::from_ref(domain))).await?.of(domain);
     let secrets = found.into_iter().filter(|residue| residue.kind == Kind::Secret);
     Ok(secrets.map(|secret| secret.name).collect())
@@ -34,7 +34,7 @@ pub(crate) async fn adopt(
     engine: &SwarmEngine,
     domain: &Domain,
     names: &BTreeSet<String>,
-) -> Result<(), EngineError> {
+) -> Result<(), Failure> {
     adopt_named(engine, domain, names)
         .await
         .map_err(|error| error.during(format!("can't label the secrets of {domain}")))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cc_ci_core::engine::{Engine as _, EngineError, Fault};
+use cc_ci_core::engine::{Engine as _, Failure, Fault};
 use cc_ci_core::error_chain;
 use cc_ci_core::names::Domain;
 
@@ -23,7 +23,7 @@ fn domain() -> Domain {
 }
 
 /// The error of a look at `engine`, for all domains and for one.
-async fn look_fails(engine: &SwarmEngine) -> EngineError {
+async fn look_fails(engine: &SwarmEngine) -> Failure {
     let began = Instant::now();
     engine.inventory(Some(&[domain()])).await.expect_err("nothing can be known");
     let error = engine.inventory(None).await.expect_err("nothing can be known");
@@ -33,7 +33,7 @@ async fn look_fails(engine: &SwarmEngine) -> EngineError {
 }
 
 #[track_caller]
-fn assert_says(error: &EngineError, text: &str, hint: &str) {
+fn assert_says(error: &Failure, text: &str, hint: &str) {
     let chain = error_chain(error);
     assert!(chain.contains(text), "{chain}");
     assert!(error.hint().unwrap_or_default().contains(hint), "{:?}", error.hint());

@@ -19,7 +19,7 @@ use bollard::query_parameters::{
     ContainerArchiveInfoOptions, DownloadFromContainerOptions, InspectContainerOptions,
     ListContainersOptions, ListVolumesOptions, UploadToContainerOptions,
 };
-use cc_ci_core::engine::EngineError;
+use cc_ci_core::engine::Failure;
 use cc_ci_core::names::Domain;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
@@ -43,7 +43,7 @@ const TOO_LONG: &str = "what is there has more than 1 MiB";
 const NOT_REGULAR: u32 = 1 << 31 | 1 << 27 | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
 
 /// The volumes that the app's services have by name.
-pub(crate) async fn volumes(engine: &SwarmEngine, domain: &Domain) -> Result<Vec<String>, EngineError> {
+pub(crate) async fn volumes(engine: &SwarmEngine, domain: &Domain) -> Result<Vec<String>, Failure> {
     let options = ListVolumesOptions { filters: Some(labelled(domain.stack().as_str())) };
     let listed = engine.client.call(async |docker| docker.list_volumes(Some(options)).await).await;
     let listed = listed.map_err(|error| error.during(format!("can't list the volumes of {domain}")))?;
@@ -67,13 +67,13 @@ pub(crate) async fn write(
     volume: &str,
     file: &str,
     content: &[u8],
-) -> Result<(), EngineError> {
+) -> Result<(), Failure> {
     let doing = format!("can't write {file:?} into the volume {volume:?}");
     if content.len() > LIMIT {
-        return Err(EngineError::host(format!("{doing}: it has more than {LIMIT} bytes")));
+        return Err(Failure::host(format!("{doing}: it has more than {LIMIT} bytes")));
     }
     check(engine, domain, volume, file, &doing).await?;
-    let archive = archive(file, content).map_err(|error| EngineError::host(&*doing).because(error))?;
+    let archive = archive(file, content).map_err(|error| Failure::host(&*doing).with_source(error))?;
     let (client, archive) = (&engine.client, &archive);
     mounted(client, domain, volume, true, &doing, |mount: Mount| async move {
         if let Some(stat) = mount.stat(client, file).await? {
@@ -90,7 +90,7 @@ pub(crate) async fn read(
     domain: &Domain,
     volume: &str,
     file: &str,
-) -> Result<Option<Vec<u8>>, EngineError> {
+) -> Result<Option<Vec<u8>>, Failure> {
     let doing = format!("can't read {file:?} in the volume {volume:?}");
     check(engine, domain, volume, file, &doing).await?;
     let client = &engine.client;
@@ -109,9 +109,9 @@ async fn check(
     volume: &str,
     file: &str,
     doing: &str,
-) -> Result<(), EngineError> {
+) -> Result<(), Failure> {
     if file.is_empty() || file.len() > 255 || matches!(file, "." | "..") || file.contains(['/', '\0']) {
-        return Err(EngineError::host(format!("{doing}: a file has a plain name here")));
+        return Err(Failure::host(format!("{doing}: a file has a plain name here")));
     }
     is_the_apps(engine, domain, volume, doing).await
 }
@@ -121,11 +121,11 @@ async fn is_the_apps(
     domain: &Domain,
     volume: &str,
     doing: &str,
-) -> Result<(), EngineError> {
+) -> Result<(), Failure> {
     if volumes(engine, domain).await?.iter().any(|own| own == volume) {
         return Ok(());
     }
-    Err(EngineError::host(format!("{doing}: {domain} has no such volume")))
+    Err(Failure::host(format!("{doing}: {domain} has no such volume")))
 }
 
 /// What an attempt ran into.
@@ -163,7 +163,7 @@ async fn mounted<T, W: Future<Output = Result<T, Trouble>>>(
     writable: bool,
     doing: &str,
     work: impl Fn(Mount) -> W,
-) -> Result<T, EngineError> {
+) -> Result<T, Failure> {
     let mut attempts = ATTEMPTS;
     loop {
         let options = ListContainersOptions {
@@ -175,15 +175,15 @@ async fn mounted<T, W: Future<Output = Result<T, Trouble>>>(
         let listed = listed.map_err(|error| error.during(doing))?;
         let mount = Mount::choose(&listed, volume, writable).ok_or_else(|| {
             let how = if writable { "mounts it writable" } else { "mounts it" };
-            EngineError::recipe(format!("{doing}: no container of {domain} {how}"))
+            Failure::recipe(format!("{doing}: no container of {domain} {how}"))
         })?;
         attempts -= 1;
         match work(mount).await {
             Ok(done) => return Ok(done),
             Err(Trouble::Api(ApiError::Gone { .. } | ApiError::Conflict { .. })) if attempts > 0 => {}
             Err(Trouble::Api(error)) => return Err(error.during(doing)),
-            Err(Trouble::Io(error)) => return Err(EngineError::host(doing).because(error)),
-            Err(Trouble::Refused(rule)) => return Err(EngineError::recipe(format!("{doing}: {rule}"))),
+            Err(Trouble::Io(error)) => return Err(Failure::host(doing).with_source(error)),
+            Err(Trouble::Refused(rule)) => return Err(Failure::recipe(format!("{doing}: {rule}"))),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cc_ci_core::Site;
 use cc_ci_core::cancellation::Cancellation;
-use cc_ci_core::engine::{App, Backup, Deployer, EngineError, Kind, Residue, Session};
+use cc_ci_core::engine::{App, Backup, Deployer, Failure, Kind, Residue, Session};
 use cc_ci_core::event::{Reporter, Silent};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::host::{BootId, Host};
@@ -337,34 +337,34 @@ impl fmt::Display for Redeploys {
 
 #[async_trait]
 impl Deployer for Redeploys {
-    async fn create(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn create(&self, session: &Session, app: &App) -> Result<(), Failure> {
         self.0.create(session, app).await
     }
     async fn generate_secrets(
         &self,
         session: &Session,
         app: &App,
-    ) -> Result<BTreeMap<String, String>, EngineError> {
+    ) -> Result<BTreeMap<String, String>, Failure> {
         self.0.generate_secrets(session, app).await
     }
-    async fn deploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn deploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
         self.0.deploy(session, app).await
     }
-    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), Failure> {
         // Data and secrets stay: only the engine's own ids tell.
         self.0.undeploy(session, app).await?;
         self.0.deploy(session, app).await
     }
-    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
         self.0.undeploy(session, app).await
     }
-    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, EngineError> {
+    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, Failure> {
         self.0.backup(session, app).await
     }
-    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError> {
+    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), Failure> {
         self.0.restore(session, app, backup).await
     }
-    async fn list(&self, session: &Session) -> Result<Vec<Domain>, EngineError> {
+    async fn list(&self, session: &Session) -> Result<Vec<Domain>, Failure> {
         self.0.list(session).await
     }
     fn environment(&self) -> Vec<(OsString, OsString)> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use cc_ci_core::engine::{
-    App, Endpoint, Engine, EngineError, Inventory, LockSpace, Residue, ServiceState, Session,
+    App, Endpoint, Engine, Failure, Inventory, LockSpace, Residue, ServiceState, Session,
 };
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::Domain;
@@ -83,12 +83,12 @@ impl fmt::Display for Eventful {
 
 #[async_trait]
 impl Engine for Eventful {
-    async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError> {
+    async fn claim(&self, claim: &LockSpace) -> Result<(), Failure> {
         self.real.claim(claim).await
     }
-    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
+    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, Failure> {
         if self.blind.load(Ordering::Relaxed) {
-            return Err(EngineError::host("the engine restarts"));
+            return Err(Failure::host("the engine restarts"));
         }
         if let Some(looks) = self.since_removal.lock().unwrap().last_mut() {
             *looks += 1;
@@ -102,26 +102,26 @@ impl Engine for Eventful {
     fn order_lag(&self) -> Duration {
         self.lag
     }
-    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
         self.real.wait_converged(domain, limit).await
     }
-    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, EngineError> {
+    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, Failure> {
         self.real.services(domain).await
     }
-    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
         self.real.remove(domain, limit).await?;
         self.since_removal.lock().unwrap().push(0);
         *self.removed.lock().unwrap() = Some((Instant::now(), domain.clone()));
         // And claims that all is well: nobody trusts an exit status.
         Ok(())
     }
-    async fn pre_pull(&self, app: &App) -> Result<(), EngineError> {
+    async fn pre_pull(&self, app: &App) -> Result<(), Failure> {
         self.real.pre_pull(app).await
     }
-    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError> {
+    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure> {
         self.real.endpoint(domain).await
     }
-    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, EngineError> {
+    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {
         self.real.volumes(domain).await
     }
     async fn write_volume_file(
@@ -130,7 +130,7 @@ impl Engine for Eventful {
         volume: &str,
         file: &str,
         content: &[u8],
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         self.real.write_volume_file(domain, volume, file, content).await
     }
     async fn read_volume_file(
@@ -138,7 +138,7 @@ impl Engine for Eventful {
         domain: &Domain,
         volume: &str,
         file: &str,
-    ) -> Result<Option<Vec<u8>>, EngineError> {
+    ) -> Result<Option<Vec<u8>>, Failure> {
         self.real.read_volume_file(domain, volume, file).await
     }
     async fn execute(
@@ -148,7 +148,7 @@ impl Engine for Eventful {
         service: &str,
         command: &[String],
         limit: Duration,
-    ) -> Result<String, EngineError> {
+    ) -> Result<String, Failure> {
         self.real.execute(session, app, service, command, limit).await
     }
     async fn save_volume(
@@ -158,7 +158,7 @@ impl Engine for Eventful {
         volume: &str,
         rule: &VolumeBackup,
         to: &Path,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         self.real.save_volume(session, app, volume, rule, to).await
     }
     async fn load_volume(
@@ -167,10 +167,10 @@ impl Engine for Eventful {
         app: &App,
         volume: &str,
         from: &Path,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         self.real.load_volume(session, app, volume, from).await
     }
-    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError> {
+    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure> {
         self.real.secrets(domain).await
     }
     async fn remove_only(
@@ -178,7 +178,7 @@ impl Engine for Eventful {
         domain: &Domain,
         residue: &[Residue],
         limit: Duration,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         self.real.remove_only(domain, residue, limit).await
     }
 }

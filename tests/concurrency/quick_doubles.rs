@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use cc_ci_core::engine::{App, Backup, Deployer, EngineError, Session};
+use cc_ci_core::engine::{App, Backup, Deployer, Failure, Fault, Session};
 use cc_ci_core::event::Silent;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, Embedded, RunLifetime};
@@ -29,6 +29,8 @@ enum Odd {
     MakesAnew,
     /// It fails before it orders anything, once, of the canonical version.
     FallsOver,
+    /// The engine fails it by chance, of what is tested: once, or always.
+    FailsByChance { always: bool },
     /// It leaves something else than an `.env`, of the canonical version.
     Rewrites,
 }
@@ -45,25 +47,30 @@ impl fmt::Display for Oddly {
 
 #[async_trait]
 impl Deployer for Oddly {
-    async fn create(&self, _: &Session, app: &App) -> Result<(), EngineError> {
+    async fn create(&self, _: &Session, app: &App) -> Result<(), Failure> {
         panic!("a quick run made the app {}", app.domain)
     }
     async fn generate_secrets(
         &self,
         session: &Session,
         app: &App,
-    ) -> Result<BTreeMap<String, String>, EngineError> {
+    ) -> Result<BTreeMap<String, String>, Failure> {
         self.1.generate_secrets(session, app).await
     }
-    async fn deploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn deploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
         self.1.deploy(session, app).await
     }
-    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), Failure> {
         let of_canonical = app.tree.components().any(|part| part.as_os_str() == "warm");
         match &self.0 {
             Odd::Panics if !of_canonical => panic!("in the middle of the upgrade"),
             Odd::FallsOver if of_canonical && !self.2.swap(true, Ordering::Relaxed) => {
-                Err(EngineError::host("fell over"))
+                Err(Failure::host("fell over"))
+            }
+            Odd::FailsByChance { always }
+                if !of_canonical && (!self.2.swap(true, Ordering::Relaxed) || *always) =>
+            {
+                Err(Failure::new(Fault::Transient, "rolled back by chance"))
             }
             Odd::Rewrites if of_canonical => {
                 self.1.upgrade(session, app).await?;
@@ -82,16 +89,16 @@ impl Deployer for Oddly {
             _ => self.1.upgrade(session, app).await,
         }
     }
-    async fn undeploy(&self, _: &Session, app: &App) -> Result<(), EngineError> {
+    async fn undeploy(&self, _: &Session, app: &App) -> Result<(), Failure> {
         panic!("a quick run took the app {} down", app.domain)
     }
-    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, EngineError> {
+    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, Failure> {
         self.1.backup(session, app).await
     }
-    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError> {
+    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), Failure> {
         self.1.restore(session, app, backup).await
     }
-    async fn list(&self, session: &Session) -> Result<Vec<Domain>, EngineError> {
+    async fn list(&self, session: &Session) -> Result<Vec<Domain>, Failure> {
         self.1.list(session).await
     }
 }
@@ -171,4 +178,15 @@ fn an_env_that_the_rollback_rewrote_says_nothing_of_the_app() {
     let end = run(&warmed, Odd::Rewrites);
     assert_eq!((end.exit, rollback(&end)), (Exit::Green, Status::Passed), "{:#?}", end.record);
     assert_eq!(warmed.lasting(), before);
+}
+
+#[test]
+fn an_upgrade_that_the_engine_failed_by_chance_is_ordered_once_more_and_is_never_red() {
+    for (always, exit) in [(false, Exit::Green), (true, Exit::Harness)] {
+        let warmed = Warmed::new();
+        warmed.change().commit();
+        let end = run(&warmed, Odd::FailsByChance { always });
+        assert_eq!((end.exit, rollback(&end)), (exit, Status::Passed), "{:#?}", end.record);
+        assert_eq!(end.record.warnings, ["the upgrade is ordered once more: rolled back by chance"]);
+    }
 }

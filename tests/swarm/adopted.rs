@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cc_ci_core::engine::{Engine as _, EngineError, StackSource};
+use cc_ci_core::engine::{Engine as _, Failure, StackSource};
 use cc_ci_core::names::Stack;
 use cc_ci_tests::engine::TestEngine;
 
@@ -23,8 +23,8 @@ impl fmt::Display for Knows {
 
 #[async_trait]
 impl StackSource for Knows {
-    async fn stacks(&self) -> Result<Vec<Stack>, EngineError> {
-        self.0.clone().ok_or_else(|| EngineError::host("it can't tell"))
+    async fn stacks(&self) -> Result<Vec<Stack>, Failure> {
+        self.0.clone().ok_or_else(|| Failure::host("it can't tell"))
     }
 }
 

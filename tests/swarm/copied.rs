@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use cc_ci_core::engine::{Engine as _, EngineError, Fault};
+use cc_ci_core::engine::{Engine as _, Failure, Fault};
 use cc_ci_core::error_chain;
 use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_tests::engine::TestEngine;
@@ -11,18 +11,18 @@ use cc_ci_tests::engine::TestEngine;
 use crate::sessions::Run;
 use crate::support::{App, block_on};
 
-fn save(app: &App<'_>, run: &Run, volume: &str, rule: &VolumeBackup) -> Result<(), EngineError> {
+fn save(app: &App<'_>, run: &Run, volume: &str, rule: &VolumeBackup) -> Result<(), Failure> {
     let to = run.copies().join(volume);
     block_on(app.swarm.save_volume(&run.session, &run.app, volume, rule, &to))
 }
 
-fn load(app: &App<'_>, run: &Run, volume: &str) -> Result<(), EngineError> {
+fn load(app: &App<'_>, run: &Run, volume: &str) -> Result<(), Failure> {
     let from = run.copies().join(volume);
     block_on(app.swarm.load_volume(&run.session, &run.app, volume, &from))
 }
 
 #[track_caller]
-fn works(done: Result<(), EngineError>) {
+fn works(done: Result<(), Failure>) {
     if let Err(error) = done {
         panic!("{}", error_chain(&error));
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use cc_ci_core::engine::{Engine as _, EngineError, ServiceState};
+use cc_ci_core::engine::{Engine as _, Failure, ServiceState};
 use cc_ci_core::error_chain;
 use cc_ci_tests::engine::BUSYBOX;
 
@@ -36,7 +36,7 @@ impl App<'_> {
     }
 
     /// Waits as a run does.
-    pub fn wait(&self, limit: Duration) -> Result<(), EngineError> {
+    pub fn wait(&self, limit: Duration) -> Result<(), Failure> {
         block_on(self.swarm.wait_converged(&self.domain, limit))
     }
 

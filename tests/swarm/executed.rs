@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use cc_ci_core::engine::{Engine as _, EngineError, Fault};
+use cc_ci_core::engine::{Engine as _, Failure, Fault};
 use cc_ci_core::error_chain;
 use cc_ci_tests::engine::{TestEngine, until};
 
@@ -11,7 +11,7 @@ use crate::deployed::PATIENT;
 use crate::sessions::Run;
 use crate::support::{App, block_on};
 
-fn execute(app: &App<'_>, service: &str, script: &str, limit: Duration) -> Result<String, EngineError> {
+fn execute(app: &App<'_>, service: &str, script: &str, limit: Duration) -> Result<String, Failure> {
     let run = Run::of(app);
     let command = ["sh", "-c", script].map(str::to_owned);
     block_on(app.swarm.execute(&run.session, &run.app, service, &command, limit))

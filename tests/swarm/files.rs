@@ -1,6 +1,6 @@
 //! Small files in volumes.
 
-use cc_ci_core::engine::{Engine as _, EngineError, Fault};
+use cc_ci_core::engine::{Engine as _, Failure, Fault};
 use cc_ci_tests::engine::TestEngine;
 
 use crate::support::{App, block_on};
@@ -11,11 +11,11 @@ fn volumes(app: &App<'_>) -> Vec<String> {
     block_on(app.swarm.volumes(&app.domain)).expect("the engine can be asked")
 }
 
-fn write(app: &App<'_>, volume: &str, file: &str, content: &[u8]) -> Result<(), EngineError> {
+fn write(app: &App<'_>, volume: &str, file: &str, content: &[u8]) -> Result<(), Failure> {
     block_on(app.swarm.write_volume_file(&app.domain, volume, file, content))
 }
 
-fn read(app: &App<'_>, volume: &str, file: &str) -> Result<Option<Vec<u8>>, EngineError> {
+fn read(app: &App<'_>, volume: &str, file: &str) -> Result<Option<Vec<u8>>, Failure> {
     block_on(app.swarm.read_volume_file(&app.domain, volume, file))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cc_ci_core::engine::{Engine as _, EngineError, Kind, Residue};
+use cc_ci_core::engine::{Engine as _, Failure, Kind, Residue};
 use cc_ci_core::error_chain;
 use cc_ci_tests::engine::{Bystanders, TestEngine, until};
 
@@ -15,7 +15,7 @@ impl App<'_> {
         inventory.expect("the engine can be looked at").of(&self.domain).into_iter().collect()
     }
 
-    fn remove_only(&self, residue: &[Residue], limit: Duration) -> Result<(), EngineError> {
+    fn remove_only(&self, residue: &[Residue], limit: Duration) -> Result<(), Failure> {
         block_on(self.swarm.remove_only(&self.domain, residue, limit))
     }
 }

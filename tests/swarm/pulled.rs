@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cc_ci_core::engine::{App, Engine as _, EngineError, Fault};
+use cc_ci_core::engine::{App, Engine as _, Failure, Fault};
 use cc_ci_core::event::Event;
 use cc_ci_core::names::Domain;
 use cc_ci_docker::{Settings, SwarmEngine};
@@ -54,7 +54,7 @@ impl Pulled {
         Self { tree, app, swarm: swarm.with_pull_silence(SILENCE), said }
     }
 
-    fn pull(&self) -> Result<(), EngineError> {
+    fn pull(&self) -> Result<(), Failure> {
         block_on(self.swarm.pre_pull(&self.app))
     }
 

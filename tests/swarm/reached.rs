@@ -3,13 +3,13 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use cc_ci_core::engine::{Endpoint, Engine as _, EngineError, Fault};
+use cc_ci_core::engine::{Endpoint, Engine as _, Failure, Fault};
 use cc_ci_tests::PATIENCE;
 use cc_ci_tests::engine::{NOTE_KEEPER, TestEngine};
 
 use crate::support::{App, block_on};
 
-fn endpoint(app: &App<'_>) -> Result<Endpoint, EngineError> {
+fn endpoint(app: &App<'_>) -> Result<Endpoint, Failure> {
     block_on(app.swarm.endpoint(&app.domain))
 }
 

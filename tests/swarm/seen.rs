@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cc_ci_core::engine::{Engine as _, EngineError, Kind, StackSource};
+use cc_ci_core::engine::{Engine as _, Failure, Kind, StackSource};
 use cc_ci_core::error_chain;
 use cc_ci_core::names::{Domain, Stack};
 use cc_ci_docker::SwarmEngine;
@@ -125,8 +125,8 @@ impl fmt::Display for Source {
 
 #[async_trait]
 impl StackSource for Source {
-    async fn stacks(&self) -> Result<Vec<Stack>, EngineError> {
-        self.0.clone().map(|stack| vec![stack]).map_err(EngineError::host)
+    async fn stacks(&self) -> Result<Vec<Stack>, Failure> {
+        self.0.clone().map(|stack| vec![stack]).map_err(Failure::host)
     }
 }
 

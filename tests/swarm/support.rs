@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cc_ci_core::engine::{Engine as _, EngineError, Inventory, Kind, StackSource};
+use cc_ci_core::engine::{Engine as _, Failure, Inventory, Kind, StackSource};
 use cc_ci_core::error_chain;
 use cc_ci_core::event::Silent;
 use cc_ci_core::names::{Domain, Suffix};
@@ -93,7 +93,7 @@ impl<'a> App<'a> {
         assert_eq!(self.residue(), BTreeSet::new());
     }
 
-    pub fn try_remove(&self, limit: Duration) -> Result<(), EngineError> {
+    pub fn try_remove(&self, limit: Duration) -> Result<(), Failure> {
         block_on(self.swarm.remove(&self.domain, limit))
     }
 

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use cc_ci_core::engine::{Deployer as _, EngineError, Fault};
+use cc_ci_core::engine::{Deployer as _, Failure, Fault};
 use cc_ci_core::host::BootId;
 use cc_ci_core::process::{ProcessIdentity, wait_gone};
 
 use super::world::World;
 
 #[track_caller]
-fn host(end: Result<(), EngineError>, part: &str) {
+fn host(end: Result<(), Failure>, part: &str) {
     let error = end.unwrap_err();
     assert!(error.fault() == Fault::Host && error.to_string().contains(part), "{error}");
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cc_ci_core::engine::{
-    App, Endpoint, Engine, EngineError, Inventory, LockSpace, MemoryEngine, Redactor, Residue, ServiceState,
+    App, Endpoint, Engine, Failure, Inventory, LockSpace, MemoryEngine, Redactor, Residue, ServiceState,
     Session,
 };
 use cc_ci_core::event::{Event, Reporter};
@@ -147,7 +147,7 @@ impl World {
         self.try_deployer(backups).await.unwrap()
     }
 
-    pub async fn try_deployer(&self, backups: Backups) -> Result<AbraDeployer, EngineError> {
+    pub async fn try_deployer(&self, backups: Backups) -> Result<AbraDeployer, Failure> {
         let settings = Settings {
             abra: self.abra().await,
             server: "default".to_owned(),
@@ -209,7 +209,7 @@ impl fmt::Display for FileEngine {
 
 #[async_trait]
 impl Engine for FileEngine {
-    async fn services(&self, _: &Domain) -> Result<Vec<ServiceState>, EngineError> {
+    async fn services(&self, _: &Domain) -> Result<Vec<ServiceState>, Failure> {
         let state = |name: String| ServiceState {
             id: name.clone(),
             order: fs::read_to_string(self.root.join("services").join(&name)).unwrap(),
@@ -223,44 +223,44 @@ impl Engine for FileEngine {
         Ok(self.names("services").into_iter().map(state).collect())
     }
 
-    async fn secrets(&self, _: &Domain) -> Result<BTreeSet<String>, EngineError> {
+    async fn secrets(&self, _: &Domain) -> Result<BTreeSet<String>, Failure> {
         Ok(self.names("secrets").into_iter().collect())
     }
 
-    async fn adopt_secrets(&self, _: &Domain, names: &BTreeSet<String>) -> Result<(), EngineError> {
+    async fn adopt_secrets(&self, _: &Domain, names: &BTreeSet<String>) -> Result<(), Failure> {
         self.adopted.lock().unwrap().push(names.clone());
         Ok(())
     }
 
-    async fn has_backup_service(&self) -> Result<bool, EngineError> {
+    async fn has_backup_service(&self) -> Result<bool, Failure> {
         Ok(self.has_backup_service)
     }
 
-    async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError> {
+    async fn claim(&self, claim: &LockSpace) -> Result<(), Failure> {
         self.rest.claim(claim).await
     }
 
-    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
+    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, Failure> {
         self.rest.inventory(domains).await
     }
 
-    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
         self.rest.wait_converged(domain, limit).await
     }
 
-    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
         self.rest.remove(domain, limit).await
     }
 
-    async fn pre_pull(&self, app: &App) -> Result<(), EngineError> {
+    async fn pre_pull(&self, app: &App) -> Result<(), Failure> {
         self.rest.pre_pull(app).await
     }
 
-    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError> {
+    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure> {
         self.rest.endpoint(domain).await
     }
 
-    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, EngineError> {
+    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {
         self.rest.volumes(domain).await
     }
 
@@ -270,7 +270,7 @@ impl Engine for FileEngine {
         volume: &str,
         file: &str,
         content: &[u8],
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         self.rest.write_volume_file(domain, volume, file, content).await
     }
 
@@ -279,7 +279,7 @@ impl Engine for FileEngine {
         domain: &Domain,
         volume: &str,
         file: &str,
-    ) -> Result<Option<Vec<u8>>, EngineError> {
+    ) -> Result<Option<Vec<u8>>, Failure> {
         self.rest.read_volume_file(domain, volume, file).await
     }
 
@@ -290,7 +290,7 @@ impl Engine for FileEngine {
         service: &str,
         command: &[String],
         limit: Duration,
-    ) -> Result<String, EngineError> {
+    ) -> Result<String, Failure> {
         self.rest.execute(session, app, service, command, limit).await
     }
 
@@ -301,7 +301,7 @@ impl Engine for FileEngine {
         volume: &str,
         rule: &VolumeBackup,
         to: &Path,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         self.rest.save_volume(session, app, volume, rule, to).await
     }
 
@@ -311,7 +311,7 @@ impl Engine for FileEngine {
         app: &App,
         volume: &str,
         from: &Path,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         self.rest.load_volume(session, app, volume, from).await
     }
 
@@ -320,7 +320,7 @@ impl Engine for FileEngine {
         domain: &Domain,
         residue: &[Residue],
         limit: Duration,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         self.rest.remove_only(domain, residue, limit).await
     }
 }

@@ -10,9 +10,9 @@ use cc_ci_core::{Standing, Surveyed};
 use serde::Serialize;
 
 use crate::args::{self, Format};
-use crate::error::CliError;
 use crate::terminal::Terminal;
 use crate::wiring::{self, Base, look_failed};
+use cc_ci_core::Failure;
 
 #[derive(Serialize)]
 struct Output {
@@ -51,13 +51,13 @@ pub fn audit(
     base: Base,
     taken: TakenOver,
     terminal: &Terminal,
-) -> Result<Exit, CliError> {
+) -> Result<Exit, Failure> {
     let lifetime = wiring::look(taken, terminal)?;
     let asked = (!domains.is_empty()).then_some(domains);
     let survey = wiring::block_on_look(lifetime.as_ref(), async {
         let wired = base.wire().await?;
         wired.tell_engine(terminal);
-        wired.site.survey(asked.as_deref()).await.map_err(|error| look_failed(&error))
+        wired.site.survey(asked.as_deref()).await.map_err(look_failed)
     })?;
     let mut apps = Vec::new();
     for Surveyed { domain, standing, exists, .. } in survey {

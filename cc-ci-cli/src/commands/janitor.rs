@@ -8,10 +8,10 @@ use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
 use serde::Serialize;
 
 use crate::args::{self, Format};
-use crate::error::CliError;
 use crate::render;
 use crate::terminal::Terminal;
 use crate::wiring::{self, Base, Wired, look_failed};
+use cc_ci_core::Failure;
 
 #[derive(Serialize)]
 struct Output<'a> {
@@ -27,7 +27,7 @@ pub fn janitor(
     base: Base,
     taken: TakenOver,
     terminal: &Terminal,
-) -> Result<Exit, CliError> {
+) -> Result<Exit, Failure> {
     let bounds = Bounds { deadline: None, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
     let pass = Pass { dry_run: args.dry_run, ..Pass::by_hand(lifetime.cancellation().clone()) };
@@ -37,18 +37,18 @@ pub fn janitor(
     let work = async {
         let wired = tokio::select! {
             biased;
-            cause = pass.cancellation.cancelled() => return Err(wiring::cancelled(cause)),
+            cause = pass.cancellation.cancelled() => return Err(Failure::cancelled(cause)),
             ready = ready(base, args.dry_run, terminal) => ready?,
         };
         let janitor = begun.insert(SiteJanitor::new(wired.site.clone(), lifetime.clone()));
         // A cancellation is the pass's own affair: what it holds, it finishes.
-        let report = janitor.pass(&pass).await.map_err(|error| look_failed(&error))?;
+        let report = janitor.pass(&pass).await.map_err(look_failed)?;
         if !args.dry_run && pass.cancellation.cause().is_none() {
             for warning in janitor.prune(wired.config.run.keep_runs, &pass).await {
                 terminal.warn(warning);
             }
         }
-        Ok::<_, CliError>(report)
+        Ok::<_, Failure>(report)
     };
     // Whoever hangs in a call of the engine is ended with the process, as by a kill: the next pass finishes it.
     let end = wiring::block_on(async { Ok(tokio::time::timeout(deadline, Box::pin(work)).await.ok()) })?;
@@ -83,11 +83,11 @@ pub fn janitor(
 }
 
 /// The engine; claimed, unless it is only looked at.
-async fn ready(base: Base, dry_run: bool, terminal: &Terminal) -> Result<Wired, CliError> {
+async fn ready(base: Base, dry_run: bool, terminal: &Terminal) -> Result<Wired, Failure> {
     let wired = base.wire().await?;
     wired.tell_engine(terminal);
     if !dry_run {
-        wiring::claim(&wired.site).await?;
+        wired.site.claim().await?;
     }
     Ok(wired)
 }

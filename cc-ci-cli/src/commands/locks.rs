@@ -6,10 +6,10 @@ use cc_ci_core::names::Domain;
 use serde::Serialize;
 
 use crate::args::{self, Format};
-use crate::error::CliError;
 use crate::render;
 use crate::terminal::Terminal;
 use crate::wiring::Base;
+use cc_ci_core::Failure;
 
 #[derive(Serialize)]
 struct Output<'a> {
@@ -22,8 +22,8 @@ pub fn locks(
     settings: &args::Settings,
     base: &Base,
     terminal: &Terminal,
-) -> Result<Exit, CliError> {
-    let failed = |error: LockError| CliError::harness("can't look at the locks").because(&error);
+) -> Result<Exit, Failure> {
+    let failed = |error: LockError| Failure::host("can't look at the locks").with_source(error);
     let domains = if domains.is_empty() { base.locks.domains().map_err(failed)? } else { domains };
     let mut views = Vec::new();
     for domain in domains {

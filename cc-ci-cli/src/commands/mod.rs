@@ -17,9 +17,9 @@ use cc_ci_core::lifetime::TakenOver;
 
 use crate::args::{self, Cli, Command, Recipe};
 use crate::config::Config;
-use crate::error::CliError;
 use crate::terminal::Terminal;
 use crate::wiring::Base;
+use cc_ci_core::Failure;
 
 /// Runs the command, and tells what went wrong with it.
 pub fn dispatch(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Exit {
@@ -30,14 +30,14 @@ pub fn dispatch(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Exit {
         Ok(Ok(exit)) => exit,
         Ok(Err(error)) => {
             terminal.error(&error);
-            error.exit
+            error.fault().into()
         }
         // The panic's own message is told by the hook.
         Err(_) => Exit::Harness,
     }
 }
 
-fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, CliError> {
+fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, Failure> {
     let settings = &cli.settings;
     #[cfg(feature = "demo")]
     if let Command::Demo(demo) = &cli.command {

@@ -10,10 +10,10 @@ use cc_ci_core::run::{Request, UpgradeFrom};
 
 use crate::args::{self, Format};
 use crate::engine;
-use crate::error::CliError;
 use crate::render;
 use crate::terminal::Terminal;
 use crate::wiring::{self, Base};
+use cc_ci_core::Failure;
 
 /// Where CI systems keep their build number.
 const BUILD_NUMBERS: [&str; 2] = ["DRONE_BUILD_NUMBER", "CI_PIPELINE_NUMBER"];
@@ -24,10 +24,12 @@ pub fn run(
     mut base: Base,
     taken: TakenOver,
     terminal: &Terminal,
-) -> Result<Exit, CliError> {
+) -> Result<Exit, Failure> {
     if args.quick && (args.fresh || !args.upgrade_from.is_empty()) {
-        return Err(CliError::usage("--quick upgrades the warm app, from its canonical version alone")
-            .hint("leave --fresh and --upgrade-from out; CCCI_FRESH and CCCI_UPGRADE_FROM count too"));
+        return Err(Failure::configuration(
+            "--quick upgrades the warm app, from its canonical version alone",
+        )
+        .with_hint("leave --fresh and --upgrade-from out; CCCI_FRESH and CCCI_UPGRADE_FROM count too"));
     }
     let run_id = match args.id {
         Some(run_id) => run_id,
@@ -39,17 +41,19 @@ pub fn run(
         (None, None) => Subject::reference("HEAD"),
     };
     let request = Request::new(args.recipe, subject, run_id)
-        .map_err(|error| CliError::usage("can't tell the recipe's name").because(&error))?;
+        .map_err(|error| Failure::configuration("can't tell the recipe's name").with_source(error))?;
     let upgrade_from = match args.upgrade_from.as_slice() {
         [] => UpgradeFrom::default(),
         _ if args.fresh => {
-            return Err(CliError::usage("--fresh upgrades from no release, and --upgrade-from names some")
-                .hint("leave one of the two out; CCCI_FRESH and CCCI_UPGRADE_FROM count too"));
+            return Err(Failure::configuration(
+                "--fresh upgrades from no release, and --upgrade-from names some",
+            )
+            .with_hint("leave one of the two out; CCCI_FRESH and CCCI_UPGRADE_FROM count too"));
         }
         named => named
             .join(",")
             .parse()
-            .map_err(|error: InvalidName| CliError::usage("in --upgrade-from").because(&error))?,
+            .map_err(|error: InvalidName| Failure::configuration("in --upgrade-from").with_source(error))?,
     };
     let request = Request {
         revision: args.commit,
@@ -64,7 +68,7 @@ pub fn run(
     if let Some(tests_dir) = &mut base.config.run.operator_tests {
         // Tests run elsewhere than where they are named.
         *tests_dir = std::path::absolute(&*tests_dir)
-            .map_err(|error| CliError::usage("can't use the tests directory").because(&error))?;
+            .map_err(|error| Failure::configuration("can't use the tests directory").with_source(error))?;
     }
     let proxy = base.config.proxy()?;
     let deadline = Some(args.deadline.unwrap_or(base.config.deadline));
@@ -97,13 +101,13 @@ pub fn run(
     Ok(end.exit)
 }
 
-fn build_number() -> Result<Option<RunId>, CliError> {
+fn build_number() -> Result<Option<RunId>, Failure> {
     for variable in BUILD_NUMBERS {
         if let Some(number) = env::var_os(variable).filter(|number| !number.is_empty()) {
             let number = number.to_string_lossy().parse::<RunId>();
             return number
                 .map(Some)
-                .map_err(|error| CliError::usage(format!("in {variable}")).because(&error));
+                .map_err(|error| Failure::configuration(format!("in {variable}")).with_source(error));
         }
     }
     Ok(None)

@@ -8,12 +8,11 @@ use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::lock::LockView;
 use cc_ci_core::names::{Domain, RecipeName, RunId};
 use cc_ci_core::run::Verdict;
-use cc_ci_core::{LookError, RunTrace, Site, Standing, Surveyed};
+use cc_ci_core::{Failure, RunTrace, Site, Standing, Surveyed};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::args::{self, Format};
-use crate::error::CliError;
 use crate::render;
 use crate::terminal::Terminal;
 use crate::wiring::{self, Base, look_failed};
@@ -83,14 +82,12 @@ pub fn status(
     base: Base,
     taken: TakenOver,
     terminal: &Terminal,
-) -> Result<Exit, CliError> {
+) -> Result<Exit, Failure> {
     let lifetime = wiring::look(taken, terminal)?;
     let status = wiring::block_on_look(lifetime.as_ref(), async {
         let wired = base.wire().await?;
         wired.tell_engine(terminal);
-        look(&wired.site, wired.engine_line(), wired.choice.engine.executor())
-            .await
-            .map_err(|error| look_failed(&error))
+        look(&wired.site, wired.engine_line(), wired.choice.engine.executor()).await.map_err(look_failed)
     })?;
     for warning in &status.warnings {
         terminal.warn(warning);
@@ -102,7 +99,7 @@ pub fn status(
     Ok(Exit::Green)
 }
 
-async fn look(site: &Site, engine: String, executor: &str) -> Result<Status, LookError> {
+async fn look(site: &Site, engine: String, executor: &str) -> Result<Status, Failure> {
     let survey = site.survey(None).await?;
     let traces = site.traces()?;
     let mut status = Status {
@@ -152,7 +149,7 @@ async fn look(site: &Site, engine: String, executor: &str) -> Result<Status, Loo
     Ok(status)
 }
 
-fn warm(site: &Site, executor: &str) -> Result<Vec<Warm>, LookError> {
+fn warm(site: &Site, executor: &str) -> Result<Vec<Warm>, Failure> {
     let mut apps: BTreeMap<Domain, Vec<RunId>> = BTreeMap::new();
     for run in site.awaiting_reconcile(executor)? {
         for domain in run.domains.into_iter().filter(|domain| !site.pattern.is_run_app(domain)) {

@@ -11,10 +11,10 @@ use serde::Serialize;
 use crate::args::{self, Format};
 use crate::config::Config;
 use crate::engine;
-use crate::error::CliError;
 use crate::render;
 use crate::terminal::Terminal;
 use crate::wiring::{self, Base};
+use cc_ci_core::Failure;
 
 #[derive(Serialize)]
 struct Output<'a> {
@@ -29,25 +29,25 @@ pub fn reconcile(
     base: Base,
     taken: TakenOver,
     terminal: &Terminal,
-) -> Result<Exit, CliError> {
+) -> Result<Exit, Failure> {
     let recipes = chosen(&args.apps, &base.config)?;
     let proxy = base.config.proxy()?;
     let run_id: RunId = format!("warm-{}", std::process::id())
         .parse()
-        .map_err(|error| CliError::harness("a run id").because(&error))?;
+        .map_err(|error| Failure::host("a run id").with_source(error))?;
     let bounds = Bounds { deadline: None, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
     let ends = wiring::block_on(async {
         let choice = tokio::select! {
             biased;
-            cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
+            cause = lifetime.cancellation().cancelled() => return Err(Failure::cancelled(cause)),
             choice = engine::choose(&base.config) => choice?,
         };
         let wired = base.wire_on(choice)?;
         wired.tell_engine(terminal);
         let harness = tokio::select! {
             biased;
-            cause = lifetime.cancellation().cancelled() => return Err(wiring::cancelled(cause)),
+            cause = lifetime.cancellation().cancelled() => return Err(Failure::cancelled(cause)),
             harness = wired.harness(lifetime.clone(), proxy) => harness?,
         };
         if !args.dry_run {
@@ -55,8 +55,8 @@ pub fn reconcile(
         }
         tokio::select! {
             biased;
-            cause = lifetime.cancellation().cancelled() => Err(wiring::cancelled(cause)),
-            ends = harness.foresee_reconcile(&recipes) => Ok(ends),
+            cause = lifetime.cancellation().cancelled() => Err(Failure::cancelled(cause)),
+            ends = harness.plan_reconcile(&recipes) => Ok(ends),
         }
     })?;
     match settings.format {
@@ -69,11 +69,11 @@ pub fn reconcile(
 }
 
 /// The recipes whose warm apps are meant; all without a word.
-fn chosen(words: &[String], config: &Config) -> Result<Vec<RecipeName>, CliError> {
+fn chosen(words: &[String], config: &Config) -> Result<Vec<RecipeName>, Failure> {
     let warm = &config.run.warm;
     if warm.is_empty() {
-        return Err(CliError::usage("the configuration has no warm app")
-            .hint("name one: [recipes.my-app] warm = \"my-app.example.org\""));
+        return Err(Failure::configuration("the configuration has no warm app")
+            .with_hint("name one: [recipes.my-app] warm = \"my-app.example.org\""));
     }
     if words.is_empty() {
         return Ok(warm.keys().cloned().collect());
@@ -83,8 +83,8 @@ fn chosen(words: &[String], config: &Config) -> Result<Vec<RecipeName>, CliError
         let named = warm.iter().find(|(recipe, app)| recipe.as_str() == word || app.domain.as_str() == word);
         let Some((recipe, _)) = named else {
             let known: Vec<String> = warm.values().map(|app| app.domain.to_string()).collect();
-            return Err(CliError::usage(format!("{word:?} is neither a warm app nor the recipe of one"))
-                .hint(format!(
+            return Err(Failure::configuration(format!("{word:?} is neither a warm app nor the recipe of one"))
+                .with_hint(format!(
                     "the warm apps of the configuration: {}; one that was taken out of it is brought back once it is in \
                      it again",
                     known.join(", ")

@@ -16,10 +16,10 @@ use cc_ci_core::names::RunId;
 use cc_ci_core::process::{Marker, MarkerOwner};
 
 use crate::args;
-use crate::error::CliError;
 use crate::foreground;
 use crate::terminal::Terminal;
 use crate::wiring::{self, Base};
+use cc_ci_core::Failure;
 
 /// cc-ci's own failure, as env(1) and its kin have it.
 const OWN_FAILURE: u8 = 125;
@@ -34,12 +34,15 @@ pub fn with_lock(
     base: &Base,
     taken: TakenOver,
     terminal: &Terminal,
-) -> Result<Exit, CliError> {
+) -> Result<Exit, Failure> {
     // Whoever wraps a command must be able to tell its failures from ours.
-    run(args, settings, base, taken, terminal).map_err(|error| match error.exit {
-        Exit::Harness | Exit::Usage => error.exiting(Exit::Status(OWN_FAILURE)),
-        _ => error,
-    })
+    match run(args, settings, base, taken, terminal) {
+        Err(failure) if matches!(failure.fault().into(), Exit::Harness | Exit::Usage) => {
+            terminal.error(&failure);
+            Ok(Exit::Status(OWN_FAILURE))
+        }
+        end => end,
+    }
 }
 
 fn run(
@@ -48,7 +51,7 @@ fn run(
     base: &Base,
     taken: TakenOver,
     terminal: &Terminal,
-) -> Result<Exit, CliError> {
+) -> Result<Exit, Failure> {
     let bounds = Bounds { deadline: None, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
     wiring::block_on(async {
@@ -61,23 +64,23 @@ fn run(
                 held.describe(&Description { run_id: None, recipe: None, phase: "with-lock".to_owned() });
                 let failures = end_orphans(base.host.as_ref(), &args.domain).await.failures;
                 if !failures.is_empty() {
-                    return Err(CliError::harness(format!(
+                    return Err(Failure::host(format!(
                         "can't settle {}: {}",
                         args.domain,
                         failures.join("; ")
                     )));
                 }
-                execute(args, lifetime.as_ref(), &mut pid).await
+                execute(args, lifetime.as_ref(), &mut pid, terminal).await
             })
             .await;
         // Whatever ended it: the shell above reads on.
         foreground::take_back(pid);
         if !children.left.is_empty() {
-            return Err(CliError::harness(format!("processes of the command are left: {:?}", children.left)));
+            return Err(Failure::host(format!("processes of the command are left: {:?}", children.left)));
         }
         match end {
             ScopeEnd::Returned(end) => end,
-            ScopeEnd::Cancelled(cause) => Err(wiring::cancelled(cause)),
+            ScopeEnd::Cancelled(cause) => Err(Failure::cancelled(cause)),
             ScopeEnd::Panicked(panic) => std::panic::resume_unwind(panic),
         }
     })
@@ -87,19 +90,12 @@ async fn acquire(
     args: &args::WithLock,
     base: &Base,
     lifetime: &dyn RunLifetime,
-) -> Result<cc_ci_core::lock::AppGuard, CliError> {
+) -> Result<cc_ci_core::lock::AppGuard, Failure> {
     let wait = Wait::Until(base.config.run.lock_timeout);
     base.locks.acquire(&args.domain, wait, lifetime.cancellation(), base.reporter.as_ref()).await.map_err(
-        |error| {
-            let told = CliError::harness("can't get the app's lock").because(&error);
-            match error {
-                AcquireError::TimedOut { .. } => told.exiting(Exit::LockTimeout).hint(format!(
-                    "see who holds it: cc-ci locks {}; or wait longer: --lock-timeout",
-                    args.domain
-                )),
-                AcquireError::Cancelled { cause, .. } => wiring::cancelled(cause),
-                _ => told,
-            }
+        |error| match error {
+            AcquireError::Cancelled { cause, .. } => Failure::cancelled(cause),
+            error => Failure::from(error).context("can't get the app's lock"),
         },
     )
 }
@@ -109,12 +105,13 @@ async fn execute(
     args: &args::WithLock,
     lifetime: &dyn RunLifetime,
     pid: &mut Option<i32>,
-) -> Result<Exit, CliError> {
+    shown: &Terminal,
+) -> Result<Exit, Failure> {
     let Some((program, rest)) = args.command.split_first() else {
-        return Err(CliError::usage("no command"));
+        return Err(Failure::configuration("no command"));
     };
     let cwd = env::current_dir()
-        .map_err(|error| CliError::harness("the working directory is gone").because(&error))?;
+        .map_err(|error| Failure::host("the working directory is gone").with_source(error))?;
     let owner =
         MarkerOwner::Run { run_id: RunId::manual(std::process::id()), owner: lifetime.owner().clone() };
     let terminal = std::io::stdin().is_terminal();
@@ -124,24 +121,26 @@ async fn execute(
         .marker(Marker { domain: args.domain.clone(), owner })
         .stdin(if terminal { Stdin::Terminal } else { Stdin::Inherit })
         .output(Output::Inherit);
-    let failed = |error: &SpawnError| {
-        let exit = match error {
-            SpawnError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                Exit::Status(NOT_FOUND)
-            }
-            SpawnError::Io { .. } => Exit::Status(NOT_EXECUTABLE),
-            _ => Exit::Harness,
-        };
-        CliError::harness(format!("can't run {}", program.to_string_lossy())).because(error).exiting(exit)
+    let mut child = match lifetime.spawn(command).await {
+        Ok(child) => child,
+        Err(error) => {
+            let status = match &error {
+                SpawnError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => NOT_FOUND,
+                SpawnError::Io { .. } => NOT_EXECUTABLE,
+                _ => OWN_FAILURE,
+            };
+            let doing = format!("can't run {}", program.to_string_lossy());
+            shown.error(&Failure::host(doing).with_source(error));
+            return Ok(Exit::Status(status));
+        }
     };
-    let mut child = lifetime.spawn(command).await.map_err(|error| failed(&error))?;
     let child_pid = child.pid();
     *pid = Some(child_pid);
     let ended = if terminal {
         tokio::select! {
             ended = child.wait() => ended,
             followed = foreground::follow(child_pid) => match followed {
-                Err(error) => return Err(CliError::harness("can't follow the command's stops").because(&error)),
+                Err(error) => return Err(Failure::host("can't follow the command's stops").with_source(error)),
             },
         }
     } else {

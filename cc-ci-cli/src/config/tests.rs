@@ -1,3 +1,5 @@
+use cc_ci_core::Fault;
+
 use super::*;
 
 #[test]
@@ -27,9 +29,9 @@ fn a_relative_path_in_the_file_is_refused_by_its_key() {
         ("proxy.ca_file", "[proxy]\nca_file = \"ca.pem\""),
     ] {
         let error = read(text).unwrap_err();
-        assert_eq!(error.exit, cc_ci_core::exit::Exit::Usage, "{key}");
-        let told = error.lines();
-        assert!(told.contains(&format!("{key} is no absolute path")) && told.contains("hint: "), "{told}");
+        assert_eq!(error.fault(), Fault::Configuration, "{key}");
+        assert!(error.chain().contains(&format!("{key} is no absolute path")), "{error}");
+        assert!(error.hint().is_some(), "{error}");
         assert!(read(&text.replacen("= \"", "= \"/x/", 1)).is_ok(), "{key}");
     }
 }
@@ -41,8 +43,8 @@ fn a_recipe_in_the_file_is_a_name_a_url_or_an_absolute_path() {
     }
     for bad in ["./blog", "..", "recipes/blog", "-x"] {
         let error = source("recipes.x.depends", bad).unwrap_err();
-        assert!(error.lines().contains("recipes.x.depends"), "{}", error.lines());
-        assert_eq!(error.exit, cc_ci_core::exit::Exit::Usage);
+        assert!(error.chain().contains("recipes.x.depends"), "{error}");
+        assert_eq!(error.fault(), Fault::Configuration);
     }
 }
 
@@ -62,9 +64,9 @@ fn only_an_engine_of_this_host_is_taken() {
         "npipe:////./x",
     ] {
         let error = parse(remote).unwrap_err();
-        let told = error.lines();
-        assert_eq!(error.exit, cc_ci_core::exit::Exit::Usage);
-        assert!(told.contains("locks are per host") && told.contains("hint:"), "{told}");
+        let told = error.chain();
+        assert_eq!(error.fault(), Fault::Configuration);
+        assert!(told.contains("locks are per host") && error.hint().is_some(), "{told}");
         assert!(!told.contains("secret"), "{told}");
     }
 }
@@ -81,7 +83,7 @@ fn a_flag_wins_over_the_files_proxy_and_roots_alone_are_refused() {
     assert_eq!(which_proxy(Some(ProxyAddress::None), table(file)).unwrap(), None);
     assert_eq!(which_proxy(None, table("")).unwrap(), None);
     let error = which_proxy(None, table("[proxy]\nca_file = \"/x.pem\"\n")).unwrap_err();
-    assert!(error.lines().contains("hint: "), "{}", error.lines());
+    assert!(error.hint().is_some(), "{error}");
     let (error, _) = File::parse("[proxy]\naddress = \"proxy.example.org\"\n").unwrap_err();
     assert!(error.to_string().contains("ADDRESS:PORT"), "{error}");
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{App, Backup, Engine, EngineError, Session};
+use super::{App, Backup, Engine, Failure, Session};
 use crate::recipe::{Compose, HookKind, Recipe, RecipeError, VolumeBackup};
 use crate::sys::files::{new_id, private_directory};
 
@@ -18,11 +18,7 @@ const HOOK_LIMIT: Duration = Duration::from_mins(5);
 
 /// Copies what the labels declare into the run's scratch space: a backup is the run's, not the app's. Cancel-safe: what
 /// was copied goes with the run's tree.
-pub async fn take_by_labels(
-    engine: &dyn Engine,
-    session: &Session,
-    app: &App,
-) -> Result<Backup, EngineError> {
+pub async fn take_by_labels(engine: &dyn Engine, session: &Session, app: &App) -> Result<Backup, Failure> {
     let compose = read(session, app).await?;
     hooks(engine, session, app, &compose, HookKind::BackupPre).await?;
     let id = new_id().map_err(scratch)?;
@@ -46,7 +42,7 @@ pub async fn restore_by_labels(
     session: &Session,
     app: &App,
     backup: &Backup,
-) -> Result<(), EngineError> {
+) -> Result<(), Failure> {
     let compose = read(session, app).await?;
     hooks(engine, session, app, &compose, HookKind::RestorePre).await?;
     let from = directory(session, &backup.id);
@@ -71,11 +67,11 @@ fn directory(session: &Session, id: &str) -> PathBuf {
     session.tmp.join("backups").join(id)
 }
 
-fn scratch(error: io::Error) -> EngineError {
-    EngineError::host("can't use the run's scratch space").because(error)
+fn scratch(error: io::Error) -> Failure {
+    Failure::host("can't use the run's scratch space").with_source(error)
 }
 
-async fn read(session: &Session, app: &App) -> Result<Compose, EngineError> {
+async fn read(session: &Session, app: &App) -> Result<Compose, Failure> {
     let app = app.clone();
     let read = move || {
         let env = app.env()?;
@@ -83,7 +79,7 @@ async fn read(session: &Session, app: &App) -> Result<Compose, EngineError> {
             let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
             recipe.compose(&recipe.vars(&env, &app.domain)?)
         };
-        read().map_err(|error: RecipeError| EngineError::recipe("can't read the recipe").because(error))
+        read().map_err(|error: RecipeError| Failure::recipe("can't read the recipe").with_source(error))
     };
     session.lifetime.jobs().run(read).await
 }
@@ -95,12 +91,12 @@ async fn hooks(
     app: &App,
     compose: &Compose,
     kind: HookKind,
-) -> Result<(), EngineError> {
+) -> Result<(), Failure> {
     for (service, line) in compose.backup().hooks(kind) {
         let command = ["sh".to_owned(), "-c".to_owned(), line.to_owned()];
         engine.execute(session, app, service, &command, HOOK_LIMIT).await.map_err(|error| {
-            EngineError::new(error.fault(), format!("the {kind} of the service {service} failed"))
-                .because(error)
+            Failure::new(error.fault(), format!("the {kind} of the service {service} failed"))
+                .with_source(error)
         })?;
     }
     Ok(())

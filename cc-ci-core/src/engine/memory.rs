@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{App, Endpoint, Engine, EngineError, Inventory, Kind, LockSpace, Residue, ServiceState, Session};
+use super::{App, Endpoint, Engine, Failure, Inventory, Kind, LockSpace, Residue, ServiceState, Session};
 use crate::names::Domain;
 use crate::recipe::VolumeBackup;
 
@@ -79,10 +79,10 @@ impl fmt::Display for MemoryEngine {
 
 #[async_trait]
 impl Engine for MemoryEngine {
-    async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError> {
+    async fn claim(&self, claim: &LockSpace) -> Result<(), Failure> {
         let mut world = self.world();
         match &world.claim {
-            Some(held) if held != claim => Err(EngineError::configuration("another lock space has it")),
+            Some(held) if held != claim => Err(Failure::configuration("another lock space has it")),
             _ => {
                 world.claim = Some(claim.clone());
                 Ok(())
@@ -90,7 +90,7 @@ impl Engine for MemoryEngine {
         }
     }
 
-    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
+    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, Failure> {
         let mut inventory = Inventory::default();
         let mut world = self.world();
         world.looks += 1;
@@ -106,19 +106,19 @@ impl Engine for MemoryEngine {
         self.lag
     }
 
-    async fn wait_converged(&self, _: &Domain, _: Duration) -> Result<(), EngineError> {
+    async fn wait_converged(&self, _: &Domain, _: Duration) -> Result<(), Failure> {
         Ok(())
     }
 
-    async fn services(&self, _: &Domain) -> Result<Vec<ServiceState>, EngineError> {
+    async fn services(&self, _: &Domain) -> Result<Vec<ServiceState>, Failure> {
         Ok(Vec::new())
     }
 
-    async fn remove(&self, domain: &Domain, _: Duration) -> Result<(), EngineError> {
+    async fn remove(&self, domain: &Domain, _: Duration) -> Result<(), Failure> {
         // As long as a real removal takes at the least: somebody else gets a turn.
         tokio::task::yield_now().await;
         if self.keeps {
-            return Err(EngineError::host("memory removes nothing"));
+            return Err(Failure::host("memory removes nothing"));
         }
         let mut world = self.world();
         let before = world.objects.len();
@@ -129,23 +129,23 @@ impl Engine for MemoryEngine {
         Ok(())
     }
 
-    async fn pre_pull(&self, _: &App) -> Result<(), EngineError> {
+    async fn pre_pull(&self, _: &App) -> Result<(), Failure> {
         Ok(())
     }
 
-    async fn endpoint(&self, _: &Domain) -> Result<Endpoint, EngineError> {
-        Err(EngineError::host("memory serves nothing"))
+    async fn endpoint(&self, _: &Domain) -> Result<Endpoint, Failure> {
+        Err(Failure::host("memory serves nothing"))
     }
 
-    async fn volumes(&self, _: &Domain) -> Result<Vec<String>, EngineError> {
+    async fn volumes(&self, _: &Domain) -> Result<Vec<String>, Failure> {
         Ok(Vec::new())
     }
 
-    async fn write_volume_file(&self, _: &Domain, _: &str, _: &str, _: &[u8]) -> Result<(), EngineError> {
-        Err(EngineError::host("memory has no volumes"))
+    async fn write_volume_file(&self, _: &Domain, _: &str, _: &str, _: &[u8]) -> Result<(), Failure> {
+        Err(Failure::host("memory has no volumes"))
     }
 
-    async fn read_volume_file(&self, _: &Domain, _: &str, _: &str) -> Result<Option<Vec<u8>>, EngineError> {
+    async fn read_volume_file(&self, _: &Domain, _: &str, _: &str) -> Result<Option<Vec<u8>>, Failure> {
         Ok(None)
     }
 
@@ -156,8 +156,8 @@ impl Engine for MemoryEngine {
         _: &str,
         _: &[String],
         _: Duration,
-    ) -> Result<String, EngineError> {
-        Err(EngineError::host("memory runs nothing"))
+    ) -> Result<String, Failure> {
+        Err(Failure::host("memory runs nothing"))
     }
 
     async fn save_volume(
@@ -167,28 +167,23 @@ impl Engine for MemoryEngine {
         _: &str,
         _: &VolumeBackup,
         _: &Path,
-    ) -> Result<(), EngineError> {
-        Err(EngineError::host("memory has no volumes"))
+    ) -> Result<(), Failure> {
+        Err(Failure::host("memory has no volumes"))
     }
 
-    async fn load_volume(&self, _: &Session, _: &App, _: &str, _: &Path) -> Result<(), EngineError> {
-        Err(EngineError::host("memory has no volumes"))
+    async fn load_volume(&self, _: &Session, _: &App, _: &str, _: &Path) -> Result<(), Failure> {
+        Err(Failure::host("memory has no volumes"))
     }
 
-    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError> {
+    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure> {
         let world = self.world();
         let secrets = world.objects.iter().filter(|(of, object)| of == domain && object.kind == Kind::Secret);
         Ok(secrets.map(|(_, secret)| secret.name.clone()).collect())
     }
 
-    async fn remove_only(
-        &self,
-        domain: &Domain,
-        residue: &[Residue],
-        _: Duration,
-    ) -> Result<(), EngineError> {
+    async fn remove_only(&self, domain: &Domain, residue: &[Residue], _: Duration) -> Result<(), Failure> {
         if self.keeps {
-            return Err(EngineError::host("memory removes nothing"));
+            return Err(Failure::host("memory removes nothing"));
         }
         self.world().objects.retain(|(owner, object)| owner != domain || !residue.contains(object));
         Ok(())

@@ -5,7 +5,6 @@
 //! its own pair.
 
 mod backup;
-mod error;
 mod lock_space;
 #[cfg(any(test, feature = "conformance"))]
 mod memory;
@@ -26,9 +25,9 @@ use crate::sys::contained::read_contained;
 use crate::sys::files::{private_directory, write_whole_by};
 use crate::workspace::remove_tree;
 
+pub use crate::model::failure::{Failure, Fault};
 pub use crate::model::inventory::{Inventory, Kind, Residue};
 pub use backup::{restore_by_labels, take_by_labels};
-pub use error::{EngineError, Fault};
 pub use lock_space::LockSpace;
 #[cfg(any(test, feature = "conformance"))]
 pub use memory::MemoryEngine;
@@ -64,30 +63,30 @@ pub(crate) fn unfinished(env_file: &Path) -> PathBuf {
 impl App {
     /// Its `.env`, as it is now. A recipe's scripts may have put anything in its place: a symlink or a pipe is
     /// refused, and never followed or waited for.
-    pub fn env(&self) -> Result<EnvFile, EngineError> {
+    pub fn env(&self) -> Result<EnvFile, Failure> {
         let text = self.env_text()?;
         String::from_utf8_lossy(&text).parse::<EnvFile>().map_err(|error| {
-            EngineError::recipe(format!("can't read {}", self.env_file.display())).because(error)
+            Failure::recipe(format!("can't read {}", self.env_file.display())).with_source(error)
         })
     }
 
     /// The same, whatever is in it.
-    pub(crate) fn env_text(&self) -> Result<Vec<u8>, EngineError> {
+    pub(crate) fn env_text(&self) -> Result<Vec<u8>, Failure> {
         let path = self.env_file.display();
         let Some((directory, name)) = self.env_file.parent().zip(self.env_file.file_name()) else {
-            return Err(EngineError::host(format!("{path} is no file's path")));
+            return Err(Failure::host(format!("{path} is no file's path")));
         };
         read_contained(directory, name, ENV_LIMIT)
-            .map_err(|error| EngineError::recipe(format!("can't use {path}")).because(error))
+            .map_err(|error| Failure::recipe(format!("can't use {path}")).with_source(error))
     }
 
     /// Replaces its `.env`: whole or not at all, and never through a symlink.
-    pub fn set_env(&self, env: &EnvFile) -> Result<(), EngineError> {
+    pub fn set_env(&self, env: &EnvFile) -> Result<(), Failure> {
         self.set_env_text(env.to_string().as_bytes())
     }
 
     /// The same with any text.
-    pub(crate) fn set_env_text(&self, text: &[u8]) -> Result<(), EngineError> {
+    pub(crate) fn set_env_text(&self, text: &[u8]) -> Result<(), Failure> {
         // Known by its name: a dead run's is found by it, and whoever owns the app now replaces it.
         let unfinished = unfinished(&self.env_file);
         let written = self
@@ -97,7 +96,7 @@ impl App {
             .and_then(|()| remove_tree(&unfinished))
             .and_then(|()| write_whole_by(&unfinished, &self.env_file, text, 0o600));
         written.map_err(|error| {
-            EngineError::host(format!("can't write {}", self.env_file.display())).because(error)
+            Failure::host(format!("can't write {}", self.env_file.display())).with_source(error)
         })
     }
 }
@@ -108,7 +107,7 @@ impl App {
 #[async_trait]
 pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {
     /// Writes the app's `.env` from the recipe's sample.
-    async fn create(&self, session: &Session, app: &App) -> Result<(), EngineError>;
+    async fn create(&self, session: &Session, app: &App) -> Result<(), Failure>;
 
     /// Generates the secrets that the `.env` names and that do not exist yet; gives the names and values of the
     /// new ones.
@@ -116,26 +115,26 @@ pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {
         &self,
         session: &Session,
         app: &App,
-    ) -> Result<BTreeMap<String, String>, EngineError>;
+    ) -> Result<BTreeMap<String, String>, Failure>;
 
     /// Deploys the app. Returns when the engine has taken the order, not when the app is up: see
     /// [`Engine::wait_converged`].
-    async fn deploy(&self, session: &Session, app: &App) -> Result<(), EngineError>;
+    async fn deploy(&self, session: &Session, app: &App) -> Result<(), Failure>;
 
     /// Upgrades a deployed app in place to what its tree and `.env` say now.
-    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), EngineError>;
+    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), Failure>;
 
     /// Stops the app; its data and secrets stay.
-    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), EngineError>;
+    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), Failure>;
 
     /// Takes a backup of what the recipe's labels declare.
-    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, EngineError>;
+    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, Failure>;
 
     /// Brings the content of a backup back.
-    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError>;
+    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), Failure>;
 
     /// The domains of all apps that this deployer knows.
-    async fn list(&self, session: &Session) -> Result<Vec<Domain>, EngineError>;
+    async fn list(&self, session: &Session) -> Result<Vec<Domain>, Failure>;
 
     /// What a child of the run needs in its environment to reach the same engine.
     fn environment(&self) -> Vec<(OsString, OsString)> {
@@ -155,10 +154,10 @@ pub struct Backup {
 pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// Claims this engine for one lock space: two lock directories on one engine would be two owners of every
     /// domain. Changes nothing when another space has it.
-    async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError>;
+    async fn claim(&self, claim: &LockSpace) -> Result<(), Failure>;
 
     /// What exists of `domains`, or of every domain there is.
-    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError>;
+    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, Failure>;
 
     /// How long after a client was killed what it had ordered may still appear: a look that reads empty then says
     /// so only together with a second one, so much later.
@@ -167,19 +166,19 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     }
 
     /// Waits until every service runs what it is meant to run, and is healthy. Cancel-safe.
-    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError>;
+    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure>;
 
     /// The services of an app as the engine knows them.
-    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, EngineError>;
+    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, Failure>;
 
     /// Removes everything of an app, in the order that leaves nothing behind; idempotent. What is still there
     /// when `limit` has passed is for the caller's next look to find.
     ///
     /// The caller holds the domain's lock, and keeps it until this has *returned*.
-    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError>;
+    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), Failure>;
 
     /// Fetches the images that a deployment needs, before anything is deployed.
-    async fn pre_pull(&self, app: &App) -> Result<(), EngineError>;
+    async fn pre_pull(&self, app: &App) -> Result<(), Failure>;
 
     /// Takes secrets out of what apps said, before it is cut: half of one would not be known for one. A run on this
     /// engine hides its secrets there.
@@ -188,10 +187,10 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     }
 
     /// How the app is reached from this host.
-    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError>;
+    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure>;
 
     /// The volumes of an app, by full name.
-    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, EngineError>;
+    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure>;
 
     /// Writes a small file into a volume; a plain name, at its top.
     async fn write_volume_file(
@@ -200,7 +199,7 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         volume: &str,
         file: &str,
         content: &[u8],
-    ) -> Result<(), EngineError>;
+    ) -> Result<(), Failure>;
 
     /// Reads such a file; `None` when it is not there.
     async fn read_volume_file(
@@ -208,7 +207,7 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         domain: &Domain,
         volume: &str,
         file: &str,
-    ) -> Result<Option<Vec<u8>>, EngineError>;
+    ) -> Result<Option<Vec<u8>>, Failure>;
 
     /// Runs a command in a service of the app, within `limit`, and gives its output. A command that fails is the
     /// recipe's fault.
@@ -221,7 +220,7 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         service: &str,
         command: &[String],
         limit: Duration,
-    ) -> Result<String, EngineError>;
+    ) -> Result<String, Failure>;
 
     /// Copies what `rule` takes of a volume into the new directory `to`, in the engine's own form: what only
     /// [`load_volume`](Self::load_volume) has to understand.
@@ -232,7 +231,7 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         volume: &str,
         rule: &VolumeBackup,
         to: &Path,
-    ) -> Result<(), EngineError>;
+    ) -> Result<(), Failure>;
 
     /// Brings back what [`save_volume`](Self::save_volume) copied, while the app runs.
     async fn load_volume(
@@ -241,19 +240,19 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         app: &App,
         volume: &str,
         from: &Path,
-    ) -> Result<(), EngineError>;
+    ) -> Result<(), Failure>;
 
     /// The secrets of an app, by full name.
-    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError>;
+    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure>;
 
     /// Lets these secrets of the app, by full name, say whose they are, where only their names told (I12). They are
     /// the ones that the caller has made: what was there before is somebody's, who may want it to outlive the app.
-    async fn adopt_secrets(&self, _domain: &Domain, _names: &BTreeSet<String>) -> Result<(), EngineError> {
+    async fn adopt_secrets(&self, _domain: &Domain, _names: &BTreeSet<String>) -> Result<(), Failure> {
         Ok(())
     }
 
     /// Whether somebody on this engine takes backups of apps.
-    async fn has_backup_service(&self) -> Result<bool, EngineError> {
+    async fn has_backup_service(&self) -> Result<bool, Failure> {
         Ok(false)
     }
 
@@ -261,12 +260,8 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// What is not there is fine.
     ///
     /// The caller holds the domain's lock, and keeps it until this has *returned*.
-    async fn remove_only(
-        &self,
-        domain: &Domain,
-        residue: &[Residue],
-        limit: Duration,
-    ) -> Result<(), EngineError>;
+    async fn remove_only(&self, domain: &Domain, residue: &[Residue], limit: Duration)
+    -> Result<(), Failure>;
 }
 
 /// Names stacks that exist. An engine's object without a label belongs to the longest of all known stacks that its
@@ -274,7 +269,7 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
 #[async_trait]
 pub trait StackSource: fmt::Debug + fmt::Display + Send + Sync {
     /// The stacks. Where this fails, what is matched by name alone may be somebody else's.
-    async fn stacks(&self) -> Result<Vec<Stack>, EngineError>;
+    async fn stacks(&self) -> Result<Vec<Stack>, Failure>;
 }
 
 /// A service, and what tells that it was not made anew (I10).

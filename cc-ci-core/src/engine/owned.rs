@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{App, Backup, Deployer, Endpoint, Engine, EngineError, Inventory, LockSpace};
+use super::{App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace};
 use super::{Redactor, Residue, ServiceState, Session};
 use crate::lock::{AppGuard, LostOwnership, Ownership};
 use crate::names::Domain;
@@ -84,10 +84,10 @@ impl<T: ?Sized> Owned<T> {
     }
 
     /// What may be changed.
-    fn of(&self, domain: &Domain) -> Result<&T, EngineError> {
+    fn of(&self, domain: &Domain) -> Result<&T, Failure> {
         match self.owners.check(domain) {
             Ok(()) => Ok(&self.inner),
-            Err(lost) => Err(EngineError::host(lost.to_string()).with_hint(lost.hint())),
+            Err(lost) => Err(Failure::host(lost.to_string()).with_hint(lost.hint())),
         }
     }
 }
@@ -100,7 +100,7 @@ impl<T: fmt::Display + ?Sized> fmt::Display for Owned<T> {
 
 #[async_trait]
 impl Deployer for Owned<dyn Deployer> {
-    async fn create(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn create(&self, session: &Session, app: &App) -> Result<(), Failure> {
         self.of(&app.domain)?.create(session, app).await
     }
 
@@ -108,31 +108,31 @@ impl Deployer for Owned<dyn Deployer> {
         &self,
         session: &Session,
         app: &App,
-    ) -> Result<BTreeMap<String, String>, EngineError> {
+    ) -> Result<BTreeMap<String, String>, Failure> {
         self.of(&app.domain)?.generate_secrets(session, app).await
     }
 
-    async fn deploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn deploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
         self.of(&app.domain)?.deploy(session, app).await
     }
 
-    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), Failure> {
         self.of(&app.domain)?.upgrade(session, app).await
     }
 
-    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
         self.of(&app.domain)?.undeploy(session, app).await
     }
 
-    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, EngineError> {
+    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, Failure> {
         self.of(&app.domain)?.backup(session, app).await
     }
 
-    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError> {
+    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), Failure> {
         self.of(&app.domain)?.restore(session, app, backup).await
     }
 
-    async fn list(&self, session: &Session) -> Result<Vec<Domain>, EngineError> {
+    async fn list(&self, session: &Session) -> Result<Vec<Domain>, Failure> {
         self.inner.list(session).await
     }
 
@@ -143,11 +143,11 @@ impl Deployer for Owned<dyn Deployer> {
 
 #[async_trait]
 impl Engine for Owned<dyn Engine> {
-    async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError> {
+    async fn claim(&self, claim: &LockSpace) -> Result<(), Failure> {
         self.inner.claim(claim).await
     }
 
-    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
+    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, Failure> {
         self.inner.inventory(domains).await
     }
 
@@ -155,19 +155,19 @@ impl Engine for Owned<dyn Engine> {
         self.inner.order_lag()
     }
 
-    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
         self.inner.wait_converged(domain, limit).await
     }
 
-    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, EngineError> {
+    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, Failure> {
         self.inner.services(domain).await
     }
 
-    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
         self.of(domain)?.remove(domain, limit).await
     }
 
-    async fn pre_pull(&self, app: &App) -> Result<(), EngineError> {
+    async fn pre_pull(&self, app: &App) -> Result<(), Failure> {
         self.inner.pre_pull(app).await
     }
 
@@ -175,11 +175,11 @@ impl Engine for Owned<dyn Engine> {
         self.inner.redactor()
     }
 
-    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError> {
+    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure> {
         self.inner.endpoint(domain).await
     }
 
-    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, EngineError> {
+    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {
         self.inner.volumes(domain).await
     }
 
@@ -189,7 +189,7 @@ impl Engine for Owned<dyn Engine> {
         volume: &str,
         file: &str,
         content: &[u8],
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         self.of(domain)?.write_volume_file(domain, volume, file, content).await
     }
 
@@ -198,7 +198,7 @@ impl Engine for Owned<dyn Engine> {
         domain: &Domain,
         volume: &str,
         file: &str,
-    ) -> Result<Option<Vec<u8>>, EngineError> {
+    ) -> Result<Option<Vec<u8>>, Failure> {
         // On an engine that has no files of its own, this makes a helper beside the app.
         self.of(domain)?.read_volume_file(domain, volume, file).await
     }
@@ -210,7 +210,7 @@ impl Engine for Owned<dyn Engine> {
         service: &str,
         command: &[String],
         limit: Duration,
-    ) -> Result<String, EngineError> {
+    ) -> Result<String, Failure> {
         self.of(&app.domain)?.execute(session, app, service, command, limit).await
     }
 
@@ -221,7 +221,7 @@ impl Engine for Owned<dyn Engine> {
         volume: &str,
         rule: &VolumeBackup,
         to: &Path,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         self.of(&app.domain)?.save_volume(session, app, volume, rule, to).await
     }
 
@@ -231,19 +231,19 @@ impl Engine for Owned<dyn Engine> {
         app: &App,
         volume: &str,
         from: &Path,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         self.of(&app.domain)?.load_volume(session, app, volume, from).await
     }
 
-    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError> {
+    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure> {
         self.inner.secrets(domain).await
     }
 
-    async fn adopt_secrets(&self, domain: &Domain, names: &BTreeSet<String>) -> Result<(), EngineError> {
+    async fn adopt_secrets(&self, domain: &Domain, names: &BTreeSet<String>) -> Result<(), Failure> {
         self.of(domain)?.adopt_secrets(domain, names).await
     }
 
-    async fn has_backup_service(&self) -> Result<bool, EngineError> {
+    async fn has_backup_service(&self) -> Result<bool, Failure> {
         self.inner.has_backup_service().await
     }
 
@@ -252,7 +252,7 @@ impl Engine for Owned<dyn Engine> {
         domain: &Domain,
         residue: &[Residue],
         limit: Duration,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         self.of(domain)?.remove_only(domain, residue, limit).await
     }
 }

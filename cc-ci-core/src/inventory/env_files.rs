@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use crate::engine::{ENV_LIMIT, EngineError, StackSource, UNFINISHED, unfinished};
+use crate::engine::{ENV_LIMIT, Failure, StackSource, UNFINISHED, unfinished};
 use crate::names::{Domain, Stack};
 use crate::sys::contained::{ContainedError, read_contained};
 use crate::workspace::remove_tree;
@@ -101,13 +101,13 @@ impl fmt::Display for EnvFiles {
 
 #[async_trait]
 impl StackSource for EnvFiles {
-    async fn stacks(&self) -> Result<Vec<Stack>, EngineError> {
+    async fn stacks(&self) -> Result<Vec<Stack>, Failure> {
         let files = self.clone();
         let listed = tokio::task::spawn_blocking(move || files.domains_of_every_server()).await;
         listed
             .unwrap_or_else(|error| Err(error.into()))
             .map(|domains| domains.iter().map(Domain::stack).collect())
-            .map_err(|error| EngineError::host(format!("can't list {self}")).because(error))
+            .map_err(|error| Failure::host(format!("can't list {self}")).with_source(error))
     }
 }
 

@@ -3,10 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::engine::{Engine, EngineError, Inventory, Kind, LockSpace, Owned, Owners, Residue};
+use crate::engine::{Engine, Inventory, Kind, LockSpace, Owned, Owners, Residue};
 use crate::inventory::env_files::EnvFiles;
-use crate::lock::{AppLock, LockError};
+use crate::lock::AppLock;
 use crate::model::event::Reporter;
+use crate::model::failure::{Failure, Fault};
 use crate::names::{Domain, RunAppPattern, RunId};
 use crate::sys::files::mounts_beneath;
 use crate::sys::host::Host;
@@ -32,38 +33,25 @@ pub struct Site {
     pub reporter: Arc<dyn Reporter>,
 }
 
-/// The host could not be looked at: nothing is known, so nothing may be called empty.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LookError {
-    /// A directory or `/proc` can't be read.
-    #[error("can't look for {what}")]
-    Io {
-        /// What was looked for.
-        what: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// The engine did not answer.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The lock directory can't be read.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The runs can't be listed.
-    #[error(transparent)]
-    Runs(#[from] WorkspaceError),
-}
-
 impl Site {
     /// Claims the engine for this lock space; to be called before anything is changed.
-    pub async fn claim(&self) -> Result<(), ClaimError> {
+    ///
+    /// # Errors
+    /// When another lock space has the engine, when it does not answer, or when the lock directory or the runs directory
+    /// can't be used.
+    pub async fn claim(&self) -> Result<(), Failure> {
         // Before anything is made: a root of somebody else's is left as it is.
-        self.runs.check()?;
-        let claim = LockSpace::of(self.host.as_ref(), self.locks.as_ref())?;
-        self.engine.claim(&claim).await?;
-        Ok(self.runs.prepare()?)
+        self.runs.check().map_err(cannot_use_runs)?;
+        let claim = LockSpace::of(self.host.as_ref(), self.locks.as_ref()).map_err(|error| {
+            Failure::configuration("can't use the lock directory")
+                .with_source(error)
+                .with_hint("choose one that you can write: CCCI_APP_LOCK_DIR")
+        })?;
+        self.engine.claim(&claim).await.map_err(|failure| match failure.fault() {
+            Fault::Configuration => failure.context("the engine is not ours to change"),
+            _ => failure.context("can't claim the engine"),
+        })?;
+        self.runs.prepare().map_err(cannot_use_runs)
     }
 
     /// The same site, in the hands of `owners`: the engine changes only what they own (I16).
@@ -77,7 +65,7 @@ impl Site {
         &self,
         domains: Option<&[Domain]>,
         own: Option<&RunId>,
-    ) -> Result<Inventory, LookError> {
+    ) -> Result<Inventory, Failure> {
         let mut inventory = self.engine.inventory(domains).await?;
         let wanted = |domain: &Domain| domains.is_none_or(|domains| domains.contains(domain));
         for domain in self.env_domains(domains)? {
@@ -86,8 +74,7 @@ impl Site {
             }
         }
         let boot = self.host.boot_id();
-        let processes =
-            process::marked(&boot).map_err(|source| LookError::Io { what: "marked processes", source })?;
+        let processes = process::marked(&boot).map_err(|error| cannot_look("marked processes", error))?;
         for found in processes {
             let orphaned =
                 matches!(&found.marker.owner, MarkerOwner::Run { owner, .. } if !owner.is_alive(&boot));
@@ -107,25 +94,20 @@ impl Site {
         Ok(inventory)
     }
 
-    fn env_domains(&self, domains: Option<&[Domain]>) -> Result<Vec<Domain>, LookError> {
+    fn env_domains(&self, domains: Option<&[Domain]>) -> Result<Vec<Domain>, Failure> {
         match domains {
             Some(domains) => Ok(domains.to_vec()),
-            None => self.env_files.domains().map_err(|source| LookError::Io { what: ".env files", source }),
+            None => self.env_files.domains().map_err(|error| cannot_look(".env files", error)),
         }
     }
 }
 
-/// The engine was not claimed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClaimError {
-    /// The lock directory can't be used.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The runs directory can't be used.
-    #[error(transparent)]
-    Runs(#[from] WorkspaceError),
-    /// Another lock space has the engine, or the engine did not answer.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
+fn cannot_use_runs(error: WorkspaceError) -> Failure {
+    let hint = error.hint().unwrap_or("choose one that you can write: CCCI_RUNS_DIR").to_owned();
+    Failure::configuration("can't use the runs directory").with_source(error).with_hint(hint)
+}
+
+/// Nothing is known of the host, so nothing may be called empty.
+pub(crate) fn cannot_look(what: &str, error: io::Error) -> Failure {
+    Failure::host(format!("can't look for {what}")).with_source(error)
 }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::Residue;
-use crate::inventory::site::{LookError, Site};
+use crate::inventory::site::Site;
 use crate::lock::{LockError, LockView};
+use crate::model::failure::Failure;
 use crate::names::Domain;
 
 /// One app, as a look at the host showed it.
@@ -43,7 +44,7 @@ impl Site {
     /// What happens while the inventory is made can still mislead: the app of an owner that came *and* went meanwhile
     /// may be shown as left, though it is gone by then, and that of one that was killed meanwhile as live. Nothing is
     /// removed for a survey's word, and the next one tells.
-    pub async fn survey(&self, domains: Option<&[Domain]>) -> Result<Vec<Surveyed>, LookError> {
+    pub async fn survey(&self, domains: Option<&[Domain]>) -> Result<Vec<Surveyed>, Failure> {
         let candidates = match domains {
             Some(domains) => domains.to_vec(),
             None => self.locks.domains()?,

@@ -10,8 +10,9 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::engine::Residue;
-use crate::inventory::site::{LookError, Site};
+use crate::inventory::site::Site;
 use crate::lock::takers_of;
+use crate::model::failure::Failure;
 use crate::model::record::{Lane, Verdict};
 use crate::names::{Domain, RecipeName, RunId};
 use crate::sys::contained::read_contained;
@@ -171,7 +172,7 @@ impl RunTrace {
 impl Site {
     /// Every run that has a directory, in the order of their ids. Whether one lives is asked of the process that it
     /// names: a look takes no lock.
-    pub fn traces(&self) -> Result<Vec<RunTrace>, LookError> {
+    pub fn traces(&self) -> Result<Vec<RunTrace>, Failure> {
         let boot = self.host.boot_id();
         let ids = self.runs.run_ids()?.into_iter();
         let traces = ids.filter_map(|id| {
@@ -189,7 +190,7 @@ impl Site {
         &self,
         domains: &[&Domain],
         own: Option<&RunId>,
-    ) -> Result<Vec<(Domain, RunTrace)>, LookError> {
+    ) -> Result<Vec<(Domain, RunTrace)>, Failure> {
         const LOOKS: u32 = 10;
         let mut pause = Duration::from_micros(200);
         for look in 1.. {
@@ -221,7 +222,7 @@ impl Site {
         &self,
         domain: &Domain,
         executor: &str,
-    ) -> Result<(Vec<RunTrace>, Vec<RunTrace>), LookError> {
+    ) -> Result<(Vec<RunTrace>, Vec<RunTrace>), Failure> {
         let mut traces = self.warm_trees(executor)?;
         traces.retain(|run| run.domains.contains(domain));
         traces.sort_by_key(|run| run.started);
@@ -230,13 +231,13 @@ impl Site {
 
     /// The runs that touched a warm app of `executor` and ended without having brought it back: what `cc-ci warm
     /// reconcile` finishes.
-    pub fn awaiting_reconcile(&self, executor: &str) -> Result<Vec<RunTrace>, LookError> {
+    pub fn awaiting_reconcile(&self, executor: &str) -> Result<Vec<RunTrace>, Failure> {
         let mut traces = self.warm_trees(executor)?;
         traces.retain(|run| run.touched);
         Ok(traces)
     }
 
-    fn warm_trees(&self, executor: &str) -> Result<Vec<RunTrace>, LookError> {
+    fn warm_trees(&self, executor: &str) -> Result<Vec<RunTrace>, Failure> {
         let mut traces = self.dead_trees()?;
         // A record may say anything; what is a run app is the janitor's.
         let warm = |domain: &Domain| !self.pattern.is_run_app(domain);
@@ -246,7 +247,7 @@ impl Site {
     }
 
     /// The runs that are over, and of which a tree is left.
-    pub(crate) fn dead_trees(&self) -> Result<Vec<RunTrace>, LookError> {
+    pub(crate) fn dead_trees(&self) -> Result<Vec<RunTrace>, Failure> {
         let mut traces = self.traces()?;
         traces.retain(|run| run.tree && run.is_over());
         Ok(traces)

@@ -13,11 +13,12 @@ use super::conformance::{CASES, Scene};
 use super::{Decision, Finding, Janitor, Pass, Report, SiteJanitor};
 use crate::engine::{Engine as _, Kind, MemoryEngine, Residue};
 use crate::inventory::env_files::EnvFiles;
-use crate::inventory::site::{LookError, Site};
+use crate::inventory::site::Site;
 use crate::lifetime::{Bounds, Embedded, RunLifetime};
 use crate::lock::{AcquireError, AppGuard, AppLock, LockError, LockView, MemoryLocks, Wait};
 use crate::model::cancellation::Cancellation;
 use crate::model::event::{Reporter, Silent};
+use crate::model::failure::Failure;
 use crate::names::{Domain, RunAppPattern};
 use crate::sys::host::SystemHost;
 use crate::workspace::{KernelWorkspace, Settings};
@@ -139,7 +140,7 @@ impl Broken {
 
 #[async_trait]
 impl Janitor for Broken {
-    async fn pass(&self, pass: &Pass) -> Result<Report, LookError> {
+    async fn pass(&self, pass: &Pass) -> Result<Report, Failure> {
         let site = &self.site;
         let mut pass = pass.clone();
         let locked = site.locks.domains()?;

@@ -20,9 +20,9 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::engine::Residue;
-use crate::inventory::site::LookError;
 use crate::lock::Holder;
 use crate::model::cancellation::Cancellation;
+use crate::model::failure::Failure;
 use crate::names::{Domain, RunId};
 
 pub use pass::SiteJanitor;
@@ -36,7 +36,7 @@ pub trait Janitor: fmt::Debug + fmt::Display + Send + Sync {
     ///
     /// Cancelled or out of budget, it finishes the domains that it holds and leaves the others; a dropped pass
     /// does the same, and [`Jobs::idle`](crate::lifetime::Jobs::idle) waits for it.
-    async fn pass(&self, pass: &Pass) -> Result<Report, LookError>;
+    async fn pass(&self, pass: &Pass) -> Result<Report, Failure>;
 }
 
 /// What a pass may do.

@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use super::reap::{Found, Orders, Reaped, clear, looks};
 use super::{Decision, Finding, Janitor, Pass, Report};
 use crate::engine::Owners;
-use crate::inventory::site::{LookError, Site};
+use crate::inventory::site::{Site, cannot_look};
 use crate::inventory::traces::RunTrace;
 use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
+use crate::model::failure::Failure;
 use crate::names::Domain;
 use crate::workspace::{Pruned, RUN_RECORD, WorkspaceError};
 
@@ -116,7 +117,7 @@ impl fmt::Display for SiteJanitor {
 
 #[async_trait]
 impl Janitor for SiteJanitor {
-    async fn pass(&self, pass: &Pass) -> Result<Report, LookError> {
+    async fn pass(&self, pass: &Pass) -> Result<Report, Failure> {
         let (domains, warnings) = candidates(&self.site, pass).await?;
         let mut report = Report { findings: Vec::new(), warnings };
         *self.progress() = Progress { domains: domains.clone(), report: report.clone() };
@@ -138,7 +139,7 @@ impl Janitor for SiteJanitor {
 
 /// The run apps that leave any trace, in order. A source that fails is a warning, not an end: but without the
 /// engine nothing can be verified.
-async fn candidates(site: &Site, pass: &Pass) -> Result<(Vec<Domain>, Vec<String>), LookError> {
+async fn candidates(site: &Site, pass: &Pass) -> Result<(Vec<Domain>, Vec<String>), Failure> {
     let inventory = site.inventory(None, pass.own_run.as_ref()).await?;
     let mut domains: BTreeSet<Domain> = inventory.domains().cloned().collect();
     let mut warnings = Vec::new();
@@ -151,7 +152,7 @@ async fn candidates(site: &Site, pass: &Pass) -> Result<(Vec<Domain>, Vec<String
 }
 
 /// What a pass would do, without taking a lock.
-async fn foresee(site: &Site, pass: &Pass, domains: &[Domain]) -> Result<Vec<Finding>, LookError> {
+async fn foresee(site: &Site, pass: &Pass, domains: &[Domain]) -> Result<Vec<Finding>, Failure> {
     let inventory = site.inventory(Some(domains), pass.own_run.as_ref()).await?;
     let all: Vec<&Domain> = domains.iter().collect();
     let lived = site.live_owners(&all, pass.own_run.as_ref()).await?;
@@ -178,19 +179,13 @@ async fn foresee(site: &Site, pass: &Pass, domains: &[Domain]) -> Result<Vec<Fin
 
 /// Takes what locks of the batch are free, looks once, reaps what is there, looks once more, and removes the
 /// lock files of what is verified empty.
-async fn sweep(
-    site: &Site,
-    pass: &Pass,
-    batch: &[Domain],
-    until: Instant,
-) -> Result<Vec<Finding>, LookError> {
+async fn sweep(site: &Site, pass: &Pass, batch: &[Domain], until: Instant) -> Result<Vec<Finding>, Failure> {
     let taken = {
         let (site, pass, batch) = (site.clone(), pass.clone(), batch.to_vec());
         // A probe that meets a holder without a record blocks for a while: not where a cancellation is waited for.
         tokio::task::spawn_blocking(move || probe(&site, &pass, &batch, until)).await
     };
-    let (mut findings, guards) =
-        taken.map_err(|error| LookError::Io { what: "locks", source: error.into() })?;
+    let (mut findings, guards) = taken.map_err(|error| cannot_look("locks", error.into()))?;
     if guards.is_empty() {
         // A look takes as long as it would for all: a pass whose time is over is not to make one for each batch.
         return Ok(findings);
@@ -222,7 +217,7 @@ async fn without_live(
     pass: &Pass,
     guards: Vec<AppGuard>,
     findings: &mut Vec<Finding>,
-) -> Result<Vec<AppGuard>, LookError> {
+) -> Result<Vec<AppGuard>, Failure> {
     let domains: Vec<&Domain> = guards.iter().map(AppGuard::domain).collect();
     let live = site.live_owners(&domains, pass.own_run.as_ref()).await?;
     let mut free = Vec::new();

@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use crate::engine::{Inventory, Owners, Residue};
-use crate::inventory::site::{LookError, Site};
+use crate::inventory::site::Site;
 use crate::inventory::traces::RunTrace;
 use crate::lock::{AppGuard, LostOwnership};
+use crate::model::failure::Failure;
 use crate::names::{Domain, RunId};
 use crate::sys::host::Host;
 use crate::sys::process::{self, EndMarkedError};
@@ -72,7 +73,7 @@ pub async fn reap(
     own: Option<&RunId>,
     orders: Orders,
     limit: Duration,
-) -> Result<Reaped, LookError> {
+) -> Result<Reaped, Failure> {
     let until = crate::sys::after(Instant::now(), limit);
     let domain = guard.domain();
     let residue = site.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
@@ -119,7 +120,7 @@ pub(super) async fn clear(
     own: Option<&RunId>,
     orders: Orders,
     until: Instant,
-) -> Result<Vec<Reaped>, LookError> {
+) -> Result<Vec<Reaped>, Failure> {
     let site = &site.owned_by(owners);
     let lag = if orders == Orders::Done { Duration::ZERO } else { site.engine.order_lag() };
     let mut reaped = vec![Reaped::default(); found.len()];
@@ -175,7 +176,7 @@ pub(super) async fn clear(
 }
 
 /// What exists of the domain of `guard`, left as it is.
-pub(crate) async fn look(site: &Site, guard: &AppGuard, own: Option<&RunId>) -> Result<Reaped, LookError> {
+pub(crate) async fn look(site: &Site, guard: &AppGuard, own: Option<&RunId>) -> Result<Reaped, Failure> {
     let domain = guard.domain();
     let left = site.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
     Ok(Reaped { left, ..Reaped::default() })

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 
 use super::world::World;
-use crate::engine::{EngineError, LockSpace};
+use crate::engine::{Failure, LockSpace};
 use crate::lock::takers_of;
 use crate::sys::files::RootError;
 
@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Claims `world`, or says who has it. Two that claim at once are served one after the other, within
 /// `limit`.
-pub(super) fn claim(world: &World, claim: &LockSpace, limit: Duration) -> Result<(), EngineError> {
+pub(super) fn claim(world: &World, claim: &LockSpace, limit: Duration) -> Result<(), Failure> {
     // Before anything is made: a root of somebody else's is left as it is.
     world.check().and_then(|()| world.dir().map(drop)).map_err(|error| refused(world, error))?;
     let _serialized = exclusive(world, limit)?;
@@ -32,12 +32,12 @@ pub(super) fn claim(world: &World, claim: &LockSpace, limit: Duration) -> Result
 }
 
 /// Who has claimed `world`, if anybody has.
-pub(super) fn claimed(world: &World) -> Result<Option<LockSpace>, EngineError> {
+pub(super) fn claimed(world: &World) -> Result<Option<LockSpace>, Failure> {
     let path = path(world);
     match world.read(&path, CLAIM_LIMIT) {
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
-            EngineError::configuration(format!("{} is no lock-space claim", path.display()))
-                .because(error)
+            Failure::configuration(format!("{} is no lock-space claim", path.display()))
+                .with_source(error)
                 .with_hint(format!("if no cc-ci uses this root, remove it: rm {}", path.display()))
         }),
         Err(error) if error.is_not_found() => Ok(None),
@@ -49,13 +49,13 @@ fn path(world: &World) -> PathBuf {
     world.root().join("lock-space.json")
 }
 
-fn unusable(world: &World, error: impl std::error::Error + Send + Sync + 'static) -> EngineError {
-    EngineError::configuration(format!("can't use the local root {}", world.root().display()))
-        .because(error)
+fn unusable(world: &World, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    Failure::configuration(format!("can't use the local root {}", world.root().display()))
+        .with_source(error)
         .with_hint("choose a directory that you can write: CCCI_LOCAL_ROOT")
 }
 
-fn refused(world: &World, error: RootError) -> EngineError {
+fn refused(world: &World, error: RootError) -> Failure {
     let hint = error.hint();
     let unusable = unusable(world, error);
     match hint {
@@ -64,9 +64,9 @@ fn refused(world: &World, error: RootError) -> EngineError {
     }
 }
 
-fn refuse_living(held: &LockSpace, claim: &LockSpace, world: &World) -> Result<(), EngineError> {
+fn refuse_living(held: &LockSpace, claim: &LockSpace, world: &World) -> Result<(), Failure> {
     let Some(whose) = claim.kept_out_by(held) else { return Ok(()) };
-    Err(EngineError::configuration(format!(
+    Err(Failure::configuration(format!(
         "this local root belongs to {whose}: two lock spaces would own one domain"
     ))
     .with_hint(format!(
@@ -76,7 +76,7 @@ fn refuse_living(held: &LockSpace, claim: &LockSpace, world: &World) -> Result<(
 }
 
 /// cc-ci holds it for a few file operations only; but anybody who can open it can hold it.
-fn exclusive(world: &World, limit: Duration) -> Result<File, EngineError> {
+fn exclusive(world: &World, limit: Duration) -> Result<File, Failure> {
     let path = world.root().join("lock-space.lock");
     let root = world.dir().map_err(|error| unusable(world, error))?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK;
@@ -94,14 +94,14 @@ fn exclusive(world: &World, limit: Duration) -> Result<File, EngineError> {
     }
 }
 
-fn held_too_long(file: &File, path: &Path, limit: Duration) -> EngineError {
+fn held_too_long(file: &File, path: &Path, limit: Duration) -> Failure {
     let takers = takers_of(file).unwrap_or_default();
     let who = match takers.first() {
         Some(pid) => format!("pid {pid}"),
         None => "somebody whom the kernel does not name".to_owned(),
     };
     let end = takers.first().map(|pid| format!("end it: kill {pid}; or ")).unwrap_or_default();
-    EngineError::host(format!("{} was held for {limit:?} by {who}", path.display()))
+    Failure::host(format!("{} was held for {limit:?} by {who}", path.display()))
         .with_hint(format!("{end}wait longer: --claim-timeout, CCCI_CLAIM_TIMEOUT"))
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::LocalExecutor;
 use super::processes;
 use super::world::{ServiceRecord, TaskRecord, host};
-use crate::engine::{EngineError, ServiceState};
+use crate::engine::{Failure, ServiceState};
 use crate::http;
 use crate::names::Domain;
 use crate::sys::contained::open_contained;
@@ -20,11 +20,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(5);
 const LOG_TAIL: u64 = 2000;
 
 /// Waits until every service is up. A service that ends is a failure at once: nothing here starts it again.
-pub(super) async fn wait(
-    executor: &LocalExecutor,
-    domain: &Domain,
-    limit: Duration,
-) -> Result<(), EngineError> {
+pub(super) async fn wait(executor: &LocalExecutor, domain: &Domain, limit: Duration) -> Result<(), Failure> {
     let until = crate::sys::after(Instant::now(), limit);
     for (name, record) in executor.world.records::<ServiceRecord>(domain, "services").map_err(host)? {
         if record.replicas == 0 {
@@ -36,7 +32,7 @@ pub(super) async fn wait(
                 processes::running(&executor.world, domain, &name, &executor.host.boot_id())?
             else {
                 let log = log_tail(executor, domain, &name);
-                return Err(EngineError::recipe(format!("the service {name} ended: {log}")));
+                return Err(Failure::recipe(format!("the service {name} ended: {log}")));
             };
             let unhealthy = match probe(&record, domain).await {
                 Ok(()) => break,
@@ -44,7 +40,7 @@ pub(super) async fn wait(
             };
             if Instant::now() >= until {
                 let log = log_tail(executor, domain, &name);
-                return Err(EngineError::recipe(format!(
+                return Err(Failure::recipe(format!(
                     "the service {name} is not healthy after {limit:?}: {unhealthy}: {log}"
                 )));
             }
@@ -61,7 +57,7 @@ pub(super) async fn wait(
 pub(super) async fn services(
     executor: &LocalExecutor,
     domain: &Domain,
-) -> Result<Vec<ServiceState>, EngineError> {
+) -> Result<Vec<ServiceState>, Failure> {
     let mut services = Vec::new();
     for (name, record) in executor.world.records::<ServiceRecord>(domain, "services").map_err(host)? {
         let task = processes::running(&executor.world, domain, &name, &executor.host.boot_id())?;

@@ -8,7 +8,7 @@ use super::LocalExecutor;
 use super::plan::{self, Planned};
 use super::processes;
 use super::world::{ContainerRecord, ServiceRecord, TaskRecord, World, host};
-use crate::engine::{App, EngineError, Session};
+use crate::engine::{App, Failure, Session};
 use crate::lifetime::{Command, Output, SpawnError};
 use crate::names::Domain;
 use crate::sys::files::new_id;
@@ -18,7 +18,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Brings the app to what its tree and `.env` say now. Services that stay the same and run go on undisturbed; changed
 /// ones, and those that ended, keep their id and are started anew; those that are no longer named are stopped.
-pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App) -> Result<(), EngineError> {
+pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App) -> Result<(), Failure> {
     let (world, owned, cancellation) =
         (executor.world.clone(), app.clone(), session.lifetime.cancellation().clone());
     let planned = session.lifetime.jobs().run(move || plan::prepare(&world, &owned, &cancellation)).await?;
@@ -82,7 +82,7 @@ async fn start(
     session: &Session,
     domain: &Domain,
     service: &Planned,
-) -> Result<(), EngineError> {
+) -> Result<(), Failure> {
     let task = new_id().map_err(host)?;
     let scratch = executor.world.of(domain, "scratch").join(&service.name);
     let logs = executor.world.of(domain, "logs");
@@ -96,7 +96,7 @@ async fn start(
     let (program, args) = service
         .command
         .split_first()
-        .ok_or_else(|| EngineError::recipe(format!("the service {} has an empty command", service.name)))?;
+        .ok_or_else(|| Failure::recipe(format!("the service {} has an empty command", service.name)))?;
     let path = session.environment.iter().find(|(name, _)| name == "PATH");
     let command = Command::new(program, &service.directory)
         .args(args)
@@ -117,9 +117,9 @@ async fn start(
             SpawnError::Io { source, .. }
                 if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
             {
-                EngineError::recipe(message).because(error)
+                Failure::recipe(message).with_source(error)
             }
-            _ => EngineError::host(message).because(error),
+            _ => Failure::host(message).with_source(error),
         }
     })
 }
@@ -130,7 +130,7 @@ async fn drop_service(
     domain: &Domain,
     name: &str,
     record: &ServiceRecord,
-) -> Result<(), EngineError> {
+) -> Result<(), Failure> {
     stop(executor, domain, name, grace_of(record)).await?;
     executor.world.remove_record(domain, "services", name).map_err(host)?;
     record.port.map_or(Ok(()), |port| executor.world.free_port(port)).map_err(host)
@@ -142,15 +142,13 @@ pub(super) async fn stop(
     domain: &Domain,
     service: &str,
     grace: Duration,
-) -> Result<(), EngineError> {
+) -> Result<(), Failure> {
     let boot = executor.host.boot_id();
     let left = processes::end(&executor.world, domain, Some(service), &boot, grace, grace + KILL_LIMIT)
         .await
         .map_err(host)?;
     if !left.is_empty() {
-        return Err(EngineError::host(format!(
-            "processes of the service {service} survived SIGKILL: {left:?}"
-        )));
+        return Err(Failure::host(format!("processes of the service {service} survived SIGKILL: {left:?}")));
     }
     let world = &executor.world;
     for (id, task) in world.records::<TaskRecord>(domain, "tasks").map_err(host)? {

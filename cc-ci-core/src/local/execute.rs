@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{LocalExecutor, plan};
-use crate::engine::{App, EngineError, Session};
+use crate::engine::{App, Failure, Session};
 use crate::lifetime::{ChildError, RunLifetimeExt as _};
 
 /// How much of its output an error tells, in bytes.
@@ -17,16 +17,16 @@ pub(super) async fn execute(
     service: &str,
     command: &[String],
     limit: Duration,
-) -> Result<String, EngineError> {
+) -> Result<String, Failure> {
     let (world, owned, cancellation) =
         (executor.world.clone(), app.clone(), session.lifetime.cancellation().clone());
     let planned = session.lifetime.jobs().run(move || plan::prepare(&world, &owned, &cancellation)).await?;
     let planned = planned
         .into_iter()
         .find(|planned| planned.name == service)
-        .ok_or_else(|| EngineError::recipe(format!("the recipe has no service {service}")))?;
+        .ok_or_else(|| Failure::recipe(format!("the recipe has no service {service}")))?;
     let (program, args) =
-        command.split_first().ok_or_else(|| EngineError::recipe("an empty command".to_owned()))?;
+        command.split_first().ok_or_else(|| Failure::recipe("an empty command".to_owned()))?;
     let command = session
         .command(&app.domain, program, &planned.directory)
         .args(args)
@@ -50,14 +50,14 @@ pub(super) async fn execute(
             let message = format!("{program} in the service {service}");
             match error {
                 // Says nothing of the recipe.
-                ChildError::Cancelled { .. } => EngineError::host(message).because(error),
-                error => EngineError::recipe(message).because(error),
+                ChildError::Cancelled { .. } => Failure::host(message).with_source(error),
+                error => Failure::recipe(message).with_source(error),
             }
         })?;
     if ended.success() {
         Ok(output)
     } else {
-        Err(EngineError::recipe(format!(
+        Err(Failure::recipe(format!(
             "{program} in the service {service}: {ended}: {}",
             tail(&said).trim_end()
         )))

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use crate::engine::{
-    App, Backup, Deployer, Endpoint, Engine, EngineError, Inventory, LockSpace, ServiceState, Session,
+    App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace, ServiceState, Session,
     restore_by_labels, take_by_labels,
 };
 use crate::engine::{Kind, Residue};
@@ -82,7 +82,7 @@ impl LocalExecutor {
     }
 
     /// Which lock space has claimed it, if one has. Changes nothing; blocks.
-    pub fn claimed(&self) -> Result<Option<LockSpace>, EngineError> {
+    pub fn claimed(&self) -> Result<Option<LockSpace>, Failure> {
         claim::claimed(&self.world)
     }
 }
@@ -95,7 +95,7 @@ impl fmt::Display for LocalExecutor {
 
 #[async_trait]
 impl Deployer for LocalExecutor {
-    async fn create(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn create(&self, session: &Session, app: &App) -> Result<(), Failure> {
         let app = app.clone();
         session.lifetime.jobs().run(move || create(&app)).await
     }
@@ -104,27 +104,24 @@ impl Deployer for LocalExecutor {
         &self,
         session: &Session,
         app: &App,
-    ) -> Result<BTreeMap<String, String>, EngineError> {
+    ) -> Result<BTreeMap<String, String>, Failure> {
         let (world, app) = (self.world.clone(), app.clone());
         session.lifetime.jobs().run(move || secrets::generate(&world, &app)).await
     }
 
-    async fn deploy(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn deploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
         deploy::apply(self, session, app).await
     }
 
-    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), EngineError> {
+    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), Failure> {
         let deployed = self.world.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
         if deployed.is_empty() {
-            return Err(EngineError::host(format!(
-                "{} is not deployed, so it can't be upgraded",
-                app.domain
-            )));
+            return Err(Failure::host(format!("{} is not deployed, so it can't be upgraded", app.domain)));
         }
         deploy::apply(self, session, app).await
     }
 
-    async fn undeploy(&self, _: &Session, app: &App) -> Result<(), EngineError> {
+    async fn undeploy(&self, _: &Session, app: &App) -> Result<(), Failure> {
         let records = self.world.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
         for (name, record) in records {
             deploy::stop(self, &app.domain, &name, deploy::grace_of(&record)).await?;
@@ -136,47 +133,47 @@ impl Deployer for LocalExecutor {
         self.world.free_ports(&app.domain).map_err(host)
     }
 
-    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, EngineError> {
+    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, Failure> {
         take_by_labels(self, session, app).await
     }
 
-    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), EngineError> {
+    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), Failure> {
         restore_by_labels(self, session, app, backup).await
     }
 
-    async fn list(&self, _: &Session) -> Result<Vec<Domain>, EngineError> {
+    async fn list(&self, _: &Session) -> Result<Vec<Domain>, Failure> {
         self.world.domains().map_err(host)
     }
 }
 
 #[async_trait]
 impl Engine for LocalExecutor {
-    async fn claim(&self, claim: &LockSpace) -> Result<(), EngineError> {
+    async fn claim(&self, claim: &LockSpace) -> Result<(), Failure> {
         let (world, claim, limit) = (self.world.clone(), claim.clone(), self.claim_limit);
         blocking(move || claim::claim(&world, &claim, limit)).await
     }
 
-    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, EngineError> {
+    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, Failure> {
         let (executor, domains) = (self.clone(), domains.map(<[Domain]>::to_vec));
         blocking(move || executor.look(domains.as_deref()).map_err(host)).await
     }
 
-    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
         converge::wait(self, domain, limit).await
     }
 
-    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, EngineError> {
+    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, Failure> {
         converge::services(self, domain).await
     }
 
-    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), EngineError> {
+    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
         let boot = self.host.boot_id();
         let until = crate::sys::after(Instant::now(), limit);
         let left =
             processes::end(&self.world, domain, None, &boot, Duration::ZERO, limit).await.map_err(host)?;
         if !left.is_empty() {
             // Their files stay with them: whoever looks next must find both.
-            return Err(EngineError::host(format!("processes of {domain} survived SIGKILL: {left:?}")));
+            return Err(Failure::host(format!("processes of {domain} survived SIGKILL: {left:?}")));
         }
         let (world, domain) = (self.world.clone(), domain.clone());
         // Out of the way first: what outlives a caller that gives up touches only the trash.
@@ -185,14 +182,14 @@ impl Engine for LocalExecutor {
         let emptied = blocking(move || world.remove_app(&domain, &*stop).map_err(host));
         tokio::time::timeout_at(until.into(), emptied)
             .await
-            .unwrap_or_else(|_| Err(EngineError::host("removing the files took too long")))
+            .unwrap_or_else(|_| Err(Failure::host("removing the files took too long")))
     }
 
-    async fn pre_pull(&self, _: &App) -> Result<(), EngineError> {
+    async fn pre_pull(&self, _: &App) -> Result<(), Failure> {
         Ok(())
     }
 
-    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, EngineError> {
+    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure> {
         let records = self.world.records::<ServiceRecord>(domain, "services").map_err(host)?;
         // The service `app` is the one that serves the domain, by the recipes' own convention.
         let port = records
@@ -201,12 +198,12 @@ impl Engine for LocalExecutor {
             .or_else(|| records.iter().find(|(_, record)| record.port.is_some()))
             .and_then(|(_, record)| record.port)
             .ok_or_else(|| {
-                EngineError::recipe("no service has a port: x-cc-ci-local.health makes one serve".to_owned())
+                Failure::recipe("no service has a port: x-cc-ci-local.health makes one serve".to_owned())
             })?;
         Ok(Endpoint { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), host: domain.clone() })
     }
 
-    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, EngineError> {
+    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {
         self.world.names(&self.world.of(domain, "volumes")).map_err(host)
     }
 
@@ -216,7 +213,7 @@ impl Engine for LocalExecutor {
         volume: &str,
         file: &str,
         content: &[u8],
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         let (path, content) = (self.volume_file(domain, volume, file)?, content.to_vec());
         let world = self.world.clone();
         blocking(move || world.write(&path, &content, 0o644).map_err(host)).await
@@ -227,14 +224,14 @@ impl Engine for LocalExecutor {
         domain: &Domain,
         volume: &str,
         file: &str,
-    ) -> Result<Option<Vec<u8>>, EngineError> {
+    ) -> Result<Option<Vec<u8>>, Failure> {
         self.volume_file(domain, volume, file)?;
         let (volume, file) = (self.world.of(domain, "volumes").join(volume), file.to_owned());
         // The app may have put anything there.
         blocking(move || match read_contained(&volume, file, VOLUME_FILE_LIMIT) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(EngineError::recipe("can't read a file of a volume").because(error)),
+            Err(error) => Err(Failure::recipe("can't read a file of a volume").with_source(error)),
         })
         .await
     }
@@ -246,7 +243,7 @@ impl Engine for LocalExecutor {
         service: &str,
         command: &[String],
         limit: Duration,
-    ) -> Result<String, EngineError> {
+    ) -> Result<String, Failure> {
         execute::execute(self, session, app, service, command, limit).await
     }
 
@@ -258,7 +255,7 @@ impl Engine for LocalExecutor {
         volume: &str,
         _: &VolumeBackup,
         to: &Path,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         volumes::save(session, self.world.of(&app.domain, "volumes").join(volume), to.to_owned()).await
     }
 
@@ -268,7 +265,7 @@ impl Engine for LocalExecutor {
         app: &App,
         volume: &str,
         from: &Path,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         volumes::load(
             session,
             &self.world,
@@ -278,7 +275,7 @@ impl Engine for LocalExecutor {
         .await
     }
 
-    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, EngineError> {
+    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure> {
         self.world.names(&self.world.of(domain, "secrets")).map(BTreeSet::from_iter).map_err(host)
     }
 
@@ -287,7 +284,7 @@ impl Engine for LocalExecutor {
         domain: &Domain,
         residue: &[Residue],
         limit: Duration,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         partial::remove(self, domain, residue, limit).await
     }
 }
@@ -323,10 +320,10 @@ impl LocalExecutor {
         Ok(inventory)
     }
 
-    fn volume_file(&self, domain: &Domain, volume: &str, file: &str) -> Result<PathBuf, EngineError> {
+    fn volume_file(&self, domain: &Domain, volume: &str, file: &str) -> Result<PathBuf, Failure> {
         let plain = |name: &str| !name.is_empty() && !name.contains('/') && name != "." && name != "..";
         if !plain(volume) || !plain(file) {
-            return Err(EngineError::host(format!("{volume}/{file} is no file of a volume")));
+            return Err(Failure::host(format!("{volume}/{file} is no file of a volume")));
         }
         Ok(self.world.of(domain, "volumes").join(volume).join(file))
     }
@@ -346,20 +343,20 @@ fn stop_on_drop() -> (Box<dyn Fn() -> bool + Send>, impl Drop) {
 }
 
 /// Writes the `.env` that the recipe's sample proposes. Blocks.
-fn create(app: &App) -> Result<(), EngineError> {
+fn create(app: &App) -> Result<(), Failure> {
     let mut env: EnvFile = Recipe::open(app.recipe.clone(), &app.tree)
         .and_then(|recipe| recipe.sample())
-        .map_err(|error| EngineError::recipe("can't read .env.sample").because(error))?;
+        .map_err(|error| Failure::recipe("can't read .env.sample").with_source(error))?;
     env.set("DOMAIN", app.domain.as_str())
-        .map_err(|error| EngineError::recipe("can't set DOMAIN in .env.sample").because(error))?;
+        .map_err(|error| Failure::recipe("can't set DOMAIN in .env.sample").with_source(error))?;
     app.set_env(&env)
 }
 
 /// Runs `work` where it may block. What it is used for either only reads, or is safe to outlive its caller.
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, EngineError> {
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work)
         .await
-        .unwrap_or_else(|error| Err(EngineError::host("a blocking task failed").because(error)))
+        .unwrap_or_else(|error| Err(Failure::host("a blocking task failed").with_source(error)))
 }

@@ -10,7 +10,7 @@ use super::LocalExecutor;
 use super::deploy;
 use super::world::{ServiceRecord, World, host};
 use super::{Residue, blocking, stop_on_drop};
-use crate::engine::{EngineError, Kind};
+use crate::engine::{Failure, Kind};
 use crate::names::Domain;
 
 /// What only lies there.
@@ -26,7 +26,7 @@ pub(super) async fn remove(
     domain: &Domain,
     residue: &[Residue],
     limit: Duration,
-) -> Result<(), EngineError> {
+) -> Result<(), Failure> {
     let until = crate::sys::after(Instant::now(), limit);
     let removed = async {
         let (world, owned) = (executor.world.clone(), domain.clone());
@@ -45,7 +45,7 @@ pub(super) async fn remove(
     };
     tokio::time::timeout_at(until.into(), removed)
         .await
-        .unwrap_or_else(|_| Err(EngineError::host(format!("removing things of {domain} took too long"))))
+        .unwrap_or_else(|_| Err(Failure::host(format!("removing things of {domain} took too long"))))
 }
 
 /// Only names that are in the app's directories count: whatever else is named is not the app's.

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::ports;
 use super::world::{ServiceRecord, World, copy_entries};
-use crate::engine::{App, EngineError};
+use crate::engine::{App, Failure};
 use crate::model::cancellation::Cancellation;
 use crate::recipe::{Compose, Mode, MountKind, Recipe, RecipeError, Service, interpolate};
 use crate::sys::contained::read_contained;
@@ -37,8 +37,8 @@ pub(super) struct Planned {
 }
 
 /// What an app's recipe says at its tree and `.env` now.
-pub(super) fn read(app: &App) -> Result<(Compose, BTreeMap<String, String>), EngineError> {
-    let unreadable = |error: RecipeError| EngineError::recipe("can't read the recipe").because(error);
+pub(super) fn read(app: &App) -> Result<(Compose, BTreeMap<String, String>), Failure> {
+    let unreadable = |error: RecipeError| Failure::recipe("can't read the recipe").with_source(error);
     let recipe = Recipe::open(app.recipe.clone(), &app.tree).map_err(unreadable)?;
     let vars = recipe.vars(&app.env()?, &app.domain).map_err(unreadable)?;
     let compose = recipe.compose(&vars).map_err(unreadable)?;
@@ -50,7 +50,7 @@ pub(super) fn prepare(
     world: &World,
     app: &App,
     cancellation: &Cancellation,
-) -> Result<Vec<Planned>, EngineError> {
+) -> Result<Vec<Planned>, Failure> {
     let (compose, vars) = read(app)?;
     let directory = Directory { world, app };
     let tree = directory.tree(cancellation)?;
@@ -82,8 +82,8 @@ impl Directory<'_> {
     }
 
     /// The recipe's files, copied once for each content.
-    fn tree(&self, cancellation: &Cancellation) -> Result<PathBuf, EngineError> {
-        let io = |error: io::Error| EngineError::host("can't copy the recipe's files").because(error);
+    fn tree(&self, cancellation: &Cancellation) -> Result<PathBuf, Failure> {
+        let io = |error: io::Error| Failure::host("can't copy the recipe's files").with_source(error);
         let trees = self.of("trees");
         self.world.make(&trees).map_err(io)?;
         let fresh = trees.join(crate::sys::files::new_id().map_err(io)?);
@@ -105,8 +105,8 @@ impl Directory<'_> {
     }
 
     /// Volumes, configs, secrets and networks.
-    fn objects(&self, compose: &Compose) -> Result<(), EngineError> {
-        let io = |error: io::Error| EngineError::host("can't make the app's files").because(error);
+    fn objects(&self, compose: &Compose) -> Result<(), Failure> {
+        let io = |error: io::Error| Failure::host("can't make the app's files").with_source(error);
         for volume in compose.volumes.values().filter(|volume| !volume.external) {
             self.world.make(&self.of("volumes").join(&volume.name)).map_err(io)?;
         }
@@ -127,19 +127,19 @@ impl Directory<'_> {
                 self.world.make(&self.of("secrets")).map_err(io)?;
                 self.world.write(&path, &content, 0o600).map_err(io)?;
             } else if !path.exists() && used(compose, key) {
-                return Err(EngineError::recipe(format!("secret not generated: {}", secret.name)));
+                return Err(Failure::recipe(format!("secret not generated: {}", secret.name)));
             }
         }
         Ok(())
     }
 
     /// Like Swarm's, a config never changes under its name.
-    fn config(&self, name: &str, content: &[u8]) -> Result<(), EngineError> {
-        let io = |error: io::Error| EngineError::host(format!("can't make the config {name}")).because(error);
+    fn config(&self, name: &str, content: &[u8]) -> Result<(), Failure> {
+        let io = |error: io::Error| Failure::host(format!("can't make the config {name}")).with_source(error);
         let path = self.of("configs").join(name);
         match self.world.read(&path, FILE_LIMIT) {
             Ok(found) if found == content => Ok(()),
-            Ok(_) => Err(EngineError::recipe(format!(
+            Ok(_) => Err(Failure::recipe(format!(
                 "the config {name} changed its content, but not its name: raise its version in abra.sh"
             ))),
             Err(error) if error.is_not_found() => {
@@ -150,18 +150,18 @@ impl Directory<'_> {
         }
     }
 
-    fn file(&self, relative: &Path) -> Result<Vec<u8>, EngineError> {
+    fn file(&self, relative: &Path) -> Result<Vec<u8>, Failure> {
         read_contained(&self.app.tree, relative, FILE_LIMIT).map_err(|error| {
-            EngineError::recipe(format!("can't use the file {}", relative.display())).because(error)
+            Failure::recipe(format!("can't use the file {}", relative.display())).with_source(error)
         })
     }
 
     /// A service keeps its port for life.
-    fn port(&self, name: &str, service: &Service) -> Result<Option<u16>, EngineError> {
+    fn port(&self, name: &str, service: &Service) -> Result<Option<u16>, Failure> {
         if service.local.as_ref().is_none_or(|local| local.health.is_none()) {
             return Ok(None);
         }
-        let io = |error: io::Error| EngineError::host("can't take a port").because(error);
+        let io = |error: io::Error| Failure::host("can't take a port").with_source(error);
         let records = self.world.records::<ServiceRecord>(&self.app.domain, "services").map_err(io)?;
         let kept = records.into_iter().find(|(known, _)| known == name).and_then(|(_, record)| record.port);
         match kept {
@@ -180,9 +180,9 @@ impl Directory<'_> {
         name: &str,
         service: &Service,
         port: Option<u16>,
-    ) -> Result<Planned, EngineError> {
+    ) -> Result<Planned, Failure> {
         let local = service.local.as_ref().ok_or_else(|| {
-            EngineError::recipe(format!(
+            Failure::recipe(format!(
                 "the service {name} has no x-cc-ci-local, so the local executor can't run it"
             ))
         })?;
@@ -210,8 +210,8 @@ impl Directory<'_> {
         }
         let resolve = |text: &str| {
             interpolate(text, &vars).map(|done| done.text).map_err(|error| {
-                EngineError::recipe(format!("services.{name}.x-cc-ci-local of {:?}", compose.stack.as_str()))
-                    .because(error)
+                Failure::recipe(format!("services.{name}.x-cc-ci-local of {:?}", compose.stack.as_str()))
+                    .with_source(error)
             })
         };
         let command = local.command.iter().map(|word| resolve(word)).collect::<Result<Vec<_>, _>>()?;

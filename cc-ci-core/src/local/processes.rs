@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::world::{ContainerRecord, World, host};
-use crate::engine::EngineError;
+use crate::engine::Failure;
 use crate::names::Domain;
 use crate::sys::host::BootId;
 use crate::sys::process::{self, Marker, MarkerOwner, ProcessIdentity};
@@ -49,7 +49,7 @@ pub(super) fn running(
     domain: &Domain,
     service: &str,
     boot: &BootId,
-) -> Result<Option<(String, ProcessIdentity)>, EngineError> {
+) -> Result<Option<(String, ProcessIdentity)>, Failure> {
     let containers = world.records::<ContainerRecord>(domain, "containers").map_err(host)?;
     Ok(containers
         .into_iter()

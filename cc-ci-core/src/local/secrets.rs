@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::world::{World, host};
-use crate::engine::{App, EngineError};
+use crate::engine::{App, Failure};
 
 /// Generates what the `.env` names and is not there yet. Blocks.
-pub(super) fn generate(world: &World, app: &App) -> Result<BTreeMap<String, String>, EngineError> {
+pub(super) fn generate(world: &World, app: &App) -> Result<BTreeMap<String, String>, Failure> {
     let specs = app
         .env()?
         .secrets()
-        .map_err(|error| EngineError::recipe("can't read the secrets of the .env file").because(error))?;
+        .map_err(|error| Failure::recipe("can't read the secrets of the .env file").with_source(error))?;
     let directory = world.of(&app.domain, "secrets");
     let mut generated = BTreeMap::new();
     for spec in specs.into_iter().filter(|spec| spec.generate) {

@@ -4,11 +4,11 @@ use std::io;
 use std::path::PathBuf;
 
 use super::world::{World, copy_entries, host};
-use crate::engine::{EngineError, Session};
+use crate::engine::{Failure, Session};
 use crate::sys::files::private_directory;
 
 /// Copies the volume's directory. `to` is new.
-pub(super) async fn save(session: &Session, from: PathBuf, to: PathBuf) -> Result<(), EngineError> {
+pub(super) async fn save(session: &Session, from: PathBuf, to: PathBuf) -> Result<(), Failure> {
     copy(session, from, to).await
 }
 
@@ -18,14 +18,14 @@ pub(super) async fn load(
     world: &World,
     from: PathBuf,
     to: PathBuf,
-) -> Result<(), EngineError> {
+) -> Result<(), Failure> {
     let (world, emptied) = (world.clone(), to.clone());
     let empty = move || Ok::<_, io::Error>(world.dir()?.sub(&emptied)?.clear(&|| false)?);
     session.lifetime.jobs().run(empty).await.map_err(host)?;
     copy(session, from, to).await
 }
 
-async fn copy(session: &Session, from: PathBuf, to: PathBuf) -> Result<(), EngineError> {
+async fn copy(session: &Session, from: PathBuf, to: PathBuf) -> Result<(), Failure> {
     let cancellation = session.lifetime.cancellation().clone();
     let work = move || {
         private_directory(&to)?;
@@ -36,5 +36,5 @@ async fn copy(session: &Session, from: PathBuf, to: PathBuf) -> Result<(), Engin
         .jobs()
         .run(work)
         .await
-        .map_err(|error| EngineError::host("can't copy a volume").because(error))
+        .map_err(|error| Failure::host("can't copy a volume").with_source(error))
 }

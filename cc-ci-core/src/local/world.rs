@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::engine::{EngineError, Inventory, Kind, Residue};
+use crate::engine::{Failure, Inventory, Kind, Residue};
 use crate::model::cancellation::Cancellation;
 use crate::names::Domain;
 use crate::sys::contained::{ContainedError, read_contained};
@@ -341,8 +341,8 @@ pub(super) fn copy_entries(
 }
 
 /// What it is when the files of this world fail.
-pub(super) fn host(error: io::Error) -> EngineError {
-    EngineError::host("can't use the local executor's files").because(error)
+pub(super) fn host(error: io::Error) -> Failure {
+    Failure::host("can't use the local executor's files").with_source(error)
 }
 
 /// `None` for what an app's own service may have put, or mounted, in the place of a directory. It must not keep anybody from

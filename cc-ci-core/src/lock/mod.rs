@@ -31,7 +31,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::model::cancellation::{Cancellation, Cause};
+use crate::model::error_chain;
 use crate::model::event::Reporter;
+use crate::model::failure::{Failure, Fault};
 use crate::names::Domain;
 
 pub use crate::model::holder::{Description, Holder};
@@ -246,6 +248,12 @@ pub enum LockError {
     },
 }
 
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        Self::host(error_chain(&error))
+    }
+}
+
 /// A wait for a lock that brought none.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -269,4 +277,17 @@ pub enum AcquireError {
     /// The lock could not be asked for.
     #[error(transparent)]
     Lock(#[from] LockError),
+}
+
+impl From<AcquireError> for Failure {
+    fn from(error: AcquireError) -> Self {
+        match &error {
+            AcquireError::TimedOut { domain, .. } => {
+                let hint = format!("see who holds it: cc-ci locks {domain}; or wait longer: --lock-timeout");
+                Self::new(Fault::LockTimeout, error.to_string()).with_hint(hint)
+            }
+            AcquireError::Cancelled { cause, .. } => Self::new(Fault::Cancelled(*cause), error.to_string()),
+            AcquireError::Lock(_) => Self::host(error_chain(&error)),
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::model::failure::Failure;
 use crate::names::Domain;
 
 /// A held lock is no longer the one that its path names.
@@ -34,6 +35,12 @@ impl LostOwnership {
         format!(
             "{who}; see who owns the app now: cc-ci locks {domain}; what is left, `cc-ci janitor` removes"
         )
+    }
+}
+
+impl From<LostOwnership> for Failure {
+    fn from(lost: LostOwnership) -> Self {
+        Self::host(lost.to_string()).with_hint(lost.hint())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The exit codes of the command. They are API: scripts and CI act on them.
 
 use super::cancellation::Cause;
+use super::failure::Fault;
 
 /// How the command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,6 +89,18 @@ impl Exit {
             Self::Harness => 4,
             Self::Cancelled(_) => 5,
             Self::Residue => 6,
+        }
+    }
+}
+
+impl From<Fault> for Exit {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Recipe => Self::Red,
+            Fault::Host | Fault::Transient => Self::Harness,
+            Fault::Configuration => Self::Usage,
+            Fault::LockTimeout => Self::LockTimeout,
+            Fault::Cancelled(cause) => Self::Cancelled(cause),
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod cancellation;
 pub mod event;
 pub mod exit;
+pub(crate) mod failure;
 pub(crate) mod holder;
 pub(crate) mod inventory;
 pub(crate) mod record;

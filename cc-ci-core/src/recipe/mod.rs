@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use crate::model::error_chain;
+use crate::model::failure::Failure;
 use crate::names::{Domain, RecipeName};
 
 pub use check::{Findings, SHARED_NETWORKS};
@@ -73,6 +75,18 @@ pub enum RecipeError {
     /// The compose files break a rule.
     #[error("reading the compose files")]
     Compose(#[from] ComposeError),
+}
+
+impl From<RecipeError> for Failure {
+    fn from(error: RecipeError) -> Self {
+        Self::recipe(error_chain(&error))
+    }
+}
+
+impl From<EnvFileError> for Failure {
+    fn from(error: EnvFileError) -> Self {
+        Self::recipe(error_chain(&error))
+    }
 }
 
 impl Recipe {

@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::tiers::StepError;
-use super::{Failure, Harness};
+use super::request::Harness;
 use crate::engine::{App, Endpoint, Engine, ServiceState};
 use crate::http::{self, Proxy, Response};
+use crate::model::error_chain;
+use crate::model::failure::Failure;
 use crate::names::Domain;
-
-/// The checks that an operator may replace.
-pub(super) const ALL: [&str; 5] = ["serving", "healthy", "no-restart", "in-place", "data"];
 
 /// How long an app that has converged may take to serve: not every recipe has a healthcheck.
 const SERVING_LIMIT: Duration = Duration::from_mins(1);
@@ -23,7 +21,7 @@ const NO_ROUTER: &str = "404 page not found";
 
 /// The app answers at its domain, with something that is not an error: through the proxy where one is configured,
 /// else straight from its task.
-pub(super) async fn serving(harness: &Harness, app: &App) -> Result<(), StepError> {
+pub(super) async fn serving(harness: &Harness, app: &App) -> Result<(), Failure> {
     let (engine, proxy) = (harness.site.engine.as_ref(), harness.settings.proxy.as_ref());
     serving_within(engine, proxy, &app.domain, SERVING_LIMIT).await
 }
@@ -33,7 +31,7 @@ async fn serving_within(
     proxy: Option<&Proxy>,
     domain: &Domain,
     limit: Duration,
-) -> Result<(), StepError> {
+) -> Result<(), Failure> {
     let way = match proxy {
         Some(proxy) => Way::Proxy(proxy),
         None => Way::Task(engine.endpoint(domain).await?),
@@ -51,9 +49,7 @@ async fn serving_within(
             // An app that asks who is there serves.
             Ok(response) if response.status < 400 || matches!(response.status, 401 | 403) => return Ok(()),
             Ok(response) => (way.refusal(&response), false),
-            Err(error) => {
-                (crate::model::error_chain(&error), matches!(way, Way::Proxy(_)) && error.is_of_proxy())
-            }
+            Err(error) => (error_chain(&error), matches!(way, Way::Proxy(_)) && error.is_of_proxy()),
         };
         if !of_proxy {
             of_app = Some(seen.clone());
@@ -61,9 +57,9 @@ async fn serving_within(
         if Instant::now() >= until {
             let failed = |seen: &str| format!("{}, for {limit:?}: {seen}", way.asked(domain));
             return Err(match of_app {
-                Some(seen) => StepError::Failed(failed(&seen)),
+                Some(seen) => Failure::recipe(failed(&seen)),
                 // A proxy that is not there, or not in order, says nothing of the recipe.
-                None => StepError::Broken(Failure::host(failed(&seen))),
+                None => Failure::host(failed(&seen)),
             });
         }
         tokio::time::sleep(pause).await;
@@ -99,17 +95,17 @@ impl Way<'_> {
 }
 
 /// Every service runs what it is meant to run, healthy.
-pub(super) fn healthy(services: &[ServiceState]) -> Result<(), StepError> {
+pub(super) fn healthy(services: &[ServiceState]) -> Result<(), Failure> {
     let sick: Vec<&str> =
         services.iter().filter(|service| !service.healthy).map(|service| service.name.as_str()).collect();
     if services.is_empty() {
-        return Err(StepError::Failed("the app has no services".to_owned()));
+        return Err(Failure::recipe("the app has no services".to_owned()));
     }
-    if sick.is_empty() { Ok(()) } else { Err(StepError::Failed(format!("not healthy: {}", sick.join(", ")))) }
+    if sick.is_empty() { Ok(()) } else { Err(Failure::recipe(format!("not healthy: {}", sick.join(", ")))) }
 }
 
 /// No service has other tasks than right after it was deployed or upgraded.
-pub(super) fn no_restart(before: &[ServiceState], now: &[ServiceState]) -> Result<(), StepError> {
+pub(super) fn no_restart(before: &[ServiceState], now: &[ServiceState]) -> Result<(), Failure> {
     let tasks = |services: &[ServiceState]| {
         services
             .iter()
@@ -126,12 +122,12 @@ pub(super) fn no_restart(before: &[ServiceState], now: &[ServiceState]) -> Resul
     if restarted.is_empty() {
         Ok(())
     } else {
-        Err(StepError::Failed(format!("restarted since it was deployed: {restarted:?}")))
+        Err(Failure::recipe(format!("restarted since it was deployed: {restarted:?}")))
     }
 }
 
 /// Every service of the first deploy that is still there is the very same one: the run deployed once (I10).
-pub(super) fn in_place(first: &[ServiceState], now: &[ServiceState]) -> Result<(), StepError> {
+pub(super) fn in_place(first: &[ServiceState], now: &[ServiceState]) -> Result<(), Failure> {
     let made_anew: Vec<&str> = now
         .iter()
         .filter(|service| {
@@ -142,12 +138,12 @@ pub(super) fn in_place(first: &[ServiceState], now: &[ServiceState]) -> Result<(
         .map(|service| service.name.as_str())
         .collect();
     if now.is_empty() && !first.is_empty() {
-        return Err(StepError::Failed("every service of the first deploy is gone".to_owned()));
+        return Err(Failure::recipe("every service of the first deploy is gone".to_owned()));
     }
     if made_anew.is_empty() {
         Ok(())
     } else {
-        Err(StepError::Failed(format!("made anew instead of upgraded in place: {}", made_anew.join(", "))))
+        Err(Failure::recipe(format!("made anew instead of upgraded in place: {}", made_anew.join(", "))))
     }
 }
 
@@ -160,6 +156,7 @@ mod tests {
     use super::*;
     use crate::engine::MemoryEngine;
     use crate::http::fake_proxy::{Authority, FakeProxy, Shown, default_certificate, page};
+    use crate::model::failure::Fault;
     use rcgen::date_time_ymd;
 
     fn service(name: &str, id: &str, task: &str) -> ServiceState {
@@ -193,14 +190,14 @@ mod tests {
         ];
         for shown in of_host {
             let told = judged(shown, &ok).await;
-            assert!(matches!(&told, Err(StepError::Broken(_))), "{told:?}");
+            assert_eq!(told.unwrap_err().fault(), Fault::Host);
         }
         for shown in [default_certificate(), authority.certificate("other.example.org")] {
             let told = judged(shown, &ok).await;
-            assert!(matches!(&told, Err(StepError::Failed(_))), "{told:?}");
+            assert_eq!(told.unwrap_err().fault(), Fault::Recipe);
         }
         let told = judged(authority.certificate(domain().as_str()), "no HTTP").await;
-        assert!(matches!(&told, Err(StepError::Failed(_))), "{told:?}");
+        assert_eq!(told.unwrap_err().fault(), Fault::Recipe);
     }
 
     #[tokio::test]
@@ -220,18 +217,18 @@ mod tests {
             server.take();
         };
         let (told, ()) = tokio::join!(judging, going);
-        let Err(StepError::Failed(told)) = told else { panic!("{told:?}") };
-        assert!(told.contains("HTTP status 502"), "{told}");
+        let told = told.unwrap_err();
+        assert_eq!(told.fault(), Fault::Recipe);
+        assert!(told.to_string().contains("HTTP status 502"), "{told}");
     }
 
     async fn through(server: &FakeProxy, authority: &Authority, limit: Duration) -> Result<(), String> {
         // An engine that would be asked for the task has none to tell.
         let (engine, proxy) = (MemoryEngine::default(), authority.proxy(server.address));
-        match serving_within(&engine, Some(&proxy), &domain(), limit).await {
-            Ok(()) => Ok(()),
-            Err(StepError::Failed(told)) => Err(told),
-            Err(other) => panic!("a check fails as a check: {other:?}"),
-        }
+        serving_within(&engine, Some(&proxy), &domain(), limit).await.map_err(|told| {
+            assert_eq!(told.fault(), Fault::Recipe, "a check fails as a check");
+            told.to_string()
+        })
     }
 
     fn domain() -> Domain {
@@ -284,8 +281,9 @@ mod tests {
         let server = FakeProxy::start(authority.certificate(domain().as_str()), &answers).await;
         assert_eq!(through(&server, &authority, Duration::ZERO).await, Ok(()));
         let direct = serving_within(&MemoryEngine::default(), None, &domain(), Duration::ZERO).await;
-        let Err(StepError::Broken(failure)) = direct else { panic!("memory serves nothing") };
-        assert!(failure.message.contains("memory serves nothing"), "{}", failure.message);
+        let failure = direct.unwrap_err();
+        assert_eq!(failure.fault(), Fault::Host);
+        assert!(failure.chain().contains("memory serves nothing"), "{failure}");
     }
 
     #[tokio::test]
@@ -294,9 +292,9 @@ mod tests {
         let proxy = Authority::new().proxy(listener.local_addr().unwrap());
         drop(listener);
         let told = serving_within(&MemoryEngine::default(), Some(&proxy), &domain(), Duration::ZERO).await;
-        let Err(StepError::Broken(failure)) = told else { panic!("{told:?}") };
-        assert_eq!(failure.exit, crate::model::exit::Exit::Harness);
-        assert!(failure.message.contains("can't connect to"), "{}", failure.message);
+        let failure = told.unwrap_err();
+        assert_eq!(failure.fault(), Fault::Host);
+        assert!(failure.to_string().contains("can't connect to"), "{failure}");
     }
 
     #[test]
@@ -319,10 +317,8 @@ mod tests {
     #[test]
     fn one_sick_service_is_named() {
         let sick = ServiceState { healthy: false, ..service("db", "b", "1") };
-        let StepError::Failed(message) = healthy(&[service("app", "a", "1"), sick]).unwrap_err() else {
-            panic!("a check fails as a check")
-        };
-        assert_eq!(message, "not healthy: db");
+        let failure = healthy(&[service("app", "a", "1"), sick]).unwrap_err();
+        assert_eq!((failure.fault(), failure.to_string().as_str()), (Fault::Recipe, "not healthy: db"));
         assert!(healthy(&[]).is_err());
     }
 }

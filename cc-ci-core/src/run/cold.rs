@@ -4,17 +4,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::Failure;
 use super::checks;
-use super::drive::Running;
-use super::matrix;
-use super::scripts::Scripts;
-use super::seeds::Seeds;
-use super::steps::Revision;
-use super::tiers::{Halt, OpenTier, StepError};
-use crate::engine::{App, Backup, Engine, EngineError, ServiceState};
+use super::probe_files::ProbeFiles;
+use super::ready::Ready;
+use super::recipe;
+use super::state::Revision;
+use super::step::Outcome;
+use super::test_run::Tests;
+use super::tier_run::TierRun;
+use crate::engine::{App, Backup, Engine, ServiceState};
+use crate::model::error_chain;
+use crate::model::failure::Failure;
 use crate::model::record::{Tier, TierName};
 use crate::names::Domain;
+use crate::workspace::StateError;
+
+const NO_BACKUP: &str = "the recipe declares no backup (label backupbot.backup)";
+
+/// Why a custom tier is skipped.
+pub(super) const NO_CUSTOM_TESTS: &str = "neither the operator nor the recipe has custom tests";
+
+/// The tier `name` of an upgrade from `release`, before anybody got to it.
+pub(super) fn tier_from(name: TierName, release: Option<&Revision>) -> Tier {
+    Tier { from: release.map(|release| release.name.clone()), ..Tier::not_run(name) }
+}
 
 /// An app that is up, as a fixture's body sees it.
 #[derive(Debug, Clone)]
@@ -27,12 +40,12 @@ pub struct Deployed {
     pub secrets: BTreeMap<String, String>,
 }
 
-/// The state of the app under test, from tier to tier.
+/// The app under test, from tier to tier.
 pub(super) struct Cold<'r> {
-    pub(super) run: &'r Running<'r>,
+    tests: &'r Tests<'r>,
     app: App,
-    scripts: &'r Scripts,
-    seeds: Seeds,
+    deployed: bool,
+    probes: ProbeFiles,
     /// The backup that was taken.
     backup: Option<Backup>,
     /// The services right after the one deploy.
@@ -41,143 +54,92 @@ pub(super) struct Cold<'r> {
     last: Vec<ServiceState>,
 }
 
-/// The lane.
-pub(super) async fn lane(run: &Running<'_>) -> Result<(), Failure> {
-    let scripts = run.snapshot_scripts().await?;
-    run.deploy_dependencies().await?;
-    let releases: Vec<Revision> = run.upgrade_from().iter().map(Revision::release).collect();
-    let (previous, older) =
-        releases.split_first().map_or((None, &[][..]), |(first, rest)| (Some(first), rest));
-    for name in TierName::ALL {
-        let from = previous.filter(|_| name == TierName::Upgrade).map(|release| release.name.clone());
-        run.record().put_tier(Tier { from, ..Tier::not_run(name) });
-    }
-    for release in older {
-        run.record().put_tier(matrix::not_run(release));
-    }
-    Box::pin(main(run, &scripts, previous)).await?;
-    for release in older {
-        Box::pin(matrix::pass(run, &scripts, release)).await?;
-    }
-    Ok(())
-}
-
-/// From the newest release to the custom tests, with one app.
-async fn main(run: &Running<'_>, scripts: &Scripts, previous: Option<&Revision>) -> Result<(), Failure> {
-    let mut cold = Cold::new(run, scripts);
-    if !cold.install(previous).await? {
-        return Ok(());
-    }
-    if !cold.upgrade(previous).await? {
-        return Ok(());
-    }
-    if cold.backup().await? {
-        cold.restore().await?;
-    }
-    cold.custom().await
-}
-
 /// Deploys the commit under test, and nothing else: what a fixture needs.
-pub(super) async fn bring_up(run: &Running<'_>) -> Result<Deployed, Failure> {
-    let app = run.main_app();
-    let scripts = run.snapshot_scripts().await?;
-    run.deploy_dependencies().await?;
-    run.enter("install");
-    let commit = run.tested()?;
-    let engine = run.harness.site.engine.as_ref();
-    let up = async {
-        run.create(&app, &commit, &scripts).await?;
-        run.deploy_once(&app).await?;
-        checks::serving(&run.harness, &app).await
-    };
-    up.await.map_err(|error| match error {
-        StepError::Failed(reason) | StepError::Skipped(reason) => Failure::recipe(reason),
-        StepError::Broken(failure) => failure,
-    })?;
-    let endpoint = engine.endpoint(&app.domain).await?;
-    let secrets =
-        run.secrets(&app).map_err(|error| Failure::host(format!("can't read the secrets: {error}")))?;
+pub(super) async fn bring_up(ready: &Ready<'_>) -> Result<Deployed, Failure> {
+    let scripts = ready.snapshot_scripts().await?;
+    ready.deploy_dependencies().await?;
+    ready.enter("install");
+    let tests = Tests::new(ready, &scripts);
+    let mut cold = Cold::new(&tests);
+    cold.create(&ready.fetched.revision()).await?;
+    cold.deploy().await?;
+    let app = cold.app;
+    checks::serving(&ready.run.harness, &app).await?;
+    let endpoint = ready.run.harness.site.engine.endpoint(&app.domain).await?;
+    let secrets = ready.secrets(&app)?;
     Ok(Deployed { domain: app.domain, address: endpoint.address, secrets })
 }
 
 impl<'r> Cold<'r> {
-    pub(super) fn new(run: &'r Running<'r>, scripts: &'r Scripts) -> Self {
-        let (app, seeds) = (run.main_app(), Seeds::default());
-        Self { run, app, scripts, seeds, backup: None, first: Vec::new(), last: Vec::new() }
-    }
-}
-
-impl Cold<'_> {
-    fn engine(&self) -> &dyn Engine {
-        self.run.harness.site.engine.as_ref()
+    /// The app that nobody has deployed yet.
+    pub fn new(tests: &'r Tests<'r>) -> Self {
+        let app = tests.ready.run.main_app();
+        let probes = ProbeFiles::default();
+        Self { tests, app, deployed: false, probes, backup: None, first: Vec::new(), last: Vec::new() }
     }
 
-    async fn services(&self) -> Result<Vec<ServiceState>, EngineError> {
-        self.engine().services(&self.app.domain).await
+    /// From the release, or the commit itself, to the custom tests.
+    pub async fn all_tiers(&mut self, previous: Option<&Revision>) -> Result<(), Failure> {
+        if !self.install(previous).await? || !self.upgrade(previous).await? {
+            return Ok(());
+        }
+        if self.backup().await? {
+            self.restore().await?;
+        }
+        self.custom().await
     }
 
     async fn install(&mut self, previous: Option<&Revision>) -> Result<bool, Failure> {
-        let mut tier = OpenTier::begin(self.run, self.scripts, TierName::Install);
-        let tested = self.run.tested()?;
+        let mut tier = TierRun::begin(self.tests, TierName::Install);
+        let tested = self.tests.ready.fetched.revision();
         let revision = previous.unwrap_or(&tested);
         tier.proves(revision.name.clone());
         let end = self.install_steps(&mut tier, revision).await;
         tier.end(end)
     }
 
-    pub(super) async fn install_steps(
+    pub async fn install_steps(
         &mut self,
-        tier: &mut OpenTier<'_>,
+        tier: &mut TierRun<'_>,
         revision: &Revision,
-    ) -> Result<(), Halt> {
-        let (run, app) = (self.run, self.app.clone());
-        tier.must("create", run.create(&app, revision, self.scripts)).await?;
+    ) -> Result<Outcome, Failure> {
+        tier.must("create", self.create(revision)).await?;
         tier.must("deploy", async {
-            run.deploy_once(&app).await?;
+            self.deploy().await?;
             self.first = self.services().await?;
             Ok(())
         })
         .await?;
         self.last.clone_from(&self.first);
         self.check_serving(tier).await?;
-        tier.must("seed", async {
-            self.seeds = Seeds::write(
-                run.harness.site.engine.as_ref(),
-                &app,
-                &format!("{} install", run.session.run_id),
-            )
-            .await?;
-            Ok(())
-        })
-        .await?;
+        tier.must("seed", self.write_probes("install")).await?;
         tier.scripts().await?;
         self.check_no_restart(tier).await
     }
 
     async fn upgrade(&mut self, previous: Option<&Revision>) -> Result<bool, Failure> {
         let name = TierName::Upgrade;
-        let tier = Tier { from: previous.map(|release| release.name.clone()), ..Tier::not_run(name) };
-        let mut tier = OpenTier::open(self.run, self.scripts, tier, name.as_str());
-        let tested = self.run.tested()?;
+        let mut tier = TierRun::open(self.tests, tier_from(name, previous), name.as_str());
+        let ready = self.tests.ready;
+        let tested = ready.fetched.revision();
         tier.proves(tested.name.clone());
         let end = match previous {
             Some(_) => self.upgrade_steps(&mut tier, &tested).await,
-            None if self.run.request.fresh => {
-                Err(Halt::Skipped("--fresh: the commit itself was installed".to_owned()))
+            None if ready.run.request.fresh => {
+                Ok(Outcome::skipped("--fresh: the commit itself was installed"))
             }
-            None => Err(Halt::Skipped("no previous release: the commit itself was installed".to_owned())),
+            None => Ok(Outcome::skipped("no previous release: the commit itself was installed")),
         };
         tier.end(end)
     }
 
-    pub(super) async fn upgrade_steps(
+    pub async fn upgrade_steps(
         &mut self,
-        tier: &mut OpenTier<'_>,
+        tier: &mut TierRun<'_>,
         tested: &Revision,
-    ) -> Result<(), Halt> {
-        let (run, app) = (self.run, self.app.clone());
+    ) -> Result<Outcome, Failure> {
         tier.must("upgrade", async {
-            run.upgrade_in_place(&app, tested).await?;
+            self.tests.ready.upgrade(&self.app, tested).await?;
             self.last = self.services().await?;
             Ok(())
         })
@@ -189,36 +151,27 @@ impl Cold<'_> {
     }
 
     async fn backup(&mut self) -> Result<bool, Failure> {
-        let mut tier = OpenTier::begin(self.run, self.scripts, TierName::Backup);
+        let mut tier = TierRun::begin(self.tests, TierName::Backup);
         let end = self.backup_steps(&mut tier).await;
         tier.end(end)
     }
 
-    async fn backup_steps(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
-        let (run, app) = (self.run, self.app.clone());
+    async fn backup_steps(&mut self, tier: &mut TierRun<'_>) -> Result<Outcome, Failure> {
+        let ready = self.tests.ready;
         let mut declared = false;
         tier.must("read", async {
-            declared = run.said(&app).await?.labels.backup.declared;
+            declared = recipe::load(ready.run, &self.app).await?.labels.backup.declared;
             Ok(())
         })
         .await?;
         if !declared {
-            return Err(Halt::Skipped(NO_BACKUP.to_owned()));
+            return Ok(Outcome::skipped(NO_BACKUP));
         }
         // The tests put their facts in place before the backup is taken.
         tier.scripts().await?;
-        tier.must("seed", async {
-            self.seeds = Seeds::write(
-                run.harness.site.engine.as_ref(),
-                &app,
-                &format!("{} backup", run.session.run_id),
-            )
-            .await?;
-            Ok(())
-        })
-        .await?;
+        tier.must("seed", self.write_probes("backup")).await?;
         tier.must("backup", async {
-            self.backup = Some(run.backup(&app).await?);
+            self.backup = Some(ready.backup(&self.app).await?);
             Ok(())
         })
         .await?;
@@ -226,29 +179,29 @@ impl Cold<'_> {
     }
 
     async fn restore(&mut self) -> Result<(), Failure> {
-        let mut tier = OpenTier::begin(self.run, self.scripts, TierName::Restore);
+        let mut tier = TierRun::begin(self.tests, TierName::Restore);
         let end = self.restore_steps(&mut tier).await;
         tier.end(end).map(drop)
     }
 
-    async fn restore_steps(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
-        let (run, app) = (self.run, self.app.clone());
-        let Some(backup) = self.backup.clone() else { return Err(Halt::Skipped(NO_BACKUP.to_owned())) };
+    async fn restore_steps(&mut self, tier: &mut TierRun<'_>) -> Result<Outcome, Failure> {
+        let ready = self.tests.ready;
+        let Some(backup) = self.backup.clone() else { return Ok(Outcome::skipped(NO_BACKUP)) };
         let mut left_out = BTreeSet::new();
         tier.must("read", async {
-            let said = run.said(&app).await?;
-            left_out = said.labels.backup.left_out(&said.compose);
+            let loaded = recipe::load(ready.run, &self.app).await?;
+            left_out = loaded.labels.backup.left_out(&loaded.compose);
             Ok(())
         })
         .await?;
         tier.must("change", async {
-            Seeds::write(self.engine(), &app, &format!("{} changed after the backup", run.session.run_id))
-                .await?;
+            let text = format!("{} changed after the backup", ready.run.session.run_id);
+            ProbeFiles::write(self.engine(), &self.app, &text).await?;
             Ok(())
         })
         .await?;
         tier.must("restore", async {
-            run.restore(&app, &backup).await?;
+            ready.restore(&self.app, &backup).await?;
             self.last = self.services().await?;
             Ok(())
         })
@@ -260,36 +213,78 @@ impl Cold<'_> {
     }
 
     async fn custom(&mut self) -> Result<(), Failure> {
-        let mut tier = OpenTier::begin(self.run, self.scripts, TierName::Custom);
+        let mut tier = TierRun::begin(self.tests, TierName::Custom);
         let end = self.custom_steps(&mut tier).await;
         tier.end(end).map(drop)
     }
 
-    async fn custom_steps(&mut self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
-        let none = !tier.has_scripts();
+    async fn custom_steps(&mut self, tier: &mut TierRun<'_>) -> Result<Outcome, Failure> {
         tier.scripts().await?;
         self.check_no_restart(tier).await?;
-        if none {
-            Err(Halt::Skipped("neither the operator nor the recipe has custom tests".to_owned()))
-        } else {
-            Ok(())
-        }
+        Ok(if tier.has_scripts() { Outcome::Passed } else { Outcome::skipped(NO_CUSTOM_TESTS) })
     }
 
-    async fn check_serving(&self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
-        tier.check("serving", checks::serving(&self.run.harness, &self.app)).await?;
+    /// Creates the app at `revision`, with its install steps, and pulls its images.
+    async fn create(&self, revision: &Revision) -> Result<(), Failure> {
+        let ready = self.tests.ready;
+        ready.prepare(&self.app, revision).await?;
+        self.tests.install_steps(&revision.name).await?;
+        // They may have asked for more.
+        ready.generate_secrets(&self.app).await?;
+        self.engine().pre_pull(&self.app).await
+    }
+
+    /// The one deploy of an app (I10).
+    async fn deploy(&mut self) -> Result<(), Failure> {
+        let ready = self.tests.ready;
+        let count = ready.run.directory.state().count_deploy().map_err(|error| match error {
+            StateError::Write { .. } => Failure::host(error_chain(&error)),
+            // A script can write there; nobody else does.
+            error => Failure::recipe(error_chain(&error)),
+        })?;
+        let known = {
+            let mut record = ready.run.record();
+            record.deploy_count = record.deploy_count.saturating_add(1);
+            record.deploy_count
+        };
+        if std::mem::replace(&mut self.deployed, true) {
+            return Err(Failure::host(format!(
+                "an app is deployed once, and this would be deploy {known} of the run"
+            )));
+        }
+        if count != u64::from(known) {
+            return Err(Failure::recipe(format!("something else changed the deploy count: {count}")));
+        }
+        ready.deploy(&self.app).await
+    }
+
+    fn engine(&self) -> &dyn Engine {
+        self.tests.ready.run.harness.site.engine.as_ref()
+    }
+
+    async fn services(&self) -> Result<Vec<ServiceState>, Failure> {
+        self.engine().services(&self.app.domain).await
+    }
+
+    async fn write_probes(&mut self, tier: &str) -> Result<(), Failure> {
+        let text = format!("{} {tier}", self.tests.ready.run.session.run_id);
+        self.probes = ProbeFiles::write(self.engine(), &self.app, &text).await?;
+        Ok(())
+    }
+
+    async fn check_serving(&self, tier: &mut TierRun<'_>) -> Result<(), Failure> {
+        tier.check("serving", checks::serving(&self.tests.ready.run.harness, &self.app)).await?;
         tier.check("healthy", async { checks::healthy(&self.services().await?) }).await
     }
 
-    async fn check_data(&self, tier: &mut OpenTier<'_>, left_out: &BTreeSet<String>) -> Result<(), Halt> {
-        tier.check("data", self.seeds.verify(self.engine(), &self.app, left_out)).await
+    async fn check_data(&self, tier: &mut TierRun<'_>, left_out: &BTreeSet<String>) -> Result<(), Failure> {
+        tier.check("data", self.probes.verify(self.engine(), &self.app, left_out)).await
     }
 
     /// Nothing restarted since the last order, and nothing was made anew since the first.
-    async fn check_no_restart(&self, tier: &mut OpenTier<'_>) -> Result<(), Halt> {
+    async fn check_no_restart(&self, tier: &mut TierRun<'_>) -> Result<Outcome, Failure> {
         tier.check("no-restart", async { checks::no_restart(&self.last, &self.services().await?) }).await?;
-        tier.check("in-place", async { checks::in_place(&self.first, &self.services().await?) }).await
+        tier.check("in-place", async { checks::in_place(&self.first, &self.services().await?) }).await?;
+        Ok(Outcome::Passed)
     }
 }
-
-const NO_BACKUP: &str = "the recipe declares no backup (label backupbot.backup)";

@@ -1,18 +1,24 @@
-//! Bringing warm apps back to their canonical versions, outside of any test.
+//! Restoring the baselines of warm apps, outside of any test.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::added::REMOVAL_LIMIT;
-use super::drive::{Running, panic_text};
-use super::quick::LAST_WORK;
-use super::{Failure, Harness, Request, UpgradeFrom};
+use super::acquire::acquire;
+use super::baseline::Baseline;
+use super::checks;
+use super::diff::REMOVAL_LIMIT;
+use super::execute::panic_text;
+use super::request::{Harness, Request};
+use super::restore::{Restore, Restored, ended_in_the_middle, other_version};
+use super::state::Run;
+use super::teardown::{BodyEnd, remove_tree};
+use super::upgrade_from::UpgradeFrom;
 use crate::engine::Residue;
-use crate::lifetime::{ChildrenEnded, RunLifetimeExt as _, ScopeEnd};
-use crate::model::error_chain;
+use crate::lifetime::{RunLifetimeExt as _, ScopeEnd};
+use crate::lock::AppGuard;
 use crate::model::exit::Exit;
+use crate::model::failure::{Failure, Fault};
 use crate::model::record::Lane;
 use crate::names::{Domain, RecipeName, RunId, Subject};
 use crate::workspace::RecipeSource;
@@ -64,100 +70,137 @@ pub enum Outcome {
     NotReached,
 }
 
+/// A run that works on a warm app, and the lock that it took: both outlive the work.
+struct Current<'h> {
+    run: Run<'h>,
+    guards: Vec<AppGuard>,
+}
+
 impl Harness {
-    /// Brings the warm apps of `recipes` back to their canonical versions, one after the other, each under its lock
-    /// and in a run directory of its own. One that fails does not hide the next.
+    /// Restores the baselines of the warm apps of `recipes`, one after the other, each under its lock and in a run
+    /// directory of its own. One that fails does not hide the next.
     pub async fn reconcile(&self, recipes: &[RecipeName], run_id: &RunId) -> Vec<WarmEnd> {
         let requests: Vec<Request> = recipes.iter().map(|recipe| self.warm_request(recipe, run_id)).collect();
-        let ends = Mutex::new(Vec::new());
+        let mut ends = Vec::new();
         // Outside of the scope: a lock goes after the last child that works under it.
-        let running = Mutex::new(None::<Arc<Running<'_>>>);
+        let mut current = None;
         let body = async {
             for request in &requests {
-                let end = self.reconcile_one(request, &running).await;
-                ends.lock().unwrap_or_else(PoisonError::into_inner).push(end);
+                ends.push(self.reconcile_one(request, &mut current).await);
             }
         };
         let (end, children) = Box::pin(self.lifetime.scope(body)).await;
-        let ended = match end {
-            ScopeEnd::Returned(()) => Failure { exit: Exit::Green, ..Failure::host("") },
-            ScopeEnd::Cancelled(cause) => Failure::cancelled(cause),
+        let end_of_all = match end {
+            ScopeEnd::Returned(()) => None,
+            ScopeEnd::Cancelled(cause) => Some(Failure::cancelled(cause)),
             ScopeEnd::Panicked(payload) => {
-                Failure::host(format!("cc-ci panicked: {}", panic_text(payload.as_ref())))
+                Some(Failure::host(format!("cc-ci panicked: {}", panic_text(payload.as_ref()))))
             }
         };
-        let (exit, at_work) = (ended.exit, at_work(&children));
-        let mut ends = ends.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(run) = running.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            let ended = run.ended(ended, at_work.is_some()).await;
-            let id = run.record().run_id.clone();
-            ends.push(self.failed(run.request, Some(id), ended));
+        let exit = end_of_all.as_ref().map_or(Exit::Green, |failure| failure.fault().into());
+        let end = BodyEnd { children: &children, dropped: true };
+        if let (Some(current), Some(failure)) = (&current, end_of_all) {
+            ends.push(self.interrupted(&current.run, failure, end).await);
         }
+        drop(current);
         let last = ends.len().saturating_sub(1);
         for recipe in &recipes[ends.len()..] {
             ends.push(WarmEnd { exit, ..self.warm_end(recipe, Outcome::NotReached) });
         }
-        if let (Some(at_work), Some(last)) = (at_work, ends.get_mut(last)) {
+        if let Some(last) = ends.get_mut(last)
+            && end.is_at_work()
+        {
             last.exit = last.exit.or_graver(Exit::Residue);
-            last.errors.push(at_work);
+            last.errors.push(format!(
+                "the command's own work did not end in time: processes {:?}, {} blocking jobs",
+                children.left, children.jobs_left
+            ));
         }
         ends
     }
 
-    async fn reconcile_one<'h>(
-        &'h self,
-        request: &'h Request,
-        running: &Mutex<Option<Arc<Running<'h>>>>,
-    ) -> WarmEnd {
+    /// The whole work on one app, and its record.
+    async fn reconcile_one<'h>(&'h self, request: &'h Request, current: &mut Option<Current<'h>>) -> WarmEnd {
         let run = match self.open(request, Lane::Warm).await {
-            Ok(run) => Arc::new(run),
-            Err((_, failure)) => return self.failed(request, None, failure),
+            Ok(run) => run,
+            Err((_, failure)) => return self.failed(request, None, &failure),
         };
-        let keep = |kept| *running.lock().unwrap_or_else(PoisonError::into_inner) = kept;
-        keep(Some(run.clone()));
-        let end = Box::pin(run.reconciled()).await;
-        let id = run.record().run_id.clone();
-        drop(run);
-        // The lock goes with it.
-        keep(None);
-        match end {
-            Ok(end) => WarmEnd { run_id: Some(id), ..end },
-            Err(failure) => self.failed(request, Some(id), failure),
+        let Current { run, guards } = current.insert(Current { run, guards: Vec::new() });
+        let end = Box::pin(restore(run, guards)).await;
+        // What failed by a cancellation is told as one: the scope ends us here.
+        if end.is_err() && self.lifetime.cancellation().cause().is_some() {
+            std::future::pending::<()>().await;
         }
+        let exit = match &end {
+            Ok(_) => Exit::Green,
+            Err(failure) => {
+                run.fail(&failure.chain());
+                failure.fault().into()
+            }
+        };
+        conclude(run, exit, false, REMOVAL_LIMIT).await;
+        let end = match end {
+            Ok(restored) => self.restored(request, run.session.run_id.clone(), restored),
+            Err(failure) => self.failed(request, Some(run), &failure),
+        };
+        // The lock goes with it.
+        *current = None;
+        end
+    }
+
+    /// Concludes the `run` that the `failure` ended in the middle.
+    async fn interrupted(&self, run: &Run<'_>, failure: Failure, end: BodyEnd<'_>) -> WarmEnd {
+        let teardown = self.lifetime.begin_teardown();
+        let mut exit = Exit::from(failure.fault());
+        if let Exit::Cancelled(cause) = exit {
+            run.record().cancelled_by = Some(cause);
+        }
+        let (domain, touched) = {
+            let record = run.record();
+            (record.domain.clone(), record.touched)
+        };
+        let failure = if touched {
+            exit = exit.or_graver(Exit::Residue);
+            Failure::host(format!("{}: {domain} may not be as it should be", failure.chain()))
+                .with_hint(format!("bring it back with `cc-ci warm reconcile {domain}`"))
+        } else {
+            failure
+        };
+        run.fail(&failure.chain());
+        let of_record = if end.is_at_work() { exit.or_graver(Exit::Residue) } else { exit };
+        conclude(run, of_record, end.is_at_work(), teardown.remaining()).await;
+        WarmEnd { exit, ..self.failed(run.request, Some(run), &failure) }
     }
 
     /// What [`reconcile`](Self::reconcile) would do, as far as a look tells: it takes no lock, and fetches nothing.
-    pub async fn foresee_reconcile(&self, recipes: &[RecipeName]) -> Vec<WarmEnd> {
+    pub async fn plan_reconcile(&self, recipes: &[RecipeName]) -> Vec<WarmEnd> {
         let mut ends = Vec::new();
         for recipe in recipes {
             let request = self.warm_request(recipe, &RunId::manual(std::process::id()));
-            ends.push(match self.foresee(recipe).await {
+            ends.push(match self.plan(recipe).await {
                 Ok(reasons) => {
                     let outcome =
                         if reasons.is_empty() { Outcome::LooksCanonical } else { Outcome::WouldBringBack };
                     WarmEnd { reasons, ..self.warm_end(recipe, outcome) }
                 }
-                Err(failure) => self.failed(&request, None, failure),
+                Err(failure) => self.failed(&request, None, &failure),
             });
         }
         ends
     }
 
-    async fn foresee(&self, recipe: &RecipeName) -> Result<Vec<String>, Failure> {
+    async fn plan(&self, recipe: &RecipeName) -> Result<Vec<String>, Failure> {
         let warm = self.guard_warm(recipe)?;
-        let executor = self.deployer.to_string();
-        let (dead, _) =
-            self.site.over_on(&warm.domain, &executor).map_err(|error| Failure::host(error_chain(&error)))?;
+        let (dead, _) = self.site.over_on(&warm.domain, &self.deployer.to_string())?;
         let services = self.site.engine.services(&warm.domain).await?;
-        let mut reasons: Vec<String> =
-            dead.iter().map(|run| format!("run {} ended in the middle of its work", run.id)).collect();
+        let mut reasons: Vec<String> = dead.iter().map(ended_in_the_middle).collect();
         if services.is_empty() {
             reasons.push("it is not deployed".to_owned());
-        } else if let Err(super::tiers::StepError::Failed(reason)) = super::checks::healthy(&services) {
-            reasons.push(reason);
+        } else if let Err(failure) = checks::healthy(&services) {
+            reasons.push(failure.to_string());
         }
         let wanted = warm.version.as_ref().map(ToString::to_string);
-        reasons.extend(super::canonical::other_version(wanted.as_deref(), &services));
+        reasons.extend(other_version(wanted.as_deref(), &services));
         Ok(reasons)
     }
 
@@ -191,103 +234,54 @@ impl Harness {
         }
     }
 
-    fn failed(&self, request: &Request, run_id: Option<RunId>, failure: Failure) -> WarmEnd {
-        // A warm app is not what is tested: nothing here is red.
-        let exit = if failure.exit == Exit::Red { Exit::Harness } else { failure.exit };
+    fn restored(&self, request: &Request, run_id: RunId, restored: Restored) -> WarmEnd {
+        let outcome = match (restored.reasons.is_empty(), restored.was_down) {
+            (true, _) => Outcome::Canonical,
+            (false, false) => Outcome::BroughtBack,
+            (false, true) => Outcome::Deployed,
+        };
         WarmEnd {
-            run_id,
-            exit,
-            errors: vec![failure.message],
-            hint: failure.hint,
+            run_id: Some(run_id),
+            version: Some(restored.version),
+            reasons: restored.reasons,
+            removed: restored.removed,
+            ..self.warm_end(&request.recipe, outcome)
+        }
+    }
+
+    fn failed(&self, request: &Request, run: Option<&Run<'_>>, failure: &Failure) -> WarmEnd {
+        let message = failure.chain();
+        let message = run.map_or(message.clone(), |run| run.session.redactor.redact(&message));
+        WarmEnd {
+            run_id: run.map(|run| run.session.run_id.clone()),
+            // A warm app is not what is tested: nothing here is red.
+            exit: if failure.fault() == Fault::Recipe { Exit::Harness } else { failure.fault().into() },
+            errors: vec![message],
+            hint: failure.hint().map(str::to_owned),
             ..self.warm_end(&request.recipe, Outcome::Failed)
         }
     }
 }
 
-/// What did not end with the command, in words.
-fn at_work(children: &ChildrenEnded) -> Option<String> {
-    let ChildrenEnded { left, jobs_left, .. } = children;
-    (!left.is_empty() || *jobs_left > 0).then(|| {
-        format!("the command's own work did not end in time: processes {left:?}, {jobs_left} blocking jobs")
-    })
+/// Opened → fetched → locked → restored.
+async fn restore(run: &Run<'_>, guards: &mut Vec<AppGuard>) -> Result<Restored, Failure> {
+    run.enter("fetch", &[]);
+    let baseline = Baseline::fetch(run).await?;
+    run.enter("lock", &[]);
+    let guards = acquire(run, guards).await?;
+    run.enter("bring back", guards);
+    Restore::new(run, &baseline, &run.session).restore().await
 }
 
-impl Running<'_> {
-    /// Writes the result. An app that was touched and not brought back keeps the tree: whoever comes next finds it,
-    /// and goes on.
-    async fn conclude_warm(&self, exit: Exit, at_work: bool, limit: Duration) {
-        if !at_work && !self.record().touched {
-            let directory = self.directory.clone();
-            let removal = self.harness.lifetime.jobs().run(move || directory.remove_tree());
-            match tokio::time::timeout(limit, removal).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => self.warn(&error_chain(&error)),
-                Err(_) => self.warn("removing the run's tree took too long"),
-            }
-        }
-        self.finish(exit);
-        self.close_events();
+/// Writes the result. An app that was touched and is not at its baseline keeps the tree: whoever comes next finds it, and
+/// goes on.
+async fn conclude(run: &Run<'_>, exit: Exit, at_work: bool, limit: Duration) {
+    let touched = run.record().touched;
+    if !at_work
+        && !touched
+        && let Err(why) = remove_tree(run, limit).await
+    {
+        run.warn(&why);
     }
-
-    /// Concludes a run that `ended` in the middle; gives how that is told.
-    async fn ended(&self, ended: Failure, at_work: bool) -> Failure {
-        let teardown = self.harness.lifetime.begin_teardown();
-        let domain = self.record().domain.clone();
-        let message = self.session.redactor.redact(&ended.message);
-        if let Exit::Cancelled(cause) = ended.exit {
-            self.record().cancelled_by = Some(cause);
-        }
-        let ended = if self.record().touched {
-            Failure {
-                exit: ended.exit.or_graver(Exit::Residue),
-                message: format!("{message}: {domain} may not be as it should be"),
-                hint: Some(format!("bring it back with `cc-ci warm reconcile {domain}`")),
-            }
-        } else {
-            Failure { message, ..ended }
-        };
-        self.record().errors.push(ended.message.clone());
-        let exit = if at_work { ended.exit.or_graver(Exit::Residue) } else { ended.exit };
-        self.conclude_warm(exit, at_work, teardown.remaining().max(LAST_WORK)).await;
-        ended
-    }
-
-    /// The whole work on one app, and its record.
-    async fn reconciled(&self) -> Result<WarmEnd, Failure> {
-        let work = async {
-            self.enter("fetch");
-            self.fetch_canonical().await?;
-            self.enter("lock");
-            self.lock().await?;
-            self.enter("bring back");
-            self.bring_back(&self.session).await
-        };
-        let end = work.await;
-        // What failed by a cancellation is told as one: the scope ends us here.
-        if end.is_err() && self.harness.lifetime.cancellation().cause().is_some() {
-            std::future::pending::<()>().await;
-        }
-        let exit = end.as_ref().map_or_else(|failure| failure.exit, |()| Exit::Green);
-        if let Err(failure) = &end {
-            let message = self.session.redactor.redact(&failure.message);
-            self.record().errors.push(message);
-        }
-        self.conclude_warm(exit, false, REMOVAL_LIMIT).await;
-        end.map_err(|failure| Failure {
-            message: self.session.redactor.redact(&failure.message),
-            ..failure
-        })?;
-        let brought = self.warm.brought_back.get().cloned().unwrap_or_default();
-        let outcome = match (brought.reasons.is_empty(), brought.was_down) {
-            (true, _) => Outcome::Canonical,
-            (false, false) => Outcome::BroughtBack,
-            (false, true) => Outcome::Deployed,
-        };
-        Ok(WarmEnd {
-            version: Some(brought.version),
-            reasons: brought.reasons,
-            removed: brought.removed,
-            ..self.harness.warm_end(&self.request.recipe, outcome)
-        })
-    }
+    run.finish(exit);
 }

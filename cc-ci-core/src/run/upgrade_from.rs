@@ -4,8 +4,8 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
-use super::Failure;
-use super::guarded::some_of;
+use super::step::first_few;
+use crate::model::failure::Failure;
 use crate::names::{InvalidName, Version};
 use crate::workspace::{CommitId, Release};
 
@@ -82,13 +82,11 @@ fn unknown_release(unknown: &Version, before: &[Release], commit: &CommitId) -> 
     let known: Vec<String> = before.iter().map(|release| release.version.to_string()).collect();
     let hint = match known.as_slice() {
         [] => "leave --upgrade-from out: the commit builds on no release".to_owned(),
-        known => format!("it builds on: {}", some_of(known)),
+        known => format!("it builds on: {}", first_few(known)),
     };
     let commit = commit.short();
-    Failure {
-        hint: Some(hint),
-        ..Failure::usage(format!("{unknown} is no release that the commit {commit} builds on"))
-    }
+    Failure::configuration(format!("{unknown} is no release that the commit {commit} builds on"))
+        .with_hint(hint)
 }
 
 #[cfg(test)]
@@ -123,9 +121,9 @@ mod tests {
     #[test]
     fn a_release_that_the_commit_does_not_build_on_is_refused_with_those_that_it_does() {
         let failure = selected("1.1.0+1,1.1.0+2").unwrap_err();
-        assert_eq!(failure.exit, crate::model::exit::Exit::Usage);
-        assert!(failure.message.contains("1.1.0+2"), "{failure:?}");
-        assert!(failure.hint.unwrap().contains("1.2.0+2, 1.1.0+1, 1.0.0+1"));
+        assert_eq!(failure.fault(), crate::model::failure::Fault::Configuration);
+        assert!(failure.to_string().contains("1.1.0+2"), "{failure:?}");
+        assert!(failure.hint().unwrap().contains("1.2.0+2, 1.1.0+1, 1.0.0+1"));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use super::source::{CommitId, InvalidSource, RecipeSource, Revision};
 use super::{RunDir, WorkspaceError};
 use crate::lifetime::RunLifetime;
 use crate::model::cancellation::Cancellation;
+use crate::model::error_chain;
+use crate::model::failure::{Failure, Fault};
 use crate::sys::files::{self, remove_tree, replace_file};
 use crate::sys::process::Marker;
 
@@ -94,6 +96,21 @@ pub enum FetchError {
     /// The run's own tree can't be used.
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        let fault = match error {
+            // What was asked for is not there: nothing was changed yet.
+            FetchError::Source(_)
+            | FetchError::NoCanonicalTree { .. }
+            | FetchError::Path { .. }
+            | FetchError::NoSuchRevision { .. }
+            | FetchError::Ambiguous { .. } => Fault::Configuration,
+            FetchError::Git { .. } | FetchError::Workspace(_) => Fault::Host,
+        };
+        Self::new(fault, error_chain(&error))
+    }
 }
 
 /// Fetches the commit under test and all tags into `run`'s recipes, and checks the commit out.

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use super::RunDir;
 use crate::lifetime::{ChildError, Command, Ended, RunLifetime, RunLifetimeExt as _, Stream};
+use crate::model::error_chain;
+use crate::model::failure::Failure;
 use crate::sys::files::replace_file;
 use crate::sys::process::Marker;
 
@@ -127,6 +129,12 @@ pub enum GitError {
         #[source]
         source: io::Error,
     },
+}
+
+impl From<GitError> for Failure {
+    fn from(error: GitError) -> Self {
+        Self::host(error_chain(&error))
+    }
 }
 
 impl GitError {

@@ -30,6 +30,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::model::error_chain;
+use crate::model::failure::Failure;
 use crate::names::RunId;
 use crate::sys::files::RootError;
 
@@ -210,6 +212,12 @@ impl WorkspaceError {
     fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { doing, path, source }
+    }
+}
+
+impl From<WorkspaceError> for Failure {
+    fn from(error: WorkspaceError) -> Self {
+        Self::host(error_chain(&error)).with_any_hint(error.hint())
     }
 }
 

@@ -13,6 +13,8 @@ use super::source::CommitId;
 use rustix::fs::OFlags;
 
 use crate::lifetime::RunLifetime;
+use crate::model::error_chain;
+use crate::model::failure::{Failure, Fault};
 use crate::names::RecipeName;
 use crate::sys::contained::{ContainedError, contained, open_contained, read_contained};
 use crate::sys::files::{self, Dir, write_whole};
@@ -214,6 +216,20 @@ pub enum SnapshotError {
     /// git failed.
     #[error(transparent)]
     Git(#[from] GitError),
+}
+
+impl From<SnapshotError> for Failure {
+    fn from(error: SnapshotError) -> Self {
+        let fault = match &error {
+            SnapshotError::Refused(_) => Fault::Recipe,
+            // A path that is too long is one that the recipe chose.
+            SnapshotError::Copy { source, .. } if source.kind() == io::ErrorKind::InvalidFilename => {
+                Fault::Recipe
+            }
+            SnapshotError::Copy { .. } | SnapshotError::Moved { .. } | SnapshotError::Git(_) => Fault::Host,
+        };
+        Self::new(fault, error_chain(&error))
+    }
 }
 
 fn snapshot(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::LogsOptionsBuilder;
-use cc_ci_core::engine::{EngineError, Redactor};
+use cc_ci_core::engine::{Failure, Fault, Redactor};
 use futures_util::{StreamExt as _, TryStreamExt as _, future};
 
 use super::judge::{Service, Standing, Task};
@@ -35,7 +35,7 @@ pub(super) async fn error(
     what: &str,
     services: &[Service],
     standings: &[Standing],
-) -> EngineError {
+) -> Failure {
     let mut sick: Vec<(&Service, &str, bool)> = services
         .iter()
         .zip(standings)
@@ -55,7 +55,10 @@ pub(super) async fn error(
     });
     // An engine in trouble must not keep the reason back.
     let outputs = tokio::time::timeout(LIMIT, future::join_all(outputs)).await.unwrap_or_default();
-    EngineError::recipe(format!("{what}: {}{}", reasons.join(", "), outputs.concat()))
+    let mut over = sick.iter().filter(|(_, _, over)| *over).peekable();
+    let by_engine = over.peek().is_some() && over.all(|(service, ..)| service.engine_failed_its_update());
+    let fault = if by_engine { Fault::Transient } else { Fault::Recipe };
+    Failure::new(fault, format!("{what}: {}{}", reasons.join(", "), outputs.concat()))
 }
 
 /// What a task's container said, each part on lines of its own.

@@ -164,6 +164,12 @@ impl Service {
         self.running().find(|task| !self.is_up(task)).or_else(|| self.last_failure())
     }
 
+    /// Whether its update ended by a failure of the engine's: the same again may do it.
+    pub(super) fn engine_failed_its_update(&self) -> bool {
+        matches!(self.update, Update::Paused(_) | Update::RolledBack(_))
+            && self.last_failure().is_some_and(Task::engine_failed_it)
+    }
+
     /// How it stands.
     pub(super) fn judge(&self) -> Standing {
         match &self.update {
@@ -282,10 +288,8 @@ impl Service {
     }
 
     fn lags(&self, reason: String, again: Option<Duration>) -> Standing {
-        let failed = self
-            .tasks
-            .iter()
-            .filter(|task| task.current && self.failed(task) && !task.came_before_its_network());
+        let failed =
+            self.tasks.iter().filter(|task| task.current && self.failed(task) && !task.engine_failed_it());
         let failed = failed.map(|task| task.id.clone()).collect();
         let may_recover = matches!(self.update, Update::InFlight(_)) || self.running().next().is_some();
         Standing::Lags(Lag { reason, failed, may_recover, again })
@@ -347,10 +351,15 @@ impl Task {
         self.running != Running::No
     }
 
-    /// Whether the engine refused it because Swarm has yet to attach the node to one of its networks. Swarm makes
-    /// another task, and does so until the node has them all: that is no crash loop.
-    fn came_before_its_network(&self) -> bool {
+    /// Whether the engine failed it, whatever it is made of. Swarm makes another task: that is no crash loop. Two such
+    /// failures are known:
+    /// - Swarm has yet to attach the node to one of the task's networks.
+    /// - The engine can't make the directory of secrets and configs read-only while a process that it forks has inherited
+    ///   the descriptor of a file there (moby/moby#48783; 1 of some 1,000 starts on two busy cores).
+    fn engine_failed_it(&self) -> bool {
         self.state == TaskState::REJECTED && self.error.starts_with("node is missing network attachments")
+            || matches!(self.state, TaskState::FAILED | TaskState::REJECTED)
+                && self.error.contains("unable to remount dir as readonly")
     }
 
     fn said(&self) -> String {

@@ -12,7 +12,7 @@ mod patience;
 
 use std::time::Duration;
 
-use cc_ci_core::engine::{EngineError, ServiceState};
+use cc_ci_core::engine::{Failure, ServiceState};
 use cc_ci_core::names::Domain;
 use tokio::time::Instant;
 
@@ -39,7 +39,7 @@ pub(crate) async fn wait(
     domain: &Domain,
     limit: Duration,
     shortest: Duration,
-) -> Result<(), EngineError> {
+) -> Result<(), Failure> {
     let stack = domain.stack();
     let began = Instant::now();
     let until = began.checked_add(limit).unwrap_or(began + FAR);
@@ -62,7 +62,7 @@ pub(crate) async fn wait(
         let mut again = pause;
         match seen {
             Ok(services) if services.is_empty() => {
-                return Err(EngineError::host(format!("nothing of {domain} is deployed: it has no service")));
+                return Err(Failure::host(format!("nothing of {domain} is deployed: it has no service")));
             }
             Ok(mut services) => {
                 for service in &mut services {
@@ -114,7 +114,7 @@ pub(crate) async fn wait(
 }
 
 /// The services as they are now.
-pub(crate) async fn services(client: &Client, domain: &Domain) -> Result<Vec<ServiceState>, EngineError> {
+pub(crate) async fn services(client: &Client, domain: &Domain) -> Result<Vec<ServiceState>, Failure> {
     let seen = async {
         let node = look::node(client).await?;
         let mut seen = look::look(client, &domain.stack(), &node).await?;

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cc_ci_core::engine::{App, EngineError, Fault};
+use cc_ci_core::engine::{App, Failure, Fault};
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::recipe::{Recipe, RecipeError};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -22,7 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::SwarmEngine;
 use crate::client::Client;
-use pull::{Failure, Progress};
+use pull::Progress;
 use reference::Reference;
 
 /// So many images are pulled at once; each has several layers, and the engine pulls three of those at once.
@@ -35,7 +35,7 @@ const TELL: Duration = Duration::from_secs(15);
 pub(crate) const SILENCE: Duration = Duration::from_mins(1);
 
 /// Fetches what the app's services need.
-pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), EngineError> {
+pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Failure> {
     let images = images(app)?;
     let client = &engine.client;
     let look = |image: Reference| async move {
@@ -58,13 +58,13 @@ pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Engi
 }
 
 /// The images of the app's services, as its tree and `.env` are now.
-fn images(app: &App) -> Result<BTreeSet<Reference>, EngineError> {
-    let unreadable = |error: RecipeError| EngineError::recipe("can't read the recipe").because(error);
+fn images(app: &App) -> Result<BTreeSet<Reference>, Failure> {
+    let unreadable = |error: RecipeError| Failure::recipe("can't read the recipe").with_source(error);
     let recipe = Recipe::open(app.recipe.clone(), &app.tree).map_err(unreadable)?;
     let vars = recipe.vars(&app.env()?, &app.domain).map_err(unreadable)?;
     let compose = recipe.compose(&vars).map_err(unreadable)?;
     let parse = |(name, service): (&String, &cc_ci_core::recipe::Service)| {
-        let invalid = |error| EngineError::recipe(format!("services.{name}.image")).because(error);
+        let invalid = |error| Failure::recipe(format!("services.{name}.image")).with_source(error);
         service.image.parse().map_err(|error: reference::InvalidReference| invalid(error))
     };
     compose.services.iter().map(parse).collect()
@@ -110,18 +110,13 @@ async fn pull_all(
 }
 
 /// All failures in one. What a registry does not have stays so: then it is the recipe's, whatever else failed.
-fn error(failures: &[Failure], pulled: usize) -> EngineError {
-    let recipe = failures.iter().any(|failure| failure.fault == Fault::Recipe);
+fn error(failures: &[Failure], pulled: usize) -> Failure {
+    let recipe = failures.iter().any(|failure| failure.fault() == Fault::Recipe);
     let fault = if recipe { Fault::Recipe } else { Fault::Host };
-    let mut told = failures.iter().filter(|failure| failure.fault == fault);
-    let hint = told.find_map(|failure| failure.hint.clone());
-    let reasons: Vec<&str> = failures.iter().map(|failure| failure.what.as_str()).collect();
+    let hint = failures.iter().filter(|failure| failure.fault() == fault).find_map(Failure::hint);
+    let reasons: Vec<String> = failures.iter().map(ToString::to_string).collect();
     let message = format!("{} of {pulled} images can't be pulled: {}", failures.len(), reasons.join("; "));
-    let error = EngineError::new(fault, message);
-    match hint {
-        Some(hint) => error.with_hint(hint),
-        None => error,
-    }
+    Failure::new(fault, message).with_any_hint(hint)
 }
 
 fn list(images: &[Reference]) -> String {

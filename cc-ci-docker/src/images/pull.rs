@@ -8,21 +8,13 @@ use std::time::Duration;
 use bollard::errors::Error;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
-use cc_ci_core::engine::{Fault, Redactor};
+use cc_ci_core::engine::Redactor;
+use cc_ci_core::{Failure, Fault};
 use futures_util::TryStreamExt as _;
 
 use super::reference::{Reference, Version};
 use crate::client::{ApiError, Client};
 use crate::said;
-
-/// Why an image could not be pulled.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub fault: Fault,
-    /// In words: the registry, the name and the tag are in it.
-    pub what: String,
-    pub hint: Option<String>,
-}
 
 /// How far the pulls have come, in bytes; for people.
 #[derive(Debug, Default)]
@@ -82,29 +74,21 @@ pub(super) async fn pull(
             Ok(Ok(None)) => break,
             Ok(Err(error)) => return Err(explain(client, image, error)),
             Err(_) => {
-                let what = format!("{} sent nothing of {image} for {silence:?}", image.registry);
-                return Err(Failure { fault: Fault::Host, what, hint: None });
+                let registry = &image.registry;
+                return Err(Failure::host(format!("{registry} sent nothing of {image} for {silence:?}")));
             }
         }
     }
     // A stream that just ends has said nothing of success.
     match is_there(client, image).await {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Failure {
-            fault: Fault::Host,
-            what: format!("the pull of {image} ended without an image"),
-            hint: None,
-        }),
+        Ok(false) => Err(Failure::host(format!("the pull of {image} ended without an image"))),
         Err(error) => Err(trouble(image, &error)),
     }
 }
 
 fn trouble(image: &Reference, error: &ApiError) -> Failure {
-    Failure {
-        fault: Fault::Host,
-        what: format!("can't pull {image}: {}", cc_ci_core::error_chain(error)),
-        hint: None,
-    }
+    Failure::host(format!("can't pull {image}: {}", cc_ci_core::error_chain(error)))
 }
 
 /// The engine passes a registry's refusal on as text, with the status 500 or 404, or in the middle of the stream.
@@ -137,7 +121,7 @@ fn refusal(redactor: &Redactor, image: &Reference, text: &str) -> Failure {
     } else {
         (Fault::Host, format!("can't pull {name} with {version} from {registry}"), None)
     };
-    Failure { fault, what: format!("{what} ({})", said::message(redactor, text)), hint }
+    Failure::new(fault, format!("{what} ({})", said::message(redactor, text))).with_any_hint(hint)
 }
 
 #[cfg(test)]
@@ -191,8 +175,8 @@ mod tests {
             ),
         ] {
             let failure = refusal(&Redactor::default(), &image, text);
-            assert_eq!(failure.fault, fault, "{text}");
-            assert!(failure.what.starts_with(says), "{}", failure.what);
+            assert_eq!(failure.fault(), fault, "{text}");
+            assert!(failure.to_string().starts_with(says), "{failure}");
         }
     }
 

@@ -16,7 +16,7 @@ mod state;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use cc_ci_core::engine::{EngineError, Kind, Residue};
+use cc_ci_core::engine::{Failure, Kind, Residue};
 use cc_ci_core::names::Domain;
 
 use crate::SwarmEngine;
@@ -31,11 +31,7 @@ use state::Removal;
 const NETWORK_LINGERS: Duration = Duration::from_secs(2);
 
 /// Removes everything of the stack of `domain`.
-pub(crate) async fn remove(
-    engine: &SwarmEngine,
-    domain: &Domain,
-    limit: Duration,
-) -> Result<(), EngineError> {
+pub(crate) async fn remove(engine: &SwarmEngine, domain: &Domain, limit: Duration) -> Result<(), Failure> {
     Removal::new(engine, domain, None).within(limit).await
 }
 
@@ -45,7 +41,7 @@ pub(crate) async fn remove_only(
     domain: &Domain,
     residue: &[Residue],
     limit: Duration,
-) -> Result<(), EngineError> {
+) -> Result<(), Failure> {
     Removal::new(engine, domain, Some(Selective::new(residue))).within(limit).await
 }
 
@@ -60,14 +56,14 @@ enum Round {
 }
 
 impl Removal<'_> {
-    async fn within(mut self, limit: Duration) -> Result<(), EngineError> {
+    async fn within(mut self, limit: Duration) -> Result<(), Failure> {
         match tokio::time::timeout(limit, self.run()).await {
             Ok(ended) => ended,
             Err(_) => Err(self.overdue(limit)),
         }
     }
 
-    async fn run(&mut self) -> Result<(), EngineError> {
+    async fn run(&mut self) -> Result<(), Failure> {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         loop {
             let round = self.round().await;
@@ -129,22 +125,22 @@ impl Removal<'_> {
         Ok(())
     }
 
-    fn held_back(&self, targets: &[Target]) -> EngineError {
+    fn held_back(&self, targets: &[Target]) -> Failure {
         let failed = self.sources.get().map(|sources| sources.failed.join("; ")).unwrap_or_default();
-        EngineError::host(format!(
+        Failure::host(format!(
             "known by name alone, and not removed, since another stack may own it: {}: {failed}",
             list(targets)
         ))
     }
 
     /// What is left when the limit is spent, and why.
-    fn overdue(&mut self, limit: Duration) -> EngineError {
+    fn overdue(&mut self, limit: Duration) -> Failure {
         let doing = format!("can't remove all of {} within {limit:?}", self.domain);
         if let Some(trouble) = self.trouble.take() {
             return trouble.during(doing);
         }
         let Some((listing, targets)) = &self.last else {
-            return EngineError::host(format!("{doing}: nothing could be looked at"));
+            return Failure::host(format!("{doing}: nothing could be looked at"));
         };
         let removed: HashSet<&str> = targets.iter().map(|target| target.id.as_str()).collect();
         let left: Vec<String> = targets
@@ -159,7 +155,7 @@ impl Removal<'_> {
                 }
             })
             .collect();
-        EngineError::host(format!("{doing}, still there: {}", left.join("; ")))
+        Failure::host(format!("{doing}, still there: {}", left.join("; ")))
     }
 }
 

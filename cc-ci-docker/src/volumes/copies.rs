@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bollard::query_parameters::{DownloadFromContainerOptions, UploadToContainerOptions};
 use cc_ci_core::contained::{open_contained, read_contained};
-use cc_ci_core::engine::{App, EngineError, Session};
+use cc_ci_core::engine::{App, Failure, Session};
 use cc_ci_core::files;
 use cc_ci_core::recipe::VolumeBackup;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -58,17 +58,17 @@ pub(crate) async fn save(
     volume: &str,
     rule: &VolumeBackup,
     to: &Path,
-) -> Result<(), EngineError> {
+) -> Result<(), Failure> {
     let doing = format!("can't copy the volume {volume:?}");
     let whole = [String::new()];
     let paths: &[String] = match rule {
         VolumeBackup::Whole => &whole,
         VolumeBackup::Paths(paths) => paths,
-        _ => return Err(EngineError::host(format!("{doing}: its backup takes nothing of it"))),
+        _ => return Err(Failure::host(format!("{doing}: its backup takes nothing of it"))),
     };
     check_paths(paths, &doing)?;
     is_the_apps(engine, &app.domain, volume, &doing).await?;
-    let io = |error: io::Error| EngineError::host(&*doing).because(error);
+    let io = |error: io::Error| Failure::host(&*doing).with_source(error);
     let directory = to.to_owned();
     let made = move || files::private_directory(&directory);
     session.lifetime.jobs().run(made).await.map_err(io)?;
@@ -93,11 +93,11 @@ pub(crate) async fn load(
     app: &App,
     volume: &str,
     from: &Path,
-) -> Result<(), EngineError> {
+) -> Result<(), Failure> {
     let doing = format!("can't bring the volume {volume:?} back");
     is_the_apps(engine, &app.domain, volume, &doing).await?;
     let lost = |error: Box<dyn std::error::Error + Send + Sync>| {
-        EngineError::host(format!("{doing}: its copy can't be read")).because(error)
+        Failure::host(format!("{doing}: its copy can't be read")).with_source(error)
     };
     let directory = from.to_owned();
     let read = move || read_contained(&directory, INDEX, INDEX_LIMIT);
@@ -135,10 +135,10 @@ fn archive_name(number: usize) -> String {
 }
 
 /// A path of a backup is relative, and leads nowhere but down.
-fn check_paths(paths: &[String], doing: &str) -> Result<(), EngineError> {
+fn check_paths(paths: &[String], doing: &str) -> Result<(), Failure> {
     let is_plain = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\0');
     match paths.iter().find(|path| !path.is_empty() && !path.trim_end_matches('/').split('/').all(is_plain)) {
-        Some(path) => Err(EngineError::recipe(format!(
+        Some(path) => Err(Failure::recipe(format!(
             "{doing}: the path {:?} does not lead down from the top of the volume",
             crate::said::written(path)
         ))

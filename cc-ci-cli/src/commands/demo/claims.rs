@@ -18,8 +18,8 @@ use tokio::net::unix::pipe;
 use super::Claim;
 use super::recipe::{self, BROKEN, GOOD, RELEASE, STUCK};
 use super::world::{Broken, Finished, World};
-use crate::error::CliError;
 use crate::render;
+use cc_ci_core::Failure;
 
 /// A claim that takes longer hangs.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -51,7 +51,7 @@ struct Recipe {
 type Held = Result<String, Broken>;
 
 /// Tests every claim; `claims` has what was tested, also when this is dropped.
-pub async fn all(world: &World, claims: &mut Vec<Claim>) -> Result<(), CliError> {
+pub async fn all(world: &World, claims: &mut Vec<Claim>) -> Result<(), Failure> {
     world.say(&format!("the demo's own locks, runs and apps are in {}", world.path("").display()));
     let demo = Demo::new(world).await?;
     let mut test = async |claim: &'static str, work: &mut (dyn Future<Output = Held> + Unpin)| {
@@ -84,13 +84,12 @@ pub async fn all(world: &World, claims: &mut Vec<Claim>) -> Result<(), CliError>
 }
 
 impl<'w> Demo<'w> {
-    async fn new(world: &'w World) -> Result<Self, CliError> {
+    async fn new(world: &'w World) -> Result<Self, Failure> {
         let started = world.path("started");
         world.fifo(&started).await?;
         let note_keeper = Recipe::new(world, "note-keeper", &started).await?;
         let memo_board = Recipe::new(world, "memo-board", &started).await?;
-        let started =
-            pipe::OpenOptions::new().read_write(true).open_receiver(&started).map_err(|e| no_pipe(&e))?;
+        let started = pipe::OpenOptions::new().read_write(true).open_receiver(&started).map_err(no_pipe)?;
         Ok(Self { world, note_keeper, memo_board, started })
     }
 
@@ -186,13 +185,13 @@ impl<'w> Demo<'w> {
         let mut run = Box::pin(run.finish());
         tokio::select! {
             run = &mut run => return Err(run.broken(format!("it ended by itself: {}", run.ended))),
-            line = read(&self.started) => line.map_err(|error| Broken::because("its app", &error))?,
+            line = read(&self.started) => line.map_err(|error| Broken::with_source("its app", &error))?,
         }
         let kill = || {
             let boot = BootId::current()?;
             kill_process(&ProcessIdentity::of(pid, boot.clone())?, &boot, Signal::Kill)
         };
-        kill().map_err(|error| Broken::because("can't kill it", &error))?;
+        kill().map_err(|error| Broken::with_source("can't kill it", &error))?;
         let run = run.await;
         if run.ended.signal != Some(9) {
             return Err(run.broken(format!("it was to be killed, and ended with {}", run.ended)));
@@ -234,7 +233,7 @@ impl<'w> Demo<'w> {
         if let Some(lock) = locks.json::<Locks>()?.locks.into_iter().find(|lock| lock.held) {
             return Err(locks.broken(format!("the lock of {} is held", lock.domain)));
         }
-        let processes = self.world.processes().map_err(|error| Broken::because("can't look", &error))?;
+        let processes = self.world.processes().map_err(|error| Broken::with_source("can't look", &error))?;
         if !processes.is_empty() {
             return Err(Broken::new(format!("processes are left: {}", processes.join(", "))));
         }
@@ -247,7 +246,7 @@ impl<'w> Demo<'w> {
 }
 
 impl Recipe {
-    async fn new(world: &World, name: &str, started: &Path) -> Result<Self, CliError> {
+    async fn new(world: &World, name: &str, started: &Path) -> Result<Self, Failure> {
         let path = recipe::make(world, name, started).await?;
         let tests = world.path("tests").join(name);
         let hold = || -> io::Result<PathBuf> {
@@ -257,9 +256,9 @@ impl Recipe {
             Ok(tests.join("gate"))
         };
         let gate =
-            hold().map_err(|error| CliError::harness("can't write the operator's test").because(&error))?;
+            hold().map_err(|error| Failure::host("can't write the operator's test").with_source(error))?;
         world.fifo(&gate).await?;
-        let gate = pipe::OpenOptions::new().read_write(true).open_sender(&gate).map_err(|e| no_pipe(&e))?;
+        let gate = pipe::OpenOptions::new().read_write(true).open_sender(&gate).map_err(no_pipe)?;
         Ok(Self { path: path.display().to_string(), gate })
     }
 
@@ -269,13 +268,13 @@ impl Recipe {
         match self.gate.try_write(lines.as_bytes()) {
             Ok(written) if written == lines.len() => Ok(()),
             Ok(_) => Err(Broken::new("the gate took only a part")),
-            Err(error) => Err(Broken::because("can't open the gate", &error)),
+            Err(error) => Err(Broken::with_source("can't open the gate", &error)),
         }
     }
 }
 
-fn no_pipe(error: &io::Error) -> CliError {
-    CliError::harness("can't open a named pipe").because(error)
+fn no_pipe(error: io::Error) -> Failure {
+    Failure::host("can't open a named pipe").with_source(error)
 }
 
 /// Waits until somebody writes.

@@ -20,10 +20,10 @@ use cc_ci_core::lifetime::{Bounds, RunLifetimeExt as _, ScopeEnd, TakenOver};
 use serde::Serialize;
 
 use crate::args::{self, Format};
-use crate::error::CliError;
 use crate::render;
 use crate::terminal::Terminal;
 use crate::wiring;
+use cc_ci_core::Failure;
 use world::World;
 
 /// What the ends of the runs and the last janitor pass may take together.
@@ -61,7 +61,7 @@ pub fn demo(
     settings: &args::Settings,
     taken: TakenOver,
     terminal: &Terminal,
-) -> Result<Exit, CliError> {
+) -> Result<Exit, Failure> {
     let began = Instant::now();
     let bounds = Bounds { deadline: None, teardown: TEARDOWN };
     let lifetime = wiring::start(taken, settings, bounds, terminal)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cc_ci_core::files;
 
 use super::world::World;
-use crate::error::CliError;
+use cc_ci_core::Failure;
 
 /// The pull request that is all right.
 pub const GOOD: &str = "pr-good";
@@ -54,10 +54,10 @@ const COMMAND: &str = r#"      command: ["note-keeper", "serve", "--data-format"
 "#;
 
 /// Makes the repository `name`. The app of its stuck pull request writes a line to `started` when it starts.
-pub async fn make(world: &World, name: &str, started: &Path) -> Result<PathBuf, CliError> {
+pub async fn make(world: &World, name: &str, started: &Path) -> Result<PathBuf, Failure> {
     let repository = world.path(name);
     let made = |error: io::Error| {
-        CliError::harness(format!("can't make the repository {}", repository.display())).because(&error)
+        Failure::host(format!("can't make the repository {}", repository.display())).with_source(error)
     };
     files::private_directory(&repository).map_err(made)?;
     let git = async |args: &[&str]| world.git(&repository, args).await;

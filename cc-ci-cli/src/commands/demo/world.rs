@@ -15,8 +15,8 @@ use cc_ci_core::lifetime::{
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 
-use crate::error::CliError;
 use crate::terminal::Terminal;
+use cc_ci_core::Failure;
 
 /// How long a run may take to tear down when the demo is ended.
 const GRACE: Duration = Duration::from_mins(1);
@@ -43,7 +43,7 @@ impl Broken {
         Self { what: what.into(), said: Vec::new() }
     }
 
-    pub fn because(what: &str, error: &dyn std::error::Error) -> Self {
+    pub fn with_source(what: &str, error: &dyn std::error::Error) -> Self {
         let mut what = format!("{what}: {error}");
         let mut source = error.source();
         while let Some(error) = source {
@@ -68,14 +68,14 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(lifetime: Arc<Owning>, terminal: Terminal, human: bool) -> Result<Self, CliError> {
+    pub fn new(lifetime: Arc<Owning>, terminal: Terminal, human: bool) -> Result<Self, Failure> {
         let failed =
-            |error: io::Error| CliError::harness("can't prepare the demo's directory").because(&error);
+            |error: io::Error| Failure::host("can't prepare the demo's directory").with_source(error);
         let directory = tempfile::Builder::new().prefix("cc-ci-demo-").tempdir().map_err(failed)?;
         let root = directory.path().canonicalize().map_err(failed)?;
         if root.to_str().is_none_or(|root| root.contains(':')) {
-            return Err(CliError::harness(format!("can't work in {}", root.display()))
-                .hint("choose a directory whose name is UTF-8 without a colon: TMPDIR=/tmp"));
+            return Err(Failure::host(format!("can't work in {}", root.display()))
+                .with_hint("choose a directory whose name is UTF-8 without a colon: TMPDIR=/tmp"));
         }
         for name in ["bin", "home", "tmp", "locks", "runs", "local", "tests"] {
             files::private_directory(&root.join(name)).map_err(failed)?;
@@ -120,13 +120,13 @@ impl World {
     }
 
     /// A named pipe.
-    pub async fn fifo(&self, path: &Path) -> Result<(), CliError> {
+    pub async fn fifo(&self, path: &Path) -> Result<(), Failure> {
         let command = self.command(Path::new("mkfifo")).arg(path);
         self.quiet(command, "make a named pipe").await
     }
 
     /// git in `repository`, without anybody's configuration, and the same commits each time.
-    pub async fn git(&self, repository: &Path, args: &[&str]) -> Result<(), CliError> {
+    pub async fn git(&self, repository: &Path, args: &[&str]) -> Result<(), Failure> {
         let (who, mail, date) = ("cc-ci demo", "demo@cc-ci.localhost", "2026-01-01T00:00:00Z");
         let command = self.command(Path::new("git")).arg("-C").arg(repository).args(args).envs([
             ("GIT_CONFIG_NOSYSTEM", "1"),
@@ -143,17 +143,17 @@ impl World {
     }
 
     /// Runs a command whose output matters only when it fails.
-    async fn quiet(&self, command: Command, doing: &str) -> Result<(), CliError> {
+    async fn quiet(&self, command: Command, doing: &str) -> Result<(), Failure> {
         let program = command.program();
         let mut said = Vec::new();
         let ended = self.lifetime.run(command, LIMIT, &mut |line: &Line| said.push(line.text.clone())).await;
-        let failed = CliError::harness(format!("can't {doing}"));
+        let failed = Failure::host(format!("can't {doing}"));
         match ended {
             Ok(ended) if ended.success() => Ok(()),
             Ok(ended) => {
-                Err(failed.because(&io::Error::other(format!("{program}: {ended}\n{}", said.join("\n")))))
+                Err(failed.with_source(io::Error::other(format!("{program}: {ended}\n{}", said.join("\n")))))
             }
-            Err(error) => Err(failed.because(&error)),
+            Err(error) => Err(failed.with_source(error)),
         }
     }
 
@@ -164,7 +164,7 @@ impl World {
             .lifetime
             .spawn(command)
             .await
-            .map_err(|error| Broken::because(&format!("can't start {label}"), &error))?;
+            .map_err(|error| Broken::with_source(&format!("can't start {label}"), &error))?;
         Ok(Started { world: self, label, child, out: String::new(), err: Vec::new() })
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cc_ci_core::engine::{EngineError, LockSpace};
+use cc_ci_core::engine::{Failure, LockSpace};
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_docker::{EngineFacts, ProxyNetwork, SwarmFacts};
 
@@ -75,7 +75,7 @@ async fn on_disk(check: Check, root: &Path) -> Check {
     .await
 }
 
-fn failed(check: Check, error: &EngineError) -> Check {
+fn failed(check: Check, error: &Failure) -> Check {
     let fix = error.hint().unwrap_or("see what it says itself: journalctl -u docker");
     check.problem(cc_ci_core::error_chain(error), fix)
 }
@@ -116,7 +116,7 @@ fn network(proxy: Option<&ProxyNetwork>) -> Check {
     }
 }
 
-fn lock_space(patient: &Patient, claimed: Result<Option<LockSpace>, EngineError>) -> Check {
+fn lock_space(patient: &Patient, claimed: Result<Option<LockSpace>, Failure>) -> Check {
     let check = Check::of("lock space");
     let held = match claimed {
         Err(error) => return failed(check, &error),

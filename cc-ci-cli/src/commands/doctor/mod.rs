@@ -19,9 +19,9 @@ use serde::Serialize;
 
 use crate::args::{self, Format};
 use crate::engine::{self as which, Choice, Engine};
-use crate::error::CliError;
 use crate::terminal::Terminal;
 use crate::wiring::{self, Base};
+use cc_ci_core::Failure;
 
 /// What one check may take. The engine is given the time of some answers.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -64,9 +64,8 @@ impl Check {
     }
 
     /// An error of this command's, where it is one, and what helps.
-    fn error(self, error: &CliError) -> Self {
-        let (problem, fix) = error.parts();
-        self.problem(problem, fix.unwrap_or("see the error above"))
+    fn error(self, error: &Failure) -> Self {
+        self.problem(error.chain(), error.hint().unwrap_or("see the error above"))
     }
 }
 
@@ -74,7 +73,7 @@ impl Check {
 struct Patient {
     base: Base,
     /// Which engine the other commands would use.
-    choice: Result<Choice, CliError>,
+    choice: Result<Choice, Failure>,
     lifetime: Arc<dyn RunLifetime>,
 }
 
@@ -94,11 +93,11 @@ pub fn doctor(
     base: Base,
     taken: TakenOver,
     terminal: &Terminal,
-) -> Result<Exit, CliError> {
+) -> Result<Exit, Failure> {
     let lifetime: Arc<dyn RunLifetime> = wiring::look(taken, terminal)?;
     let checks = wiring::block_on_look(lifetime.as_ref(), async {
         let chosen = tokio::time::timeout(LIMIT, which::choose(&base.config)).await;
-        let choice = chosen.unwrap_or_else(|_| Err(CliError::harness("choosing the engine took too long")));
+        let choice = chosen.unwrap_or_else(|_| Err(Failure::host("choosing the engine took too long")));
         let patient = Patient { base, choice, lifetime: lifetime.clone() };
         Ok(examine(&patient).await)
     })?;

@@ -18,10 +18,10 @@ use owo_colors::Style;
 use serde::Serialize;
 
 use crate::args::{self, Format, RecipeCheck};
-use crate::error::CliError;
 use crate::shown::Shown;
 use crate::terminal::Terminal;
 use crate::wiring;
+use cc_ci_core::Failure;
 
 /// What git may take to bring the releases.
 const FETCH_LIMIT: Duration = Duration::from_mins(2);
@@ -39,7 +39,7 @@ pub fn check(
     settings: &args::Settings,
     taken: TakenOver,
     terminal: &Terminal,
-) -> Result<Exit, CliError> {
+) -> Result<Exit, Failure> {
     // What a CI step starts ends with the step.
     let lifetime = wiring::start(taken, settings, BOUNDS, terminal)?;
     let report = look(&check.path, lifetime.as_ref())?;
@@ -57,35 +57,35 @@ pub fn check(
 }
 
 /// Looks at the recipe through a directory of its own, which is gone afterwards.
-fn look(path: &Path, lifetime: &dyn RunLifetime) -> Result<Report, CliError> {
-    let failed = |error: &dyn std::error::Error| {
-        CliError::harness("can't make a temporary directory").because(error).hint("name another one: TMPDIR")
-    };
-    let directory =
-        tempfile::Builder::new().prefix("cc-ci-check-").tempdir().map_err(|error| failed(&error))?;
+fn look(path: &Path, lifetime: &dyn RunLifetime) -> Result<Report, Failure> {
+    let directory = tempfile::Builder::new().prefix("cc-ci-check-").tempdir().map_err(no_scratch)?;
     let scratch = Scratch::new(directory.path())
         .and_then(KernelWorkspace::new)
         .and_then(|runs| runs.create(&RunId::manual(std::process::id())))
-        .map_err(|error| failed(&error))?;
+        .map_err(no_scratch)?;
     let (end, _ended) =
         wiring::block_on(async { Ok(lifetime.scope(inspect(path, &scratch, lifetime, FETCH_LIMIT)).await) })?;
     match end {
-        ScopeEnd::Returned(report) => report.map_err(|error| refused(&error)),
-        ScopeEnd::Cancelled(cause) => Err(wiring::cancelled(cause)),
+        ScopeEnd::Returned(report) => report.map_err(refused),
+        ScopeEnd::Cancelled(cause) => Err(Failure::cancelled(cause)),
         ScopeEnd::Panicked(panic) => std::panic::resume_unwind(panic),
     }
 }
 
-fn refused(error: &InspectError) -> CliError {
+fn no_scratch(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    Failure::host("can't make a temporary directory").with_source(error).with_hint("name another one: TMPDIR")
+}
+
+fn refused(error: InspectError) -> Failure {
     const DOING: &str = "can't check the recipe";
     match error {
-        InspectError::NoRecipe { .. } => CliError::usage(DOING)
-            .because(error)
-            .hint("name the directory that has the compose.yml: cc-ci recipe check PATH"),
-        InspectError::Name(_) | InspectError::Fetch(FetchError::Source(_)) => CliError::usage(DOING)
-            .because(error)
-            .hint("a recipe is named like its directory: call the directory by the recipe's name"),
-        _ => CliError::harness(DOING).because(error),
+        InspectError::NoRecipe { .. } => Failure::configuration(DOING)
+            .with_source(error)
+            .with_hint("name the directory that has the compose.yml: cc-ci recipe check PATH"),
+        InspectError::Name(_) | InspectError::Fetch(FetchError::Source(_)) => Failure::configuration(DOING)
+            .with_source(error)
+            .with_hint("a recipe is named like its directory: call the directory by the recipe's name"),
+        _ => Failure::host(DOING).with_source(error),
     }
 }
 

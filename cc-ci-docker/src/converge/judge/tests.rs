@@ -243,6 +243,25 @@ fn a_task_that_came_before_its_network_is_no_sign_of_a_crash_loop() {
 }
 
 #[test]
+fn a_task_that_the_engine_failed_is_no_sign_of_a_crash_loop_and_its_update_not_the_recipes() {
+    let error = "starting container failed: unable to remount dir as readonly: mount tmpfs:/x/mounts/secrets: device or \
+                 resource busy";
+    let tasks = vec![ended(1, TaskState::FAILED, error), failed(2), task(3, TaskState::READY, Running::No)];
+    let lag = assert_lags(
+        &service(Mode::Replicated(1), tasks.clone()),
+        "0 of 1 tasks are up: task: non-zero exit (1), 2 times",
+    );
+    assert_eq!(lag.failed, ["t2"]);
+    let rolled_back = |tasks| Service {
+        update: Update::RolledBack("rollback completed".to_owned()),
+        ..service(Mode::Replicated(1), tasks)
+    };
+    assert!(rolled_back(vec![failed(1), ended(2, TaskState::FAILED, error)]).engine_failed_its_update());
+    assert!(!rolled_back(vec![ended(1, TaskState::FAILED, error), failed(2)]).engine_failed_its_update());
+    assert!(!service(Mode::Replicated(1), tasks).engine_failed_its_update());
+}
+
+#[test]
 fn a_paused_or_rolled_back_update_is_over_whatever_runs() {
     let tasks = vec![of_old_spec(failed(1)), healthy(2)];
     let paused = Update::Paused("update paused due to failure of task t1".to_owned());

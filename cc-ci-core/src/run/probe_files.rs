@@ -4,26 +4,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tiers::StepError;
+use super::step::Outcome;
 use crate::engine::{App, Engine};
+use crate::model::failure::Failure;
 
 /// The file, at the top of each volume.
 const FILE: &str = ".cc-ci-seed";
 
 /// What each volume holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Seeds(BTreeMap<String, String>);
+pub(super) struct ProbeFiles(BTreeMap<String, String>);
 
-impl Seeds {
+impl ProbeFiles {
     /// Writes `text` and the volume's name into every volume of the app.
-    pub async fn write(engine: &dyn Engine, app: &App, text: &str) -> Result<Self, StepError> {
-        let mut seeds = BTreeMap::new();
+    pub async fn write(engine: &dyn Engine, app: &App, text: &str) -> Result<Self, Failure> {
+        let mut files = BTreeMap::new();
         for volume in engine.volumes(&app.domain).await? {
             let content = format!("{text} in {volume}\n");
             engine.write_volume_file(&app.domain, &volume, FILE, content.as_bytes()).await?;
-            seeds.insert(volume, content);
+            files.insert(volume, content);
         }
-        Ok(Self(seeds))
+        Ok(Self(files))
     }
 
     /// Compares every volume with what was written, but for those that `left_out` names. Where nothing is left to
@@ -33,23 +34,23 @@ impl Seeds {
         engine: &dyn Engine,
         app: &App,
         left_out: &BTreeSet<String>,
-    ) -> Result<(), StepError> {
+    ) -> Result<Outcome, Failure> {
         let mut compared = self.0.iter().filter(|(volume, _)| !left_out.contains(volume.as_str())).peekable();
         if self.0.is_empty() {
-            return Err(StepError::Skipped("the app declares no volume".to_owned()));
+            return Ok(Outcome::skipped("the app declares no volume"));
         }
         if compared.peek().is_none() {
-            return Err(StepError::Skipped("every volume is left out of the backup".to_owned()));
+            return Ok(Outcome::skipped("every volume is left out of the backup"));
         }
         for (volume, content) in compared {
             match engine.read_volume_file(&app.domain, volume, FILE).await? {
                 Some(found) if found == content.as_bytes() => {}
                 Some(_) => {
-                    return Err(StepError::Failed(format!("volume {volume} holds other data than before")));
+                    return Err(Failure::recipe(format!("volume {volume} holds other data than before")));
                 }
-                None => return Err(StepError::Failed(format!("volume {volume} lost its data"))),
+                None => return Err(Failure::recipe(format!("volume {volume} lost its data"))),
             }
         }
-        Ok(())
+        Ok(Outcome::Passed)
     }
 }

@@ -19,7 +19,7 @@ const MAX_WARNINGS: usize = 1000;
 
 /// Keeps a run's events in `events.ndjson` beside telling them, and its warnings for its record, whoever gave them.
 #[derive(Debug)]
-pub(super) struct Recorded {
+pub(super) struct EventLog {
     file: Option<QueuedWriter>,
     warnings: Mutex<Vec<String>>,
     host: Arc<dyn Host>,
@@ -36,7 +36,7 @@ struct EventLine<'e> {
     event: &'e Event,
 }
 
-impl Recorded {
+impl EventLog {
     pub fn start(
         directory: &RunDir,
         host: Arc<dyn Host>,
@@ -73,7 +73,7 @@ impl Recorded {
     }
 }
 
-impl Reporter for Recorded {
+impl Reporter for EventLog {
     fn report(&self, event: &Event) {
         let event = &event.map_text(|text| self.redactor.redact(text));
         if let Event::Warning { text } = event {

@@ -1,0 +1,209 @@
+//! What can be refused before anything is changed, then the run's directory.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use super::event_log::EventLog;
+use super::request::{Harness, Request, WarmApp};
+use super::state::{Run, write_record};
+use crate::engine::{Owners, Session};
+use crate::inventory::env_files::EnvFiles;
+use crate::model::error_chain;
+use crate::model::event::Event;
+use crate::model::failure::Failure;
+use crate::model::record::{Lane, RUN_SCHEMA, RunRecord};
+use crate::names::{Domain, RecipeName, Stack, Subject};
+use crate::workspace::{RecipeSource, RunDir};
+
+impl Harness {
+    /// Opens a run. One that is refused has a record all the same, and no directory.
+    pub(super) async fn open<'h>(
+        &'h self,
+        request: &'h Request,
+        lane: Lane,
+    ) -> Result<Run<'h>, (Box<RunRecord>, Failure)> {
+        let dependencies = self.dependencies(request, lane);
+        let mut record = self.new_record(request, lane, dependencies.as_deref().unwrap_or_default());
+        let opened = async {
+            dependencies?;
+            if lane.is_warm() {
+                self.guard_warm(&request.recipe)?;
+            } else {
+                self.guard_cold(&record.domains)?;
+            }
+            // Another's claim may be stuck, and no scope ends us yet.
+            tokio::select! {
+                biased;
+                cause = self.lifetime.cancellation().cancelled() => return Err(Failure::cancelled(cause)),
+                claimed = self.site.claim() => claimed?,
+            }
+            let (runs, wanted) = (self.site.runs.clone(), request.run_id.clone());
+            let directory = self.lifetime.jobs().run(move || runs.create(&wanted)).await?;
+            record.run_id = directory.id().clone();
+            write_record(&directory, &record, &self.site.engine.redactor())?;
+            let env_files = match lane {
+                Lane::Quick => {
+                    let server = self.site.env_files.server();
+                    EnvFiles::new(&directory.own_servers(server)?, server)
+                }
+                Lane::Cold | Lane::Warm => self.site.env_files.clone(),
+            };
+            Ok((directory, env_files))
+        };
+        match opened.await {
+            Ok((directory, env_files)) => Ok(self.begin(request, record, directory, env_files)),
+            Err(failure) => Err((Box::new(record), failure)),
+        }
+    }
+
+    fn new_record(
+        &self,
+        request: &Request,
+        lane: Lane,
+        dependencies: &[(RecipeSource, Domain)],
+    ) -> RunRecord {
+        let of_run = || Domain::of_run(&request.recipe, &request.subject, self.site.pattern.suffix());
+        let warm = self.settings.warm.get(&request.recipe).filter(|_| lane.is_warm());
+        let domain = warm.map_or_else(of_run, |warm| warm.domain.clone());
+        let all = dependencies.iter().map(|(_, domain)| domain.clone()).chain([domain.clone()]);
+        // In the order in which every run takes their locks.
+        let domains = all.collect::<BTreeSet<_>>().into_iter().collect();
+        RunRecord {
+            schema: RUN_SCHEMA.to_owned(),
+            run_id: request.run_id.clone(),
+            owner: self.lifetime.owner().clone(),
+            lane,
+            recipe: request.recipe.clone(),
+            subject: request.subject.clone(),
+            domain,
+            domains,
+            commit: None,
+            executor: self.deployer.to_string(),
+            started: self.site.host.now(),
+            finished: None,
+            touched: false,
+            owned: false,
+            verdict: None,
+            exit_code: None,
+            cancelled_by: None,
+            lock_waited_seconds: 0.0,
+            deploy_count: 0,
+            tiers: Vec::new(),
+            receipt: None,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The run that has its directory: from here on what happens is told, and kept.
+    fn begin<'h>(
+        &'h self,
+        request: &'h Request,
+        record: RunRecord,
+        directory: RunDir,
+        env_files: EnvFiles,
+    ) -> Run<'h> {
+        let redactor = self.site.engine.redactor();
+        let (host, reporter) = (self.site.host.clone(), self.site.reporter.clone());
+        let events = Arc::new(EventLog::start(&directory, host, reporter, redactor.clone()));
+        let session = Session {
+            run_id: record.run_id.clone(),
+            lifetime: self.lifetime.clone(),
+            reporter: events.clone(),
+            environment: [directory.environment(), self.deployer.environment()].concat(),
+            tmp: directory.tmp(),
+            redactor,
+        };
+        let executor = match &self.settings.why_executor {
+            Some(why) => format!("{} ({why})", record.executor),
+            None => record.executor.clone(),
+        };
+        session.reporter.report(&Event::RunStarted {
+            run_id: record.run_id.clone(),
+            recipe: record.recipe.clone(),
+            domain: record.domain.clone(),
+            executor,
+        });
+        let owners = Owners::default();
+        Run {
+            harness: self.owned_by(&owners),
+            site: &self.site,
+            owners,
+            request,
+            session,
+            directory: Arc::new(directory),
+            env_files,
+            record: Mutex::new(record),
+            events,
+            announced: Mutex::default(),
+        }
+    }
+
+    fn guard_cold(&self, domains: &[Domain]) -> Result<(), Failure> {
+        for domain in domains {
+            // Nothing of it would be settled, torn down or verified (I5).
+            if !self.site.pattern.is_run_app(domain) {
+                return Err(Failure::configuration(format!("{domain} is protected: no run deploys there"))
+                    .with_hint("take it out of `protect`, or test another pull request"));
+            }
+            let stack = domain.stack();
+            if stack.as_str().len() > Stack::MAX_LEN {
+                let limit = Stack::MAX_LEN;
+                return Err(Failure::configuration(format!(
+                    "the stack name {stack} is longer than {limit} characters"
+                ))
+                .with_hint("choose a shorter --suffix"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The warm app of a recipe, where it can be worked on.
+    pub(super) fn guard_warm(&self, recipe: &RecipeName) -> Result<&WarmApp, Failure> {
+        let Some(warm) = self.settings.warm.get(recipe) else {
+            return Err(Failure::configuration(format!("{recipe} has no warm app")).with_hint(format!(
+                "name it in the configuration: [recipes.{recipe}] warm = \"{recipe}.example.org\""
+            )));
+        };
+        let domain = &warm.domain;
+        if self.site.pattern.is_run_app(domain) {
+            return Err(Failure::configuration(format!(
+                "the warm app {domain} has the name of a run app: any janitor would remove it"
+            ))
+            .with_hint("choose another domain, or add it to `protect` in every configuration of this host"));
+        }
+        if !self.site.env_files.exists(domain) {
+            let path = self.site.env_files.path(domain);
+            return Err(Failure::configuration(format!(
+                "the warm app {domain} has no .env file at {}",
+                path.display()
+            ))
+            .with_hint(format!("make the app first: abra app new {recipe} --domain={domain}")));
+        }
+        Ok(warm)
+    }
+
+    /// The recipes that the recipe under test needs, each with its domain in this run. What a warm app needs is there
+    /// already, and is none of ours.
+    pub(super) fn dependencies(
+        &self,
+        request: &Request,
+        lane: Lane,
+    ) -> Result<Vec<(RecipeSource, Domain)>, Failure> {
+        let recipe = &request.recipe;
+        let sources = self.settings.dependencies.get(recipe).filter(|_| !lane.is_warm());
+        let mut names = BTreeSet::from([recipe.clone()]);
+        let with_domains = sources.into_iter().flatten().map(|source| {
+            let name = source.recipe_name().map_err(|error| Failure::configuration(error_chain(&error)))?;
+            // Each is checked out under its name.
+            if !names.insert(name.clone()) {
+                return Err(Failure::configuration(format!(
+                    "the run of {recipe} would need two recipes with the name {name}"
+                )));
+            }
+            let subject = Subject::reference(format!("for-{recipe}-{}", request.subject));
+            Ok((source.clone(), Domain::of_run(&name, &subject, self.site.pattern.suffix())))
+        });
+        with_domains.collect()
+    }
+}

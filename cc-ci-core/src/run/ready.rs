@@ -1,0 +1,167 @@
+//! A run whose apps can be deployed, and what deployers are asked for then.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+
+use super::integrity::{Call, CheckoutGuard};
+use super::recipe;
+use super::scripts::Scripts;
+use super::state::{Fetched, Revision, Run};
+use crate::engine::{App, Backup};
+use crate::lock::AppGuard;
+use crate::model::failure::{Failure, Fault};
+use crate::sys::contained::read_contained;
+
+/// More than any secret has.
+const SECRET_LIMIT: u64 = 1 << 16;
+
+/// Fetched, locked, and the domains as the lane needs them: empty, or a warm app at its baseline.
+#[derive(Debug)]
+pub(super) struct Ready<'r> {
+    pub run: &'r Run<'r>,
+    pub fetched: &'r Fetched,
+    pub guards: &'r [AppGuard],
+    pub checkouts: CheckoutGuard<'r>,
+}
+
+impl<'r> Ready<'r> {
+    pub fn new(run: &'r Run<'r>, fetched: &'r Fetched, guards: &'r [AppGuard]) -> Self {
+        Self { run, fetched, guards, checkouts: CheckoutGuard::new(run, fetched) }
+    }
+
+    pub fn enter(&self, phase: &str) {
+        self.run.enter(phase, self.guards);
+    }
+
+    /// Keeps the recipe's tests as they are in the commit under test, before a checkout moves the tree.
+    pub async fn snapshot_scripts(&self) -> Result<Scripts, Failure> {
+        let run = self.run;
+        let to = run.session.tmp.join("recipe-tests");
+        run.directory
+            .make_private(&to)
+            .map_err(|error| Failure::host(format!("can't make {}", to.display())).with_source(error))?;
+        self.fetched.tested.snapshot(run.session.lifetime.as_ref(), "tests", &to).await?;
+        Scripts::find(run.operator_tests().as_deref(), Some(&to.join("tests")))
+            .map_err(|error| Failure::host("can't read the tests").with_source(error))
+    }
+
+    /// Brings up the recipes that the one under test needs.
+    pub async fn deploy_dependencies(&self) -> Result<(), Failure> {
+        let run = self.run;
+        for (tree, domain) in &self.fetched.dependencies {
+            self.enter(&format!("dependency {}", tree.name()));
+            let releases = tree.releases(run.session.lifetime.as_ref()).await?;
+            let newest = releases.releases.first();
+            let revision = newest.map_or_else(|| Revision::commit(tree.tested()), Revision::release);
+            let app = run.app(tree.name(), domain);
+            let up = async {
+                self.prepare(&app, &revision).await?;
+                run.harness.site.engine.pre_pull(&app).await?;
+                self.deploy(&app).await
+            };
+            // A dependency that doesn't come up says nothing of the recipe under test.
+            up.await.map_err(|failure| match failure.fault() {
+                Fault::Recipe => failure
+                    .context(format!("the dependency {} did not come up", tree.name()))
+                    .not_the_recipes(),
+                _ => failure,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Checks `revision` out, creates the app, and generates its secrets.
+    pub async fn prepare(&self, app: &App, revision: &Revision) -> Result<(), Failure> {
+        self.checkouts.checkout(self.fetched.tree_of(&app.recipe), revision).await?;
+        let create = self.run.harness.deployer.create(&self.run.session, app);
+        self.checkouts.around(app, Call::Create, create).await?;
+        self.generate_secrets(app).await
+    }
+
+    /// Deploys the app, and waits until it is up.
+    pub async fn deploy(&self, app: &App) -> Result<(), Failure> {
+        let deploy = self.run.harness.deployer.deploy(&self.run.session, app);
+        self.checkouts.around(app, Call::Deploy, deploy).await?;
+        self.wait_converged(app).await
+    }
+
+    /// In place to `revision`: new variables and secrets first.
+    pub async fn upgrade(&self, app: &App, revision: &Revision) -> Result<(), Failure> {
+        let run = self.run;
+        self.checkouts.checkout(self.fetched.tree_of(&app.recipe), revision).await?;
+        recipe::add_new_variables(run, app).await?;
+        self.generate_secrets(app).await?;
+        run.harness.site.engine.pre_pull(app).await?;
+        match self.order_upgrade(app).await {
+            // Swarm has rolled back or paused what the engine failed, and goes on by itself no more.
+            Err(failure) if failure.fault() == Fault::Transient => {
+                run.warn(&format!("the upgrade is ordered once more: {}", failure.chain()));
+                self.order_upgrade(app).await
+            }
+            ordered => ordered,
+        }
+    }
+
+    async fn order_upgrade(&self, app: &App) -> Result<(), Failure> {
+        let upgrade = self.run.harness.deployer.upgrade(&self.run.session, app);
+        self.checkouts.around(app, Call::Upgrade, upgrade).await?;
+        self.wait_converged(app).await
+    }
+
+    pub async fn backup(&self, app: &App) -> Result<Backup, Failure> {
+        let backup = self.run.harness.deployer.backup(&self.run.session, app);
+        self.checkouts.around(app, Call::Backup, backup).await
+    }
+
+    pub async fn restore(&self, app: &App, backup: &Backup) -> Result<(), Failure> {
+        let restore = self.run.harness.deployer.restore(&self.run.session, app, backup);
+        self.checkouts.around(app, Call::Restore, restore).await?;
+        self.wait_converged(app).await
+    }
+
+    async fn wait_converged(&self, app: &App) -> Result<(), Failure> {
+        let labels = recipe::load(self.run, app).await?.labels;
+        let limit = recipe::converge_limit(self.run, app, &labels);
+        self.run.harness.site.engine.wait_converged(&app.domain, limit).await
+    }
+
+    /// New secrets are hidden from every output before anything can print them, and put where tests find them.
+    pub async fn generate_secrets(&self, app: &App) -> Result<(), Failure> {
+        let run = self.run;
+        let generate = async {
+            let generated = run.harness.deployer.generate_secrets(&run.session, app).await?;
+            for value in generated.values() {
+                run.session.redactor.hide(value);
+            }
+            Ok(generated)
+        };
+        let generated = self.checkouts.around(app, Call::GenerateSecrets, generate).await?;
+        let directory = run.secrets_directory(app);
+        let kept = || -> io::Result<()> {
+            run.directory.make_private(&directory)?;
+            for (name, value) in &generated {
+                // A recipe's script may have put anything in its place: it is replaced, never opened.
+                run.directory.write(&directory.join(name), value.as_bytes())?;
+            }
+            Ok(())
+        };
+        kept().map_err(|error| Failure::host("can't keep the secrets for the tests").with_source(error))
+    }
+
+    /// The secrets of an app, by short name.
+    pub fn secrets(&self, app: &App) -> Result<BTreeMap<String, String>, Failure> {
+        let directory = self.run.secrets_directory(app);
+        let read = || -> io::Result<_> {
+            let mut secrets = BTreeMap::new();
+            for entry in fs::read_dir(&directory)? {
+                let name = entry?.file_name();
+                let value = read_contained(&directory, &name, SECRET_LIMIT).map_err(io::Error::other)?;
+                let value = String::from_utf8(value).map_err(io::Error::other)?;
+                secrets.insert(name.to_string_lossy().into_owned(), value);
+            }
+            Ok(secrets)
+        };
+        read().map_err(|error| Failure::host("can't read the secrets").with_source(error))
+    }
+}

@@ -1,0 +1,120 @@
+//! What the recipe's tree and the app's `.env` say together, read anew each time: a checkout, an install step or a test
+//! may have changed either.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::state::Run;
+use super::step::first_few;
+use crate::engine::App;
+use crate::model::failure::Failure;
+use crate::model::record::Lane;
+use crate::recipe::{Allowed, Compose, Findings, Labels, Recipe};
+
+/// So many findings are told, of each kind.
+const TOLD: usize = 50;
+
+/// A run app asks for no certificate.
+const ACME: &str = "LETS_ENCRYPT_ENV";
+
+/// What the recipe at an app's tree says, with the app's `.env`.
+pub(super) struct LoadedRecipe {
+    pub compose: Compose,
+    pub labels: Labels,
+}
+
+/// Loads the recipe at the app's tree as it is now.
+pub(super) async fn load(run: &Run<'_>, app: &App) -> Result<LoadedRecipe, Failure> {
+    let app = app.clone();
+    let load = move || {
+        let env = app.env()?;
+        let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
+        let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
+        Ok(LoadedRecipe { labels: compose.labels(), compose })
+    };
+    run.session.lifetime.jobs().run(load).await
+}
+
+/// Checks it: what would fail a deploy, or touch what is not the app's own, is red before anything is done with it.
+pub(super) async fn check(run: &Run<'_>, app: &App) -> Result<(), Failure> {
+    let (app, networks) = (app.clone(), run.harness.settings.shared_networks.clone());
+    // What a person wrote of a long-lived app is no fault of the recipe's.
+    let operators = run.lane().is_warm().then(|| run.harness.site.env_files.path(&app.domain));
+    let look = move || findings(&app, &networks, operators);
+    let Findings { problems, warnings, .. } = run.session.lifetime.jobs().run(look).await?;
+    for warning in shortened(&warnings) {
+        run.warn_once(&warning);
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Failure::recipe(shortened(&problems).join("; "))) }
+}
+
+fn findings(app: &App, networks: &[String], operators: Option<PathBuf>) -> Result<Findings, Failure> {
+    let env = app.env()?;
+    let operators = operators.map(|env_file| App { env_file, ..app.clone() }.env()).transpose()?;
+    let allowed = Allowed { domain: &app.domain, networks, operators: operators.as_ref() };
+    let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
+    let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
+    Ok(recipe.check(&env, &compose, &allowed)?)
+}
+
+/// Adds the variables that the recipe's sample has and the app's `.env` has not, and says which.
+pub(super) async fn add_new_variables(run: &Run<'_>, app: &App) -> Result<(), Failure> {
+    let (app, is_run_app) = (app.clone(), run.lane() == Lane::Cold);
+    let added = run.session.lifetime.jobs().run(move || add_missing(&app, is_run_app)).await?;
+    if !added.is_empty() {
+        run.note(format!("new variables, with their sample's values: {}", first_few(&added)));
+    }
+    Ok(())
+}
+
+/// Adds them, and gives their names. Blocks.
+pub(super) fn add_missing(app: &App, is_run_app: bool) -> Result<Vec<String>, Failure> {
+    let mut env = app.env()?;
+    let sample = Recipe::open(app.recipe.clone(), &app.tree)?.sample()?;
+    let added = env.add_missing(&sample)?;
+    if is_run_app && added.iter().any(|name| name == ACME) {
+        env.set(ACME, "")?;
+    }
+    if !added.is_empty() {
+        app.set_env(&env)?;
+    }
+    Ok(added)
+}
+
+/// What the app gets to come up: what its recipe asks for, as far as the operator lets it.
+pub(super) fn converge_limit(run: &Run<'_>, app: &App, labels: &Labels) -> Duration {
+    let settings = &run.harness.settings;
+    let (limit, most) = (settings.converge_limit, settings.converge_max.max(settings.converge_limit));
+    match labels.timeout {
+        Some(asked) if asked > most => {
+            run.warn_once(&format!(
+                "{} asks for {asked:?} to come up; it gets {most:?} at the most (converge_max)",
+                app.recipe
+            ));
+            most
+        }
+        asked => asked.unwrap_or(limit),
+    }
+}
+
+/// The first of `findings`, and how many more there are: a recipe may have thousands.
+fn shortened(findings: &[String]) -> Vec<String> {
+    let mut shortened: Vec<String> = findings.iter().take(TOLD).cloned().collect();
+    if findings.len() > TOLD {
+        shortened.push(format!("and {} more", findings.len() - TOLD));
+    }
+    shortened
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_thousands_of_findings_fifty_are_told() {
+        let findings: Vec<String> = (0..3000).map(|number| format!("finding {number}")).collect();
+        assert_eq!(shortened(&findings[..50]), findings[..50]);
+        let told = shortened(&findings);
+        assert_eq!((told.len(), told[50].as_str()), (51, "and 2950 more"));
+    }
+}

@@ -1,0 +1,76 @@
+//! Locked → empty: what crashed runs left is removed, of one's own domains first.
+
+use std::time::{Duration, Instant};
+
+use super::state::Run;
+use crate::engine::Residue;
+use crate::janitor::{Janitor as _, Orders, Pass, Reaped, SiteJanitor, reap};
+use crate::lock::AppGuard;
+use crate::model::failure::Failure;
+use crate::model::record::Receipt;
+
+/// What emptying one domain may take.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// Makes the run's own domains empty (I4), whatever a dead owner left.
+pub(super) async fn recover(run: &Run<'_>, guards: &[AppGuard]) -> Result<(), Failure> {
+    let mut receipt = Receipt::default();
+    for guard in guards {
+        let reaped = empty(run, guard, Orders::Unknown, "settled").await?;
+        if !reaped.removed.is_empty() {
+            let (domain, removed) = (guard.domain(), Residue::list(&reaped.removed));
+            run.note(format!("{domain}: a dead run had left {removed}; removed"));
+        }
+        receipt.settled.extend(reaped.removed);
+    }
+    run.record().receipt = Some(receipt);
+    Ok(())
+}
+
+/// Makes a domain of the run empty, and verifies it.
+pub(super) async fn empty(
+    run: &Run<'_>,
+    guard: &AppGuard,
+    orders: Orders,
+    done: &str,
+) -> Result<Reaped, Failure> {
+    let reaped = reap(&run.harness.site, guard, Some(&run.session.run_id), orders, LIMIT).await?;
+    if let Some(lost) = reaped.lost {
+        return Err(lost.into());
+    }
+    if reaped.left.is_empty() {
+        return Ok(reaped);
+    }
+    let (domain, left) = (guard.domain(), Residue::list(&reaped.left));
+    let why = reaped.failures.join("; ");
+    Err(Failure::host(format!("{domain} could not be {done}; left: {left}; {why}")))
+}
+
+/// A janitor's pass over everybody else's leftovers. Its failure is a warning.
+pub(super) async fn sweep_others(run: &Run<'_>) {
+    let janitor = SiteJanitor::new(run.site.clone(), run.harness.lifetime.clone());
+    let pass = Pass {
+        dry_run: false,
+        own: run.record().domains.clone(),
+        own_run: Some(run.session.run_id.clone()),
+        budget: run.harness.settings.janitor_budget,
+        cancellation: run.harness.lifetime.cancellation().clone(),
+    };
+    let until = crate::sys::after(Instant::now(), pass.budget);
+    match janitor.pass(&pass).await {
+        Ok(report) => {
+            for finding in report.findings.iter().filter(|finding| finding.is_worth_a_line()) {
+                run.note(format!("janitor: {finding}"));
+            }
+            for warning in report.warnings {
+                run.warn(&format!("janitor: {warning}"));
+            }
+        }
+        Err(failure) => run.warn(&format!("janitor: {}", failure.chain())),
+    }
+    // One budget for both.
+    let pass = Pass { budget: until.saturating_duration_since(Instant::now()), ..pass };
+    for warning in janitor.prune(run.harness.settings.keep_runs, &pass).await {
+        run.warn(&warning);
+    }
+}

@@ -1,0 +1,143 @@
+//! What is asked of a run, and how it goes about it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::upgrade_from::UpgradeFrom;
+use crate::engine::{Deployer, Owned, Owners};
+use crate::http::Proxy;
+use crate::inventory::site::Site;
+use crate::lifetime::RunLifetime;
+use crate::names::{Domain, RecipeName, RunId, Subject, Version};
+use crate::workspace::{InvalidSource, RecipeSource, Revision};
+
+/// What to test.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Where the recipe is.
+    pub source: RecipeSource,
+    /// Its name.
+    pub recipe: RecipeName,
+    /// At which commit; the source's `HEAD` unless given.
+    pub revision: Option<Revision>,
+    /// What determines the domain.
+    pub subject: Subject,
+    /// The run's id; a suffix is added where it is taken.
+    pub run_id: RunId,
+    /// Deploy the commit itself, without an earlier release.
+    pub fresh: bool,
+    /// The releases to upgrade from, unless `fresh`.
+    pub upgrade_from: UpgradeFrom,
+    /// Copy the canonical tree's recipe instead of fetching it.
+    pub skip_fetch: bool,
+}
+
+impl Request {
+    /// The whole cold lane on the source's `HEAD`.
+    ///
+    /// # Errors
+    /// When the source names no recipe.
+    pub fn new(source: RecipeSource, subject: Subject, run_id: RunId) -> Result<Self, InvalidSource> {
+        let recipe = source.recipe_name()?;
+        let upgrade_from = UpgradeFrom::default();
+        Ok(Self {
+            source,
+            recipe,
+            revision: None,
+            subject,
+            run_id,
+            fresh: false,
+            upgrade_from,
+            skip_fetch: false,
+        })
+    }
+}
+
+/// A recipe's long-lived app that the quick lane upgrades in place and rolls back. It is never a run app (I5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WarmApp {
+    /// Its address and name.
+    pub domain: Domain,
+    /// Its canonical version; the newest release of its source unless given.
+    pub version: Option<Version>,
+    /// Where its canonical version comes from, whatever is tested; the canonical tree's recipe unless given.
+    pub source: Option<RecipeSource>,
+}
+
+/// How a run goes about it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The longest wait for the run's locks.
+    pub lock_timeout: Duration,
+    /// The longest fetch.
+    pub fetch_limit: Duration,
+    /// The longest wait for an app to come up, where its recipe states none.
+    pub converge_limit: Duration,
+    /// The most of it that a recipe may state.
+    pub converge_max: Duration,
+    /// The longest run of one test.
+    pub script_limit: Duration,
+    /// What the janitor may take before a run deploys.
+    pub janitor_budget: Duration,
+    /// The operator's tests: `<directory>/<recipe>/`.
+    pub operator_tests: Option<PathBuf>,
+    /// The reverse proxy that leads to the apps: whether one serves is asked through it. Straight from the app's
+    /// task without.
+    pub proxy: Option<Proxy>,
+    /// The external networks that an app may join: those that the operator shares among apps.
+    pub shared_networks: Vec<String>,
+    /// The recipes that a recipe needs beside it.
+    pub dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
+    /// The warm apps of recipes.
+    pub warm: BTreeMap<RecipeName, WarmApp>,
+    /// So many run directories are kept.
+    pub keep_runs: usize,
+    /// Why this executor, where nobody asked for it by name: said in the run's first line.
+    pub why_executor: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            lock_timeout: Duration::from_hours(1),
+            fetch_limit: Duration::from_mins(5),
+            converge_limit: Duration::from_mins(5),
+            converge_max: Duration::from_mins(30),
+            script_limit: Duration::from_mins(5),
+            janitor_budget: Duration::from_mins(1),
+            operator_tests: None,
+            proxy: None,
+            shared_networks: crate::recipe::SHARED_NETWORKS.map(str::to_owned).into(),
+            dependencies: BTreeMap::new(),
+            warm: BTreeMap::new(),
+            keep_runs: 50,
+            why_executor: None,
+        }
+    }
+}
+
+/// A site, a way to deploy there, and a lifetime: all that a run needs.
+#[derive(Debug, Clone)]
+pub struct Harness {
+    /// The host.
+    pub site: Site,
+    /// Makes the run's apps come and go.
+    pub deployer: Arc<dyn Deployer>,
+    /// Ends the run, and its children.
+    pub lifetime: Arc<dyn RunLifetime>,
+    /// How.
+    pub settings: Settings,
+}
+
+impl Harness {
+    /// The same in the hands of `owners`: nothing is ordered for what they don't own (I16).
+    pub(super) fn owned_by(&self, owners: &Owners) -> Self {
+        Self {
+            site: self.site.owned_by(owners),
+            deployer: Arc::new(Owned::new(self.deployer.clone(), owners.clone())),
+            ..self.clone()
+        }
+    }
+}

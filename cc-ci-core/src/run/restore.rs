@@ -1,0 +1,286 @@
+//! Restoring a warm app's baseline: what `cc-ci warm reconcile`, the start of a quick run and its rollback all do.
+
+use std::time::{Duration, Instant};
+
+use super::baseline::Baseline;
+use super::checks;
+use super::diff::{REMOVAL_LIMIT, added, pending_requests_are_done, remove_added};
+use super::integrity::{env_text, put_env_back};
+use super::recipe;
+use super::scripts::Scripts;
+use super::state::Run;
+use crate::engine::{Kind, Residue, ServiceState, Session};
+use crate::inventory::traces::{RunTrace, has_tree};
+use crate::janitor::end_orphans;
+use crate::model::failure::{Failure, Fault};
+use crate::model::record::{Lane, TierName};
+use crate::workspace::WorkspaceError;
+
+/// Nothing but the recipe's own limit, or the configured one, bounds a wait here.
+const FAR: Duration = Duration::from_hours(24);
+
+/// What restoring took.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Restored {
+    /// The baseline's version.
+    pub version: String,
+    /// Why it was deployed again; empty where all was as it should be, and nothing was touched.
+    pub reasons: Vec<String>,
+    /// Whether there was no app.
+    pub was_down: bool,
+    /// What a dead run had added, and is gone.
+    pub removed: Vec<Residue>,
+}
+
+/// The work of `session` on a warm app whose lock the caller holds.
+#[derive(Debug)]
+pub(super) struct Restore<'r> {
+    run: &'r Run<'r>,
+    baseline: &'r Baseline,
+    session: &'r Session,
+}
+
+impl<'r> Restore<'r> {
+    pub fn new(run: &'r Run<'r>, baseline: &'r Baseline, session: &'r Session) -> Self {
+        Self { run, baseline, session }
+    }
+
+    /// Brings the warm app to its baseline, where it is not: a dead run may have left it in the middle of an upgrade.
+    /// Where all is as it should be, nothing is touched.
+    pub async fn restore(&self) -> Result<Restored, Failure> {
+        let (run, app) = (self.run, &self.baseline.app);
+        let (site, domain) = (&run.harness.site, &app.domain);
+        let orphans = end_orphans(site.host.as_ref(), domain).await;
+        if !orphans.failures.is_empty() {
+            let failures = orphans.failures.join("; ");
+            return Err(Failure::host(format!("what a dead owner left running on {domain}: {failures}")));
+        }
+        let executor = run.harness.deployer.to_string();
+        let (mut dead, mut untouched) = site.over_on(domain, &executor)?;
+        for runs in [&mut dead, &mut untouched] {
+            runs.retain(|other| other.id != run.session.run_id);
+        }
+        for other in &untouched {
+            self.discard(other).await?;
+        }
+        let services = site.engine.services(domain).await?;
+        // Put down on purpose, for all that a test knows.
+        if services.is_empty() && dead.is_empty() && run.lane() == Lane::Quick {
+            return Err(Failure::configuration(format!("the warm app {domain} is not deployed"))
+                .with_hint(format!("deploy its canonical version: cc-ci warm reconcile {domain}")));
+        }
+        let version = self.baseline.release.version.to_string();
+        let failed = |failure: Failure| {
+            failure.context(format!("{domain} could not be brought back")).not_the_recipes()
+        };
+        let unfit = |failure: Failure| {
+            let hint = format!(
+                "mend it or the app's .env, or choose another: [recipes.{}] warm_version",
+                app.recipe
+            );
+            failure
+                .context(format!("{version} can't be deployed to {domain}"))
+                .not_the_recipes()
+                .or_hint(&hint)
+        };
+        let new_variables = self.baseline.lay_out(run, self.session).await.map_err(unfit)?;
+        recipe::load(run, app).await.map_err(unfit)?;
+        let mut removed = Vec::new();
+        let reasons = self.reasons(&dead, &services).await.map_err(failed)?;
+        if !reasons.is_empty() {
+            if !new_variables.is_empty() {
+                let names = new_variables.join(", ");
+                run.note(format!(
+                    "the .env of {domain} lacks variables of {version}, taken with its sample's values: {names}"
+                ));
+            }
+            self.make_ready().await.map_err(unfit)?;
+            touch(run, true)?;
+            run.note(format!("{domain} is brought back to {version}: {}", reasons.join("; ")));
+            removed = self.deploy_again(&dead).await.map_err(failed)?;
+        } else if run.lane() == Lane::Quick {
+            // What could not be deployed again is not upgraded.
+            recipe::check(run, app).await.map_err(unfit)?;
+        }
+        for other in &dead {
+            self.discard(other).await?;
+        }
+        touch(run, false)?;
+        Ok(Restored { version, reasons, was_down: services.is_empty(), removed })
+    }
+
+    /// Deploys the baseline over what `dead` runs left; gives what they had added, and is gone.
+    async fn deploy_again(&self, dead: &[RunTrace]) -> Result<Vec<Residue>, Failure> {
+        // The oldest knows the app as nobody had touched it.
+        let before = dead.iter().find_map(RunTrace::before);
+        // Nobody can tell when they died, and what they had ordered may yet appear.
+        let in_flight = !dead.is_empty();
+        pending_requests_are_done(self.run, in_flight).await;
+        self.redeploy(before.as_deref(), crate::sys::after(Instant::now(), FAR)).await?;
+        match &before {
+            Some(before) => remove_added(self.run, &self.baseline.app, before, in_flight).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Why the app is not as it should be.
+    async fn reasons(&self, dead: &[RunTrace], services: &[ServiceState]) -> Result<Vec<String>, Failure> {
+        let (run, app) = (self.run, &self.baseline.app);
+        let mut reasons: Vec<String> = dead.iter().map(ended_in_the_middle).collect();
+        if services.is_empty() {
+            reasons.push("it is not deployed".to_owned());
+            return Ok(reasons);
+        }
+        let loaded = recipe::load(run, app).await?;
+        let missing =
+            loaded.compose.services.keys().filter(|name| !services.iter().any(|one| one.name == **name));
+        reasons.extend(missing.map(|name| format!("its service {name} is missing")));
+        if let Err(failure) = checks::healthy(services) {
+            reasons.push(failure.to_string());
+        }
+        reasons.extend(other_version(loaded.labels.version.as_deref(), services));
+        if reasons.is_empty() {
+            match self.check_serving().await {
+                Err(failure) if failure.fault() == Fault::Recipe => reasons.push(failure.chain()),
+                checked => checked?,
+            }
+        }
+        Ok(reasons)
+    }
+
+    /// Whether it serves; unless the operator has a check of their own in its place, in any tier: the built-in one says
+    /// nothing of the app then.
+    async fn check_serving(&self) -> Result<(), Failure> {
+        let scripts = Scripts::find(self.run.operator_tests().as_deref(), None)
+            .map_err(|error| Failure::host("can't read the operator's tests").with_source(error))?;
+        if TierName::ALL.into_iter().any(|tier| scripts.replacement(tier, "serving").is_some()) {
+            return Ok(());
+        }
+        checks::serving(&self.run.harness, &self.baseline.app).await
+    }
+
+    /// Makes the baseline ready to be deployed, before anything is ordered: what would fail a deploy is told here, and
+    /// secrets that are missing are made.
+    pub async fn make_ready(&self) -> Result<(), Failure> {
+        let (run, app) = (self.run, &self.baseline.app);
+        self.baseline.lay_out(run, self.session).await?;
+        recipe::check(run, app).await?;
+        let session = self.baseline.session(self.session);
+        for value in run.harness.deployer.generate_secrets(&session, app).await?.values() {
+            run.session.redactor.hide(value);
+        }
+        Ok(())
+    }
+
+    /// Deploys the baseline, which is [ready](Self::make_ready), in place, and proves that it serves. Services that are
+    /// not of it and were not there `before` go first: one that is sick would be waited for.
+    pub async fn redeploy(&self, before: Option<&[Residue]>, until: Instant) -> Result<(), Failure> {
+        let (run, app) = (self.run, &self.baseline.app);
+        let (engine, deployer) = (&run.harness.site.engine, &run.harness.deployer);
+        let session = &self.baseline.session(self.session);
+        self.baseline.lay_out(run, session).await?;
+        let env = env_text(run, app).await?;
+        engine.pre_pull(app).await?;
+        if engine.services(&app.domain).await?.is_empty() {
+            deployer.deploy(session, app).await?;
+        } else {
+            deployer.upgrade(session, app).await?;
+        }
+        // Else nobody knows what was deployed.
+        self.baseline.guard_files(session, "after the deploy").await?;
+        // What follows asks the recipe with it: how long to wait, and what is its own.
+        put_env_back(run, app, env).await?;
+        if let Some(before) = before {
+            let mut added = added(run, app, before).await?;
+            added.retain(|residue| residue.kind == Kind::Service);
+            if !added.is_empty() {
+                engine.remove_only(&app.domain, &added, REMOVAL_LIMIT).await?;
+            }
+        }
+        let labels = recipe::load(run, app).await?.labels;
+        let limit = recipe::converge_limit(run, app, &labels);
+        let limit = limit.min(until.saturating_duration_since(Instant::now()));
+        engine.wait_converged(&app.domain, limit).await?;
+        self.check_serving().await?;
+        let services = engine.services(&app.domain).await?;
+        checks::healthy(&services)?;
+        other_version(labels.version.as_deref(), &services)
+            .map_or(Ok(()), |reason| Err(Failure::recipe(reason)))
+    }
+
+    /// Redeploys, and once more where the deployer or the host failed: abra may fall over once, or the engine refuse an
+    /// order that crossed a step of the update which it was to end. Gives whether it was once more.
+    pub async fn redeploy_or_again(&self, before: &[Residue], until: Instant) -> Result<bool, Failure> {
+        let Err(failure) = self.redeploy(Some(before), until).await else { return Ok(false) };
+        if failure.fault() == Fault::Recipe {
+            return Err(failure);
+        }
+        self.run.warn(&format!("the canonical version is deployed once more: {}", failure.chain()));
+        // The call may have been killed.
+        pending_requests_are_done(self.run, true).await;
+        self.redeploy(Some(before), until).await?;
+        Ok(true)
+    }
+
+    /// A dead run's tree goes when what it left is put in order. Its record stays.
+    async fn discard(&self, other: &RunTrace) -> Result<(), Failure> {
+        let (runs, id, path) = (self.run.site.runs.clone(), other.id.clone(), other.path.clone());
+        let gone = self.run.harness.lifetime.jobs().run(move || {
+            if let Some(dead) = runs.try_lock_dead(&id)? {
+                dead.remove_tree()?;
+            }
+            // Whoever else holds its lock may have removed it just now, or not.
+            Ok::<_, WorkspaceError>(!has_tree(&path))
+        });
+        if !gone.await? {
+            let (id, path) = (&other.id, other.path.display());
+            self.run.warn(&format!("the tree of run {id} is in use and stays: {path}"));
+        }
+        Ok(())
+    }
+}
+
+/// Notes whether the app may be another than its baseline: in the run's directory, before it is, so that whoever finds
+/// this run dead knows.
+pub(super) fn touch(run: &Run<'_>, touched: bool) -> Result<(), Failure> {
+    if std::mem::replace(&mut run.record().touched, touched) == touched {
+        return Ok(());
+    }
+    run.write_record()
+}
+
+pub(super) fn ended_in_the_middle(run: &RunTrace) -> String {
+    format!("run {} ended in the middle of its work", run.id)
+}
+
+/// The version that services say, where the canonical one says another.
+pub(super) fn other_version(wanted: Option<&str>, services: &[ServiceState]) -> Option<String> {
+    let wanted = wanted?;
+    let other = services
+        .iter()
+        .filter_map(|service| service.version.as_deref())
+        .find(|version| *version != wanted)?;
+    Some(format!("it is of version {other}, not {wanted}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_is_one_that_a_service_says() {
+        let service = |version: Option<&str>| ServiceState {
+            name: "app".into(),
+            order: String::new(),
+            id: "a".into(),
+            created: "1".into(),
+            tasks: Vec::new(),
+            healthy: true,
+            spec: String::new(),
+            version: version.map(str::to_owned),
+        };
+        assert_eq!(other_version(Some("1.0.0+1"), &[service(None), service(Some("1.0.0+1"))]), None);
+        assert_eq!(other_version(None, &[service(Some("1.0.0+1"))]), None);
+        assert!(other_version(Some("1.0.0+1"), &[service(None), service(Some("1.1.0+1"))]).is_some());
+    }
+}

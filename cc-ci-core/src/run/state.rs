@@ -1,0 +1,225 @@
+//! The states of a run: opened, fetched, locked, ready. What a step needs, its arguments name.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::event_log::EventLog;
+use super::redacted::redacted;
+use super::request::{Harness, Request};
+use super::step::bounded;
+use crate::engine::{App, Owners, Redactor, Session};
+use crate::inventory::env_files::EnvFiles;
+use crate::inventory::site::Site;
+use crate::lock::{AppGuard, Description};
+use crate::model::event::Event;
+use crate::model::exit::Exit;
+use crate::model::failure::Failure;
+use crate::model::record::{Lane, RunRecord, Status, Verdict};
+use crate::names::{Domain, RecipeName};
+use crate::workspace::{CommitId, RUN_RECORD, RecipeTree, Release, RunDir};
+
+/// A run that has its directory. Dropped last: whoever waits for its locks finds the result written.
+#[derive(Debug)]
+pub(super) struct Run<'h> {
+    /// In the hands of the run's own locks.
+    pub harness: Harness,
+    /// For the work on everybody else's leftovers.
+    pub site: &'h Site,
+    /// What it owns: nothing until it is locked.
+    pub owners: Owners,
+    pub request: &'h Request,
+    pub session: Session,
+    pub directory: Arc<RunDir>,
+    /// Where its apps have their `.env`.
+    pub env_files: EnvFiles,
+    pub record: Mutex<RunRecord>,
+    pub events: Arc<EventLog>,
+    /// What is said once.
+    pub announced: Mutex<BTreeSet<String>>,
+}
+
+/// The checkouts of a run.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub tested: RecipeTree,
+    /// The release that the commit under test is, where it is one.
+    pub release: Option<Release>,
+    /// The releases to upgrade from, newest first.
+    pub upgrade_from: Vec<Release>,
+    pub dependencies: Vec<(RecipeTree, Domain)>,
+}
+
+/// What is deployed: a release, or the commit under test.
+#[derive(Debug, Clone)]
+pub(super) struct Revision {
+    pub commit: CommitId,
+    /// The release's version, or the commit's first digits.
+    pub name: String,
+}
+
+impl Revision {
+    pub fn release(release: &Release) -> Self {
+        Self { commit: release.commit.clone(), name: release.version.to_string() }
+    }
+
+    pub fn commit(commit: &CommitId) -> Self {
+        Self { commit: commit.clone(), name: commit.short().to_owned() }
+    }
+}
+
+impl Fetched {
+    /// The commit under test; by its version where it is a release.
+    pub fn revision(&self) -> Revision {
+        self.release.as_ref().map_or_else(|| Revision::commit(self.tested.tested()), Revision::release)
+    }
+
+    /// The tree of a recipe of the run.
+    pub fn tree_of(&self, recipe: &RecipeName) -> &RecipeTree {
+        let mut dependencies = self.dependencies.iter().map(|(tree, _)| tree);
+        dependencies.find(|tree| tree.name() == recipe).unwrap_or(&self.tested)
+    }
+}
+
+impl Run<'_> {
+    /// The record, to be changed. Never held over an await.
+    pub fn record(&self) -> MutexGuard<'_, RunRecord> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes `run.json`: whole or not at all, without the run's secrets.
+    pub fn write_record(&self) -> Result<(), Failure> {
+        write_record(&self.directory, &self.record(), &self.session.redactor)
+    }
+
+    /// Says what the run does now: to the reporter, and to whoever waits for `guards`.
+    pub fn enter(&self, phase: &str, guards: &[AppGuard]) {
+        self.session.reporter.report(&Event::Phase { phase: phase.to_owned() });
+        let description = {
+            let record = self.record();
+            Description {
+                run_id: Some(record.run_id.clone()),
+                recipe: Some(record.recipe.clone()),
+                phase: phase.to_owned(),
+            }
+        };
+        for guard in guards {
+            guard.describe(&description);
+        }
+    }
+
+    pub fn note(&self, text: String) {
+        self.session.reporter.report(&Event::Note { text });
+    }
+
+    pub fn warn(&self, text: &str) {
+        self.session.reporter.report(&Event::Warning { text: self.text(text) });
+    }
+
+    pub fn warn_once(&self, text: &str) {
+        if self.is_new(text) {
+            self.warn(text);
+        }
+    }
+
+    pub fn note_once(&self, text: &str) {
+        if self.is_new(text) {
+            self.note(self.session.redactor.redact(text));
+        }
+    }
+
+    fn is_new(&self, text: &str) -> bool {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned())
+    }
+
+    /// Adds an error to the record.
+    pub fn fail(&self, text: &str) {
+        let text = self.text(text);
+        self.record().errors.push(text);
+    }
+
+    /// `text` as the record may have it.
+    pub fn text(&self, text: &str) -> String {
+        bounded(self.session.redactor.redact(text))
+    }
+
+    pub fn lane(&self) -> Lane {
+        self.record().lane
+    }
+
+    /// The app of `recipe` at `domain`, with its tree in this run.
+    pub fn app(&self, recipe: &RecipeName, domain: &Domain) -> App {
+        App {
+            domain: domain.clone(),
+            recipe: recipe.clone(),
+            tree: self.directory.recipes().join(recipe.as_str()),
+            env_file: self.env_files.path(domain),
+        }
+    }
+
+    /// The app under test.
+    pub fn main_app(&self) -> App {
+        let domain = self.record().domain.clone();
+        self.app(&self.request.recipe, &domain)
+    }
+
+    /// The operator's tests of the recipe under test.
+    pub fn operator_tests(&self) -> Option<PathBuf> {
+        let recipe = &self.request.recipe;
+        self.harness.settings.operator_tests.as_ref().map(|tests| tests.join(recipe.as_str()))
+    }
+
+    /// Where the secrets of an app are, for its tests.
+    pub fn secrets_directory(&self, app: &App) -> PathBuf {
+        self.session.tmp.join("secrets").join(app.domain.as_str())
+    }
+
+    /// Concludes the record, writes it, and closes the event log. What can't be written is said, and never loses the
+    /// verdict.
+    pub fn finish(&self, exit: Exit) -> Exit {
+        let red = self.record().tiers.iter().any(|tier| tier.status == Status::Failed);
+        let mut exit = if red { exit.or_graver(Exit::Red) } else { exit };
+        self.record().finished = Some(self.harness.site.host.now());
+        self.conclude(exit);
+        if let Err(failure) = self.write_record() {
+            exit = exit.or_graver(Exit::Harness);
+            self.warn(&failure.chain());
+            self.conclude(exit);
+        }
+        self.events.close();
+        exit
+    }
+
+    fn conclude(&self, exit: Exit) {
+        let mut record = self.record();
+        record.warnings = self.events.warnings();
+        record.verdict = Some(verdict(exit));
+        record.exit_code = Some(exit.code());
+    }
+}
+
+/// Writes the `run.json` of `directory`.
+pub(super) fn write_record(
+    directory: &RunDir,
+    record: &RunRecord,
+    redactor: &Redactor,
+) -> Result<(), Failure> {
+    let written =
+        serde_json::to_string_pretty(&redacted(record, redactor)).map_err(std::io::Error::from).and_then(
+            |text| directory.write(RUN_RECORD.as_ref(), crate::sys::text::sanitize_json(&text).as_bytes()),
+        );
+    written.map_err(|error| Failure::host(format!("the result could not be written: {error}")))
+}
+
+pub(super) fn verdict(exit: Exit) -> Verdict {
+    match exit {
+        Exit::Green => Verdict::Green,
+        Exit::Red => Verdict::Red,
+        Exit::Usage => Verdict::Refused,
+        Exit::Residue => Verdict::Residue,
+        Exit::LockTimeout => Verdict::LockTimeout,
+        Exit::Cancelled(_) => Verdict::Cancelled,
+        // No run ends with another program's status.
+        Exit::Harness | Exit::Status(_) => Verdict::HarnessFailed,
+    }
+}

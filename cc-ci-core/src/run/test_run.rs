@@ -1,0 +1,249 @@
+//! Running one test, or install step: an executable of the operator or the recipe.
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+use sha2::{Digest as _, Sha256};
+
+use super::ready::Ready;
+use super::scripts::{INSTALL_STEPS, Script, Scripts};
+use super::step::Outcome;
+use crate::lifetime::{ChildError, Command, RunLifetimeExt as _, SpawnError};
+use crate::model::error_chain;
+use crate::model::event::Event;
+use crate::model::failure::{Failure, Fault};
+use crate::model::record::TierName;
+
+/// A test says with this status that it does not apply.
+const SKIPPED: i32 = 77;
+
+/// How much of a test's output a report keeps.
+const OUTPUT_TAIL: usize = 4000;
+
+/// And how much of the line in which it says why it skipped itself.
+const REASON_LIMIT: usize = 1024;
+
+/// How long the name of a log may be, without its ending.
+const NAME_LIMIT: usize = 120;
+
+/// The tests of one app of the run. Each app has its own state and logs: a test runs once for each of them.
+#[derive(Debug)]
+pub(super) struct Tests<'r> {
+    pub ready: &'r Ready<'r>,
+    pub scripts: &'r Scripts,
+    /// What the names of its logs and its state directory begin with.
+    prefix: String,
+}
+
+impl<'r> Tests<'r> {
+    /// Returns those of the main lane's app.
+    pub fn new(ready: &'r Ready<'r>, scripts: &'r Scripts) -> Self {
+        Self { ready, scripts, prefix: String::new() }
+    }
+
+    /// Returns those of the app that is upgraded from `release` in a pass of its own.
+    pub fn of_pass(ready: &'r Ready<'r>, scripts: &'r Scripts, release: &str) -> Self {
+        Self { ready, scripts, prefix: format!("from-{release}-") }
+    }
+
+    /// Runs the install steps at `version`.
+    pub async fn install_steps(&self, version: &str) -> Result<(), Failure> {
+        for script in &self.scripts.install_steps {
+            match self.run(script, TierName::Install, Some(version)).await {
+                Ok(Outcome::Passed) => {}
+                // Install steps have nothing to skip.
+                Ok(Outcome::Skipped(_)) => {
+                    return Err(Failure::recipe(format!("{INSTALL_STEPS}: exit status {SKIPPED}")));
+                }
+                Err(failure) if failure.fault() == Fault::Recipe => {
+                    return Err(failure.context(INSTALL_STEPS));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one test. Its output goes to the run's logs, and into the report when it fails.
+    pub async fn run(
+        &self,
+        script: &Script,
+        tier: TierName,
+        version: Option<&str>,
+    ) -> Result<Outcome, Failure> {
+        let run = self.ready.run;
+        let log_name = file_name(format!("{}{tier}-{}", self.prefix, script.name().replace('/', "-")));
+        let command = self.command(script, tier, version, &log_name).await?;
+        run.owners.check(&run.main_app().domain)?;
+        self.ready.checkouts.mark_dirty();
+        let mut output = String::new();
+        let ended = run
+            .session
+            .lifetime
+            .run(command, run.harness.settings.script_limit, &mut |line| {
+                output.push_str(&run.session.redactor.redact_line(line));
+                output.push('\n');
+            })
+            .await;
+        let output = self.keep_log(log_name, output).await;
+        let reason = match ended {
+            Ok(ended) if ended.success() => return Ok(Outcome::Passed),
+            Ok(ended) if ended.code == Some(SKIPPED) => return Ok(Outcome::skipped(why_skipped(&output))),
+            Ok(ended) => ended.to_string(),
+            Err(error @ ChildError::TimedOut { .. }) => error.to_string(),
+            Err(ChildError::Spawn(error)) if cannot_be_executed(&error) => error_chain(&error),
+            Err(error) => return Err(Failure::host(error_chain(&error))),
+        };
+        let text = tail(&output, OUTPUT_TAIL).to_owned();
+        run.session.reporter.report(&Event::Output { of: script.name(), text });
+        Err(Failure::recipe(reason))
+    }
+
+    /// The test's process, with directories of its own.
+    async fn command(
+        &self,
+        script: &Script,
+        tier: TierName,
+        version: Option<&str>,
+        log_name: &str,
+    ) -> Result<Command, Failure> {
+        let run = self.ready.run;
+        let app = run.main_app();
+        let scratch = run.session.tmp.join("scratch").join(log_name);
+        let state = run.session.tmp.join(file_name(format!("{}state", self.prefix)));
+        for directory in [&scratch, &state] {
+            run.directory.make_private(directory).map_err(|error| {
+                Failure::host(format!("can't make {}", directory.display())).with_source(error)
+            })?;
+        }
+        let mut command = run
+            .session
+            .command(&app.domain, &script.path, &scratch)
+            .grace(Duration::ZERO)
+            .env("CCCI_TIER", tier.as_str())
+            .env("CCCI_RECIPE", app.recipe.as_str())
+            .env("CCCI_RECIPE_DIR", &app.tree)
+            .env("CCCI_DOMAIN", app.domain.as_str())
+            .env("CCCI_STACK", app.domain.stack().as_str())
+            .env("CCCI_COMMIT", self.ready.fetched.tested.tested().as_str())
+            .env("CCCI_VERSION", version.unwrap_or_default())
+            .env("CCCI_ENV_FILE", &app.env_file)
+            .env("CCCI_SECRETS_DIR", run.secrets_directory(&app))
+            .env("CCCI_STATE_DIR", &state)
+            .env("CCCI_EXECUTOR", run.harness.deployer.to_string());
+        if let Ok(endpoint) = run.harness.site.engine.endpoint(&app.domain).await {
+            command = command.env("CCCI_URL", format!("http://{}", endpoint.address));
+        }
+        for (tree, domain) in &self.ready.fetched.dependencies {
+            let name = tree.name().as_str().to_ascii_uppercase().replace(['-', '.'], "_");
+            command = command.env(format!("CCCI_DEPENDENCY_{name}_DOMAIN"), domain.as_str());
+        }
+        Ok(command)
+    }
+
+    /// A log that can't be kept never ends a run, and what a test put in its place is replaced.
+    async fn keep_log(&self, name: String, output: String) -> String {
+        let run = self.ready.run;
+        // Replaced and never opened: a script can reach it, and may have put a pipe there.
+        let (directory, log) = (run.directory.clone(), run.directory.logs().join(format!("{name}.log")));
+        let keep = move || {
+            if let Err(error) = directory.write(&log, output.as_bytes()) {
+                tracing::warn!(name, %error, "can't keep a log");
+            }
+            output
+        };
+        run.session.lifetime.jobs().run(keep).await
+    }
+}
+
+/// Whether it is the test's own fault that it was not started: what it is, or names as its interpreter, can't be
+/// executed. All else, such as no memory for one more process, is the host's.
+fn cannot_be_executed(error: &SpawnError) -> bool {
+    let SpawnError::Io { source, .. } = error else { return false };
+    source.raw_os_error().map(Errno::from_raw).is_some_and(|errno| {
+        matches!(
+            errno,
+            Errno::ENOENT
+                | Errno::EACCES
+                | Errno::ENOEXEC
+                | Errno::ELIBBAD
+                | Errno::ELOOP
+                | Errno::E2BIG
+                | Errno::ENOTDIR
+                | Errno::EISDIR
+                | Errno::ENAMETOOLONG
+                | Errno::ETXTBSY
+        )
+    })
+}
+
+/// `name` as the name of a file that gets an ending yet: a test's own name may be as long as any file's.
+fn file_name(mut name: String) -> String {
+    if name.len() > NAME_LIMIT {
+        let digest = Sha256::digest(&name);
+        name.truncate(name.floor_char_boundary(NAME_LIMIT - 17));
+        name.push('-');
+        name.extend(digest[..8].iter().map(|byte| format!("{byte:02x}")));
+    }
+    name
+}
+
+/// The last line of a test that skipped itself, as long as a reason is: the record keeps it.
+fn why_skipped(output: &str) -> &str {
+    let line = output.lines().next_back().unwrap_or("it said no reason");
+    &line[..line.floor_char_boundary(REASON_LIMIT)]
+}
+
+/// The last `limit` bytes, from the start of a line where one begins there.
+fn tail(text: &str, limit: usize) -> &str {
+    let mut start = text.len().saturating_sub(limit);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    match text[start..].find('\n') {
+        Some(line) if start > 0 && start + line + 1 < text.len() => &text[start + line + 1..],
+        _ => &text[start..],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_a_line_and_bounded() {
+        assert_eq!(why_skipped("setting up\nno network here\n"), "no network here");
+        assert_eq!(why_skipped(""), "it said no reason");
+        assert_eq!(why_skipped(&"ä€".repeat(1 << 20)).len(), REASON_LIMIT - 2);
+    }
+
+    #[test]
+    fn a_name_as_long_as_a_file_system_has_them_leaves_room_for_an_ending() {
+        assert_eq!(file_name("custom-recipe-custom".to_owned()), "custom-recipe-custom");
+        let (one, other) = (file_name("ä".repeat(127) + "a"), file_name("ä".repeat(127) + "b"));
+        assert!(one.len() <= NAME_LIMIT && other.len() <= NAME_LIMIT, "{one}");
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn a_test_that_cannot_be_executed_is_told_from_a_host_that_starts_nothing() {
+        let refused = |errno: Errno| SpawnError::Io { program: "x".into(), source: errno.into() };
+        for errno in
+            [Errno::ENOENT, Errno::EACCES, Errno::ENOEXEC, Errno::ELOOP, Errno::E2BIG, Errno::ENOTDIR]
+        {
+            assert!(cannot_be_executed(&refused(errno)), "{errno}");
+        }
+        for errno in [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE, Errno::EIO] {
+            assert!(!cannot_be_executed(&refused(errno)), "{errno}");
+        }
+        assert!(!cannot_be_executed(&SpawnError::TearingDown { program: "x".into() }));
+    }
+
+    #[test]
+    fn a_tail_is_whole_lines() {
+        assert_eq!(tail("one\ntwo\nthree\n", 100), "one\ntwo\nthree\n");
+        assert_eq!(tail("one\ntwo\nthree\n", 8), "three\n");
+        assert_eq!(tail("äöü", 3), "ü");
+        assert_eq!(tail("one\ntwo and three\n", 6), "three\n", "part of a long line is better than nothing");
+    }
+}

@@ -1,0 +1,174 @@
+//! Tiers and their steps: who counts what, and what a failing step means.
+
+use std::time::Instant;
+
+use super::scripts::Script;
+use super::state::Run;
+use super::step::Outcome;
+use super::test_run::Tests;
+use crate::lock::AppGuard;
+use crate::model::event::Event;
+use crate::model::failure::{Failure, Fault};
+use crate::model::record::{Status, Step, Tier, TierName};
+
+/// One tier while it goes on. Its record is in the run's from the start, so that a run which ends in the middle
+/// of it says so.
+///
+/// A failure that is the recipe's is a red step, and the end of what stands on it; any other ends the run.
+#[derive(Debug)]
+pub(super) struct TierRun<'r> {
+    run: &'r Run<'r>,
+    tests: Option<&'r Tests<'r>>,
+    tier: Tier,
+    /// Whose tests and replaced checks apply, and the version that they are told, where that is not the tier itself.
+    stage: Option<(TierName, String)>,
+    began: Instant,
+}
+
+impl<'r> TierRun<'r> {
+    pub fn begin(tests: &'r Tests<'r>, name: TierName) -> Self {
+        Self::open(tests, Tier::not_run(name), name.as_str())
+    }
+
+    /// The same of a `tier` that is told apart by more than its name, in the run's phase `phase`.
+    pub fn open(tests: &'r Tests<'r>, tier: Tier, phase: &str) -> Self {
+        let ready = tests.ready;
+        Self::new(ready.run, Some(tests), tier, phase, ready.guards)
+    }
+
+    /// The same of a tier that has no tests.
+    pub fn without_tests(run: &'r Run<'r>, name: TierName, guards: &[AppGuard]) -> Self {
+        Self::new(run, None, Tier::not_run(name), name.as_str(), guards)
+    }
+
+    fn new(
+        run: &'r Run<'r>,
+        tests: Option<&'r Tests<'r>>,
+        mut tier: Tier,
+        phase: &str,
+        guards: &[AppGuard],
+    ) -> Self {
+        run.enter(phase, guards);
+        tier.reason = Some("the run ended in the middle of it".to_owned());
+        run.record().put_tier(tier.clone());
+        tier.reason = None;
+        Self { run, tests, tier, stage: None, began: Instant::now() }
+    }
+
+    /// The version that the tier proves.
+    pub fn proves(&mut self, version: String) {
+        self.tier.version = Some(version);
+    }
+
+    /// From now on the tier does what `name` does, at `version`.
+    pub fn enter_stage(&mut self, name: TierName, version: &str) {
+        self.stage = Some((name, version.to_owned()));
+    }
+
+    /// Whether a step failed.
+    pub fn is_red(&self) -> bool {
+        self.tier.steps.iter().any(|step| step.status == Status::Failed)
+    }
+
+    /// Whose tests and checks apply now.
+    fn stage(&self) -> TierName {
+        self.stage.as_ref().map_or(self.tier.name, |(name, _)| *name)
+    }
+
+    /// Concludes the tier. `Ok(true)` when what stands on it may go on.
+    pub fn end(mut self, end: Result<Outcome, Failure>) -> Result<bool, Failure> {
+        self.tier.seconds = self.began.elapsed().as_secs_f64();
+        let failed = self.tier.steps.iter().find(|step| step.status == Status::Failed);
+        let why = |step: &Step| step.detail.as_deref()?.lines().next().map(|line| format!(": {line}"));
+        let failed = failed.map(|step| format!("{} failed{}", step.name, why(step).unwrap_or_default()));
+        let (status, reason, result) = match end {
+            Ok(Outcome::Passed) => (Status::Passed, None, Ok(failed.is_none())),
+            Ok(Outcome::Skipped(reason)) => (Status::Skipped, Some(reason), Ok(failed.is_none())),
+            Err(failure) if failure.fault() == Fault::Recipe => {
+                (Status::Failed, Some(failure.chain()), Ok(false))
+            }
+            Err(failure) => (Status::NotRun, Some(failure.chain()), Err(failure)),
+        };
+        self.tier.status = if failed.is_some() { Status::Failed } else { status };
+        self.tier.reason = failed.or(reason).map(|reason| self.run.text(&reason));
+        self.run.record().put_tier(self.tier);
+        result
+    }
+
+    /// A step that the rest of the tier stands on.
+    pub async fn must<T: Into<Outcome>>(
+        &mut self,
+        name: &str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<(), Failure> {
+        self.step(name, work).await?.map_or(Ok(()), Err)
+    }
+
+    /// A generic check, or what the operator put in its place.
+    pub async fn check<T: Into<Outcome>>(
+        &mut self,
+        name: &str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<(), Failure> {
+        let scripts = self.tests.map(|tests| tests.scripts);
+        match scripts.and_then(|scripts| scripts.replacement(self.stage(), name)) {
+            Some(script) => self.script(script).await,
+            None => self.step(&format!("generic/{name}"), work).await.map(drop),
+        }
+    }
+
+    /// The tests of this tier, the operator's first. One that fails does not hide the next.
+    pub async fn scripts(&mut self) -> Result<(), Failure> {
+        let (tests, stage) = (self.tests, self.stage());
+        for script in tests.into_iter().flat_map(|tests| tests.scripts.of(stage)) {
+            self.script(script).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a test of this tier exists.
+    pub fn has_scripts(&self) -> bool {
+        self.tests.is_some_and(|tests| tests.scripts.of(self.tier.name).next().is_some())
+    }
+
+    async fn script(&mut self, script: &Script) -> Result<(), Failure> {
+        let Some(tests) = self.tests else { return Ok(()) };
+        let stage = self.stage();
+        let version = self.stage.as_ref().map(|(_, version)| version).or(self.tier.version.as_ref()).cloned();
+        self.step(&script.name(), tests.run(script, stage, version.as_deref())).await.map(drop)
+    }
+
+    /// Does one step, and notes how it ended. Gives why it failed, where it did; an error ends the run.
+    async fn step<T: Into<Outcome>>(
+        &mut self,
+        name: &str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<Option<Failure>, Failure> {
+        // Two stages of one tier have steps of the same names.
+        let name = match self.stage() {
+            stage if stage == self.tier.name => name.to_owned(),
+            stage => format!("{stage}: {name}"),
+        };
+        let began = Instant::now();
+        let end = work.await.map(Into::into);
+        let (status, detail) = match &end {
+            Ok(Outcome::Passed) => (Status::Passed, None),
+            Ok(Outcome::Skipped(reason)) => (Status::Skipped, Some(reason.clone())),
+            Err(failure) if failure.fault() == Fault::Recipe => (Status::Failed, Some(failure.chain())),
+            Err(failure) => (Status::NotRun, Some(failure.chain())),
+        };
+        let detail = detail.map(|detail| self.run.text(&detail));
+        self.run.session.reporter.report(&Event::Step {
+            tier: self.tier.name.to_string(),
+            name: name.clone(),
+            status: status.as_str().to_owned(),
+            detail: detail.clone(),
+        });
+        self.tier.steps.push(Step { name, status, detail, seconds: began.elapsed().as_secs_f64() });
+        match end {
+            Ok(_) => Ok(None),
+            Err(failure) if status == Status::Failed => Ok(Some(failure)),
+            Err(failure) => Err(failure),
+        }
+    }
+}
