@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cc_ci_core::engine::{App, Backup, Engine, Failure, Session, restore_by_labels, take_by_labels};
+use cc_ci_core::engine::{App, Backup, Engine, Failure, RunContext, restore_by_labels, take_by_labels};
 use cc_ci_core::event::Event;
 use cc_ci_core::names::Domain;
 
@@ -59,9 +59,9 @@ impl BackupTaker {
     }
 
     /// Takes a backup.
-    pub async fn take(&self, session: &Session, app: &App) -> Result<Backup, Failure> {
+    pub async fn take(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {
         if !self.by_service().await? {
-            let taken = take_by_labels(self.engine.as_ref(), session, app).await?;
+            let taken = take_by_labels(self.engine.as_ref(), context, app).await?;
             return Ok(Backup { id: format!("{BY_LABELS}{}", taken.id) });
         }
         let is_first =
@@ -72,22 +72,22 @@ impl BackupTaker {
                  killed: cc-ci can't remove the one or end the other; `backups = \"labels\"` avoids both",
                 app.domain
             );
-            session.reporter.report(&Event::Warning { text });
+            context.reporter.report(&Event::Warning { text });
         }
-        self.ask(session, app, Subcommand::BackupCreate).await?;
+        self.ask(context, app, Subcommand::BackupCreate).await?;
         Ok(Backup { id: BY_SERVICE.to_owned() })
     }
 
     /// Brings a backup back, the way that it was taken.
-    pub async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), Failure> {
+    pub async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure> {
         if let Some(id) = backup.id.strip_prefix(BY_LABELS) {
             let taken = Backup { id: id.to_owned() };
-            return restore_by_labels(self.engine.as_ref(), session, app, &taken).await;
+            return restore_by_labels(self.engine.as_ref(), context, app, &taken).await;
         }
         if backup.id != BY_SERVICE {
             return Err(Failure::host(format!("{:?} is no backup that was taken with abra", backup.id)));
         }
-        self.ask(session, app, Subcommand::Restore).await
+        self.ask(context, app, Subcommand::Restore).await
     }
 
     async fn by_service(&self) -> Result<bool, Failure> {
@@ -112,10 +112,10 @@ impl BackupTaker {
         Ok((!there).then_some("there is no backup service on this engine"))
     }
 
-    async fn ask(&self, session: &Session, app: &App, subcommand: Subcommand) -> Result<(), Failure> {
+    async fn ask(&self, context: &RunContext, app: &App, subcommand: Subcommand) -> Result<(), Failure> {
         // Without it, some versions check a release out for this too, or refuse an untracked file.
         let call = Call::new(&self.abra, subcommand, BACKUP_LIMIT).flag(Flag::Chaos);
         let call = call.arg(app.domain.as_str());
-        call.run(session, &app.domain).await.map(drop)
+        call.run(context, &app.domain).await.map(drop)
     }
 }

@@ -7,12 +7,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use cc_ci_core::contained::read_contained;
+use cc_ci_core::beneath::read_beneath;
 use cc_ci_core::files::write_whole;
 use serde::{Deserialize, Serialize};
 
 use crate::capabilities::Subcommand;
-use crate::installed::Said;
+use crate::installed::Capabilities;
 
 /// Of this form.
 const SCHEMA: &str = "cc-ci.abra/v2";
@@ -34,7 +34,7 @@ struct Kept {
     schema: String,
     #[serde(flatten)]
     key: Key,
-    said: Said,
+    capabilities: Capabilities,
 }
 
 /// Which file this program is; `None` for one that has no name in JSON or can't be looked at. Blocks.
@@ -50,17 +50,18 @@ pub(crate) fn identify(program: &Path) -> Option<Key> {
 }
 
 /// What was kept for this very file, if it said this version. Blocks.
-pub(crate) fn read(cache: &Path, key: &Key, version: &str) -> Option<Said> {
-    let text = read_contained(cache.parent()?, cache.file_name()?, LIMIT).ok()?;
+pub(crate) fn read(cache: &Path, key: &Key, version: &str) -> Option<Capabilities> {
+    let text = read_beneath(cache.parent()?, cache.file_name()?, LIMIT).ok()?;
     let kept: Kept = serde_json::from_slice(&text).ok()?;
-    let is_whole = Subcommand::ALL.iter().all(|subcommand| kept.said.flags.contains_key(subcommand.as_str()));
-    let is_same = kept.schema == SCHEMA && kept.key == *key && kept.said.version == version;
-    (is_same && is_whole).then_some(kept.said)
+    let is_whole =
+        Subcommand::ALL.iter().all(|subcommand| kept.capabilities.flags.contains_key(subcommand.as_str()));
+    let is_same = kept.schema == SCHEMA && kept.key == *key && kept.capabilities.version == version;
+    (is_same && is_whole).then_some(kept.capabilities)
 }
 
 /// Keeps it, if it can be kept. Blocks.
-pub(crate) fn write(cache: &Path, key: &Key, said: &Said) {
-    let kept = Kept { schema: SCHEMA.to_owned(), key: key.clone(), said: said.clone() };
+pub(crate) fn write(cache: &Path, key: &Key, capabilities: &Capabilities) {
+    let kept = Kept { schema: SCHEMA.to_owned(), key: key.clone(), capabilities: capabilities.clone() };
     let written = serde_json::to_vec(&kept)
         .map_err(std::io::Error::from)
         .and_then(|text| write_whole(cache, &text, 0o600));

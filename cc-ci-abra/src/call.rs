@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::time::Duration;
 
-use cc_ci_core::engine::{Failure, Redactor, Session};
+use cc_ci_core::engine::{Failure, Redactor, RunContext};
 use cc_ci_core::lifetime::{
     ChildError, Command, Ended, RunLifetime, RunLifetimeExt as _, SpawnError, Stream,
 };
@@ -12,7 +12,7 @@ use cc_ci_core::names::Domain;
 
 use crate::capabilities::{Flag, Subcommand};
 use crate::installed::Abra;
-use crate::words::{self, LastWords};
+use crate::stderr_tail::{self, StderrTail};
 
 /// How much of stdout is kept: the JSON of some ten thousand apps.
 const STDOUT_LIMIT: usize = 8 << 20;
@@ -58,9 +58,9 @@ impl<'a> Call<'a> {
     }
 
     /// Makes the call as a child of the run that works on `domain`; gives its stdout.
-    pub(crate) async fn run(self, session: &Session, domain: &Domain) -> Result<String, Failure> {
-        let command = session.command(domain, self.abra.program(), &session.tmp);
-        self.execute(session.lifetime.as_ref(), &session.redactor, command).await
+    pub(crate) async fn run(self, context: &RunContext, domain: &Domain) -> Result<String, Failure> {
+        let command = context.command(domain, self.abra.program(), &context.tmp);
+        self.execute(context.lifetime.as_ref(), &context.redactor, command).await
     }
 
     /// Makes the call as this child, to which its arguments are added; gives its stdout.
@@ -78,7 +78,7 @@ impl<'a> Call<'a> {
             Ok(ended) if ended.success() => Ok(heard.stdout),
             Ok(ended @ Ended { code: Some(_), .. }) => {
                 let message = format!("`{shown}` failed with {}", after(ended.to_string()));
-                Err(Failure::new(words::fault(&said), message))
+                Err(Failure::new(stderr_tail::fault(&said), message))
             }
             // Killed by somebody, or lost: that says nothing of the recipe.
             Ok(ended) => Err(Failure::host(format!("`{shown}` was ended by {}", after(ended.to_string())))),
@@ -94,7 +94,7 @@ impl<'a> Call<'a> {
     fn shown(&self, redactor: &Redactor) -> String {
         let words = self.args.iter().map(|arg| arg.to_string_lossy());
         let line = words.fold("abra".to_owned(), |line, word| format!("{line} {word}"));
-        words::clean(&line, redactor, 1000)
+        stderr_tail::sanitize(&line, redactor, 1000)
     }
 }
 
@@ -116,7 +116,7 @@ pub(crate) const INSTALL: &str =
 pub(crate) struct Heard {
     pub(crate) ended: Result<Ended, ChildError>,
     pub(crate) stdout: String,
-    pub(crate) words: LastWords,
+    pub(crate) words: StderrTail,
 }
 
 /// Runs a child and listens.
@@ -127,7 +127,7 @@ pub(crate) async fn hear(
     limit: Duration,
 ) -> Heard {
     let command = command.output_limit(OUTPUT_LIMIT).line_limit(LINE_LIMIT);
-    let (mut stdout, mut words) = (String::new(), LastWords::default());
+    let (mut stdout, mut words) = (String::new(), StderrTail::default());
     let ended = lifetime
         .run(command, limit, &mut |line| {
             if line.stream == Stream::Stdout && stdout.len() + line.text.len() < STDOUT_LIMIT {

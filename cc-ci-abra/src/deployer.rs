@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cc_ci_core::engine::{App, Backup, Deployer, Engine, Failure, ServiceState, Session};
+use cc_ci_core::engine::{App, Backup, Deployer, Engine, Failure, RunContext, ServiceState};
 use cc_ci_core::lifetime::Command;
 use cc_ci_core::names::Domain;
 
@@ -73,17 +73,17 @@ impl AbraDeployer {
 
     /// Orders what the tree and the `.env` say, and looks whether the engine has it: in place of `before`, the services
     /// that were there.
-    async fn order(&self, session: &Session, app: &App, before: &[ServiceState]) -> Result<(), Failure> {
+    async fn order(&self, context: &RunContext, app: &App, before: &[ServiceState]) -> Result<(), Failure> {
         let call = Call::new(self.abra(), Subcommand::Deploy, DEPLOY_LIMIT)
             .flag(Flag::Chaos)
             .flag(Flag::NoConvergeChecks)
             .flag(Flag::NoDomainChecks);
         let call = if before.is_empty() { call } else { call.flag(Flag::Force) };
-        call.arg(app.domain.as_str()).run(session, &app.domain).await?;
+        call.arg(app.domain.as_str()).run(context, &app.domain).await?;
         let now = self.engine().services(&app.domain).await?;
         let there = names(&now);
         let owned = app.clone();
-        let compose = session.lifetime.jobs().run(move || compose(&owned)).await?;
+        let compose = context.lifetime.blocking_tasks().run(move || compose(&owned)).await?;
         let wanted: BTreeSet<String> = compose.services.into_keys().collect();
         let missing: Vec<&str> = wanted.difference(&there).map(String::as_str).collect();
         if there.is_empty() {
@@ -125,48 +125,48 @@ impl fmt::Display for AbraDeployer {
 
 #[async_trait]
 impl Deployer for AbraDeployer {
-    async fn create(&self, session: &Session, app: &App) -> Result<(), Failure> {
+    async fn create(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
         let owned = app.clone();
-        session.lifetime.jobs().run(move || sample(&owned)).await?;
+        context.lifetime.blocking_tasks().run(move || sample(&owned)).await?;
         Call::new(self.abra(), Subcommand::New, NEW_LIMIT)
             .flag(Flag::Chaos)
             .value(Flag::Server, &self.settings.server)
             .value(Flag::Domain, app.domain.as_str())
             .arg(app.recipe.as_str())
-            .run(session, &app.domain)
+            .run(context, &app.domain)
             .await?;
         let app = app.clone();
-        session.lifetime.jobs().run(move || adapt(&app)).await
+        context.lifetime.blocking_tasks().run(move || adapt(&app)).await
     }
 
     async fn generate_secrets(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
     ) -> Result<BTreeMap<String, String>, Failure> {
-        secrets::generate(self.abra(), self.engine(), session, app).await
+        secrets::generate(self.abra(), self.engine(), context, app).await
     }
 
-    async fn deploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
-        self.order(session, app, &[]).await
+    async fn deploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        self.order(context, app, &[]).await
     }
 
-    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), Failure> {
+    async fn upgrade(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
         // With force, abra would deploy it anew: that is no upgrade.
         let before = self.engine().services(&app.domain).await?;
         if before.is_empty() {
             let domain = &app.domain;
             return Err(Failure::host(format!("{domain} is not deployed, so it can't be upgraded")));
         }
-        self.order(session, app, &before).await
+        self.order(context, app, &before).await
     }
 
-    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
+    async fn undeploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
         if !self.abra().can(Subcommand::Undeploy) {
             return Err(Failure::configuration("this abra has no app undeploy that cc-ci can call"));
         }
         let call = Call::new(self.abra(), Subcommand::Undeploy, UNDEPLOY_LIMIT).flag(Flag::Chaos);
-        call.arg(app.domain.as_str()).run(session, &app.domain).await?;
+        call.arg(app.domain.as_str()).run(context, &app.domain).await?;
         let left = names(&self.engine().services(&app.domain).await?);
         if left.is_empty() {
             return Ok(());
@@ -177,19 +177,19 @@ impl Deployer for AbraDeployer {
         )))
     }
 
-    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, Failure> {
-        self.backups.take(session, app).await
+    async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {
+        self.backups.take(context, app).await
     }
 
-    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), Failure> {
-        self.backups.restore(session, app, backup).await
+    async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure> {
+        self.backups.restore(context, app, backup).await
     }
 
-    async fn list(&self, session: &Session) -> Result<Vec<Domain>, Failure> {
-        let environment = session.environment.iter().map(|(name, value)| (name, value));
-        let command = Command::new(self.abra().program(), &session.tmp).envs(environment);
+    async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure> {
+        let environment = context.environment.iter().map(|(name, value)| (name, value));
+        let command = Command::new(self.abra().program(), &context.tmp).envs(environment);
         let apps =
-            self.abra().apps(session.lifetime.as_ref(), command, &session.redactor, LIST_LIMIT).await?;
+            self.abra().apps(context.lifetime.as_ref(), command, &context.redactor, LIST_LIMIT).await?;
         // A name that is no domain is no app of anybody's.
         Ok(apps.iter().filter_map(|app| app.domain.parse().ok()).collect())
     }

@@ -15,12 +15,12 @@ use crate::help::{self, Flags};
 pub struct Abra {
     program: PathBuf,
     catalogue: Catalogue,
-    said: Said,
+    capabilities: Capabilities,
 }
 
 /// What an abra says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Said {
+pub(crate) struct Capabilities {
     pub(crate) version: String,
     /// The flags that hold for all subcommands.
     pub(crate) global: Flags,
@@ -29,8 +29,8 @@ pub(crate) struct Said {
 }
 
 impl Abra {
-    pub(crate) fn new(program: PathBuf, catalogue: Catalogue, said: Said) -> Self {
-        Self { program, catalogue, said }
+    pub(crate) fn new(program: PathBuf, catalogue: Catalogue, capabilities: Capabilities) -> Self {
+        Self { program, catalogue, capabilities }
     }
 
     /// The program.
@@ -40,7 +40,7 @@ impl Abra {
 
     /// What it says when it is asked for its version.
     pub fn version(&self) -> &str {
-        &self.said.version
+        &self.capabilities.version
     }
 
     /// Whether it has a subcommand with all that a call of it needs.
@@ -96,12 +96,12 @@ impl Abra {
     /// How it spells a flag of a subcommand, where it has it.
     pub(crate) fn spelling(&self, subcommand: Subcommand, flag: Flag) -> Option<&'static str> {
         let flags = self.flags(subcommand)?;
-        let of_all = || flag.is_global().then(|| help::find(&self.said.global, flag.spellings()))?;
+        let of_all = || flag.is_global().then(|| help::find(&self.capabilities.global, flag.spellings()))?;
         help::find(flags, flag.spellings()).or_else(of_all)
     }
 
     fn flags(&self, subcommand: Subcommand) -> Option<&Flags> {
-        self.said.flags.get(subcommand.as_str())?.as_ref()
+        self.capabilities.flags.get(subcommand.as_str())?.as_ref()
     }
 
     /// Whether a call of it needs this flag.

@@ -23,9 +23,9 @@ mod installed;
 mod list;
 mod probe;
 mod secrets;
+mod stderr_tail;
 #[cfg(test)]
 mod tests;
-mod words;
 
 pub use backup::Backups;
 pub use capabilities::{Capability, Flag, Subcommand};

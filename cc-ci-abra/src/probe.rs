@@ -13,8 +13,8 @@ use crate::cache;
 use crate::call::{self, Heard};
 use crate::capabilities::Subcommand;
 use crate::help;
-use crate::installed::{Abra, Said};
-use crate::words;
+use crate::installed::{Abra, Capabilities};
+use crate::stderr_tail;
 
 /// What one `--help` may take. It reads nothing but itself; a busy host takes seconds to start it all the same.
 const HELP_LIMIT: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ impl Abra {
         // Identified before it is asked: when it is replaced meanwhile, the answers are kept for nobody.
         let key = {
             let program = program.clone();
-            lifetime.jobs().run(move || cache::identify(&program)).await
+            lifetime.blocking_tasks().run(move || cache::identify(&program)).await
         };
         let version = questions.version().await?;
         let Some((key, cache)) = key.zip(cache) else {
@@ -56,14 +56,14 @@ impl Abra {
         };
         let kept = {
             let (key, cache, version) = (key.clone(), cache.clone(), version.clone());
-            lifetime.jobs().run(move || cache::read(&cache, &key, &version)).await
+            lifetime.blocking_tasks().run(move || cache::read(&cache, &key, &version)).await
         };
         if let Some(said) = kept {
             return Ok(Self::new(program, catalogue, said));
         }
         let said = questions.rest(version).await?;
         let kept = said.clone();
-        lifetime.jobs().run(move || cache::write(&cache, &key, &kept)).await;
+        lifetime.blocking_tasks().run(move || cache::write(&cache, &key, &kept)).await;
         Ok(Self::new(program, catalogue, said))
     }
 }
@@ -83,11 +83,11 @@ impl Questions<'_> {
             return Err(Failure::host(format!("`{program} --version` failed with {ended}: {said}")));
         }
         let line = stdout.lines().find(|line| !line.trim().is_empty()).unwrap_or("no version");
-        Ok(words::clean(line, &Redactor::default(), VERSION_LIMIT))
+        Ok(stderr_tail::sanitize(line, &Redactor::default(), VERSION_LIMIT))
     }
 
     /// Asks for every help at once.
-    async fn rest(&self, version: String) -> Result<Said, Failure> {
+    async fn rest(&self, version: String) -> Result<Capabilities, Failure> {
         let global = async { Ok::<_, Failure>(help::flags(&self.ask("", "--help").await?.1.stdout)) };
         let each = Subcommand::ALL.map(async |subcommand| {
             let name = subcommand.as_str();
@@ -97,7 +97,7 @@ impl Questions<'_> {
         });
         // All are waited for, whichever fails: none is left running.
         let (global, flags) = join(global, join_all(each)).await;
-        Ok(Said { version, global: global?, flags: flags.into_iter().collect::<Result<_, _>>()? })
+        Ok(Capabilities { version, global: global?, flags: flags.into_iter().collect::<Result<_, _>>()? })
     }
 
     /// Its answer, whatever its status.

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cc_ci_core::engine::{App, Engine, Failure, Session};
+use cc_ci_core::engine::{App, Engine, Failure, RunContext};
 use cc_ci_core::files::{remove_file, write_whole};
 use cc_ci_core::recipe::SecretSpec;
 
@@ -26,18 +26,18 @@ const INSERT_LIMIT: Duration = Duration::from_mins(1);
 pub(crate) async fn generate(
     abra: &Abra,
     engine: &dyn Engine,
-    session: &Session,
+    context: &RunContext,
     app: &App,
 ) -> Result<BTreeMap<String, String>, Failure> {
     let owned = app.clone();
-    let specs = session.lifetime.jobs().run(move || wanted(&owned)).await?;
+    let specs = context.lifetime.blocking_tasks().run(move || wanted(&owned)).await?;
     if specs.is_empty() {
         return Ok(BTreeMap::new());
     }
     let before = engine.secrets(&app.domain).await?;
     let (mut generated, mut inserted) = (BTreeMap::new(), BTreeSet::new());
     for spec in missing(&specs, app, &before) {
-        let value = insert(abra, session, app, spec).await?;
+        let value = insert(abra, context, app, spec).await?;
         generated.insert(spec.name.clone(), value);
         inserted.insert(full_name(app, spec));
     }
@@ -96,7 +96,7 @@ fn missing<'s>(
 }
 
 /// Makes one, and has abra insert it from a file that goes at once.
-async fn insert(abra: &Abra, session: &Session, app: &App, spec: &SecretSpec) -> Result<String, Failure> {
+async fn insert(abra: &Abra, context: &RunContext, app: &App, spec: &SecretSpec) -> Result<String, Failure> {
     if spec.version.starts_with('-') {
         let (name, version) = (&spec.name, &spec.version);
         return Err(Failure::recipe(format!(
@@ -104,10 +104,10 @@ async fn insert(abra: &Abra, session: &Session, app: &App, spec: &SecretSpec) ->
         ))
         .with_hint("name it as others do: v1"));
     }
-    let (owned, directory) = (spec.clone(), session.tmp.clone());
-    let (value, file) = session
+    let (owned, directory) = (spec.clone(), context.tmp.clone());
+    let (value, file) = context
         .lifetime
-        .jobs()
+        .blocking_tasks()
         .run(move || -> io::Result<_> {
             let value = owned.random_value()?;
             let file = ValueFile::write(&directory, &owned.name, &value)?;
@@ -115,7 +115,7 @@ async fn insert(abra: &Abra, session: &Session, app: &App, spec: &SecretSpec) ->
         })
         .await
         .map_err(|error| Failure::host("can't write a secret for abra").with_source(error))?;
-    session.redactor.hide(&value);
+    context.redactor.hide(&value);
     Call::new(abra, Subcommand::SecretInsert, INSERT_LIMIT)
         // Without it, some versions check a release out for this too, or refuse an untracked file.
         .flag(Flag::Chaos)
@@ -124,7 +124,7 @@ async fn insert(abra: &Abra, session: &Session, app: &App, spec: &SecretSpec) ->
         .arg(&spec.name)
         .arg(&spec.version)
         .arg(&file.0)
-        .run(session, &app.domain)
+        .run(context, &app.domain)
         .await?;
     Ok(value)
 }

@@ -256,7 +256,7 @@ pub struct Run {
 
 #[derive(Debug, Subcommand)]
 pub enum Warm {
-    /// Bring warm apps back to their canonical version, where they are not
+    /// Restore warm apps to their baselines, where they are not
     Reconcile(Reconcile),
 }
 

@@ -440,7 +440,7 @@ fn absolute(what: &str, path: PathBuf) -> Result<PathBuf, Failure> {
 fn state(name: &str) -> Result<PathBuf, Failure> {
     let absolute =
         |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    let is_root = cc_ci_core::host::is_root();
+    let is_root = cc_ci_core::system_info::is_root();
     if is_root {
         return Ok(Path::new("/var/lib").join(name));
     }

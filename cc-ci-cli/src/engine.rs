@@ -12,7 +12,7 @@ use cc_ci_abra::Probe;
 use cc_ci_core::event::Silent;
 use cc_ci_core::names::Suffix;
 use cc_ci_core::sys::programs;
-use cc_ci_docker::{EngineFacts, SwarmEngine};
+use cc_ci_docker::{EngineInfo, SwarmEngine};
 
 use crate::args::Executor;
 use crate::config::{Config, Socket};
@@ -49,7 +49,7 @@ pub struct Choice {
     pub engine: Engine,
     pub why: Option<String>,
     /// Whether it is another engine than some reader may expect.
-    pub surprising: bool,
+    pub announce: bool,
 }
 
 impl Choice {
@@ -63,7 +63,7 @@ impl Choice {
 /// Chooses what the configuration asks for. An engine that may be the one that is meant, and does not say so, is an
 /// error: on the wrong engine, nothing would be found and all be well.
 pub async fn choose(config: &Config) -> Result<Choice, Failure> {
-    let asked = |engine| Choice { engine, why: None, surprising: false };
+    let asked = |engine| Choice { engine, why: None, announce: false };
     match config.executor {
         Executor::Local => Ok(asked(Engine::Local)),
         Executor::Abra => Ok(asked(Engine::Swarm(Socket::from_environment()?.path))),
@@ -79,7 +79,7 @@ async fn automatic(
     names_a_server: bool,
     socket: Result<Socket, Failure>,
 ) -> Result<Choice, Failure> {
-    let local = |why: String, surprising| Ok(Choice { engine: Engine::Local, why: Some(why), surprising });
+    let local = |why: String, announce| Ok(Choice { engine: Engine::Local, why: Some(why), announce });
     if !has_abra {
         // A timer's PATH has no ~/.local/bin: what looks like a Swarm is asked nothing, and never passed over in silence.
         return match sign_of_a_swarm(names_a_server, &socket) {
@@ -91,18 +91,18 @@ async fn automatic(
     if !named && is_missing(&path) {
         return local(format!("no Docker engine at {}", path.display()), true);
     }
-    let facts = examine(&path, None, CHOICE_LIMIT).await.map_err(|error| {
+    let info = inspect(&path, None, CHOICE_LIMIT).await.map_err(|error| {
         error
             .context("can't tell whether there is a Swarm to use")
             .not_the_recipes()
             .or_hint("choose without asking: --executor local or --executor abra")
     })?;
-    match facts.swarm {
+    match info.swarm {
         Ok(_) => {
             let why = format!("abra is in PATH, and the engine at {} manages a Swarm", path.display());
-            Ok(Choice { engine: Engine::Swarm(path), why: Some(why), surprising: true })
+            Ok(Choice { engine: Engine::Swarm(path), why: Some(why), announce: true })
         }
-        Err(error) if facts.in_a_swarm => {
+        Err(error) if info.in_a_swarm => {
             let message =
                 format!("the engine at {} is part of a Swarm, and does not manage it", path.display());
             Err(Failure::host(message).with_source(error).with_hint(
@@ -127,11 +127,7 @@ fn is_missing(path: &Path) -> bool {
 }
 
 /// What the engine at `socket` says of itself, each answer within `limit`. Without a suffix, the claim is nobody's.
-pub async fn examine(
-    socket: &Path,
-    suffix: Option<&Suffix>,
-    limit: Duration,
-) -> Result<EngineFacts, Failure> {
+pub async fn inspect(socket: &Path, suffix: Option<&Suffix>, limit: Duration) -> Result<EngineInfo, Failure> {
     let suffix = match suffix {
         Some(suffix) => suffix.clone(),
         None => "no-suffix.invalid"
@@ -144,7 +140,7 @@ pub async fn examine(
         sources: Vec::new(),
         reporter: Arc::new(Silent),
     };
-    SwarmEngine::new(settings).with_call_limit(limit).examine().await
+    SwarmEngine::new(settings).with_call_limit(limit).inspect().await
 }
 
 /// The program of this name that would be run.
@@ -185,9 +181,9 @@ mod tests {
             let choice = choice(names_a_server, named, exists).await;
             let line = choice.line();
             assert!(line.contains(sign) && line.contains("--executor abra"), "{line}");
-            assert!(choice.surprising && choice.engine == Engine::Local, "{choice:?}");
+            assert!(choice.announce && choice.engine == Engine::Local, "{choice:?}");
         }
         let plain = choice(false, false, false).await;
-        assert_eq!((plain.line().as_str(), plain.surprising), ("local (no abra in PATH)", false));
+        assert_eq!((plain.line().as_str(), plain.announce), ("local (no abra in PATH)", false));
     }
 }

@@ -2,6 +2,7 @@
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests make what they look at"))]
 
+mod app;
 mod args;
 mod commands;
 mod config;
@@ -10,14 +11,13 @@ mod foreground;
 mod render;
 mod shown;
 mod terminal;
-mod wiring;
 
 use std::process::ExitCode;
 
 use args::Invocation;
 use cc_ci_core::Failure;
 use cc_ci_core::exit::Exit;
-use cc_ci_core::lifetime::{Owning, TakeOverError};
+use cc_ci_core::lifetime::{ProcessMode, TakeOverError};
 use terminal::Terminal;
 
 fn main() -> ExitCode {
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         return note_keeper::main_from_args(std::env::args_os());
     }
     // Before any thread exists: from here on signals wait until somebody listens.
-    let taken = Owning::take_over();
+    let taken = ProcessMode::take_over();
     let Ok(terminal) = Terminal::open() else { return Exit::Harness.into() };
     let exit = match args::parse(std::env::args_os()) {
         Ok(Invocation::Help(text)) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use cc_ci_core::engine::{Kind, Residue};
+use cc_ci_core::engine::{Kind, Resource};
 use cc_ci_core::event::Event;
 use cc_ci_core::janitor::Report;
 use cc_ci_core::lock::{Holder, LockView};
@@ -99,11 +99,11 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
         let _ = writeln!(text, "  deploy-count {}", record.deploy_count);
     }
     if let Some(receipt) = &record.receipt {
-        if !receipt.settled.is_empty() {
-            let _ = writeln!(text, "  settled: a dead run had left {}", Residue::list(&receipt.settled));
+        if !receipt.recovered.is_empty() {
+            let _ = writeln!(text, "  recovered: a dead run had left {}", Resource::list(&receipt.recovered));
         }
         if record.lane.is_warm() {
-            let left = Residue::list(&receipt.left);
+            let left = Resource::list(&receipt.left);
             let left = if left.is_empty() { String::new() } else { format!(", left {left}") };
             let proven = if receipt.verified.is_empty() { "" } else { ", the app is proven to be as before" };
             let _ = writeln!(text, "  rollback: removed {}{left}{proven}", receipt.removed.len());
@@ -111,7 +111,7 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
             text.push_str("  receipt: the run never owned its app, and removed nothing\n");
         } else {
             let left =
-                if receipt.left.is_empty() { "nothing".to_owned() } else { Residue::list(&receipt.left) };
+                if receipt.left.is_empty() { "nothing".to_owned() } else { Resource::list(&receipt.left) };
             let _ = writeln!(text, "  receipt: removed {}, left {left}", receipt.removed.len());
         }
         for failure in &receipt.failures {
@@ -135,13 +135,13 @@ pub fn warm(ends: &[WarmEnd]) -> String {
         let name = end.domain.as_ref().map_or_else(|| end.recipe.to_string(), ToString::to_string);
         let version = end.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
         let outcome = match end.outcome {
-            Outcome::Canonical => "as it should be",
-            Outcome::BroughtBack => "brought back",
+            Outcome::AtBaseline => "as it should be",
+            Outcome::Restored => "restored",
             Outcome::Deployed => "deployed",
-            Outcome::WouldBringBack => "would be brought back",
-            Outcome::LooksCanonical => "looks as it should be",
+            Outcome::WouldRestore => "would be restored",
+            Outcome::LooksAtBaseline => "looks as it should be",
             Outcome::NotReached => "not reached",
-            _ => "could not be brought back",
+            _ => "could not be restored",
         };
         let reasons = if end.reasons.is_empty() {
             String::new()
@@ -150,7 +150,7 @@ pub fn warm(ends: &[WarmEnd]) -> String {
         };
         let _ = writeln!(text, "{name} ({}{version}): {outcome}{reasons}", end.recipe);
         if !end.removed.is_empty() {
-            let _ = writeln!(text, "  removed what a dead run had added: {}", Residue::list(&end.removed));
+            let _ = writeln!(text, "  removed what a dead run had added: {}", Resource::list(&end.removed));
         }
         for error in &end.errors {
             let _ = writeln!(text, "  error: {}", indent(error));

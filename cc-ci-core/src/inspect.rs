@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::lifetime::RunLifetime;
 use crate::names::Domain;
-use crate::recipe::rules::{self, History, Look, Past, Report};
+use crate::recipe::rules::{self, History, Look, PreviousRelease, Report};
 use crate::recipe::{Recipe, RecipeError};
 use crate::workspace::{FetchError, FetchRequest, GitError, InvalidSource, RecipeSource, RunDir, fetch};
 
@@ -73,7 +73,7 @@ pub async fn inspect(
         None => look_back(&recipe, &domain, source, scratch, lifetime, limit).await?,
     };
     let owned = path.to_owned();
-    let judged = lifetime.jobs().run(move || rules::judge(&recipe, domain, &history)).await;
+    let judged = lifetime.blocking_tasks().run(move || rules::judge(&recipe, domain, &history)).await;
     let mut report = judged.map_err(|look| match look {
         Look::NoRecipe => no_recipe("it has no compose.yml"),
         Look::Io(source) => InspectError::List { path: owned, source },
@@ -113,7 +113,7 @@ async fn look_back(
     let committed = Recipe::open(recipe.name().clone(), tree.root())?;
     let (on_disk, of_head, judged_as) = (recipe.clone(), committed.clone(), domain.clone());
     let same = move || rules::fingerprint(&on_disk, &judged_as) == rules::fingerprint(&of_head, &judged_as);
-    let unchanged = lifetime.jobs().run(same).await;
+    let unchanged = lifetime.blocking_tasks().run(same).await;
     let at_head = releases.at(&head).cloned();
     // What was changed since a release is compared with that one; the release itself with the one before it.
     let before = match at_head.clone().filter(|_| !unchanged) {
@@ -127,10 +127,13 @@ async fn look_back(
             Some(version) => format!("there is none before {version}"),
             None => "it has none yet".to_owned(),
         };
-        return Ok((History { is_release, lightweight, past: None }, Some(why)));
+        return Ok((History { is_release, lightweight, previous: None }, Some(why)));
     };
     tree.checkout(lifetime, &release.commit).await?;
     let judged_as = domain.clone();
-    let past = lifetime.jobs().run(move || Past::read(&committed, release.version, &judged_as)).await;
-    Ok((History { is_release, lightweight, past: Some(past) }, None))
+    let previous = lifetime
+        .blocking_tasks()
+        .run(move || PreviousRelease::read(&committed, release.version, &judged_as))
+        .await;
+    Ok((History { is_release, lightweight, previous: Some(previous) }, None))
 }

@@ -7,7 +7,7 @@
 //!
 //! # In a test fixture
 //! [`run::Harness::with_app`] deploys a recipe, hands the running app to a closure, and takes the app down again
-//! whether the closure returns, panics or is cancelled. An [`lifetime::Embedded`] lifetime leaves the test process
+//! whether the closure returns, panics or is cancelled. An [`lifetime::EmbeddedMode`] lifetime leaves the test process
 //! alone: no signal, no subreaper, no death signal of its own.
 //!
 //! ```no_run
@@ -16,20 +16,20 @@
 //!
 //! use cc_ci_core::event::Silent;
 //! use cc_ci_core::local::LocalExecutor;
-//! use cc_ci_core::host::{Host, SystemHost};
-//! use cc_ci_core::lifetime::{Bounds, Embedded};
+//! use cc_ci_core::system_info::{KernelSystemInfo, SystemInfo};
+//! use cc_ci_core::lifetime::{Bounds, EmbeddedMode};
 //! use cc_ci_core::lock::FlockLocks;
 //! use cc_ci_core::names::{RunAppPattern, RunId, Subject};
 //! use cc_ci_core::run::{Harness, Request, Settings, Verdict};
 //! use cc_ci_core::workspace::{KernelWorkspace, Settings as Runs};
-//! use cc_ci_core::{EnvFiles, Site};
+//! use cc_ci_core::{EnvFiles, CiHost};
 //!
 //! /// Everything below one directory; whoever shares it shares its locks.
 //! fn harness(state: &Path) -> Result<Harness, Box<dyn std::error::Error>> {
-//!     let host: Arc<dyn Host> = Arc::new(SystemHost::new()?);
+//!     let host: Arc<dyn SystemInfo> = Arc::new(KernelSystemInfo::new()?);
 //!     let local = Arc::new(LocalExecutor::new(state.join("local"), host.clone()));
 //!     std::fs::create_dir_all(state.join("locks"))?;
-//!     let site = Site {
+//!     let ci_host = CiHost {
 //!         pattern: RunAppPattern::new("fixture.localhost".parse()?, []),
 //!         locks: Arc::new(FlockLocks::new(state.join("locks"), host.clone())),
 //!         engine: local.clone(),
@@ -38,8 +38,8 @@
 //!         reporter: Arc::new(Silent),
 //!         host,
 //!     };
-//!     let lifetime = Arc::new(Embedded::new(Bounds::default(), site.reporter.clone())?);
-//!     Ok(Harness { site, deployer: local, lifetime, settings: Settings::default() })
+//!     let lifetime = Arc::new(EmbeddedMode::new(Bounds::default(), ci_host.reporter.clone())?);
+//!     Ok(Harness { ci_host, deployer: local, lifetime, settings: Settings::default() })
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -75,10 +75,10 @@ pub mod workspace;
 #[cfg(test)]
 mod architecture;
 
+pub use inventory::app_status::{AppStatus, Ownership};
+pub use inventory::ci_host::CiHost;
 pub use inventory::env_files::EnvFiles;
-pub use inventory::site::Site;
-pub use inventory::survey::{Standing, Surveyed};
-pub use inventory::traces::RunTrace;
+pub use inventory::run_store::RunSummary;
 pub use model::failure::{Failure, Fault};
 pub use model::{cancellation, error_chain, event, exit};
-pub use sys::{contained, files, host, output, process};
+pub use sys::{beneath, files, output, process, system_info};

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use cc_ci_core::engine::Kind;
 
-use crate::listing::{Container, Listing, Object, Task};
+use crate::snapshot::{Container, Object, Snapshot, Task};
 use crate::tasks::is_harmless;
 
 /// The networks that belong to the engine, or to every app.
@@ -43,7 +43,7 @@ pub(crate) struct Found<'a> {
 /// A listing, and who owns what in it.
 #[derive(Debug)]
 pub(crate) struct Attribution<'a> {
-    listing: &'a Listing,
+    snapshot: &'a Snapshot,
     known: KnownStacks<'a>,
     services: HashMap<&'a str, (&'a str, Owner<'a>)>,
 }
@@ -79,13 +79,13 @@ impl<'a> Owner<'a> {
 }
 
 impl<'a> Attribution<'a> {
-    /// `stacks` are known beside those that the labels of `listing` name.
-    pub(crate) fn new(listing: &'a Listing, stacks: impl IntoIterator<Item = &'a str>) -> Self {
+    /// `stacks` are known beside those that the labels of `snapshot` name.
+    pub(crate) fn new(snapshot: &'a Snapshot, stacks: impl IntoIterator<Item = &'a str>) -> Self {
         let mut known = KnownStacks::default();
-        known.extend(listing.labels());
+        known.extend(snapshot.labels());
         known.extend(stacks);
-        let mut attribution = Self { listing, known, services: HashMap::new() };
-        attribution.services = listing
+        let mut attribution = Self { snapshot, known, services: HashMap::new() };
+        attribution.services = snapshot
             .services
             .iter()
             .map(|service| {
@@ -102,13 +102,13 @@ impl<'a> Attribution<'a> {
     /// thrown away yet. `anonymous` are the volumes that are nobody's by name.
     pub(crate) fn found(&self, anonymous: &Anonymous<'a>) -> Vec<Found<'a>> {
         let mut found = Vec::new();
-        for service in &self.listing.services {
+        for service in &self.snapshot.services {
             let owner = self.of(service.label.as_deref(), &service.name);
             found.push(Found { kind: Kind::Service, id: &service.id, name: service.name.clone(), owner });
         }
         let containers: HashSet<&str> =
-            self.listing.containers.iter().map(|found| found.id.as_str()).collect();
-        for task in &self.listing.tasks {
+            self.snapshot.containers.iter().map(|found| found.id.as_str()).collect();
+        for task in &self.snapshot.tasks {
             let service = task.service.as_deref().and_then(|service| self.services.get(service));
             if service.is_some() || !is_harmless(task, &containers) {
                 let service = service.map_or_else(|| task.service.as_deref(), |(name, _)| Some(*name));
@@ -116,15 +116,15 @@ impl<'a> Attribution<'a> {
                 found.push(Found { kind: Kind::Task, id: &task.id, name, owner: self.of_task(task) });
             }
         }
-        for container in &self.listing.containers {
+        for container in &self.snapshot.containers {
             let (kind, name) = (Kind::Container, container.name.clone());
             found.push(Found { kind, id: &container.id, name, owner: self.of_container(container) });
         }
         let objects = [
-            (Kind::Volume, &self.listing.volumes),
-            (Kind::Secret, &self.listing.secrets),
-            (Kind::Config, &self.listing.configs),
-            (Kind::Network, &self.listing.networks),
+            (Kind::Volume, &self.snapshot.volumes),
+            (Kind::Secret, &self.snapshot.secrets),
+            (Kind::Config, &self.snapshot.configs),
+            (Kind::Network, &self.snapshot.networks),
         ];
         for (kind, objects) in objects {
             for object in objects {
@@ -167,7 +167,7 @@ impl<'a> Attribution<'a> {
     }
 }
 
-impl Listing {
+impl Snapshot {
     /// Every stack that a label names.
     fn labels(&self) -> impl Iterator<Item = &str> {
         let objects = [&self.volumes, &self.secrets, &self.configs, &self.networks];
@@ -181,7 +181,7 @@ impl Listing {
     }
 }
 
-impl Listing {
+impl Snapshot {
     /// The names of what carries no label.
     pub(crate) fn unlabelled(&self) -> impl Iterator<Item = &str> {
         let services = self.services.iter().map(|service| (&service.label, &service.name));
@@ -208,24 +208,24 @@ impl<'a> Anonymous<'a> {
     /// Among the owned ones, a volume that a spec names is nobody's. Of a container whose task is in the listing, the
     /// task says what it was told; the others are `unsure`.
     pub(crate) fn new(attribution: &Attribution<'a>) -> Self {
-        let listing = attribution.listing;
+        let snapshot = attribution.snapshot;
         let unlabelled = |volume: &&'a Object| volume.label.is_none() && is_anonymous_name(&volume.name);
         let volumes: HashSet<&str> =
-            listing.volumes.iter().filter(unlabelled).map(|volume| volume.name.as_str()).collect();
+            snapshot.volumes.iter().filter(unlabelled).map(|volume| volume.name.as_str()).collect();
         if volumes.is_empty() {
             return Self::default();
         }
-        let specs = listing.tasks.iter().map(|task| &task.uses);
-        let specs = specs.chain(listing.services.iter().map(|service| &service.uses));
+        let specs = snapshot.tasks.iter().map(|task| &task.uses);
+        let specs = specs.chain(snapshot.services.iter().map(|service| &service.uses));
         let explicit: HashSet<&str> = specs
             .flat_map(|uses| &uses.volumes)
             .map(String::as_str)
             .filter(|name| volumes.contains(name))
             .collect();
-        let tasks: HashSet<&str> = listing.tasks.iter().map(|task| task.id.as_str()).collect();
+        let tasks: HashSet<&str> = snapshot.tasks.iter().map(|task| task.id.as_str()).collect();
         let mut owners: HashMap<&'a str, Owner<'a>> = HashMap::new();
         let mut unsure = Vec::new();
-        for container in &listing.containers {
+        for container in &snapshot.containers {
             let owner = attribution.of_container(container);
             let mounted = container.volumes.iter().map(String::as_str).filter(|name| volumes.contains(name));
             for volume in mounted {

@@ -8,7 +8,7 @@ use cc_ci_core::names::Stack;
 use proptest::prelude::*;
 
 use crate::attribution::{Anonymous, Attribution, KnownStacks, Owner};
-use crate::listing::{Container, Listing, Object, Service, Task, Uses};
+use crate::snapshot::{Container, Object, Service, Snapshot, Task, Uses};
 
 const OURS: &str = "a_ci_org";
 const LONGER: &str = "a_ci_org_uk";
@@ -37,8 +37,8 @@ fn task(id: &str, service: &str) -> Task {
 }
 
 /// The names of what `stack` owns, where `known` is known beside the labels.
-fn owned(listing: &Listing, known: &[&str], stack: &str) -> BTreeSet<String> {
-    let attribution = Attribution::new(listing, known.iter().copied());
+fn owned(snapshot: &Snapshot, known: &[&str], stack: &str) -> BTreeSet<String> {
+    let attribution = Attribution::new(snapshot, known.iter().copied());
     let found = attribution.found(&Anonymous::new(&attribution));
     let ours = found.into_iter().filter(|found| found.owner.stack() == Some(stack));
     ours.map(|found| format!("{} {}", found.kind, found.name)).collect()
@@ -50,12 +50,12 @@ fn set<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
 
 #[test]
 fn every_kind_belongs_by_label_and_by_name() {
-    let mut listing = Listing::default();
+    let mut snapshot = Snapshot::default();
     for (name, label) in [("a_ci_org_x", None), ("elsewhere", Some(OURS)), ("b_ci_org_x", None)] {
-        listing.services.push(service(name, label));
-        listing.containers.push(container(name, label));
+        snapshot.services.push(service(name, label));
+        snapshot.containers.push(container(name, label));
         for objects in
-            [&mut listing.volumes, &mut listing.secrets, &mut listing.configs, &mut listing.networks]
+            [&mut snapshot.volumes, &mut snapshot.secrets, &mut snapshot.configs, &mut snapshot.networks]
         {
             objects.push(object(name, label));
         }
@@ -65,32 +65,32 @@ fn every_kind_belongs_by_label_and_by_name() {
             .iter()
             .flat_map(|kind| [format!("{kind} a_ci_org_x"), format!("{kind} elsewhere")])
             .collect();
-    assert_eq!(owned(&listing, &[OURS], OURS), expected);
+    assert_eq!(owned(&snapshot, &[OURS], OURS), expected);
 }
 
 #[test]
 fn a_name_belongs_to_the_longest_stack_that_anybody_knows() {
     let secret = |name: &str| object(name, None);
-    let listing = Listing {
+    let snapshot = Snapshot {
         secrets: vec![secret("a_ci_org_uk_db"), secret("a_ci_org_db"), secret("a_ci_orgdb"), secret(OURS)],
-        ..Listing::default()
+        ..Snapshot::default()
     };
     let all = set(["secret a_ci_org", "secret a_ci_org_db", "secret a_ci_org_uk_db"]);
-    assert_eq!(owned(&listing, &[OURS], OURS), all);
+    assert_eq!(owned(&snapshot, &[OURS], OURS), all);
     let without = set(["secret a_ci_org", "secret a_ci_org_db"]);
-    assert_eq!(owned(&listing, &[OURS, LONGER], OURS), without, "a source knows the longer stack");
+    assert_eq!(owned(&snapshot, &[OURS, LONGER], OURS), without, "a source knows the longer stack");
     let labelled = [
-        Listing { services: vec![service("x", Some(LONGER))], ..listing.clone() },
-        Listing { containers: vec![container("x", Some(LONGER))], ..listing.clone() },
-        Listing { volumes: vec![object("x", Some(LONGER))], ..listing.clone() },
-        Listing { networks: vec![object("x", Some(LONGER))], ..listing.clone() },
-        Listing { configs: vec![object("x", Some(LONGER))], ..listing.clone() },
-        Listing {
+        Snapshot { services: vec![service("x", Some(LONGER))], ..snapshot.clone() },
+        Snapshot { containers: vec![container("x", Some(LONGER))], ..snapshot.clone() },
+        Snapshot { volumes: vec![object("x", Some(LONGER))], ..snapshot.clone() },
+        Snapshot { networks: vec![object("x", Some(LONGER))], ..snapshot.clone() },
+        Snapshot { configs: vec![object("x", Some(LONGER))], ..snapshot.clone() },
+        Snapshot {
             tasks: vec![Task {
                 uses: Uses { label: Some(LONGER.to_owned()), ..Uses::default() },
                 ..task("t", "gone")
             }],
-            ..listing.clone()
+            ..snapshot.clone()
         },
     ];
     for labelled in labelled {
@@ -100,14 +100,14 @@ fn a_name_belongs_to_the_longest_stack_that_anybody_knows() {
 
 #[test]
 fn a_label_of_somebody_else_wins_over_a_name_that_is_ours() {
-    let listing = Listing {
+    let snapshot = Snapshot {
         secrets: vec![object("a_ci_org_pw", Some("b_ci_org")), object("a_ci_org_key", Some(""))],
         configs: vec![object("_any", None)],
         volumes: vec![object("b_ci_org_data", Some(OURS))],
-        ..Listing::default()
+        ..Snapshot::default()
     };
-    assert_eq!(owned(&listing, &[OURS], OURS), set(["volume b_ci_org_data"]));
-    assert_eq!(owned(&listing, &[OURS], ""), set([]), "an empty label is no stack");
+    assert_eq!(owned(&snapshot, &[OURS], OURS), set(["volume b_ci_org_data"]));
+    assert_eq!(owned(&snapshot, &[OURS], ""), set([]), "an empty label is no stack");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn tasks_and_containers_belong_to_whom_their_service_belongs_to() {
         service: Some(format!("id-of-{service}")),
         ..container(name, label)
     };
-    let listing = Listing {
+    let snapshot = Snapshot {
         services: vec![service("x", Some(OURS)), service("y", None)],
         tasks: vec![task("t1", "x"), task("t2", "y"), task("t3", "gone")],
         containers: vec![
@@ -126,11 +126,11 @@ fn tasks_and_containers_belong_to_whom_their_service_belongs_to() {
             of_service("a_ci_org_z.1.t3", None, "gone"),
             of_service("z.1.t4", Some(OURS), "gone"),
         ],
-        ..Listing::default()
+        ..Snapshot::default()
     };
     let expected =
         set(["service x", "task x..t1", "container x.1.t1", "container a_ci_org_z.1.t3", "container z.1.t4"]);
-    assert_eq!(owned(&listing, &[OURS], OURS), expected);
+    assert_eq!(owned(&snapshot, &[OURS], OURS), expected);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_task_whose_service_is_gone_counts_until_it_is_harmless() {
         desired: Some(TaskState::REMOVE),
         ..task
     };
-    let listing = Listing {
+    let snapshot = Snapshot {
         tasks: vec![
             ours(Task { state: Some(TaskState::PREPARING), ..task("t1", "gone") }),
             ours(Task { container: Some("c-gone".to_owned()), ..task("t2", "gone") }),
@@ -148,23 +148,23 @@ fn a_task_whose_service_is_gone_counts_until_it_is_harmless() {
             ours(Task { state: Some(TaskState::FAILED), ..task("t4", "gone") }),
         ],
         containers: vec![container("c", None)],
-        ..Listing::default()
+        ..Snapshot::default()
     };
-    assert_eq!(owned(&listing, &[], OURS), set(["task id-of-gone..t1", "task id-of-gone..t3"]));
+    assert_eq!(owned(&snapshot, &[], OURS), set(["task id-of-gone..t1", "task id-of-gone..t3"]));
 }
 
 #[test]
 fn the_engines_own_networks_are_nobodys() {
     let names = ["bridge", "docker_gwbridge", "host", "ingress", "none", "proxy"];
-    let listing =
-        Listing { networks: names.map(|name| object(name, Some(OURS))).to_vec(), ..Listing::default() };
-    assert_eq!(owned(&listing, &[OURS, "proxy", "none"], OURS), set([]));
+    let snapshot =
+        Snapshot { networks: names.map(|name| object(name, Some(OURS))).to_vec(), ..Snapshot::default() };
+    assert_eq!(owned(&snapshot, &[OURS, "proxy", "none"], OURS), set([]));
 }
 
 /// One unlabelled volume without a name, and our container that mounts it.
-fn with_anonymous_volume() -> (Listing, String) {
+fn with_anonymous_volume() -> (Snapshot, String) {
     let volume = "0123456789abcdef".repeat(4);
-    let listing = Listing {
+    let snapshot = Snapshot {
         services: vec![service("a_ci_org_x", Some(OURS)), service("b", Some("b_ci_org"))],
         tasks: vec![task("t", "a_ci_org_x")],
         containers: vec![Container {
@@ -174,37 +174,37 @@ fn with_anonymous_volume() -> (Listing, String) {
             ..container("a_ci_org_x.1.t", Some(OURS))
         }],
         volumes: vec![object(&volume, None)],
-        ..Listing::default()
+        ..Snapshot::default()
     };
-    (listing, volume)
+    (snapshot, volume)
 }
 
-fn owns_volume(listing: &Listing) -> bool {
-    owned(listing, &[OURS], OURS).iter().any(|name| name.starts_with("volume "))
+fn owns_volume(snapshot: &Snapshot) -> bool {
+    owned(snapshot, &[OURS], OURS).iter().any(|name| name.starts_with("volume "))
 }
 
 #[test]
 fn an_anonymous_volume_belongs_to_the_one_stack_that_mounts_it() {
-    let (listing, volume) = with_anonymous_volume();
-    assert!(owns_volume(&listing));
+    let (snapshot, volume) = with_anonymous_volume();
+    assert!(owns_volume(&snapshot));
 
-    let mut shared = listing.clone();
+    let mut shared = snapshot.clone();
     shared.containers.push(Container { volumes: vec![volume.clone()], ..container("tool", None) });
     assert!(!owns_volume(&shared), "somebody else mounts it too");
 
     for label in ["b_ci_org", ""] {
-        let mut labelled = listing.clone();
+        let mut labelled = snapshot.clone();
         labelled.volumes = vec![object(&volume, Some(label))];
         assert!(!owns_volume(&labelled), "it has a label of somebody else");
     }
 
-    let mut named = listing.clone();
+    let mut named = snapshot.clone();
     named.containers[0].volumes = vec!["data".to_owned()];
     named.volumes = vec![object("data", None)];
     assert!(!owns_volume(&named), "somebody gave it a name");
 
     let upper = volume.to_uppercase();
-    let mut upper_case = listing;
+    let mut upper_case = snapshot;
     upper_case.containers[0].volumes = vec![upper.clone()];
     upper_case.volumes = vec![object(&upper, None)];
     assert!(!owns_volume(&upper_case), "the engine writes lower case");
@@ -212,18 +212,18 @@ fn an_anonymous_volume_belongs_to_the_one_stack_that_mounts_it() {
 
 #[test]
 fn an_anonymous_volume_that_anybody_names_is_nobodys() {
-    let (listing, volume) = with_anonymous_volume();
+    let (snapshot, volume) = with_anonymous_volume();
     let names = Uses { volumes: vec![volume.clone()], ..Uses::default() };
 
-    let mut own_task = listing.clone();
+    let mut own_task = snapshot.clone();
     own_task.tasks[0].uses = names.clone();
     assert!(!owns_volume(&own_task), "our own task was told to mount it: it may be anybody's");
 
-    let mut service = listing.clone();
+    let mut service = snapshot.clone();
     service.services[1].uses = names;
     assert!(!owns_volume(&service), "a service of somebody else will mount it");
 
-    let attribution = Attribution::new(&listing, [OURS]);
+    let attribution = Attribution::new(&snapshot, [OURS]);
     let mut anonymous = Anonymous::new(&attribution);
     anonymous.is_named(&volume);
     let found = attribution.found(&anonymous);
@@ -232,21 +232,21 @@ fn an_anonymous_volume_that_anybody_names_is_nobodys() {
 
 #[test]
 fn what_a_container_was_told_to_mount_is_asked_where_no_task_says_it() {
-    let (listing, _) = with_anonymous_volume();
-    let unsure = |listing: &Listing| {
-        let attribution = Attribution::new(listing, [OURS]);
+    let (snapshot, _) = with_anonymous_volume();
+    let unsure = |snapshot: &Snapshot| {
+        let attribution = Attribution::new(snapshot, [OURS]);
         let unsure = Anonymous::new(&attribution).unsure;
         unsure
             .into_iter()
             .map(|(id, owner)| (id.to_owned(), owner.stack().map(str::to_owned)))
             .collect::<Vec<_>>()
     };
-    assert_eq!(unsure(&listing), []);
+    assert_eq!(unsure(&snapshot), []);
     let ours = [("id-of-a_ci_org_x.1.t".to_owned(), Some(OURS.to_owned()))];
-    let mut forgotten = listing.clone();
+    let mut forgotten = snapshot.clone();
     forgotten.tasks.clear();
     assert_eq!(unsure(&forgotten), ours, "the Swarm has forgotten the task");
-    let mut plain = listing;
+    let mut plain = snapshot;
     plain.containers[0].task = None;
     assert_eq!(unsure(&plain), ours, "no service made it");
 }

@@ -6,7 +6,7 @@ use cc_ci_core::names::RunAppPattern;
 
 use crate::SwarmEngine;
 use crate::inventory::domain_of_stack;
-use crate::listing::{Filters, NAMESPACE};
+use crate::snapshot::{Filters, NAMESPACE};
 
 /// The label that a backup service is known by.
 const LABEL: &str = "coop-cloud.backupbot.enabled=true";

@@ -14,8 +14,8 @@ use cc_ci_core::names::Suffix;
 use sha2::{Digest as _, Sha256};
 
 use crate::client::{ApiError, Client};
-use crate::listing::Filters;
 use crate::nodes;
+use crate::snapshot::Filters;
 
 const PREFIX: &str = "cc-ci-lockspace-";
 

@@ -16,7 +16,7 @@ use cc_ci_core::names::{Domain, Stack};
 
 use crate::client::{ApiError, Client};
 use crate::converge::look;
-use crate::listing::{TASK_ID, labelled};
+use crate::snapshot::{TASK_ID, labelled};
 
 /// The bridge between a host and its tasks.
 const BRIDGE: &str = "docker_gwbridge";
@@ -82,7 +82,7 @@ fn find(
         .ok_or_else(|| format!("the service {short} has no running task"))?;
     let port = match port {
         Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| {
-            format!("the service {short} names the port {:?} in its label", crate::said::written(port))
+            format!("the service {short} names the port {:?} in its label", crate::sanitize::written(port))
         })?,
         None => exposed(container),
     };

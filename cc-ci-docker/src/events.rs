@@ -19,7 +19,7 @@ use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::listing::NAMESPACE;
+use crate::snapshot::NAMESPACE;
 
 /// The pause before a broken stream is opened again; doubled each time.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -1,6 +1,6 @@
 //! Commands inside of an app's services, through the engine's exec API.
 //!
-//! A command runs once: what fails before it began is tried again when the app has settled, what fails later is told.
+//! A command runs once: what fails before it began is tried again when the app stands still, what fails later is told.
 //!
 //! # Limitations
 //! The engine can't end a command: one that takes too long goes on until its container ends.
@@ -12,7 +12,7 @@ use bollard::errors::Error;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{ExecConfig, TaskState};
 use bollard::query_parameters::ListTasksOptions;
-use cc_ci_core::engine::{App, Failure, Session};
+use cc_ci_core::engine::{App, Failure, RunContext};
 use cc_ci_core::names::Stack;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -21,8 +21,8 @@ use crate::SwarmEngine;
 use crate::backoff::Backoff;
 use crate::client::{ApiError, Client};
 use crate::converge::{self, look};
-use crate::listing::Filters;
-use crate::said;
+use crate::sanitize;
+use crate::snapshot::Filters;
 
 /// So much of an output is kept: its end.
 const OUTPUT_LIMIT: usize = 1 << 20;
@@ -30,22 +30,25 @@ const OUTPUT_LIMIT: usize = 1 << 20;
 /// Runs `command` in the newest running task of a service, and gives what it said; of more than 1 MiB, the last lines.
 pub(crate) async fn execute(
     engine: &SwarmEngine,
-    session: &Session,
+    context: &RunContext,
     app: &App,
     service: &str,
     command: &[String],
     limit: Duration,
 ) -> Result<String, Failure> {
     let program = command.first().map_or("", String::as_str);
-    let what =
-        format!("{} in the service {}", said::message(&session.redactor, program), said::written(service));
+    let what = format!(
+        "{} in the service {}",
+        sanitize::message(&context.redactor, program),
+        sanitize::written(service)
+    );
     let mut running = Running::default();
     // The engine is waited for as long as the command may take.
     let ended = Box::pin(running.run(&engine.client, app, service, command, limit));
     let ended = tokio::time::timeout(limit, ended).await;
     let output = running.output();
     let failed = |how: &str| {
-        let said = said::tail(&session.redactor, &output);
+        let said = sanitize::tail(&context.redactor, &output);
         let said = if said.is_empty() { said } else { format!(", and said:\n{said}") };
         Failure::recipe(format!("{what} {how}{said}"))
     };
@@ -109,7 +112,7 @@ impl Running {
                 Ok(None) => {}
                 Err(error) => return Err(error.into()),
             }
-            // The container comes or goes: it is the newest of a settled app that counts.
+            // The container comes or goes: it is the newest of an app that stands still that counts.
             converge::wait(client, &app.domain, limit, converge::PAUSE).await.map_err(Trouble::Settled)?;
             backoff.wait(Duration::ZERO).await;
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cc_ci_core::engine::{Failure, Inventory, Residue, StackSource};
+use cc_ci_core::engine::{Failure, Inventory, Resource, StackSource};
 use cc_ci_core::error_chain;
 use cc_ci_core::event::Event;
 use cc_ci_core::names::{Domain, RunAppPattern, Stack, Suffix};
@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use crate::SwarmEngine;
 use crate::attribution::{Anonymous, Attribution, Found, Owner};
 use crate::client::ApiError;
-use crate::listing::{Listing, named_by_container};
+use crate::snapshot::{Snapshot, named_by_container};
 
 /// How often an engine that restarts is asked whether it is there again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -42,16 +42,16 @@ async fn look(engine: &SwarmEngine, domains: Option<&[Domain]>) -> Result<Invent
             sources.get_or_init(|| Sources::ask(engine)).await;
         }
     };
-    let (listing, ()) = tokio::join!(read(engine), all_sources);
-    let listing = listing?;
+    let (snapshot, ()) = tokio::join!(read(engine), all_sources);
+    let snapshot = snapshot?;
     let asked: Option<HashMap<String, &Domain>> =
         domains.map(|domains| domains.iter().map(|domain| (domain.stack().to_string(), domain)).collect());
     let stacks = asked.as_ref().map(|asked| asked.keys().map(String::as_str).collect());
     let mut known: HashSet<&str> = stacks.clone().unwrap_or_default();
     if asked.is_none() {
-        known.extend(run_app_stacks(&listing, &engine.settings.suffix));
+        known.extend(run_app_stacks(&snapshot, &engine.settings.suffix));
     }
-    let found = attribute(engine, &listing, &known, stacks.as_ref(), &sources).await?;
+    let found = attribute(engine, &snapshot, &known, stacks.as_ref(), &sources).await?;
     let mut inventory = Inventory::default();
     let mut domain_of: HashMap<&str, Option<Domain>> = HashMap::new();
     let mut by_name = 0_usize;
@@ -62,7 +62,7 @@ async fn look(engine: &SwarmEngine, domains: Option<&[Domain]>) -> Result<Invent
             None => domain_of_stack(stack),
         });
         if let Some(domain) = domain {
-            inventory.add(domain, Residue::new(kind, name));
+            inventory.add(domain, Resource::new(kind, name));
             by_name += usize::from(matches!(owner, Owner::Named(_)));
         }
     }
@@ -78,13 +78,13 @@ async fn look(engine: &SwarmEngine, domains: Option<&[Domain]>) -> Result<Invent
 
 /// Everything that exists. An engine that showed it before and does not now is waited for: it restarts, and becomes a
 /// manager again some time after it answers. One that hangs has had its time already.
-async fn read(engine: &SwarmEngine) -> Result<Listing, ApiError> {
+async fn read(engine: &SwarmEngine) -> Result<Snapshot, ApiError> {
     let until = Instant::now() + engine.client.call_limit();
     loop {
-        match Listing::read(&engine.client).await {
-            Ok(listing) => {
+        match Snapshot::read(&engine.client).await {
+            Ok(snapshot) => {
                 engine.has_shown.store(true, Ordering::Relaxed);
-                return Ok(listing);
+                return Ok(snapshot);
             }
             Err(error @ ApiError::Hangs { .. }) => return Err(error),
             Err(error) if error.is_passing() => {
@@ -98,12 +98,12 @@ async fn read(engine: &SwarmEngine) -> Result<Listing, ApiError> {
     }
 }
 
-/// Everything of `listing`, and whose it is. `known` are stacks beside those that labels name; `asked` is who is asked
+/// Everything of `snapshot`, and whose it is. `known` are stacks beside those that labels name; `asked` is who is asked
 /// for, or everybody is. `sources` are asked only where their word decides: they can only take an object from the stack
 /// that its name suggests.
 pub(crate) async fn attribute<'a>(
     engine: &SwarmEngine,
-    listing: &'a Listing,
+    snapshot: &'a Snapshot,
     known: &HashSet<&'a str>,
     asked: Option<&HashSet<&'a str>>,
     sources: &'a OnceCell<Sources>,
@@ -115,11 +115,11 @@ pub(crate) async fn attribute<'a>(
     };
     let mut known = known.clone();
     known.extend(sources.get().into_iter().flat_map(Sources::names));
-    let mut attribution = Attribution::new(listing, known.iter().copied());
+    let mut attribution = Attribution::new(snapshot, known.iter().copied());
     let named = |found: &Found<'_>| matches!(found.owner, Owner::Named(_)) && asked(found.owner);
     if sources.get().is_none() && attribution.found(&Anonymous::new(&attribution)).iter().any(named) {
         known.extend(sources.get_or_init(|| Sources::ask(engine)).await.names());
-        attribution = Attribution::new(listing, known.iter().copied());
+        attribution = Attribution::new(snapshot, known.iter().copied());
     }
     let mut anonymous = Anonymous::new(&attribution);
     let unsure = anonymous.unsure.iter().filter(|(_, owner)| asked(*owner));
@@ -131,10 +131,10 @@ pub(crate) async fn attribute<'a>(
 }
 
 /// The stacks of run apps that only names tell of: a secret may be all that a run left, and it has no label.
-fn run_app_stacks<'a>(listing: &'a Listing, suffix: &Suffix) -> impl Iterator<Item = &'a str> {
+fn run_app_stacks<'a>(snapshot: &'a Snapshot, suffix: &Suffix) -> impl Iterator<Item = &'a str> {
     let pattern = RunAppPattern::new(suffix.clone(), []);
     let below = format!("_{}", suffix.as_str().replace('.', "_"));
-    listing.unlabelled().filter_map(move |name| {
+    snapshot.unlabelled().filter_map(move |name| {
         let label = &name[..name.find('_')?];
         let rest = name[label.len()..].strip_prefix(&below)?;
         let domain: Domain = format!("{label}.{}", pattern.suffix()).parse().ok()?;
@@ -170,7 +170,7 @@ impl Sources {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listing::Object;
+    use crate::snapshot::Object;
 
     #[test]
     fn a_run_app_is_known_by_the_name_of_the_only_thing_that_is_left() {
@@ -191,8 +191,8 @@ mod tests {
         };
         let mut secrets: Vec<Object> = names.iter().map(|name| object(name, None)).collect();
         secrets.push(object("y-abcdef_ci_example_org_pw", Some("elsewhere")));
-        let listing = Listing { secrets, ..Listing::default() };
-        let known: Vec<&str> = run_app_stacks(&listing, &"ci.example.org".parse().unwrap()).collect();
+        let snapshot = Snapshot { secrets, ..Snapshot::default() };
+        let known: Vec<&str> = run_app_stacks(&snapshot, &"ci.example.org".parse().unwrap()).collect();
         assert_eq!(known, ["immi-012345_ci_example_org", "x-abcdef_ci_example_org"]);
     }
 

@@ -18,20 +18,20 @@ mod claim;
 mod client;
 mod converge;
 mod endpoint;
+mod engine_info;
 mod events;
 mod execute;
-mod facts;
 #[cfg(test)]
 mod fake_engine;
 mod images;
 mod inventory;
-mod listing;
 mod nodes;
 #[cfg(test)]
 mod order_tests;
 mod removal;
-mod said;
+mod sanitize;
 mod secrets;
+mod snapshot;
 mod tasks;
 #[cfg(test)]
 mod trouble_tests;
@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cc_ci_core::engine::{
-    App, Endpoint, Engine, Failure, Inventory, LockSpace, Redactor, Residue, ServiceState, Session,
+    App, Endpoint, Engine, Failure, Inventory, LockSpace, Redactor, Resource, RunContext, ServiceState,
     StackSource,
 };
 use cc_ci_core::event::Reporter;
@@ -54,7 +54,7 @@ use cc_ci_core::names::{Domain, Suffix};
 use cc_ci_core::recipe::VolumeBackup;
 
 use client::Client;
-pub use facts::{EngineFacts, ProxyNetwork, SwarmFacts};
+pub use engine_info::{EngineInfo, ProxyNetwork, SwarmInfo};
 use volumes::copies;
 
 /// The overlay network that the reverse proxy reaches every app by. No app's, whoever made it.
@@ -112,8 +112,8 @@ impl SwarmEngine {
 
 impl SwarmEngine {
     /// What this engine is. One that answers and is no Swarm manager is described too.
-    pub async fn examine(&self) -> Result<EngineFacts, Failure> {
-        facts::examine(&self.client, &self.settings.suffix).await
+    pub async fn inspect(&self) -> Result<EngineInfo, Failure> {
+        engine_info::inspect(&self.client, &self.settings.suffix).await
     }
 }
 
@@ -134,7 +134,7 @@ impl Engine for SwarmEngine {
     }
 
     /// Of 20 clients killed in the middle of a deploy, 3 had an order carried out after a look that read empty.
-    fn order_lag(&self) -> Duration {
+    fn request_lag(&self) -> Duration {
         Duration::from_secs(2)
     }
 
@@ -187,34 +187,34 @@ impl Engine for SwarmEngine {
 
     async fn execute(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         service: &str,
         command: &[String],
         limit: Duration,
     ) -> Result<String, Failure> {
-        execute::execute(self, session, app, service, command, limit).await
+        execute::execute(self, context, app, service, command, limit).await
     }
 
     async fn save_volume(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         volume: &str,
         rule: &VolumeBackup,
         to: &Path,
     ) -> Result<(), Failure> {
-        copies::save(self, session, app, volume, rule, to).await
+        copies::save(self, context, app, volume, rule, to).await
     }
 
     async fn load_volume(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         volume: &str,
         from: &Path,
     ) -> Result<(), Failure> {
-        copies::load(self, session, app, volume, from).await
+        copies::load(self, context, app, volume, from).await
     }
 
     async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure> {
@@ -229,12 +229,12 @@ impl Engine for SwarmEngine {
         backup_service::has_backup_service(self).await
     }
 
-    async fn remove_only(
+    async fn remove_selected(
         &self,
         domain: &Domain,
-        residue: &[Residue],
+        residue: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure> {
-        removal::remove_only(self, domain, residue, limit).await
+        removal::remove_selected(self, domain, residue, limit).await
     }
 }

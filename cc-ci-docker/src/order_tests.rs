@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cc_ci_core::engine::{Engine as _, Failure, Fault, Kind, LockSpace, Residue, StackSource};
+use cc_ci_core::engine::{Engine as _, Failure, Fault, Kind, LockSpace, Resource, StackSource};
 use cc_ci_core::error_chain;
 use cc_ci_core::event::{Event, Reporter};
-use cc_ci_core::host::BootId;
 use cc_ci_core::names::{Domain, Stack};
+use cc_ci_core::system_info::BootId;
 
 use crate::fake_engine::{FakeEngine, Reply, engine, nothing};
 use crate::{Settings, SwarmEngine};
@@ -81,9 +81,9 @@ async fn while_a_service_is_there_nothing_else_is_removed() {
 #[tokio::test]
 async fn what_is_named_goes_in_the_same_order_and_nothing_else_does() {
     let named = [
-        Residue::new(Kind::Volume, format!("{STACK}_data")),
-        Residue::new(Kind::Service, format!("{STACK}_x")),
-        Residue::new(Kind::Network, "another_net"),
+        Resource::new(Kind::Volume, format!("{STACK}_data")),
+        Resource::new(Kind::Service, format!("{STACK}_x")),
+        Resource::new(Kind::Network, "another_net"),
     ];
     let removed = Arc::new(Mutex::new(Vec::new()));
     let gone = removed.clone();
@@ -98,14 +98,14 @@ async fn what_is_named_goes_in_the_same_order_and_nothing_else_does() {
             gone.iter().any(|gone| gone == kind || (gone == "services" && of_services(kind)))
         })
     });
-    fake.engine().remove_only(&domain(), &named, Duration::from_mins(1)).await.unwrap();
+    fake.engine().remove_selected(&domain(), &named, Duration::from_mins(1)).await.unwrap();
     assert_eq!(*removed.lock().unwrap(), ["services", "volumes"]);
 
     // While the service is there, nothing that it may use goes.
     let fake = FakeEngine::start(|call| {
         if call.starts_with("DELETE") { refused(call) } else { one_of_each(call, |_| false) }
     });
-    fake.engine().remove_only(&domain(), &named, CUT_SHORT).await.unwrap_err();
+    fake.engine().remove_selected(&domain(), &named, CUT_SHORT).await.unwrap_err();
     let deleted = deletions(&fake);
     assert!(!deleted.is_empty() && deleted.iter().all(|path| path == "services/s1"), "{deleted:?}");
 }

@@ -16,7 +16,7 @@ use crate::SwarmEngine;
 use crate::attribution::Owner;
 use crate::client::{ApiError, Client};
 use crate::inventory::{attribute, inventory};
-use crate::listing::{Listing, NAMESPACE};
+use crate::snapshot::{NAMESPACE, Snapshot};
 
 /// Somebody else may change a secret between a look at it and its update.
 const ATTEMPTS: usize = 3;
@@ -46,9 +46,9 @@ async fn adopt_named(
     names: &BTreeSet<String>,
 ) -> Result<(), ApiError> {
     let (client, stack, sources) = (&engine.client, domain.stack(), OnceCell::new());
-    let listing = Listing::read(client).await?;
+    let snapshot = Snapshot::read(client).await?;
     let stacks = HashSet::from([stack.as_str()]);
-    let found = attribute(engine, &listing, &stacks, Some(&stacks), &sources).await?;
+    let found = attribute(engine, &snapshot, &stacks, Some(&stacks), &sources).await?;
     let unlabelled: Vec<_> = found
         .iter()
         .filter(|found| found.kind == Kind::Secret && names.contains(&found.name))

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use bollard::models::TaskState;
 
 use crate::client::{ApiError, Client};
-use crate::listing::{self, Task, labelled, named};
+use crate::snapshot::{self, Task, labelled, named};
 
 /// Whether a task can no more make anything: it is over; or it is to be removed, and its one container is gone from
 /// `containers`. These must have been listed *after* the task, or it may be younger than they are.
@@ -34,8 +34,8 @@ pub(crate) fn is_over(task: &Task) -> bool {
 /// that of services that are gone, but does not say it of a task.
 pub(crate) async fn own_tasks(client: &Client, stack: &str) -> Result<Vec<Task>, ApiError> {
     let (by_label, by_name) = tokio::try_join!(
-        listing::tasks(client, Some(labelled(stack))),
-        listing::tasks(client, Some(named(stack))),
+        snapshot::tasks(client, Some(labelled(stack))),
+        snapshot::tasks(client, Some(named(stack))),
     )?;
     let tasks: HashMap<String, Task> =
         by_label.into_iter().chain(by_name).map(|task| (task.id.clone(), task)).collect();

@@ -25,7 +25,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::SwarmEngine;
 use crate::client::{ApiError, Client};
-use crate::listing::labelled;
+use crate::snapshot::labelled;
 
 /// What a small file has at most.
 const LIMIT: usize = 1 << 20;

@@ -2,14 +2,14 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "this is test code: a panic is a failed test")]
 
+mod abra_faults;
 mod ends;
 mod engines;
 mod green;
 mod many;
 mod red;
 mod stand_in;
-mod stand_in_wrong;
+mod stand_in_faults;
 mod support;
 mod warm;
 mod warmed;
-mod wrongs;

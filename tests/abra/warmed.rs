@@ -50,7 +50,7 @@ impl Warmed {
         let config = format!("[recipes.blog]\nwarm = \"{domain}\"\n");
         fs::write(world.path().join("config.toml"), config).expect("a configuration");
         let abra = world.abra();
-        // No source is configured: the canonical version is that of the canonical tree.
+        // No source is configured: the baseline is that of the canonical tree.
         abra.fetch(&recipe);
         make(world, "blog", &domain);
         abra.run(&["app", "deploy", "-n", "-C", "-c", domain.as_str()]).expect(0);
@@ -195,7 +195,7 @@ impl Warmed {
     #[track_caller]
     pub fn is_canonical(&self) {
         let (index, tasks) = (self.version_index(), self.task_ids());
-        assert_eq!(self.reconciled()["outcome"], "canonical");
+        assert_eq!(self.reconciled()["outcome"], "at_baseline");
         assert_eq!((self.version_index(), self.task_ids()), (index, tasks), "nothing was touched");
     }
 

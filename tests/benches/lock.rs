@@ -14,9 +14,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cc_ci_core::cancellation::Cancellation;
 use cc_ci_core::event::Silent;
-use cc_ci_core::host::SystemHost;
 use cc_ci_core::lock::{AppLock, FlockLocks, Wait};
 use cc_ci_core::names::Domain;
+use cc_ci_core::system_info::KernelSystemInfo;
 use tempfile::TempDir;
 
 const ROUNDS: usize = 41;
@@ -211,7 +211,7 @@ fn directory() -> TempDir {
 }
 
 fn locks(directory: &Path) -> FlockLocks {
-    FlockLocks::new(directory, Arc::new(SystemHost::new().unwrap()))
+    FlockLocks::new(directory, Arc::new(KernelSystemInfo::new().unwrap()))
 }
 
 fn domain(number: usize) -> Domain {

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use cc_ci_tests::{World, executable, pipes};
 use nix::sys::signal::Signal;
 
-use crate::held::{self, RUN};
+use crate::paused_runs::{self, RUN};
 
 #[test]
 fn cancelled_while_it_waits_for_a_lock() {
@@ -14,14 +14,14 @@ fn cancelled_while_it_waits_for_a_lock() {
     let recipe = world.recipe("plain");
     recipe.commit();
     let path = world.lock_file(&world.domain("plain", 7));
-    let holder = held::Foreign::lock(&path);
-    let mut running = held::run(&world, &recipe).start();
+    let holder = paused_runs::Foreign::lock(&path);
+    let mut running = paused_runs::run(&world, &recipe).start();
     running.wait_for("in flight — waiting");
     running.signal(Signal::SIGTERM);
-    held::torn_down(&world, running, 143);
+    paused_runs::torn_down(&world, running, 143);
     holder.release();
     // A cancelled wait never acquires.
-    held::Foreign::lock(&path).release();
+    paused_runs::Foreign::lock(&path).release();
 }
 
 #[test]
@@ -32,8 +32,8 @@ fn cancelled_while_it_clones_from_a_host_that_says_nothing() {
     let running = world.cc_ci(["run", "--run-id", RUN]).arg(format!("git://{address}/plain.git")).start();
     let silent = pipes::in_time("git connects", move || listener.accept());
     running.signal(Signal::SIGTERM);
-    held::torn_down(&world, running, 143);
-    assert_eq!(held::children_ended(&world.events(RUN))["left"], serde_json::json!([]));
+    paused_runs::torn_down(&world, running, 143);
+    assert_eq!(paused_runs::children_ended(&world.events(RUN))["left"], serde_json::json!([]));
     drop(silent);
 }
 
@@ -49,19 +49,19 @@ fn cancelled_while_it_probes_a_service_that_is_not_healthy() {
     );
     let recipe = world.recipe("plain");
     recipe.compose("1", &environment).commit();
-    let running = held::run(&world, &recipe).start();
+    let running = paused_runs::run(&world, &recipe).start();
     pipes::hear(&probed);
     running.signal(Signal::SIGTERM);
-    held::torn_down(&world, running, 143);
+    paused_runs::torn_down(&world, running, 143);
 }
 
 #[test]
 fn cancelled_while_a_test_with_a_child_that_ignores_term_runs() {
     let world = World::new();
-    let (running, pid) = held::in_a_test(&world, "trap '' TERM HUP INT\nwhile :; do sleep 1000; done");
+    let (running, pid) = paused_runs::in_a_test(&world, "trap '' TERM HUP INT\nwhile :; do sleep 1000; done");
     let test = pipes::process(pid);
     running.signal(Signal::SIGTERM);
-    held::torn_down(&world, running, 143);
+    paused_runs::torn_down(&world, running, 143);
     assert!(!test.is_alive(&test.boot_id));
 }
 
@@ -73,12 +73,12 @@ fn cancelled_with_a_grandchild_that_escaped_from_its_group_and_lost_its_mark() {
         "setsid env -i /bin/sh -c 'trap \"\" TERM; echo $$ > {}; while :; do /bin/sleep 1000; done' &\nwait",
         escaped.display()
     );
-    let (running, _) = held::in_a_test(&world, &body);
+    let (running, _) = paused_runs::in_a_test(&world, &body);
     let grandchild = pipes::process(pipes::hear(&escaped).parse().expect("a pid"));
     running.signal(Signal::SIGTERM);
-    held::torn_down(&world, running, 143);
+    paused_runs::torn_down(&world, running, 143);
     assert!(!grandchild.is_alive(&grandchild.boot_id));
-    let ended = held::children_ended(&world.events(RUN)).clone();
+    let ended = paused_runs::children_ended(&world.events(RUN)).clone();
     // Its own sleep may be seen beside it.
     assert!(ended["escaped"].as_u64() >= Some(1), "{ended}");
 }
@@ -105,15 +105,15 @@ fn nothing_is_removed_before_a_child_has_ended_in_its_own_time() {
     executable(&git, &script);
     let path = std::env::var("PATH").expect("a path");
     let path = format!("{}:{path}", git.parent().expect("a directory").display());
-    let mut running = held::run(&world, &recipe).env("PATH", path).start();
+    let mut running = paused_runs::run(&world, &recipe).env("PATH", path).start();
     pipes::hear(&started);
     // A child is killed at once when the run ends in the middle of its start.
-    let state = held::state(&mut running);
+    let state = paused_runs::state(&mut running);
     assert!(state.contains("git (pid "), "{state}");
     running.signal(Signal::SIGTERM);
     pipes::hear(&asked);
     pipes::tell(&go);
-    held::torn_down(&world, running, 143);
+    paused_runs::torn_down(&world, running, 143);
     let found = fs::read_to_string(&found).expect("it had time to tell");
     assert!(found.trim().ends_with("/home"), "its home was gone before it was: {found:?}");
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cc_ci_core::engine::{App, Backup, Deployer, Failure, Session};
+use cc_ci_core::engine::{App, Backup, Deployer, Failure, RunContext};
 use cc_ci_core::event::Event;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::local::LocalExecutor;
@@ -47,46 +47,46 @@ impl fmt::Display for Meddles {
 
 #[async_trait]
 impl Deployer for Meddles {
-    async fn create(&self, session: &Session, app: &App) -> Result<(), Failure> {
-        self.real.create(session, app).await?;
+    async fn create(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        self.real.create(context, app).await?;
         (self.with)("create", app);
         Ok(())
     }
     async fn generate_secrets(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
     ) -> Result<BTreeMap<String, String>, Failure> {
-        let secrets = self.real.generate_secrets(session, app).await?;
+        let secrets = self.real.generate_secrets(context, app).await?;
         (self.with)("generate secrets", app);
         Ok(secrets)
     }
-    async fn deploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
-        self.real.deploy(session, app).await?;
+    async fn deploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        self.real.deploy(context, app).await?;
         (self.with)("deploy", app);
         Ok(())
     }
-    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), Failure> {
-        self.real.upgrade(session, app).await?;
+    async fn upgrade(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        self.real.upgrade(context, app).await?;
         (self.with)("upgrade", app);
         Ok(())
     }
-    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
-        self.real.undeploy(session, app).await
+    async fn undeploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        self.real.undeploy(context, app).await
     }
-    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, Failure> {
-        let backup = self.real.backup(session, app).await?;
-        session.reporter.report(&Event::Warning { text: "a snapshot stays".to_owned() });
+    async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {
+        let backup = self.real.backup(context, app).await?;
+        context.reporter.report(&Event::Warning { text: "a snapshot stays".to_owned() });
         (self.with)("backup", app);
         Ok(backup)
     }
-    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), Failure> {
-        self.real.restore(session, app, backup).await?;
+    async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure> {
+        self.real.restore(context, app, backup).await?;
         (self.with)("restore", app);
         Ok(())
     }
-    async fn list(&self, session: &Session) -> Result<Vec<Domain>, Failure> {
-        self.real.list(session).await
+    async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure> {
+        self.real.list(context).await
     }
     fn environment(&self) -> Vec<(OsString, OsString)> {
         vec![("MEDDLER_HOST".into(), "unix:///run/meddler".into())]

@@ -8,18 +8,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cc_ci_core::Site;
+use cc_ci_core::CiHost;
 use cc_ci_core::cancellation::Cancellation;
-use cc_ci_core::engine::{App, Backup, Deployer, Failure, Kind, Residue, Session};
+use cc_ci_core::engine::{App, Backup, Deployer, Failure, Kind, Resource, RunContext};
 use cc_ci_core::event::{Reporter, Silent};
 use cc_ci_core::exit::Exit;
-use cc_ci_core::host::{BootId, Host};
-use cc_ci_core::janitor::{Decision, Finding, Janitor as _, Orders, Pass, Report, SiteJanitor, reap};
-use cc_ci_core::lifetime::{Bounds, Embedded};
+use cc_ci_core::janitor::{
+    Decision, Finding, HostJanitor, Janitor as _, Pass, PendingRequests, Report, reap,
+};
+use cc_ci_core::lifetime::{Bounds, EmbeddedMode};
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::lock::{AcquireError, AppGuard, AppLock, LockError, LockView, Wait};
 use cc_ci_core::names::Domain;
 use cc_ci_core::run::{Status, TierName, Verdict};
+use cc_ci_core::system_info::{BootId, SystemInfo};
 use cc_ci_tests::World;
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
@@ -29,12 +31,12 @@ use crate::eventful::Eventful;
 /// This host at another time, or after a reboot.
 #[derive(Debug)]
 struct Elsewhere {
-    real: Arc<dyn Host>,
+    real: Arc<dyn SystemInfo>,
     ahead: SignedDuration,
     boot: BootId,
 }
 
-impl Host for Elsewhere {
+impl SystemInfo for Elsewhere {
     fn boot_id(&self) -> BootId {
         self.boot.clone()
     }
@@ -97,10 +99,10 @@ impl AppLock for Watched {
     }
 }
 
-fn watched(site: &mut Site, before: impl Fn(&Domain) + Send + Sync + 'static) -> Arc<Watched> {
+fn watched(ci_host: &mut CiHost, before: impl Fn(&Domain) + Send + Sync + 'static) -> Arc<Watched> {
     let watched =
-        Arc::new(Watched { real: site.locks.clone(), asked: Mutex::default(), before: Box::new(before) });
-    site.locks = watched.clone();
+        Arc::new(Watched { real: ci_host.locks.clone(), asked: Mutex::default(), before: Box::new(before) });
+    ci_host.locks = watched.clone();
     watched
 }
 
@@ -108,14 +110,14 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
-pub(crate) fn lifetime() -> Arc<Embedded> {
-    Arc::new(Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap())
+pub(crate) fn lifetime() -> Arc<EmbeddedMode> {
+    Arc::new(EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).unwrap())
 }
 
-fn pass(site: &Site, change: impl FnOnce(&mut Pass)) -> Report {
+fn pass(ci_host: &CiHost, change: impl FnOnce(&mut Pass)) -> Report {
     let mut pass = Pass::by_hand(Cancellation::new());
     change(&mut pass);
-    block_on(SiteJanitor::new(site.clone(), lifetime()).pass(&pass)).unwrap()
+    block_on(HostJanitor::new(ci_host.clone(), lifetime()).pass(&pass)).unwrap()
 }
 
 fn of<'r>(report: &'r Report, domain: &Domain) -> &'r Finding {
@@ -148,12 +150,12 @@ fn a_lock_that_is_held_for_long_is_told_with_its_holder() {
 fn a_passs_own_domains_are_not_even_probed() {
     let world = World::new();
     let domain = world.killed_run(&world.recipe("mine"), 1);
-    let mut site = world.site();
-    let locks = watched(&mut site, |_| ());
-    let report = pass(&site, |pass| pass.own = vec![domain.clone()]);
+    let mut ci_host = world.ci_host();
+    let locks = watched(&mut ci_host, |_| ());
+    let report = pass(&ci_host, |pass| pass.own = vec![domain.clone()]);
     assert_eq!(of(&report, &domain).decision, Decision::Own);
     assert_eq!(*locks.asked.lock().unwrap(), []);
-    let report = pass(&site, |_| ());
+    let report = pass(&ci_host, |_| ());
     assert_eq!(of(&report, &domain).decision, Decision::Reaped);
     assert_ne!(*locks.asked.lock().unwrap(), []);
     world.assert_empty();
@@ -163,11 +165,11 @@ fn a_passs_own_domains_are_not_even_probed() {
 fn a_dry_run_only_looks_at_locks() {
     let world = World::new();
     let domain = world.killed_run(&world.recipe("only"), 1);
-    let mut site = world.site();
-    watched(&mut site, |domain| panic!("the lock of {domain} was to be taken"));
-    let report = pass(&site, |pass| pass.dry_run = true);
+    let mut ci_host = world.ci_host();
+    watched(&mut ci_host, |domain| panic!("the lock of {domain} was to be taken"));
+    let report = pass(&ci_host, |pass| pass.dry_run = true);
     assert_eq!(of(&report, &domain).decision, Decision::WouldReap);
-    pass(&world.site(), |_| ());
+    pass(&world.ci_host(), |_| ());
     world.assert_empty();
 }
 
@@ -176,10 +178,10 @@ fn what_changed_between_the_look_and_the_lock_is_read_again() {
     let world = World::new();
     let recipe = world.recipe("race");
     let (gone, grown) = (world.killed_run(&recipe, 1), world.killed_run(&recipe, 2));
-    let mut site = world.site();
-    let (other, root) = (world.site(), world.local_root());
+    let mut ci_host = world.ci_host();
+    let (other, root) = (world.ci_host(), world.local_root());
     let [gone_too, grown_too] = [gone.clone(), grown.clone()];
-    watched(&mut site, move |domain| {
+    watched(&mut ci_host, move |domain| {
         if *domain == gone_too {
             // Somebody else was faster; a run even, which is done by now.
             let domain = domain.clone();
@@ -187,7 +189,9 @@ fn what_changed_between_the_look_and_the_lock_is_read_again() {
             std::thread::spawn(move || {
                 block_on(async {
                     let guard = other.locks.try_acquire(&domain).unwrap().unwrap();
-                    reap(&other, &guard, None, Orders::Unknown, Duration::from_mins(1)).await.unwrap();
+                    reap(&other, &guard, None, PendingRequests::Unknown, Duration::from_mins(1))
+                        .await
+                        .unwrap();
                     guard.unlink().unwrap();
                 });
             })
@@ -198,7 +202,7 @@ fn what_changed_between_the_look_and_the_lock_is_read_again() {
             fs::write(secrets.join("late"), "came after the look").unwrap();
         }
     });
-    let report = pass(&site, |_| ());
+    let report = pass(&ci_host, |_| ());
     assert_eq!(of(&report, &gone).decision, Decision::StaleLock, "{report:#?}");
     let removed = &of(&report, &grown).removed;
     assert!(
@@ -206,7 +210,7 @@ fn what_changed_between_the_look_and_the_lock_is_read_again() {
         "{removed:?}"
     );
     world.assert_empty();
-    assert!(world.site().locks.domains().unwrap().is_empty());
+    assert!(world.ci_host().locks.domains().unwrap().is_empty());
 }
 
 #[test]
@@ -215,17 +219,17 @@ fn a_pass_without_time_takes_no_lock_and_says_what_it_did_not_reach() {
     let domain = world.killed_run(&world.recipe("none"), 1);
     world.settled();
     let before = world.residue();
-    let mut site = world.site();
-    watched(&mut site, |domain| panic!("the lock of {domain} was to be taken"));
-    let report = pass(&site, |pass| pass.budget = Duration::ZERO);
+    let mut ci_host = world.ci_host();
+    watched(&mut ci_host, |domain| panic!("the lock of {domain} was to be taken"));
+    let report = pass(&ci_host, |pass| pass.budget = Duration::ZERO);
     assert_eq!(of(&report, &domain).decision, Decision::NotReached);
     assert!(report.leaves_residue(), "exit 4");
-    let report = pass(&site, |pass| {
+    let report = pass(&ci_host, |pass| {
         pass.cancellation.cancel(cc_ci_core::cancellation::Cause::Term);
     });
     assert_eq!(of(&report, &domain).decision, Decision::NotReached);
     assert_eq!(world.residue(), before);
-    pass(&world.site(), |_| ());
+    pass(&world.ci_host(), |_| ());
     world.assert_empty();
 }
 
@@ -239,11 +243,11 @@ fn after_a_reboot_everything_of_the_boot_before_is_reaped() {
     fs::create_dir(world.locks()).unwrap();
     let boot = BootId::new("another-boot");
     let host = Elsewhere { real: world.host(), ahead: SignedDuration::ZERO, boot };
-    let site = world.site_on(Arc::new(host), []);
-    block_on(site.claim()).unwrap();
-    assert_eq!(of(&pass(&site, |_| ()), &domain).decision, Decision::Reaped);
+    let ci_host = world.site_on(Arc::new(host), []);
+    block_on(ci_host.claim()).unwrap();
+    assert_eq!(of(&pass(&ci_host, |_| ()), &domain).decision, Decision::Reaped);
     world.assert_empty();
-    assert!(site.locks.domains().unwrap().is_empty());
+    assert!(ci_host.locks.domains().unwrap().is_empty());
 }
 
 #[test]
@@ -262,7 +266,7 @@ fn whatever_kind_is_left_the_receipt_names_it_and_the_run_is_red_with_4() {
     ];
     for ((directory, kind), number) in kinds.into_iter().zip(1..) {
         let mut harness = world.harness(lifetime());
-        harness.site.engine = Eventful::leaky(&world, directory);
+        harness.ci_host.engine = Eventful::leaky(&world, directory);
         let request = world.request(recipe.path(), number, &number.to_string());
         // The lane itself is as green as can be.
         let end = block_on(harness.with_app(&request, async |_: &_| ()));
@@ -271,17 +275,17 @@ fn whatever_kind_is_left_the_receipt_names_it_and_the_run_is_red_with_4() {
         assert!(left.iter().any(|residue| residue.kind == kind && residue.name == "left"), "{left:?}");
         // A janitor in the same plight says so, and keeps the lock file.
         let domain = world.domain("leak", number);
-        let report = pass(&harness.site, |_| ());
+        let report = pass(&harness.ci_host, |_| ());
         assert_eq!(of(&report, &domain).decision, Decision::Failed);
         assert!(report.leaves_residue() && world.lock_file(&domain).exists());
         // One that can, does.
-        assert_eq!(of(&pass(&world.site(), |_| ()), &domain).decision, Decision::Reaped);
+        assert_eq!(of(&pass(&world.ci_host(), |_| ()), &domain).decision, Decision::Reaped);
     }
     world.assert_empty();
 }
 
 /// A run that fetches is alive while its domain's removal begins, and killed before that is verified.
-fn killed_meanwhile(work: impl Fn(&Site, &Domain)) {
+fn killed_meanwhile(work: impl Fn(&CiHost, &Domain)) {
     let world = World::new();
     let recipe = world.recipe("late");
     let domain = world.killed_run(&recipe, 1);
@@ -294,33 +298,34 @@ fn killed_meanwhile(work: impl Fn(&Site, &Domain)) {
         world.cc_ci(["run", "--pr", "1", "--run-id", "late"]).arg(recipe.path()).env("PATH", path).start();
     gate.wait();
     let run = Mutex::new(Some(run));
-    let mut site = world.site();
-    site.engine = Eventful::engine(&world, move |_| {
+    let mut ci_host = world.ci_host();
+    ci_host.engine = Eventful::engine(&world, move |_| {
         if let Some(run) = run.lock().unwrap().take() {
             run.signal(Signal::SIGKILL);
             std::thread::spawn(|| run.wait().expect(137)).join().unwrap();
         }
     });
-    work(&site, &domain);
+    work(&ci_host, &domain);
     world.assert_empty();
 }
 
 #[test]
 fn a_pass_removes_what_a_run_left_that_died_while_it_reaped() {
-    killed_meanwhile(|site, domain| {
-        let report = pass(site, |_| ());
+    killed_meanwhile(|ci_host, domain| {
+        let report = pass(ci_host, |_| ());
         let found = of(&report, domain);
         assert_eq!(found.decision, Decision::Reaped, "{found}");
-        let late = |residue: &Residue| residue.kind == Kind::RunTree && residue.name.ends_with("late");
+        let late = |residue: &Resource| residue.kind == Kind::RunTree && residue.name.ends_with("late");
         assert!(found.removed.iter().any(late), "{found}");
     });
 }
 
 #[test]
 fn a_teardown_is_not_red_with_what_another_run_left_that_died_meanwhile() {
-    killed_meanwhile(|site, domain| {
-        let guard = site.locks.try_acquire(domain).unwrap().unwrap();
-        let reaped = block_on(reap(site, &guard, None, Orders::Unknown, Duration::from_mins(1))).unwrap();
+    killed_meanwhile(|ci_host, domain| {
+        let guard = ci_host.locks.try_acquire(domain).unwrap().unwrap();
+        let reaped =
+            block_on(reap(ci_host, &guard, None, PendingRequests::Unknown, Duration::from_mins(1))).unwrap();
         assert_eq!(reaped.left, [], "{:?}", reaped.failures);
     });
 }
@@ -337,35 +342,35 @@ impl fmt::Display for Redeploys {
 
 #[async_trait]
 impl Deployer for Redeploys {
-    async fn create(&self, session: &Session, app: &App) -> Result<(), Failure> {
-        self.0.create(session, app).await
+    async fn create(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        self.0.create(context, app).await
     }
     async fn generate_secrets(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
     ) -> Result<BTreeMap<String, String>, Failure> {
-        self.0.generate_secrets(session, app).await
+        self.0.generate_secrets(context, app).await
     }
-    async fn deploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
-        self.0.deploy(session, app).await
+    async fn deploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        self.0.deploy(context, app).await
     }
-    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), Failure> {
+    async fn upgrade(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
         // Data and secrets stay: only the engine's own ids tell.
-        self.0.undeploy(session, app).await?;
-        self.0.deploy(session, app).await
+        self.0.undeploy(context, app).await?;
+        self.0.deploy(context, app).await
     }
-    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
-        self.0.undeploy(session, app).await
+    async fn undeploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        self.0.undeploy(context, app).await
     }
-    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, Failure> {
-        self.0.backup(session, app).await
+    async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {
+        self.0.backup(context, app).await
     }
-    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), Failure> {
-        self.0.restore(session, app, backup).await
+    async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure> {
+        self.0.restore(context, app, backup).await
     }
-    async fn list(&self, session: &Session) -> Result<Vec<Domain>, Failure> {
-        self.0.list(session).await
+    async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure> {
+        self.0.list(context).await
     }
     fn environment(&self) -> Vec<(OsString, OsString)> {
         vec![("DOCKER_HOST".into(), "unix:///of/the/deployer".into())]

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex};
 
 use cc_ci_core::event::{Event, Silent};
 use cc_ci_core::exit::Exit;
-use cc_ci_core::lifetime::{Bounds, Embedded};
+use cc_ci_core::lifetime::{Bounds, EmbeddedMode};
 use cc_ci_core::run::{Deployed, Harness, Verdict};
 use cc_ci_tests::{OnEvent, World};
 use tokio::sync::{Barrier, Notify};
 
-fn lifetime() -> Arc<Embedded> {
-    Arc::new(Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap())
+fn lifetime() -> Arc<EmbeddedMode> {
+    Arc::new(EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).unwrap())
 }
 
 fn harness(world: &World) -> Harness {
@@ -91,7 +91,7 @@ fn two_runs_of_one_pull_request_in_one_process_take_turns() {
         up.notified().await;
         let mut second = harness(&world);
         let said = Arc::clone(&waits);
-        second.site.reporter = Arc::new(OnEvent(move |event: &Event| {
+        second.ci_host.reporter = Arc::new(OnEvent(move |event: &Event| {
             if matches!(event, Event::LockWaiting { .. }) {
                 said.notify_one();
             }

@@ -5,15 +5,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::frozen::Frozen;
-use crate::held::{self, RUN};
+use crate::paused_runs::{self, RUN};
 
 const SLEEP: &str = "exec sleep 1000";
 
 fn a_signal_ends_the_run(signal: Signal, code: i32) {
     let world = World::new();
-    let (running, _) = held::in_a_test(&world, SLEEP);
+    let (running, _) = paused_runs::in_a_test(&world, SLEEP);
     running.signal(signal);
-    let (end, record) = held::torn_down(&world, running, code);
+    let (end, record) = paused_runs::torn_down(&world, running, code);
     assert!(end.stderr.contains(&format!("ended by {signal}")), "{}", end.stderr);
     assert_ne!(record["receipt"]["removed"], serde_json::json!([]), "there was an app to remove");
     let custom = &record["tiers"][4];
@@ -38,10 +38,10 @@ fn hup_tears_down_and_ends_with_129() {
 #[test]
 fn the_deadline_tears_down_and_ends_with_142_and_the_log_says_so() {
     let world = World::new();
-    let (recipe, _pipe) = held::recipe(&world, SLEEP);
+    let (recipe, _pipe) = paused_runs::recipe(&world, SLEEP);
     // Nobody hears the test: wherever the run is by then, it stays there.
-    let running = held::run(&world, &recipe).arg("--deadline").arg("2s").start();
-    let (end, _) = held::torn_down(&world, running, 142);
+    let running = paused_runs::run(&world, &recipe).arg("--deadline").arg("2s").start();
+    let (end, _) = paused_runs::torn_down(&world, running, 142);
     assert!(end.stderr.contains("ended by deadline"), "{}", end.stderr);
 }
 
@@ -50,20 +50,20 @@ fn a_killed_parent_tears_down() {
     let world = World::new();
     // The shell has something left to do, so it does not become the command.
     let (shell, _) =
-        held::in_a_test_with(&world, SLEEP, |call| call.inside(&["sh", "-c", r#""$0" "$@"; :"#]));
+        paused_runs::in_a_test_with(&world, SLEEP, |call| call.inside(&["sh", "-c", r#""$0" "$@"; :"#]));
     shell.signal(Signal::SIGKILL);
     // Until the last one that could write to stderr is gone.
     let end = shell.wait().expect(137);
     assert!(end.stderr.contains("ended by death of the parent process"), "{}", end.stderr);
-    held::recorded(&world, 143);
+    paused_runs::recorded(&world, 143);
 }
 
 #[test]
 fn a_second_and_a_third_signal_are_told_and_teardown_goes_on() {
     let world = World::new();
-    let (mut running, _) = held::in_a_test(&world, SLEEP);
+    let (mut running, _) = paused_runs::in_a_test(&world, SLEEP);
     let test = "a_second_and_a_third_signal_are_told_and_teardown_goes_on";
-    let Some(service) = Frozen::keep(test, held::service(&world)) else { return };
+    let Some(service) = Frozen::keep(test, paused_runs::service(&world)) else { return };
     running.signal(Signal::SIGINT);
     service.wait_for_its_end();
     for signal in [Signal::SIGTERM, Signal::SIGHUP] {
@@ -72,15 +72,16 @@ fn a_second_and_a_third_signal_are_told_and_teardown_goes_on() {
     }
     service.let_go();
     // The first cause decides.
-    held::torn_down(&world, running, 130);
+    paused_runs::torn_down(&world, running, 130);
 }
 
 #[test]
 fn when_the_budget_is_spent_the_receipt_names_what_is_left_and_the_janitor_finishes() {
     let world = World::new();
-    let (running, _) = held::in_a_test_with(&world, SLEEP, |call| call.arg("--teardown-budget").arg("1ms"));
+    let (running, _) =
+        paused_runs::in_a_test_with(&world, SLEEP, |call| call.arg("--teardown-budget").arg("1ms"));
     let test = "when_the_budget_is_spent_the_receipt_names_what_is_left_and_the_janitor_finishes";
-    let pid = held::service(&world);
+    let pid = paused_runs::service(&world);
     let Some(service) = Frozen::keep(test, pid) else { return };
     running.signal(Signal::SIGTERM);
     service.wait_for_its_end();
@@ -95,15 +96,15 @@ fn when_the_budget_is_spent_the_receipt_names_what_is_left_and_the_janitor_finis
         "files stay with their process: {left}"
     );
     service.let_go();
-    held::reaped_by_one_pass(&world);
+    paused_runs::reaped_by_one_pass(&world);
 }
 
 #[test]
 fn a_running_command_can_be_asked_what_it_does() {
     let world = World::new();
-    let (mut running, pid) = held::in_a_test(&world, SLEEP);
+    let (mut running, pid) = paused_runs::in_a_test(&world, SLEEP);
     running.wait_for("-- custom");
-    let state = held::state(&mut running);
+    let state = paused_runs::state(&mut running);
     let (who, for_how_long) = (format!("custom.sh (pid {pid})"), ", running for ");
     assert!(state.contains(&who) && state.contains(for_how_long), "{state}");
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("the test runs");

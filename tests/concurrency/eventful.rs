@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use cc_ci_core::engine::{
-    App, Endpoint, Engine, Failure, Inventory, LockSpace, Residue, ServiceState, Session,
+    App, Endpoint, Engine, Failure, Inventory, LockSpace, Resource, RunContext, ServiceState,
 };
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::Domain;
 use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_tests::World;
 
-/// The local engine, but between a removal and the next look something happens; with an order lag, the next look
+/// The local engine, but between a removal and the next look something happens; with an request lag, the next look
 /// that comes so much later.
 pub struct Eventful {
     real: Arc<LocalExecutor>,
@@ -99,7 +99,7 @@ impl Engine for Eventful {
         }
         self.real.inventory(domains).await
     }
-    fn order_lag(&self) -> Duration {
+    fn request_lag(&self) -> Duration {
         self.lag
     }
     async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
@@ -143,43 +143,43 @@ impl Engine for Eventful {
     }
     async fn execute(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         service: &str,
         command: &[String],
         limit: Duration,
     ) -> Result<String, Failure> {
-        self.real.execute(session, app, service, command, limit).await
+        self.real.execute(context, app, service, command, limit).await
     }
     async fn save_volume(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         volume: &str,
         rule: &VolumeBackup,
         to: &Path,
     ) -> Result<(), Failure> {
-        self.real.save_volume(session, app, volume, rule, to).await
+        self.real.save_volume(context, app, volume, rule, to).await
     }
     async fn load_volume(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         volume: &str,
         from: &Path,
     ) -> Result<(), Failure> {
-        self.real.load_volume(session, app, volume, from).await
+        self.real.load_volume(context, app, volume, from).await
     }
     async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure> {
         self.real.secrets(domain).await
     }
-    async fn remove_only(
+    async fn remove_selected(
         &self,
         domain: &Domain,
-        residue: &[Residue],
+        residue: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure> {
-        self.real.remove_only(domain, residue, limit).await
+        self.real.remove_selected(domain, residue, limit).await
     }
 }
 

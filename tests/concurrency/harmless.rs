@@ -4,7 +4,7 @@ use std::fs;
 
 use cc_ci_tests::World;
 
-use crate::held::RUN;
+use crate::paused_runs::RUN;
 
 /// A name that would clear a terminal, turn its writing, and order something of a CI system.
 const NAME: &str = "x\u{1b}[2J\u{9b}1m\u{202e}\n::add-mask::y\n##[error]z";

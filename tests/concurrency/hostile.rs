@@ -5,12 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use cc_ci_core::event::Silent;
-use cc_ci_core::lifetime::{Bounds, Embedded};
+use cc_ci_core::lifetime::{Bounds, EmbeddedMode};
 use cc_ci_core::run::Deployed;
 use cc_ci_tests::{Recipe, World, pipes};
 use nix::sys::signal::Signal;
 
-use crate::held::RUN;
+use crate::paused_runs::RUN;
 
 fn run(world: &World, recipe: &Recipe) -> cc_ci_tests::CcCi {
     world.cc_ci(["run", "--format", "json", "--pr", "7", "--run-id", RUN]).arg(recipe.path())
@@ -125,7 +125,7 @@ fn a_panic_that_names_a_secret_leaves_it_out_of_the_report() {
     let world = World::new();
     let recipe = world.recipe("plain");
     recipe.commit();
-    let lifetime = Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap();
+    let lifetime = EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).unwrap();
     let harness = world.harness(Arc::new(lifetime));
     let request = world.request(recipe.path(), 7, RUN);
     let secret = Mutex::new(String::new());

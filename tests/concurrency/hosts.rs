@@ -7,7 +7,7 @@ use cc_ci_tests::{Recipe, World, pipes, skip};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::held::{self, RUN};
+use crate::paused_runs::{self, RUN};
 
 /// What makes a mount namespace of its own; a visible skip of `test` where the kernel makes none for us.
 fn private_mounts(test: &str) -> Option<&'static [&'static str]> {
@@ -60,7 +60,7 @@ fn a_disk_that_is_full_when_the_result_is_written_never_looks_green() {
         left.display()
     );
     let outer = [unshare, &["sh", "-c", &script]].concat();
-    let end = held::run(&world, &recipe).arg("--format").arg("json").inside(&outer).run().expect(3);
+    let end = paused_runs::run(&world, &recipe).arg("--format").arg("json").inside(&outer).run().expect(3);
     assert_eq!(end.json()["verdict"], "harness_failed", "{}", end.stdout);
     assert!(end.stderr.contains("the result could not be written"), "{}", end.stderr);
     world.assert_empty();
@@ -78,7 +78,7 @@ fn a_runs_directory_from_which_nothing_is_executed_is_the_hosts_fault() {
     recipe.script("tests/custom.sh", ":").commit();
     let script = format!(r#"mount -t tmpfs -o noexec none {} || exit 99; "$0" "$@""#, world.runs().display());
     let outer = [unshare, &["sh", "-c", &script]].concat();
-    let end = held::run(&world, &recipe).inside(&outer).run().expect(3);
+    let end = paused_runs::run(&world, &recipe).inside(&outer).run().expect(3);
     let said = end.stdout + &end.stderr;
     assert!(said.contains("is mounted noexec") && said.contains("hint: name another one"), "{said}");
     let end = world.cc_ci(["doctor", "--executor", "local"]).inside(&outer).run().expect(1);
@@ -99,7 +99,7 @@ fn a_read_only_lock_directory_is_refused_before_anything_is_changed() {
         locks.display()
     );
     let outer = [unshare, &["sh", "-c", &script]].concat();
-    let end = held::run(&world, &recipe).inside(&outer).run().expect(2);
+    let end = paused_runs::run(&world, &recipe).inside(&outer).run().expect(2);
     assert!(end.stdout.contains("it is read-only"), "{}", end.stdout);
     assert!(end.stderr.contains("hint: ") && end.stderr.contains("CCCI_APP_LOCK_DIR"), "{}", end.stderr);
     assert!(!world.runs().join(RUN).exists() && !world.local_root().exists(), "something was changed");
@@ -110,7 +110,7 @@ fn a_run_directory_that_is_gone_in_mid_run_costs_the_result_and_leaves_nothing()
     let world = World::new();
     let recipe = world.recipe("plain");
     recipe.script("tests/custom.sh", &format!("rm -rf {}", world.runs().join(RUN).display())).commit();
-    let end = held::run(&world, &recipe).arg("--format").arg("json").run().expect(3);
+    let end = paused_runs::run(&world, &recipe).arg("--format").arg("json").run().expect(3);
     assert_eq!(end.json()["verdict"], "harness_failed", "{}", end.stdout);
     assert_eq!(end.json()["receipt"]["left"], json!([]), "{}", end.stdout);
     world.assert_empty();
@@ -123,7 +123,7 @@ fn green_stays_green_and_red_stays_red_below_a_wrapper() {
             let world = World::new();
             let recipe = world.recipe("plain");
             recipe.script("tests/custom.sh", &format!("exit {code}")).commit();
-            held::run(&world, &recipe).inside(&[shell, "-e", "-c", WRAPPER]).run().expect(code);
+            paused_runs::run(&world, &recipe).inside(&[shell, "-e", "-c", WRAPPER]).run().expect(code);
             assert_eq!(world.record(RUN)["exit_code"], code, "{shell}");
             world.assert_empty();
         }
@@ -134,24 +134,24 @@ fn green_stays_green_and_red_stays_red_below_a_wrapper() {
 fn a_wrapper_that_is_told_to_end_passes_it_on() {
     for shell in shells("a_wrapper_that_is_told_to_end_passes_it_on") {
         let world = World::new();
-        let (wrapper, _) = held::in_a_test_with(&world, "exec sleep 1000", |call| {
+        let (wrapper, _) = paused_runs::in_a_test_with(&world, "exec sleep 1000", |call| {
             call.inside(&[shell, "-e", "-c", WRAPPER])
         });
         wrapper.signal(Signal::SIGTERM);
         // Until the command is gone too: it outlives its wrapper by its teardown.
         let end = wrapper.wait().expect(143);
         assert!(end.stderr.contains("ended by SIGTERM"), "{shell}: {}", end.stderr);
-        held::recorded(&world, 143);
+        paused_runs::recorded(&world, 143);
     }
 }
 
 #[test]
 fn a_killed_shell_and_a_workspace_that_is_deleted_leave_nothing() {
     let world = World::new();
-    let (recipe, pipe) = held::recipe(&world, "exec sleep 1000");
+    let (recipe, pipe) = paused_runs::recipe(&world, "exec sleep 1000");
     // The runner's workspace, with the recipe and the home in it.
     let workspace = recipe.path().parent().expect("a directory").to_owned();
-    let mut call = held::run(&world, &recipe).env("HOME", workspace.join("home")).inside(&[
+    let mut call = paused_runs::run(&world, &recipe).env("HOME", workspace.join("home")).inside(&[
         "/bin/sh",
         "-e",
         "-c",
@@ -164,7 +164,7 @@ fn a_killed_shell_and_a_workspace_that_is_deleted_leave_nothing() {
     fs::remove_dir_all(&workspace).expect("the runner may");
     let end = shell.wait().expect(137);
     assert!(end.stderr.contains("ended by death of the parent process"), "{}", end.stderr);
-    held::recorded(&world, 143);
+    paused_runs::recorded(&world, 143);
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_caller_whose_directory_and_home_are_gone_gets_its_result() {
     recipe.commit();
     let gone = world.path().join("gone");
     fs::create_dir(&gone).expect("a directory");
-    let mut call = held::run(&world, &recipe).env("HOME", &gone).inside(&[
+    let mut call = paused_runs::run(&world, &recipe).env("HOME", &gone).inside(&[
         "sh",
         "-c",
         r#"rmdir "$PWD"; exec "$0" "$@""#,
@@ -221,7 +221,7 @@ fn an_ordinary_user_who_sees_no_others_processes_runs_and_leaves_nothing() {
     let outer = outer.each_ref().map(String::as_str);
     // The process that it was started for is another user's.
     let parent = std::process::id().to_string();
-    held::run(&world, &recipe).arg("--parent-pid").arg(&parent).inside(&outer).run().expect(0);
+    paused_runs::run(&world, &recipe).arg("--parent-pid").arg(&parent).inside(&outer).run().expect(0);
     world.cc_ci(["janitor"]).inside(&outer).run().expect(0);
     world.assert_empty();
 }
@@ -236,7 +236,7 @@ fn a_proc_without_its_settings_is_the_hosts_fault_and_says_what_helps() {
     let outer =
         [unshare, &["sh", "-c", r#"mount -t proc -o subset=pid none /proc || exit 99; exec "$0" "$@""#]];
     let outer = outer.concat();
-    let end = held::run(&world, &recipe).inside(&outer).run().expect(3);
+    let end = paused_runs::run(&world, &recipe).inside(&outer).run().expect(3);
     assert!(end.stderr.contains("boot_id") && end.stderr.contains("ProcSubset"), "{}", end.stderr);
     world.assert_empty();
 }

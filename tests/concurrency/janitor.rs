@@ -110,7 +110,7 @@ fn a_run_starts_undisturbed_while_janitors_pass() {
         run.join().unwrap().expect(0)
     });
     assert_eq!(end.json()["verdict"], "green");
-    assert_eq!(end.json()["receipt"]["settled"], Value::Array(Vec::new()));
+    assert_eq!(end.json()["receipt"]["recovered"], Value::Array(Vec::new()));
     world.assert_empty();
 }
 
@@ -280,7 +280,7 @@ fn bystanders_protected_apps_and_longer_names_are_not_even_looked_at() {
         let mut child = Command::new("true").spawn().unwrap();
         let owner = cc_ci_core::process::ProcessIdentity::of(
             child.id().cast_signed(),
-            cc_ci_core::host::BootId::current().unwrap(),
+            cc_ci_core::system_info::BootId::current().unwrap(),
         )
         .unwrap();
         child.wait().unwrap();
@@ -393,7 +393,7 @@ fn a_run_that_still_fetches_keeps_its_directory_and_its_children() {
     assert_eq!(decision(&pass(&world, 0).json(), &domain), "stale_lock");
     // Nor does the next owner of the domain end them, or remove the tree.
     let end = world.cc_ci(["run", "--pr", "1", "--format", "json"]).arg(recipe.path()).run().expect(0);
-    assert_eq!(end.json()["receipt"]["settled"], Value::Array(Vec::new()));
+    assert_eq!(end.json()["receipt"]["recovered"], Value::Array(Vec::new()));
     gate.open();
     first.wait().expect(0);
     world.assert_empty();

@@ -6,7 +6,7 @@ use cc_ci_tests::{Running, World, pipes};
 use nix::sys::signal::Signal;
 
 use crate::frozen::Frozen;
-use crate::held::{self, RUN};
+use crate::paused_runs::{self, RUN};
 
 #[track_caller]
 fn kill(running: Running) {
@@ -23,7 +23,7 @@ fn killed_while_it_clones() {
         world.cc_ci(["run", "--run-id", RUN, "--pr", "7"]).arg(format!("git://{address}/plain.git")).start();
     let silent = pipes::in_time("git connects", move || listener.accept());
     kill(running);
-    held::reaped_by_one_pass(&world);
+    paused_runs::reaped_by_one_pass(&world);
     drop(silent);
 }
 
@@ -32,15 +32,15 @@ fn killed_while_it_waits_for_its_lock() {
     let world = World::new();
     let recipe = world.recipe("plain");
     recipe.commit();
-    let holder = held::Foreign::lock(&world.lock_file(&world.domain("plain", 7)));
-    let mut running = held::run(&world, &recipe).start();
+    let holder = paused_runs::Foreign::lock(&world.lock_file(&world.domain("plain", 7)));
+    let mut running = paused_runs::run(&world, &recipe).start();
     running.wait_for("in flight — waiting");
     kill(running);
     // Its tree is left, and nobody touches it as long as the domain is somebody's.
     world.cc_ci(["janitor"]).run().expect(0);
     assert!(!world.residue().is_empty(), "reaped under another's lock");
     holder.release();
-    held::reaped_by_one_pass(&world);
+    paused_runs::reaped_by_one_pass(&world);
 }
 
 #[test]
@@ -49,10 +49,10 @@ fn killed_while_it_deploys() {
     let started = world.fifo("started");
     let recipe = world.recipe("plain");
     recipe.compose("1", &format!("environment:\n        STARTED: {}", started.display())).commit();
-    let running = held::run(&world, &recipe).start();
+    let running = paused_runs::run(&world, &recipe).start();
     pipes::hear(&started);
     kill(running);
-    held::reaped_by_one_pass(&world);
+    paused_runs::reaped_by_one_pass(&world);
 }
 
 #[test]
@@ -61,10 +61,10 @@ fn killed_while_it_probes() {
     let probed = world.fifo("probed");
     let recipe = world.recipe("plain");
     recipe.compose("1", &format!("environment:\n        PROBED: {}", probed.display())).commit();
-    let running = held::run(&world, &recipe).start();
+    let running = paused_runs::run(&world, &recipe).start();
     pipes::hear(&probed);
     kill(running);
-    held::reaped_by_one_pass(&world);
+    paused_runs::reaped_by_one_pass(&world);
 }
 
 #[test]
@@ -75,21 +75,23 @@ fn killed_while_a_test_runs_that_goes_on_without_it() {
         "setsid sh -c 'trap \"\" TERM; echo $$ > {}; while :; do sleep 1000; done' &\nwait",
         orphan.display()
     );
-    let (running, _) = held::in_a_test(&world, &body);
+    let (running, _) = paused_runs::in_a_test(&world, &body);
     let orphan = pipes::process(pipes::hear(&orphan).parse().expect("a pid"));
     kill(running);
-    held::reaped_by_one_pass(&world);
+    paused_runs::reaped_by_one_pass(&world);
     assert!(!orphan.is_alive(&orphan.boot_id));
 }
 
 #[test]
 fn killed_while_it_tears_down() {
     let world = World::new();
-    let (running, _) = held::in_a_test(&world, "exec sleep 1000");
-    let Some(service) = Frozen::keep("killed_while_it_tears_down", held::service(&world)) else { return };
+    let (running, _) = paused_runs::in_a_test(&world, "exec sleep 1000");
+    let Some(service) = Frozen::keep("killed_while_it_tears_down", paused_runs::service(&world)) else {
+        return;
+    };
     running.signal(Signal::SIGTERM);
     service.wait_for_its_end();
     kill(running);
     service.let_go();
-    held::reaped_by_one_pass(&world);
+    paused_runs::reaped_by_one_pass(&world);
 }

@@ -1,4 +1,4 @@
-//! Ownership is checked, not remembered (I16): whose lock file is removed changes nothing more, and is left alone.
+//! OwnershipCheck is checked, not remembered (I16): whose lock file is removed changes nothing more, and is left alone.
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -39,41 +39,41 @@ fn a_live_run_without_its_lock_file_is_left_by_all_and_ends_with_3_hands_off() {
 #[test]
 fn a_quick_run_that_lost_the_warm_app_leaves_it_as_it_stands() {
     let warmed = Warmed::new();
-    let (before, gate) = (warmed.lasting(), warmed.gate("custom"));
+    let (before, gate) = (warmed.persistent(), warmed.gate("custom"));
     warmed.change().script("tests/custom-gate", &gate.script()).commit();
     let run = warmed.quick("lost").start();
     gate.wait();
-    let upgraded = warmed.lasting();
+    let upgraded = warmed.persistent();
     assert_ne!(upgraded, before);
     fs::remove_file(warmed.lock_file(&warmed.domain)).unwrap();
     gate.open();
     let ended = run.wait().expect(3);
     assert!(ended.json()["errors"].to_string().contains("is lost: "), "{}", ended.stdout);
-    assert_eq!(warmed.lasting(), upgraded, "a run that lost its lock rolled the app back");
-    assert_eq!(warmed.record("lost")["touched"], true, "nobody is told that it must be brought back");
-    assert_eq!(warmed.reconciled()["outcome"], "brought_back");
-    assert_eq!(warmed.lasting(), before);
+    assert_eq!(warmed.persistent(), upgraded, "a run that lost its lock rolled the app back");
+    assert_eq!(warmed.record("lost")["dirty"], true, "nobody is told that it must be restored");
+    assert_eq!(warmed.reconciled()["outcome"], "restored");
+    assert_eq!(warmed.persistent(), before);
 }
 
 #[test]
 fn a_reconcile_that_lost_the_warm_app_removes_nothing_more() {
     let sick = std::env::temp_dir().join(format!("cc-ci-lost-sick-{}", std::process::id()));
     let warmed = Warmed::with(&format!("environment:\n        UNHEALTHY_WHILE: {}", sick.display()));
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.killed();
     let added = warmed.app("volumes").join(format!("{}_extra", warmed.stack()));
     assert!(added.exists());
     fs::write(&sick, "").unwrap();
     let mut reconcile = warmed.reconcile().start();
     // It waits for the app's health.
-    reconcile.wait_for("is brought back to");
+    reconcile.wait_for("is restored to");
     fs::remove_file(warmed.lock_file(&warmed.domain)).unwrap();
     fs::remove_file(&sick).unwrap();
     let ended = reconcile.wait().expect(3);
     assert!(ended.stdout.contains("is lost: "), "{}", ended.stdout);
     assert!(added.exists(), "what others may own by now was removed");
-    assert_eq!(warmed.reconciled()["outcome"], "brought_back");
-    assert_eq!(warmed.lasting(), before);
+    assert_eq!(warmed.reconciled()["outcome"], "restored");
+    assert_eq!(warmed.persistent(), before);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::held::{self, RUN};
+use crate::paused_runs::{self, RUN};
 use crate::warmed::Warmed;
 
 /// What the proxy shows.
@@ -150,7 +150,7 @@ fn an_app_serves_once_the_proxy_shows_a_certificate_that_is_good() {
     let config = world.path().join("config.toml");
     let text = format!("[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n", proxy.address);
     fs::write(&config, text).unwrap();
-    held::run(&world, &recipe).arg("--config").arg(&config).run().expect(0);
+    paused_runs::run(&world, &recipe).arg("--config").arg(&config).run().expect(0);
     assert_eq!(serving(&world)["status"], "passed");
     let asked = proxy.asked();
     assert_eq!(asked[..2], [None, None], "nothing is said to whoever shows a default certificate");
@@ -168,7 +168,7 @@ fn the_systems_roots_are_good_and_a_flag_names_the_proxy() {
     recipe.commit();
     let (domain, ca_file) = (world.domain("plain", 7), world.path().join("ca.pem"));
     let proxy = Proxy::start(&world, vec![signed(domain.as_str(), &ca_file)]);
-    let call = held::run(&world, &recipe).arg("--proxy").arg(proxy.address.to_string());
+    let call = paused_runs::run(&world, &recipe).arg("--proxy").arg(proxy.address.to_string());
     // Where OpenSSL and those who follow it look for the system's roots.
     call.env("SSL_CERT_FILE", &ca_file).env("CCCI_PROXY", "none").run().expect(0);
     assert!(!proxy.asked().is_empty());
@@ -181,7 +181,7 @@ fn a_proxy_that_is_taken_back_is_not_asked() {
     let recipe = world.recipe("plain");
     recipe.commit();
     let proxy = Proxy::start(&world, vec![default()]);
-    let call = held::run(&world, &recipe).env("CCCI_PROXY", proxy.address.to_string());
+    let call = paused_runs::run(&world, &recipe).env("CCCI_PROXY", proxy.address.to_string());
     call.arg("--proxy").arg("none").run().expect(0);
     assert_eq!(proxy.asked(), []);
     world.assert_empty();
@@ -202,11 +202,11 @@ fn a_ca_file_that_cannot_be_read_ends_the_call_before_anything() {
         ("adress = \"127.0.0.1:443\"".to_owned(), "did you mean address?"),
     ] {
         fs::write(&config, format!("[proxy]\n{proxy}\n")).unwrap();
-        let end = held::run(&world, &recipe).arg("--config").arg(&config).run().expect(2);
+        let end = paused_runs::run(&world, &recipe).arg("--config").arg(&config).run().expect(2);
         assert!(end.stderr.contains(says), "{proxy}: {}", end.stderr);
         assert!(!world.runs().exists() && !world.local_root().exists(), "something was changed");
     }
-    let end = held::run(&world, &recipe).env("CCCI_PROXY", "proxy:https").run().expect(2);
+    let end = paused_runs::run(&world, &recipe).env("CCCI_PROXY", "proxy:https").run().expect(2);
     assert!(end.stderr.contains("ADDRESS:PORT"), "{}", end.stderr);
 }
 
@@ -216,6 +216,6 @@ fn warm_apps_are_asked_through_the_proxy_too() {
     let ca_file = warmed.path().join("ca.pem");
     let proxy = Proxy::start(&warmed, vec![signed(warmed.domain.as_str(), &ca_file)]);
     warmed.configure(&format!("[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n", proxy.address));
-    assert_eq!(warmed.reconciled()["outcome"], "canonical");
+    assert_eq!(warmed.reconciled()["outcome"], "at_baseline");
     assert_eq!(proxy.asked(), [Some(warmed.domain.to_string())]);
 }

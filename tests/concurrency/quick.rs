@@ -6,7 +6,7 @@ use cc_ci_tests::World;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::held::Foreign;
+use crate::paused_runs::Foreign;
 use crate::warmed::Warmed;
 
 fn tier<'r>(record: &'r Value, name: &str) -> &'r Value {
@@ -21,10 +21,10 @@ fn statuses(record: &Value) -> Vec<&str> {
 /// The app is what it was, and nothing of the run is left.
 #[track_caller]
 fn rolled_back(warmed: &Warmed, before: &std::collections::BTreeMap<std::path::PathBuf, Vec<u8>>, run: &str) {
-    assert_eq!(&warmed.lasting(), before);
+    assert_eq!(&warmed.persistent(), before);
     assert_eq!(warmed.answer(), "version 1");
     assert!(!warmed.has_tree(run));
-    assert_eq!(warmed.reconciled()["outcome"], "canonical");
+    assert_eq!(warmed.reconciled()["outcome"], "at_baseline");
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn a_green_run_leaves_the_app_byte_for_byte_and_nothing_that_it_added() {
         seen.display()
     );
     warmed.change().script("tests/custom-looks", &script).script("tests/upgrade-fails", "exit 1").commit();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     let end = warmed.quick("green").run().expect(0);
     let record = end.json();
     assert_eq!(statuses(&record), ["skipped", "passed", "skipped", "skipped", "passed", "passed"]);
@@ -70,7 +70,7 @@ fn a_network_for_the_app_is_chosen_by_its_own_env_and_by_no_new_variable() {
     let join = "networks: {more: {external: true, name: '${MORE}'}}\n";
     warmed.fork.write("compose.yml", &(compose + join));
     warmed.fork.write(".env.sample", &(sample + "MORE=blog_example_org_internal\n")).commit();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     let record = warmed.quick("joins").run().expect(1).json();
     assert!(tier(&record, "upgrade").to_string().contains("neither the app's own nor shared"), "{record:#}");
     assert_eq!(tier(&record, "rollback")["reason"], "the app was not touched");
@@ -83,7 +83,7 @@ fn a_network_for_the_app_is_chosen_by_its_own_env_and_by_no_new_variable() {
 #[test]
 fn red_tests_and_a_broken_upgrade_are_rolled_back_too() {
     let warmed = Warmed::new();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.change().script("tests/custom-fails", "exit 3").commit();
     let record = warmed.quick("red").run().expect(1).json();
     assert_eq!(statuses(&record), ["skipped", "passed", "skipped", "skipped", "failed", "passed"]);
@@ -103,7 +103,7 @@ fn red_tests_and_a_broken_upgrade_are_rolled_back_too() {
 #[test]
 fn a_signal_ends_in_the_rollback() {
     let warmed = Warmed::new();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     let gate = warmed.gate("custom");
     warmed.change().script("tests/custom-gate", &gate.script()).commit();
     let run = warmed.quick("ended").start();
@@ -117,7 +117,7 @@ fn a_signal_ends_in_the_rollback() {
 #[test]
 fn a_signal_in_the_middle_of_the_upgrade_is_rolled_back() {
     let warmed = Warmed::new();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     let started = warmed.fifo("started");
     warmed.fork.compose("2", &format!("environment:\n        STARTED: {}", started.display())).commit();
     let run = warmed.quick("ended").start();
@@ -131,7 +131,7 @@ fn a_signal_in_the_middle_of_the_upgrade_is_rolled_back() {
 fn what_cannot_be_rolled_back_is_residue_that_names_the_way_out() {
     let sick = std::env::temp_dir().join(format!("cc-ci-sick-{}", std::process::id()));
     let warmed = Warmed::with(&format!("environment:\n        UNHEALTHY_WHILE: {}", sick.display()));
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.change().script("tests/custom-harms", &format!("touch '{}'", sick.display())).commit();
     let end = warmed.quick("stuck").env("CCCI_TEARDOWN_BUDGET", "2s").run().expect(4);
     let record = end.json();
@@ -146,14 +146,14 @@ fn what_cannot_be_rolled_back_is_residue_that_names_the_way_out() {
     assert!(warmed.has_tree("stuck"));
     fs::remove_file(sick).unwrap();
     let said = warmed.reconciled();
-    assert_eq!(said["outcome"], "brought_back", "{said}");
+    assert_eq!(said["outcome"], "restored", "{said}");
     rolled_back(&warmed, &before, "stuck");
 }
 
 #[test]
 fn the_tags_of_a_fork_do_not_say_what_is_canonical() {
     let warmed = Warmed::new();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.fork.compose("evil", "").release("1.0.0+1");
     warmed.change().release("9.0.0+1");
     warmed.quick("fork").run().expect(0);
@@ -163,15 +163,11 @@ fn the_tags_of_a_fork_do_not_say_what_is_canonical() {
 #[test]
 fn a_killed_quick_run_is_brought_back_by_the_next_one_before_it_tests() {
     let warmed = Warmed::new();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.killed();
-    assert_ne!(warmed.lasting(), before);
+    assert_ne!(warmed.persistent(), before);
     let end = warmed.quick("next").run().expect(0);
-    assert!(
-        end.stderr.contains("is brought back to 1.0.0+1: run dead ended in the middle"),
-        "{}",
-        end.stderr
-    );
+    assert!(end.stderr.contains("is restored to 1.0.0+1: run dead ended in the middle"), "{}", end.stderr);
     assert!(!warmed.has_tree("dead"));
     rolled_back(&warmed, &before, "next");
 }
@@ -180,11 +176,11 @@ fn a_killed_quick_run_is_brought_back_by_the_next_one_before_it_tests() {
 fn a_run_that_is_ended_while_it_brings_the_app_back_brings_it_back_in_its_teardown() {
     let sick = std::env::temp_dir().join(format!("cc-ci-sick-back-{}", std::process::id()));
     let warmed = Warmed::with(&format!("environment:\n        UNHEALTHY_WHILE: {}", sick.display()));
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.killed();
     fs::write(&sick, "").unwrap();
     let mut run = warmed.quick("next").start();
-    run.wait_for("is brought back to");
+    run.wait_for("is restored to");
     run.signal(Signal::SIGTERM);
     run.wait_for("-- rollback");
     fs::remove_file(sick).unwrap();
@@ -197,7 +193,7 @@ fn a_run_that_is_ended_while_it_brings_the_app_back_brings_it_back_in_its_teardo
 #[test]
 fn a_second_quick_run_waits_and_a_cold_run_beside_it_does_not() {
     let warmed = Warmed::new();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     let gate = warmed.gate("custom");
     let script = format!("[ \"$CCCI_RUN_ID\" != first ] || {{ {}; }}", gate.script());
     warmed.change().script("tests/custom-gate", &script).commit();
@@ -205,7 +201,7 @@ fn a_second_quick_run_waits_and_a_cold_run_beside_it_does_not() {
     gate.wait();
     let mut second = warmed.quick("second").start();
     second.wait_for("in flight — waiting");
-    let other = warmed.lasting();
+    let other = warmed.persistent();
     let cold = warmed.call(["run", "--format", "json", "--pr", "7"]).arg(warmed.fork.path()).run().expect(0);
     assert_eq!(cold.json()["lane"], "cold");
     let warm_part = |of: &std::collections::BTreeMap<std::path::PathBuf, Vec<u8>>| {
@@ -215,7 +211,7 @@ fn a_second_quick_run_waits_and_a_cold_run_beside_it_does_not() {
             .map(|(p, c)| (p.clone(), c.clone()))
             .collect::<Vec<_>>()
     };
-    assert_eq!(warm_part(&warmed.lasting()), warm_part(&other));
+    assert_eq!(warm_part(&warmed.persistent()), warm_part(&other));
     gate.open();
     first.wait().expect(0);
     second.wait().expect(0);
@@ -225,7 +221,7 @@ fn a_second_quick_run_waits_and_a_cold_run_beside_it_does_not() {
 #[test]
 fn a_lock_that_does_not_come_is_75_and_nothing_is_touched() {
     let warmed = Warmed::new();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.change().commit();
     let holder = Foreign::lock(&warmed.lock_file(&warmed.domain));
     warmed.quick("late").env("CCCI_LOCK_TIMEOUT", "1s").run().expect(75);
@@ -243,11 +239,7 @@ fn what_is_not_configured_not_made_or_not_deployed_is_refused_with_a_way_out() {
     let warmed = Warmed::undeployed("");
     warmed.change().commit();
     let end = warmed.quick("undeployed").run().expect(2);
-    assert!(
-        end.stderr.contains("hint: deploy its canonical version: cc-ci warm reconcile"),
-        "{}",
-        end.stderr
-    );
+    assert!(end.stderr.contains("hint: deploy its baseline: cc-ci warm reconcile"), "{}", end.stderr);
     assert!(!warmed.app("services").exists() && !warmed.has_tree("undeployed"));
     fs::remove_file(warmed.env_file()).unwrap();
     let end = warmed.quick("without").run().expect(2);
@@ -264,23 +256,23 @@ fn a_change_that_was_not_deployed_yet_is_the_hosts_and_leaves_the_app_canonical(
     warmed.change().commit();
     let record = warmed.quick("edited").run().expect(3).json();
     assert!(record["errors"].to_string().contains("had changed since it was last deployed"), "{record:#}");
-    assert_eq!((&record["touched"], &record["receipt"]["left"]), (&json!(false), &json!([])));
+    assert_eq!((&record["dirty"], &record["receipt"]["left"]), (&json!(false), &json!([])));
     assert!(record["receipt"]["removed"].to_string().contains("_extra"), "{record:#}");
     assert!(!warmed.has_tree("edited"));
-    assert_eq!(warmed.reconciled()["outcome"], "canonical");
+    assert_eq!(warmed.reconciled()["outcome"], "at_baseline");
     warmed.quick("again").run().expect(0);
 }
 
 #[test]
 fn what_does_not_build_on_the_canonical_version_is_refused_before_the_app_is_touched() {
     let warmed = Warmed::new();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.change().commit();
     warmed.release("3", "1.1.0+1", "");
     let end = warmed.quick("stale").run().expect(2);
     assert!(end.stdout.contains("does not build on 1.1.0+1"), "{}", end.stdout);
     assert!(end.stderr.contains("hint: rebase it onto 1.1.0+1"), "{}", end.stderr);
-    assert_eq!(warmed.lasting(), before);
+    assert_eq!(warmed.persistent(), before);
     assert!(!warmed.has_tree("stale"));
     // One that it does have, and that is newer.
     warmed.rebase();
@@ -294,22 +286,22 @@ fn the_canonical_version_itself_is_tested_without_an_upgrade() {
     warmed.canonical.script("tests/custom-looks", "ls \"$CCCI_SECRETS_DIR\"");
     warmed.release("1", "1.0.1+1", "");
     warmed.reconciled();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     let run = warmed.call(["run", "--quick", "--format", "json", "--run-id", "same"]);
     let record = run.arg(warmed.canonical.path()).run().expect(0).json();
     assert_eq!(statuses(&record), ["skipped", "skipped", "skipped", "skipped", "passed", "passed"]);
     let reason = &tier(&record, "upgrade")["reason"];
-    assert_eq!(reason, "the commit under test is the canonical version, 1.0.1+1");
+    assert_eq!(reason, "the commit under test is the baseline, 1.0.1+1");
     rolled_back(&warmed, &before, "same");
 }
 
 #[test]
 fn what_only_shares_a_name_with_the_canonical_version_is_removed() {
     let warmed = Warmed::new();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.change();
     let compose = fs::read_to_string(warmed.fork.path().join("compose.yml")).unwrap();
-    // The canonical version has a volume of this name.
+    // The baseline has a volume of this name.
     warmed.fork.write("compose.yml", &compose.replace("_motd_v1", "_data")).commit();
     warmed.quick("named").run().expect(0);
     rolled_back(&warmed, &before, "named");
@@ -318,7 +310,7 @@ fn what_only_shares_a_name_with_the_canonical_version_is_removed() {
 #[test]
 fn a_test_that_hides_its_changes_of_the_canonical_checkout_changes_nothing() {
     let warmed = Warmed::new();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     let script = "cd \"$CCCI_RECIPE_DIR/../../../warm/recipes/blog\"\n\
                   git update-index --skip-worktree compose.yml\n\
                   sed -i s/test.app:1/test.app:666/ compose.yml\n\

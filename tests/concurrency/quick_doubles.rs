@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use cc_ci_core::engine::{App, Backup, Deployer, Failure, Fault, Session};
+use cc_ci_core::engine::{App, Backup, Deployer, Failure, Fault, RunContext};
 use cc_ci_core::event::Silent;
 use cc_ci_core::exit::Exit;
-use cc_ci_core::lifetime::{Bounds, Embedded, RunLifetime};
+use cc_ci_core::lifetime::{Bounds, EmbeddedMode, RunLifetime};
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::Domain;
 use cc_ci_core::run::{RunEnd, Status, TierName, WarmApp};
@@ -23,15 +23,15 @@ use crate::warmed::Warmed;
 enum Odd {
     /// It panics, of what is tested.
     Panics,
-    /// It moves the checkout of the canonical version to this commit.
+    /// It moves the checkout of the baseline to this commit.
     Moves(String),
     /// It makes the services anew, of what is tested.
     MakesAnew,
-    /// It fails before it orders anything, once, of the canonical version.
+    /// It fails before it orders anything, once, of the baseline.
     FallsOver,
     /// The engine fails it by chance, of what is tested: once, or always.
     FailsByChance { always: bool },
-    /// It leaves something else than an `.env`, of the canonical version.
+    /// It leaves something else than an `.env`, of the baseline.
     Rewrites,
 }
 
@@ -40,27 +40,27 @@ struct Oddly(Odd, Arc<LocalExecutor>, AtomicBool);
 
 impl fmt::Display for Oddly {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A run's traces say which executor they are of.
+        // A run's record says which executor they are of.
         self.1.fmt(f)
     }
 }
 
 #[async_trait]
 impl Deployer for Oddly {
-    async fn create(&self, _: &Session, app: &App) -> Result<(), Failure> {
+    async fn create(&self, _: &RunContext, app: &App) -> Result<(), Failure> {
         panic!("a quick run made the app {}", app.domain)
     }
     async fn generate_secrets(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
     ) -> Result<BTreeMap<String, String>, Failure> {
-        self.1.generate_secrets(session, app).await
+        self.1.generate_secrets(context, app).await
     }
-    async fn deploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
-        self.1.deploy(session, app).await
+    async fn deploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        self.1.deploy(context, app).await
     }
-    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), Failure> {
+    async fn upgrade(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
         let of_canonical = app.tree.components().any(|part| part.as_os_str() == "warm");
         match &self.0 {
             Odd::Panics if !of_canonical => panic!("in the middle of the upgrade"),
@@ -73,40 +73,40 @@ impl Deployer for Oddly {
                 Err(Failure::new(Fault::Transient, "rolled back by chance"))
             }
             Odd::Rewrites if of_canonical => {
-                self.1.upgrade(session, app).await?;
+                self.1.upgrade(context, app).await?;
                 fs::write(&app.env_file, "=what=\n").unwrap();
                 Ok(())
             }
             Odd::MakesAnew if !of_canonical => {
-                self.1.undeploy(session, app).await?;
-                self.1.deploy(session, app).await
+                self.1.undeploy(context, app).await?;
+                self.1.deploy(context, app).await
             }
             Odd::Moves(commit) if of_canonical => {
-                self.1.upgrade(session, app).await?;
+                self.1.upgrade(context, app).await?;
                 fs::write(app.tree.join(".git/HEAD"), format!("{commit}\n")).unwrap();
                 Ok(())
             }
-            _ => self.1.upgrade(session, app).await,
+            _ => self.1.upgrade(context, app).await,
         }
     }
-    async fn undeploy(&self, _: &Session, app: &App) -> Result<(), Failure> {
+    async fn undeploy(&self, _: &RunContext, app: &App) -> Result<(), Failure> {
         panic!("a quick run took the app {} down", app.domain)
     }
-    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, Failure> {
-        self.1.backup(session, app).await
+    async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {
+        self.1.backup(context, app).await
     }
-    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), Failure> {
-        self.1.restore(session, app, backup).await
+    async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure> {
+        self.1.restore(context, app, backup).await
     }
-    async fn list(&self, session: &Session) -> Result<Vec<Domain>, Failure> {
-        self.1.list(session).await
+    async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure> {
+        self.1.list(context).await
     }
 }
 
 /// A quick run of the fork, deployed oddly.
 fn run(warmed: &Warmed, odd: Odd) -> RunEnd<()> {
     let lifetime: Arc<dyn RunLifetime> =
-        Arc::new(Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap());
+        Arc::new(EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).unwrap());
     let mut harness = warmed.harness(lifetime);
     harness.deployer = Arc::new(Oddly(odd, warmed.executor(warmed.host()), AtomicBool::default()));
     let source = Some(RecipeSource::Path(warmed.canonical.path().to_owned()));
@@ -124,12 +124,12 @@ fn rollback(end: &RunEnd<()>) -> Status {
 #[test]
 fn a_panic_is_rolled_back() {
     let warmed = Warmed::new();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.change().commit();
     let end = run(&warmed, Odd::Panics);
     assert_eq!((end.exit, rollback(&end)), (Exit::Harness, Status::Passed), "{:#?}", end.record);
     assert!(end.record.errors[0].contains("in the middle of the upgrade"));
-    assert_eq!(warmed.lasting(), before);
+    assert_eq!(warmed.persistent(), before);
     assert!(!warmed.has_tree("odd"));
 }
 
@@ -141,8 +141,11 @@ fn a_canonical_checkout_that_is_moved_is_no_rollback() {
     let end = run(&warmed, Odd::Moves(other.clone()));
     assert_eq!((end.exit, rollback(&end)), (Exit::Residue, Status::Failed), "{:#?}", end.record);
     let reason = end.record.tiers.last().unwrap().reason.clone().unwrap();
-    assert!(reason.contains(&format!("the canonical checkout shows {other} after the deploy")), "{reason}");
-    assert_eq!(warmed.reconciled()["outcome"], "brought_back");
+    assert!(
+        reason.contains(&format!("the checkout of the baseline shows {other} after the deploy")),
+        "{reason}"
+    );
+    assert_eq!(warmed.reconciled()["outcome"], "restored");
     assert!(!warmed.has_tree("odd"));
 }
 
@@ -162,22 +165,22 @@ fn services_that_an_upgrade_makes_anew_are_red() {
 #[test]
 fn a_deployer_that_falls_over_in_the_rollback_is_asked_once_more() {
     let warmed = Warmed::new();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.change().commit();
     let end = run(&warmed, Odd::FallsOver);
     assert_eq!((end.exit, rollback(&end)), (Exit::Green, Status::Passed), "{:#?}", end.record);
     assert!(end.record.warnings[0].contains("once more: fell over"), "{:?}", end.record.warnings);
-    assert_eq!(warmed.lasting(), before);
+    assert_eq!(warmed.persistent(), before);
 }
 
 #[test]
 fn an_env_that_the_rollback_rewrote_says_nothing_of_the_app() {
     let warmed = Warmed::new();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.change().commit();
     let end = run(&warmed, Odd::Rewrites);
     assert_eq!((end.exit, rollback(&end)), (Exit::Green, Status::Passed), "{:#?}", end.record);
-    assert_eq!(warmed.lasting(), before);
+    assert_eq!(warmed.persistent(), before);
 }
 
 #[test]

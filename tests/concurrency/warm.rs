@@ -1,11 +1,11 @@
-//! `cc-ci warm reconcile`: warm apps come back to their canonical version, and nobody else touches them.
+//! `cc-ci warm reconcile`: warm apps come back to their baseline, and nobody else touches them.
 
 use std::fs;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::held::Foreign;
+use crate::paused_runs::Foreign;
 use crate::warmed::Warmed;
 
 #[test]
@@ -16,7 +16,7 @@ fn an_app_with_an_env_file_only_is_deployed_and_then_left_alone() {
     assert_eq!((&said["outcome"], &said["version"]), (&json!("deployed"), &json!("1.0.0+1")));
     assert_eq!(warmed.answer(), "version 1");
     let whole = warmed.snapshot_of(&warmed.local_root());
-    assert_eq!(warmed.reconciled()["outcome"], "canonical");
+    assert_eq!(warmed.reconciled()["outcome"], "at_baseline");
     assert_eq!(warmed.snapshot_of(&warmed.local_root()), whole, "nothing was touched");
     assert_eq!(fs::read(warmed.env_file()).unwrap(), env, "the canonical .env is never written");
 }
@@ -24,7 +24,7 @@ fn an_app_with_an_env_file_only_is_deployed_and_then_left_alone() {
 #[test]
 fn after_a_kill_the_janitor_touches_nothing_and_reconcile_brings_the_app_back() {
     let warmed = Warmed::new();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.killed();
     let whole = warmed.snapshot_of(&warmed.local_root());
     // It keeps no run directory but those that hold residue, and opens no lock of a warm app.
@@ -39,31 +39,31 @@ fn after_a_kill_the_janitor_touches_nothing_and_reconcile_brings_the_app_back() 
     let human = warmed.call(["status"]).run().expect(0).stdout;
     assert!(human.contains(&format!("cc-ci warm reconcile {}", warmed.domain)), "{human}");
     let said = warmed.reconciled();
-    assert_eq!(said["outcome"], "brought_back");
+    assert_eq!(said["outcome"], "restored");
     let removed = said["removed"].to_string();
     assert!(removed.contains("_extra") && removed.contains("_motd_v1"), "{removed}");
-    assert_eq!(warmed.lasting(), before);
+    assert_eq!(warmed.persistent(), before);
     assert_eq!(warmed.answer(), "version 1");
     assert!(!warmed.has_tree("dead"));
     let status = warmed.call(["status", "--format", "json"]).run().expect(0).json();
     assert_eq!(status["warm"], json!([]));
-    assert_eq!(warmed.reconciled()["outcome"], "canonical");
+    assert_eq!(warmed.reconciled()["outcome"], "at_baseline");
 }
 
 #[test]
 fn a_reconcile_that_is_killed_is_finished_by_the_next() {
     let sick = std::env::temp_dir().join(format!("cc-ci-warm-sick-{}", std::process::id()));
     let warmed = Warmed::with(&format!("environment:\n        UNHEALTHY_WHILE: {}", sick.display()));
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.killed();
     fs::write(&sick, "").unwrap();
     let mut first = warmed.reconcile().start();
-    first.wait_for("is brought back to");
+    first.wait_for("is restored to");
     first.signal(Signal::SIGKILL);
     first.wait().expect(137);
     warmed.settled();
     let mut second = warmed.reconcile().start();
-    second.wait_for("is brought back to");
+    second.wait_for("is restored to");
     second.signal(Signal::SIGTERM);
     let said = second.wait().expect(4).json();
     let app = &said["apps"][0];
@@ -73,12 +73,12 @@ fn a_reconcile_that_is_killed_is_finished_by_the_next() {
     assert!(app["hint"].to_string().contains(&format!("cc-ci warm reconcile {}", warmed.domain)), "{said}");
     fs::remove_file(&sick).unwrap();
     let said = warmed.reconciled();
-    assert_eq!(said["outcome"], "brought_back");
+    assert_eq!(said["outcome"], "restored");
     // Whether its health came back before it was looked at is a matter of time.
     let reasons = said["reasons"].as_array().unwrap();
     let ended = |reason: &&Value| reason.as_str().unwrap().ends_with("ended in the middle of its work");
     assert_eq!(reasons.iter().filter(ended).count(), 3, "{said}");
-    assert_eq!(warmed.lasting(), before);
+    assert_eq!(warmed.persistent(), before);
     let status = warmed.call(["status", "--format", "json"]).run().expect(0).json();
     assert_eq!(status["warm"], json!([]), "no tree is left");
 }
@@ -94,7 +94,7 @@ fn a_record_that_knows_no_before_costs_the_app_nothing() {
         // One that was there before, and that only the record could have told.
         let theirs = warmed.app("volumes").join(format!("{}_of_the_operator", warmed.stack()));
         fs::create_dir(&theirs).unwrap();
-        assert_eq!(warmed.reconciled()["outcome"], "brought_back");
+        assert_eq!(warmed.reconciled()["outcome"], "restored");
         assert!(
             theirs.exists()
                 && warmed.app("volumes").join(format!("{}_data/precious", warmed.stack())).exists()
@@ -110,7 +110,7 @@ fn what_the_canonical_version_declares_is_never_removed() {
     let mut record = warmed.record("dead");
     record["receipt"]["before"] = json!([{ "kind": "service", "name": "another" }]);
     fs::write(warmed.runs().join("dead/run.json"), record.to_string()).unwrap();
-    assert_eq!(warmed.reconciled()["outcome"], "brought_back");
+    assert_eq!(warmed.reconciled()["outcome"], "restored");
     assert!(warmed.app("volumes").join(format!("{}_data/precious", warmed.stack())).exists());
     assert_eq!(fs::read_dir(warmed.app("secrets")).unwrap().count(), 1, "the key stays, the added one goes");
     assert_eq!(warmed.answer(), "version 1");
@@ -119,15 +119,15 @@ fn what_the_canonical_version_declares_is_never_removed() {
 #[test]
 fn a_crashed_service_is_brought_back() {
     let warmed = Warmed::new();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.kill_everything();
-    let foreseen =
+    let planned =
         warmed.call(["warm", "reconcile", "--dry-run", "--format", "json", "blog"]).run().expect(0).json();
-    assert_eq!(foreseen["apps"][0]["outcome"], "would_bring_back", "{foreseen}");
+    assert_eq!(planned["apps"][0]["outcome"], "would_restore", "{planned}");
     assert!(warmed.processes().is_empty(), "a dry run started something");
     let said = warmed.reconciled();
-    assert_eq!((&said["outcome"], &said["reasons"]), (&json!("brought_back"), &json!(["not healthy: app"])));
-    assert_eq!(warmed.lasting(), before);
+    assert_eq!((&said["outcome"], &said["reasons"]), (&json!("restored"), &json!(["not healthy: app"])));
+    assert_eq!(warmed.persistent(), before);
 }
 
 #[test]
@@ -135,12 +135,12 @@ fn another_canonical_version_is_deployed_in_place() {
     let warmed = Warmed::new();
     warmed.release("2", "1.1.0+1", "");
     let said = warmed.reconciled();
-    assert_eq!((&said["outcome"], &said["version"]), (&json!("brought_back"), &json!("1.1.0+1")));
+    assert_eq!((&said["outcome"], &said["version"]), (&json!("restored"), &json!("1.1.0+1")));
     assert_eq!(said["reasons"], json!(["it is of version 1.0.0+1, not 1.1.0+1"]));
     assert_eq!(warmed.answer(), "version 2");
     warmed.configure("warm_version = \"1.0.0+1\"");
-    let foreseen = warmed.call(["warm", "reconcile", "--dry-run"]).run().expect(0).stdout;
-    assert!(foreseen.contains("would be brought back: it is of version 1.1.0+1, not 1.0.0+1"), "{foreseen}");
+    let planned = warmed.call(["warm", "reconcile", "--dry-run"]).run().expect(0).stdout;
+    assert!(planned.contains("would be restored: it is of version 1.1.0+1, not 1.0.0+1"), "{planned}");
     assert_eq!(warmed.reconciled()["version"], "1.0.0+1");
     assert_eq!(warmed.answer(), "version 1");
     warmed.configure("warm_version = \"3.0.0+1\"");
@@ -226,13 +226,13 @@ fn a_release_that_needs_more_gets_its_variables_and_secrets_before_it_is_deploye
     assert_eq!(greeting(&warmed).as_deref(), Some("hello"));
     assert_eq!(fs::read_dir(warmed.app("secrets")).unwrap().count(), 2);
     assert_eq!(fs::read(warmed.env_file()).unwrap(), env, "the canonical .env is never written");
-    assert_eq!(warmed.reconciled()["outcome"], "canonical");
+    assert_eq!(warmed.reconciled()["outcome"], "at_baseline");
     // The rollback of a quick run needs the same.
     warmed.rebase();
     warmed.fork.commit();
-    let before = warmed.lasting();
+    let before = warmed.persistent();
     warmed.quick("green").run().expect(0);
-    assert_eq!(warmed.lasting(), before);
+    assert_eq!(warmed.persistent(), before);
     assert_eq!(greeting(&warmed).as_deref(), Some("hello"));
 }
 
@@ -253,7 +253,7 @@ fn a_release_that_cannot_be_deployed_is_told_before_the_app_is_touched() {
     assert_eq!(warmed.snapshot_of(&warmed.local_root()), whole);
     assert!(!warmed.has_tree(said["apps"][0]["run_id"].as_str().unwrap()));
     warmed.configure("warm_version = \"1.0.0+1\"");
-    assert_eq!(warmed.reconciled()["outcome"], "canonical");
+    assert_eq!(warmed.reconciled()["outcome"], "at_baseline");
 }
 
 #[test]
@@ -273,8 +273,8 @@ fn where_the_operator_replaced_serving_it_is_not_asked_of_the_warm_app() {
     let config = warmed.path().join("config.toml");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, format!("tests_dir = {:?}\n{text}", warmed.path().join("tests"))).unwrap();
-    assert_eq!(warmed.reconciled()["outcome"], "brought_back");
-    assert_eq!(warmed.reconciled()["outcome"], "canonical");
+    assert_eq!(warmed.reconciled()["outcome"], "restored");
+    assert_eq!(warmed.reconciled()["outcome"], "at_baseline");
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn a_run_that_never_touched_the_app_leaves_it_to_its_operator() {
     warmed.kill_everything();
     fs::remove_dir_all(warmed.app("services")).unwrap();
     let end = warmed.quick("next").run().expect(2);
-    assert!(end.stderr.contains("hint: deploy its canonical version"), "{}", end.stderr);
+    assert!(end.stderr.contains("hint: deploy its baseline"), "{}", end.stderr);
     assert!(!warmed.has_tree("early") && !warmed.has_tree("next"));
     assert!(!warmed.app("services").exists());
 }

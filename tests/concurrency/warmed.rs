@@ -29,7 +29,7 @@ const ADDED: [(&str, &str); 3] = [
 /// A world with a warm app that is deployed, of version `1.0.0+1`, and data in its volume.
 pub struct Warmed {
     world: World,
-    /// Where the canonical version comes from.
+    /// Where the baseline comes from.
     pub canonical: Recipe,
     /// The recipe under test: a fork.
     pub fork: Recipe,
@@ -48,7 +48,7 @@ impl Warmed {
         Self::with("")
     }
 
-    /// The same, with `more` in the canonical version's service.
+    /// The same, with `more` in the baseline's service.
     pub fn with(more: &str) -> Self {
         let warmed = Self::undeployed(more);
         warmed.reconcile().run().expect(0);
@@ -162,19 +162,19 @@ impl Warmed {
     }
 
     /// What must be the same after a run: every byte but those of tasks, logs and copies of recipes.
-    pub fn lasting(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        let mut lasting = BTreeMap::new();
+    pub fn persistent(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut persistent = BTreeMap::new();
         for kind in ["services", "volumes", "secrets", "configs", "networks"] {
-            lasting.extend(self.snapshot_of(&self.app(kind)));
+            persistent.extend(self.snapshot_of(&self.app(kind)));
         }
         for place in ["servers", "ports"] {
-            lasting.extend(self.snapshot_of(&self.local_root().join(place)));
+            persistent.extend(self.snapshot_of(&self.local_root().join(place)));
         }
         // An empty directory of a kind is no thing of the app.
-        lasting.retain(|path, content| {
+        persistent.retain(|path, content| {
             !content.is_empty() || path.parent().is_some_and(|up| up != self.app(""))
         });
-        lasting
+        persistent
     }
 
     /// What the app answers.

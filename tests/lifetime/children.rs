@@ -58,7 +58,7 @@ fn children_that_fork_on_are_swept_all_the_same() {
 
 #[test]
 fn children_die_with_a_killed_owner() {
-    // What ignores TERM still does so after exec; a grandchild would be left to whoever settles.
+    // What ignores TERM still does so after exec; a grandchild would be left to whoever recovers the domain.
     let script = "trap '' TERM HUP; echo ready; exec sleep 1000";
     let mut probe = Probe::start(&["script", script]);
     let started = probe.started();

@@ -6,4 +6,4 @@ mod children;
 mod ends;
 mod parent;
 mod probe;
-mod settle;
+mod recover;

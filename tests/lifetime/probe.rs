@@ -4,8 +4,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cc_ci_core::host::BootId;
 use cc_ci_core::process::{ProcessIdentity, Signal, kill_process, wait_gone};
+use cc_ci_core::system_info::BootId;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 

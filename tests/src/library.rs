@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cc_ci_core::event::{Event, Reporter, Silent};
-use cc_ci_core::host::{Host, SystemHost};
 use cc_ci_core::lifetime::RunLifetime;
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::lock::FlockLocks;
 use cc_ci_core::names::{Domain, RunAppPattern, Subject};
 use cc_ci_core::run::{Harness, Request, Settings};
+use cc_ci_core::system_info::{KernelSystemInfo, SystemInfo};
 use cc_ci_core::workspace::{KernelWorkspace, RecipeSource, Settings as WorkspaceSettings};
-use cc_ci_core::{EnvFiles, Site};
+use cc_ci_core::{CiHost, EnvFiles};
 
 use crate::world::World;
 
@@ -32,19 +32,19 @@ impl<F: Fn(&Event) + Send + Sync> Reporter for OnEvent<F> {
 
 impl World {
     /// The real host.
-    pub fn host(&self) -> Arc<dyn Host> {
-        Arc::new(SystemHost::new().expect("/proc can be read"))
+    pub fn host(&self) -> Arc<dyn SystemInfo> {
+        Arc::new(KernelSystemInfo::new().expect("/proc can be read"))
     }
 
     /// The local executor of this world, on `host`.
-    pub fn executor(&self, host: Arc<dyn Host>) -> Arc<LocalExecutor> {
+    pub fn executor(&self, host: Arc<dyn SystemInfo>) -> Arc<LocalExecutor> {
         Arc::new(LocalExecutor::new(self.local_root(), host))
     }
 
     /// What the command would work with, on `host`.
-    pub fn site_on(&self, host: Arc<dyn Host>, protected: impl IntoIterator<Item = Domain>) -> Site {
+    pub fn site_on(&self, host: Arc<dyn SystemInfo>, protected: impl IntoIterator<Item = Domain>) -> CiHost {
         let runs = WorkspaceSettings::new(self.runs()).and_then(KernelWorkspace::new);
-        Site {
+        CiHost {
             pattern: RunAppPattern::new(self.suffix().clone(), protected),
             locks: Arc::new(FlockLocks::new(self.locks(), host.clone())),
             engine: self.executor(host.clone()),
@@ -56,15 +56,15 @@ impl World {
     }
 
     /// What the command would work with.
-    pub fn site(&self) -> Site {
+    pub fn ci_host(&self) -> CiHost {
         self.site_on(self.host(), [])
     }
 
     /// All that a run needs.
     pub fn harness(&self, lifetime: Arc<dyn RunLifetime>) -> Harness {
-        let site = self.site();
-        let deployer = self.executor(site.host.clone());
-        Harness { site, deployer, lifetime, settings: Settings::default() }
+        let ci_host = self.ci_host();
+        let deployer = self.executor(ci_host.host.clone());
+        Harness { ci_host, deployer, lifetime, settings: Settings::default() }
     }
 
     /// A run of pull request `number` of the recipe at `path`.

@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use cc_ci_core::host::BootId;
 use cc_ci_core::process::{ProcessIdentity, wait_gone};
+use cc_ci_core::system_info::BootId;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::PATIENCE;

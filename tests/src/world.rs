@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use cc_ci_core::host::BootId;
 use cc_ci_core::names::{Domain, RecipeName, Subject, Suffix};
 use cc_ci_core::process::{self, Marked, MarkerOwner};
+use cc_ci_core::system_info::BootId;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 

@@ -1,8 +1,8 @@
 //! The claim of a suffix: two lock spaces on one Swarm can't both have it.
 
 use cc_ci_core::engine::{Engine as _, Fault, LockSpace};
-use cc_ci_core::host::BootId;
 use cc_ci_core::names::Suffix;
+use cc_ci_core::system_info::BootId;
 use cc_ci_docker::SwarmEngine;
 use cc_ci_tests::engine::{PrivateEngine, TestEngine};
 use futures_util::future::join_all;
@@ -20,7 +20,7 @@ fn space(machine: &str, boot: &str, directory: &str) -> LockSpace {
 }
 
 fn claimed_by(swarm: &SwarmEngine) -> Option<LockSpace> {
-    let facts = block_on(swarm.examine()).expect("the engine answers");
+    let facts = block_on(swarm.inspect()).expect("the engine answers");
     facts.swarm.expect("it is a manager").claim.expect("the claim can be read")
 }
 
@@ -117,7 +117,7 @@ fn a_swarm_with_another_place_for_tasks_is_refused() {
     let swarm = swarm(&first, &"nodes.test".parse().expect("a suffix"));
     let claim = space("m1", "b1", "8:7");
     block_on(swarm.claim(&claim)).expect("one node");
-    let facts = block_on(swarm.examine()).expect("the engine answers").swarm.expect("it is a manager");
+    let facts = block_on(swarm.inspect()).expect("the engine answers").swarm.expect("it is a manager");
     assert!(facts.this_node.is_some() && facts.other_nodes.is_empty());
     let proxy = facts.proxy.expect("the engine has it");
     assert_eq!((proxy.driver.as_str(), proxy.scope.as_str(), proxy.attachable), ("overlay", "swarm", true));
@@ -125,7 +125,7 @@ fn a_swarm_with_another_place_for_tasks_is_refused() {
     // The only place is elsewhere: this node takes no tasks.
     let node = first.docker(["node", "ls", "--format", "{{.ID}}"]);
     first.docker(["node", "update", "--availability", "drain", &node]);
-    let facts = block_on(swarm.examine()).expect("the engine answers").swarm.expect("it is a manager");
+    let facts = block_on(swarm.inspect()).expect("the engine answers").swarm.expect("it is a manager");
     assert_eq!((facts.this_node, facts.other_nodes), (None, Vec::new()));
     first.end().expect("nothing is left of it");
 }

@@ -8,17 +8,17 @@ use cc_ci_core::error_chain;
 use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_tests::engine::TestEngine;
 
-use crate::sessions::Run;
+use crate::contexts::Run;
 use crate::support::{App, block_on};
 
 fn save(app: &App<'_>, run: &Run, volume: &str, rule: &VolumeBackup) -> Result<(), Failure> {
     let to = run.copies().join(volume);
-    block_on(app.swarm.save_volume(&run.session, &run.app, volume, rule, &to))
+    block_on(app.swarm.save_volume(&run.context, &run.app, volume, rule, &to))
 }
 
 fn load(app: &App<'_>, run: &Run, volume: &str) -> Result<(), Failure> {
     let from = run.copies().join(volume);
-    block_on(app.swarm.load_volume(&run.session, &run.app, volume, &from))
+    block_on(app.swarm.load_volume(&run.context, &run.app, volume, &from))
 }
 
 #[track_caller]

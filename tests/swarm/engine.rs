@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use cc_ci_core::host::BootId;
 use cc_ci_core::process::ProcessIdentity;
+use cc_ci_core::system_info::BootId;
 use cc_ci_tests::engine::{self, BUSYBOX, PrivateEngine, TestEngine};
 use cc_ci_tests::{Running, World, pipes};
 use nix::sys::signal::{Signal, kill};

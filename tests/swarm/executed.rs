@@ -7,14 +7,14 @@ use cc_ci_core::engine::{Engine as _, Failure, Fault};
 use cc_ci_core::error_chain;
 use cc_ci_tests::engine::{TestEngine, until};
 
+use crate::contexts::Run;
 use crate::deployed::PATIENT;
-use crate::sessions::Run;
 use crate::support::{App, block_on};
 
 fn execute(app: &App<'_>, service: &str, script: &str, limit: Duration) -> Result<String, Failure> {
     let run = Run::of(app);
     let command = ["sh", "-c", script].map(str::to_owned);
-    block_on(app.swarm.execute(&run.session, &run.app, service, &command, limit))
+    block_on(app.swarm.execute(&run.context, &run.app, service, &command, limit))
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_command_says_how_it_ended_and_what_it_said() {
     assert_eq!(error.to_string(), "can't run sh in the service nope: there is no such service");
     let program = block_on(async {
         let run = Run::of(&app);
-        app.swarm.execute(&run.session, &run.app, "db", &["no-such-program".to_owned()], PATIENT).await
+        app.swarm.execute(&run.context, &run.app, "db", &["no-such-program".to_owned()], PATIENT).await
     });
     let error = program.expect_err("there is none");
     assert_eq!(error.fault(), Fault::Recipe, "{}", error_chain(&error));

@@ -5,7 +5,7 @@ use cc_ci_tests::engine::TestEngine;
 
 use crate::support::{App, block_on};
 
-const FILE: &str = ".cc-ci-seed";
+const FILE: &str = ".cc-ci-probe";
 
 fn volumes(app: &App<'_>) -> Vec<String> {
     block_on(app.swarm.volumes(&app.domain)).expect("the engine can be asked")
@@ -47,7 +47,10 @@ fn a_file_of_a_volume_is_written_and_read() {
     }
     // The app sees it, and what the app changes is seen.
     write(&app, &data, FILE, b"from outside\n").expect("it is writable");
-    app.run_in("app", "[ \"$(cat /data/.cc-ci-seed)\" = 'from outside' ] && echo inside > /data/.cc-ci-seed");
+    app.run_in(
+        "app",
+        "[ \"$(cat /data/.cc-ci-probe)\" = 'from outside' ] && echo inside > /data/.cc-ci-probe",
+    );
     assert_eq!(read(&app, &data, FILE).expect("it can be read").as_deref(), Some(&b"inside\n"[..]));
 
     for (volume, file) in [
@@ -84,21 +87,21 @@ fn what_an_app_puts_in_the_files_place_is_neither_followed_nor_waited_for() {
         ("a link to a volume", "ln -s /other/target $f", "is not a regular file"),
         ("a link out of everything", "ln -s ../../../../../../etc/hostname $f", "is not a regular file"),
         ("a link to nothing", "ln -s /none $f", "is not a regular file"),
-        ("a link to itself", "ln -s .cc-ci-seed $f", "is not a regular file"),
+        ("a link to itself", "ln -s .cc-ci-probe $f", "is not a regular file"),
         ("a pipe", "mkfifo $f", "is not a regular file"),
         ("a device", "mknod $f c 1 5", "is not a regular file"),
         ("a directory", "mkdir $f && echo precious > $f/kept", "is not a regular file"),
         ("a long file", "truncate -s 1048577 $f", "has more than 1 MiB"),
         ("an endless file", "truncate -s 1000G $f", "has more than 1 MiB"),
     ] {
-        app.run_in("app", &format!("f=/data/.cc-ci-seed; rm -rf $f; {script}"));
+        app.run_in("app", &format!("f=/data/.cc-ci-probe; rm -rf $f; {script}"));
         for error in [write(&app, &data, FILE, b"x").err(), read(&app, &data, FILE).err()] {
             let error = error.unwrap_or_else(|| panic!("{what} was taken for a file"));
             assert_eq!(error.fault(), Fault::Recipe, "{what}: {}", cc_ci_core::error_chain(&error));
             assert!(error.to_string().contains(rule), "{what}: {error}");
         }
         if what == "a directory" {
-            app.run_in("app", "[ \"$(cat /data/.cc-ci-seed/kept)\" = precious ]");
+            app.run_in("app", "[ \"$(cat /data/.cc-ci-probe/kept)\" = precious ]");
         }
     }
     app.run_in("app", "[ \"$(cat /target /other/target)\" = \"$(printf 'precious\\nprecious')\" ]");

@@ -17,7 +17,7 @@ use cc_ci_core::names::Domain;
 use cc_ci_tests::engine::{Events, TestEngine, until};
 use cc_ci_tests::{PATIENCE, World, pipes};
 
-use crate::shown::Shown;
+use crate::socket_tap::Shown;
 use crate::support::four_services;
 
 /// The events at which a client is killed: which one of the stack's, of this type.

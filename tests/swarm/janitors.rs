@@ -7,7 +7,7 @@ use cc_ci_tests::engine::{BUSYBOX, Events, TestEngine};
 use nix::sys::signal::Signal;
 
 use crate::orphans::orphan;
-use crate::shown::Shown;
+use crate::socket_tap::Shown;
 
 fn orphans(engine: &TestEngine, count: u64) -> Vec<Domain> {
     (0..count).map(|number| orphan(engine, &engine.world().domain("orphan", number))).collect()

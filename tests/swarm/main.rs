@@ -3,8 +3,11 @@
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "this is test code: a panic is a failed test")]
 
 mod adopted;
+mod bystanders;
 mod claimed;
 mod commands;
+mod contexts;
+mod convergence;
 mod copied;
 mod crashing;
 mod deployed;
@@ -13,20 +16,17 @@ mod executed;
 mod files;
 mod fixture;
 mod inflight;
+mod inventory;
 mod janitors;
-mod lasting;
 mod orphans;
-mod partly;
+mod protected;
 mod pulled;
 mod reached;
 mod registry;
 mod removed;
 mod restarted;
-mod seen;
-mod sessions;
-mod shown;
+mod selective_removal;
+mod socket_tap;
 mod support;
-mod theirs;
 mod trouble;
-mod up;
 mod updated;

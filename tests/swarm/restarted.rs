@@ -8,8 +8,8 @@ use cc_ci_core::error_chain;
 use cc_ci_core::names::Suffix;
 use cc_ci_tests::engine::{PrivateEngine, until};
 
+use crate::bystanders;
 use crate::deployed::PATIENT;
-use crate::lasting;
 use crate::support::{App, LIMIT, block_on, swarm};
 
 fn suffix() -> Suffix {
@@ -22,7 +22,7 @@ fn an_engine_that_is_killed_and_restarted_only_delays_a_wait() {
     else {
         return;
     };
-    let others = lasting::make(&engine);
+    let others = bystanders::make(&engine);
     let app = App::below(&engine, &suffix(), "012345");
     let (stack, domain) = (app.stack.clone(), app.domain.clone());
     app.deploy(
@@ -56,7 +56,7 @@ fn an_engine_that_is_killed_and_restarted_only_delays_a_wait() {
     assert!(services.iter().all(|service| service.healthy && service.tasks.len() == 1), "{services:?}");
     block_on(swarm.remove(&domain, LIMIT)).expect("it can be removed");
     engine.settle();
-    lasting::nothing_else(&engine, &others, |_| false);
+    bystanders::nothing_else(&engine, &others, |_| false);
     engine.end().expect("nothing is left of it");
 }
 

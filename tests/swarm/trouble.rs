@@ -10,7 +10,7 @@ use cc_ci_core::process::StatLine;
 use cc_ci_tests::World;
 use cc_ci_tests::engine::{Events, PrivateEngine, until};
 
-use crate::lasting;
+use crate::bystanders;
 use crate::orphans::orphan;
 use crate::support::{App, LIMIT, block_on, swarm};
 
@@ -30,7 +30,7 @@ fn a_removal_outlasts_an_engine_that_is_killed_and_restarted() {
     else {
         return;
     };
-    let others = lasting::make(&engine);
+    let others = bystanders::make(&engine);
     for moment in ["services", "containers"] {
         {
             let app = App::below(&engine, &suffix(), "012345");
@@ -58,7 +58,7 @@ fn a_removal_outlasts_an_engine_that_is_killed_and_restarted() {
         let app = App::below(&engine, &suffix(), "012345");
         assert!(app.residue().is_empty(), "{moment}: {:?}", app.residue());
         engine.settle();
-        lasting::nothing_else(&engine, &others, |_| false);
+        bystanders::nothing_else(&engine, &others, |_| false);
     }
     engine.end().expect("nothing is left of it");
 }
@@ -70,7 +70,7 @@ fn a_janitor_outlasts_an_engine_that_is_killed_and_restarted() {
         return;
     };
     let world = World::on(&engine);
-    let others = lasting::make(&engine);
+    let others = bystanders::make(&engine);
     // In the middle of the removal, and before the look that verifies it.
     for (number, kind) in [(1, "service"), (2, "network")] {
         let domain = orphan(&engine, &world.domain("app", number));
@@ -88,7 +88,7 @@ fn a_janitor_outlasts_an_engine_that_is_killed_and_restarted() {
         assert!(!world.lock_file(&domain).exists());
         until("it takes requests", || engine.try_docker(["service", "ls"]).code == 0);
         engine.settle();
-        lasting::nothing_else(&engine, &others, |object| object.name.starts_with("cc-ci-lockspace-"));
+        bystanders::nothing_else(&engine, &others, |object| object.name.starts_with("cc-ci-lockspace-"));
     }
     engine.end().expect("nothing is left of it");
 }
@@ -153,7 +153,7 @@ fn an_engine_without_a_swarm_is_said_to_have_none() {
     assert!(error_chain(&error).contains("is no Swarm manager"), "{}", error_chain(&error));
     assert!(error.hint().is_some_and(|hint| hint.contains("docker swarm init")), "{:?}", error.hint());
     assert_eq!(error.fault(), Fault::Host);
-    let facts = block_on(swarm.examine()).expect("the engine answers");
+    let facts = block_on(swarm.inspect()).expect("the engine answers");
     let error = facts.swarm.expect_err("it manages none");
     assert!(error.hint().is_some_and(|hint| hint.contains("docker swarm init")), "{:?}", error.hint());
     engine.end().expect("nothing is left of it");

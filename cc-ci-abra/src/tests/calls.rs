@@ -23,7 +23,7 @@ async fn a_new_app_has_its_own_domain_and_asks_for_no_certificate() {
     let world = World::new();
     let sample = "TYPE=test:1.0.0+1\\nDOMAIN=test.example.com # yours\\nLETS_ENCRYPT_ENV=production\\n";
     world.does("new", &format!("printf '{sample}' >servers/{DOMAIN}.env"));
-    world.deployer().await.create(&world.session, &world.app).await.unwrap();
+    world.deployer().await.create(&world.context, &world.app).await.unwrap();
     let expected = format!("app new --no-input --offline --chaos --server=default --domain={DOMAIN} test");
     assert_eq!(world.calls(), [expected]);
     let env = world.app.env().unwrap();
@@ -36,7 +36,7 @@ async fn an_env_that_is_right_is_left_as_abra_wrote_it() {
     let world = World::new();
     let text = format!("DOMAIN={DOMAIN}\n");
     world.does("new", &format!("echo DOMAIN={DOMAIN} >servers/{DOMAIN}.env; chmod 640 servers/*"));
-    world.deployer().await.create(&world.session, &world.app).await.unwrap();
+    world.deployer().await.create(&world.context, &world.app).await.unwrap();
     assert_eq!(fs::read_to_string(&world.app.env_file).unwrap(), text);
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&world.app.env_file).unwrap().permissions());
@@ -50,7 +50,7 @@ async fn a_call_has_the_runs_environment_its_mark_and_no_input() {
         .env("DOMAIN=x\n")
         .does("deploy", &format!("{DEPLOYS}; env >environment; readlink /proc/$$/fd/0 >stdin"));
     let deployer = world.deployer().await;
-    deployer.deploy(&world.session, &world.app).await.unwrap();
+    deployer.deploy(&world.context, &world.app).await.unwrap();
     let environment = world.read("environment");
     assert!(environment.contains(&format!("ABRA_DIR={}", world.path("abra").display())), "{environment}");
     assert!(environment.contains(DOMAIN), "no mark: {environment}");
@@ -65,11 +65,11 @@ async fn an_app_is_deployed_as_its_tree_is_and_upgraded_with_force() {
     let world = World::new();
     world.env("DOMAIN=x\n").does("deploy", DEPLOYS).does("undeploy", "rm services/*");
     let deployer = world.deployer().await;
-    let error = deployer.upgrade(&world.session, &world.app).await.unwrap_err();
+    let error = deployer.upgrade(&world.context, &world.app).await.unwrap_err();
     assert!(error.to_string().contains("is not deployed") && world.calls().is_empty(), "{error}");
-    deployer.deploy(&world.session, &world.app).await.unwrap();
-    deployer.upgrade(&world.session, &world.app).await.unwrap();
-    deployer.undeploy(&world.session, &world.app).await.unwrap();
+    deployer.deploy(&world.context, &world.app).await.unwrap();
+    deployer.upgrade(&world.context, &world.app).await.unwrap();
+    deployer.undeploy(&world.context, &world.app).await.unwrap();
     let flags = "--no-input --offline --chaos --no-converge-checks --no-domain-checks";
     let expected = [
         format!("app deploy {flags} {DOMAIN}"),
@@ -86,7 +86,7 @@ async fn an_abra_with_letters_only_is_called_with_letters() {
     fs::write(world.path("flags"), short).unwrap();
     fs::write(world.path("global"), "").unwrap();
     world.env("DOMAIN=x\n").does("deploy", DEPLOYS);
-    world.deployer().await.deploy(&world.session, &world.app).await.unwrap();
+    world.deployer().await.deploy(&world.context, &world.app).await.unwrap();
     assert_eq!(world.calls(), [format!("app deploy -n -o -C -c {DOMAIN}")]);
 }
 
@@ -98,7 +98,7 @@ async fn secrets_are_made_here_and_stand_in_no_command_line() {
     );
     fs::write(world.path(&format!("secrets/{STACK}_old_v1")), "before").unwrap();
     let deployer = world.deployer().await;
-    let made = deployer.generate_secrets(&world.session, &world.app).await.unwrap();
+    let made = deployer.generate_secrets(&world.context, &world.app).await.unwrap();
     assert_eq!(made.keys().collect::<Vec<_>>(), ["key"]);
     assert!(made["key"].len() == 20 && made["key"].bytes().all(|b| b.is_ascii_hexdigit()));
     assert_eq!(world.read(&format!("secrets/{STACK}_key_v2")), made["key"]);
@@ -108,13 +108,13 @@ async fn secrets_are_made_here_and_stand_in_no_command_line() {
         format!("app secret insert --no-input --offline --chaos --file {DOMAIN} key v2 {}", file.display());
     assert_eq!(world.calls(), [expected]);
     assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0, "the value's file stays");
-    assert_eq!(world.session.redactor.redact(&made["key"]), "[secret]");
+    assert_eq!(world.context.redactor.redact(&made["key"]), "[secret]");
     // What was there before stays as it is.
     let adopted = || world.engine.adopted.lock().unwrap().clone();
     let made = [BTreeSet::from([format!("{STACK}_key_v2")])];
     assert_eq!(adopted(), made);
     // Nothing is made twice.
-    assert!(deployer.generate_secrets(&world.session, &world.app).await.unwrap().is_empty());
+    assert!(deployer.generate_secrets(&world.context, &world.app).await.unwrap().is_empty());
     assert!(world.calls().is_empty());
     assert_eq!(adopted(), made);
 }
@@ -125,7 +125,7 @@ async fn a_secret_that_no_service_gets_is_not_made() {
     // One that no compose file has, and one that no service gets.
     let odd = "SECRET_OTHER_VERSION=v1\nSECRET_IDLE_VERSION=v1\n";
     world.does("secret", INSERTS).env(&format!("{odd}SECRET_KEY_VERSION=v1\n"));
-    let made = world.deployer().await.generate_secrets(&world.session, &world.app).await.unwrap();
+    let made = world.deployer().await.generate_secrets(&world.context, &world.app).await.unwrap();
     assert_eq!(made.keys().collect::<Vec<_>>(), ["key"]);
     assert_eq!(world.calls().len(), 1);
 }
@@ -137,7 +137,7 @@ async fn a_sample_that_leads_out_of_the_tree_reaches_no_abra() {
     fs::remove_file(&sample).unwrap();
     fs::write(world.path("precious"), "PASSWORD=x\n").unwrap();
     std::os::unix::fs::symlink(world.path("precious"), &sample).unwrap();
-    let error = world.deployer().await.create(&world.session, &world.app).await.unwrap_err();
+    let error = world.deployer().await.create(&world.context, &world.app).await.unwrap_err();
     assert_eq!(error.fault(), Fault::Recipe, "{error}");
     assert!(world.calls().is_empty() && !world.app.env_file.exists());
 }
@@ -148,7 +148,7 @@ async fn abra_can_say_a_secret_in_no_error() {
     world
         .env("SECRET_KEY_VERSION=v1\n")
         .does("secret", "shift 7; echo \"FATA bad value $(cat $4)\" >&2; exit 1");
-    let error = world.deployer().await.generate_secrets(&world.session, &world.app).await.unwrap_err();
+    let error = world.deployer().await.generate_secrets(&world.context, &world.app).await.unwrap_err();
     assert!(error.to_string().ends_with("FATA bad value [secret]"), "{error}");
     assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0);
 }
@@ -157,7 +157,7 @@ async fn abra_can_say_a_secret_in_no_error() {
 async fn a_secrets_version_is_never_taken_for_a_flag() {
     let world = World::new();
     world.env("SECRET_KEY_VERSION=-rf\n");
-    let error = world.deployer().await.generate_secrets(&world.session, &world.app).await.unwrap_err();
+    let error = world.deployer().await.generate_secrets(&world.context, &world.app).await.unwrap_err();
     assert_eq!(error.fault(), cc_ci_core::engine::Fault::Recipe);
     assert!(world.calls().is_empty());
 }
@@ -167,9 +167,9 @@ async fn the_backup_service_is_asked_and_what_it_keeps_is_said_once() {
     let mut world = World::new();
     world.engine.has_backup_service = true;
     let deployer = world.deployer().await;
-    let backup = deployer.backup(&world.session, &world.app).await.unwrap();
-    deployer.backup(&world.session, &world.app).await.unwrap();
-    deployer.restore(&world.session, &world.app, &backup).await.unwrap();
+    let backup = deployer.backup(&world.context, &world.app).await.unwrap();
+    deployer.backup(&world.context, &world.app).await.unwrap();
+    deployer.restore(&world.context, &world.app, &backup).await.unwrap();
     let create = format!("app backup create --no-input --offline --chaos {DOMAIN}");
     let expected = [create.clone(), create, format!("app restore --no-input --offline --chaos {DOMAIN}")];
     assert_eq!(world.calls(), expected);
@@ -184,12 +184,12 @@ async fn without_a_service_the_labels_say_what_a_backup_is_and_it_goes_back_the_
         world.engine.has_backup_service = has_service;
         world.env("DOMAIN=x\n");
         let deployer = world.deployer_with(backups).await;
-        let backup = deployer.backup(&world.session, &world.app).await.unwrap();
+        let backup = deployer.backup(&world.context, &world.app).await.unwrap();
         assert!(backup.id.starts_with("labels:"), "{}", backup.id);
-        deployer.restore(&world.session, &world.app, &backup).await.unwrap();
+        deployer.restore(&world.context, &world.app, &backup).await.unwrap();
         assert!(world.calls().is_empty() && world.events.0.lock().unwrap().is_empty());
         let other = Backup { id: "x".to_owned() };
-        assert!(deployer.restore(&world.session, &world.app, &other).await.is_err());
+        assert!(deployer.restore(&world.context, &world.app, &other).await.is_err());
     }
     // Who asked for the service is not given something else.
     let world = World::new();
@@ -205,7 +205,7 @@ async fn apps_are_listed_without_their_status_where_that_fails() {
         "ls",
         &format!("case \"$*\" in *--status*) echo \"FATA unable to resolve 'x'\" >&2; exit 1;; esac; echo WARN; echo '{json}'"),
     );
-    let listed = world.deployer().await.list(&world.session).await.unwrap();
+    let listed = world.deployer().await.list(&world.context).await.unwrap();
     assert_eq!(listed, ["a.example.org".parse().unwrap()]);
     let flags = "app ls --no-input --offline --machine";
     assert_eq!(world.calls(), [format!("{flags} --status"), flags.to_owned()]);
@@ -215,5 +215,5 @@ async fn apps_are_listed_without_their_status_where_that_fails() {
         "ls",
         &format!("printf '{{\"default\":{{\"apps\":['; for i in $(seq 2000); do printf '{app}'; done; echo '{{}}]}}}}'"),
     );
-    assert_eq!(world.deployer().await.list(&world.session).await.unwrap().len(), 2000);
+    assert_eq!(world.deployer().await.list(&world.context).await.unwrap().len(), 2000);
 }

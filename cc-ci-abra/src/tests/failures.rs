@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cc_ci_core::engine::{Deployer as _, Failure, Fault};
-use cc_ci_core::host::BootId;
 use cc_ci_core::process::{ProcessIdentity, wait_gone};
+use cc_ci_core::system_info::BootId;
 
 use super::world::World;
 
@@ -18,27 +18,27 @@ fn host(end: Result<(), Failure>, part: &str) {
 async fn success_with_nothing_done_is_never_believed() {
     let world = World::new();
     let deployer = world.deployer().await;
-    host(deployer.create(&world.session, &world.app).await, "there is no");
+    host(deployer.create(&world.context, &world.app).await, "there is no");
     world.env("SECRET_KEY_VERSION=v1\n");
-    let end = deployer.generate_secrets(&world.session, &world.app).await.map(drop);
+    let end = deployer.generate_secrets(&world.context, &world.app).await.map(drop);
     host(end, "inserted the secrets key");
     assert!(world.engine.adopted.lock().unwrap().is_empty());
-    host(deployer.deploy(&world.session, &world.app).await, "nothing of it is deployed");
+    host(deployer.deploy(&world.context, &world.app).await, "nothing of it is deployed");
     world.does("deploy", "touch services/app");
-    host(deployer.deploy(&world.session, &world.app).await, "these services are not there: db");
-    host(deployer.undeploy(&world.session, &world.app).await, "these services are there: app");
+    host(deployer.deploy(&world.context, &world.app).await, "these services are not there: db");
+    host(deployer.undeploy(&world.context, &world.app).await, "these services are there: app");
     world.does("deploy", "touch services/app services/db");
-    deployer.deploy(&world.session, &world.app).await.unwrap();
-    host(deployer.upgrade(&world.session, &world.app).await, "got no order for these services: app, db");
+    deployer.deploy(&world.context, &world.app).await.unwrap();
+    host(deployer.upgrade(&world.context, &world.app).await, "got no order for these services: app, db");
     world.does("deploy", "echo again >services/db");
-    host(deployer.upgrade(&world.session, &world.app).await, "got no order for these services: app");
+    host(deployer.upgrade(&world.context, &world.app).await, "got no order for these services: app");
 }
 
 #[tokio::test]
 async fn a_failure_stays_one_though_everything_is_there() {
     let world = World::new();
     world.env("DOMAIN=x\n").does("deploy", "touch services/app services/db; echo starting >&2; exit 3");
-    let error = world.deployer().await.deploy(&world.session, &world.app).await.unwrap_err();
+    let error = world.deployer().await.deploy(&world.context, &world.app).await.unwrap_err();
     let told = error.to_string();
     assert!(
         told.starts_with("`abra app deploy --no-input ") && told.ends_with("exit status 3: starting"),
@@ -59,7 +59,7 @@ async fn whose_fault_it_is_is_told_by_abras_own_words() {
         ("echo 'FATA secret not generated: key' >&2; kill -9 $$", Fault::Host),
     ] {
         world.does("deploy", script);
-        let error = deployer.deploy(&world.session, &world.app).await.unwrap_err();
+        let error = deployer.deploy(&world.context, &world.app).await.unwrap_err();
         assert!(error.fault() == fault && error.to_string().contains("FATA"), "{script}: {error}");
     }
 }
@@ -70,7 +70,7 @@ async fn an_abra_that_hangs_is_ended_with_its_group_and_has_its_last_words() {
     let script = "trap '' TERM; echo 'WARN waiting' >&2; sleep 1000 & echo $! >pid.new; mv pid.new pid; wait; wait; wait";
     world.does("deploy", script);
     let deployer = world.deployer().await;
-    let call = deployer.deploy(&world.session, &world.app);
+    let call = deployer.deploy(&world.context, &world.app);
     tokio::pin!(call);
     while !world.path("pid").exists() {
         assert!(futures_util::poll!(call.as_mut()).is_pending());
@@ -95,7 +95,7 @@ async fn a_cancelled_run_waits_for_no_abra() {
     let world = World::new();
     world.does("ls", "touch up; sleep 1000; :");
     let deployer = world.deployer().await;
-    let call = deployer.list(&world.session);
+    let call = deployer.list(&world.context);
     tokio::pin!(call);
     while !world.path("up").exists() {
         assert!(futures_util::poll!(call.as_mut()).is_pending());
@@ -113,6 +113,6 @@ async fn a_cancelled_run_waits_for_no_abra() {
 async fn output_without_end_is_no_errors_length() {
     let world = World::new();
     world.does("deploy", "head -c 3000000 /dev/zero | tr '\\0' x >&2; yes | head -n 20000; exit 1");
-    let error = world.deployer().await.deploy(&world.session, &world.app).await.unwrap_err();
+    let error = world.deployer().await.deploy(&world.context, &world.app).await.unwrap_err();
     assert!(error.to_string().len() < 2000, "{}", error.to_string().len());
 }

@@ -2,5 +2,5 @@
 
 mod calls;
 mod failures;
-mod found;
+mod probing;
 mod world;

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cc_ci_core::engine::{
-    App, Endpoint, Engine, Failure, Inventory, LockSpace, MemoryEngine, Redactor, Residue, ServiceState,
-    Session,
+    App, Endpoint, Engine, Failure, Inventory, LockSpace, MemoryEngine, Redactor, Resource, RunContext,
+    ServiceState,
 };
 use cc_ci_core::event::{Event, Reporter};
-use cc_ci_core::lifetime::{Bounds, Embedded, RunLifetime as _};
+use cc_ci_core::lifetime::{Bounds, EmbeddedMode, RunLifetime as _};
 use cc_ci_core::names::Domain;
 use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_core::workspace::Catalogue;
@@ -37,8 +37,8 @@ const COMPOSE: &str = "version: \"3.8\"\nservices:\n  app:\n    image: x:1\n    
 /// A test's world.
 pub struct World {
     directory: TempDir,
-    pub session: Session,
-    pub lifetime: Arc<Embedded>,
+    pub context: RunContext,
+    pub lifetime: Arc<EmbeddedMode>,
     pub events: Arc<Events>,
     pub engine: FileEngine,
     pub app: App,
@@ -65,8 +65,8 @@ impl World {
             tree: path("recipe"),
         };
         let events = Arc::new(Events::default());
-        let lifetime = Arc::new(Embedded::new(Bounds::default(), events.clone()).unwrap());
-        let session = Session {
+        let lifetime = Arc::new(EmbeddedMode::new(Bounds::default(), events.clone()).unwrap());
+        let context = RunContext {
             run_id: "1".parse().unwrap(),
             lifetime: lifetime.clone(),
             reporter: events.clone(),
@@ -76,7 +76,7 @@ impl World {
         };
         let engine = FileEngine { root: directory.path().to_owned(), ..FileEngine::default() };
         let catalogue = Catalogue::default();
-        Self { directory, session, lifetime, events, engine, app, catalogue }
+        Self { directory, context, lifetime, events, engine, app, catalogue }
     }
 
     /// Ends what a test has left running, which would write on while its directory goes.
@@ -285,42 +285,42 @@ impl Engine for FileEngine {
 
     async fn execute(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         service: &str,
         command: &[String],
         limit: Duration,
     ) -> Result<String, Failure> {
-        self.rest.execute(session, app, service, command, limit).await
+        self.rest.execute(context, app, service, command, limit).await
     }
 
     async fn save_volume(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         volume: &str,
         rule: &VolumeBackup,
         to: &Path,
     ) -> Result<(), Failure> {
-        self.rest.save_volume(session, app, volume, rule, to).await
+        self.rest.save_volume(context, app, volume, rule, to).await
     }
 
     async fn load_volume(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         volume: &str,
         from: &Path,
     ) -> Result<(), Failure> {
-        self.rest.load_volume(session, app, volume, from).await
+        self.rest.load_volume(context, app, volume, from).await
     }
 
-    async fn remove_only(
+    async fn remove_selected(
         &self,
         domain: &Domain,
-        residue: &[Residue],
+        residue: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure> {
-        self.rest.remove_only(domain, residue, limit).await
+        self.rest.remove_selected(domain, residue, limit).await
     }
 }

@@ -2,16 +2,16 @@
 
 use std::fmt::Write as _;
 
-use cc_ci_core::engine::Residue;
+use cc_ci_core::engine::Resource;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::names::Domain;
-use cc_ci_core::{Standing, Surveyed};
+use cc_ci_core::{AppStatus, Ownership};
 use serde::Serialize;
 
+use crate::app::{self, Base, look_failed};
 use crate::args::{self, Format};
 use crate::terminal::Terminal;
-use crate::wiring::{self, Base, look_failed};
 use cc_ci_core::Failure;
 
 #[derive(Serialize)]
@@ -24,7 +24,7 @@ struct Output {
 struct App {
     domain: Domain,
     state: State,
-    exists: Vec<Residue>,
+    exists: Vec<Resource>,
     /// Why nobody can tell whose it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -52,23 +52,23 @@ pub fn audit(
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
-    let lifetime = wiring::look(taken, terminal)?;
+    let lifetime = app::look(taken, terminal)?;
     let asked = (!domains.is_empty()).then_some(domains);
-    let survey = wiring::block_on_look(lifetime.as_ref(), async {
-        let wired = base.wire().await?;
-        wired.tell_engine(terminal);
-        wired.site.survey(asked.as_deref()).await.map_err(look_failed)
+    let statuses = app::block_on_look(lifetime.as_ref(), async {
+        let parts = base.wire().await?;
+        parts.tell_engine(terminal);
+        parts.ci_host.app_status(asked.as_deref()).await.map_err(look_failed)
     })?;
     let mut apps = Vec::new();
-    for Surveyed { domain, standing, exists, .. } in survey {
-        let (state, reason) = match standing {
-            Standing::NotARunApp => (State::NotARunApp, None),
+    for AppStatus { domain, ownership, exists, .. } in statuses {
+        let (state, reason) = match ownership {
+            Ownership::NotARunApp => (State::NotARunApp, None),
             // An app that is about to be deployed, or was just taken down, is none.
             _ if exists.is_empty() => (State::Empty, None),
-            Standing::Live => (State::Live, None),
-            Standing::Empty => (State::Empty, None),
-            Standing::Left => (State::Left, None),
-            Standing::Refused(error) => (State::Refused, Some(cc_ci_core::error_chain(&error))),
+            Ownership::Live => (State::Live, None),
+            Ownership::Empty => (State::Empty, None),
+            Ownership::Left => (State::Left, None),
+            Ownership::Refused(error) => (State::Refused, Some(cc_ci_core::error_chain(&error))),
         };
         if asked.is_some() || state != State::Empty {
             apps.push(App { domain, state, exists, reason });
@@ -101,7 +101,7 @@ fn text(apps: &[App]) -> String {
             State::NotARunApp => "no run app, left alone",
         };
         let exists =
-            if app.exists.is_empty() { String::new() } else { format!(": {}", Residue::list(&app.exists)) };
+            if app.exists.is_empty() { String::new() } else { format!(": {}", Resource::list(&app.exists)) };
         let reason = app.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         let _ = writeln!(text, "{}: {state}{reason}{exists}", app.domain);
     }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use cc_ci_core::exit::Exit;
-use cc_ci_core::janitor::{Janitor as _, Pass, Report, SiteJanitor};
+use cc_ci_core::janitor::{HostJanitor, Janitor as _, Pass, Report};
 use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
 use serde::Serialize;
 
+use crate::app::{self, Base, Parts, look_failed};
 use crate::args::{self, Format};
 use crate::render;
 use crate::terminal::Terminal;
-use crate::wiring::{self, Base, Wired, look_failed};
 use cc_ci_core::Failure;
 
 #[derive(Serialize)]
@@ -29,29 +29,29 @@ pub fn janitor(
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
     let bounds = Bounds { deadline: None, teardown: base.config.teardown_budget };
-    let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
+    let lifetime: Arc<dyn RunLifetime> = app::start(taken, settings, bounds, terminal)?;
     let pass = Pass { dry_run: args.dry_run, ..Pass::by_hand(lifetime.cancellation().clone()) };
     let deadline = args.deadline.unwrap_or(base.config.janitor_deadline);
     let pass = Pass { budget: pass.budget.min(deadline), ..pass };
     let mut begun = None;
     let work = async {
-        let wired = tokio::select! {
+        let parts = tokio::select! {
             biased;
             cause = pass.cancellation.cancelled() => return Err(Failure::cancelled(cause)),
             ready = ready(base, args.dry_run, terminal) => ready?,
         };
-        let janitor = begun.insert(SiteJanitor::new(wired.site.clone(), lifetime.clone()));
+        let janitor = begun.insert(HostJanitor::new(parts.ci_host.clone(), lifetime.clone()));
         // A cancellation is the pass's own affair: what it holds, it finishes.
         let report = janitor.pass(&pass).await.map_err(look_failed)?;
         if !args.dry_run && pass.cancellation.cause().is_none() {
-            for warning in janitor.prune(wired.config.run.keep_runs, &pass).await {
+            for warning in janitor.prune(parts.config.run.keep_runs, &pass).await {
                 terminal.warn(warning);
             }
         }
         Ok::<_, Failure>(report)
     };
     // Whoever hangs in a call of the engine is ended with the process, as by a kill: the next pass finishes it.
-    let end = wiring::block_on(async { Ok(tokio::time::timeout(deadline, Box::pin(work)).await.ok()) })?;
+    let end = app::block_on(async { Ok(tokio::time::timeout(deadline, Box::pin(work)).await.ok()) })?;
     let over = end.is_none();
     let report = match end {
         Some(report) => report?,
@@ -83,11 +83,11 @@ pub fn janitor(
 }
 
 /// The engine; claimed, unless it is only looked at.
-async fn ready(base: Base, dry_run: bool, terminal: &Terminal) -> Result<Wired, Failure> {
-    let wired = base.wire().await?;
-    wired.tell_engine(terminal);
+async fn ready(base: Base, dry_run: bool, terminal: &Terminal) -> Result<Parts, Failure> {
+    let parts = base.wire().await?;
+    parts.tell_engine(terminal);
     if !dry_run {
-        wired.site.claim().await?;
+        parts.ci_host.claim().await?;
     }
-    Ok(wired)
+    Ok(parts)
 }

@@ -5,10 +5,10 @@ use cc_ci_core::lock::{AppLock as _, LockError, LockView};
 use cc_ci_core::names::Domain;
 use serde::Serialize;
 
+use crate::app::Base;
 use crate::args::{self, Format};
 use crate::render;
 use crate::terminal::Terminal;
-use crate::wiring::Base;
 use cc_ci_core::Failure;
 
 #[derive(Serialize)]

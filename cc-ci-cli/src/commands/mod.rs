@@ -15,10 +15,10 @@ mod with_lock;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
 
+use crate::app::Base;
 use crate::args::{self, Cli, Command, Recipe};
 use crate::config::Config;
 use crate::terminal::Terminal;
-use crate::wiring::Base;
 use cc_ci_core::Failure;
 
 /// Runs the command, and tells what went wrong with it.

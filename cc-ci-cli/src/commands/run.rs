@@ -8,11 +8,11 @@ use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
 use cc_ci_core::names::{InvalidName, RunId, Subject};
 use cc_ci_core::run::{Request, UpgradeFrom};
 
+use crate::app::{self, Base};
 use crate::args::{self, Format};
 use crate::engine;
 use crate::render;
 use crate::terminal::Terminal;
-use crate::wiring::{self, Base};
 use cc_ci_core::Failure;
 
 /// Where CI systems keep their build number.
@@ -26,10 +26,8 @@ pub fn run(
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
     if args.quick && (args.fresh || !args.upgrade_from.is_empty()) {
-        return Err(Failure::configuration(
-            "--quick upgrades the warm app, from its canonical version alone",
-        )
-        .with_hint("leave --fresh and --upgrade-from out; CCCI_FRESH and CCCI_UPGRADE_FROM count too"));
+        return Err(Failure::configuration("--quick upgrades the warm app, from its baseline alone")
+            .with_hint("leave --fresh and --upgrade-from out; CCCI_FRESH and CCCI_UPGRADE_FROM count too"));
     }
     let run_id = match args.id {
         Some(run_id) => run_id,
@@ -73,18 +71,18 @@ pub fn run(
     let proxy = base.config.proxy()?;
     let deadline = Some(args.deadline.unwrap_or(base.config.deadline));
     let bounds = Bounds { deadline, teardown: base.config.teardown_budget };
-    let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
+    let lifetime: Arc<dyn RunLifetime> = app::start(taken, settings, bounds, terminal)?;
     let runs_dir = base.config.runs_dir.clone();
-    let end = wiring::block_on(async {
+    let end = app::block_on(async {
         let chosen = async {
             let choice = engine::choose(&base.config).await?;
             base.wire_on(choice)?.harness(lifetime.clone(), proxy).await
         };
-        let harness = wiring::until_cancelled(lifetime.as_ref(), chosen).await;
+        let harness = app::until_cancelled(lifetime.as_ref(), chosen).await;
         let harness = match harness {
             Ok(harness) => harness,
             Err(error) => {
-                wiring::end_children(lifetime.as_ref()).await;
+                app::end_children(lifetime.as_ref()).await;
                 return Err(error);
             }
         };

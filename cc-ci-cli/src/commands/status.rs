@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cc_ci_core::engine::{Kind, Residue};
+use cc_ci_core::engine::{Kind, Resource};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::lock::LockView;
 use cc_ci_core::names::{Domain, RecipeName, RunId};
 use cc_ci_core::run::Verdict;
-use cc_ci_core::{Failure, RunTrace, Site, Standing, Surveyed};
+use cc_ci_core::{AppStatus, CiHost, Failure, Ownership, RunSummary};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::app::{self, Base, look_failed};
 use crate::args::{self, Format};
 use crate::render;
 use crate::terminal::Terminal;
-use crate::wiring::{self, Base, look_failed};
 
 #[derive(Debug, Serialize)]
 pub struct Status {
@@ -73,7 +73,7 @@ pub struct Left {
 #[derive(Debug, Serialize)]
 pub struct Warm {
     pub domain: Domain,
-    /// The runs that ended before they had brought it back.
+    /// The runs that ended before they had restored it.
     pub by: Vec<RunId>,
 }
 
@@ -83,11 +83,11 @@ pub fn status(
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
-    let lifetime = wiring::look(taken, terminal)?;
-    let status = wiring::block_on_look(lifetime.as_ref(), async {
-        let wired = base.wire().await?;
-        wired.tell_engine(terminal);
-        look(&wired.site, wired.engine_line(), wired.choice.engine.executor()).await.map_err(look_failed)
+    let lifetime = app::look(taken, terminal)?;
+    let status = app::block_on_look(lifetime.as_ref(), async {
+        let parts = base.wire().await?;
+        parts.tell_engine(terminal);
+        look(&parts.ci_host, parts.engine_line(), parts.choice.engine.executor()).await.map_err(look_failed)
     })?;
     for warning in &status.warnings {
         terminal.warn(warning);
@@ -99,41 +99,41 @@ pub fn status(
     Ok(Exit::Green)
 }
 
-async fn look(site: &Site, engine: String, executor: &str) -> Result<Status, Failure> {
-    let survey = site.survey(None).await?;
-    let traces = site.traces()?;
+async fn look(ci_host: &CiHost, engine: String, executor: &str) -> Result<Status, Failure> {
+    let statuses = ci_host.app_status(None).await?;
+    let runs = ci_host.run_summaries()?;
     let mut status = Status {
         schema: "cc-ci.status/v1",
         engine,
-        at: site.host.now(),
+        at: ci_host.host.now(),
         live: Vec::new(),
         waiting: Vec::new(),
         left: Vec::new(),
-        warm: warm(site, executor)?,
+        warm: warm(ci_host, executor)?,
         warnings: Vec::new(),
     };
     let mut views = BTreeMap::new();
-    for Surveyed { domain, standing, exists, lock } in survey {
+    for AppStatus { domain, ownership, exists, lock } in statuses {
         let exists = by_kind(&exists);
-        match standing {
-            Standing::Live => {
+        match ownership {
+            Ownership::Live => {
                 status.live.extend(lock.as_ref().map(|view| live(&domain, view, exists)));
                 views.extend(lock.map(|view| (domain, view)));
             }
-            Standing::Left | Standing::Refused(_) => {
-                if let Standing::Refused(error) = standing {
+            Ownership::Left | Ownership::Refused(_) => {
+                if let Ownership::Refused(error) = ownership {
                     status.warnings.push(format!("{domain}: {error}"));
                 }
-                status.left.push(Left { by: leavers(&domain, &traces), domain, exists });
+                status.left.push(Left { by: leavers(&domain, &runs), domain, exists });
             }
-            Standing::Empty | Standing::NotARunApp => {}
+            Ownership::Empty | Ownership::NotARunApp => {}
         }
     }
-    let alive: Vec<&RunTrace> = traces.iter().filter(|run| !run.is_over()).collect();
-    // No survey opens the lock of what is no run app: only those of apps that a live run names are looked at.
+    let alive: Vec<&RunSummary> = runs.iter().filter(|run| !run.is_over()).collect();
+    // No status opens the lock of what is no run app: only those of apps that a live run names are looked at.
     let warm = alive.iter().filter(|run| run.lane.is_warm()).flat_map(|run| &run.domains);
-    for domain in warm.filter(|domain| !site.pattern.is_run_app(domain)).collect::<BTreeSet<_>>() {
-        match site.locks.look(domain) {
+    for domain in warm.filter(|domain| !ci_host.pattern.is_run_app(domain)).collect::<BTreeSet<_>>() {
+        match ci_host.locks.look(domain) {
             Ok(Some(view)) if view.held => {
                 let held = Live { warm: true, ..live(domain, &view, BTreeMap::new()) };
                 if alive.iter().any(|run| held.run_id.as_ref() == Some(&run.id)) {
@@ -149,10 +149,10 @@ async fn look(site: &Site, engine: String, executor: &str) -> Result<Status, Fai
     Ok(status)
 }
 
-fn warm(site: &Site, executor: &str) -> Result<Vec<Warm>, Failure> {
+fn warm(ci_host: &CiHost, executor: &str) -> Result<Vec<Warm>, Failure> {
     let mut apps: BTreeMap<Domain, Vec<RunId>> = BTreeMap::new();
-    for run in site.awaiting_reconcile(executor)? {
-        for domain in run.domains.into_iter().filter(|domain| !site.pattern.is_run_app(domain)) {
+    for run in ci_host.awaiting_reconcile(executor)? {
+        for domain in run.domains.into_iter().filter(|domain| !ci_host.pattern.is_run_app(domain)) {
             apps.entry(domain).or_default().push(run.id.clone());
         }
     }
@@ -175,7 +175,7 @@ fn live(domain: &Domain, view: &LockView, exists: BTreeMap<Kind, usize>) -> Live
 }
 
 /// A run that has not all of its locks yet.
-fn waiting(run: &RunTrace, views: &BTreeMap<Domain, LockView>) -> Option<Waiting> {
+fn waiting(run: &RunSummary, views: &BTreeMap<Domain, LockView>) -> Option<Waiting> {
     let holds = |domain: &Domain| {
         let holder = views.get(domain).and_then(|view| view.holder.as_ref());
         let said = holder.and_then(|holder| holder.description.as_ref());
@@ -198,13 +198,13 @@ fn waiting(run: &RunTrace, views: &BTreeMap<Domain, LockView>) -> Option<Waiting
 }
 
 /// The dead runs of `domain` that did not say that they left it empty.
-fn leavers(domain: &Domain, traces: &[RunTrace]) -> Vec<RunId> {
-    let of_domain = traces.iter().filter(|run| run.is_over() && run.domains.contains(domain));
-    let left = |run: &&RunTrace| run.tree || matches!(run.verdict, None | Some(Verdict::Residue));
+fn leavers(domain: &Domain, runs: &[RunSummary]) -> Vec<RunId> {
+    let of_domain = runs.iter().filter(|run| run.is_over() && run.domains.contains(domain));
+    let left = |run: &&RunSummary| run.tree || matches!(run.verdict, None | Some(Verdict::Residue));
     of_domain.filter(left).map(|run| run.id.clone()).collect()
 }
 
-fn by_kind(exists: &[Residue]) -> BTreeMap<Kind, usize> {
+fn by_kind(exists: &[Resource]) -> BTreeMap<Kind, usize> {
     let mut counts = BTreeMap::new();
     for residue in exists {
         *counts.entry(residue.kind).or_default() += 1;

@@ -1,4 +1,4 @@
-//! `cc-ci warm`: the warm apps, brought back to their canonical versions.
+//! `cc-ci warm`: the warm apps, restored to their baselines.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use cc_ci_core::names::{RecipeName, RunId};
 use cc_ci_core::run::WarmEnd;
 use serde::Serialize;
 
+use crate::app::{self, Base};
 use crate::args::{self, Format};
 use crate::config::Config;
 use crate::engine;
 use crate::render;
 use crate::terminal::Terminal;
-use crate::wiring::{self, Base};
 use cc_ci_core::Failure;
 
 #[derive(Serialize)]
@@ -36,19 +36,19 @@ pub fn reconcile(
         .parse()
         .map_err(|error| Failure::host("a run id").with_source(error))?;
     let bounds = Bounds { deadline: None, teardown: base.config.teardown_budget };
-    let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
-    let ends = wiring::block_on(async {
+    let lifetime: Arc<dyn RunLifetime> = app::start(taken, settings, bounds, terminal)?;
+    let ends = app::block_on(async {
         let choice = tokio::select! {
             biased;
             cause = lifetime.cancellation().cancelled() => return Err(Failure::cancelled(cause)),
             choice = engine::choose(&base.config) => choice?,
         };
-        let wired = base.wire_on(choice)?;
-        wired.tell_engine(terminal);
+        let parts = base.wire_on(choice)?;
+        parts.tell_engine(terminal);
         let harness = tokio::select! {
             biased;
             cause = lifetime.cancellation().cancelled() => return Err(Failure::cancelled(cause)),
-            harness = wired.harness(lifetime.clone(), proxy) => harness?,
+            harness = parts.harness(lifetime.clone(), proxy) => harness?,
         };
         if !args.dry_run {
             return Ok(harness.reconcile(&recipes, &run_id).await);
@@ -85,7 +85,7 @@ fn chosen(words: &[String], config: &Config) -> Result<Vec<RecipeName>, Failure>
             let known: Vec<String> = warm.values().map(|app| app.domain.to_string()).collect();
             return Err(Failure::configuration(format!("{word:?} is neither a warm app nor the recipe of one"))
                 .with_hint(format!(
-                    "the warm apps of the configuration: {}; one that was taken out of it is brought back once it is in \
+                    "the warm apps of the configuration: {}; one that was taken out of it is restored once it is in \
                      it again",
                     known.join(", ")
                 )));

@@ -15,10 +15,10 @@ use cc_ci_core::lock::{AcquireError, AppLock as _, Description, Wait};
 use cc_ci_core::names::RunId;
 use cc_ci_core::process::{Marker, MarkerOwner};
 
+use crate::app::{self, Base};
 use crate::args;
 use crate::foreground;
 use crate::terminal::Terminal;
-use crate::wiring::{self, Base};
 use cc_ci_core::Failure;
 
 /// cc-ci's own failure, as env(1) and its kin have it.
@@ -53,8 +53,8 @@ fn run(
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
     let bounds = Bounds { deadline: None, teardown: base.config.teardown_budget };
-    let lifetime: Arc<dyn RunLifetime> = wiring::start(taken, settings, bounds, terminal)?;
-    wiring::block_on(async {
+    let lifetime: Arc<dyn RunLifetime> = app::start(taken, settings, bounds, terminal)?;
+    app::block_on(async {
         // Outside of the scope: the lock goes after the last child.
         let mut guard = None;
         let mut pid = None;
@@ -65,7 +65,7 @@ fn run(
                 let failures = end_orphans(base.host.as_ref(), &args.domain).await.failures;
                 if !failures.is_empty() {
                     return Err(Failure::host(format!(
-                        "can't settle {}: {}",
+                        "can't recover {}: {}",
                         args.domain,
                         failures.join("; ")
                     )));

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{App, Backup, Engine, Failure, Session};
+use super::{App, Backup, Engine, Failure, RunContext};
 use crate::recipe::{Compose, HookKind, Recipe, RecipeError, VolumeBackup};
 use crate::sys::files::{new_id, private_directory};
 
@@ -18,39 +18,39 @@ const HOOK_LIMIT: Duration = Duration::from_mins(5);
 
 /// Copies what the labels declare into the run's scratch space: a backup is the run's, not the app's. Cancel-safe: what
 /// was copied goes with the run's tree.
-pub async fn take_by_labels(engine: &dyn Engine, session: &Session, app: &App) -> Result<Backup, Failure> {
-    let compose = read(session, app).await?;
-    hooks(engine, session, app, &compose, HookKind::BackupPre).await?;
+pub async fn take_by_labels(engine: &dyn Engine, context: &RunContext, app: &App) -> Result<Backup, Failure> {
+    let compose = read(context, app).await?;
+    hooks(engine, context, app, &compose, HookKind::BackupPre).await?;
     let id = new_id().map_err(scratch)?;
-    let to = directory(session, &id);
+    let to = directory(context, &id);
     let made = to.clone();
-    session.lifetime.jobs().run(move || private_directory(&made)).await.map_err(scratch)?;
+    context.lifetime.blocking_tasks().run(move || private_directory(&made)).await.map_err(scratch)?;
     let declared = compose.backup();
     for volume in engine.volumes(&app.domain).await? {
         let rule = declared.rule(&compose, &volume);
         if rule != VolumeBackup::Excluded {
-            engine.save_volume(session, app, &volume, &rule, &to.join(&volume)).await?;
+            engine.save_volume(context, app, &volume, &rule, &to.join(&volume)).await?;
         }
     }
-    hooks(engine, session, app, &compose, HookKind::BackupPost).await?;
+    hooks(engine, context, app, &compose, HookKind::BackupPost).await?;
     Ok(Backup { id })
 }
 
 /// Brings such a backup back.
 pub async fn restore_by_labels(
     engine: &dyn Engine,
-    session: &Session,
+    context: &RunContext,
     app: &App,
     backup: &Backup,
 ) -> Result<(), Failure> {
-    let compose = read(session, app).await?;
-    hooks(engine, session, app, &compose, HookKind::RestorePre).await?;
-    let from = directory(session, &backup.id);
+    let compose = read(context, app).await?;
+    hooks(engine, context, app, &compose, HookKind::RestorePre).await?;
+    let from = directory(context, &backup.id);
     let directory = from.clone();
-    for volume in session.lifetime.jobs().run(move || names(&directory)).await.map_err(scratch)? {
-        engine.load_volume(session, app, &volume, &from.join(&volume)).await?;
+    for volume in context.lifetime.blocking_tasks().run(move || names(&directory)).await.map_err(scratch)? {
+        engine.load_volume(context, app, &volume, &from.join(&volume)).await?;
     }
-    hooks(engine, session, app, &compose, HookKind::RestorePost).await
+    hooks(engine, context, app, &compose, HookKind::RestorePost).await
 }
 
 /// What is in a directory, in order. Blocks.
@@ -63,15 +63,15 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-fn directory(session: &Session, id: &str) -> PathBuf {
-    session.tmp.join("backups").join(id)
+fn directory(context: &RunContext, id: &str) -> PathBuf {
+    context.tmp.join("backups").join(id)
 }
 
 fn scratch(error: io::Error) -> Failure {
     Failure::host("can't use the run's scratch space").with_source(error)
 }
 
-async fn read(session: &Session, app: &App) -> Result<Compose, Failure> {
+async fn read(context: &RunContext, app: &App) -> Result<Compose, Failure> {
     let app = app.clone();
     let read = move || {
         let env = app.env()?;
@@ -81,20 +81,20 @@ async fn read(session: &Session, app: &App) -> Result<Compose, Failure> {
         };
         read().map_err(|error: RecipeError| Failure::recipe("can't read the recipe").with_source(error))
     };
-    session.lifetime.jobs().run(read).await
+    context.lifetime.blocking_tasks().run(read).await
 }
 
 /// The hooks of one kind, service by service.
 async fn hooks(
     engine: &dyn Engine,
-    session: &Session,
+    context: &RunContext,
     app: &App,
     compose: &Compose,
     kind: HookKind,
 ) -> Result<(), Failure> {
     for (service, line) in compose.backup().hooks(kind) {
         let command = ["sh".to_owned(), "-c".to_owned(), line.to_owned()];
-        engine.execute(session, app, service, &command, HOOK_LIMIT).await.map_err(|error| {
+        engine.execute(context, app, service, &command, HOOK_LIMIT).await.map_err(|error| {
             Failure::new(error.fault(), format!("the {kind} of the service {service} failed"))
                 .with_source(error)
         })?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::lock::{AppLock, LockError};
-use crate::sys::host::{BootId, Host};
+use crate::sys::system_info::{BootId, SystemInfo};
 
 /// What tells one lock space from another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ impl LockSpace {
     ///
     /// # Errors
     /// When the lock directory can't be used.
-    pub fn of(host: &dyn Host, locks: &dyn AppLock) -> Result<Self, LockError> {
+    pub fn of(host: &dyn SystemInfo, locks: &dyn AppLock) -> Result<Self, LockError> {
         Ok(Self {
             machine_id: host.machine_id(),
             hostname: host.hostname(),

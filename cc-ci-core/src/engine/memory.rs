@@ -9,31 +9,31 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{App, Endpoint, Engine, Failure, Inventory, Kind, LockSpace, Residue, ServiceState, Session};
+use super::{App, Endpoint, Engine, Failure, Inventory, Kind, LockSpace, Resource, RunContext, ServiceState};
 use crate::names::Domain;
 use crate::recipe::VolumeBackup;
 
 /// Objects by domain, and the lock space that claimed them. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryEngine {
-    world: Arc<Mutex<World>>,
+    state: Arc<Mutex<MemoryState>>,
     lag: Duration,
     keeps: bool,
 }
 
 #[derive(Debug, Default)]
-struct World {
-    objects: Vec<(Domain, Residue)>,
+struct MemoryState {
+    objects: Vec<(Domain, Resource)>,
     /// Ordered, and there from then on.
-    late: Vec<(Instant, Domain, Residue)>,
+    late: Vec<(Instant, Domain, Resource)>,
     looks: usize,
     removals: Vec<Domain>,
     claim: Option<LockSpace>,
 }
 
 impl MemoryEngine {
-    /// The same objects, of an engine that says that it has this order lag.
-    pub fn with_order_lag(&self, lag: Duration) -> Self {
+    /// The same objects, of an engine that says that it has this request lag.
+    pub fn with_request_lag(&self, lag: Duration) -> Self {
         Self { lag, ..self.clone() }
     }
 
@@ -43,31 +43,31 @@ impl MemoryEngine {
     }
 
     /// Makes an object.
-    pub fn put(&self, domain: &Domain, residue: Residue) {
-        self.world().objects.push((domain.clone(), residue));
+    pub fn put(&self, domain: &Domain, residue: Resource) {
+        self.state().objects.push((domain.clone(), residue));
     }
 
     /// Makes one that appears after a while.
-    pub fn put_late(&self, domain: &Domain, residue: Residue, after: Duration) {
-        self.world().late.push((Instant::now() + after, domain.clone(), residue));
+    pub fn put_late(&self, domain: &Domain, residue: Resource, after: Duration) {
+        self.state().late.push((Instant::now() + after, domain.clone(), residue));
     }
 
     /// How often it was looked at.
     pub fn looks(&self) -> usize {
-        self.world().looks
+        self.state().looks
     }
 
     /// The domains that were removed, one entry a call that found something.
     pub fn removals(&self) -> Vec<Domain> {
-        self.world().removals.clone()
+        self.state().removals.clone()
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
-        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+    fn state(&self) -> MutexGuard<'_, MemoryState> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let appeared = world.late.extract_if(.., |(at, ..)| *at <= now).collect::<Vec<_>>();
-        world.objects.extend(appeared.into_iter().map(|(_, domain, residue)| (domain, residue)));
-        world
+        let appeared = state.late.extract_if(.., |(at, ..)| *at <= now).collect::<Vec<_>>();
+        state.objects.extend(appeared.into_iter().map(|(_, domain, residue)| (domain, residue)));
+        state
     }
 }
 
@@ -80,11 +80,11 @@ impl fmt::Display for MemoryEngine {
 #[async_trait]
 impl Engine for MemoryEngine {
     async fn claim(&self, claim: &LockSpace) -> Result<(), Failure> {
-        let mut world = self.world();
-        match &world.claim {
+        let mut state = self.state();
+        match &state.claim {
             Some(held) if held != claim => Err(Failure::configuration("another lock space has it")),
             _ => {
-                world.claim = Some(claim.clone());
+                state.claim = Some(claim.clone());
                 Ok(())
             }
         }
@@ -92,9 +92,9 @@ impl Engine for MemoryEngine {
 
     async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, Failure> {
         let mut inventory = Inventory::default();
-        let mut world = self.world();
-        world.looks += 1;
-        for (domain, residue) in &world.objects {
+        let mut state = self.state();
+        state.looks += 1;
+        for (domain, residue) in &state.objects {
             if domains.is_none_or(|domains| domains.contains(domain)) {
                 inventory.add(domain, residue.clone());
             }
@@ -102,7 +102,7 @@ impl Engine for MemoryEngine {
         Ok(inventory)
     }
 
-    fn order_lag(&self) -> Duration {
+    fn request_lag(&self) -> Duration {
         self.lag
     }
 
@@ -120,11 +120,11 @@ impl Engine for MemoryEngine {
         if self.keeps {
             return Err(Failure::host("memory removes nothing"));
         }
-        let mut world = self.world();
-        let before = world.objects.len();
-        world.objects.retain(|(owner, _)| owner != domain);
-        if world.objects.len() < before {
-            world.removals.push(domain.clone());
+        let mut state = self.state();
+        let before = state.objects.len();
+        state.objects.retain(|(owner, _)| owner != domain);
+        if state.objects.len() < before {
+            state.removals.push(domain.clone());
         }
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Engine for MemoryEngine {
 
     async fn execute(
         &self,
-        _: &Session,
+        _: &RunContext,
         _: &App,
         _: &str,
         _: &[String],
@@ -162,7 +162,7 @@ impl Engine for MemoryEngine {
 
     async fn save_volume(
         &self,
-        _: &Session,
+        _: &RunContext,
         _: &App,
         _: &str,
         _: &VolumeBackup,
@@ -171,21 +171,26 @@ impl Engine for MemoryEngine {
         Err(Failure::host("memory has no volumes"))
     }
 
-    async fn load_volume(&self, _: &Session, _: &App, _: &str, _: &Path) -> Result<(), Failure> {
+    async fn load_volume(&self, _: &RunContext, _: &App, _: &str, _: &Path) -> Result<(), Failure> {
         Err(Failure::host("memory has no volumes"))
     }
 
     async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure> {
-        let world = self.world();
-        let secrets = world.objects.iter().filter(|(of, object)| of == domain && object.kind == Kind::Secret);
+        let state = self.state();
+        let secrets = state.objects.iter().filter(|(of, object)| of == domain && object.kind == Kind::Secret);
         Ok(secrets.map(|(_, secret)| secret.name.clone()).collect())
     }
 
-    async fn remove_only(&self, domain: &Domain, residue: &[Residue], _: Duration) -> Result<(), Failure> {
+    async fn remove_selected(
+        &self,
+        domain: &Domain,
+        residue: &[Resource],
+        _: Duration,
+    ) -> Result<(), Failure> {
         if self.keeps {
             return Err(Failure::host("memory removes nothing"));
         }
-        self.world().objects.retain(|(owner, object)| owner != domain || !residue.contains(object));
+        self.state().objects.retain(|(owner, object)| owner != domain || !residue.contains(object));
         Ok(())
     }
 }

@@ -5,11 +5,11 @@
 //! its own pair.
 
 mod backup;
+mod context;
 mod lock_space;
 #[cfg(any(test, feature = "conformance"))]
 mod memory;
 mod owned;
-mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -21,18 +21,18 @@ use async_trait::async_trait;
 
 use crate::names::{Domain, RecipeName, Stack};
 use crate::recipe::{EnvFile, VolumeBackup};
-use crate::sys::contained::read_contained;
+use crate::sys::beneath::read_beneath;
 use crate::sys::files::{private_directory, write_whole_by};
 use crate::workspace::remove_tree;
 
 pub use crate::model::failure::{Failure, Fault};
-pub use crate::model::inventory::{Inventory, Kind, Residue};
+pub use crate::model::inventory::{Inventory, Kind, Resource};
 pub use backup::{restore_by_labels, take_by_labels};
+pub use context::{Redactor, RunContext};
 pub use lock_space::LockSpace;
 #[cfg(any(test, feature = "conformance"))]
 pub use memory::MemoryEngine;
 pub use owned::{Owned, Owners};
-pub use session::{Redactor, Session};
 
 /// One app of a run.
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ impl App {
         let Some((directory, name)) = self.env_file.parent().zip(self.env_file.file_name()) else {
             return Err(Failure::host(format!("{path} is no file's path")));
         };
-        read_contained(directory, name, ENV_LIMIT)
+        read_beneath(directory, name, ENV_LIMIT)
             .map_err(|error| Failure::recipe(format!("can't use {path}")).with_source(error))
     }
 
@@ -107,34 +107,34 @@ impl App {
 #[async_trait]
 pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {
     /// Writes the app's `.env` from the recipe's sample.
-    async fn create(&self, session: &Session, app: &App) -> Result<(), Failure>;
+    async fn create(&self, context: &RunContext, app: &App) -> Result<(), Failure>;
 
     /// Generates the secrets that the `.env` names and that do not exist yet; gives the names and values of the
     /// new ones.
     async fn generate_secrets(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
     ) -> Result<BTreeMap<String, String>, Failure>;
 
     /// Deploys the app. Returns when the engine has taken the order, not when the app is up: see
     /// [`Engine::wait_converged`].
-    async fn deploy(&self, session: &Session, app: &App) -> Result<(), Failure>;
+    async fn deploy(&self, context: &RunContext, app: &App) -> Result<(), Failure>;
 
     /// Upgrades a deployed app in place to what its tree and `.env` say now.
-    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), Failure>;
+    async fn upgrade(&self, context: &RunContext, app: &App) -> Result<(), Failure>;
 
     /// Stops the app; its data and secrets stay.
-    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), Failure>;
+    async fn undeploy(&self, context: &RunContext, app: &App) -> Result<(), Failure>;
 
     /// Takes a backup of what the recipe's labels declare.
-    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, Failure>;
+    async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure>;
 
     /// Brings the content of a backup back.
-    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), Failure>;
+    async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure>;
 
     /// The domains of all apps that this deployer knows.
-    async fn list(&self, session: &Session) -> Result<Vec<Domain>, Failure>;
+    async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure>;
 
     /// What a child of the run needs in its environment to reach the same engine.
     fn environment(&self) -> Vec<(OsString, OsString)> {
@@ -161,7 +161,7 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
 
     /// How long after a client was killed what it had ordered may still appear: a look that reads empty then says
     /// so only together with a second one, so much later.
-    fn order_lag(&self) -> Duration {
+    fn request_lag(&self) -> Duration {
         Duration::ZERO
     }
 
@@ -215,7 +215,7 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// Where the engine can't end a command that takes too long, it ends with the app.
     async fn execute(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         service: &str,
         command: &[String],
@@ -226,7 +226,7 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// [`load_volume`](Self::load_volume) has to understand.
     async fn save_volume(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         volume: &str,
         rule: &VolumeBackup,
@@ -236,7 +236,7 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// Brings back what [`save_volume`](Self::save_volume) copied, while the app runs.
     async fn load_volume(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         volume: &str,
         from: &Path,
@@ -260,8 +260,12 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// What is not there is fine.
     ///
     /// The caller holds the domain's lock, and keeps it until this has *returned*.
-    async fn remove_only(&self, domain: &Domain, residue: &[Residue], limit: Duration)
-    -> Result<(), Failure>;
+    async fn remove_selected(
+        &self,
+        domain: &Domain,
+        residue: &[Resource],
+        limit: Duration,
+    ) -> Result<(), Failure>;
 }
 
 /// Names stacks that exist. An engine's object without a label belongs to the longest of all known stacks that its

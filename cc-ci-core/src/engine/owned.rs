@@ -10,14 +10,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace};
-use super::{Redactor, Residue, ServiceState, Session};
-use crate::lock::{AppGuard, LostOwnership, Ownership};
+use super::{Redactor, Resource, RunContext, ServiceState};
+use crate::lock::{AppGuard, LostOwnership, OwnershipCheck};
 use crate::names::Domain;
 use crate::recipe::VolumeBackup;
 
 /// The locks that somebody holds, by domain. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Owners(Arc<Mutex<BTreeMap<Domain, Ownership>>>);
+pub struct Owners(Arc<Mutex<BTreeMap<Domain, OwnershipCheck>>>);
 
 impl Owners {
     /// Whoever holds `guards`.
@@ -36,7 +36,7 @@ impl Owners {
     /// Somebody else owns `domain` after all: from now on nothing of it is changed, whatever its lock says.
     pub fn give_up(&self, domain: &Domain, reason: &str) {
         let reason = reason.to_owned();
-        let lost = Ownership::new(domain.clone(), None, move || Err(reason.clone()));
+        let lost = OwnershipCheck::new(domain.clone(), None, move || Err(reason.clone()));
         self.locked().insert(domain.clone(), lost);
     }
 
@@ -61,11 +61,11 @@ impl Owners {
     /// # Errors
     /// When one is.
     pub fn check_all(&self) -> Result<(), LostOwnership> {
-        let all: Vec<Ownership> = self.locked().values().cloned().collect();
-        all.iter().try_for_each(Ownership::check)
+        let all: Vec<OwnershipCheck> = self.locked().values().cloned().collect();
+        all.iter().try_for_each(OwnershipCheck::check)
     }
 
-    fn locked(&self) -> MutexGuard<'_, BTreeMap<Domain, Ownership>> {
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<Domain, OwnershipCheck>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,40 +100,40 @@ impl<T: fmt::Display + ?Sized> fmt::Display for Owned<T> {
 
 #[async_trait]
 impl Deployer for Owned<dyn Deployer> {
-    async fn create(&self, session: &Session, app: &App) -> Result<(), Failure> {
-        self.of(&app.domain)?.create(session, app).await
+    async fn create(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        self.of(&app.domain)?.create(context, app).await
     }
 
     async fn generate_secrets(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
     ) -> Result<BTreeMap<String, String>, Failure> {
-        self.of(&app.domain)?.generate_secrets(session, app).await
+        self.of(&app.domain)?.generate_secrets(context, app).await
     }
 
-    async fn deploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
-        self.of(&app.domain)?.deploy(session, app).await
+    async fn deploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        self.of(&app.domain)?.deploy(context, app).await
     }
 
-    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), Failure> {
-        self.of(&app.domain)?.upgrade(session, app).await
+    async fn upgrade(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        self.of(&app.domain)?.upgrade(context, app).await
     }
 
-    async fn undeploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
-        self.of(&app.domain)?.undeploy(session, app).await
+    async fn undeploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        self.of(&app.domain)?.undeploy(context, app).await
     }
 
-    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, Failure> {
-        self.of(&app.domain)?.backup(session, app).await
+    async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {
+        self.of(&app.domain)?.backup(context, app).await
     }
 
-    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), Failure> {
-        self.of(&app.domain)?.restore(session, app, backup).await
+    async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure> {
+        self.of(&app.domain)?.restore(context, app, backup).await
     }
 
-    async fn list(&self, session: &Session) -> Result<Vec<Domain>, Failure> {
-        self.inner.list(session).await
+    async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure> {
+        self.inner.list(context).await
     }
 
     fn environment(&self) -> Vec<(OsString, OsString)> {
@@ -151,8 +151,8 @@ impl Engine for Owned<dyn Engine> {
         self.inner.inventory(domains).await
     }
 
-    fn order_lag(&self) -> Duration {
-        self.inner.order_lag()
+    fn request_lag(&self) -> Duration {
+        self.inner.request_lag()
     }
 
     async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
@@ -205,34 +205,34 @@ impl Engine for Owned<dyn Engine> {
 
     async fn execute(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         service: &str,
         command: &[String],
         limit: Duration,
     ) -> Result<String, Failure> {
-        self.of(&app.domain)?.execute(session, app, service, command, limit).await
+        self.of(&app.domain)?.execute(context, app, service, command, limit).await
     }
 
     async fn save_volume(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         volume: &str,
         rule: &VolumeBackup,
         to: &Path,
     ) -> Result<(), Failure> {
-        self.of(&app.domain)?.save_volume(session, app, volume, rule, to).await
+        self.of(&app.domain)?.save_volume(context, app, volume, rule, to).await
     }
 
     async fn load_volume(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         volume: &str,
         from: &Path,
     ) -> Result<(), Failure> {
-        self.of(&app.domain)?.load_volume(session, app, volume, from).await
+        self.of(&app.domain)?.load_volume(context, app, volume, from).await
     }
 
     async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure> {
@@ -247,12 +247,12 @@ impl Engine for Owned<dyn Engine> {
         self.inner.has_backup_service().await
     }
 
-    async fn remove_only(
+    async fn remove_selected(
         &self,
         domain: &Domain,
-        residue: &[Residue],
+        residue: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure> {
-        self.of(domain)?.remove_only(domain, residue, limit).await
+        self.of(domain)?.remove_selected(domain, residue, limit).await
     }
 }

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 
 use crate::engine::{ENV_LIMIT, Failure, StackSource, UNFINISHED, unfinished};
 use crate::names::{Domain, Stack};
-use crate::sys::contained::{ContainedError, read_contained};
+use crate::sys::beneath::{BeneathError, read_beneath};
 use crate::workspace::remove_tree;
 
 /// The `.env` files of one server.
@@ -50,8 +50,8 @@ impl EnvFiles {
     ///
     /// # Errors
     /// When it is not there, or can't be read as a regular file.
-    pub fn read(&self, domain: &Domain) -> Result<Vec<u8>, ContainedError> {
-        read_contained(&self.directory, format!("{domain}.env"), ENV_LIMIT)
+    pub fn read(&self, domain: &Domain) -> Result<Vec<u8>, BeneathError> {
+        read_beneath(&self.directory, format!("{domain}.env"), ENV_LIMIT)
     }
 
     /// The domains that have one. A server without a directory has none.

@@ -1,6 +1,6 @@
 //! What exists on a host, and whose it is. It only looks.
 
+pub(crate) mod app_status;
+pub(crate) mod ci_host;
 pub(crate) mod env_files;
-pub(crate) mod site;
-pub(crate) mod survey;
-pub(crate) mod traces;
+pub(crate) mod run_store;

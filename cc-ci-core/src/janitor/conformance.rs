@@ -28,7 +28,7 @@ pub trait Scene: Send + Sync {
     /// Makes an app of `domain`, as a run would have that is dead now or holds its lock.
     async fn deploy(&self, domain: &Domain);
     /// The same, by a run that was killed in the middle of it: something that it had ordered is not there yet, and
-    /// appears when the engine's order lag is nearly over. Only where the engine has one.
+    /// appears when the engine's request lag is nearly over. Only where the engine has one.
     async fn deploy_late(&self, domain: &Domain) {
         self.deploy(domain).await;
     }

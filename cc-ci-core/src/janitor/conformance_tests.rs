@@ -10,17 +10,17 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::conformance::{CASES, Scene};
-use super::{Decision, Finding, Janitor, Pass, Report, SiteJanitor};
-use crate::engine::{Engine as _, Kind, MemoryEngine, Residue};
+use super::{Decision, Finding, HostJanitor, Janitor, Pass, Report};
+use crate::engine::{Engine as _, Kind, MemoryEngine, Resource};
+use crate::inventory::ci_host::CiHost;
 use crate::inventory::env_files::EnvFiles;
-use crate::inventory::site::Site;
-use crate::lifetime::{Bounds, Embedded, RunLifetime};
+use crate::lifetime::{Bounds, EmbeddedMode, RunLifetime};
 use crate::lock::{AcquireError, AppGuard, AppLock, LockError, LockView, MemoryLocks, Wait};
 use crate::model::cancellation::Cancellation;
 use crate::model::event::{Reporter, Silent};
 use crate::model::failure::Failure;
 use crate::names::{Domain, RunAppPattern};
-use crate::sys::host::SystemHost;
+use crate::sys::system_info::KernelSystemInfo;
 use crate::workspace::{KernelWorkspace, Settings};
 
 /// How a double goes wrong.
@@ -44,7 +44,7 @@ enum Fault {
 pub(super) const LAG: Duration = Duration::from_secs(2);
 
 pub(super) struct Memory {
-    pub site: Site,
+    pub ci_host: CiHost,
     pub engine: Arc<MemoryEngine>,
     fault: Fault,
     _directory: TempDir,
@@ -57,10 +57,10 @@ impl Memory {
 
     fn new(fault: Fault) -> Arc<Self> {
         let directory = tempfile::tempdir().unwrap();
-        let engine = Arc::new(MemoryEngine::default().with_order_lag(LAG));
+        let engine = Arc::new(MemoryEngine::default().with_request_lag(LAG));
         let runs = KernelWorkspace::new(Settings::new(directory.path()).unwrap()).unwrap();
-        let site = Site {
-            host: Arc::new(SystemHost::new().unwrap()),
+        let ci_host = CiHost {
+            host: Arc::new(KernelSystemInfo::new().unwrap()),
             pattern: RunAppPattern::new("memory.test".parse().unwrap(), []),
             locks: Arc::new(MemoryLocks::default()),
             engine: engine.clone(),
@@ -68,25 +68,25 @@ impl Memory {
             runs: Arc::new(runs),
             reporter: Arc::new(Silent),
         };
-        Arc::new(Self { site, engine, fault, _directory: directory })
+        Arc::new(Self { ci_host, engine, fault, _directory: directory })
     }
 }
 
 #[async_trait]
 impl Scene for Memory {
     fn janitor(&self) -> Arc<dyn Janitor> {
-        let lifetime = Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap();
+        let lifetime = EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).unwrap();
         let lifetime: Arc<dyn RunLifetime> = Arc::new(lifetime);
-        let sound = SiteJanitor::new(self.site.clone(), lifetime.clone());
+        let sound = HostJanitor::new(self.ci_host.clone(), lifetime.clone());
         if self.fault == Fault::None {
             Arc::new(sound)
         } else {
-            let (site, engine) = (self.site.clone(), self.engine.clone());
-            Arc::new(Broken { sound, fault: self.fault, site, engine, lifetime })
+            let (ci_host, engine) = (self.ci_host.clone(), self.engine.clone());
+            Arc::new(Broken { sound, fault: self.fault, ci_host, engine, lifetime })
         }
     }
     fn locks(&self) -> Arc<dyn AppLock> {
-        self.site.locks.clone()
+        self.ci_host.locks.clone()
     }
     fn run_app(&self, number: u32) -> Domain {
         format!("a-{number:06x}.memory.test").parse().unwrap()
@@ -95,12 +95,12 @@ impl Scene for Memory {
         "blog.memory.test".parse().unwrap()
     }
     async fn deploy(&self, domain: &Domain) {
-        self.engine.put(domain, Residue::new(Kind::Service, "app"));
-        self.engine.put(domain, Residue::new(Kind::Volume, "data"));
+        self.engine.put(domain, Resource::new(Kind::Service, "app"));
+        self.engine.put(domain, Resource::new(Kind::Volume, "data"));
     }
     async fn deploy_late(&self, domain: &Domain) {
         self.deploy(domain).await;
-        self.engine.put_late(domain, Residue::new(Kind::Service, "late"), LAG * 19 / 20);
+        self.engine.put_late(domain, Resource::new(Kind::Service, "late"), LAG * 19 / 20);
     }
     async fn appeared(&self) {
         tokio::time::sleep(LAG).await;
@@ -116,9 +116,9 @@ impl Scene for Memory {
 /// The real janitor, with one thing done wrong before it.
 #[derive(Debug)]
 struct Broken {
-    sound: SiteJanitor,
+    sound: HostJanitor,
     fault: Fault,
-    site: Site,
+    ci_host: CiHost,
     engine: Arc<MemoryEngine>,
     lifetime: Arc<dyn RunLifetime>,
 }
@@ -131,9 +131,9 @@ impl std::fmt::Display for Broken {
 
 impl Broken {
     async fn remove_all(&self, which: impl Fn(&Domain) -> bool) {
-        let inventory = self.site.engine.inventory(None).await.unwrap();
+        let inventory = self.ci_host.engine.inventory(None).await.unwrap();
         for domain in inventory.domains().filter(|domain| which(domain)) {
-            self.site.engine.remove(domain, std::time::Duration::MAX).await.unwrap();
+            self.ci_host.engine.remove(domain, std::time::Duration::MAX).await.unwrap();
         }
     }
 }
@@ -141,18 +141,18 @@ impl Broken {
 #[async_trait]
 impl Janitor for Broken {
     async fn pass(&self, pass: &Pass) -> Result<Report, Failure> {
-        let site = &self.site;
+        let ci_host = &self.ci_host;
         let mut pass = pass.clone();
-        let locked = site.locks.domains()?;
+        let locked = ci_host.locks.domains()?;
         match self.fault {
-            Fault::IgnoresLocks => self.remove_all(|domain| site.pattern.is_run_app(domain)).await,
-            Fault::ReapsEverybody => self.remove_all(|domain| !site.pattern.is_run_app(domain)).await,
+            Fault::IgnoresLocks => self.remove_all(|domain| ci_host.pattern.is_run_app(domain)).await,
+            Fault::ReapsEverybody => self.remove_all(|domain| !ci_host.pattern.is_run_app(domain)).await,
             Fault::ForgetsItsOwn => pass.own.clear(),
             Fault::ActsInADryRun => pass.dry_run = false,
             Fault::IgnoresCancellation => pass.cancellation = crate::model::cancellation::Cancellation::new(),
             Fault::IgnoresBudget => pass.budget = std::time::Duration::from_mins(1),
             Fault::NeedsALockFile => {
-                let inventory = site.engine.inventory(None).await?;
+                let inventory = ci_host.engine.inventory(None).await?;
                 pass.own = inventory.domains().filter(|domain| !locked.contains(domain)).cloned().collect();
             }
             Fault::IgnoresStaleLocks => pass.own.clone_from(&locked),
@@ -160,14 +160,17 @@ impl Janitor for Broken {
         }
         let mut sound = self.sound.clone();
         if self.fault == Fault::LooksOnce {
-            let hasty = self.engine.with_order_lag(Duration::ZERO);
-            sound = SiteJanitor::new(Site { engine: Arc::new(hasty), ..site.clone() }, self.lifetime.clone());
+            let hasty = self.engine.with_request_lag(Duration::ZERO);
+            sound = HostJanitor::new(
+                CiHost { engine: Arc::new(hasty), ..ci_host.clone() },
+                self.lifetime.clone(),
+            );
         }
         let mut report = sound.pass(&pass).await?;
         match self.fault {
             Fault::KeepsLockFiles => {
                 for domain in &locked {
-                    drop(site.locks.try_acquire(domain)?);
+                    drop(ci_host.locks.try_acquire(domain)?);
                 }
             }
             Fault::RemovesHeldLockFiles => {
@@ -263,9 +266,10 @@ async fn a_probe_that_takes_its_time_keeps_nobody_else_waiting() {
     let locks = MemoryLocks::default();
     drop(locks.try_acquire(&domain).unwrap().unwrap());
     let ((turn, turns), (begin, probing)) = (mpsc::channel(), oneshot::channel());
-    let site = Site { locks: Arc::new(Slow(locks, Mutex::new((Some(begin), turns)))), ..scene.site.clone() };
-    let lifetime = Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap();
-    let janitor = SiteJanitor::new(site, Arc::new(lifetime));
+    let ci_host =
+        CiHost { locks: Arc::new(Slow(locks, Mutex::new((Some(begin), turns)))), ..scene.ci_host.clone() };
+    let lifetime = EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).unwrap();
+    let janitor = HostJanitor::new(ci_host, Arc::new(lifetime));
     let pass = Pass::by_hand(Cancellation::new());
     let others = async {
         // The other side of the probe's own thread, where it has one.

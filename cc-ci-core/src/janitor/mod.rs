@@ -19,15 +19,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Serialize;
 
-use crate::engine::Residue;
+use crate::engine::Resource;
 use crate::lock::Holder;
 use crate::model::cancellation::Cancellation;
 use crate::model::failure::Failure;
 use crate::names::{Domain, RunId};
 
-pub use pass::SiteJanitor;
-pub(crate) use reap::look;
-pub use reap::{Orders, Orphans, Reaped, end_orphans, reap};
+pub use pass::HostJanitor;
+pub(crate) use reap::inspect;
+pub use reap::{Orphans, PendingRequests, Reaped, end_orphans, reap};
 
 /// Removes what dead runs left behind.
 #[async_trait]
@@ -35,7 +35,7 @@ pub trait Janitor: fmt::Debug + fmt::Display + Send + Sync {
     /// One pass over every run app that leaves a trace. The passes of one host may overlap.
     ///
     /// Cancelled or out of budget, it finishes the domains that it holds and leaves the others; a dropped pass
-    /// does the same, and [`Jobs::idle`](crate::lifetime::Jobs::idle) waits for it.
+    /// does the same, and [`BlockingTasks::idle`](crate::lifetime::BlockingTasks::idle) waits for it.
     async fn pass(&self, pass: &Pass) -> Result<Report, Failure>;
 }
 
@@ -87,9 +87,9 @@ pub struct Finding {
     /// What was decided, and done.
     pub decision: Decision,
     /// What was removed, or would be.
-    pub removed: Vec<Residue>,
+    pub removed: Vec<Resource>,
     /// What is still there.
-    pub left: Vec<Residue>,
+    pub left: Vec<Resource>,
     /// Who owns it, of a live one.
     pub holder: Option<Holder>,
     /// What went wrong, or is worth knowing.
@@ -109,7 +109,7 @@ impl fmt::Display for Finding {
         write!(f, "{}: {}", self.domain, self.decision)?;
         for (what, residue) in [("", &self.removed), ("left: ", &self.left)] {
             if !residue.is_empty() {
-                write!(f, ": {what}{}", Residue::list(residue))?;
+                write!(f, ": {what}{}", Resource::list(residue))?;
             }
         }
         self.detail.iter().try_for_each(|line| write!(f, "; {line}"))

@@ -1,4 +1,4 @@
-//! The janitor's pass over a site.
+//! The janitor's pass over a CI host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use super::reap::{Found, Orders, Reaped, clear, looks};
+use super::reap::{DomainSnapshot, PendingRequests, Reaped, clear, looks};
 use super::{Decision, Finding, Janitor, Pass, Report};
 use crate::engine::Owners;
-use crate::inventory::site::{Site, cannot_look};
-use crate::inventory::traces::RunTrace;
+use crate::inventory::ci_host::{CiHost, cannot_look};
+use crate::inventory::run_store::RunSummary;
 use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
 use crate::model::failure::Failure;
@@ -27,10 +27,10 @@ const REMOVAL_LIMIT: Duration = Duration::from_mins(1);
 /// A lock held for longer is worth a word.
 const LONG_HELD: Duration = Duration::from_hours(2);
 
-/// The janitor of a [`Site`].
+/// The janitor of a [`CiHost`].
 #[derive(Debug, Clone)]
-pub struct SiteJanitor {
-    site: Site,
+pub struct HostJanitor {
+    ci_host: CiHost,
     lifetime: Arc<dyn RunLifetime>,
     progress: Arc<Mutex<Progress>>,
 }
@@ -42,10 +42,10 @@ struct Progress {
     report: Report,
 }
 
-impl SiteJanitor {
+impl HostJanitor {
     /// A janitor whose unfinished work is a job of `lifetime`.
-    pub fn new(site: Site, lifetime: Arc<dyn RunLifetime>) -> Self {
-        Self { site, lifetime, progress: Arc::default() }
+    pub fn new(ci_host: CiHost, lifetime: Arc<dyn RunLifetime>) -> Self {
+        Self { ci_host, lifetime, progress: Arc::default() }
     }
 
     /// What the pass that goes on, or was broken off, has found and done; what it has not concluded is not reached.
@@ -69,22 +69,22 @@ impl SiteJanitor {
     }
 }
 
-impl SiteJanitor {
+impl HostJanitor {
     /// Removes the oldest run directories until `keep` are left, never one that lives or holds residue; and those
     /// of runs that died before they said what they are. It ends with the budget and the cancellation of `pass`; what
     /// is due then is the next one's. Gives what went wrong.
     pub async fn prune(&self, keep: usize, pass: &Pass) -> Vec<String> {
-        let site = self.site.clone();
+        let ci_host = self.ci_host.clone();
         let (until, cancellation) =
             (crate::sys::after(Instant::now(), pass.budget), pass.cancellation.clone());
         let stop = move || Instant::now() >= until || cancellation.cause().is_some();
         let work = move || {
-            for id in site.runs.run_ids()? {
+            for id in ci_host.runs.run_ids()? {
                 if stop() {
                     return Ok(Pruned::default());
                 }
-                if !crate::sys::files::is_present(&site.runs.runs_dir().join(id.as_str()).join(RUN_RECORD))
-                    && let Some(nameless) = site.runs.try_lock_dead(&id)?
+                if !crate::sys::files::is_present(&ci_host.runs.runs_dir().join(id.as_str()).join(RUN_RECORD))
+                    && let Some(nameless) = ci_host.runs.try_lock_dead(&id)?
                 {
                     match nameless.discard(&stop) {
                         Err(_) if stop() => return Ok(Pruned::default()),
@@ -92,9 +92,9 @@ impl SiteJanitor {
                     }
                 }
             }
-            site.runs.prune(keep, &stop)
+            ci_host.runs.prune(keep, &stop)
         };
-        match self.lifetime.jobs().run(work).await {
+        match self.lifetime.blocking_tasks().run(work).await {
             Ok(pruned) => pruned
                 .failed
                 .iter()
@@ -109,28 +109,28 @@ impl SiteJanitor {
     }
 }
 
-impl fmt::Display for SiteJanitor {
+impl fmt::Display for HostJanitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "janitor of {}", self.site.engine)
+        write!(f, "janitor of {}", self.ci_host.engine)
     }
 }
 
 #[async_trait]
-impl Janitor for SiteJanitor {
+impl Janitor for HostJanitor {
     async fn pass(&self, pass: &Pass) -> Result<Report, Failure> {
-        let (domains, warnings) = candidates(&self.site, pass).await?;
+        let (domains, warnings) = candidates(&self.ci_host, pass).await?;
         let mut report = Report { findings: Vec::new(), warnings };
         *self.progress() = Progress { domains: domains.clone(), report: report.clone() };
         if pass.dry_run {
-            report.findings = foresee(&self.site, pass, &domains).await?;
+            report.findings = plan(&self.ci_host, pass, &domains).await?;
             return Ok(report);
         }
         let until = crate::sys::after(Instant::now(), pass.budget);
         for batch in domains.chunks(BATCH) {
-            let (site, pass, batch) = (self.site.clone(), pass.clone(), batch.to_vec());
+            let (ci_host, pass, batch) = (self.ci_host.clone(), pass.clone(), batch.to_vec());
             // A task of its own: it keeps the locks until what it began is done, also when nobody waits any more.
-            let work = async move { sweep(&site, &pass, &batch, until).await };
-            report.findings.extend(self.lifetime.jobs().task(work).await?);
+            let work = async move { sweep(&ci_host, &pass, &batch, until).await };
+            report.findings.extend(self.lifetime.blocking_tasks().task(work).await?);
             self.progress().report = report.clone();
         }
         Ok(report)
@@ -139,31 +139,31 @@ impl Janitor for SiteJanitor {
 
 /// The run apps that leave any trace, in order. A source that fails is a warning, not an end: but without the
 /// engine nothing can be verified.
-async fn candidates(site: &Site, pass: &Pass) -> Result<(Vec<Domain>, Vec<String>), Failure> {
-    let inventory = site.inventory(None, pass.own_run.as_ref()).await?;
+async fn candidates(ci_host: &CiHost, pass: &Pass) -> Result<(Vec<Domain>, Vec<String>), Failure> {
+    let inventory = ci_host.inventory(None, pass.own_run.as_ref()).await?;
     let mut domains: BTreeSet<Domain> = inventory.domains().cloned().collect();
     let mut warnings = Vec::new();
-    match site.locks.domains() {
+    match ci_host.locks.domains() {
         Ok(locked) => domains.extend(locked),
         Err(error) => warnings.push(format!("lock files could not be listed: {error}")),
     }
-    domains.retain(|domain| site.pattern.is_run_app(domain));
+    domains.retain(|domain| ci_host.pattern.is_run_app(domain));
     Ok((domains.into_iter().collect(), warnings))
 }
 
 /// What a pass would do, without taking a lock.
-async fn foresee(site: &Site, pass: &Pass, domains: &[Domain]) -> Result<Vec<Finding>, Failure> {
-    let inventory = site.inventory(Some(domains), pass.own_run.as_ref()).await?;
+async fn plan(ci_host: &CiHost, pass: &Pass, domains: &[Domain]) -> Result<Vec<Finding>, Failure> {
+    let inventory = ci_host.inventory(Some(domains), pass.own_run.as_ref()).await?;
     let all: Vec<&Domain> = domains.iter().collect();
-    let lived = site.live_owners(&all, pass.own_run.as_ref()).await?;
+    let lived = ci_host.live_owners(&all, pass.own_run.as_ref()).await?;
     let mut findings = Vec::new();
     for (domain, residue) in looks(&inventory, domains) {
         if pass.own.contains(domain) {
             findings.push(finding(domain, Decision::Own));
             continue;
         }
-        match site.locks.look(domain) {
-            Ok(Some(view)) if view.held => findings.push(live(site, domain, Some(view))),
+        match ci_host.locks.look(domain) {
+            Ok(Some(view)) if view.held => findings.push(live(ci_host, domain, Some(view))),
             Ok(_) if let Some((_, run)) = lived.iter().find(|(_, run)| run.domains.contains(domain)) => {
                 findings.push(lockless(domain, run));
             }
@@ -179,29 +179,40 @@ async fn foresee(site: &Site, pass: &Pass, domains: &[Domain]) -> Result<Vec<Fin
 
 /// Takes what locks of the batch are free, looks once, reaps what is there, looks once more, and removes the
 /// lock files of what is verified empty.
-async fn sweep(site: &Site, pass: &Pass, batch: &[Domain], until: Instant) -> Result<Vec<Finding>, Failure> {
+async fn sweep(
+    ci_host: &CiHost,
+    pass: &Pass,
+    batch: &[Domain],
+    until: Instant,
+) -> Result<Vec<Finding>, Failure> {
     let taken = {
-        let (site, pass, batch) = (site.clone(), pass.clone(), batch.to_vec());
+        let (ci_host, pass, batch) = (ci_host.clone(), pass.clone(), batch.to_vec());
         // A probe that meets a holder without a record blocks for a while: not where a cancellation is waited for.
-        tokio::task::spawn_blocking(move || probe(&site, &pass, &batch, until)).await
+        tokio::task::spawn_blocking(move || probe(&ci_host, &pass, &batch, until)).await
     };
     let (mut findings, guards) = taken.map_err(|error| cannot_look("locks", error.into()))?;
     if guards.is_empty() {
         // A look takes as long as it would for all: a pass whose time is over is not to make one for each batch.
         return Ok(findings);
     }
-    let guards = without_live(site, pass, guards, &mut findings).await?;
+    let guards = without_live(ci_host, pass, guards, &mut findings).await?;
     let held: Vec<Domain> = guards.iter().map(|guard| guard.domain().clone()).collect();
-    let before = site.inventory(Some(&held), pass.own_run.as_ref()).await?;
-    let found: Vec<Found> = looks(&before, &held)
+    let before = ci_host.inventory(Some(&held), pass.own_run.as_ref()).await?;
+    let found: Vec<DomainSnapshot> = looks(&before, &held)
         .filter(|(_, residue)| !residue.is_empty())
-        .map(|(domain, residue)| Found { domain: domain.clone(), residue, failures: Vec::new() })
+        .map(|(domain, residue)| DomainSnapshot { domain: domain.clone(), residue, failures: Vec::new() })
         .collect();
     let orphans: Vec<Domain> = found.iter().map(|found| found.domain.clone()).collect();
     let removal_until = crate::sys::after(Instant::now(), REMOVAL_LIMIT);
-    let reaped =
-        clear(site, &Owners::of(&guards), found, pass.own_run.as_ref(), Orders::Unknown, removal_until)
-            .await?;
+    let reaped = clear(
+        ci_host,
+        &Owners::of(&guards),
+        found,
+        pass.own_run.as_ref(),
+        PendingRequests::Unknown,
+        removal_until,
+    )
+    .await?;
     let mut reaped: BTreeMap<Domain, Reaped> = orphans.into_iter().zip(reaped).collect();
     for guard in guards {
         let reaped = reaped.remove(guard.domain()).unwrap_or_default();
@@ -213,13 +224,13 @@ async fn sweep(site: &Site, pass: &Pass, batch: &[Domain], until: Instant) -> Re
 
 /// The guards of what no live run owns. Whoever removed a live run's lock file has made its domain no one's to reap.
 async fn without_live(
-    site: &Site,
+    ci_host: &CiHost,
     pass: &Pass,
     guards: Vec<AppGuard>,
     findings: &mut Vec<Finding>,
 ) -> Result<Vec<AppGuard>, Failure> {
     let domains: Vec<&Domain> = guards.iter().map(AppGuard::domain).collect();
-    let live = site.live_owners(&domains, pass.own_run.as_ref()).await?;
+    let live = ci_host.live_owners(&domains, pass.own_run.as_ref()).await?;
     let mut free = Vec::new();
     for guard in guards {
         match live.iter().find(|(_, run)| run.domains.contains(guard.domain())) {
@@ -230,14 +241,14 @@ async fn without_live(
     Ok(free)
 }
 
-fn lockless(domain: &Domain, run: &RunTrace) -> Finding {
+fn lockless(domain: &Domain, run: &RunSummary) -> Finding {
     let detail =
         format!("run {} (pid {}) works on it, though its lock file was removed", run.id, run.owner.pid);
     Finding { detail: vec![detail], ..finding(domain, Decision::Live) }
 }
 
 /// Takes what locks of the batch are free; says why not, of the others. Blocks.
-fn probe(site: &Site, pass: &Pass, batch: &[Domain], until: Instant) -> (Vec<Finding>, Vec<AppGuard>) {
+fn probe(ci_host: &CiHost, pass: &Pass, batch: &[Domain], until: Instant) -> (Vec<Finding>, Vec<AppGuard>) {
     let stopped = || Instant::now() >= until || pass.cancellation.cause().is_some();
     let mut findings = Vec::new();
     let mut guards = Vec::new();
@@ -247,12 +258,12 @@ fn probe(site: &Site, pass: &Pass, batch: &[Domain], until: Instant) -> (Vec<Fin
         } else if stopped() {
             findings.push(finding(domain, Decision::NotReached));
         } else {
-            match site.locks.try_acquire(domain) {
+            match ci_host.locks.try_acquire(domain) {
                 Ok(Some(guard)) => {
                     guard.describe(&Description { run_id: None, recipe: None, phase: "janitor".to_owned() });
                     guards.push(guard);
                 }
-                Ok(None) => findings.push(live(site, domain, site.locks.look(domain).ok().flatten())),
+                Ok(None) => findings.push(live(ci_host, domain, ci_host.locks.look(domain).ok().flatten())),
                 Err(error) => findings.push(refused(domain, &error)),
             }
         }
@@ -278,9 +289,9 @@ fn conclude(guard: AppGuard, reaped: Reaped) -> Finding {
     Finding { removed, detail, ..finding(&domain, decision) }
 }
 
-fn live(site: &Site, domain: &Domain, view: Option<LockView>) -> Finding {
+fn live(ci_host: &CiHost, domain: &Domain, view: Option<LockView>) -> Finding {
     let since = view.as_ref().and_then(|view| view.since);
-    let held_for = since.and_then(|since| Duration::try_from(site.host.now().duration_since(since)).ok());
+    let held_for = since.and_then(|since| Duration::try_from(ci_host.host.now().duration_since(since)).ok());
     let holder = view.and_then(|view| view.holder);
     let detail = held_for
         .filter(|held_for| *held_for > LONG_HELD)

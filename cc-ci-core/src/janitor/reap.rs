@@ -1,10 +1,10 @@
 //! Removing whatever of a domain exists, under its lock (I4).
 //!
-//! Settling, a janitor's reap and a run's own teardown are the same work: end what a dead owner left running,
+//! Recovering, a janitor's reap and a run's own teardown are the same work: end what a dead owner left running,
 //! remove, look again. They differ in who calls, and in what the caller does with the lock afterwards.
 //!
 //! What a client had ordered when it was killed may be carried out after a look that reads empty. So where one may
-//! have been killed in flight, the look that verifies comes the engine's order lag after the one before the removal
+//! have been killed in flight, the look that verifies comes the engine's request lag after the one before the removal
 //! and after the removal itself, and what it finds is removed likewise.
 //!
 //! Whether that is so, a dead run's tree tells: it is made before the run can order anything, and goes when the
@@ -20,18 +20,18 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::engine::{Inventory, Owners, Residue};
-use crate::inventory::site::Site;
-use crate::inventory::traces::RunTrace;
+use crate::engine::{Inventory, Owners, Resource};
+use crate::inventory::ci_host::CiHost;
+use crate::inventory::run_store::RunSummary;
 use crate::lock::{AppGuard, LostOwnership};
 use crate::model::failure::Failure;
 use crate::names::{Domain, RunId};
-use crate::sys::host::Host;
 use crate::sys::process::{self, EndMarkedError};
+use crate::sys::system_info::SystemInfo;
 
 /// What the caller knows of the orders that the domain's clients gave to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Orders {
+pub enum PendingRequests {
     /// All are carried out: each client, the caller's own, came to an end of its own.
     Done,
     /// A client of the caller's may have been killed in flight.
@@ -44,9 +44,9 @@ pub enum Orders {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reaped {
     /// What was there and is gone, orphaned processes among it.
-    pub removed: Vec<Residue>,
+    pub removed: Vec<Resource>,
     /// What the last look still found: empty means verified empty.
-    pub left: Vec<Residue>,
+    pub left: Vec<Resource>,
     /// What went wrong on the way. It explains what is left; alone it is no verdict.
     pub failures: Vec<String>,
     /// Why it was broken off, with all else as it was then: the domain is no longer the caller's.
@@ -55,7 +55,7 @@ pub struct Reaped {
 
 impl Reaped {
     /// From two looks and what went wrong between them.
-    pub(super) fn between(before: &[Residue], left: Vec<Residue>, failures: Vec<String>) -> Self {
+    pub(super) fn between(before: &[Resource], left: Vec<Resource>, failures: Vec<String>) -> Self {
         let removed = before.iter().filter(|residue| !left.contains(residue)).cloned().collect();
         Self { removed, left, failures, lost: None }
     }
@@ -68,41 +68,41 @@ impl Reaped {
 ///
 /// Not to be dropped half-way by somebody who then drops the guard: the engine may still be at work.
 pub async fn reap(
-    site: &Site,
+    ci_host: &CiHost,
     guard: &AppGuard,
     own: Option<&RunId>,
-    orders: Orders,
+    pending: PendingRequests,
     limit: Duration,
 ) -> Result<Reaped, Failure> {
     let until = crate::sys::after(Instant::now(), limit);
     let domain = guard.domain();
-    let residue = site.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
-    let mut found = Found { domain: domain.clone(), residue, failures: Vec::new() };
+    let residue = ci_host.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
+    let mut found = DomainSnapshot { domain: domain.clone(), residue, failures: Vec::new() };
     let owners = Owners::of([guard]);
     if let Err(lost) = owners.check(domain) {
         return Ok(Reaped { left: found.residue, lost: Some(lost), ..Reaped::default() });
     }
-    let is_run_app = site.pattern.is_run_app(domain);
+    let is_run_app = ci_host.pattern.is_run_app(domain);
     if found.residue.is_empty() || !is_run_app {
-        let orphans = end_orphans(site.host.as_ref(), domain).await;
+        let orphans = end_orphans(ci_host.host.as_ref(), domain).await;
         let none = orphans == Orphans::default();
         found.failures = orphans.failures;
         if !is_run_app {
             return Ok(Reaped { failures: found.failures, ..Reaped::default() });
         }
-        if none && (orders != Orders::InFlight || site.engine.order_lag().is_zero()) {
+        if none && (pending != PendingRequests::InFlight || ci_host.engine.request_lag().is_zero()) {
             return Ok(Reaped::default());
         }
     }
-    let mut reaped = clear(site, &owners, vec![found], own, orders, until).await?;
+    let mut reaped = clear(ci_host, &owners, vec![found], own, pending, until).await?;
     Ok(reaped.pop().unwrap_or_default())
 }
 
 /// One domain, and what a look found of it.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
+pub(super) struct DomainSnapshot {
     pub domain: Domain,
-    pub residue: Vec<Residue>,
+    pub residue: Vec<Resource>,
     /// What went wrong so far.
     pub failures: Vec<String>,
 }
@@ -114,23 +114,23 @@ pub(super) struct Found {
 /// what other runs of the domain left, that still fetched or waited for its lock, were live at first and have died
 /// meanwhile. It ends when a look brings nothing new, or with `until`.
 pub(super) async fn clear(
-    site: &Site,
+    ci_host: &CiHost,
     owners: &Owners,
-    found: Vec<Found>,
+    found: Vec<DomainSnapshot>,
     own: Option<&RunId>,
-    orders: Orders,
+    pending: PendingRequests,
     until: Instant,
 ) -> Result<Vec<Reaped>, Failure> {
-    let site = &site.owned_by(owners);
-    let lag = if orders == Orders::Done { Duration::ZERO } else { site.engine.order_lag() };
+    let ci_host = &ci_host.owned_by(owners);
+    let lag = if pending == PendingRequests::Done { Duration::ZERO } else { ci_host.engine.request_lag() };
     let mut reaped = vec![Reaped::default(); found.len()];
-    let mut open: Vec<(usize, Found)> = found.into_iter().enumerate().collect();
+    let mut open: Vec<(usize, DomainSnapshot)> = found.into_iter().enumerate().collect();
     while !open.is_empty() {
         let removals = join_all(open.iter_mut().map(async |(_, found)| {
             let limit = until.saturating_duration_since(Instant::now());
             owners.check(&found.domain).ok()?;
-            found.failures.extend(end_orphans(site.host.as_ref(), &found.domain).await.failures);
-            let error = site.engine.remove(&found.domain, limit).await.err()?;
+            found.failures.extend(end_orphans(ci_host.host.as_ref(), &found.domain).await.failures);
+            let error = ci_host.engine.remove(&found.domain, limit).await.err()?;
             found.failures.push(crate::model::error_chain(&error));
             Some(found.domain.clone())
         }))
@@ -152,17 +152,17 @@ pub(super) async fn clear(
             }
         });
         for (_, found) in &mut open {
-            found.failures.extend(clear_files(site, &found.domain, own, &failed).await);
+            found.failures.extend(clear_files(ci_host, &found.domain, own, &failed).await);
         }
         let domains: Vec<Domain> = open.iter().map(|(_, found)| found.domain.clone()).collect();
-        let after = site.inventory(Some(&domains), own).await?;
+        let after = ci_host.inventory(Some(&domains), own).await?;
         let over = Instant::now() >= until;
         let mut again = Vec::new();
         for (place, mut found) in open {
             let left = after.of(&found.domain);
             let seen = found.residue.len();
-            let is_new = |residue: &&Residue| !found.residue.contains(residue);
-            let new: Vec<Residue> = left.iter().filter(is_new).cloned().collect();
+            let is_new = |residue: &&Resource| !found.residue.contains(residue);
+            let new: Vec<Resource> = left.iter().filter(is_new).cloned().collect();
             found.residue.extend(new);
             if over || found.residue.len() == seen {
                 reaped[place] = Reaped::between(&found.residue, left, found.failures);
@@ -176,9 +176,13 @@ pub(super) async fn clear(
 }
 
 /// What exists of the domain of `guard`, left as it is.
-pub(crate) async fn look(site: &Site, guard: &AppGuard, own: Option<&RunId>) -> Result<Reaped, Failure> {
+pub(crate) async fn inspect(
+    ci_host: &CiHost,
+    guard: &AppGuard,
+    own: Option<&RunId>,
+) -> Result<Reaped, Failure> {
     let domain = guard.domain();
-    let left = site.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
+    let left = ci_host.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
     Ok(Reaped { left, ..Reaped::default() })
 }
 
@@ -192,7 +196,7 @@ pub struct Orphans {
 }
 
 /// Ends the processes that dead owners left running on `domain`.
-pub async fn end_orphans(host: &dyn Host, domain: &Domain) -> Orphans {
+pub async fn end_orphans(host: &dyn SystemInfo, domain: &Domain) -> Orphans {
     let (domain, boot) = (domain.clone(), host.boot_id());
     // It only ever ends what no live owner has, so it may outlive a caller that gives up.
     let ended = tokio::task::spawn_blocking(move || process::end_marked_of_dead_owners(&domain, &boot)).await;
@@ -209,24 +213,29 @@ pub async fn end_orphans(host: &dyn Host, domain: &Domain) -> Orphans {
 
 /// Removes what a run app has on this host beside its engine: its `.env` and the trees of its dead runs, but for
 /// those of a domain whose removal `failed`: what was ordered of such an engine may yet appear. Gives what went wrong.
-async fn clear_files(site: &Site, domain: &Domain, own: Option<&RunId>, failed: &[Domain]) -> Vec<String> {
+async fn clear_files(
+    ci_host: &CiHost,
+    domain: &Domain,
+    own: Option<&RunId>,
+    failed: &[Domain],
+) -> Vec<String> {
     let mut failures = Vec::new();
-    let (env_files, owned) = (site.env_files.clone(), domain.clone());
+    let (env_files, owned) = (ci_host.env_files.clone(), domain.clone());
     let removed = tokio::task::spawn_blocking(move || env_files.remove(&owned)).await;
     if let Err(error) = removed.unwrap_or_else(|error| Err(error.into())) {
         failures.push(format!("can't remove the .env file: {error}"));
     }
-    let trees = match site.dead_trees() {
+    let trees = match ci_host.dead_trees() {
         Ok(trees) => trees,
         Err(error) => {
             failures.push(crate::model::error_chain(&error));
             return failures;
         }
     };
-    let done = |tree: &RunTrace| !tree.domains.iter().any(|domain| failed.contains(domain));
-    let ours = |tree: &RunTrace| tree.domains.contains(domain) && own != Some(&tree.id);
+    let done = |tree: &RunSummary| !tree.domains.iter().any(|domain| failed.contains(domain));
+    let ours = |tree: &RunSummary| tree.domains.contains(domain) && own != Some(&tree.id);
     for tree in trees.into_iter().filter(|tree| ours(tree) && done(tree)) {
-        let (runs, id) = (site.runs.clone(), tree.id.clone());
+        let (runs, id) = (ci_host.runs.clone(), tree.id.clone());
         // Under the run's own lock: a run that still waits for its domain has a directory too.
         let removed = tokio::task::spawn_blocking(move || match runs.try_lock_dead(&id) {
             Ok(Some(dead)) => dead.remove_tree(),
@@ -246,6 +255,6 @@ async fn clear_files(site: &Site, domain: &Domain, own: Option<&RunId>, failed: 
 pub(super) fn looks<'a>(
     inventory: &'a Inventory,
     domains: impl IntoIterator<Item = &'a Domain> + 'a,
-) -> impl Iterator<Item = (&'a Domain, Vec<Residue>)> + 'a {
+) -> impl Iterator<Item = (&'a Domain, Vec<Resource>)> + 'a {
     domains.into_iter().map(|domain| (domain, inventory.of(domain)))
 }

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::conformance::Scene as _;
 use super::conformance_tests::{LAG, Memory};
-use super::{Decision, Orders, Pass, Reaped, reap};
-use crate::engine::{Engine as _, Kind, Residue};
-use crate::inventory::site::Site;
+use super::{Decision, Pass, PendingRequests, Reaped, reap};
+use crate::engine::{Engine as _, Kind, Resource};
+use crate::inventory::ci_host::CiHost;
 use crate::lock::AppGuard;
 use crate::model::cancellation::Cancellation;
 use crate::names::Domain;
@@ -19,25 +19,25 @@ use crate::sys::process::ProcessIdentity;
 const LIMIT: Duration = Duration::from_mins(1);
 
 fn owned(scene: &Memory) -> AppGuard {
-    scene.site.locks.try_acquire(&scene.run_app(1)).unwrap().unwrap()
+    scene.ci_host.locks.try_acquire(&scene.run_app(1)).unwrap().unwrap()
 }
 
-async fn reaped(site: &Site, guard: &AppGuard, orders: Orders) -> Reaped {
-    reap(site, guard, None, orders, LIMIT).await.unwrap()
+async fn reaped(ci_host: &CiHost, guard: &AppGuard, pending: PendingRequests) -> Reaped {
+    reap(ci_host, guard, None, pending, LIMIT).await.unwrap()
 }
 
-/// A site whose engine has carried out whatever it was told when it answers.
-fn without_lag(scene: &Memory) -> Site {
-    let engine = scene.engine.with_order_lag(Duration::ZERO);
-    Site { engine: Arc::new(engine), ..scene.site.clone() }
+/// A CI host whose engine has carried out whatever it was told when it answers.
+fn without_lag(scene: &Memory) -> CiHost {
+    let engine = scene.engine.with_request_lag(Duration::ZERO);
+    CiHost { engine: Arc::new(engine), ..scene.ci_host.clone() }
 }
 
 /// A run that was killed: its directory, with a tree.
 fn dead_tree(scene: &Memory, domain: &Domain) -> std::path::PathBuf {
     let mut child = std::process::Command::new("true").spawn().unwrap();
-    let owner = ProcessIdentity::of(child.id().cast_signed(), scene.site.host.boot_id()).unwrap();
+    let owner = ProcessIdentity::of(child.id().cast_signed(), scene.ci_host.host.boot_id()).unwrap();
     child.wait().unwrap();
-    let run = scene.site.runs.runs_dir().join("dead");
+    let run = scene.ci_host.runs.runs_dir().join("dead");
     fs::create_dir_all(run.join("tmp")).unwrap();
     let record = serde_json::json!({ "owner": owner, "domains": [domain] });
     fs::write(run.join("run.json"), record.to_string()).unwrap();
@@ -47,15 +47,15 @@ fn dead_tree(scene: &Memory, domain: &Domain) -> std::path::PathBuf {
 #[tokio::test(start_paused = true)]
 async fn an_engine_without_lag_costs_neither_time_nor_a_look() {
     let scene = Memory::sound();
-    let (site, guard) = (without_lag(&scene), owned(&scene));
+    let (ci_host, guard) = (without_lag(&scene), owned(&scene));
     let began = Instant::now();
-    for orders in [Orders::Done, Orders::InFlight, Orders::Unknown] {
+    for pending in [PendingRequests::Done, PendingRequests::InFlight, PendingRequests::Unknown] {
         let before = scene.engine.looks();
-        assert_eq!(reaped(&site, &guard, orders).await, Reaped::default());
-        assert_eq!(scene.engine.looks(), before + 1, "{orders:?}, and nothing is there");
+        assert_eq!(reaped(&ci_host, &guard, pending).await, Reaped::default());
+        assert_eq!(scene.engine.looks(), before + 1, "{pending:?}, and nothing is there");
         scene.deploy(guard.domain()).await;
-        assert_eq!(reaped(&site, &guard, orders).await.removed.len(), 2);
-        assert_eq!(scene.engine.looks(), before + 3, "{orders:?}");
+        assert_eq!(reaped(&ci_host, &guard, pending).await.removed.len(), 2);
+        assert_eq!(scene.engine.looks(), before + 3, "{pending:?}");
     }
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
@@ -66,7 +66,7 @@ async fn who_knows_that_all_orders_are_carried_out_looks_once() {
     let guard = owned(&scene);
     scene.deploy(guard.domain()).await;
     let began = Instant::now();
-    assert_eq!(reaped(&scene.site, &guard, Orders::Done).await.removed.len(), 2);
+    assert_eq!(reaped(&scene.ci_host, &guard, PendingRequests::Done).await.removed.len(), 2);
     assert_eq!((began.elapsed(), scene.engine.looks()), (Duration::ZERO, 2));
 }
 
@@ -74,9 +74,9 @@ async fn who_knows_that_all_orders_are_carried_out_looks_once() {
 async fn what_a_killed_client_had_ordered_is_removed_though_nothing_was_there_yet() {
     let scene = Memory::sound();
     let guard = owned(&scene);
-    let late = Residue::new(Kind::Network, "late");
+    let late = Resource::new(Kind::Network, "late");
     scene.engine.put_late(guard.domain(), late.clone(), LAG);
-    let reaped = reaped(&scene.site, &guard, Orders::InFlight).await;
+    let reaped = reaped(&scene.ci_host, &guard, PendingRequests::InFlight).await;
     assert_eq!((reaped.removed, reaped.left), (vec![late], Vec::new()));
     assert!(!scene.exists(guard.domain()).await);
 }
@@ -85,9 +85,9 @@ async fn what_a_killed_client_had_ordered_is_removed_though_nothing_was_there_ye
 async fn what_appears_when_the_limit_is_over_is_told_as_left() {
     let scene = Memory::sound();
     let guard = owned(&scene);
-    let late = Residue::new(Kind::Network, "late");
+    let late = Resource::new(Kind::Network, "late");
     scene.engine.put_late(guard.domain(), late.clone(), LAG);
-    let end = reap(&scene.site, &guard, None, Orders::InFlight, Duration::ZERO).await.unwrap();
+    let end = reap(&scene.ci_host, &guard, None, PendingRequests::InFlight, Duration::ZERO).await.unwrap();
     assert_eq!(end.left, [late]);
 }
 
@@ -96,7 +96,7 @@ async fn a_dead_owner_that_left_nothing_had_concluded_and_one_look_is_enough() {
     let scene = Memory::sound();
     let guard = owned(&scene);
     let began = Instant::now();
-    assert_eq!(reaped(&scene.site, &guard, Orders::Unknown).await, Reaped::default());
+    assert_eq!(reaped(&scene.ci_host, &guard, PendingRequests::Unknown).await, Reaped::default());
     drop(guard);
     let report = scene.janitor().pass(&Pass::by_hand(Cancellation::new())).await.unwrap();
     assert_eq!(report.findings[0].decision, Decision::StaleLock);
@@ -109,7 +109,7 @@ async fn a_dead_runs_tree_alone_tells_that_it_may_have_been_killed_in_flight() {
         let scene = Memory::sound();
         let guard = owned(&scene);
         let tree = dead_tree(&scene, guard.domain());
-        scene.engine.put_late(guard.domain(), Residue::new(Kind::Service, "late"), LAG);
+        scene.engine.put_late(guard.domain(), Resource::new(Kind::Service, "late"), LAG);
         if by_a_pass {
             drop(guard);
             let report = scene.janitor().pass(&Pass::by_hand(Cancellation::new())).await.unwrap();
@@ -118,7 +118,7 @@ async fn a_dead_runs_tree_alone_tells_that_it_may_have_been_killed_in_flight() {
                 (Decision::Reaped, 2)
             );
         } else {
-            assert_eq!(reaped(&scene.site, &guard, Orders::Unknown).await.removed.len(), 2);
+            assert_eq!(reaped(&scene.ci_host, &guard, PendingRequests::Unknown).await.removed.len(), 2);
         }
         assert!(!scene.exists(&scene.run_app(1)).await && !tree.exists());
     }
@@ -130,7 +130,8 @@ async fn who_is_killed_before_its_last_look_leaves_the_tree_that_makes_the_next_
     let guard = owned(&scene);
     let tree = dead_tree(&scene, guard.domain());
     scene.deploy(guard.domain()).await;
-    let killed = tokio::time::timeout(LAG / 2, reaped(&scene.site, &guard, Orders::Unknown)).await;
+    let killed =
+        tokio::time::timeout(LAG / 2, reaped(&scene.ci_host, &guard, PendingRequests::Unknown)).await;
     assert!(killed.is_err() && scene.engine.removals().len() == 1);
     assert!(tree.exists(), "nobody knows any more that something may appear");
     assert_eq!(scene.engine.inventory(None).await.unwrap().domains().count(), 0);
@@ -141,12 +142,12 @@ async fn a_tree_outlives_a_removal_that_failed_and_makes_the_next_pass_wait() {
     let scene = Memory::sound();
     let guard = owned(&scene);
     let tree = dead_tree(&scene, guard.domain());
-    let keeps = Site { engine: Arc::new(scene.engine.with_failing_removals()), ..scene.site.clone() };
-    let failed = reaped(&keeps, &guard, Orders::Unknown).await;
+    let keeps = CiHost { engine: Arc::new(scene.engine.with_failing_removals()), ..scene.ci_host.clone() };
+    let failed = reaped(&keeps, &guard, PendingRequests::Unknown).await;
     assert!(tree.exists(), "nobody knows any more that something may appear");
     assert_eq!((failed.left.len(), failed.failures.len()), (1, 1), "{failed:?}");
     drop(guard);
-    scene.engine.put_late(&scene.run_app(1), Residue::new(Kind::Service, "late"), LAG);
+    scene.engine.put_late(&scene.run_app(1), Resource::new(Kind::Service, "late"), LAG);
     let report = scene.janitor().pass(&Pass::by_hand(Cancellation::new())).await.unwrap();
     assert_eq!((report.findings[0].decision, report.findings[0].removed.len()), (Decision::Reaped, 2));
     assert!(!scene.exists(&scene.run_app(1)).await && !tree.exists());
@@ -159,13 +160,13 @@ async fn a_run_that_concluded_and_kept_its_tree_is_reaped_though_its_process_liv
     let tree = dead_tree(&scene, guard.domain());
     let record = tree.with_file_name("run.json");
     let mut told: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
-    let me = ProcessIdentity::current(scene.site.host.boot_id()).unwrap();
+    let me = ProcessIdentity::current(scene.ci_host.host.boot_id()).unwrap();
     told["owner"] = serde_json::to_value(me).unwrap();
     fs::write(&record, told.to_string()).unwrap();
-    assert_eq!(reaped(&scene.site, &guard, Orders::Unknown).await, Reaped::default(), "it lives");
+    assert_eq!(reaped(&scene.ci_host, &guard, PendingRequests::Unknown).await, Reaped::default(), "it lives");
     told["verdict"] = "harness_failed".into();
     fs::write(&record, told.to_string()).unwrap();
-    assert_eq!(reaped(&scene.site, &guard, Orders::Unknown).await.removed.len(), 1);
+    assert_eq!(reaped(&scene.ci_host, &guard, PendingRequests::Unknown).await.removed.len(), 1);
     assert!(!tree.exists());
 }
 

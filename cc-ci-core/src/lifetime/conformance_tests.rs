@@ -6,8 +6,8 @@ use crate::model::event::Silent;
 use crate::sys::process::{Signal, kill_process, wait_gone};
 use std::sync::{Arc, Mutex, OnceLock};
 
-fn embedded(bounds: Bounds) -> Embedded {
-    Embedded::new(bounds, Arc::new(Silent)).unwrap()
+fn embedded(bounds: Bounds) -> EmbeddedMode {
+    EmbeddedMode::new(bounds, Arc::new(Silent)).unwrap()
 }
 
 /// What the double does wrong.
@@ -26,7 +26,7 @@ enum Fault {
 }
 
 #[derive(Debug)]
-struct Broken(Arc<Embedded>, Fault, Mutex<Vec<ProcessIdentity>>);
+struct Broken(Arc<EmbeddedMode>, Fault, Mutex<Vec<ProcessIdentity>>);
 
 impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -52,8 +52,8 @@ impl RunLifetime for Broken {
         }
         self.0.begin_teardown()
     }
-    fn jobs(&self) -> &Jobs {
-        self.0.jobs()
+    fn blocking_tasks(&self) -> &BlockingTasks {
+        self.0.blocking_tasks()
     }
     async fn spawn(&self, command: Command) -> Result<Child, SpawnError> {
         let command = match self.1 {
@@ -125,11 +125,11 @@ async fn red_on_a_double(fault: Fault, name: &str, case: Case) {
     use futures_util::FutureExt as _;
     let shared = OnceLock::new();
     let make = |bounds| -> Box<dyn RunLifetime> {
-        let life = match fault {
+        let supervisor = match fault {
             Fault::SharesOneLife => Arc::clone(shared.get_or_init(|| Arc::new(embedded(bounds)))),
             _ => Arc::new(embedded(bounds)),
         };
-        Box::new(Broken(life, fault, Mutex::default()))
+        Box::new(Broken(supervisor, fault, Mutex::default()))
     };
     let outcome = std::panic::AssertUnwindSafe(case(&make)).catch_unwind().await;
     assert!(outcome.is_err(), "{name} is green on a double that {fault:?}");

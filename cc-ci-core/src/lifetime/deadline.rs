@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::wake::Wake;
+use super::event_fd::SharedEventFd;
 
 /// Counts a run's time down, except while it is held.
 #[derive(Debug)]
 pub(super) struct Clock {
     state: Mutex<State>,
-    wake: Wake,
+    event_fd: SharedEventFd,
 }
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ struct State {
 }
 
 impl State {
-    fn settle(&mut self, now: Instant) {
+    fn account(&mut self, now: Instant) {
         if self.holds == 0 {
             self.left = self.left.map(|left| left.saturating_sub(now.saturating_duration_since(self.since)));
         }
@@ -31,14 +31,14 @@ impl State {
 }
 
 impl Clock {
-    pub(super) fn new(limit: Option<Duration>, wake: Wake) -> Self {
-        Self { state: Mutex::new(State { left: limit, since: Instant::now(), holds: 0 }), wake }
+    pub(super) fn new(limit: Option<Duration>, event_fd: SharedEventFd) -> Self {
+        Self { state: Mutex::new(State { left: limit, since: Instant::now(), holds: 0 }), event_fd }
     }
 
     /// What is left; `None` while the clock stands still or where there is no deadline.
     pub(super) fn remaining(&self) -> Option<Duration> {
         let mut state = self.lock();
-        state.settle(Instant::now());
+        state.account(Instant::now());
         if state.holds == 0 { state.left } else { None }
     }
 
@@ -50,10 +50,10 @@ impl Clock {
     fn change_holds(&self, change: impl FnOnce(usize) -> usize) {
         {
             let mut state = self.lock();
-            state.settle(Instant::now());
+            state.account(Instant::now());
             state.holds = change(state.holds);
         }
-        self.wake.wake();
+        self.event_fd.notify();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -94,7 +94,7 @@ mod tests {
     fn time_under_a_hold_does_not_count() {
         let limit = Duration::from_mins(1);
         let before = Instant::now();
-        let clock = Arc::new(Clock::new(Some(limit), Wake::new().unwrap()));
+        let clock = Arc::new(Clock::new(Some(limit), SharedEventFd::new().unwrap()));
         let hold = DeadlineHold::new(Arc::clone(&clock));
         assert_eq!(clock.remaining(), None);
         let stands_still = Instant::now();

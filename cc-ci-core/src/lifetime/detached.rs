@@ -14,12 +14,12 @@ use nix::unistd::pipe2;
 use tokio::sync::oneshot;
 
 use super::exec::{self, Handshake};
-use super::life::{Life, prepare};
+use super::supervisor::{Supervisor, prepare};
 use super::{Command, RecordDetached, SpawnError, Stage, spawner};
-use crate::sys::host::BootId;
 use crate::sys::process::ProcessIdentity;
+use crate::sys::system_info::BootId;
 
-impl Life {
+impl Supervisor {
     pub(super) async fn spawn_detached(
         self: &Arc<Self>,
         command: Command,
@@ -27,10 +27,10 @@ impl Life {
     ) -> Result<ProcessIdentity, SpawnError> {
         let starting = self.enter(&command)?;
         let program = command.program();
-        let life = Arc::clone(self);
+        let supervisor = Arc::clone(self);
         // Off the runtime, and not on the spawner's thread: that one waits for the process until it executes.
         let started = tokio::task::spawn_blocking(move || {
-            let started = start(&life, command, record);
+            let started = start(&supervisor, command, record);
             drop(starting);
             started
         });
@@ -39,7 +39,11 @@ impl Life {
     }
 }
 
-fn start(life: &Arc<Life>, command: Command, record: RecordDetached) -> io::Result<ProcessIdentity> {
+fn start(
+    supervisor: &Arc<Supervisor>,
+    command: Command,
+    record: RecordDetached,
+) -> io::Result<ProcessIdentity> {
     let (told, report) = pipe2(OFlag::O_CLOEXEC)?;
     let (go, word) = pipe2(OFlag::O_CLOEXEC)?;
     let (reply, answer) = oneshot::channel();
@@ -53,7 +57,7 @@ fn start(life: &Arc<Life>, command: Command, record: RecordDetached) -> io::Resu
         });
         let _gone = reply.send(spawned).is_err();
     })?;
-    let recorded = admit(life, File::from(told), File::from(word), record, of_body);
+    let recorded = admit(supervisor, File::from(told), File::from(word), record, of_body);
     let spawned = answer.blocking_recv().unwrap_or_else(|_| Err(io::Error::other("the spawner panicked")));
     match (recorded, spawned) {
         // What std tells of the start explains more than a pipe that ended.
@@ -65,7 +69,7 @@ fn start(life: &Arc<Life>, command: Command, record: RecordDetached) -> io::Resu
 
 /// Records the process that tells its pid, then lets it go on.
 fn admit(
-    life: &Life,
+    supervisor: &Supervisor,
     mut told: File,
     mut word: File,
     record: RecordDetached,
@@ -74,9 +78,9 @@ fn admit(
     let mut pid = [0; 4];
     told.read_exact(&mut pid)?;
     let identity = ProcessIdentity::of(i32::from_ne_bytes(pid), BootId::current()?)?;
-    life.remember_service(&identity);
+    supervisor.remember_service(&identity);
     record(&identity)?;
-    if of_body && life.is_door_closed() {
+    if of_body && supervisor.is_admission_closed() {
         // Whoever tears down waits for this start, but not for ever.
         return Err(io::Error::other("teardown has begun"));
     }

@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use super::ChildrenEnded;
-use super::life::Life;
+use super::supervisor::Supervisor;
 use super::sweep::{self, Found};
 use crate::sys::process::wait_gone;
 
 /// How long the kernel may take to end what was killed, before it is told as left.
 const KILL_BOUND: Duration = Duration::from_secs(10);
 
-impl Life {
+impl Supervisor {
     pub(super) async fn end_children(self: &Arc<Self>) -> ChildrenEnded {
         let _one_at_a_time = self.ending.lock().await;
-        self.close_door();
+        self.close_admission();
         let mut ended = self.end_groups().await;
         self.end_escaped(&mut ended).await;
-        // Jobs are ours and look at the cancellation; still, no teardown waits longer than its budget for one.
-        self.within_budget(self.jobs.idle()).await;
+        // BlockingTasks are ours and look at the cancellation; still, no teardown waits longer than its budget for one.
+        self.within_budget(self.blocking_tasks.idle()).await;
         ended.by_force = ended.escaped > 0 || self.children.any_by_force();
-        ended.jobs_left = self.jobs.running();
+        ended.tasks_left = self.blocking_tasks.running();
         ended
     }
 
@@ -69,8 +69,8 @@ impl Life {
         let mut escaped = BTreeSet::new();
         let mut clean = 0;
         while clean < 2 {
-            let life = Arc::clone(self);
-            let looked = tokio::task::spawn_blocking(move || sweep::look(&life)).await;
+            let supervisor = Arc::clone(self);
+            let looked = tokio::task::spawn_blocking(move || sweep::look(&supervisor)).await;
             let Ok(Ok(Found { escaped: killed, dying })) = looked else {
                 tracing::warn!("can't look for escaped children");
                 return;

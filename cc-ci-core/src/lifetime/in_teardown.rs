@@ -6,8 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{
-    Child, ChildrenEnded, Command, DeadlineHold, Jobs, RecordDetached, RunLifetime, SpawnError, Stage,
-    Teardown,
+    BlockingTasks, Child, ChildrenEnded, Command, DeadlineHold, RecordDetached, RunLifetime, SpawnError,
+    Stage, Teardown,
 };
 use crate::model::cancellation::Cancellation;
 use crate::sys::process::ProcessIdentity;
@@ -51,8 +51,8 @@ impl RunLifetime for InTeardown {
         self.inner.begin_teardown()
     }
 
-    fn jobs(&self) -> &Jobs {
-        self.inner.jobs()
+    fn blocking_tasks(&self) -> &BlockingTasks {
+        self.inner.blocking_tasks()
     }
 
     async fn spawn(&self, command: Command) -> Result<Child, SpawnError> {

@@ -6,8 +6,9 @@
 //!
 //! # Limitations
 //! A program that gains privileges when it executes (set-user-id) loses its death signal: when this process is
-//! killed, such a child is left to whoever settles. A grandchild never has one.
+//! killed, such a child is left to whoever recovers the domain. A grandchild never has one.
 
+mod blocking_tasks;
 mod child;
 mod children;
 mod command;
@@ -19,20 +20,19 @@ mod conformance_tests;
 mod deadline;
 mod descendants;
 mod detached;
-mod embedded;
+mod embedded_mode;
 mod ended;
 mod ending;
+mod event_fd;
 mod exec;
 mod ext;
 mod in_teardown;
-mod jobs;
-mod life;
 mod output;
-mod owning;
 mod parent;
+mod process_mode;
 mod spawner;
+mod supervisor;
 mod sweep;
-mod wake;
 mod watcher;
 
 use std::fmt;
@@ -44,17 +44,17 @@ use async_trait::async_trait;
 use crate::model::cancellation::Cancellation;
 use crate::sys::process::ProcessIdentity;
 
+pub use blocking_tasks::BlockingTasks;
 pub use child::Child;
 pub use command::{Command, Output, Stage, Stdin};
 pub use deadline::DeadlineHold;
-pub use embedded::{Bounds, Embedded};
+pub use embedded_mode::{Bounds, EmbeddedMode};
 pub use ended::Ended;
 pub use ext::{ChildError, RunLifetimeExt, ScopeEnd};
 pub use in_teardown::InTeardown;
-pub use jobs::Jobs;
 pub use output::{Line, Stream};
-pub use owning::{Owning, TakeOverError, TakenOver};
 pub use parent::ParentWatch;
+pub use process_mode::{ProcessMode, TakeOverError, TakenOver};
 
 /// One run's life, and its children's.
 #[async_trait]
@@ -73,7 +73,7 @@ pub trait RunLifetime: fmt::Debug + fmt::Display + Send + Sync {
     fn begin_teardown(&self) -> Teardown;
 
     /// The run's blocking work.
-    fn jobs(&self) -> &Jobs;
+    fn blocking_tasks(&self) -> &BlockingTasks;
 
     /// Starts a child in its own process group, with an empty signal mask, default dispositions, no inherited
     /// descriptor, and nothing of the caller's environment. It dies with this process.
@@ -95,7 +95,7 @@ pub trait RunLifetime: fmt::Debug + fmt::Display + Send + Sync {
     ) -> Result<ProcessIdentity, SpawnError>;
 
     /// Ends every child that is left, escaped descendants too: TERM, grace, KILL. Returns when all are gone and
-    /// reaped, and every blocking job has returned.
+    /// reaped, and every blocking task has returned.
     async fn end_children(&self) -> ChildrenEnded;
 }
 
@@ -132,7 +132,7 @@ pub struct ChildrenEnded {
     /// Pids that were still there when the bound of the sweep was reached: never dropped silently.
     pub left: Vec<i32>,
     /// Blocking jobs that had not returned when the teardown's budget was spent.
-    pub jobs_left: usize,
+    pub tasks_left: usize,
     /// How long after the cancellation, where there was one, every group had been signalled.
     pub signalled_after: Option<Duration>,
 }
@@ -159,7 +159,7 @@ pub enum SpawnError {
 }
 
 /// Both modes share one implementation.
-macro_rules! delegate_to_life {
+macro_rules! delegate_to_supervisor {
     ($mode:ty) => {
         #[async_trait]
         impl RunLifetime for $mode {
@@ -175,8 +175,8 @@ macro_rules! delegate_to_life {
             fn begin_teardown(&self) -> Teardown {
                 self.0.begin_teardown()
             }
-            fn jobs(&self) -> &Jobs {
-                &self.0.jobs
+            fn blocking_tasks(&self) -> &BlockingTasks {
+                &self.0.blocking_tasks
             }
             async fn spawn(&self, command: Command) -> Result<Child, SpawnError> {
                 self.0.spawn(command).await
@@ -194,4 +194,4 @@ macro_rules! delegate_to_life {
         }
     };
 }
-use delegate_to_life;
+use delegate_to_supervisor;

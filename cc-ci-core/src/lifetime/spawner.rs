@@ -23,11 +23,11 @@ pub(super) fn submit(job: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let sender = if let Some(sender) = spawner.as_ref() {
         sender
     } else {
-        let (sender, jobs) = mpsc::channel::<Job>();
+        let (sender, blocking_tasks) = mpsc::channel::<Job>();
         std::thread::Builder::new().name("cc-ci-spawner".into()).spawn(move || {
             // The host's signal handlers have no business here.
             let _refused = SigSet::all().thread_block().is_err();
-            for job in jobs {
+            for job in blocking_tasks {
                 // A panic of one job is that job's: its reply channel closes.
                 let _panicked = catch_unwind(AssertUnwindSafe(job)).is_err();
             }

@@ -10,7 +10,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use super::descendants::{PreexistingChildren, children_of};
-use super::life::Life;
+use super::supervisor::Supervisor;
 use crate::sys::process::{ProcessIdentity, Signal, StatLine, kill_process, marked, marker_of};
 
 /// What one look found.
@@ -23,19 +23,19 @@ pub(super) struct Found {
 }
 
 /// Looks once, kills what it finds, and reaps what has ended.
-pub(super) fn look(life: &Life) -> io::Result<Found> {
-    let boot = &life.owner.boot_id;
-    let mut found = Found { dying: life.children.lingering(), ..Found::default() };
+pub(super) fn look(supervisor: &Supervisor) -> io::Result<Found> {
+    let boot = &supervisor.owner.boot_id;
+    let mut found = Found { dying: supervisor.children.lingering(), ..Found::default() };
     let mut targets = Vec::new();
-    if life.has_marks() {
-        let ours = marked(boot)?.into_iter().filter(|found| life.is_mark(&found.marker));
+    if supervisor.has_marks() {
+        let ours = marked(boot)?.into_iter().filter(|found| supervisor.is_mark(&found.marker));
         targets.extend(ours.map(|found| found.process));
     }
-    if let Some(preexisting) = &life.adopts {
-        targets.extend(adopted(life, preexisting));
+    if let Some(preexisting) = &supervisor.subreaper {
+        targets.extend(adopted(supervisor, preexisting));
     }
     for target in targets {
-        if life.children.contains(target.pid) || found.dying.contains(&target) {
+        if supervisor.children.contains(target.pid) || found.dying.contains(&target) {
             continue;
         }
         match kill_process(&target, boot, Signal::Kill) {
@@ -50,11 +50,11 @@ pub(super) fn look(life: &Life) -> io::Result<Found> {
 
 /// The living among our descendants that nobody else answers for. The dead among our own children are reaped:
 /// the group leaders' reaping is the watcher's.
-fn adopted(life: &Life, preexisting: &PreexistingChildren) -> Vec<ProcessIdentity> {
-    let boot_id = &life.owner.boot_id;
+fn adopted(supervisor: &Supervisor, preexisting: &PreexistingChildren) -> Vec<ProcessIdentity> {
+    let boot_id = &supervisor.owner.boot_id;
     let mut living = Vec::new();
     let mut seen = BTreeSet::new();
-    let mut queue = children_of(life.owner.pid);
+    let mut queue = children_of(supervisor.owner.pid);
     let direct: BTreeSet<i32> = queue.iter().copied().collect();
     while let Some(pid) = queue.pop() {
         let Ok(stat) = StatLine::read(pid) else { continue };
@@ -63,7 +63,7 @@ fn adopted(life: &Life, preexisting: &PreexistingChildren) -> Vec<ProcessIdentit
             continue;
         }
         if matches!(stat.state, 'Z' | 'X' | 'x') {
-            if direct.contains(&pid) && !life.children.contains(pid) {
+            if direct.contains(&pid) && !supervisor.children.contains(pid) {
                 // By its pid: a host may wait for children of its own.
                 let _status = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)).is_err();
             }
@@ -71,7 +71,7 @@ fn adopted(life: &Life, preexisting: &PreexistingChildren) -> Vec<ProcessIdentit
         }
         // A service by what was recorded here when it started, never by what its environment says: that is the
         // recipe's to write.
-        if life.is_service_group(stat.group) || belongs_to(life, preexisting, pid, &stat) {
+        if supervisor.is_service_group(stat.group) || belongs_to(supervisor, preexisting, pid, &stat) {
             continue;
         }
         queue.extend(children_of(pid));
@@ -81,6 +81,7 @@ fn adopted(life: &Life, preexisting: &PreexistingChildren) -> Vec<ProcessIdentit
 }
 
 /// An orphan of a preexisting child is adopted by us as well; children of ours have groups of their own.
-fn belongs_to(life: &Life, preexisting: &PreexistingChildren, pid: i32, stat: &StatLine) -> bool {
-    preexisting.groups.contains(&stat.group) && !marker_of(pid).is_some_and(|marker| life.is_mark(&marker))
+fn belongs_to(supervisor: &Supervisor, preexisting: &PreexistingChildren, pid: i32, stat: &StatLine) -> bool {
+    preexisting.groups.contains(&stat.group)
+        && !marker_of(pid).is_some_and(|marker| supervisor.is_mark(&marker))
 }

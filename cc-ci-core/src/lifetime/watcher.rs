@@ -14,8 +14,8 @@ use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
 
-use super::life::Life;
 use super::parent::Watched;
+use super::supervisor::Supervisor;
 use crate::model::cancellation::Cause;
 use crate::model::event::Event;
 
@@ -45,39 +45,39 @@ pub(super) fn run_signals() -> [i32; 5] {
 ///
 /// # Errors
 /// When the kernel has no thread or descriptor left.
-pub(super) fn start(life: Arc<Life>, signals: Option<Signals>) -> io::Result<()> {
-    listen(&life, &life.wake, WAKE)?;
+pub(super) fn start(supervisor: Arc<Supervisor>, signals: Option<Signals>) -> io::Result<()> {
+    listen(&supervisor, &supervisor.event_fd, WAKE)?;
     if let Some(signals) = &signals {
-        listen(&life, &signals.signals, SIGNALS)?;
+        listen(&supervisor, &signals.signals, SIGNALS)?;
         if let Some(parent) = signals.parent.descriptor() {
-            listen(&life, parent, PARENT)?;
+            listen(&supervisor, parent, PARENT)?;
         }
     }
     std::thread::Builder::new().name("cc-ci-lifetime".into()).spawn(move || {
         // The host's signal handlers have no business here.
         let _refused = SigSet::all().thread_block().is_err();
-        watch(&life, signals.as_ref());
+        watch(&supervisor, signals.as_ref());
     })?;
     Ok(())
 }
 
-fn listen(life: &Life, to: impl AsFd, token: u64) -> io::Result<()> {
-    Ok(life.children.exits.add(to, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
+fn listen(supervisor: &Supervisor, to: impl AsFd, token: u64) -> io::Result<()> {
+    Ok(supervisor.children.exits.add(to, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
 }
 
-fn watch(life: &Life, signals: Option<&Signals>) {
+fn watch(supervisor: &Supervisor, signals: Option<&Signals>) {
     let mut events = [EpollEvent::empty(); 32];
     loop {
-        if life.is_abandoned() {
-            life.children.kill_all(Duration::MAX);
-            if life.nothing_starts() && life.children.pids().is_empty() {
+        if supervisor.is_abandoned() {
+            supervisor.children.kill_all(Duration::MAX);
+            if supervisor.nothing_starts() && supervisor.children.pids().is_empty() {
                 return;
             }
         }
-        let timeout = match life.clock.remaining() {
+        let timeout = match supervisor.clock.remaining() {
             Some(left) if left.is_zero() => {
-                life.clock.stop();
-                life.cancel(Cause::Deadline);
+                supervisor.clock.stop();
+                supervisor.cancel(Cause::Deadline);
                 continue;
             }
             // Rounded up, so that it is over when we wake; cut where epoll can't count that far.
@@ -85,7 +85,7 @@ fn watch(life: &Life, signals: Option<&Signals>) {
                 .unwrap_or(EpollTimeout::MAX),
             None => EpollTimeout::NONE,
         };
-        let ready = match life.children.exits.wait(&mut events, timeout) {
+        let ready = match supervisor.children.exits.wait(&mut events, timeout) {
             Ok(ready) => ready,
             Err(Errno::EINTR) => continue,
             // The descriptors are ours and open: nothing else can be wrong with them.
@@ -96,18 +96,18 @@ fn watch(life: &Life, signals: Option<&Signals>) {
         };
         for event in &events[..ready] {
             match (event.data(), signals) {
-                (WAKE, _) => life.wake.clear(),
-                (SIGNALS, Some(signals)) => take_signals(life, signals),
+                (WAKE, _) => supervisor.event_fd.clear(),
+                (SIGNALS, Some(signals)) => take_signals(supervisor, signals),
                 (PARENT, Some(signals)) => {
-                    life.cancel(Cause::ParentDied);
+                    supervisor.cancel(Cause::ParentDied);
                     if let Some(parent) = signals.parent.descriptor() {
                         // It stays readable, and has nothing more to say.
-                        let _absent = life.children.exits.delete(parent).is_err();
+                        let _absent = supervisor.children.exits.delete(parent).is_err();
                     }
                 }
                 (pid, _) => {
                     if let Ok(pid) = i32::try_from(pid) {
-                        life.children.reap(pid);
+                        supervisor.children.reap(pid);
                     }
                 }
             }
@@ -115,36 +115,36 @@ fn watch(life: &Life, signals: Option<&Signals>) {
     }
 }
 
-fn take_signals(life: &Life, Signals { signals, parent }: &Signals) {
+fn take_signals(supervisor: &Supervisor, Signals { signals, parent }: &Signals) {
     while let Ok(Some(signal)) = signals.read_signal() {
         let (name, cause) = match signal.ssi_signo.cast_signed() {
             libc::SIGTERM => ("SIGTERM", Cause::Term),
             libc::SIGINT => ("SIGINT", Cause::Int),
             libc::SIGHUP => ("SIGHUP", Cause::Hup),
             libc::SIGUSR1 => {
-                tell_state(life);
+                tell_state(supervisor);
                 continue;
             }
             // The death signal: a thread of the parent ended, or all of it.
             _ => {
                 if parent.is_dead() {
-                    life.cancel(Cause::ParentDied);
+                    supervisor.cancel(Cause::ParentDied);
                 }
                 continue;
             }
         };
-        if !life.cancel(cause) {
-            life.reporter.report(&Event::SignalSwallowed { signal: name.to_owned() });
+        if !supervisor.cancel(cause) {
+            supervisor.reporter.report(&Event::SignalSwallowed { signal: name.to_owned() });
         }
     }
 }
 
 /// A running process can be asked what it does.
-fn tell_state(life: &Life) {
-    let mut children = life.children.describe();
-    if !life.nothing_starts() {
+fn tell_state(supervisor: &Supervisor) {
+    let mut children = supervisor.children.describe();
+    if !supervisor.nothing_starts() {
         children.push("a child is being started".to_owned());
     }
     let text = if children.is_empty() { "no child runs".to_owned() } else { children.join("; ") };
-    life.reporter.report(&Event::Note { text });
+    supervisor.reporter.report(&Event::Note { text });
 }

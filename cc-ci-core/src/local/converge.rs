@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::LocalExecutor;
 use super::processes;
-use super::world::{ServiceRecord, TaskRecord, host};
+use super::state_dir::{ServiceRecord, TaskRecord, host};
 use crate::engine::{Failure, ServiceState};
 use crate::http;
 use crate::names::Domain;
-use crate::sys::contained::open_contained;
+use crate::sys::beneath::open_beneath;
 use crate::sys::process;
 
 /// What one health probe may take.
@@ -22,14 +22,14 @@ const LOG_TAIL: u64 = 2000;
 /// Waits until every service is up. A service that ends is a failure at once: nothing here starts it again.
 pub(super) async fn wait(executor: &LocalExecutor, domain: &Domain, limit: Duration) -> Result<(), Failure> {
     let until = crate::sys::after(Instant::now(), limit);
-    for (name, record) in executor.world.records::<ServiceRecord>(domain, "services").map_err(host)? {
+    for (name, record) in executor.state_dir.records::<ServiceRecord>(domain, "services").map_err(host)? {
         if record.replicas == 0 {
             continue;
         }
         let mut pause = Duration::from_millis(10);
         loop {
             let Some((_, process)) =
-                processes::running(&executor.world, domain, &name, &executor.host.boot_id())?
+                processes::running(&executor.state_dir, domain, &name, &executor.host.boot_id())?
             else {
                 let log = log_tail(executor, domain, &name);
                 return Err(Failure::recipe(format!("the service {name} ended: {log}")));
@@ -59,8 +59,8 @@ pub(super) async fn services(
     domain: &Domain,
 ) -> Result<Vec<ServiceState>, Failure> {
     let mut services = Vec::new();
-    for (name, record) in executor.world.records::<ServiceRecord>(domain, "services").map_err(host)? {
-        let task = processes::running(&executor.world, domain, &name, &executor.host.boot_id())?;
+    for (name, record) in executor.state_dir.records::<ServiceRecord>(domain, "services").map_err(host)? {
+        let task = processes::running(&executor.state_dir, domain, &name, &executor.host.boot_id())?;
         let healthy = match &task {
             Some(_) => probe(&record, domain).await.is_ok(),
             None => record.replicas == 0,
@@ -93,14 +93,14 @@ async fn probe(record: &ServiceRecord, domain: &Domain) -> Result<(), String> {
 
 /// The last words of a service's task, running or ended.
 fn log_tail(executor: &LocalExecutor, domain: &Domain, service: &str) -> String {
-    let tasks = executor.world.records::<TaskRecord>(domain, "tasks").unwrap_or_default();
+    let tasks = executor.state_dir.records::<TaskRecord>(domain, "tasks").unwrap_or_default();
     let Some((task, _)) = tasks.into_iter().find(|(_, task)| task.service == service) else {
         return "it has no task".to_owned();
     };
-    let path = executor.world.log_of(domain, &task);
+    let path = executor.state_dir.log_of(domain, &task);
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return String::new() };
     // The service writes it, and may have put anything in its place.
-    let tail = open_contained(directory, name).map_err(io::Error::other).and_then(|mut log| {
+    let tail = open_beneath(directory, name).map_err(io::Error::other).and_then(|mut log| {
         let start = log.metadata()?.len().saturating_sub(LOG_TAIL);
         log.seek(SeekFrom::Start(start))?;
         let mut tail = Vec::new();

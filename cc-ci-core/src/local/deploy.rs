@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::LocalExecutor;
 use super::plan::{self, Planned};
 use super::processes;
-use super::world::{ContainerRecord, ServiceRecord, TaskRecord, World, host};
-use crate::engine::{App, Failure, Session};
+use super::state_dir::{ContainerRecord, ServiceRecord, StateDir, TaskRecord, host};
+use crate::engine::{App, Failure, RunContext};
 use crate::lifetime::{Command, Output, SpawnError};
 use crate::names::Domain;
 use crate::sys::files::new_id;
@@ -18,11 +18,15 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Brings the app to what its tree and `.env` say now. Services that stay the same and run go on undisturbed; changed
 /// ones, and those that ended, keep their id and are started anew; those that are no longer named are stopped.
-pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App) -> Result<(), Failure> {
-    let (world, owned, cancellation) =
-        (executor.world.clone(), app.clone(), session.lifetime.cancellation().clone());
-    let planned = session.lifetime.jobs().run(move || plan::prepare(&world, &owned, &cancellation)).await?;
-    let known = executor.world.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
+pub(super) async fn apply(executor: &LocalExecutor, context: &RunContext, app: &App) -> Result<(), Failure> {
+    let (state_dir, owned, cancellation) =
+        (executor.state_dir.clone(), app.clone(), context.lifetime.cancellation().clone());
+    let planned = context
+        .lifetime
+        .blocking_tasks()
+        .run(move || plan::prepare(&state_dir, &owned, &cancellation))
+        .await?;
+    let known = executor.state_dir.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
     for (name, record) in &known {
         if !planned.iter().any(|service| service.name == *name) {
             drop_service(executor, &app.domain, name, record).await?;
@@ -32,7 +36,7 @@ pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App
         let old = known.iter().find(|(name, _)| *name == service.name).map(|(_, record)| record);
         let runs = match old {
             Some(record) if record.replicas > 0 => {
-                processes::running(&executor.world, &app.domain, &service.name, &executor.host.boot_id())?
+                processes::running(&executor.state_dir, &app.domain, &service.name, &executor.host.boot_id())?
                     .is_some()
             }
             old => old.is_some(),
@@ -51,25 +55,25 @@ pub(super) async fn apply(executor: &LocalExecutor, session: &Session, app: &App
             stop_grace_seconds: service.stop_grace.as_secs_f64(),
             version: service.version.clone(),
         };
-        executor.world.write_record(&app.domain, "services", &service.name, &record).map_err(host)?;
+        executor.state_dir.write_record(&app.domain, "services", &service.name, &record).map_err(host)?;
         if service.replicas > 0 && !same {
-            start(executor, session, &app.domain, service).await?;
+            start(executor, context, &app.domain, service).await?;
         }
     }
     // All services work from this one now.
-    let (trees, kept) = (executor.world.of(&app.domain, "trees"), planned.into_iter().next());
-    let world = executor.world.clone();
+    let (trees, kept) = (executor.state_dir.of(&app.domain, "trees"), planned.into_iter().next());
+    let state_dir = executor.state_dir.clone();
     let dropped =
-        move || drop_trees(&world, &trees, kept.as_ref().map(|service| service.directory.as_path()));
-    session.lifetime.jobs().run(dropped).await.map_err(host)
+        move || drop_trees(&state_dir, &trees, kept.as_ref().map(|service| service.directory.as_path()));
+    context.lifetime.blocking_tasks().run(dropped).await.map_err(host)
 }
 
 /// Removes the copies of the recipe's files but `kept`. Blocks.
-fn drop_trees(world: &World, trees: &Path, kept: Option<&Path>) -> io::Result<()> {
-    for name in world.names(trees)? {
+fn drop_trees(state_dir: &StateDir, trees: &Path, kept: Option<&Path>) -> io::Result<()> {
+    for name in state_dir.names(trees)? {
         let tree = trees.join(name);
         if kept != Some(tree.as_path()) {
-            world.remove(&tree)?;
+            state_dir.remove(&tree)?;
         }
     }
     Ok(())
@@ -79,39 +83,39 @@ fn drop_trees(world: &World, trees: &Path, kept: Option<&Path>) -> io::Result<()
 /// that is not known.
 async fn start(
     executor: &LocalExecutor,
-    session: &Session,
+    context: &RunContext,
     domain: &Domain,
     service: &Planned,
 ) -> Result<(), Failure> {
     let task = new_id().map_err(host)?;
-    let scratch = executor.world.of(domain, "scratch").join(&service.name);
-    let logs = executor.world.of(domain, "logs");
+    let scratch = executor.state_dir.of(domain, "scratch").join(&service.name);
+    let logs = executor.state_dir.of(domain, "logs");
     for directory in [&scratch, &logs] {
-        executor.world.make(directory).map_err(host)?;
+        executor.state_dir.make(directory).map_err(host)?;
     }
     executor
-        .world
+        .state_dir
         .write_record(domain, "tasks", &task, &TaskRecord { service: service.name.clone() })
         .map_err(host)?;
     let (program, args) = service
         .command
         .split_first()
         .ok_or_else(|| Failure::recipe(format!("the service {} has an empty command", service.name)))?;
-    let path = session.environment.iter().find(|(name, _)| name == "PATH");
+    let path = context.environment.iter().find(|(name, _)| name == "PATH");
     let command = Command::new(program, &service.directory)
         .args(args)
         .envs(path.map(|(name, value)| (name, value)))
         .env("HOME", &scratch)
         .env("TMPDIR", &scratch)
         .envs(&service.environment)
-        .output(Output::File(executor.world.log_of(domain, &task)))
+        .output(Output::File(executor.state_dir.log_of(domain, &task)))
         .marker(executor.marker(domain, &service.name));
-    let (world, owned, name) = (executor.world.clone(), domain.clone(), service.name.clone());
+    let (state_dir, owned, name) = (executor.state_dir.clone(), domain.clone(), service.name.clone());
     let record = move |process: &crate::sys::process::ProcessIdentity| {
         let record = ContainerRecord { service: name, process: process.clone() };
-        world.write_record(&owned, "containers", &task, &record)
+        state_dir.write_record(&owned, "containers", &task, &record)
     };
-    session.lifetime.spawn_detached(command, Box::new(record)).await.map(drop).map_err(|error| {
+    context.lifetime.spawn_detached(command, Box::new(record)).await.map(drop).map_err(|error| {
         let message = format!("can't start the service {}", service.name);
         match &error {
             SpawnError::Io { source, .. }
@@ -132,8 +136,8 @@ async fn drop_service(
     record: &ServiceRecord,
 ) -> Result<(), Failure> {
     stop(executor, domain, name, grace_of(record)).await?;
-    executor.world.remove_record(domain, "services", name).map_err(host)?;
-    record.port.map_or(Ok(()), |port| executor.world.free_port(port)).map_err(host)
+    executor.state_dir.remove_record(domain, "services", name).map_err(host)?;
+    record.port.map_or(Ok(()), |port| executor.state_dir.free_port(port)).map_err(host)
 }
 
 /// Stops a service's tasks and forgets them.
@@ -144,17 +148,17 @@ pub(super) async fn stop(
     grace: Duration,
 ) -> Result<(), Failure> {
     let boot = executor.host.boot_id();
-    let left = processes::end(&executor.world, domain, Some(service), &boot, grace, grace + KILL_LIMIT)
+    let left = processes::end(&executor.state_dir, domain, Some(service), &boot, grace, grace + KILL_LIMIT)
         .await
         .map_err(host)?;
     if !left.is_empty() {
         return Err(Failure::host(format!("processes of the service {service} survived SIGKILL: {left:?}")));
     }
-    let world = &executor.world;
-    for (id, task) in world.records::<TaskRecord>(domain, "tasks").map_err(host)? {
+    let state_dir = &executor.state_dir;
+    for (id, task) in state_dir.records::<TaskRecord>(domain, "tasks").map_err(host)? {
         if task.service == service {
-            world.remove_record(domain, "containers", &id).map_err(host)?;
-            world.remove_record(domain, "tasks", &id).map_err(host)?;
+            state_dir.remove_record(domain, "containers", &id).map_err(host)?;
+            state_dir.remove_record(domain, "tasks", &id).map_err(host)?;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{LocalExecutor, plan};
-use crate::engine::{App, Failure, Session};
+use crate::engine::{App, Failure, RunContext};
 use crate::lifetime::{ChildError, RunLifetimeExt as _};
 
 /// How much of its output an error tells, in bytes.
@@ -12,33 +12,37 @@ const TAIL: usize = 800;
 /// Runs a command as a child of the run, in a service's environment; gives what it printed.
 pub(super) async fn execute(
     executor: &LocalExecutor,
-    session: &Session,
+    context: &RunContext,
     app: &App,
     service: &str,
     command: &[String],
     limit: Duration,
 ) -> Result<String, Failure> {
-    let (world, owned, cancellation) =
-        (executor.world.clone(), app.clone(), session.lifetime.cancellation().clone());
-    let planned = session.lifetime.jobs().run(move || plan::prepare(&world, &owned, &cancellation)).await?;
+    let (state_dir, owned, cancellation) =
+        (executor.state_dir.clone(), app.clone(), context.lifetime.cancellation().clone());
+    let planned = context
+        .lifetime
+        .blocking_tasks()
+        .run(move || plan::prepare(&state_dir, &owned, &cancellation))
+        .await?;
     let planned = planned
         .into_iter()
         .find(|planned| planned.name == service)
         .ok_or_else(|| Failure::recipe(format!("the recipe has no service {service}")))?;
     let (program, args) =
         command.split_first().ok_or_else(|| Failure::recipe("an empty command".to_owned()))?;
-    let command = session
+    let command = context
         .command(&app.domain, program, &planned.directory)
         .args(args)
         .envs(&planned.environment)
         .grace(Duration::ZERO);
     let (mut output, mut said) = (String::new(), String::new());
-    let ended = session
+    let ended = context
         .lifetime
         .run(command, limit, &mut |line| {
             output.push_str(&line.text);
             output.push('\n');
-            said.push_str(&session.redactor.redact_line(line));
+            said.push_str(&context.redactor.redact_line(line));
             said.push('\n');
             // Now and then, not with each line.
             if said.len() > 1 << 16 {
@@ -80,9 +84,9 @@ mod tests {
 
     use super::*;
     use crate::engine::Redactor;
-    use crate::lifetime::{Bounds, Embedded};
+    use crate::lifetime::{Bounds, EmbeddedMode};
     use crate::model::event::Silent;
-    use crate::sys::host::SystemHost;
+    use crate::sys::system_info::KernelSystemInfo;
 
     #[tokio::test]
     async fn an_error_tells_no_secret_and_not_all_that_was_said() {
@@ -94,25 +98,25 @@ mod tests {
         let compose = "services: {app: {image: x, x-cc-ci-local: {command: [sleep, '1']}}}";
         std::fs::write(path("tree/compose.yml"), compose).unwrap();
         std::fs::write(path("env"), "DOMAIN=a.test\n").unwrap();
-        let session = Session {
+        let context = RunContext {
             run_id: "1".parse().unwrap(),
-            lifetime: Arc::new(Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap()),
+            lifetime: Arc::new(EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).unwrap()),
             reporter: Arc::new(Silent),
             environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
             tmp: path("tmp"),
             redactor: Redactor::default(),
         };
-        session.redactor.hide("hunter22");
+        context.redactor.hide("hunter22");
         let app = App {
             domain: "a.test".parse().unwrap(),
             recipe: "test".parse().unwrap(),
             tree: path("tree"),
             env_file: path("env"),
         };
-        let executor = LocalExecutor::new(path("world"), Arc::new(SystemHost::new().unwrap()));
+        let executor = LocalExecutor::new(path("world"), Arc::new(KernelSystemInfo::new().unwrap()));
         let run = async |script: &str| {
             let command = ["sh", "-c", script].map(str::to_owned);
-            execute(&executor, &session, &app, "app", &command, Duration::from_mins(1)).await
+            execute(&executor, &context, &app, "app", &command, Duration::from_mins(1)).await
         };
         assert_eq!(run("echo it is hunter22").await.unwrap(), "it is hunter22\n");
         let failed = run("yes 123456789 | head -n 100000; echo it is hunter22; exit 3").await.unwrap_err();

@@ -18,8 +18,8 @@ mod plan;
 mod ports;
 mod processes;
 mod secrets;
+mod state_dir;
 mod volumes;
-mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -33,16 +33,16 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use crate::engine::{
-    App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace, ServiceState, Session,
+    App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace, RunContext, ServiceState,
     restore_by_labels, take_by_labels,
 };
-use crate::engine::{Kind, Residue};
+use crate::engine::{Kind, Resource};
 use crate::names::Domain;
 use crate::recipe::{EnvFile, Recipe, VolumeBackup};
-use crate::sys::contained::read_contained;
-use crate::sys::host::Host;
+use crate::sys::beneath::read_beneath;
 use crate::sys::process::{self, Marker, MarkerOwner};
-use world::{ContainerRecord, ServiceRecord, World, host};
+use crate::sys::system_info::SystemInfo;
+use state_dir::{ContainerRecord, ServiceRecord, StateDir, host};
 
 /// The files that are read back are our own, and small.
 const VOLUME_FILE_LIMIT: u64 = 1 << 20;
@@ -50,8 +50,8 @@ const VOLUME_FILE_LIMIT: u64 = 1 << 20;
 /// Deploys apps as processes below one root directory.
 #[derive(Debug, Clone)]
 pub struct LocalExecutor {
-    world: World,
-    host: Arc<dyn Host>,
+    state_dir: StateDir,
+    host: Arc<dyn SystemInfo>,
     claim_limit: Duration,
 }
 
@@ -60,8 +60,8 @@ impl LocalExecutor {
     pub const CLAIM_LIMIT: Duration = Duration::from_secs(30);
 
     /// An executor whose world is the directory `root`; it is made when it is first needed.
-    pub fn new(root: PathBuf, host: Arc<dyn Host>) -> Self {
-        Self { world: World::new(root), host, claim_limit: Self::CLAIM_LIMIT }
+    pub fn new(root: PathBuf, host: Arc<dyn SystemInfo>) -> Self {
+        Self { state_dir: StateDir::new(root), host, claim_limit: Self::CLAIM_LIMIT }
     }
 
     /// Waits so long for another one's claim of the same root.
@@ -72,18 +72,18 @@ impl LocalExecutor {
 
     /// The mark of a service's processes.
     pub fn marker(&self, domain: &Domain, service: &str) -> Marker {
-        let owner = MarkerOwner::Service { service: service.to_owned(), world: self.world.id() };
+        let owner = MarkerOwner::Service { service: service.to_owned(), state_dir: self.state_dir.id() };
         Marker { domain: domain.clone(), owner }
     }
 
     /// Its world.
     pub fn root(&self) -> &Path {
-        self.world.root()
+        self.state_dir.root()
     }
 
     /// Which lock space has claimed it, if one has. Changes nothing; blocks.
     pub fn claimed(&self) -> Result<Option<LockSpace>, Failure> {
-        claim::claimed(&self.world)
+        claim::claimed(&self.state_dir)
     }
 }
 
@@ -95,62 +95,62 @@ impl fmt::Display for LocalExecutor {
 
 #[async_trait]
 impl Deployer for LocalExecutor {
-    async fn create(&self, session: &Session, app: &App) -> Result<(), Failure> {
+    async fn create(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
         let app = app.clone();
-        session.lifetime.jobs().run(move || create(&app)).await
+        context.lifetime.blocking_tasks().run(move || create(&app)).await
     }
 
     async fn generate_secrets(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
     ) -> Result<BTreeMap<String, String>, Failure> {
-        let (world, app) = (self.world.clone(), app.clone());
-        session.lifetime.jobs().run(move || secrets::generate(&world, &app)).await
+        let (state_dir, app) = (self.state_dir.clone(), app.clone());
+        context.lifetime.blocking_tasks().run(move || secrets::generate(&state_dir, &app)).await
     }
 
-    async fn deploy(&self, session: &Session, app: &App) -> Result<(), Failure> {
-        deploy::apply(self, session, app).await
+    async fn deploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        deploy::apply(self, context, app).await
     }
 
-    async fn upgrade(&self, session: &Session, app: &App) -> Result<(), Failure> {
-        let deployed = self.world.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
+    async fn upgrade(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        let deployed = self.state_dir.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
         if deployed.is_empty() {
             return Err(Failure::host(format!("{} is not deployed, so it can't be upgraded", app.domain)));
         }
-        deploy::apply(self, session, app).await
+        deploy::apply(self, context, app).await
     }
 
-    async fn undeploy(&self, _: &Session, app: &App) -> Result<(), Failure> {
-        let records = self.world.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
+    async fn undeploy(&self, _: &RunContext, app: &App) -> Result<(), Failure> {
+        let records = self.state_dir.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
         for (name, record) in records {
             deploy::stop(self, &app.domain, &name, deploy::grace_of(&record)).await?;
-            self.world.remove_record(&app.domain, "services", &name).map_err(host)?;
+            self.state_dir.remove_record(&app.domain, "services", &name).map_err(host)?;
         }
         for kind in ["configs", "networks"] {
-            self.world.remove(&self.world.of(&app.domain, kind)).map_err(host)?;
+            self.state_dir.remove(&self.state_dir.of(&app.domain, kind)).map_err(host)?;
         }
-        self.world.free_ports(&app.domain).map_err(host)
+        self.state_dir.free_ports(&app.domain).map_err(host)
     }
 
-    async fn backup(&self, session: &Session, app: &App) -> Result<Backup, Failure> {
-        take_by_labels(self, session, app).await
+    async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {
+        take_by_labels(self, context, app).await
     }
 
-    async fn restore(&self, session: &Session, app: &App, backup: &Backup) -> Result<(), Failure> {
-        restore_by_labels(self, session, app, backup).await
+    async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure> {
+        restore_by_labels(self, context, app, backup).await
     }
 
-    async fn list(&self, _: &Session) -> Result<Vec<Domain>, Failure> {
-        self.world.domains().map_err(host)
+    async fn list(&self, _: &RunContext) -> Result<Vec<Domain>, Failure> {
+        self.state_dir.domains().map_err(host)
     }
 }
 
 #[async_trait]
 impl Engine for LocalExecutor {
     async fn claim(&self, claim: &LockSpace) -> Result<(), Failure> {
-        let (world, claim, limit) = (self.world.clone(), claim.clone(), self.claim_limit);
-        blocking(move || claim::claim(&world, &claim, limit)).await
+        let (state_dir, claim, limit) = (self.state_dir.clone(), claim.clone(), self.claim_limit);
+        blocking(move || claim::claim(&state_dir, &claim, limit)).await
     }
 
     async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, Failure> {
@@ -169,17 +169,18 @@ impl Engine for LocalExecutor {
     async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
         let boot = self.host.boot_id();
         let until = crate::sys::after(Instant::now(), limit);
-        let left =
-            processes::end(&self.world, domain, None, &boot, Duration::ZERO, limit).await.map_err(host)?;
+        let left = processes::end(&self.state_dir, domain, None, &boot, Duration::ZERO, limit)
+            .await
+            .map_err(host)?;
         if !left.is_empty() {
             // Their files stay with them: whoever looks next must find both.
             return Err(Failure::host(format!("processes of {domain} survived SIGKILL: {left:?}")));
         }
-        let (world, domain) = (self.world.clone(), domain.clone());
+        let (state_dir, domain) = (self.state_dir.clone(), domain.clone());
         // Out of the way first: what outlives a caller that gives up touches only the trash.
-        world.trash_app(&domain).and_then(|()| world.free_ports(&domain)).map_err(host)?;
+        state_dir.trash_app(&domain).and_then(|()| state_dir.free_ports(&domain)).map_err(host)?;
         let (stop, _stopped) = stop_on_drop();
-        let emptied = blocking(move || world.remove_app(&domain, &*stop).map_err(host));
+        let emptied = blocking(move || state_dir.remove_app(&domain, &*stop).map_err(host));
         tokio::time::timeout_at(until.into(), emptied)
             .await
             .unwrap_or_else(|_| Err(Failure::host("removing the files took too long")))
@@ -190,7 +191,7 @@ impl Engine for LocalExecutor {
     }
 
     async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure> {
-        let records = self.world.records::<ServiceRecord>(domain, "services").map_err(host)?;
+        let records = self.state_dir.records::<ServiceRecord>(domain, "services").map_err(host)?;
         // The service `app` is the one that serves the domain, by the recipes' own convention.
         let port = records
             .iter()
@@ -204,7 +205,7 @@ impl Engine for LocalExecutor {
     }
 
     async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {
-        self.world.names(&self.world.of(domain, "volumes")).map_err(host)
+        self.state_dir.names(&self.state_dir.of(domain, "volumes")).map_err(host)
     }
 
     async fn write_volume_file(
@@ -215,8 +216,8 @@ impl Engine for LocalExecutor {
         content: &[u8],
     ) -> Result<(), Failure> {
         let (path, content) = (self.volume_file(domain, volume, file)?, content.to_vec());
-        let world = self.world.clone();
-        blocking(move || world.write(&path, &content, 0o644).map_err(host)).await
+        let state_dir = self.state_dir.clone();
+        blocking(move || state_dir.write(&path, &content, 0o644).map_err(host)).await
     }
 
     async fn read_volume_file(
@@ -226,9 +227,9 @@ impl Engine for LocalExecutor {
         file: &str,
     ) -> Result<Option<Vec<u8>>, Failure> {
         self.volume_file(domain, volume, file)?;
-        let (volume, file) = (self.world.of(domain, "volumes").join(volume), file.to_owned());
+        let (volume, file) = (self.state_dir.of(domain, "volumes").join(volume), file.to_owned());
         // The app may have put anything there.
-        blocking(move || match read_contained(&volume, file, VOLUME_FILE_LIMIT) {
+        blocking(move || match read_beneath(&volume, file, VOLUME_FILE_LIMIT) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(Failure::recipe("can't read a file of a volume").with_source(error)),
@@ -238,51 +239,51 @@ impl Engine for LocalExecutor {
 
     async fn execute(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         service: &str,
         command: &[String],
         limit: Duration,
     ) -> Result<String, Failure> {
-        execute::execute(self, session, app, service, command, limit).await
+        execute::execute(self, context, app, service, command, limit).await
     }
 
     /// Whole, whatever paths the rule names: a copy here costs little.
     async fn save_volume(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         volume: &str,
         _: &VolumeBackup,
         to: &Path,
     ) -> Result<(), Failure> {
-        volumes::save(session, self.world.of(&app.domain, "volumes").join(volume), to.to_owned()).await
+        volumes::save(context, self.state_dir.of(&app.domain, "volumes").join(volume), to.to_owned()).await
     }
 
     async fn load_volume(
         &self,
-        session: &Session,
+        context: &RunContext,
         app: &App,
         volume: &str,
         from: &Path,
     ) -> Result<(), Failure> {
         volumes::load(
-            session,
-            &self.world,
+            context,
+            &self.state_dir,
             from.to_owned(),
-            self.world.of(&app.domain, "volumes").join(volume),
+            self.state_dir.of(&app.domain, "volumes").join(volume),
         )
         .await
     }
 
     async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure> {
-        self.world.names(&self.world.of(domain, "secrets")).map(BTreeSet::from_iter).map_err(host)
+        self.state_dir.names(&self.state_dir.of(domain, "secrets")).map(BTreeSet::from_iter).map_err(host)
     }
 
-    async fn remove_only(
+    async fn remove_selected(
         &self,
         domain: &Domain,
-        residue: &[Residue],
+        residue: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure> {
         partial::remove(self, domain, residue, limit).await
@@ -295,25 +296,25 @@ impl LocalExecutor {
         let boot = self.host.boot_id();
         let mut inventory = Inventory::default();
         let marked = process::marked(&boot)?;
-        let ours = self.world.id();
+        let ours = self.state_dir.id();
         let services = marked.iter().filter(
-            |process| matches!(&process.marker.owner, MarkerOwner::Service { world, .. } if *world == ours),
+            |process| matches!(&process.marker.owner, MarkerOwner::Service { state_dir, .. } if *state_dir == ours),
         );
         for found in services {
             if domains.is_none_or(|domains| domains.contains(&found.marker.domain)) {
-                inventory.add(&found.marker.domain, Residue::new(Kind::Process, found.process.to_string()));
+                inventory.add(&found.marker.domain, Resource::new(Kind::Process, found.process.to_string()));
             }
         }
         let known = match domains {
             Some(domains) => domains.to_vec(),
-            None => self.world.domains()?,
+            None => self.state_dir.domains()?,
         };
-        let ports = self.world.taken_ports()?;
+        let ports = self.state_dir.taken_ports()?;
         for domain in &known {
-            self.world.inventory(domain, &ports, &mut inventory)?;
-            for (_, container) in self.world.records::<ContainerRecord>(domain, "containers")? {
-                if processes::is_proven(&self.world, domain, &container.process, &boot) {
-                    inventory.add(domain, Residue::new(Kind::Process, container.process.to_string()));
+            self.state_dir.inventory(domain, &ports, &mut inventory)?;
+            for (_, container) in self.state_dir.records::<ContainerRecord>(domain, "containers")? {
+                if processes::is_proven(&self.state_dir, domain, &container.process, &boot) {
+                    inventory.add(domain, Resource::new(Kind::Process, container.process.to_string()));
                 }
             }
         }
@@ -325,7 +326,7 @@ impl LocalExecutor {
         if !plain(volume) || !plain(file) {
             return Err(Failure::host(format!("{volume}/{file} is no file of a volume")));
         }
-        Ok(self.world.of(domain, "volumes").join(volume).join(file))
+        Ok(self.state_dir.of(domain, "volumes").join(volume).join(file))
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::LocalExecutor;
 use super::deploy;
-use super::world::{ServiceRecord, World, host};
-use super::{Residue, blocking, stop_on_drop};
+use super::state_dir::{ServiceRecord, StateDir, host};
+use super::{Resource, blocking, stop_on_drop};
 use crate::engine::{Failure, Kind};
 use crate::names::Domain;
 
@@ -24,24 +24,24 @@ const KEPT: [(&str, Kind); 4] = [
 pub(super) async fn remove(
     executor: &LocalExecutor,
     domain: &Domain,
-    residue: &[Residue],
+    residue: &[Resource],
     limit: Duration,
 ) -> Result<(), Failure> {
     let until = crate::sys::after(Instant::now(), limit);
     let removed = async {
-        let (world, owned) = (executor.world.clone(), domain.clone());
-        let records = blocking(move || world.records::<ServiceRecord>(&owned, "services").map_err(host));
+        let (state_dir, owned) = (executor.state_dir.clone(), domain.clone());
+        let records = blocking(move || state_dir.records::<ServiceRecord>(&owned, "services").map_err(host));
         let services = records.await?;
         for (name, _) in services.iter().filter(|(name, _)| is_named(residue, Kind::Service, name)) {
             deploy::stop(executor, domain, name, Duration::ZERO).await?;
-            executor.world.remove_record(domain, "services", name).map_err(host)?;
+            executor.state_dir.remove_record(domain, "services", name).map_err(host)?;
         }
         // Out of the way first, and on this thread, which a few renames don't keep: what outlives a caller that gives
         // up touches only the trash.
-        let in_place = trash(&executor.world, domain, residue).map_err(host)?;
-        let (world, domain) = (executor.world.clone(), domain.clone());
+        let in_place = trash(&executor.state_dir, domain, residue).map_err(host)?;
+        let (state_dir, domain) = (executor.state_dir.clone(), domain.clone());
         let (stop, _stopped) = stop_on_drop();
-        blocking(move || remove_files(&world, &domain, &in_place, &*stop).map_err(host)).await
+        blocking(move || remove_files(&state_dir, &domain, &in_place, &*stop).map_err(host)).await
     };
     tokio::time::timeout_at(until.into(), removed)
         .await
@@ -50,21 +50,21 @@ pub(super) async fn remove(
 
 /// Only names that are in the app's directories count: whatever else is named is not the app's.
 /// Gives their paths.
-fn trash(world: &World, domain: &Domain, residue: &[Residue]) -> io::Result<Vec<PathBuf>> {
+fn trash(state_dir: &StateDir, domain: &Domain, residue: &[Resource]) -> io::Result<Vec<PathBuf>> {
     let mut named = Vec::new();
     for (directory, kind) in KEPT {
-        for name in world.names(&world.of(domain, directory))? {
+        for name in state_dir.names(&state_dir.of(domain, directory))? {
             if is_named(residue, kind, &name) {
-                world.trash_one(domain, directory, &name)?;
-                named.push(world.of(domain, directory).join(&name));
+                state_dir.trash_one(domain, directory, &name)?;
+                named.push(state_dir.of(domain, directory).join(&name));
             }
         }
     }
-    let stay = world.records::<ServiceRecord>(domain, "services")?;
-    for (port, owner) in world.taken_ports()? {
+    let stay = state_dir.records::<ServiceRecord>(domain, "services")?;
+    for (port, owner) in state_dir.taken_ports()? {
         let used = stay.iter().any(|(_, record)| record.port == Some(port));
         if owner == *domain && !used && is_named(residue, Kind::Network, &format!("port {port}")) {
-            world.free_port(port)?;
+            state_dir.free_port(port)?;
         }
     }
     Ok(named)
@@ -72,19 +72,19 @@ fn trash(world: &World, domain: &Domain, residue: &[Residue]) -> io::Result<Vec<
 
 /// Empties the trash, and removes what could not be moved there.
 fn remove_files(
-    world: &World,
+    state_dir: &StateDir,
     domain: &Domain,
     paths: &[PathBuf],
     stop: &dyn Fn() -> bool,
 ) -> io::Result<()> {
-    let mut removed = world.empty_trash(domain, stop);
+    let mut removed = state_dir.empty_trash(domain, stop);
     for path in paths {
-        removed = removed.and(world.dir()?.remove(path, stop).map_err(io::Error::from));
+        removed = removed.and(state_dir.dir()?.remove(path, stop).map_err(io::Error::from));
     }
     removed
 }
 
-fn is_named(residue: &[Residue], kind: Kind, name: &str) -> bool {
+fn is_named(residue: &[Resource], kind: Kind, name: &str) -> bool {
     residue.iter().any(|residue| residue.kind == kind && residue.name == name)
 }
 
@@ -98,12 +98,12 @@ mod tests {
     use crate::engine::Engine as _;
     use crate::local::ports;
     use crate::sys::files::private_directory;
-    use crate::sys::host::SystemHost;
+    use crate::sys::system_info::KernelSystemInfo;
 
     #[tokio::test]
     async fn what_is_named_goes_and_nothing_else() {
         let root = tempfile::tempdir().unwrap();
-        let host = Arc::new(SystemHost::new().unwrap());
+        let host = Arc::new(KernelSystemInfo::new().unwrap());
         let executor = LocalExecutor::new(root.path().join("world"), host);
         let [ours, theirs]: [Domain; 2] = ["a.test", "b.test"].map(|domain| domain.parse().unwrap());
         let record = |port| ServiceRecord {
@@ -120,7 +120,7 @@ mod tests {
         for domain in [&ours, &theirs] {
             for (directory, _) in KEPT {
                 for name in ["old", "new"] {
-                    let of = executor.world.of(domain, directory);
+                    let of = executor.state_dir.of(domain, directory);
                     private_directory(&of).unwrap();
                     if directory == "volumes" {
                         private_directory(&of.join(name)).unwrap();
@@ -130,12 +130,12 @@ mod tests {
                 }
             }
             for name in ["app", "extra"] {
-                let port = ports::take(&executor.world, domain, name).unwrap();
-                taken.push(Residue::new(Kind::Network, format!("port {port}")));
-                executor.world.write_record(domain, "services", name, &record(Some(port))).unwrap();
+                let port = ports::take(&executor.state_dir, domain, name).unwrap();
+                taken.push(Resource::new(Kind::Network, format!("port {port}")));
+                executor.state_dir.write_record(domain, "services", name, &record(Some(port))).unwrap();
             }
         }
-        let look = async |domain: &Domain| -> BTreeSet<Residue> {
+        let look = async |domain: &Domain| -> BTreeSet<Resource> {
             executor
                 .inventory(Some(std::slice::from_ref(domain)))
                 .await
@@ -147,18 +147,18 @@ mod tests {
         let (before, other) = (look(&ours).await, look(&theirs).await);
         let outside = root.path().join("precious");
         fs::write(&outside, "").unwrap();
-        let mut named: Vec<Residue> = KEPT.map(|(_, kind)| Residue::new(kind, "new")).to_vec();
-        named.push(Residue::new(Kind::Service, "extra"));
+        let mut named: Vec<Resource> = KEPT.map(|(_, kind)| Resource::new(kind, "new")).to_vec();
+        named.push(Resource::new(Kind::Service, "extra"));
         // The second is the one of `extra`; the first of a service that stays, the others somebody else's.
         named.extend(taken.iter().cloned());
-        let gone: BTreeSet<Residue> =
+        let gone: BTreeSet<Resource> =
             named.iter().filter(|thing| **thing == taken[1] || !taken.contains(thing)).cloned().collect();
-        named.push(Residue::new(Kind::Secret, "../../../../precious"));
-        named.push(Residue::new(Kind::Volume, "never"));
-        executor.remove_only(&ours, &named, Duration::from_mins(1)).await.unwrap();
+        named.push(Resource::new(Kind::Secret, "../../../../precious"));
+        named.push(Resource::new(Kind::Volume, "never"));
+        executor.remove_selected(&ours, &named, Duration::from_mins(1)).await.unwrap();
         assert_eq!(look(&ours).await, before.difference(&gone).cloned().collect());
         assert_eq!(look(&theirs).await, other);
         assert!(outside.exists());
-        executor.remove_only(&ours, &named, Duration::from_mins(1)).await.unwrap();
+        executor.remove_selected(&ours, &named, Duration::from_mins(1)).await.unwrap();
     }
 }

@@ -12,11 +12,11 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::ports;
-use super::world::{ServiceRecord, World, copy_entries};
+use super::state_dir::{ServiceRecord, StateDir, copy_entries};
 use crate::engine::{App, Failure};
 use crate::model::cancellation::Cancellation;
 use crate::recipe::{Compose, Mode, MountKind, Recipe, RecipeError, Service, interpolate};
-use crate::sys::contained::read_contained;
+use crate::sys::beneath::read_beneath;
 
 /// Swarm's own bound for a config or secret is half of this.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -47,12 +47,12 @@ pub(super) fn read(app: &App) -> Result<(Compose, BTreeMap<String, String>), Fai
 
 /// Makes what the services stand on, and gives them in order. Blocks.
 pub(super) fn prepare(
-    world: &World,
+    state_dir: &StateDir,
     app: &App,
     cancellation: &Cancellation,
 ) -> Result<Vec<Planned>, Failure> {
     let (compose, vars) = read(app)?;
-    let directory = Directory { world, app };
+    let directory = Directory { state_dir, app };
     let tree = directory.tree(cancellation)?;
     directory.objects(&compose)?;
     let mut planned = Vec::new();
@@ -72,30 +72,30 @@ pub(super) fn prepare(
 
 /// One app's part of the world.
 struct Directory<'a> {
-    world: &'a World,
+    state_dir: &'a StateDir,
     app: &'a App,
 }
 
 impl Directory<'_> {
     fn of(&self, kind: &str) -> PathBuf {
-        self.world.of(&self.app.domain, kind)
+        self.state_dir.of(&self.app.domain, kind)
     }
 
     /// The recipe's files, copied once for each content.
     fn tree(&self, cancellation: &Cancellation) -> Result<PathBuf, Failure> {
         let io = |error: io::Error| Failure::host("can't copy the recipe's files").with_source(error);
         let trees = self.of("trees");
-        self.world.make(&trees).map_err(io)?;
+        self.state_dir.make(&trees).map_err(io)?;
         let fresh = trees.join(crate::sys::files::new_id().map_err(io)?);
-        self.world.make(&fresh).map_err(io)?;
+        self.state_dir.make(&fresh).map_err(io)?;
         copy_entries(&self.app.tree, &fresh, ".git", cancellation).map_err(io)?;
         let mut digest = Sha256::new();
         hash_tree(&fresh, Path::new(""), &mut digest).map_err(io)?;
         let named = trees.join(hex(&digest.finalize()));
         if named.exists() {
-            self.world.remove(&fresh).map_err(io)?;
+            self.state_dir.remove(&fresh).map_err(io)?;
         } else {
-            self.world
+            self.state_dir
                 .dir()
                 .map_err(io::Error::from)
                 .and_then(|dir| dir.rename(&fresh, &named))
@@ -108,11 +108,11 @@ impl Directory<'_> {
     fn objects(&self, compose: &Compose) -> Result<(), Failure> {
         let io = |error: io::Error| Failure::host("can't make the app's files").with_source(error);
         for volume in compose.volumes.values().filter(|volume| !volume.external) {
-            self.world.make(&self.of("volumes").join(&volume.name)).map_err(io)?;
+            self.state_dir.make(&self.of("volumes").join(&volume.name)).map_err(io)?;
         }
         for network in compose.networks.values().filter(|network| !network.external) {
-            self.world.make(&self.of("networks")).map_err(io)?;
-            self.world.write(&self.of("networks").join(&network.name), b"", 0o600).map_err(io)?;
+            self.state_dir.make(&self.of("networks")).map_err(io)?;
+            self.state_dir.write(&self.of("networks").join(&network.name), b"", 0o600).map_err(io)?;
         }
         for config in compose.configs.values() {
             if let (false, Some(file)) = (config.external, &config.file) {
@@ -124,8 +124,8 @@ impl Directory<'_> {
             let path = self.of("secrets").join(&secret.name);
             if let (false, Some(file)) = (secret.external, &secret.file) {
                 let content = self.file(file)?;
-                self.world.make(&self.of("secrets")).map_err(io)?;
-                self.world.write(&path, &content, 0o600).map_err(io)?;
+                self.state_dir.make(&self.of("secrets")).map_err(io)?;
+                self.state_dir.write(&path, &content, 0o600).map_err(io)?;
             } else if !path.exists() && used(compose, key) {
                 return Err(Failure::recipe(format!("secret not generated: {}", secret.name)));
             }
@@ -137,21 +137,21 @@ impl Directory<'_> {
     fn config(&self, name: &str, content: &[u8]) -> Result<(), Failure> {
         let io = |error: io::Error| Failure::host(format!("can't make the config {name}")).with_source(error);
         let path = self.of("configs").join(name);
-        match self.world.read(&path, FILE_LIMIT) {
+        match self.state_dir.read(&path, FILE_LIMIT) {
             Ok(found) if found == content => Ok(()),
             Ok(_) => Err(Failure::recipe(format!(
                 "the config {name} changed its content, but not its name: raise its version in abra.sh"
             ))),
             Err(error) if error.is_not_found() => {
-                self.world.make(&self.of("configs")).map_err(io)?;
-                self.world.write(&path, content, 0o600).map_err(io)
+                self.state_dir.make(&self.of("configs")).map_err(io)?;
+                self.state_dir.write(&path, content, 0o600).map_err(io)
             }
             Err(error) => Err(io(io::Error::other(error))),
         }
     }
 
     fn file(&self, relative: &Path) -> Result<Vec<u8>, Failure> {
-        read_contained(&self.app.tree, relative, FILE_LIMIT).map_err(|error| {
+        read_beneath(&self.app.tree, relative, FILE_LIMIT).map_err(|error| {
             Failure::recipe(format!("can't use the file {}", relative.display())).with_source(error)
         })
     }
@@ -162,11 +162,11 @@ impl Directory<'_> {
             return Ok(None);
         }
         let io = |error: io::Error| Failure::host("can't take a port").with_source(error);
-        let records = self.world.records::<ServiceRecord>(&self.app.domain, "services").map_err(io)?;
+        let records = self.state_dir.records::<ServiceRecord>(&self.app.domain, "services").map_err(io)?;
         let kept = records.into_iter().find(|(known, _)| known == name).and_then(|(_, record)| record.port);
         match kept {
             Some(port) => Ok(Some(port)),
-            None => ports::take(self.world, &self.app.domain, name).map(Some).map_err(io),
+            None => ports::take(self.state_dir, &self.app.domain, name).map(Some).map_err(io),
         }
     }
 
@@ -200,11 +200,13 @@ impl Directory<'_> {
                 path_of("VOLUME", "volumes", key, &volume.name);
             }
         }
-        for (kind, directory, grants, objects) in [
+        for (kind, directory, reference, objects) in [
             ("SECRET", "secrets", &service.secrets, &compose.secrets),
             ("CONFIG", "configs", &service.configs, &compose.configs),
         ] {
-            for (key, object) in grants.iter().filter_map(|grant| objects.get_key_value(&grant.source)) {
+            for (key, object) in
+                reference.iter().filter_map(|reference| objects.get_key_value(&reference.source))
+            {
                 path_of(kind, directory, key, &object.name);
             }
         }
@@ -248,7 +250,7 @@ impl Directory<'_> {
 }
 
 fn used(compose: &Compose, secret: &str) -> bool {
-    compose.services.values().flat_map(|service| &service.secrets).any(|grant| grant.source == secret)
+    compose.services.values().flat_map(|service| &service.secrets).any(|reference| reference.source == secret)
 }
 
 /// `CCCI_VOLUME_DB_DATA` for the volume `db-data`.

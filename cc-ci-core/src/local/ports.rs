@@ -8,37 +8,37 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 
-use super::world::World;
+use super::state_dir::StateDir;
 use crate::names::Domain;
 
 /// Below the range that Linux hands out by itself, so that no outgoing connection sits there.
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
 /// Takes a port for a service of `domain`. A symbolic link names the owner: it is made at once and whole.
-pub(super) fn take(world: &World, domain: &Domain, service: &str) -> io::Result<u16> {
-    world.make(&world.ports())?;
-    world.make(&world.app(domain))?;
+pub(super) fn take(state_dir: &StateDir, domain: &Domain, service: &str) -> io::Result<u16> {
+    state_dir.make(&state_dir.ports())?;
+    state_dir.make(&state_dir.app(domain))?;
     let mut hasher = DefaultHasher::new();
     (domain, service).hash(&mut hasher);
     let size = u64::from(RANGE.end - RANGE.start);
     for attempt in 0..size {
         let offset = u16::try_from((hasher.finish().wrapping_add(attempt)) % size).unwrap_or_default();
         let port = RANGE.start + offset;
-        if !(claim(world, domain, port)? || take_over(world, domain, port)?) {
+        if !(claim(state_dir, domain, port)? || take_over(state_dir, domain, port)?) {
             continue;
         }
         // Somebody else's program may listen there.
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(port);
         }
-        world.free_port(port)?;
+        state_dir.free_port(port)?;
     }
     Err(io::Error::new(io::ErrorKind::AddrInUse, format!("no port of {RANGE:?} is free")))
 }
 
 /// Writes the owner's name down where there is none.
-fn claim(world: &World, domain: &Domain, port: u16) -> io::Result<bool> {
-    match world.dir()?.link(domain.as_str().as_ref(), &world.ports().join(port.to_string())) {
+fn claim(state_dir: &StateDir, domain: &Domain, port: u16) -> io::Result<bool> {
+    match state_dir.dir()?.link(domain.as_str().as_ref(), &state_dir.ports().join(port.to_string())) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
@@ -46,17 +46,17 @@ fn claim(world: &World, domain: &Domain, port: u16) -> io::Result<bool> {
 }
 
 /// Claims a port that is nobody's.
-fn take_over(world: &World, domain: &Domain, port: u16) -> io::Result<bool> {
-    if world.has_port_owner(port) {
+fn take_over(state_dir: &StateDir, domain: &Domain, port: u16) -> io::Result<bool> {
+    if state_dir.has_port_owner(port) {
         return Ok(false);
     }
     // One at a time, and looked at again: else the second would remove what the first has just claimed.
-    let ports = File::open(world.ports())?;
-    if ports.try_lock().is_err() || world.has_port_owner(port) {
+    let ports = File::open(state_dir.ports())?;
+    if ports.try_lock().is_err() || state_dir.has_port_owner(port) {
         return Ok(false);
     }
-    world.remove(&world.ports().join(port.to_string()))?;
-    claim(world, domain, port)
+    state_dir.remove(&state_dir.ports().join(port.to_string()))?;
+    claim(state_dir, domain, port)
 }
 
 #[cfg(test)]
@@ -66,35 +66,35 @@ mod tests {
     #[test]
     fn no_port_is_given_twice_nor_taken_from_a_listener() {
         let root = tempfile::tempdir().unwrap();
-        let world = World::new(root.path().to_owned());
+        let state_dir = StateDir::new(root.path().to_owned());
         let domain: Domain = "note-012345.ci.example.org".parse().unwrap();
-        let first = take(&world, &domain, "app").unwrap();
-        let second = take(&world, &domain, "app").unwrap();
+        let first = take(&state_dir, &domain, "app").unwrap();
+        let second = take(&state_dir, &domain, "app").unwrap();
         assert_ne!(first, second);
-        world.free_ports(&domain).unwrap();
-        assert_eq!(world.taken_ports().unwrap(), []);
+        state_dir.free_ports(&domain).unwrap();
+        assert_eq!(state_dir.taken_ports().unwrap(), []);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, first)).unwrap();
-        assert_ne!(take(&world, &domain, "app").unwrap(), first);
+        assert_ne!(take(&state_dir, &domain, "app").unwrap(), first);
         drop(listener);
     }
 
     #[test]
     fn a_port_that_is_nobodys_is_given_to_who_needs_it() {
         let root = tempfile::tempdir().unwrap();
-        let world = World::new(root.path().to_owned());
+        let state_dir = StateDir::new(root.path().to_owned());
         let [domain, other]: [Domain; 2] =
             ["note-012345.ci.example.org", "nobody.example.org"].map(|d| d.parse().unwrap());
-        let port = take(&world, &domain, "app").unwrap();
-        world.free_ports(&domain).unwrap();
-        let path = world.ports().join(port.to_string());
+        let port = take(&state_dir, &domain, "app").unwrap();
+        state_dir.free_ports(&domain).unwrap();
+        let path = state_dir.ports().join(port.to_string());
         std::os::unix::fs::symlink(other.as_str(), &path).unwrap();
-        assert_eq!(take(&world, &domain, "app").unwrap(), port);
-        world.free_ports(&domain).unwrap();
+        assert_eq!(take(&state_dir, &domain, "app").unwrap(), port);
+        state_dir.free_ports(&domain).unwrap();
         std::fs::write(&path, "rubbish").unwrap();
-        assert_eq!(take(&world, &domain, "app").unwrap(), port);
-        world.free_ports(&domain).unwrap();
+        assert_eq!(take(&state_dir, &domain, "app").unwrap(), port);
+        state_dir.free_ports(&domain).unwrap();
         std::os::unix::fs::symlink(other.as_str(), &path).unwrap();
-        std::fs::create_dir_all(world.app(&other)).unwrap();
-        assert_ne!(take(&world, &domain, "app").unwrap(), port);
+        std::fs::create_dir_all(state_dir.app(&other)).unwrap();
+        assert_ne!(take(&state_dir, &domain, "app").unwrap(), port);
     }
 }

@@ -3,11 +3,11 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::world::{ContainerRecord, World, host};
+use super::state_dir::{ContainerRecord, StateDir, host};
 use crate::engine::Failure;
 use crate::names::Domain;
-use crate::sys::host::BootId;
 use crate::sys::process::{self, Marker, MarkerOwner, ProcessIdentity};
+use crate::sys::system_info::BootId;
 
 /// What runs of an app, or of one of its services.
 ///
@@ -15,7 +15,7 @@ use crate::sys::process::{self, Marker, MarkerOwner, ProcessIdentity};
 /// nobody gets into a session but by birth. What carries the mark is the app's without a record too: its writer may
 /// have died, or the mark is forged, and neither may stay. This process and its ancestors are never among them.
 pub(super) fn of_app(
-    world: &World,
+    state_dir: &StateDir,
     domain: &Domain,
     service: Option<&str>,
     boot: &BootId,
@@ -23,14 +23,14 @@ pub(super) fn of_app(
     let wanted = |name: &str| service.is_none_or(|service| service == name);
     let spared = process::self_and_ancestors();
     let mut found = Vec::new();
-    for (_, container) in world.records::<ContainerRecord>(domain, "containers")? {
-        if wanted(&container.service) && is_proven(world, domain, &container.process, boot) {
+    for (_, container) in state_dir.records::<ContainerRecord>(domain, "containers")? {
+        if wanted(&container.service) && is_proven(state_dir, domain, &container.process, boot) {
             found.extend(process::session_members(&container.process, boot)?);
         }
     }
     found.retain(|process| !spared.contains(&process.pid));
     for process in process::marked(boot)? {
-        if is_of(world, domain, &process.marker)
+        if is_of(state_dir, domain, &process.marker)
             && let MarkerOwner::Service { service, .. } = &process.marker.owner
             && wanted(service)
         {
@@ -45,12 +45,12 @@ pub(super) fn of_app(
 
 /// The running task of a service, and its process.
 pub(super) fn running(
-    world: &World,
+    state_dir: &StateDir,
     domain: &Domain,
     service: &str,
     boot: &BootId,
 ) -> Result<Option<(String, ProcessIdentity)>, Failure> {
-    let containers = world.records::<ContainerRecord>(domain, "containers").map_err(host)?;
+    let containers = state_dir.records::<ContainerRecord>(domain, "containers").map_err(host)?;
     Ok(containers
         .into_iter()
         .find(|(_, container)| container.service == service && container.process.is_alive(boot))
@@ -60,11 +60,16 @@ pub(super) fn running(
 /// Whether a recorded process is the app's. A record is a file that a recipe's script can write as well, so it is
 /// believed only of a session's leader of this user's that is neither this process nor an ancestor, and whose
 /// environment names the same app of the same world, or, where it has lost its mark, whose output is the app's log.
-pub(super) fn is_proven(world: &World, domain: &Domain, process: &ProcessIdentity, boot: &BootId) -> bool {
+pub(super) fn is_proven(
+    state_dir: &StateDir,
+    domain: &Domain,
+    process: &ProcessIdentity,
+    boot: &BootId,
+) -> bool {
     let leads = process::StatLine::read(process.pid).is_ok_and(|stat| stat.session == process.pid);
     let agrees = || match process::marker_of(process.pid) {
-        Some(marker) => is_of(world, domain, &marker),
-        None => logs_to(world, domain, process.pid),
+        Some(marker) => is_of(state_dir, domain, &marker),
+        None => logs_to(state_dir, domain, process.pid),
     };
     leads
         && process::is_own(process.pid)
@@ -75,14 +80,14 @@ pub(super) fn is_proven(world: &World, domain: &Domain, process: &ProcessIdentit
 }
 
 /// Whether a mark is one of the app's services in this world.
-fn is_of(world: &World, domain: &Domain, marker: &Marker) -> bool {
+fn is_of(state_dir: &StateDir, domain: &Domain, marker: &Marker) -> bool {
     marker.domain == *domain
-        && matches!(&marker.owner, MarkerOwner::Service { world: named, .. } if *named == world.id())
+        && matches!(&marker.owner, MarkerOwner::Service { state_dir: named, .. } if *named == state_dir.id())
 }
 
 /// Whether a standard stream of the process is a file in the app's directory of logs.
-fn logs_to(world: &World, domain: &Domain, pid: i32) -> bool {
-    let Ok(logs) = world.of(domain, "logs").canonicalize() else { return false };
+fn logs_to(state_dir: &StateDir, domain: &Domain, pid: i32) -> bool {
+    let Ok(logs) = state_dir.of(domain, "logs").canonicalize() else { return false };
     [1, 2].iter().any(|stream| {
         std::fs::read_link(format!("/proc/{pid}/fd/{stream}")).is_ok_and(|file| file.starts_with(&logs))
     })
@@ -91,7 +96,7 @@ fn logs_to(world: &World, domain: &Domain, pid: i32) -> bool {
 /// Ends what runs of an app, or of one of its services: TERM, `grace`, KILL, until nothing is left. Gives what
 /// survived `limit`.
 pub(super) async fn end(
-    world: &World,
+    state_dir: &StateDir,
     domain: &Domain,
     service: Option<&str>,
     boot_id: &BootId,
@@ -102,11 +107,12 @@ pub(super) async fn end(
     let term_until = crate::sys::after(Instant::now(), grace.min(limit));
     let mut signal = if grace.is_zero() { process::Signal::Kill } else { process::Signal::Term };
     loop {
-        let (world, domain, service, boot) =
-            (world.clone(), domain.clone(), service.map(str::to_owned), boot_id.clone());
-        let found = tokio::task::spawn_blocking(move || of_app(&world, &domain, service.as_deref(), &boot))
-            .await
-            .map_err(io::Error::other)??;
+        let (state_dir, domain, service, boot) =
+            (state_dir.clone(), domain.clone(), service.map(str::to_owned), boot_id.clone());
+        let found =
+            tokio::task::spawn_blocking(move || of_app(&state_dir, &domain, service.as_deref(), &boot))
+                .await
+                .map_err(io::Error::other)??;
         if found.is_empty() || Instant::now() >= until {
             return Ok(found);
         }
@@ -162,21 +168,21 @@ mod tests {
         }
     }
 
-    fn mark(world: String, domain: &Domain) -> Marker {
-        Marker { domain: domain.clone(), owner: MarkerOwner::Service { service: "web".into(), world } }
+    fn mark(state_dir: String, domain: &Domain) -> Marker {
+        Marker { domain: domain.clone(), owner: MarkerOwner::Service { service: "web".into(), state_dir } }
     }
 
     #[test]
     fn a_forged_record_makes_nobody_the_apps() {
         let boot = BootId::current().unwrap();
         let root = tempfile::tempdir().unwrap();
-        let world = World::new(root.path().to_owned());
+        let state_dir = StateDir::new(root.path().to_owned());
         let [domain, other]: [Domain; 2] =
             ["wiki-00a1b2.own.test", "blog-00a1b2.own.test"].map(|d| d.parse().unwrap());
         let forged = [
             Leader::start(None, Stdio::null()),
             Leader::start(Some(&mark("another".into(), &domain)), Stdio::null()),
-            Leader::start(Some(&mark(world.id(), &other)), Stdio::null()),
+            Leader::start(Some(&mark(state_dir.id(), &other)), Stdio::null()),
         ];
         let own_session = nix::unistd::getsid(None).unwrap().as_raw();
         let mut named: Vec<ProcessIdentity> = forged.iter().map(|leader| leader.identity(&boot)).collect();
@@ -184,36 +190,36 @@ mod tests {
         named.push(ProcessIdentity::current(boot.clone()).unwrap());
         for (number, process) in named.into_iter().enumerate() {
             let record = ContainerRecord { service: "web".into(), process };
-            world.write_record(&domain, "containers", &number.to_string(), &record).unwrap();
+            state_dir.write_record(&domain, "containers", &number.to_string(), &record).unwrap();
         }
-        assert_eq!(of_app(&world, &domain, None, &boot).unwrap(), []);
+        assert_eq!(of_app(&state_dir, &domain, None, &boot).unwrap(), []);
     }
 
     #[test]
     fn what_carries_the_apps_mark_is_the_apps_without_a_record() {
         let boot = BootId::current().unwrap();
         let root = tempfile::tempdir().unwrap();
-        let world = World::new(root.path().to_owned());
+        let state_dir = StateDir::new(root.path().to_owned());
         let [domain, other]: [Domain; 2] =
             ["wiki-00a1b2.own.test", "blog-00a1b2.own.test"].map(|d| d.parse().unwrap());
-        let own = Leader::start(Some(&mark(world.id(), &domain)), Stdio::null());
-        let _others = [mark("another".into(), &domain), mark(world.id(), &other)]
+        let own = Leader::start(Some(&mark(state_dir.id(), &domain)), Stdio::null());
+        let _others = [mark("another".into(), &domain), mark(state_dir.id(), &other)]
             .map(|mark| Leader::start(Some(&mark), Stdio::null()));
-        assert_eq!(of_app(&world, &domain, None, &boot).unwrap(), [own.identity(&boot)]);
-        assert_eq!(of_app(&world, &domain, Some("db"), &boot).unwrap(), []);
+        assert_eq!(of_app(&state_dir, &domain, None, &boot).unwrap(), [own.identity(&boot)]);
+        assert_eq!(of_app(&state_dir, &domain, Some("db"), &boot).unwrap(), []);
     }
 
     #[test]
     fn a_service_is_the_apps_by_its_mark_or_by_its_log() {
         let boot = BootId::current().unwrap();
         let root = tempfile::tempdir().unwrap();
-        let world = World::new(root.path().to_owned());
+        let state_dir = StateDir::new(root.path().to_owned());
         let domain: Domain = "wiki-00a1b2.own.test".parse().unwrap();
-        let logs = world.of(&domain, "logs");
+        let logs = state_dir.of(&domain, "logs");
         std::fs::create_dir_all(&logs).unwrap();
         let log = std::fs::File::create(logs.join("1.log")).unwrap();
         let leaders = [
-            Leader::start(Some(&mark(world.id(), &domain)), Stdio::null()),
+            Leader::start(Some(&mark(state_dir.id(), &domain)), Stdio::null()),
             Leader::start(None, Stdio::from(log)),
         ];
         let mut expected: Vec<ProcessIdentity> =
@@ -221,12 +227,12 @@ mod tests {
         expected.sort_by_key(|process| (process.pid, process.start_time));
         for (number, process) in expected.iter().cloned().enumerate() {
             let record = ContainerRecord { service: "web".into(), process };
-            world.write_record(&domain, "containers", &number.to_string(), &record).unwrap();
+            state_dir.write_record(&domain, "containers", &number.to_string(), &record).unwrap();
         }
-        assert_eq!(of_app(&world, &domain, None, &boot).unwrap(), expected);
+        assert_eq!(of_app(&state_dir, &domain, None, &boot).unwrap(), expected);
         let link = root.path().with_extension("link");
         std::os::unix::fs::symlink(root.path(), &link).unwrap();
-        let by_another_name = of_app(&World::new(link.clone()), &domain, None, &boot).unwrap();
+        let by_another_name = of_app(&StateDir::new(link.clone()), &domain, None, &boot).unwrap();
         std::fs::remove_file(link).unwrap();
         assert_eq!(by_another_name, expected);
     }

@@ -2,25 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use super::world::{World, host};
+use super::state_dir::{StateDir, host};
 use crate::engine::{App, Failure};
 
 /// Generates what the `.env` names and is not there yet. Blocks.
-pub(super) fn generate(world: &World, app: &App) -> Result<BTreeMap<String, String>, Failure> {
+pub(super) fn generate(state_dir: &StateDir, app: &App) -> Result<BTreeMap<String, String>, Failure> {
     let specs = app
         .env()?
         .secrets()
         .map_err(|error| Failure::recipe("can't read the secrets of the .env file").with_source(error))?;
-    let directory = world.of(&app.domain, "secrets");
+    let directory = state_dir.of(&app.domain, "secrets");
     let mut generated = BTreeMap::new();
     for spec in specs.into_iter().filter(|spec| spec.generate) {
         let path = directory.join(format!("{}_{}_{}", app.domain.stack(), spec.name, spec.version));
         if path.exists() {
             continue;
         }
-        world.make(&directory).map_err(host)?;
+        state_dir.make(&directory).map_err(host)?;
         let value = spec.random_value().map_err(host)?;
-        world.write(&path, value.as_bytes(), 0o600).map_err(host)?;
+        state_dir.write(&path, value.as_bytes(), 0o600).map_err(host)?;
         generated.insert(spec.name, value);
     }
     Ok(generated)

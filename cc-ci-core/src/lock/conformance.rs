@@ -228,7 +228,7 @@ async fn a_free_lock_is_taken_silently(locks: Locks) {
 async fn a_wait_is_visible_from_its_first_moment(locks: Locks) {
     let domain = domain("visible");
     let guard = take(&locks, &domain);
-    guard.describe(&described("settle"));
+    guard.describe(&described("recover"));
     let (told, mut events) = Told::new();
     let cancellation = Cancellation::new();
     {
@@ -243,7 +243,7 @@ async fn a_wait_is_visible_from_its_first_moment(locks: Locks) {
                 panic!("second: {holder:?}")
             };
             assert_eq!(pid, nix::unistd::getpid().as_raw());
-            assert_eq!(description, Some(described("settle")));
+            assert_eq!(description, Some(described("recover")));
             assert!(since.is_some() && queue >= 1, "{since:?}, {queue}");
             drop(guard);
         };
@@ -405,7 +405,7 @@ async fn a_look_sees_holder_and_queue(locks: Locks) {
         recipe: "immich".parse().ok(),
         phase: "install".to_owned(),
     };
-    for description in [described("settle"), full] {
+    for description in [described("recover"), full] {
         guard.describe(&description);
         let view = look(&locks, &domain);
         let Some(LockView { holder: Some(holder), since: Some(since), .. }) = view else {

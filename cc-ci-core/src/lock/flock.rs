@@ -16,14 +16,14 @@ use super::holder::{Seen, confirm, see};
 use super::record::{Record, this_process};
 use super::wait::Waiting;
 use super::{
-    AcquireError, AppGuard, AppLock, Description, HeldLock, Holder, LockError, LockView, Ownership, Wait,
+    AcquireError, AppGuard, AppLock, Description, HeldLock, Holder, LockError, LockView, OwnershipCheck, Wait,
 };
 use crate::model::cancellation::Cancellation;
 use crate::model::event::{Event, Reporter};
 use crate::names::Domain;
 use crate::sys::files;
-use crate::sys::host::Host;
 use crate::sys::process::ProcessIdentity;
+use crate::sys::system_info::SystemInfo;
 
 /// How often the holder is told again.
 const TELL_HOLDER: Duration = Duration::from_mins(1);
@@ -39,7 +39,7 @@ const PAUSE: Duration = Duration::from_micros(200);
 #[derive(Debug, Clone)]
 pub struct FlockLocks {
     directory: Arc<LockDirectory>,
-    host: Arc<dyn Host>,
+    host: Arc<dyn SystemInfo>,
 }
 
 impl FlockLocks {
@@ -47,7 +47,7 @@ impl FlockLocks {
     pub const DEFAULT_DIRECTORY: &str = "/run/lock";
 
     /// The locks in `directory`. Nothing is opened yet.
-    pub fn new(directory: impl Into<PathBuf>, host: Arc<dyn Host>) -> Self {
+    pub fn new(directory: impl Into<PathBuf>, host: Arc<dyn SystemInfo>) -> Self {
         Self { directory: Arc::new(LockDirectory::new(directory.into())), host }
     }
 
@@ -305,10 +305,10 @@ impl HeldLock for Held {
         self.record(Some(description));
     }
 
-    fn ownership(&self) -> Ownership {
+    fn ownership(&self) -> OwnershipCheck {
         let (id, path) = (self.opened.id, self.opened.path.clone());
         let named = path.clone();
-        Ownership::new(self.domain.clone(), Some(path), move || match names(&named, id) {
+        OwnershipCheck::new(self.domain.clone(), Some(path), move || match names(&named, id) {
             Ok(true) => Ok(()),
             Ok(false) => Err(format!("{} is no longer the file that is held", named.display())),
             Err(error) => Err(crate::model::error_chain(&error)),

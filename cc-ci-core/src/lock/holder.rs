@@ -17,8 +17,8 @@ use std::io::{self, Read};
 use super::Holder;
 use super::directory::FileId;
 use super::record::Record;
-use crate::sys::host::BootId;
 use crate::sys::process::StatLine;
+use crate::sys::system_info::BootId;
 
 /// The most descriptors of a process that are looked through: more is a trap, or a long wait.
 const DESCRIPTORS: usize = 1024;

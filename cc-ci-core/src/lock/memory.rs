@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, interval_at, sleep};
 
 use super::{
-    AcquireError, AppGuard, AppLock, Description, HeldLock, Holder, LockError, LockView, Ownership, Wait,
+    AcquireError, AppGuard, AppLock, Description, HeldLock, Holder, LockError, LockView, OwnershipCheck, Wait,
 };
 use crate::model::cancellation::Cancellation;
 use crate::model::event::{Event, Reporter};
@@ -208,9 +208,9 @@ impl HeldLock for Held {
         }
     }
 
-    fn ownership(&self) -> Ownership {
+    fn ownership(&self) -> OwnershipCheck {
         let (locks, domain, file) = (self.locks.clone(), self.domain.clone(), self.file.clone());
-        Ownership::new(self.domain.clone(), None, move || {
+        OwnershipCheck::new(self.domain.clone(), None, move || {
             let named = locks.entries().get(&domain).is_some_and(|entry| Arc::ptr_eq(&entry.file, &file));
             if named { Ok(()) } else { Err("it is no longer the one that is held".to_owned()) }
         })

@@ -1,6 +1,6 @@
-//! Ownership of an app's domain (I1, I2).
+//! OwnershipCheck of an app's domain (I1, I2).
 //!
-//! Owning a domain is holding `flock(LOCK_EX)` on the inode that the lock path names *now*. The kernel gives it
+//! ProcessMode a domain is holding `flock(LOCK_EX)` on the inode that the lock path names *now*. The kernel gives it
 //! up when the process ends, however it ends: so there is no unlock code path, no stale lock, no stealing and no
 //! age fallback. Any program that does `flock(2)` on the path takes part.
 //!
@@ -41,7 +41,7 @@ pub use flock::FlockLocks;
 pub(crate) use holder::takers_of;
 #[cfg(any(test, feature = "conformance"))]
 pub use memory::MemoryLocks;
-pub use ownership::{LostOwnership, Ownership};
+pub use ownership::{LostOwnership, OwnershipCheck};
 
 /// How long to wait for a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,7 +171,7 @@ impl AppGuard {
     }
 
     /// Asks, now or later, whether this is still the lock of its app.
-    pub fn ownership(&self) -> Ownership {
+    pub fn ownership(&self) -> OwnershipCheck {
         self.0.ownership()
     }
 
@@ -202,7 +202,7 @@ pub trait HeldLock: Send + Sync {
     /// See [`AppGuard::describe`].
     fn describe(&self, description: &Description);
     /// See [`AppGuard::ownership`].
-    fn ownership(&self) -> Ownership;
+    fn ownership(&self) -> OwnershipCheck;
     /// See [`AppGuard::unlink`].
     fn unlink(self: Box<Self>) -> Result<(), LockError>;
 }

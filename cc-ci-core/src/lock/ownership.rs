@@ -1,4 +1,4 @@
-//! Ownership is checked, not remembered (I16).
+//! OwnershipCheck is checked, not remembered (I16).
 //!
 //! A held lock is worth something only while its path names the file that is held: whoever opens the path next would
 //! lock another file, and own the app as well.
@@ -49,13 +49,13 @@ type Look = dyn Fn() -> Result<(), String> + Send + Sync;
 /// Asks whether a held lock still owns its app. It keeps nothing: the answer is worth something only while the
 /// [guard](super::AppGuard) that gave it lives.
 #[derive(Clone)]
-pub struct Ownership {
+pub struct OwnershipCheck {
     domain: Domain,
     path: Option<PathBuf>,
     look: Arc<Look>,
 }
 
-impl Ownership {
+impl OwnershipCheck {
     /// Of the lock of `domain`; `look` says what is wrong.
     pub fn new(
         domain: Domain,
@@ -83,8 +83,8 @@ impl Ownership {
     }
 }
 
-impl fmt::Debug for Ownership {
+impl fmt::Debug for OwnershipCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Ownership").field(&self.domain.as_str()).finish()
+        f.debug_tuple("OwnershipCheck").field(&self.domain.as_str()).finish()
     }
 }

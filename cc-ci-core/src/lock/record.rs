@@ -26,8 +26,8 @@ use std::sync::OnceLock;
 use jiff::Timestamp;
 
 use super::Description;
-use crate::sys::host::BootId;
 use crate::sys::process::ProcessIdentity;
+use crate::sys::system_info::BootId;
 
 const SIZE: usize = 512;
 const SCHEMA: &str = "cc-ci.lock/v1 ";

@@ -56,7 +56,7 @@ pub enum Event {
         #[serde(serialize_with = "seconds")]
         waited: Duration,
     },
-    /// The run entered a phase: `fetch`, `settle`, `install`, …
+    /// The run entered a phase: `fetch`, `recover`, `install`, …
     Phase {
         /// Its name.
         phase: String,

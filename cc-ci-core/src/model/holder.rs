@@ -23,6 +23,6 @@ pub struct Description {
     pub run_id: Option<RunId>,
     /// The recipe, where there is one.
     pub recipe: Option<RecipeName>,
-    /// What it does: `settle`, `install`, `janitor`, …; cut at 32 bytes.
+    /// What it does: `recover`, `install`, `janitor`, …; cut at 32 bytes.
     pub phase: String,
 }

@@ -53,14 +53,14 @@ impl fmt::Display for Kind {
 
 /// One thing that exists.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Residue {
+pub struct Resource {
     /// What it is.
     pub kind: Kind,
     /// Its name, id or path.
     pub name: String,
 }
 
-impl Residue {
+impl Resource {
     /// A thing of a kind.
     pub fn new(kind: Kind, name: impl Into<String>) -> Self {
         Self { kind, name: name.into() }
@@ -72,7 +72,7 @@ impl Residue {
     }
 }
 
-impl fmt::Display for Residue {
+impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A line feed in a name would begin a line that looks like the command's own.
         write!(f, "{} {}", self.kind, self.name.replace('\n', "\\n"))
@@ -82,12 +82,12 @@ impl fmt::Display for Residue {
 /// What exists, by domain. An inventory reads the world, never a run's own notes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
-    apps: BTreeMap<Domain, BTreeSet<Residue>>,
+    apps: BTreeMap<Domain, BTreeSet<Resource>>,
 }
 
 impl Inventory {
     /// Adds one thing of `domain`.
-    pub fn add(&mut self, domain: &Domain, residue: Residue) {
+    pub fn add(&mut self, domain: &Domain, residue: Resource) {
         self.apps.entry(domain.clone()).or_default().insert(residue);
     }
 
@@ -99,7 +99,7 @@ impl Inventory {
     }
 
     /// What exists of `domain`, in order.
-    pub fn of(&self, domain: &Domain) -> Vec<Residue> {
+    pub fn of(&self, domain: &Domain) -> Vec<Resource> {
         self.apps.get(domain).into_iter().flatten().cloned().collect()
     }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::cancellation::Cause;
-use super::inventory::Residue;
+use super::inventory::Resource;
 use crate::names::{Domain, RecipeName, RunId, Subject};
 use crate::sys::process::ProcessIdentity;
 
@@ -42,10 +42,10 @@ pub struct RunRecord {
     pub started: Timestamp,
     /// When it ended; absent while it goes on, and for ever if it was killed.
     pub finished: Option<Timestamp>,
-    /// Whether the warm app may be another than its canonical version by this run's doing; always false of a cold run.
-    /// It is written before the app is touched, and again once it is proven to be canonical.
+    /// Whether the warm app may be another than its baseline by this run's doing; always false of a cold run.
+    /// It is written before the app is touched, and again once it is proven to be at its baseline.
     #[serde(default)]
-    pub touched: bool,
+    pub dirty: bool,
     /// Whether it has taken the locks of all its domains. Until it has concluded, they are its own while it holds its
     /// `run.lock`, whatever became of their lock files.
     #[serde(default)]
@@ -94,7 +94,7 @@ pub enum Lane {
     Cold,
     /// The recipe's warm app, upgraded in place and rolled back: no install, backup or restore is proven.
     Quick,
-    /// No test: a warm app is brought back to its canonical version.
+    /// No test: a warm app is restored to its baseline.
     Warm,
 }
 
@@ -247,15 +247,15 @@ pub struct Step {
 /// What of the run's domains existed before and after (I6).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// What settling removed: a dead run's leftovers.
-    pub settled: Vec<Residue>,
-    /// What was there after settling, before the first deploy; of a warm app, before its upgrade, what lasts: no
+    /// What was there when the run took its locks, and was removed: a dead run's leftovers.
+    pub recovered: Vec<Resource>,
+    /// What was there after that, before the first deploy; of a warm app, before its upgrade, what lasts: no
     /// process, task or container.
-    pub before: Vec<Residue>,
+    pub before: Vec<Resource>,
     /// What teardown removed, and what was taken down before another release was deployed.
-    pub removed: Vec<Residue>,
+    pub removed: Vec<Resource>,
     /// What is left after teardown.
-    pub left: Vec<Residue>,
+    pub left: Vec<Resource>,
     /// The domains that the last look verified to be empty, or a warm app to be as it was. A run that ended before it
     /// owned its app has none.
     pub verified: Vec<Domain>,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::compose::{Compose, MountKind, Object};
 use super::env_file::{EnvFile, SecretSpec};
-use super::issue::{Allowed, Issue};
+use super::issue::{Issue, Policy};
 use super::routes;
 use super::rules::{Rule, Severity, table};
 use super::tree::ReadError;
@@ -28,11 +28,11 @@ pub(super) fn check(
     compose: &Compose,
     env: &EnvFile,
     secrets: &[SecretSpec],
-    allowed: &Allowed<'_>,
+    policy: &Policy<'_>,
     readable: impl Fn(&Path) -> Result<(), ReadError>,
 ) -> Findings {
     let mut found = Findings::default();
-    for issue in issues(compose, env, secrets, allowed, readable) {
+    for issue in issues(compose, env, secrets, policy, readable) {
         match issue.rule.severity {
             Severity::Error => found.problems.push(issue.what),
             Severity::Warning => found.warnings.push(issue.what),
@@ -47,7 +47,7 @@ pub(super) fn issues(
     compose: &Compose,
     env: &EnvFile,
     secrets: &[SecretSpec],
-    allowed: &Allowed<'_>,
+    policy: &Policy<'_>,
     readable: impl Fn(&Path) -> Result<(), ReadError>,
 ) -> Vec<Issue> {
     let labels = compose.labels();
@@ -66,7 +66,7 @@ pub(super) fn issues(
             let own = compose.stack.prefixes(&object.name);
             if kind == "network" && object.external {
                 // Who is in it reaches all others there, by names that may be theirs.
-                if !(own || allowed.has_network(&object.name)) {
+                if !(own || policy.has_network(&object.name)) {
                     let what = format!("{} is neither the app's own nor shared by the operator", object.name);
                     found.push(at(&table::FOREIGN_NETWORK, "name", what).marked(&object.name));
                 }
@@ -116,7 +116,7 @@ pub(super) fn issues(
             found.push(Issue::at(&table::HOST_MOUNT, &["services", key, "volumes"], what).marked(source));
         }
     }
-    found.append(&mut routes::issues(compose, env, allowed));
+    found.append(&mut routes::issues(compose, env, policy));
     for name in &compose.unset {
         let what = format!("{name} is not set, so it is empty");
         found.push(Issue::of_variable(&table::VARIABLE_NOT_IN_SAMPLE, name, what));

@@ -6,7 +6,7 @@ use crate::names::Domain;
 
 /// Whose app a recipe is looked at as, and what that app may have in common with others.
 #[derive(Debug, Clone, Copy)]
-pub struct Allowed<'a> {
+pub struct Policy<'a> {
     /// The app's domain.
     pub domain: &'a Domain,
     /// The external networks that the operator shares among apps, the proxy's above all.
@@ -15,7 +15,7 @@ pub struct Allowed<'a> {
     pub operators: Option<&'a EnvFile>,
 }
 
-impl Allowed<'_> {
+impl Policy<'_> {
     pub(super) fn has_network(&self, name: &str) -> bool {
         self.networks.iter().any(|shared| shared == name)
             || self.operators.is_some_and(|env| env.vars().values().any(|value| value == name))

@@ -28,12 +28,12 @@ use crate::names::{Domain, RecipeName};
 
 pub use check::{Findings, SHARED_NETWORKS};
 pub use compose::{
-    Compose, ComposeError, Grant, Healthcheck, LOCAL_KEY, LocalService, Mode, Mount, MountKind, NamedFile,
-    Object, Port, Protocol, Service,
+    Compose, ComposeError, FileReference, Healthcheck, LOCAL_KEY, LocalService, Mode, Mount, MountKind,
+    NamedFile, Object, Port, Protocol, Service,
 };
 pub use env_file::{EnvFile, EnvFileError, SecretSpec};
 pub use interpolate::{InterpolateError, Interpolated, interpolate};
-pub use issue::Allowed;
+pub use issue::Policy;
 pub use labels::{Backup, HookKind, LabelWarning, Labels, VolumeBackup};
 pub use tree::ReadError;
 
@@ -150,9 +150,9 @@ impl Recipe {
         &self,
         env: &EnvFile,
         compose: &Compose,
-        allowed: &Allowed<'_>,
+        policy: &Policy<'_>,
     ) -> Result<Findings, RecipeError> {
-        Ok(check::check(compose, env, &env.secrets()?, allowed, |file| self.read(file).map(drop)))
+        Ok(check::check(compose, env, &env.secrets()?, policy, |file| self.read(file).map(drop)))
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use super::compose::Compose;
 use super::env_file::EnvFile;
-use super::issue::{Allowed, Issue};
+use super::issue::{Issue, Policy};
 use super::rules::table;
 
 /// How deep a rule's brackets may be.
@@ -30,8 +30,8 @@ const HOSTS: [(&str, bool); 5] = [
     ("hostsniregexp", true),
 ];
 
-pub(super) fn issues(compose: &Compose, env: &EnvFile, allowed: &Allowed<'_>) -> Vec<Issue> {
-    let hosts = OwnHosts::of(env, allowed);
+pub(super) fn issues(compose: &Compose, env: &EnvFile, policy: &Policy<'_>) -> Vec<Issue> {
+    let hosts = OwnHosts::of(env, policy);
     let mut found = Vec::new();
     for (service, spec) in &compose.services {
         let mut strange = BTreeSet::new();
@@ -105,10 +105,10 @@ struct OwnHosts {
 }
 
 impl OwnHosts {
-    fn of(env: &EnvFile, allowed: &Allowed<'_>) -> Self {
+    fn of(env: &EnvFile, policy: &Policy<'_>) -> Self {
         let mut chosen: BTreeSet<String> = named(env).filter(|host| is_reserved(host)).collect();
-        chosen.extend(allowed.operators.into_iter().flat_map(named));
-        Self { domain: allowed.domain.to_string(), chosen }
+        chosen.extend(policy.operators.into_iter().flat_map(named));
+        Self { domain: policy.domain.to_string(), chosen }
     }
 
     fn has(&self, host: &str) -> bool {

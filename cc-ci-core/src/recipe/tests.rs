@@ -28,7 +28,7 @@ fn found(recipe: &Recipe, networks: &[&str], operators: Option<&EnvFile>) -> Fin
     let env = recipe.sample().unwrap();
     let compose = recipe.compose(&recipe.vars(&env, &domain()).unwrap()).unwrap();
     let networks: Vec<String> = networks.iter().map(|name| (*name).to_owned()).collect();
-    recipe.check(&env, &compose, &Allowed { domain: &domain(), networks: &networks, operators }).unwrap()
+    recipe.check(&env, &compose, &Policy { domain: &domain(), networks: &networks, operators }).unwrap()
 }
 
 #[track_caller]

@@ -1,7 +1,7 @@
 //! Reading a file of a recipe's tree, which comes from a pull request.
 //!
 //! The kernel resolves the whole path below the tree's directory (openat2, Linux 5.6): a link that leads out is refused,
-//! whoever swaps it in and when. Links inside a recipe are its own affair; [`crate::sys::contained`] follows none.
+//! whoever swaps it in and when. Links inside a recipe are its own affair; [`crate::sys::beneath`] follows none.
 //!
 //! # Limitations
 //! An absolute link is refused even when it leads inside: the tree may be elsewhere tomorrow.

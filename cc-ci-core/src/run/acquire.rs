@@ -21,7 +21,7 @@ pub(super) async fn acquire<'l>(
     let mut guards = Vec::new();
     for domain in &domains {
         let wait = Wait::Until(until.saturating_duration_since(Instant::now()));
-        let (locks, reporter) = (&run.site.locks, run.session.reporter.as_ref());
+        let (locks, reporter) = (&run.ci_host.locks, run.context.reporter.as_ref());
         guards.push(locks.acquire(domain, wait, lifetime.cancellation(), reporter).await?);
     }
     *held = guards;
@@ -42,7 +42,7 @@ pub(super) async fn acquire<'l>(
 /// A run may work on the domain though its lock file was removed: what this run would tear down is the other one's.
 async fn refuse_live_owners(run: &Run<'_>, domains: &[Domain]) -> Result<(), Failure> {
     let domains: Vec<&Domain> = domains.iter().collect();
-    let live = run.site.live_owners(&domains, Some(&run.session.run_id)).await?;
+    let live = run.ci_host.live_owners(&domains, Some(&run.context.run_id)).await?;
     let Some((domain, other)) = live.first() else { return Ok(()) };
     let text = format!(
         "run {} (pid {}) still works on {domain}, though its lock file was removed or replaced",

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::recipe;
 use super::state::{Fetched, Run};
 use super::step::first_few;
-use crate::engine::{App, Session};
+use crate::engine::{App, RunContext};
 use crate::inventory::env_files::EnvFiles;
 use crate::model::error_chain;
 use crate::model::failure::Failure;
@@ -33,19 +33,19 @@ impl Baseline {
     pub async fn fetch(run: &Run<'_>) -> Result<Self, Failure> {
         let (recipe, domain) = (run.request.recipe.clone(), run.record().domain.clone());
         let warm = run.harness.guard_warm(&recipe)?;
-        let (directory, server) = (run.directory.clone(), run.harness.site.env_files.server().to_owned());
+        let (directory, server) = (run.directory.clone(), run.harness.ci_host.env_files.server().to_owned());
         let lifetime = run.harness.lifetime.as_ref();
-        let root = lifetime.jobs().run(move || directory.make_warm_tree(&server)).await?;
+        let root = lifetime.blocking_tasks().run(move || directory.make_warm_tree(&server)).await?;
         let request = FetchRequest {
             source: warm.source.clone().unwrap_or_else(|| RecipeSource::Name(recipe.clone())),
             revision: None,
             skip_fetch: false,
             limit: run.harness.settings.fetch_limit,
-            marker: Some(run.session.marker(&domain)),
+            marker: Some(run.context.marker(&domain)),
         };
         let fetched = workspace::fetch_into(&run.directory, &root.join("recipes"), lifetime, &request).await;
         let fetched = fetched.map_err(|error| {
-            let hint = format!("say where its canonical version is: [recipes.{recipe}] source");
+            let hint = format!("say where its baseline is: [recipes.{recipe}] source");
             Failure::from(error).with_hint(hint)
         })?;
         for note in fetched.notes {
@@ -58,7 +58,7 @@ impl Baseline {
                 .with_hint(format!("set [recipes.{recipe}] warm_version to a release, an annotated tag"))
         })?;
         tree.checkout(lifetime, &release.commit).await?;
-        let files = EnvFiles::new(&root.join("servers"), run.harness.site.env_files.server());
+        let files = EnvFiles::new(&root.join("servers"), run.harness.ci_host.env_files.server());
         let environment = [run.directory.warm_environment(), run.harness.deployer.environment()].concat();
         let app = App { env_file: files.path(&domain), tree: tree.root().to_owned(), recipe, domain };
         Ok(Self { environment, app, tree, release })
@@ -72,7 +72,7 @@ impl Baseline {
         }
         let (domain, version) = (&self.app.domain, &release.version);
         Err(Failure::configuration(format!(
-            "the commit {} does not build on {version}, the canonical version of {domain}: nothing can be upgraded",
+            "the commit {} does not build on {version}, the baseline of {domain}: nothing can be upgraded",
             tree.tested().short()
         ))
         .with_hint(format!("rebase it onto {version}, or test it in the cold lane: leave --quick out")))
@@ -83,15 +83,15 @@ impl Baseline {
         (self.release.commit == *fetched.tested.tested()).then_some(&self.release.version)
     }
 
-    /// `session`, with the baseline's own abra tree.
-    pub fn session(&self, session: &Session) -> Session {
-        Session { environment: self.environment.clone(), ..session.clone() }
+    /// `context`, with the baseline's own abra tree.
+    pub fn context(&self, context: &RunContext) -> RunContext {
+        RunContext { environment: self.environment.clone(), ..context.clone() }
     }
 
     /// Copies the operator's `.env` to where the run's deployers see it, with the baseline's new variables; gives their
     /// names. Under the lock: it may have changed before.
     pub fn copy_env(&self, run: &Run<'_>, to: &Path) -> Result<Vec<String>, Failure> {
-        let files = &run.harness.site.env_files;
+        let files = &run.harness.ci_host.env_files;
         let content = files.read(&self.app.domain).map_err(|error| {
             let path = files.path(&self.app.domain);
             Failure::host(format!("can't use {}: {}", path.display(), error_chain(&error)))
@@ -103,25 +103,27 @@ impl Baseline {
 
     /// Puts its files and `.env` in place: tests ran beside them, and a deployer's call may have changed them. Gives the
     /// names of the variables that the operator's `.env` lacks.
-    pub async fn lay_out(&self, run: &Run<'_>, session: &Session) -> Result<Vec<String>, Failure> {
-        self.tree.checkout_anew(session.lifetime.as_ref(), &self.release.commit).await?;
-        self.guard_files(session, "before the deploy").await?;
+    pub async fn lay_out(&self, run: &Run<'_>, context: &RunContext) -> Result<Vec<String>, Failure> {
+        self.tree.checkout_anew(context.lifetime.as_ref(), &self.release.commit).await?;
+        self.guard_files(context, "before the deploy").await?;
         self.copy_env(run, &self.app.env_file)
     }
 
     /// Its checkout shows its commit, and nothing else.
-    pub async fn guard_files(&self, session: &Session, when: &str) -> Result<(), Failure> {
-        let lifetime = session.lifetime.as_ref();
+    pub async fn guard_files(&self, context: &RunContext, when: &str) -> Result<(), Failure> {
+        let lifetime = context.lifetime.as_ref();
         let head = self.tree.head(lifetime).await?;
         if head != self.release.commit {
-            return Err(Failure::recipe(format!("the canonical checkout shows {head} {when}")));
+            return Err(Failure::recipe(format!("the checkout of the baseline shows {head} {when}")));
         }
         let changed = self.tree.changed(lifetime, &self.release.commit).await?;
         if changed.is_empty() {
             return Ok(());
         }
         let files = first_few(&changed);
-        Err(Failure::recipe(format!("files of the canonical checkout are not its commit's {when}: {files}")))
+        Err(Failure::recipe(format!(
+            "files of the checkout of the baseline are not its commit's {when}: {files}"
+        )))
     }
 }
 

@@ -22,7 +22,7 @@ const NO_ROUTER: &str = "404 page not found";
 /// The app answers at its domain, with something that is not an error: through the proxy where one is configured,
 /// else straight from its task.
 pub(super) async fn serving(harness: &Harness, app: &App) -> Result<(), Failure> {
-    let (engine, proxy) = (harness.site.engine.as_ref(), harness.settings.proxy.as_ref());
+    let (engine, proxy) = (harness.ci_host.engine.as_ref(), harness.settings.proxy.as_ref());
     serving_within(engine, proxy, &app.domain, SERVING_LIMIT).await
 }
 

@@ -65,7 +65,7 @@ pub(super) async fn bring_up(ready: &Ready<'_>) -> Result<Deployed, Failure> {
     cold.deploy().await?;
     let app = cold.app;
     checks::serving(&ready.run.harness, &app).await?;
-    let endpoint = ready.run.harness.site.engine.endpoint(&app.domain).await?;
+    let endpoint = ready.run.harness.ci_host.engine.endpoint(&app.domain).await?;
     let secrets = ready.secrets(&app)?;
     Ok(Deployed { domain: app.domain, address: endpoint.address, secrets })
 }
@@ -112,7 +112,7 @@ impl<'r> Cold<'r> {
         .await?;
         self.last.clone_from(&self.first);
         self.check_serving(tier).await?;
-        tier.must("seed", self.write_probes("install")).await?;
+        tier.must("write-probes", self.write_probes("install")).await?;
         tier.scripts().await?;
         self.check_no_restart(tier).await
     }
@@ -169,7 +169,7 @@ impl<'r> Cold<'r> {
         }
         // The tests put their facts in place before the backup is taken.
         tier.scripts().await?;
-        tier.must("seed", self.write_probes("backup")).await?;
+        tier.must("write-probes", self.write_probes("backup")).await?;
         tier.must("backup", async {
             self.backup = Some(ready.backup(&self.app).await?);
             Ok(())
@@ -195,7 +195,7 @@ impl<'r> Cold<'r> {
         })
         .await?;
         tier.must("change", async {
-            let text = format!("{} changed after the backup", ready.run.session.run_id);
+            let text = format!("{} changed after the backup", ready.run.context.run_id);
             ProbeFiles::write(self.engine(), &self.app, &text).await?;
             Ok(())
         })
@@ -259,7 +259,7 @@ impl<'r> Cold<'r> {
     }
 
     fn engine(&self) -> &dyn Engine {
-        self.tests.ready.run.harness.site.engine.as_ref()
+        self.tests.ready.run.harness.ci_host.engine.as_ref()
     }
 
     async fn services(&self) -> Result<Vec<ServiceState>, Failure> {
@@ -267,7 +267,7 @@ impl<'r> Cold<'r> {
     }
 
     async fn write_probes(&mut self, tier: &str) -> Result<(), Failure> {
-        let text = format!("{} {tier}", self.tests.ready.run.session.run_id);
+        let text = format!("{} {tier}", self.tests.ready.run.context.run_id);
         self.probes = ProbeFiles::write(self.engine(), &self.app, &text).await?;
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::recipe;
 use super::state::Run;
-use crate::engine::{App, Kind, Residue, ServiceState};
+use crate::engine::{App, Kind, Resource, ServiceState};
 use crate::model::failure::Failure;
 use crate::names::Domain;
 
@@ -15,7 +15,7 @@ pub(super) const REMOVAL_LIMIT: Duration = Duration::from_mins(2);
 /// A warm app before its upgrade.
 #[derive(Debug)]
 pub(super) struct Before {
-    pub persistent: Vec<Residue>,
+    pub persistent: Vec<Resource>,
     pub services: Vec<ServiceState>,
 }
 
@@ -23,7 +23,7 @@ impl Before {
     /// Takes the app as it is now.
     pub async fn take(run: &Run<'_>, domain: &Domain) -> Result<Self, Failure> {
         let persistent = persistent(run, domain).await?;
-        Ok(Self { persistent, services: run.harness.site.engine.services(domain).await? })
+        Ok(Self { persistent, services: run.harness.ci_host.engine.services(domain).await? })
     }
 }
 
@@ -31,7 +31,7 @@ impl Before {
 /// done now, or appear after it.
 pub(super) async fn pending_requests_are_done(run: &Run<'_>, in_flight: bool) {
     if in_flight {
-        tokio::time::sleep(run.harness.site.engine.order_lag()).await;
+        tokio::time::sleep(run.harness.ci_host.engine.request_lag()).await;
     }
 }
 
@@ -40,9 +40,9 @@ pub(super) async fn pending_requests_are_done(run: &Run<'_>, in_flight: bool) {
 pub(super) async fn remove_added(
     run: &Run<'_>,
     app: &App,
-    before: &[Residue],
+    before: &[Resource],
     in_flight: bool,
-) -> Result<Vec<Residue>, Failure> {
+) -> Result<Vec<Resource>, Failure> {
     let domain = &app.domain;
     let mut removed = BTreeSet::new();
     let mut refused = None;
@@ -56,14 +56,14 @@ pub(super) async fn remove_added(
         if added.iter().all(|residue| removed.contains(residue)) {
             let failure = Failure::recipe(format!(
                 "what was added to {domain} is still there: {}",
-                Residue::list(&added)
+                Resource::list(&added)
             ));
             return Err(match refused {
                 Some(refused) => failure.with_source(refused),
                 None => failure,
             });
         }
-        refused = run.harness.site.engine.remove_only(domain, &added, REMOVAL_LIMIT).await.err();
+        refused = run.harness.ci_host.engine.remove_selected(domain, &added, REMOVAL_LIMIT).await.err();
         removed.extend(added);
     }
 }
@@ -72,7 +72,7 @@ pub(super) async fn remove_added(
 ///
 /// A record without any service is none of a warm app that was deployed: where the before is not known, nothing
 /// counts as added.
-pub(super) async fn added(run: &Run<'_>, app: &App, before: &[Residue]) -> Result<Vec<Residue>, Failure> {
+pub(super) async fn added(run: &Run<'_>, app: &App, before: &[Resource]) -> Result<Vec<Resource>, Failure> {
     if !before.iter().any(|residue| residue.kind == Kind::Service) {
         return Ok(Vec::new());
     }
@@ -81,14 +81,14 @@ pub(super) async fn added(run: &Run<'_>, app: &App, before: &[Residue]) -> Resul
     let services = compose.services.keys();
     // Engines differ in whether a service's name begins with the stack's.
     let names = services.flat_map(|name| [format!("{stack}_{name}"), name.clone()]);
-    let mut kept: BTreeSet<Residue> = names.map(|name| Residue::new(Kind::Service, name)).collect();
+    let mut kept: BTreeSet<Resource> = names.map(|name| Resource::new(Kind::Service, name)).collect();
     for (kind, objects) in [
         (Kind::Volume, &compose.volumes),
         (Kind::Secret, &compose.secrets),
         (Kind::Config, &compose.configs),
         (Kind::Network, &compose.networks),
     ] {
-        kept.extend(objects.values().map(|object| Residue::new(kind, &object.name)));
+        kept.extend(objects.values().map(|object| Resource::new(kind, &object.name)));
     }
     let mut added = persistent(run, &app.domain).await?;
     added.retain(|residue| !before.contains(residue) && !kept.contains(residue));
@@ -96,8 +96,8 @@ pub(super) async fn added(run: &Run<'_>, app: &App, before: &[Residue]) -> Resul
 }
 
 /// What of the app outlives a restart of its services.
-pub(super) async fn persistent(run: &Run<'_>, domain: &Domain) -> Result<Vec<Residue>, Failure> {
-    let inventory = run.harness.site.engine.inventory(Some(std::slice::from_ref(domain))).await?;
+pub(super) async fn persistent(run: &Run<'_>, domain: &Domain) -> Result<Vec<Resource>, Failure> {
+    let inventory = run.harness.ci_host.engine.inventory(Some(std::slice::from_ref(domain))).await?;
     let mut persistent = inventory.of(domain);
     persistent.retain(persists);
     Ok(persistent)
@@ -105,7 +105,7 @@ pub(super) async fn persistent(run: &Run<'_>, domain: &Domain) -> Result<Vec<Res
 
 /// Whether a thing is the app's own for longer than one start of its services. The rest comes and goes: a volume
 /// without a name of its own with its container, a port with its service.
-fn persists(residue: &Residue) -> bool {
+fn persists(residue: &Resource) -> bool {
     let anonymous = residue.name.len() == 64 && residue.name.bytes().all(|byte| byte.is_ascii_hexdigit());
     match residue.kind {
         Kind::Service | Kind::Secret | Kind::Config => true,
@@ -130,10 +130,10 @@ mod tests {
             (Kind::EnvFile, "/x.env"),
             (Kind::RunTree, "/runs/1"),
         ] {
-            assert!(!persists(&Residue::new(kind, name)), "{kind} {name}");
+            assert!(!persists(&Resource::new(kind, name)), "{kind} {name}");
         }
         for (kind, name) in [(Kind::Volume, "a_data"), (Kind::Network, "a_net"), (Kind::Service, "a_app")] {
-            assert!(persists(&Residue::new(kind, name)), "{kind} {name}");
+            assert!(persists(&Resource::new(kind, name)), "{kind} {name}");
         }
     }
 }

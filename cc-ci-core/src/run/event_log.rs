@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use crate::engine::Redactor;
 use crate::model::event::{Event, Reporter};
-use crate::sys::host::Host;
 use crate::sys::output::QueuedWriter;
+use crate::sys::system_info::SystemInfo;
 use crate::workspace::RunDir;
 
 /// What writing the last events may take.
@@ -22,7 +22,7 @@ const MAX_WARNINGS: usize = 1000;
 pub(super) struct EventLog {
     file: Option<QueuedWriter>,
     warnings: Mutex<Vec<String>>,
-    host: Arc<dyn Host>,
+    host: Arc<dyn SystemInfo>,
     inner: Arc<dyn Reporter>,
     redactor: Redactor,
 }
@@ -39,7 +39,7 @@ struct EventLine<'e> {
 impl EventLog {
     pub fn start(
         directory: &RunDir,
-        host: Arc<dyn Host>,
+        host: Arc<dyn SystemInfo>,
         inner: Arc<dyn Reporter>,
         redactor: Redactor,
     ) -> Self {

@@ -99,7 +99,7 @@ impl Harness {
             // The lifetime has told it; it belongs to the run's record too.
             run.events.keep(&Event::Cancelled { cause });
         }
-        run.session.reporter.report(&Event::ChildrenEnded {
+        run.context.reporter.report(&Event::ChildrenEnded {
             groups: children.groups,
             escaped: children.escaped,
             left: children.left.clone(),
@@ -118,7 +118,7 @@ impl Harness {
             hint = hint.or_else(|| Some(lost.hint()));
         }
         exit = run.finish(exit);
-        let record = redacted(&run.record(), &run.session.redactor);
+        let record = redacted(&run.record(), &run.context.redactor);
         // The locks go last: whoever waits for them finds the report written and the domain empty.
         drop((run, held));
         (RunEnd { record, exit, hint, value }, panic)
@@ -135,7 +135,7 @@ async fn cold<T>(
     let fetched = fetch(run).await?;
     run.enter("lock", &[]);
     let guards = acquire(run, &mut held.guards).await?;
-    run.enter("settle", guards);
+    run.enter("recover", guards);
     recover(run, guards).await?;
     run.enter("janitor", guards);
     sweep_others(run).await;
@@ -150,9 +150,9 @@ async fn warm(run: &Run<'_>, held: &mut Held) -> Result<(), Failure> {
     baseline.guard_ancestry(run, &fetched).await?;
     run.enter("lock", &[]);
     let guards = acquire(run, &mut held.guards).await?;
-    run.enter("bring back", guards);
+    run.enter("restore the baseline", guards);
     let HeldWarm { baseline, before } = held.warm.insert(HeldWarm { baseline, before: None });
-    Restore::new(run, baseline, &run.session).restore().await?;
+    Restore::new(run, baseline, &run.context).restore().await?;
     run.enter("janitor", guards);
     sweep_others(run).await;
     quick::lane(&Ready::new(run, &fetched, guards), baseline, before).await

@@ -43,7 +43,7 @@ async fn fetch_one(
         revision,
         skip_fetch: run.request.skip_fetch,
         limit: run.harness.settings.fetch_limit,
-        marker: Some(run.session.marker(domain)),
+        marker: Some(run.context.marker(domain)),
     };
     let fetched = workspace::fetch(&run.directory, run.harness.lifetime.as_ref(), &request).await?;
     for note in fetched.notes {

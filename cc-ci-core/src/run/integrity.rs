@@ -77,7 +77,7 @@ impl<'r> CheckoutGuard<'r> {
 
     /// Checks `revision` out: from now on the tree of the recipe is meant to show it.
     pub async fn checkout(&self, tree: &RecipeTree, revision: &Revision) -> Result<(), Failure> {
-        let checked_out = tree.checkout(self.run.session.lifetime.as_ref(), &revision.commit).await;
+        let checked_out = tree.checkout(self.run.context.lifetime.as_ref(), &revision.commit).await;
         checked_out.map_err(|error| self.git_failed(tree, error))?;
         self.expected().insert(tree.name().clone(), revision.commit.clone());
         Ok(())
@@ -128,7 +128,7 @@ impl<'r> CheckoutGuard<'r> {
         commit: &CommitId,
         call: Call,
     ) -> Result<Vec<String>, Failure> {
-        let lifetime = self.run.session.lifetime.as_ref();
+        let lifetime = self.run.context.lifetime.as_ref();
         let name = tree.name();
         let failed = |error| self.git_failed(tree, error);
         let head = tree.head(lifetime).await.map_err(failed)?;
@@ -157,7 +157,7 @@ impl<'r> CheckoutGuard<'r> {
         call: Call,
         before: &[String],
     ) -> Result<Option<String>, Failure> {
-        let lifetime = self.run.session.lifetime.as_ref();
+        let lifetime = self.run.context.lifetime.as_ref();
         let (deployer, name) = (&self.run.harness.deployer, tree.name());
         let head = tree.head(lifetime).await?;
         if head != *commit {
@@ -199,7 +199,7 @@ impl<'r> CheckoutGuard<'r> {
 /// The text of the app's `.env`, as it is now.
 pub(super) async fn env_text(run: &Run<'_>, app: &App) -> Result<Vec<u8>, Failure> {
     let app = app.clone();
-    run.session.lifetime.jobs().run(move || app.env_text()).await
+    run.context.lifetime.blocking_tasks().run(move || app.env_text()).await
 }
 
 /// Puts the `.env` back whole, where it is another one than `before`.
@@ -216,7 +216,7 @@ pub(super) async fn put_env_back(run: &Run<'_>, app: &App, before: Vec<u8>) -> R
         Err(_) => "it could not be read any more".to_owned(),
     };
     let back = app.clone();
-    run.session.lifetime.jobs().run(move || back.set_env_text(&before)).await?;
+    run.context.lifetime.blocking_tasks().run(move || back.set_env_text(&before)).await?;
     let (deployer, domain) = (&run.harness.deployer, &app.domain);
     run.note_once(&format!("{deployer} rewrote the .env of {domain} ({what}); it was put back"));
     Ok(())

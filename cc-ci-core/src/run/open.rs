@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::event_log::EventLog;
 use super::request::{Harness, Request, WarmApp};
 use super::state::{Run, write_record};
-use crate::engine::{Owners, Session};
+use crate::engine::{Owners, RunContext};
 use crate::inventory::env_files::EnvFiles;
 use crate::model::error_chain;
 use crate::model::event::Event;
@@ -35,18 +35,18 @@ impl Harness {
             tokio::select! {
                 biased;
                 cause = self.lifetime.cancellation().cancelled() => return Err(Failure::cancelled(cause)),
-                claimed = self.site.claim() => claimed?,
+                claimed = self.ci_host.claim() => claimed?,
             }
-            let (runs, wanted) = (self.site.runs.clone(), request.run_id.clone());
-            let directory = self.lifetime.jobs().run(move || runs.create(&wanted)).await?;
+            let (runs, wanted) = (self.ci_host.runs.clone(), request.run_id.clone());
+            let directory = self.lifetime.blocking_tasks().run(move || runs.create(&wanted)).await?;
             record.run_id = directory.id().clone();
-            write_record(&directory, &record, &self.site.engine.redactor())?;
+            write_record(&directory, &record, &self.ci_host.engine.redactor())?;
             let env_files = match lane {
                 Lane::Quick => {
-                    let server = self.site.env_files.server();
+                    let server = self.ci_host.env_files.server();
                     EnvFiles::new(&directory.own_servers(server)?, server)
                 }
-                Lane::Cold | Lane::Warm => self.site.env_files.clone(),
+                Lane::Cold | Lane::Warm => self.ci_host.env_files.clone(),
             };
             Ok((directory, env_files))
         };
@@ -62,7 +62,7 @@ impl Harness {
         lane: Lane,
         dependencies: &[(RecipeSource, Domain)],
     ) -> RunRecord {
-        let of_run = || Domain::of_run(&request.recipe, &request.subject, self.site.pattern.suffix());
+        let of_run = || Domain::of_run(&request.recipe, &request.subject, self.ci_host.pattern.suffix());
         let warm = self.settings.warm.get(&request.recipe).filter(|_| lane.is_warm());
         let domain = warm.map_or_else(of_run, |warm| warm.domain.clone());
         let all = dependencies.iter().map(|(_, domain)| domain.clone()).chain([domain.clone()]);
@@ -79,9 +79,9 @@ impl Harness {
             domains,
             commit: None,
             executor: self.deployer.to_string(),
-            started: self.site.host.now(),
+            started: self.ci_host.host.now(),
             finished: None,
-            touched: false,
+            dirty: false,
             owned: false,
             verdict: None,
             exit_code: None,
@@ -103,10 +103,10 @@ impl Harness {
         directory: RunDir,
         env_files: EnvFiles,
     ) -> Run<'h> {
-        let redactor = self.site.engine.redactor();
-        let (host, reporter) = (self.site.host.clone(), self.site.reporter.clone());
+        let redactor = self.ci_host.engine.redactor();
+        let (host, reporter) = (self.ci_host.host.clone(), self.ci_host.reporter.clone());
         let events = Arc::new(EventLog::start(&directory, host, reporter, redactor.clone()));
-        let session = Session {
+        let context = RunContext {
             run_id: record.run_id.clone(),
             lifetime: self.lifetime.clone(),
             reporter: events.clone(),
@@ -118,7 +118,7 @@ impl Harness {
             Some(why) => format!("{} ({why})", record.executor),
             None => record.executor.clone(),
         };
-        session.reporter.report(&Event::RunStarted {
+        context.reporter.report(&Event::RunStarted {
             run_id: record.run_id.clone(),
             recipe: record.recipe.clone(),
             domain: record.domain.clone(),
@@ -127,10 +127,10 @@ impl Harness {
         let owners = Owners::default();
         Run {
             harness: self.owned_by(&owners),
-            site: &self.site,
+            ci_host: &self.ci_host,
             owners,
             request,
-            session,
+            context,
             directory: Arc::new(directory),
             env_files,
             record: Mutex::new(record),
@@ -141,8 +141,8 @@ impl Harness {
 
     fn guard_cold(&self, domains: &[Domain]) -> Result<(), Failure> {
         for domain in domains {
-            // Nothing of it would be settled, torn down or verified (I5).
-            if !self.site.pattern.is_run_app(domain) {
+            // Nothing of it would be recovered, torn down or verified (I5).
+            if !self.ci_host.pattern.is_run_app(domain) {
                 return Err(Failure::configuration(format!("{domain} is protected: no run deploys there"))
                     .with_hint("take it out of `protect`, or test another pull request"));
             }
@@ -166,14 +166,14 @@ impl Harness {
             )));
         };
         let domain = &warm.domain;
-        if self.site.pattern.is_run_app(domain) {
+        if self.ci_host.pattern.is_run_app(domain) {
             return Err(Failure::configuration(format!(
                 "the warm app {domain} has the name of a run app: any janitor would remove it"
             ))
             .with_hint("choose another domain, or add it to `protect` in every configuration of this host"));
         }
-        if !self.site.env_files.exists(domain) {
-            let path = self.site.env_files.path(domain);
+        if !self.ci_host.env_files.exists(domain) {
+            let path = self.ci_host.env_files.path(domain);
             return Err(Failure::configuration(format!(
                 "the warm app {domain} has no .env file at {}",
                 path.display()
@@ -202,7 +202,7 @@ impl Harness {
                 )));
             }
             let subject = Subject::reference(format!("for-{recipe}-{}", request.subject));
-            Ok((source.clone(), Domain::of_run(&name, &subject, self.site.pattern.suffix())))
+            Ok((source.clone(), Domain::of_run(&name, &subject, self.ci_host.pattern.suffix())))
         });
         with_domains.collect()
     }

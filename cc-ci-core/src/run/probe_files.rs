@@ -9,7 +9,7 @@ use crate::engine::{App, Engine};
 use crate::model::failure::Failure;
 
 /// The file, at the top of each volume.
-const FILE: &str = ".cc-ci-seed";
+const FILE: &str = ".cc-ci-probe";
 
 /// What each volume holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use super::cold::NO_CUSTOM_TESTS;
 use super::diff::Before;
 use super::ready::Ready;
 use super::recipe;
-use super::restore::touch;
+use super::restore::set_dirty;
 use super::step::Outcome;
 use super::test_run::Tests;
 use super::tier_run::TierRun;
@@ -42,7 +42,7 @@ pub(super) async fn lane(
     let last = before.services.clone();
     let mut quick = Quick { tests: &tests, app, first: &before.services, last };
     if let Some(version) = baseline.version_under_test(ready.fetched) {
-        let why = format!("the commit under test is the canonical version, {version}");
+        let why = format!("the commit under test is the baseline, {version}");
         skip(&tests, TierName::Upgrade, &why)?;
         run.directory.make_private(&run.secrets_directory(&quick.app)).map_err(|error| {
             Failure::host("can't make the tests' directory of secrets").with_source(error)
@@ -79,7 +79,7 @@ struct Quick<'r> {
 
 impl Quick<'_> {
     async fn services(&self) -> Result<Vec<ServiceState>, Failure> {
-        self.tests.ready.run.harness.site.engine.services(&self.app.domain).await
+        self.tests.ready.run.harness.ci_host.engine.services(&self.app.domain).await
     }
 
     async fn upgrade(&mut self, tier: &mut TierRun<'_>) -> Result<Outcome, Failure> {
@@ -91,7 +91,7 @@ impl Quick<'_> {
         })
         .await?;
         let tested = ready.fetched.revision();
-        touch(ready.run, true)?;
+        set_dirty(ready.run, true)?;
         tier.must("upgrade", async {
             ready.upgrade(&self.app, &tested).await?;
             self.last = self.services().await?;
@@ -108,7 +108,7 @@ impl Quick<'_> {
         let has_scripts = tier.has_scripts();
         if has_scripts {
             // A test may change the app that nothing was upgraded of, too.
-            touch(self.tests.ready.run, true)?;
+            set_dirty(self.tests.ready.run, true)?;
         }
         tier.scripts().await?;
         self.check_unchanged(tier).await?;

@@ -11,7 +11,7 @@ use super::state::{Fetched, Revision, Run};
 use crate::engine::{App, Backup};
 use crate::lock::AppGuard;
 use crate::model::failure::{Failure, Fault};
-use crate::sys::contained::read_contained;
+use crate::sys::beneath::read_beneath;
 
 /// More than any secret has.
 const SECRET_LIMIT: u64 = 1 << 16;
@@ -37,11 +37,11 @@ impl<'r> Ready<'r> {
     /// Keeps the recipe's tests as they are in the commit under test, before a checkout moves the tree.
     pub async fn snapshot_scripts(&self) -> Result<Scripts, Failure> {
         let run = self.run;
-        let to = run.session.tmp.join("recipe-tests");
+        let to = run.context.tmp.join("recipe-tests");
         run.directory
             .make_private(&to)
             .map_err(|error| Failure::host(format!("can't make {}", to.display())).with_source(error))?;
-        self.fetched.tested.snapshot(run.session.lifetime.as_ref(), "tests", &to).await?;
+        self.fetched.tested.snapshot(run.context.lifetime.as_ref(), "tests", &to).await?;
         Scripts::find(run.operator_tests().as_deref(), Some(&to.join("tests")))
             .map_err(|error| Failure::host("can't read the tests").with_source(error))
     }
@@ -51,13 +51,13 @@ impl<'r> Ready<'r> {
         let run = self.run;
         for (tree, domain) in &self.fetched.dependencies {
             self.enter(&format!("dependency {}", tree.name()));
-            let releases = tree.releases(run.session.lifetime.as_ref()).await?;
+            let releases = tree.releases(run.context.lifetime.as_ref()).await?;
             let newest = releases.releases.first();
             let revision = newest.map_or_else(|| Revision::commit(tree.tested()), Revision::release);
             let app = run.app(tree.name(), domain);
             let up = async {
                 self.prepare(&app, &revision).await?;
-                run.harness.site.engine.pre_pull(&app).await?;
+                run.harness.ci_host.engine.pre_pull(&app).await?;
                 self.deploy(&app).await
             };
             // A dependency that doesn't come up says nothing of the recipe under test.
@@ -74,14 +74,14 @@ impl<'r> Ready<'r> {
     /// Checks `revision` out, creates the app, and generates its secrets.
     pub async fn prepare(&self, app: &App, revision: &Revision) -> Result<(), Failure> {
         self.checkouts.checkout(self.fetched.tree_of(&app.recipe), revision).await?;
-        let create = self.run.harness.deployer.create(&self.run.session, app);
+        let create = self.run.harness.deployer.create(&self.run.context, app);
         self.checkouts.around(app, Call::Create, create).await?;
         self.generate_secrets(app).await
     }
 
     /// Deploys the app, and waits until it is up.
     pub async fn deploy(&self, app: &App) -> Result<(), Failure> {
-        let deploy = self.run.harness.deployer.deploy(&self.run.session, app);
+        let deploy = self.run.harness.deployer.deploy(&self.run.context, app);
         self.checkouts.around(app, Call::Deploy, deploy).await?;
         self.wait_converged(app).await
     }
@@ -92,7 +92,7 @@ impl<'r> Ready<'r> {
         self.checkouts.checkout(self.fetched.tree_of(&app.recipe), revision).await?;
         recipe::add_new_variables(run, app).await?;
         self.generate_secrets(app).await?;
-        run.harness.site.engine.pre_pull(app).await?;
+        run.harness.ci_host.engine.pre_pull(app).await?;
         match self.order_upgrade(app).await {
             // Swarm has rolled back or paused what the engine failed, and goes on by itself no more.
             Err(failure) if failure.fault() == Fault::Transient => {
@@ -104,18 +104,18 @@ impl<'r> Ready<'r> {
     }
 
     async fn order_upgrade(&self, app: &App) -> Result<(), Failure> {
-        let upgrade = self.run.harness.deployer.upgrade(&self.run.session, app);
+        let upgrade = self.run.harness.deployer.upgrade(&self.run.context, app);
         self.checkouts.around(app, Call::Upgrade, upgrade).await?;
         self.wait_converged(app).await
     }
 
     pub async fn backup(&self, app: &App) -> Result<Backup, Failure> {
-        let backup = self.run.harness.deployer.backup(&self.run.session, app);
+        let backup = self.run.harness.deployer.backup(&self.run.context, app);
         self.checkouts.around(app, Call::Backup, backup).await
     }
 
     pub async fn restore(&self, app: &App, backup: &Backup) -> Result<(), Failure> {
-        let restore = self.run.harness.deployer.restore(&self.run.session, app, backup);
+        let restore = self.run.harness.deployer.restore(&self.run.context, app, backup);
         self.checkouts.around(app, Call::Restore, restore).await?;
         self.wait_converged(app).await
     }
@@ -123,16 +123,16 @@ impl<'r> Ready<'r> {
     async fn wait_converged(&self, app: &App) -> Result<(), Failure> {
         let labels = recipe::load(self.run, app).await?.labels;
         let limit = recipe::converge_limit(self.run, app, &labels);
-        self.run.harness.site.engine.wait_converged(&app.domain, limit).await
+        self.run.harness.ci_host.engine.wait_converged(&app.domain, limit).await
     }
 
     /// New secrets are hidden from every output before anything can print them, and put where tests find them.
     pub async fn generate_secrets(&self, app: &App) -> Result<(), Failure> {
         let run = self.run;
         let generate = async {
-            let generated = run.harness.deployer.generate_secrets(&run.session, app).await?;
+            let generated = run.harness.deployer.generate_secrets(&run.context, app).await?;
             for value in generated.values() {
-                run.session.redactor.hide(value);
+                run.context.redactor.hide(value);
             }
             Ok(generated)
         };
@@ -156,7 +156,7 @@ impl<'r> Ready<'r> {
             let mut secrets = BTreeMap::new();
             for entry in fs::read_dir(&directory)? {
                 let name = entry?.file_name();
-                let value = read_contained(&directory, &name, SECRET_LIMIT).map_err(io::Error::other)?;
+                let value = read_beneath(&directory, &name, SECRET_LIMIT).map_err(io::Error::other)?;
                 let value = String::from_utf8(value).map_err(io::Error::other)?;
                 secrets.insert(name.to_string_lossy().into_owned(), value);
             }

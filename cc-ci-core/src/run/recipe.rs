@@ -9,7 +9,7 @@ use super::step::first_few;
 use crate::engine::App;
 use crate::model::failure::Failure;
 use crate::model::record::Lane;
-use crate::recipe::{Allowed, Compose, Findings, Labels, Recipe};
+use crate::recipe::{Compose, Findings, Labels, Policy, Recipe};
 
 /// So many findings are told, of each kind.
 const TOLD: usize = 50;
@@ -32,16 +32,16 @@ pub(super) async fn load(run: &Run<'_>, app: &App) -> Result<LoadedRecipe, Failu
         let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
         Ok(LoadedRecipe { labels: compose.labels(), compose })
     };
-    run.session.lifetime.jobs().run(load).await
+    run.context.lifetime.blocking_tasks().run(load).await
 }
 
 /// Checks it: what would fail a deploy, or touch what is not the app's own, is red before anything is done with it.
 pub(super) async fn check(run: &Run<'_>, app: &App) -> Result<(), Failure> {
     let (app, networks) = (app.clone(), run.harness.settings.shared_networks.clone());
     // What a person wrote of a long-lived app is no fault of the recipe's.
-    let operators = run.lane().is_warm().then(|| run.harness.site.env_files.path(&app.domain));
+    let operators = run.lane().is_warm().then(|| run.harness.ci_host.env_files.path(&app.domain));
     let look = move || findings(&app, &networks, operators);
-    let Findings { problems, warnings, .. } = run.session.lifetime.jobs().run(look).await?;
+    let Findings { problems, warnings, .. } = run.context.lifetime.blocking_tasks().run(look).await?;
     for warning in shortened(&warnings) {
         run.warn_once(&warning);
     }
@@ -51,16 +51,16 @@ pub(super) async fn check(run: &Run<'_>, app: &App) -> Result<(), Failure> {
 fn findings(app: &App, networks: &[String], operators: Option<PathBuf>) -> Result<Findings, Failure> {
     let env = app.env()?;
     let operators = operators.map(|env_file| App { env_file, ..app.clone() }.env()).transpose()?;
-    let allowed = Allowed { domain: &app.domain, networks, operators: operators.as_ref() };
+    let policy = Policy { domain: &app.domain, networks, operators: operators.as_ref() };
     let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
     let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
-    Ok(recipe.check(&env, &compose, &allowed)?)
+    Ok(recipe.check(&env, &compose, &policy)?)
 }
 
 /// Adds the variables that the recipe's sample has and the app's `.env` has not, and says which.
 pub(super) async fn add_new_variables(run: &Run<'_>, app: &App) -> Result<(), Failure> {
     let (app, is_run_app) = (app.clone(), run.lane() == Lane::Cold);
-    let added = run.session.lifetime.jobs().run(move || add_missing(&app, is_run_app)).await?;
+    let added = run.context.lifetime.blocking_tasks().run(move || add_missing(&app, is_run_app)).await?;
     if !added.is_empty() {
         run.note(format!("new variables, with their sample's values: {}", first_few(&added)));
     }

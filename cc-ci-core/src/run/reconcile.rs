@@ -14,7 +14,7 @@ use super::restore::{Restore, Restored, ended_in_the_middle, other_version};
 use super::state::Run;
 use super::teardown::{BodyEnd, remove_tree};
 use super::upgrade_from::UpgradeFrom;
-use crate::engine::Residue;
+use crate::engine::Resource;
 use crate::lifetime::{RunLifetimeExt as _, ScopeEnd};
 use crate::lock::AppGuard;
 use crate::model::exit::Exit;
@@ -32,14 +32,14 @@ pub struct WarmEnd {
     pub domain: Option<Domain>,
     /// The run that worked on it: the name of its directory.
     pub run_id: Option<RunId>,
-    /// Its canonical version, where it is known.
+    /// Its baseline, where it is known.
     pub version: Option<String>,
     /// What was done.
     pub outcome: Outcome,
     /// Why.
     pub reasons: Vec<String>,
     /// What a dead run had added, and is gone.
-    pub removed: Vec<Residue>,
+    pub removed: Vec<Resource>,
     /// What went wrong.
     pub errors: Vec<String>,
     /// What helps.
@@ -55,16 +55,16 @@ pub struct WarmEnd {
 #[non_exhaustive]
 pub enum Outcome {
     /// It is as it should be; nothing was touched.
-    Canonical,
+    AtBaseline,
     /// It was not, and is now.
-    BroughtBack,
+    Restored,
     /// It was not deployed, and is now.
     Deployed,
-    /// Dry run: it would be brought back, or deployed.
-    WouldBringBack,
+    /// Dry run: it would be restored, or deployed.
+    WouldRestore,
     /// Dry run: nothing tells that it is not as it should be.
-    LooksCanonical,
-    /// It could not be looked at or brought back.
+    LooksAtBaseline,
+    /// It could not be looked at or restored.
     Failed,
     /// The command ended before.
     NotReached,
@@ -112,8 +112,8 @@ impl Harness {
         {
             last.exit = last.exit.or_graver(Exit::Residue);
             last.errors.push(format!(
-                "the command's own work did not end in time: processes {:?}, {} blocking jobs",
-                children.left, children.jobs_left
+                "the command's own work did not end in time: processes {:?}, {} blocking tasks",
+                children.left, children.tasks_left
             ));
         }
         ends
@@ -140,7 +140,7 @@ impl Harness {
         };
         conclude(run, exit, false, REMOVAL_LIMIT).await;
         let end = match end {
-            Ok(restored) => self.restored(request, run.session.run_id.clone(), restored),
+            Ok(restored) => self.restored(request, run.context.run_id.clone(), restored),
             Err(failure) => self.failed(request, Some(run), &failure),
         };
         // The lock goes with it.
@@ -155,14 +155,14 @@ impl Harness {
         if let Exit::Cancelled(cause) = exit {
             run.record().cancelled_by = Some(cause);
         }
-        let (domain, touched) = {
+        let (domain, dirty) = {
             let record = run.record();
-            (record.domain.clone(), record.touched)
+            (record.domain.clone(), record.dirty)
         };
-        let failure = if touched {
+        let failure = if dirty {
             exit = exit.or_graver(Exit::Residue);
             Failure::host(format!("{}: {domain} may not be as it should be", failure.chain()))
-                .with_hint(format!("bring it back with `cc-ci warm reconcile {domain}`"))
+                .with_hint(format!("restore it with `cc-ci warm reconcile {domain}`"))
         } else {
             failure
         };
@@ -180,7 +180,7 @@ impl Harness {
             ends.push(match self.plan(recipe).await {
                 Ok(reasons) => {
                     let outcome =
-                        if reasons.is_empty() { Outcome::LooksCanonical } else { Outcome::WouldBringBack };
+                        if reasons.is_empty() { Outcome::LooksAtBaseline } else { Outcome::WouldRestore };
                     WarmEnd { reasons, ..self.warm_end(recipe, outcome) }
                 }
                 Err(failure) => self.failed(&request, None, &failure),
@@ -191,8 +191,8 @@ impl Harness {
 
     async fn plan(&self, recipe: &RecipeName) -> Result<Vec<String>, Failure> {
         let warm = self.guard_warm(recipe)?;
-        let (dead, _) = self.site.over_on(&warm.domain, &self.deployer.to_string())?;
-        let services = self.site.engine.services(&warm.domain).await?;
+        let (dead, _) = self.ci_host.over_on(&warm.domain, &self.deployer.to_string())?;
+        let services = self.ci_host.engine.services(&warm.domain).await?;
         let mut reasons: Vec<String> = dead.iter().map(ended_in_the_middle).collect();
         if services.is_empty() {
             reasons.push("it is not deployed".to_owned());
@@ -236,8 +236,8 @@ impl Harness {
 
     fn restored(&self, request: &Request, run_id: RunId, restored: Restored) -> WarmEnd {
         let outcome = match (restored.reasons.is_empty(), restored.was_down) {
-            (true, _) => Outcome::Canonical,
-            (false, false) => Outcome::BroughtBack,
+            (true, _) => Outcome::AtBaseline,
+            (false, false) => Outcome::Restored,
             (false, true) => Outcome::Deployed,
         };
         WarmEnd {
@@ -251,9 +251,9 @@ impl Harness {
 
     fn failed(&self, request: &Request, run: Option<&Run<'_>>, failure: &Failure) -> WarmEnd {
         let message = failure.chain();
-        let message = run.map_or(message.clone(), |run| run.session.redactor.redact(&message));
+        let message = run.map_or(message.clone(), |run| run.context.redactor.redact(&message));
         WarmEnd {
-            run_id: run.map(|run| run.session.run_id.clone()),
+            run_id: run.map(|run| run.context.run_id.clone()),
             // A warm app is not what is tested: nothing here is red.
             exit: if failure.fault() == Fault::Recipe { Exit::Harness } else { failure.fault().into() },
             errors: vec![message],
@@ -269,16 +269,16 @@ async fn restore(run: &Run<'_>, guards: &mut Vec<AppGuard>) -> Result<Restored, 
     let baseline = Baseline::fetch(run).await?;
     run.enter("lock", &[]);
     let guards = acquire(run, guards).await?;
-    run.enter("bring back", guards);
-    Restore::new(run, &baseline, &run.session).restore().await
+    run.enter("restore the baseline", guards);
+    Restore::new(run, &baseline, &run.context).restore().await
 }
 
 /// Writes the result. An app that was touched and is not at its baseline keeps the tree: whoever comes next finds it, and
 /// goes on.
 async fn conclude(run: &Run<'_>, exit: Exit, at_work: bool, limit: Duration) {
-    let touched = run.record().touched;
+    let dirty = run.record().dirty;
     if !at_work
-        && !touched
+        && !dirty
         && let Err(why) = remove_tree(run, limit).await
     {
         run.warn(&why);

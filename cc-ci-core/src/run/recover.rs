@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::state::Run;
-use crate::engine::Residue;
-use crate::janitor::{Janitor as _, Orders, Pass, Reaped, SiteJanitor, reap};
+use crate::engine::Resource;
+use crate::janitor::{HostJanitor, Janitor as _, Pass, PendingRequests, Reaped, reap};
 use crate::lock::AppGuard;
 use crate::model::failure::Failure;
 use crate::model::record::Receipt;
@@ -16,12 +16,12 @@ const LIMIT: Duration = Duration::from_mins(2);
 pub(super) async fn recover(run: &Run<'_>, guards: &[AppGuard]) -> Result<(), Failure> {
     let mut receipt = Receipt::default();
     for guard in guards {
-        let reaped = empty(run, guard, Orders::Unknown, "settled").await?;
+        let reaped = empty(run, guard, PendingRequests::Unknown, "recovered").await?;
         if !reaped.removed.is_empty() {
-            let (domain, removed) = (guard.domain(), Residue::list(&reaped.removed));
+            let (domain, removed) = (guard.domain(), Resource::list(&reaped.removed));
             run.note(format!("{domain}: a dead run had left {removed}; removed"));
         }
-        receipt.settled.extend(reaped.removed);
+        receipt.recovered.extend(reaped.removed);
     }
     run.record().receipt = Some(receipt);
     Ok(())
@@ -31,28 +31,28 @@ pub(super) async fn recover(run: &Run<'_>, guards: &[AppGuard]) -> Result<(), Fa
 pub(super) async fn empty(
     run: &Run<'_>,
     guard: &AppGuard,
-    orders: Orders,
+    pending: PendingRequests,
     done: &str,
 ) -> Result<Reaped, Failure> {
-    let reaped = reap(&run.harness.site, guard, Some(&run.session.run_id), orders, LIMIT).await?;
+    let reaped = reap(&run.harness.ci_host, guard, Some(&run.context.run_id), pending, LIMIT).await?;
     if let Some(lost) = reaped.lost {
         return Err(lost.into());
     }
     if reaped.left.is_empty() {
         return Ok(reaped);
     }
-    let (domain, left) = (guard.domain(), Residue::list(&reaped.left));
+    let (domain, left) = (guard.domain(), Resource::list(&reaped.left));
     let why = reaped.failures.join("; ");
     Err(Failure::host(format!("{domain} could not be {done}; left: {left}; {why}")))
 }
 
 /// A janitor's pass over everybody else's leftovers. Its failure is a warning.
 pub(super) async fn sweep_others(run: &Run<'_>) {
-    let janitor = SiteJanitor::new(run.site.clone(), run.harness.lifetime.clone());
+    let janitor = HostJanitor::new(run.ci_host.clone(), run.harness.lifetime.clone());
     let pass = Pass {
         dry_run: false,
         own: run.record().domains.clone(),
-        own_run: Some(run.session.run_id.clone()),
+        own_run: Some(run.context.run_id.clone()),
         budget: run.harness.settings.janitor_budget,
         cancellation: run.harness.lifetime.cancellation().clone(),
     };

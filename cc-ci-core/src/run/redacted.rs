@@ -1,6 +1,6 @@
 //! A record without the run's secrets, whatever field quotes one: a file, a volume or a test may be named like it.
 
-use crate::engine::{Redactor, Residue};
+use crate::engine::{Redactor, Resource};
 use crate::model::record::{Receipt, RunRecord, Step, Tier};
 
 /// `record` as it may be seen. Parsed names, times and the command's own words are as they were.
@@ -21,7 +21,7 @@ pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
         executor: _,
         started: _,
         finished: _,
-        touched: _,
+        dirty: _,
         owned: _,
         verdict,
         exit_code: _,
@@ -53,8 +53,8 @@ fn hide_in_tier(tier: &mut Tier, redactor: &Redactor) {
 }
 
 fn hide_in_receipt(receipt: &mut Receipt, has_ended: bool, redactor: &Redactor) {
-    let Receipt { settled, before, removed, left, verified: _, failures } = receipt;
-    things(settled.iter_mut().chain(removed).chain(left), redactor);
+    let Receipt { recovered, before, removed, left, verified: _, failures } = receipt;
+    things(recovered.iter_mut().chain(removed).chain(left), redactor);
     // Until a run has ended, what was there before it is compared by name: what a killed run had added is the difference.
     if has_ended {
         things(before.iter_mut(), redactor);
@@ -62,8 +62,8 @@ fn hide_in_receipt(receipt: &mut Receipt, has_ended: bool, redactor: &Redactor) 
     texts(failures.iter_mut(), redactor);
 }
 
-fn things<'a>(things: impl Iterator<Item = &'a mut Residue>, redactor: &Redactor) {
-    texts(things.map(|Residue { kind: _, name }| name), redactor);
+fn things<'a>(things: impl Iterator<Item = &'a mut Resource>, redactor: &Redactor) {
+    texts(things.map(|Resource { kind: _, name }| name), redactor);
 }
 
 fn texts<'a>(texts: impl Iterator<Item = &'a mut String>, redactor: &Redactor) {
@@ -97,7 +97,7 @@ mod tests {
             "warnings": [],
         }))
         .unwrap();
-        let things = || vec![Residue::new(Kind::Volume, format!("a_{secret}"))];
+        let things = || vec![Resource::new(Kind::Volume, format!("a_{secret}"))];
         let text = || Some(format!("is {secret}"));
         record.commit = text();
         record.errors = vec![secret.to_owned()];
@@ -107,7 +107,7 @@ mod tests {
         let tier = Tier { reason: text(), from: text(), version: text(), ..Tier::not_run(TierName::Upgrade) };
         record.tiers = vec![Tier { steps: vec![step], ..tier }];
         record.receipt = Some(Receipt {
-            settled: things(),
+            recovered: things(),
             before: things(),
             removed: things(),
             left: things(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::upgrade_from::UpgradeFrom;
 use crate::engine::{Deployer, Owned, Owners};
 use crate::http::Proxy;
-use crate::inventory::site::Site;
+use crate::inventory::ci_host::CiHost;
 use crate::lifetime::RunLifetime;
 use crate::names::{Domain, RecipeName, RunId, Subject, Version};
 use crate::workspace::{InvalidSource, RecipeSource, Revision};
@@ -60,9 +60,9 @@ impl Request {
 pub struct WarmApp {
     /// Its address and name.
     pub domain: Domain,
-    /// Its canonical version; the newest release of its source unless given.
+    /// Its baseline; the newest release of its source unless given.
     pub version: Option<Version>,
-    /// Where its canonical version comes from, whatever is tested; the canonical tree's recipe unless given.
+    /// Where its baseline comes from, whatever is tested; the canonical tree's recipe unless given.
     pub source: Option<RecipeSource>,
 }
 
@@ -118,11 +118,11 @@ impl Default for Settings {
     }
 }
 
-/// A site, a way to deploy there, and a lifetime: all that a run needs.
+/// A CI host, a way to deploy there, and a lifetime: all that a run needs.
 #[derive(Debug, Clone)]
 pub struct Harness {
     /// The host.
-    pub site: Site,
+    pub ci_host: CiHost,
     /// Makes the run's apps come and go.
     pub deployer: Arc<dyn Deployer>,
     /// Ends the run, and its children.
@@ -135,7 +135,7 @@ impl Harness {
     /// The same in the hands of `owners`: nothing is ordered for what they don't own (I16).
     pub(super) fn owned_by(&self, owners: &Owners) -> Self {
         Self {
-            site: self.site.owned_by(owners),
+            ci_host: self.ci_host.owned_by(owners),
             deployer: Arc::new(Owned::new(self.deployer.clone(), owners.clone())),
             ..self.clone()
         }

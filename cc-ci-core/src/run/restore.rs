@@ -9,8 +9,8 @@ use super::integrity::{env_text, put_env_back};
 use super::recipe;
 use super::scripts::Scripts;
 use super::state::Run;
-use crate::engine::{Kind, Residue, ServiceState, Session};
-use crate::inventory::traces::{RunTrace, has_tree};
+use crate::engine::{Kind, Resource, RunContext, ServiceState};
+use crate::inventory::run_store::{RunSummary, has_tree};
 use crate::janitor::end_orphans;
 use crate::model::failure::{Failure, Fault};
 use crate::model::record::{Lane, TierName};
@@ -29,50 +29,49 @@ pub(super) struct Restored {
     /// Whether there was no app.
     pub was_down: bool,
     /// What a dead run had added, and is gone.
-    pub removed: Vec<Residue>,
+    pub removed: Vec<Resource>,
 }
 
-/// The work of `session` on a warm app whose lock the caller holds.
+/// The work of `context` on a warm app whose lock the caller holds.
 #[derive(Debug)]
 pub(super) struct Restore<'r> {
     run: &'r Run<'r>,
     baseline: &'r Baseline,
-    session: &'r Session,
+    context: &'r RunContext,
 }
 
 impl<'r> Restore<'r> {
-    pub fn new(run: &'r Run<'r>, baseline: &'r Baseline, session: &'r Session) -> Self {
-        Self { run, baseline, session }
+    pub fn new(run: &'r Run<'r>, baseline: &'r Baseline, context: &'r RunContext) -> Self {
+        Self { run, baseline, context }
     }
 
     /// Brings the warm app to its baseline, where it is not: a dead run may have left it in the middle of an upgrade.
     /// Where all is as it should be, nothing is touched.
     pub async fn restore(&self) -> Result<Restored, Failure> {
         let (run, app) = (self.run, &self.baseline.app);
-        let (site, domain) = (&run.harness.site, &app.domain);
-        let orphans = end_orphans(site.host.as_ref(), domain).await;
+        let (ci_host, domain) = (&run.harness.ci_host, &app.domain);
+        let orphans = end_orphans(ci_host.host.as_ref(), domain).await;
         if !orphans.failures.is_empty() {
             let failures = orphans.failures.join("; ");
             return Err(Failure::host(format!("what a dead owner left running on {domain}: {failures}")));
         }
         let executor = run.harness.deployer.to_string();
-        let (mut dead, mut untouched) = site.over_on(domain, &executor)?;
+        let (mut dead, mut untouched) = ci_host.over_on(domain, &executor)?;
         for runs in [&mut dead, &mut untouched] {
-            runs.retain(|other| other.id != run.session.run_id);
+            runs.retain(|other| other.id != run.context.run_id);
         }
         for other in &untouched {
             self.discard(other).await?;
         }
-        let services = site.engine.services(domain).await?;
+        let services = ci_host.engine.services(domain).await?;
         // Put down on purpose, for all that a test knows.
         if services.is_empty() && dead.is_empty() && run.lane() == Lane::Quick {
             return Err(Failure::configuration(format!("the warm app {domain} is not deployed"))
-                .with_hint(format!("deploy its canonical version: cc-ci warm reconcile {domain}")));
+                .with_hint(format!("deploy its baseline: cc-ci warm reconcile {domain}")));
         }
         let version = self.baseline.release.version.to_string();
-        let failed = |failure: Failure| {
-            failure.context(format!("{domain} could not be brought back")).not_the_recipes()
-        };
+        let failed =
+            |failure: Failure| failure.context(format!("{domain} could not be restored")).not_the_recipes();
         let unfit = |failure: Failure| {
             let hint = format!(
                 "mend it or the app's .env, or choose another: [recipes.{}] warm_version",
@@ -83,7 +82,7 @@ impl<'r> Restore<'r> {
                 .not_the_recipes()
                 .or_hint(&hint)
         };
-        let new_variables = self.baseline.lay_out(run, self.session).await.map_err(unfit)?;
+        let new_variables = self.baseline.lay_out(run, self.context).await.map_err(unfit)?;
         recipe::load(run, app).await.map_err(unfit)?;
         let mut removed = Vec::new();
         let reasons = self.reasons(&dead, &services).await.map_err(failed)?;
@@ -95,8 +94,8 @@ impl<'r> Restore<'r> {
                 ));
             }
             self.make_ready().await.map_err(unfit)?;
-            touch(run, true)?;
-            run.note(format!("{domain} is brought back to {version}: {}", reasons.join("; ")));
+            set_dirty(run, true)?;
+            run.note(format!("{domain} is restored to {version}: {}", reasons.join("; ")));
             removed = self.deploy_again(&dead).await.map_err(failed)?;
         } else if run.lane() == Lane::Quick {
             // What could not be deployed again is not upgraded.
@@ -105,14 +104,14 @@ impl<'r> Restore<'r> {
         for other in &dead {
             self.discard(other).await?;
         }
-        touch(run, false)?;
+        set_dirty(run, false)?;
         Ok(Restored { version, reasons, was_down: services.is_empty(), removed })
     }
 
     /// Deploys the baseline over what `dead` runs left; gives what they had added, and is gone.
-    async fn deploy_again(&self, dead: &[RunTrace]) -> Result<Vec<Residue>, Failure> {
+    async fn deploy_again(&self, dead: &[RunSummary]) -> Result<Vec<Resource>, Failure> {
         // The oldest knows the app as nobody had touched it.
-        let before = dead.iter().find_map(RunTrace::before);
+        let before = dead.iter().find_map(RunSummary::before);
         // Nobody can tell when they died, and what they had ordered may yet appear.
         let in_flight = !dead.is_empty();
         pending_requests_are_done(self.run, in_flight).await;
@@ -124,7 +123,7 @@ impl<'r> Restore<'r> {
     }
 
     /// Why the app is not as it should be.
-    async fn reasons(&self, dead: &[RunTrace], services: &[ServiceState]) -> Result<Vec<String>, Failure> {
+    async fn reasons(&self, dead: &[RunSummary], services: &[ServiceState]) -> Result<Vec<String>, Failure> {
         let (run, app) = (self.run, &self.baseline.app);
         let mut reasons: Vec<String> = dead.iter().map(ended_in_the_middle).collect();
         if services.is_empty() {
@@ -163,38 +162,38 @@ impl<'r> Restore<'r> {
     /// secrets that are missing are made.
     pub async fn make_ready(&self) -> Result<(), Failure> {
         let (run, app) = (self.run, &self.baseline.app);
-        self.baseline.lay_out(run, self.session).await?;
+        self.baseline.lay_out(run, self.context).await?;
         recipe::check(run, app).await?;
-        let session = self.baseline.session(self.session);
-        for value in run.harness.deployer.generate_secrets(&session, app).await?.values() {
-            run.session.redactor.hide(value);
+        let context = self.baseline.context(self.context);
+        for value in run.harness.deployer.generate_secrets(&context, app).await?.values() {
+            run.context.redactor.hide(value);
         }
         Ok(())
     }
 
     /// Deploys the baseline, which is [ready](Self::make_ready), in place, and proves that it serves. Services that are
     /// not of it and were not there `before` go first: one that is sick would be waited for.
-    pub async fn redeploy(&self, before: Option<&[Residue]>, until: Instant) -> Result<(), Failure> {
+    pub async fn redeploy(&self, before: Option<&[Resource]>, until: Instant) -> Result<(), Failure> {
         let (run, app) = (self.run, &self.baseline.app);
-        let (engine, deployer) = (&run.harness.site.engine, &run.harness.deployer);
-        let session = &self.baseline.session(self.session);
-        self.baseline.lay_out(run, session).await?;
+        let (engine, deployer) = (&run.harness.ci_host.engine, &run.harness.deployer);
+        let context = &self.baseline.context(self.context);
+        self.baseline.lay_out(run, context).await?;
         let env = env_text(run, app).await?;
         engine.pre_pull(app).await?;
         if engine.services(&app.domain).await?.is_empty() {
-            deployer.deploy(session, app).await?;
+            deployer.deploy(context, app).await?;
         } else {
-            deployer.upgrade(session, app).await?;
+            deployer.upgrade(context, app).await?;
         }
         // Else nobody knows what was deployed.
-        self.baseline.guard_files(session, "after the deploy").await?;
+        self.baseline.guard_files(context, "after the deploy").await?;
         // What follows asks the recipe with it: how long to wait, and what is its own.
         put_env_back(run, app, env).await?;
         if let Some(before) = before {
             let mut added = added(run, app, before).await?;
             added.retain(|residue| residue.kind == Kind::Service);
             if !added.is_empty() {
-                engine.remove_only(&app.domain, &added, REMOVAL_LIMIT).await?;
+                engine.remove_selected(&app.domain, &added, REMOVAL_LIMIT).await?;
             }
         }
         let labels = recipe::load(run, app).await?.labels;
@@ -210,12 +209,12 @@ impl<'r> Restore<'r> {
 
     /// Redeploys, and once more where the deployer or the host failed: abra may fall over once, or the engine refuse an
     /// order that crossed a step of the update which it was to end. Gives whether it was once more.
-    pub async fn redeploy_or_again(&self, before: &[Residue], until: Instant) -> Result<bool, Failure> {
+    pub async fn redeploy_or_again(&self, before: &[Resource], until: Instant) -> Result<bool, Failure> {
         let Err(failure) = self.redeploy(Some(before), until).await else { return Ok(false) };
         if failure.fault() == Fault::Recipe {
             return Err(failure);
         }
-        self.run.warn(&format!("the canonical version is deployed once more: {}", failure.chain()));
+        self.run.warn(&format!("the baseline is deployed once more: {}", failure.chain()));
         // The call may have been killed.
         pending_requests_are_done(self.run, true).await;
         self.redeploy(Some(before), until).await?;
@@ -223,9 +222,9 @@ impl<'r> Restore<'r> {
     }
 
     /// A dead run's tree goes when what it left is put in order. Its record stays.
-    async fn discard(&self, other: &RunTrace) -> Result<(), Failure> {
-        let (runs, id, path) = (self.run.site.runs.clone(), other.id.clone(), other.path.clone());
-        let gone = self.run.harness.lifetime.jobs().run(move || {
+    async fn discard(&self, other: &RunSummary) -> Result<(), Failure> {
+        let (runs, id, path) = (self.run.ci_host.runs.clone(), other.id.clone(), other.path.clone());
+        let gone = self.run.harness.lifetime.blocking_tasks().run(move || {
             if let Some(dead) = runs.try_lock_dead(&id)? {
                 dead.remove_tree()?;
             }
@@ -242,18 +241,18 @@ impl<'r> Restore<'r> {
 
 /// Notes whether the app may be another than its baseline: in the run's directory, before it is, so that whoever finds
 /// this run dead knows.
-pub(super) fn touch(run: &Run<'_>, touched: bool) -> Result<(), Failure> {
-    if std::mem::replace(&mut run.record().touched, touched) == touched {
+pub(super) fn set_dirty(run: &Run<'_>, dirty: bool) -> Result<(), Failure> {
+    if std::mem::replace(&mut run.record().dirty, dirty) == dirty {
         return Ok(());
     }
     run.write_record()
 }
 
-pub(super) fn ended_in_the_middle(run: &RunTrace) -> String {
+pub(super) fn ended_in_the_middle(run: &RunSummary) -> String {
     format!("run {} ended in the middle of its work", run.id)
 }
 
-/// The version that services say, where the canonical one says another.
+/// The version that services say, where the baseline says another.
 pub(super) fn other_version(wanted: Option<&str>, services: &[ServiceState]) -> Option<String> {
     let wanted = wanted?;
     let other = services

@@ -11,7 +11,7 @@ use super::restore::Restore;
 use super::state::Run;
 use super::step::Outcome;
 use super::tier_run::TierRun;
-use crate::engine::{Residue, ServiceState};
+use crate::engine::{Resource, ServiceState};
 use crate::lifetime::Teardown;
 use crate::lock::AppGuard;
 use crate::model::cancellation::Cause;
@@ -38,17 +38,17 @@ pub(super) async fn roll_back(
     teardown: &Teardown,
     receipt: &mut Receipt,
 ) -> RolledBack {
-    let session = run.session.in_teardown();
+    let context = run.context.in_teardown();
     let mut tier = TierRun::without_tests(run, TierName::Rollback, guards);
     let mut at_baseline = false;
     let end = {
-        let restore = Restore::new(run, &warm.baseline, &session);
+        let restore = Restore::new(run, &warm.baseline, &context);
         let mut steps = Steps { run, warm, restore, in_flight, at_baseline: &mut at_baseline };
         let work = steps.all(&mut tier, teardown, receipt);
         tokio::time::timeout_at(teardown.until.into(), work).await
     };
     let end = end.unwrap_or_else(|_| {
-        session.lifetime.cancellation().cancel(Cause::Deadline);
+        context.lifetime.cancellation().cancel(Cause::Deadline);
         Err(Failure::host("the teardown's budget is spent"))
     });
     match tier.end(end) {
@@ -111,25 +111,25 @@ impl Steps<'_> {
     async fn is_as_before(&mut self, before: &Before) -> Result<(), Failure> {
         let domain = &self.warm.baseline.app.domain;
         let now = persistent(self.run, domain).await?;
-        let lost: Vec<Residue> =
+        let lost: Vec<Resource> =
             before.persistent.iter().filter(|residue| !now.contains(residue)).cloned().collect();
         if !lost.is_empty() {
-            return Err(Failure::recipe(format!("the app lost {}", Residue::list(&lost))));
+            return Err(Failure::recipe(format!("the app lost {}", Resource::list(&lost))));
         }
         // What is not the baseline's is gone: the app is what was just deployed and proven, and was something else
         // before.
-        let gained: Vec<Residue> =
+        let gained: Vec<Resource> =
             now.into_iter().filter(|residue| !before.persistent.contains(residue)).collect();
-        let services = self.run.harness.site.engine.services(domain).await?;
+        let services = self.run.harness.ci_host.engine.services(domain).await?;
         let differs = match compare(&before.services, &services) {
             Err(reason) => reason,
             Ok(()) if gained.is_empty() => return Ok(()),
-            Ok(()) => format!("the app gained {}", Residue::list(&gained)),
+            Ok(()) => format!("the app gained {}", Resource::list(&gained)),
         };
         *self.at_baseline = true;
         Err(Failure::host(format!(
             "{domain} was not what its .env and recipe say when the run began: they had changed since it was last \
-             deployed; it is canonical now ({differs})"
+             deployed; it is at its baseline now ({differs})"
         )))
     }
 }

@@ -8,9 +8,9 @@ use super::event_log::EventLog;
 use super::redacted::redacted;
 use super::request::{Harness, Request};
 use super::step::bounded;
-use crate::engine::{App, Owners, Redactor, Session};
+use crate::engine::{App, Owners, Redactor, RunContext};
+use crate::inventory::ci_host::CiHost;
 use crate::inventory::env_files::EnvFiles;
-use crate::inventory::site::Site;
 use crate::lock::{AppGuard, Description};
 use crate::model::event::Event;
 use crate::model::exit::Exit;
@@ -25,11 +25,11 @@ pub(super) struct Run<'h> {
     /// In the hands of the run's own locks.
     pub harness: Harness,
     /// For the work on everybody else's leftovers.
-    pub site: &'h Site,
+    pub ci_host: &'h CiHost,
     /// What it owns: nothing until it is locked.
     pub owners: Owners,
     pub request: &'h Request,
-    pub session: Session,
+    pub context: RunContext,
     pub directory: Arc<RunDir>,
     /// Where its apps have their `.env`.
     pub env_files: EnvFiles,
@@ -89,12 +89,12 @@ impl Run<'_> {
 
     /// Writes `run.json`: whole or not at all, without the run's secrets.
     pub fn write_record(&self) -> Result<(), Failure> {
-        write_record(&self.directory, &self.record(), &self.session.redactor)
+        write_record(&self.directory, &self.record(), &self.context.redactor)
     }
 
     /// Says what the run does now: to the reporter, and to whoever waits for `guards`.
     pub fn enter(&self, phase: &str, guards: &[AppGuard]) {
-        self.session.reporter.report(&Event::Phase { phase: phase.to_owned() });
+        self.context.reporter.report(&Event::Phase { phase: phase.to_owned() });
         let description = {
             let record = self.record();
             Description {
@@ -109,11 +109,11 @@ impl Run<'_> {
     }
 
     pub fn note(&self, text: String) {
-        self.session.reporter.report(&Event::Note { text });
+        self.context.reporter.report(&Event::Note { text });
     }
 
     pub fn warn(&self, text: &str) {
-        self.session.reporter.report(&Event::Warning { text: self.text(text) });
+        self.context.reporter.report(&Event::Warning { text: self.text(text) });
     }
 
     pub fn warn_once(&self, text: &str) {
@@ -124,7 +124,7 @@ impl Run<'_> {
 
     pub fn note_once(&self, text: &str) {
         if self.is_new(text) {
-            self.note(self.session.redactor.redact(text));
+            self.note(self.context.redactor.redact(text));
         }
     }
 
@@ -140,7 +140,7 @@ impl Run<'_> {
 
     /// `text` as the record may have it.
     pub fn text(&self, text: &str) -> String {
-        bounded(self.session.redactor.redact(text))
+        bounded(self.context.redactor.redact(text))
     }
 
     pub fn lane(&self) -> Lane {
@@ -171,7 +171,7 @@ impl Run<'_> {
 
     /// Where the secrets of an app are, for its tests.
     pub fn secrets_directory(&self, app: &App) -> PathBuf {
-        self.session.tmp.join("secrets").join(app.domain.as_str())
+        self.context.tmp.join("secrets").join(app.domain.as_str())
     }
 
     /// Concludes the record, writes it, and closes the event log. What can't be written is said, and never loses the
@@ -179,7 +179,7 @@ impl Run<'_> {
     pub fn finish(&self, exit: Exit) -> Exit {
         let red = self.record().tiers.iter().any(|tier| tier.status == Status::Failed);
         let mut exit = if red { exit.or_graver(Exit::Red) } else { exit };
-        self.record().finished = Some(self.harness.site.host.now());
+        self.record().finished = Some(self.harness.ci_host.host.now());
         self.conclude(exit);
         if let Err(failure) = self.write_record() {
             exit = exit.or_graver(Exit::Harness);

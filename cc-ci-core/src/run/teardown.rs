@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::held::Held;
 use super::rollback::{RolledBack, roll_back};
 use super::state::Run;
-use crate::engine::{Kind, Residue};
-use crate::janitor::{Orders, look, reap};
+use crate::engine::{Kind, Resource};
+use crate::janitor::{PendingRequests, inspect, reap};
 use crate::lifetime::{ChildrenEnded, Teardown};
 use crate::lock::{AppGuard, LostOwnership};
 use crate::model::exit::Exit;
@@ -26,7 +26,7 @@ pub(super) struct BodyEnd<'e> {
 impl BodyEnd<'_> {
     /// Whether something of the run's is still at work: it would make again what is removed.
     pub fn is_at_work(&self) -> bool {
-        !self.children.left.is_empty() || self.children.jobs_left > 0
+        !self.children.left.is_empty() || self.children.tasks_left > 0
     }
 
     /// Whether a client of the engine may have been killed while it gave an order.
@@ -72,7 +72,7 @@ pub(super) async fn tear_down(run: &Run<'_>, held: &Held, end: BodyEnd<'_>) -> (
         receipt.failures.push(format!("{tree} stays: {}", undone.tree_tells));
     }
     for failure in &mut receipt.failures {
-        *failure = run.session.redactor.redact(failure);
+        *failure = run.context.redactor.redact(failure);
     }
     let exit = if receipt.left.is_empty() { undone.exit } else { Exit::Residue };
     run.record().receipt = Some(receipt);
@@ -92,16 +92,16 @@ async fn remove_apps(
         // That is the janitor's, once we are dead.
         receipt.failures.push("the run's own work did not end in time, so nothing was removed".to_owned());
     }
-    let orders = if end.in_flight() { Orders::InFlight } else { Orders::Done };
-    let (site, own) = (&run.harness.site, Some(&run.session.run_id));
+    let pending = if end.in_flight() { PendingRequests::InFlight } else { PendingRequests::Done };
+    let (ci_host, own) = (&run.harness.ci_host, Some(&run.context.run_id));
     let mut exit = Exit::Green;
     for guard in guards {
         let domain = guard.domain();
         let limit = teardown.remaining().max(LAST_WORK);
         let reaped = if end.is_at_work() {
-            look(site, guard, own).await
+            inspect(ci_host, guard, own).await
         } else {
-            reap(site, guard, own, orders, limit).await
+            reap(ci_host, guard, own, pending, limit).await
         };
         match reaped {
             Ok(reaped) => {
@@ -133,14 +133,14 @@ async fn undo_upgrade(
     teardown: &Teardown,
     receipt: &mut Receipt,
 ) -> Undone {
-    let touched = run.record().touched;
+    let dirty = run.record().dirty;
     let rolled_back = match &held.warm {
         _ if end.is_at_work() => {
             let why = "the run's own work did not end in time, so nothing was rolled back";
             receipt.failures.push(why.to_owned());
             RolledBack::Unproven
         }
-        Some(warm) if touched => roll_back(run, &held.guards, warm, end.in_flight(), teardown, receipt).await,
+        Some(warm) if dirty => roll_back(run, &held.guards, warm, end.in_flight(), teardown, receipt).await,
         // Nothing is touched before the baseline is there.
         _ => {
             run.enter("rollback", &held.guards);
@@ -155,11 +155,11 @@ async fn undo_upgrade(
     let verified = rolled_back != RolledBack::Unproven;
     if verified {
         // Its record is written with the result.
-        run.record().touched = false;
+        run.record().dirty = false;
     } else {
-        receipt.failures.push(format!(
-            "{domain} may not be as it was: bring it back with `cc-ci warm reconcile {domain}`"
-        ));
+        receipt
+            .failures
+            .push(format!("{domain} may not be as it was: restore it with `cc-ci warm reconcile {domain}`"));
     }
     Undone {
         exit: match rolled_back {
@@ -167,7 +167,7 @@ async fn undo_upgrade(
             RolledBack::AtBaseline => Exit::Harness,
             RolledBack::Unproven => Exit::Residue,
         },
-        hint: (!verified).then(|| format!("bring {domain} back: cc-ci warm reconcile {domain}")),
+        hint: (!verified).then(|| format!("restore {domain}: cc-ci warm reconcile {domain}")),
         verified,
         tree_tells: "it tells the next reconcile, or quick run, what to finish",
     }
@@ -176,7 +176,7 @@ async fn undo_upgrade(
 /// Removes the run's tree, within `limit` and no less than a last look takes; gives why it is still there.
 pub(super) async fn remove_tree(run: &Run<'_>, limit: Duration) -> Result<(), String> {
     let directory = run.directory.clone();
-    let removal = run.harness.lifetime.jobs().run(move || directory.remove_tree());
+    let removal = run.harness.lifetime.blocking_tasks().run(move || directory.remove_tree());
     // It goes on past the limit, under the run's own lock: that is in the job's hands too.
     match tokio::time::timeout(limit.max(LAST_WORK), removal).await {
         Ok(removed) => removed.map_err(|error| crate::model::error_chain(&error)),
@@ -198,12 +198,12 @@ pub(super) fn hands_off(run: &Run<'_>, exit: Exit, lost: &LostOwnership) -> Exit
     if matches!(exit, Exit::Cancelled(_)) { exit } else { Exit::Harness }
 }
 
-fn processes(pids: &[i32]) -> impl Iterator<Item = Residue> {
-    pids.iter().map(|pid| Residue::new(Kind::Process, format!("pid {pid}")))
+fn processes(pids: &[i32]) -> impl Iterator<Item = Resource> {
+    pids.iter().map(|pid| Resource::new(Kind::Process, format!("pid {pid}")))
 }
 
 /// The run's tree, and what is mounted in it.
-fn tree_residue(run: &Run<'_>) -> impl Iterator<Item = Residue> {
+fn tree_residue(run: &Run<'_>) -> impl Iterator<Item = Resource> {
     let paths = std::iter::once(run.directory.root().to_owned()).chain(run.directory.mounts());
-    paths.map(|path| Residue::new(Kind::RunTree, path.display().to_string()))
+    paths.map(|path| Resource::new(Kind::RunTree, path.display().to_string()))
 }

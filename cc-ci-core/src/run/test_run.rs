@@ -78,10 +78,10 @@ impl<'r> Tests<'r> {
         self.ready.checkouts.mark_dirty();
         let mut output = String::new();
         let ended = run
-            .session
+            .context
             .lifetime
             .run(command, run.harness.settings.script_limit, &mut |line| {
-                output.push_str(&run.session.redactor.redact_line(line));
+                output.push_str(&run.context.redactor.redact_line(line));
                 output.push('\n');
             })
             .await;
@@ -95,7 +95,7 @@ impl<'r> Tests<'r> {
             Err(error) => return Err(Failure::host(error_chain(&error))),
         };
         let text = tail(&output, OUTPUT_TAIL).to_owned();
-        run.session.reporter.report(&Event::Output { of: script.name(), text });
+        run.context.reporter.report(&Event::Output { of: script.name(), text });
         Err(Failure::recipe(reason))
     }
 
@@ -109,15 +109,15 @@ impl<'r> Tests<'r> {
     ) -> Result<Command, Failure> {
         let run = self.ready.run;
         let app = run.main_app();
-        let scratch = run.session.tmp.join("scratch").join(log_name);
-        let state = run.session.tmp.join(file_name(format!("{}state", self.prefix)));
+        let scratch = run.context.tmp.join("scratch").join(log_name);
+        let state = run.context.tmp.join(file_name(format!("{}state", self.prefix)));
         for directory in [&scratch, &state] {
             run.directory.make_private(directory).map_err(|error| {
                 Failure::host(format!("can't make {}", directory.display())).with_source(error)
             })?;
         }
         let mut command = run
-            .session
+            .context
             .command(&app.domain, &script.path, &scratch)
             .grace(Duration::ZERO)
             .env("CCCI_TIER", tier.as_str())
@@ -131,7 +131,7 @@ impl<'r> Tests<'r> {
             .env("CCCI_SECRETS_DIR", run.secrets_directory(&app))
             .env("CCCI_STATE_DIR", &state)
             .env("CCCI_EXECUTOR", run.harness.deployer.to_string());
-        if let Ok(endpoint) = run.harness.site.engine.endpoint(&app.domain).await {
+        if let Ok(endpoint) = run.harness.ci_host.engine.endpoint(&app.domain).await {
             command = command.env("CCCI_URL", format!("http://{}", endpoint.address));
         }
         for (tree, domain) in &self.ready.fetched.dependencies {
@@ -152,7 +152,7 @@ impl<'r> Tests<'r> {
             }
             output
         };
-        run.session.lifetime.jobs().run(keep).await
+        run.context.lifetime.blocking_tasks().run(keep).await
     }
 }
 

@@ -158,7 +158,7 @@ impl<'r> TierRun<'r> {
             Err(failure) => (Status::NotRun, Some(failure.chain())),
         };
         let detail = detail.map(|detail| self.run.text(&detail));
-        self.run.session.reporter.report(&Event::Step {
+        self.run.context.reporter.report(&Event::Step {
             tier: self.tier.name.to_string(),
             name: name.clone(),
             status: status.as_str().to_owned(),

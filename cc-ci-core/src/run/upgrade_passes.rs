@@ -12,7 +12,7 @@ use super::state::Revision;
 use super::step::Outcome;
 use super::test_run::Tests;
 use super::tier_run::TierRun;
-use crate::janitor::Orders;
+use crate::janitor::PendingRequests;
 use crate::model::failure::Failure;
 use crate::model::record::{Tier, TierName};
 
@@ -71,12 +71,12 @@ async fn start_over(ready: &Ready<'_>) -> Result<(), Failure> {
     let (run, app) = (ready.run, ready.run.main_app());
     for guard in ready.guards.iter().filter(|guard| *guard.domain() == app.domain) {
         // A call of ours may have been killed by its bound.
-        let emptied = empty(run, guard, Orders::InFlight, "taken down").await?;
+        let emptied = empty(run, guard, PendingRequests::InFlight, "taken down").await?;
         if let Some(receipt) = &mut run.record().receipt {
             receipt.removed.extend(emptied.removed);
         }
     }
     let (directory, secrets) = (run.directory.clone(), run.secrets_directory(&app));
-    let removed = run.session.lifetime.jobs().run(move || directory.remove(&secrets)).await;
+    let removed = run.context.lifetime.blocking_tasks().run(move || directory.remove(&secrets)).await;
     removed.map_err(|error| Failure::host("can't remove the secrets of the app before").with_source(error))
 }

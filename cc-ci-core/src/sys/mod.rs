@@ -1,11 +1,11 @@
 //! What the kernel is asked for, and what people are shown, in one way each.
 
-pub mod contained;
+pub mod beneath;
 pub mod files;
-pub mod host;
 pub mod output;
 pub mod process;
 pub mod programs;
+pub mod system_info;
 pub mod text;
 
 /// Returns when `limit` from `now` on is over. What no clock can count is a time that nobody sees: callers may say "for

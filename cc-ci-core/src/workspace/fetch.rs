@@ -372,8 +372,10 @@ impl Fetching<'_> {
 
     async fn remove_clone(&self) -> Result<(), FetchError> {
         let root = self.git.root().to_owned();
-        let removed =
-            self.lifetime.jobs().run(move || remove_tree(&root).map_err(WorkspaceError::io("remove", &root)));
+        let removed = self
+            .lifetime
+            .blocking_tasks()
+            .run(move || remove_tree(&root).map_err(WorkspaceError::io("remove", &root)));
         removed.await.map_err(FetchError::from)
     }
 
@@ -387,7 +389,8 @@ impl Fetching<'_> {
         }
         let (source, git) = (from.clone(), self.git.clone());
         let cancellation = self.lifetime.cancellation().clone();
-        let copied = self.lifetime.jobs().run(move || copy_repository(&source, &git, &cancellation)).await;
+        let copied =
+            self.lifetime.blocking_tasks().run(move || copy_repository(&source, &git, &cancellation)).await;
         copied.map_err(|(path, source)| FetchError::Path { path, source })?;
         let fail = |error| self.git_error(error);
         let revision = self.revision.as_ref().map_or("HEAD", Revision::as_str);

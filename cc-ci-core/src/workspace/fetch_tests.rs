@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::super::{AbraWorkspace, KernelWorkspace, Settings, SnapshotError};
 use super::*;
-use crate::lifetime::{Bounds, ChildError, Embedded};
+use crate::lifetime::{Bounds, ChildError, EmbeddedMode};
 use crate::model::cancellation::Cause;
 use crate::model::event::Silent;
 
@@ -17,7 +17,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 struct World {
     directory: tempfile::TempDir,
     workspace: KernelWorkspace,
-    life: Embedded,
+    life: EmbeddedMode,
 }
 
 impl World {
@@ -28,7 +28,7 @@ impl World {
             fs::create_dir_all(canonical.join(name)).unwrap();
         }
         let settings = Settings::new(directory.path().join("runs")).unwrap().canonical(&canonical).unwrap();
-        let life = Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap();
+        let life = EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).unwrap();
         Self { workspace: KernelWorkspace::new(settings).unwrap(), life, directory }
     }
 

@@ -272,7 +272,7 @@ impl Git {
     ) -> Result<Vec<String>, GitError> {
         // A script of the recipe may have been here, and left more than is removed in a moment.
         let (git, cancellation) = (self.clone(), lifetime.cancellation().clone());
-        lifetime.jobs().run(move || git.neutralise(&|| cancellation.cause().is_some())).await?;
+        lifetime.blocking_tasks().run(move || git.neutralise(&|| cancellation.cause().is_some())).await?;
         // Named, so that git looks for no other repository and asks nobody whose it is.
         let mut all = vec![option("--git-dir=", &self.git_dir()), option("--work-tree=", tree)];
         all.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));

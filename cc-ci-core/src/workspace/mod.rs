@@ -51,7 +51,7 @@ pub use state::{State, StateError, StateFile};
 /// Private abra trees, one per run.
 ///
 /// Everything here is a handful of system calls, but for what removes or copies: those block, and belong into
-/// the run's [jobs](crate::lifetime::Jobs).
+/// the run's [jobs](crate::lifetime::BlockingTasks).
 pub trait AbraWorkspace: fmt::Debug + fmt::Display + Send + Sync {
     /// Makes a run's directory and takes its lock. A taken id gets a free suffix `.2`, `.3`…: see
     /// [`RunDir::id`]. When it fails, nothing stays. May copy the catalogue.

@@ -16,7 +16,7 @@ use crate::lifetime::RunLifetime;
 use crate::model::error_chain;
 use crate::model::failure::{Failure, Fault};
 use crate::names::RecipeName;
-use crate::sys::contained::{ContainedError, contained, open_contained, read_contained};
+use crate::sys::beneath::{BeneathError, open_beneath, read_beneath, resolve_beneath};
 use crate::sys::files::{self, Dir, write_whole};
 
 /// For whatever needs no network.
@@ -62,7 +62,7 @@ impl RecipeTree {
     /// The commit that the tree shows now.
     pub async fn head(&self, lifetime: &dyn RunLifetime) -> Result<CommitId, GitError> {
         // As a checkout of ours leaves it, it is read at the cost of a file; whatever else it is, git knows.
-        let head = read_contained(self.root(), ".git/HEAD", HEAD_LIMIT).ok();
+        let head = read_beneath(self.root(), ".git/HEAD", HEAD_LIMIT).ok();
         match head.and_then(|head| str::from_utf8(&head).ok()?.trim_end().parse().ok()) {
             Some(commit) => Ok(commit),
             None => commit_of(&self.git, lifetime, "HEAD").await,
@@ -131,7 +131,7 @@ impl RecipeTree {
 
     fn keep_index(&self, commit: &CommitId, path: &Path) {
         let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
-        if let Ok(index) = read_contained(directory, name, INDEX_LIMIT) {
+        if let Ok(index) = read_beneath(directory, name, INDEX_LIMIT) {
             *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some((commit.clone(), index));
         }
     }
@@ -185,7 +185,10 @@ impl RecipeTree {
         }
         let (root, relative, to) = (self.root().to_owned(), relative.as_ref().to_owned(), to.to_owned());
         let cancellation = lifetime.cancellation().clone();
-        lifetime.jobs().run(move || snapshot(&root, &relative, &to, &|| cancellation.cause().is_some())).await
+        lifetime
+            .blocking_tasks()
+            .run(move || snapshot(&root, &relative, &to, &|| cancellation.cause().is_some()))
+            .await
     }
 }
 
@@ -203,7 +206,7 @@ pub enum SnapshotError {
     },
     /// What is there is not taken.
     #[error("can't take a file of the recipe")]
-    Refused(#[source] ContainedError),
+    Refused(#[source] BeneathError),
     /// The copy failed.
     #[error("can't copy the recipe's {path}")]
     Copy {
@@ -247,7 +250,7 @@ fn snapshot(
         if stop() {
             return Err(fail(io::Error::new(io::ErrorKind::Interrupted, "the run was cancelled")));
         }
-        let inside = match contained(root, &path) {
+        let inside = match resolve_beneath(root, &path) {
             Err(error) if error.is_not_found() && path == relative => return Ok(copied),
             found => found.map_err(SnapshotError::Refused)?,
         };
@@ -258,7 +261,7 @@ fn snapshot(
             }
             continue;
         }
-        let mut file = open_contained(root, &path).map_err(SnapshotError::Refused)?;
+        let mut file = open_beneath(root, &path).map_err(SnapshotError::Refused)?;
         copy_file(&mut file, &target, &path).map_err(fail)?;
         copied.push(path);
     }

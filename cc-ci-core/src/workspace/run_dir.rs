@@ -37,7 +37,7 @@ pub struct RunDir {
     state: State,
     /// Whether the run's abra tree has `servers/` of its own.
     own_servers: AtomicBool,
-    /// Whether there is a second abra tree, for a warm app's canonical version.
+    /// Whether there is a second abra tree, for a warm app's baseline.
     warm_tree: AtomicBool,
     /// Held for life, released by closing.
     _lock: File,
@@ -83,7 +83,7 @@ impl RunDir {
         Ok(servers)
     }
 
-    /// Makes a second abra tree beside the run's, for the canonical version of a warm app: nothing of what is tested
+    /// Makes a second abra tree beside the run's, for the baseline of a warm app: nothing of what is tested
     /// is in it, and its `servers/` has an empty directory of `server` only. May copy the catalogue; blocks.
     pub fn make_warm_tree(&self, server: &str) -> Result<PathBuf, WorkspaceError> {
         let tree = self.warm_dir();

@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::sys::contained::{ContainedError, open_contained};
+use crate::sys::beneath::{BeneathError, open_beneath};
 use crate::sys::files::Dir;
 
 /// More than any state file needs; what is longer was not written by us.
@@ -73,7 +73,7 @@ pub enum StateError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: ContainedError,
+        source: BeneathError,
     },
     /// It does not hold what it should.
     #[error("the state file {path} holds something else: {reason}")]
@@ -134,7 +134,7 @@ impl State {
     }
 
     fn bytes(&self, file: StateFile) -> Result<Option<Vec<u8>>, StateError> {
-        let opened = match open_contained(&self.directory, file.name()) {
+        let opened = match open_beneath(&self.directory, file.name()) {
             Ok(opened) => opened,
             Err(error) if error.is_not_found() && self.directory.is_dir() => return Ok(None),
             Err(source) => return Err(StateError::Open { path: self.path(file), source }),

@@ -10,9 +10,9 @@ use bollard::query_parameters::LogsOptionsBuilder;
 use cc_ci_core::engine::{Failure, Fault, Redactor};
 use futures_util::{StreamExt as _, TryStreamExt as _, future};
 
-use super::judge::{Service, Standing, Task};
+use super::verdict::{ConvergenceVerdict, Service, Task};
 use crate::client::Client;
-use crate::said;
+use crate::sanitize;
 
 /// What all explanations together may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -34,18 +34,18 @@ pub(super) async fn error(
     client: &Client,
     what: &str,
     services: &[Service],
-    standings: &[Standing],
+    verdicts: &[ConvergenceVerdict],
 ) -> Failure {
     let mut sick: Vec<(&Service, &str, bool)> = services
         .iter()
-        .zip(standings)
-        .filter_map(|(service, standing)| match standing {
-            Standing::Up => None,
-            Standing::Lags(lag) => Some((service, lag.reason.as_str(), false)),
-            Standing::Over(reason) => Some((service, reason.as_str(), true)),
+        .zip(verdicts)
+        .filter_map(|(service, verdict)| match verdict {
+            ConvergenceVerdict::Up => None,
+            ConvergenceVerdict::Lags(lag) => Some((service, lag.reason.as_str(), false)),
+            ConvergenceVerdict::Over(reason) => Some((service, reason.as_str(), true)),
         })
         .collect();
-    // What settled badly is what made the others wait, more often than not.
+    // What came to a bad end is what made the others wait, more often than not.
     sick.sort_by_key(|(_, _, over)| !over);
     let reasons: Vec<String> =
         sick.iter().map(|(service, reason, _)| format!("{} ({reason})", service.name)).collect();
@@ -85,7 +85,7 @@ fn last_probe(redactor: &Redactor, container: ContainerInspectResponse) -> Optio
     if let Some(end) = output.rfind('\n').filter(|_| output.len() >= PROBE_LIMIT) {
         output.truncate(end);
     }
-    let said = said::tail(redactor, &output);
+    let said = sanitize::tail(redactor, &output);
     Some(if said.is_empty() {
         format!("ended with status {status} and said nothing")
     } else {
@@ -103,5 +103,5 @@ async fn log(client: &Client, container: &str) -> String {
         text.extend_from_slice(&line.into_bytes());
         text.drain(..text.len().saturating_sub(LOG_LIMIT));
     }
-    said::tail(client.redactor(), &String::from_utf8_lossy(&text))
+    sanitize::tail(client.redactor(), &String::from_utf8_lossy(&text))
 }

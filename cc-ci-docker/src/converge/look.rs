@@ -17,10 +17,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 
 use super::current::{digest, is_current, is_of_iteration};
-use super::judge::{Mode, Running, Service, Task, Update};
+use super::verdict::{Mode, Running, Service, Task, Update};
 use crate::client::{ApiError, Client};
-use crate::listing::{TASK_ID, labelled};
-use crate::said;
+use crate::sanitize;
+use crate::snapshot::{TASK_ID, labelled};
 
 /// So many containers are asked at once.
 const AT_ONCE: usize = 8;
@@ -67,7 +67,7 @@ pub(super) async fn confirm(client: &Client, services: &mut [Service]) -> Result
     let dead: Vec<Option<String>> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
     let dead = dead.into_iter().flatten().collect();
     for service in services {
-        service.bury(&dead);
+        service.mark_exited(&dead);
     }
     Ok(())
 }
@@ -146,7 +146,7 @@ impl View<'_> {
                 .placement
                 .as_ref()
                 .and_then(|placement| placement.constraints.as_ref())
-                .map(|constraints| constraints.iter().map(|text| said::written(text)).collect())
+                .map(|constraints| constraints.iter().map(|text| sanitize::written(text)).collect())
                 .unwrap_or_default(),
             tasks: tasks.iter().map(|task| self.task(task, mode, current(task))).collect(),
         }
@@ -182,7 +182,7 @@ impl View<'_> {
             current,
             desired: task.desired_state.unwrap_or(TaskState::NEW),
             state,
-            error: said::message(self.redactor, &status.err.unwrap_or_default()),
+            error: sanitize::message(self.redactor, &status.err.unwrap_or_default()),
             container: container.filter(|id| !id.is_empty()),
             running,
             id,
@@ -224,7 +224,7 @@ fn mode(mode: &ServiceSpecMode) -> Mode {
 
 fn update(redactor: &Redactor, status: Option<ServiceUpdateStatus>) -> Update {
     let Some(status) = status else { return Update::None };
-    let message = said::message(redactor, &status.message.unwrap_or_default());
+    let message = sanitize::message(redactor, &status.message.unwrap_or_default());
     match status.state {
         None | Some(ServiceUpdateStatusStateEnum::EMPTY) => Update::None,
         Some(ServiceUpdateStatusStateEnum::COMPLETED) => Update::Completed,

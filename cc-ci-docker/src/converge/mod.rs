@@ -4,11 +4,11 @@
 //! while nothing happens looks as well, since tasks have no events. An engine that can't be asked just now is asked
 //! again: one that restarts only delays a wait.
 
+mod crash_loop;
 mod current;
 mod explain;
-mod judge;
 pub(crate) mod look;
-mod patience;
+mod verdict;
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 use crate::client::{ApiError, Client};
 use crate::events::Events;
-use judge::{Service, Standing};
-use patience::Patience;
+use crash_loop::CrashLoopDetector;
+use verdict::{ConvergenceVerdict, Service};
 
 /// The pause before the next look where nothing is heard; doubled each time. A container's end is told some 100 ms
 /// before the engine's list knows of it.
@@ -31,7 +31,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Longer waits than this are waits for ever.
 const FAR: Duration = Duration::from_hours(24 * 366 * 30);
 
-/// Waits until every service of `domain` is up; fails when one settled otherwise, when it makes no sense to wait any
+/// Waits until every service of `domain` is up; fails when one came to another end, when it makes no sense to wait any
 /// longer, and when `limit` is over. Where nothing is heard, it looks again after `shortest`, and then less and less often.
 /// Dropping it leaves nothing running.
 pub(crate) async fn wait(
@@ -44,7 +44,7 @@ pub(crate) async fn wait(
     let began = Instant::now();
     let until = began.checked_add(limit).unwrap_or(began + FAR);
     let mut events = Events::of(client, &stack);
-    let mut patience = Patience::default();
+    let mut detector = CrashLoopDetector::default();
     let mut node = None;
     let longest = LONGEST_PAUSE.max(shortest);
     let mut pause = shortest;
@@ -66,24 +66,24 @@ pub(crate) async fn wait(
             }
             Ok(mut services) => {
                 for service in &mut services {
-                    service.bury(events.dead());
+                    service.mark_exited(events.dead());
                 }
-                let standings: Vec<Standing> = services.iter().map(Service::judge).collect();
-                if standings.iter().all(|standing| *standing == Standing::Up) {
+                let verdicts: Vec<ConvergenceVerdict> = services.iter().map(Service::verdict).collect();
+                if verdicts.iter().all(|verdict| *verdict == ConvergenceVerdict::Up) {
                     return Ok(());
                 }
                 let named: Vec<_> =
-                    services.iter().map(|service| service.id.as_str()).zip(&standings).collect();
-                let over = standings.iter().any(|standing| matches!(standing, Standing::Over(_)));
-                let hopeless = patience.ends(&named, began.elapsed(), limit);
-                again = standings.iter().filter_map(Standing::again).fold(again, Duration::min);
+                    services.iter().map(|service| service.id.as_str()).zip(&verdicts).collect();
+                let over = verdicts.iter().any(|verdict| matches!(verdict, ConvergenceVerdict::Over(_)));
+                let hopeless = detector.ends(&named, began.elapsed(), limit);
+                again = verdicts.iter().filter_map(ConvergenceVerdict::again).fold(again, Duration::min);
                 if over || hopeless {
                     let how = if over { "did not come up" } else { "ends again and again" };
                     return Err(
-                        explain::error(client, &format!("{domain} {how}"), &services, &standings).await
+                        explain::error(client, &format!("{domain} {how}"), &services, &verdicts).await
                     );
                 }
-                last = Some(Ok((services, standings)));
+                last = Some(Ok((services, verdicts)));
             }
             Err(error) if error.is_passing() => last = Some(Err(error)),
             Err(error) => return Err(error.during(format!("can't tell whether {domain} is up"))),
@@ -102,9 +102,8 @@ pub(crate) async fn wait(
         }
     }
     Err(match last {
-        Some(Ok((services, standings))) => {
-            explain::error(client, &format!("{domain} is not up after {limit:?}"), &services, &standings)
-                .await
+        Some(Ok((services, verdicts))) => {
+            explain::error(client, &format!("{domain} is not up after {limit:?}"), &services, &verdicts).await
         }
         Some(Err(error)) => error.during(format!("can't tell whether {domain} is up after {limit:?}")),
         None => {
@@ -130,7 +129,7 @@ pub(crate) async fn services(client: &Client, domain: &Domain) -> Result<Vec<Ser
         .map(|service| ServiceState {
             // The engine lists them in any order.
             tasks: sorted(service.running().map(|task| task.id.clone())),
-            healthy: service.judge() == Standing::Up,
+            healthy: service.verdict() == ConvergenceVerdict::Up,
             name: service.name,
             id: service.id,
             created: service.created,

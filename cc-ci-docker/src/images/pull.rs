@@ -14,7 +14,7 @@ use futures_util::TryStreamExt as _;
 
 use super::reference::{Reference, Version};
 use crate::client::{ApiError, Client};
-use crate::said;
+use crate::sanitize;
 
 /// How far the pulls have come, in bytes; for people.
 #[derive(Debug, Default)]
@@ -121,7 +121,7 @@ fn refusal(redactor: &Redactor, image: &Reference, text: &str) -> Failure {
     } else {
         (Fault::Host, format!("can't pull {name} with {version} from {registry}"), None)
     };
-    Failure::new(fault, format!("{what} ({})", said::message(redactor, text))).with_any_hint(hint)
+    Failure::new(fault, format!("{what} ({})", sanitize::message(redactor, text))).with_any_hint(hint)
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self, InvalidReference> {
         let invalid = |rule| {
-            let text = crate::said::written(text);
+            let text = crate::sanitize::written(text);
             InvalidReference { text, rule }
         };
         let (rest, digest) = match text.split_once('@') {

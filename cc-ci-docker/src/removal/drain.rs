@@ -15,7 +15,7 @@ use super::look::{Look, Target, is_ours};
 use super::state::{Removal, delete};
 use crate::backoff::Backoff;
 use crate::client::ApiError;
-use crate::listing::{self, labelled};
+use crate::snapshot::{self, labelled};
 use crate::tasks::{is_harmless, own_tasks};
 
 /// Afterwards a whole look is worth its price: a killed client's last order may have made a service.
@@ -45,10 +45,10 @@ impl Removal<'_> {
                 }
             }
             let asked = Instant::now();
-            let standing = if filtered { self.standing(&look.others).await? } else { None };
-            filtered = standing.is_some();
-            let (containers, waits) = if let Some(standing) = standing {
-                standing
+            let verdict = if filtered { self.verdict(&look.others).await? } else { None };
+            filtered = verdict.is_some();
+            let (containers, waits) = if let Some(verdict) = verdict {
+                verdict
             } else {
                 let look = self.look().await?;
                 (look.containers, !look.tasks.is_empty())
@@ -81,14 +81,14 @@ impl Removal<'_> {
 
     /// The containers that are left, and whether a task is waited for, as the engine's filters say. None where they do
     /// not say enough: what carries no label can't be filtered by it.
-    async fn standing(&self, others: &HashSet<String>) -> Result<Option<(Vec<Target>, bool)>, ApiError> {
+    async fn verdict(&self, others: &HashSet<String>) -> Result<Option<(Vec<Target>, bool)>, ApiError> {
         let (client, stack) = (&self.engine.client, self.stack.as_str());
         let mut tasks = own_tasks(client, stack).await?;
         tasks.retain(|task| is_ours(task, stack, others));
         if tasks.iter().any(|task| task.uses.label.is_none()) {
             return Ok(None);
         }
-        let containers = listing::containers(client, Some(labelled(stack))).await?;
+        let containers = snapshot::containers(client, Some(labelled(stack))).await?;
         let ids: HashSet<&str> = containers.iter().map(|container| container.id.as_str()).collect();
         let waits = tasks.iter().any(|task| !is_harmless(task, &ids));
         let own = containers.iter().filter(|container| self.remembered.may_own(container));

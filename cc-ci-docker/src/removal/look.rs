@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use cc_ci_core::engine::Kind;
 
 use crate::attribution::{Found, Owner};
-use crate::listing::{Container, Listing, Task};
+use crate::snapshot::{Container, Snapshot, Task};
 use crate::tasks::is_harmless;
 
 /// Something to be removed.
@@ -57,11 +57,11 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    /// `found` is everything in `listing`; `tasks`, listed before it, are what the engine's own filters say to be the
+    /// `found` is everything in `snapshot`; `tasks`, listed before it, are what the engine's own filters say to be the
     /// stack's. Where `certain` is false, there may be stacks that nobody named.
     pub(crate) fn new(
         stack: &str,
-        listing: &Listing,
+        snapshot: &Snapshot,
         found: &[Found<'_>],
         tasks: &[Task],
         remembered: &mut Remembered,
@@ -92,9 +92,9 @@ impl Look {
             }
         }
         remembered.services.extend(look.services.iter().map(|service| service.id.clone()));
-        look.add_orphans(listing, remembered);
-        look.add_tasks(stack, listing, tasks, remembered);
-        look.labelled = look.is_labelled(stack, listing);
+        look.add_orphans(snapshot, remembered);
+        look.add_tasks(stack, snapshot, tasks, remembered);
+        look.labelled = look.is_labelled(stack, snapshot);
         look
     }
 
@@ -114,9 +114,9 @@ impl Look {
     }
 
     /// What is known to be the stack's only from earlier looks.
-    fn add_orphans(&mut self, listing: &Listing, remembered: &mut Remembered) {
+    fn add_orphans(&mut self, snapshot: &Snapshot, remembered: &mut Remembered) {
         let known: HashSet<String> = self.containers.iter().map(|target| target.id.clone()).collect();
-        for container in &listing.containers {
+        for container in &snapshot.containers {
             let ours =
                 container.service.as_ref().is_some_and(|service| remembered.services.contains(service));
             if ours && !known.contains(&container.id) {
@@ -125,9 +125,9 @@ impl Look {
         }
         let kept: HashSet<&str> = self.kept.iter().map(|target| target.name.as_str()).collect();
         let mut orphans = Vec::new();
-        for volume in &listing.volumes {
+        for volume in &snapshot.volumes {
             let name = volume.name.as_str();
-            if remembered.anonymous.contains(name) && !kept.contains(name) && !listing.uses_volume(name) {
+            if remembered.anonymous.contains(name) && !kept.contains(name) && !snapshot.uses_volume(name) {
                 orphans.push(Target { kind: Kind::Volume, id: volume.id.clone(), name: name.to_owned() });
             }
         }
@@ -137,11 +137,11 @@ impl Look {
         remembered.anonymous.extend(anonymous.map(|target| target.name.clone()));
     }
 
-    fn add_tasks(&mut self, stack: &str, listing: &Listing, tasks: &[Task], remembered: &Remembered) {
-        let containers: HashSet<&str> = listing.containers.iter().map(|found| found.id.as_str()).collect();
+    fn add_tasks(&mut self, stack: &str, snapshot: &Snapshot, tasks: &[Task], remembered: &Remembered) {
+        let containers: HashSet<&str> = snapshot.containers.iter().map(|found| found.id.as_str()).collect();
         let mut seen = HashSet::new();
         let filtered = tasks.iter().filter(|task| is_ours(task, stack, &self.others));
-        let of_services = listing
+        let of_services = snapshot
             .tasks
             .iter()
             .filter(|task| task.service.as_ref().is_some_and(|id| remembered.services.contains(id)));
@@ -153,11 +153,11 @@ impl Look {
         }
     }
 
-    fn is_labelled(&self, stack: &str, listing: &Listing) -> bool {
+    fn is_labelled(&self, stack: &str, snapshot: &Snapshot) -> bool {
         let ids: HashSet<&str> = self.targets().map(|target| target.id.as_str()).collect();
         let ours = |label: &Option<String>| label.as_deref() == Some(stack);
-        let services = listing.services.iter().filter(|service| ids.contains(service.id.as_str()));
-        let containers = listing.containers.iter().filter(|found| ids.contains(found.id.as_str()));
+        let services = snapshot.services.iter().filter(|service| ids.contains(service.id.as_str()));
+        let containers = snapshot.containers.iter().filter(|found| ids.contains(found.id.as_str()));
         services.into_iter().all(|service| ours(&service.label) && ours(&service.uses.label))
             && containers.into_iter().all(|container| ours(&container.label))
     }
@@ -169,7 +169,7 @@ pub(crate) fn is_ours(task: &Task, stack: &str, others: &HashSet<String>) -> boo
         && task.service.as_ref().is_none_or(|service| !others.contains(service))
 }
 
-impl Listing {
+impl Snapshot {
     /// Whether a container has the volume, or a service or a task names it.
     fn uses_volume(&self, name: &str) -> bool {
         let has = |volumes: &Vec<String>| volumes.iter().any(|volume| volume == name);

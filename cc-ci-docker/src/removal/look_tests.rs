@@ -7,7 +7,7 @@ use cc_ci_core::engine::Kind;
 
 use super::look::{Look, Remembered, Target};
 use crate::attribution::{Anonymous, Attribution};
-use crate::listing::{Container, Listing, Object, Service, Task, Uses};
+use crate::snapshot::{Container, Object, Service, Snapshot, Task, Uses};
 use crate::tasks::is_harmless;
 
 const OURS: &str = "a_ci_org";
@@ -36,10 +36,10 @@ fn preparing(id: &str, service: &str, uses: Uses) -> Task {
     }
 }
 
-fn look(listing: &Listing, tasks: &[Task], remembered: &mut Remembered, certain: bool) -> Look {
-    let attribution = Attribution::new(listing, [OURS]);
+fn look(snapshot: &Snapshot, tasks: &[Task], remembered: &mut Remembered, certain: bool) -> Look {
+    let attribution = Attribution::new(snapshot, [OURS]);
     let found = attribution.found(&Anonymous::new(&attribution));
-    Look::new(OURS, listing, &found, tasks, remembered, certain)
+    Look::new(OURS, snapshot, &found, tasks, remembered, certain)
 }
 
 fn names(targets: &[Target]) -> Vec<&str> {
@@ -94,8 +94,8 @@ fn a_task_is_harmless_when_it_is_over_or_its_one_container_is_gone() {
 #[test]
 fn what_only_the_engines_filters_know_of_a_task_is_waited_for() {
     let mut remembered = Remembered::default();
-    let listing =
-        Listing { services: vec![service("a_ci_org_uk_x", Some("a_ci_org_uk"))], ..Listing::default() };
+    let snapshot =
+        Snapshot { services: vec![service("a_ci_org_uk_x", Some("a_ci_org_uk"))], ..Snapshot::default() };
     let tasks = [
         // Of a service without a label that is gone: only its name told.
         preparing("t1", "gone", Uses::default()),
@@ -105,7 +105,7 @@ fn what_only_the_engines_filters_know_of_a_task_is_waited_for() {
         preparing("t4", "gone", Uses { label: Some("a_ci_org_uk".to_owned()), ..Uses::default() }),
         Task { state: Some(TaskState::FAILED), ..preparing("t5", "gone", labelled()) },
     ];
-    let look = look(&listing, &tasks, &mut remembered, true);
+    let look = look(&snapshot, &tasks, &mut remembered, true);
     assert_eq!(look.tasks.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["t1", "t2"]);
     assert!(!look.is_empty() && !look.is_drained());
     assert!(look.others.contains("id-of-a_ci_org_uk_x"));
@@ -115,7 +115,7 @@ fn what_only_the_engines_filters_know_of_a_task_is_waited_for() {
 fn what_a_gone_service_made_is_remembered() {
     let mut remembered = Remembered::default();
     let odd = Service { uses: Uses::default(), ..service("odd", Some(OURS)) };
-    let first = Listing { services: vec![odd], ..Listing::default() };
+    let first = Snapshot { services: vec![odd], ..Snapshot::default() };
     assert_eq!(names(&look(&first, &[], &mut remembered, true).services), ["odd"]);
 
     let made = Container {
@@ -125,7 +125,7 @@ fn what_a_gone_service_made_is_remembered() {
         ..Container::default()
     };
     let task = preparing("t", "odd", Uses::default());
-    let second = Listing { containers: vec![made.clone()], tasks: vec![task], ..Listing::default() };
+    let second = Snapshot { containers: vec![made.clone()], tasks: vec![task], ..Snapshot::default() };
     let seen = look(&second, &[], &mut remembered, true);
     assert_eq!(names(&seen.containers), ["odd.1.t"]);
     assert_eq!(seen.tasks.len(), 1);
@@ -145,26 +145,26 @@ fn an_anonymous_volume_is_remembered_until_somebody_uses_it() {
         volumes: vec![volume.clone()],
         ..Container::default()
     };
-    let mounted = Listing {
+    let mounted = Snapshot {
         containers: vec![container.clone()],
         volumes: vec![object(&volume, None)],
-        ..Listing::default()
+        ..Snapshot::default()
     };
-    let left = Listing { containers: Vec::new(), ..mounted.clone() };
+    let left = Snapshot { containers: Vec::new(), ..mounted.clone() };
     let mut remembered = Remembered::default();
     assert!(look(&left, &[], &mut remembered, true).is_empty(), "nothing says whose it is");
     assert_eq!(names(&look(&mounted, &[], &mut remembered, true).kept), [volume.as_str()]);
     assert_eq!(names(&look(&left, &[], &mut remembered, true).kept), [volume.as_str()]);
 
     let theirs = Container { name: "tool".to_owned(), label: None, ..container };
-    let taken = Listing { containers: vec![theirs], ..left.clone() };
+    let taken = Snapshot { containers: vec![theirs], ..left.clone() };
     assert!(look(&taken, &[], &mut remembered, true).is_empty());
     let named = Uses { volumes: vec![volume.clone()], ..Uses::default() };
     let by_service =
-        Listing { services: vec![Service { uses: named.clone(), ..service("b", None) }], ..left.clone() };
+        Snapshot { services: vec![Service { uses: named.clone(), ..service("b", None) }], ..left.clone() };
     assert!(look(&by_service, &[], &mut remembered, true).is_empty());
     let by_task =
-        Listing { tasks: vec![Task { uses: named, ..preparing("t", "b", Uses::default()) }], ..left };
+        Snapshot { tasks: vec![Task { uses: named, ..preparing("t", "b", Uses::default()) }], ..left };
     assert!(look(&by_task, &[], &mut remembered, true).is_empty());
 }
 
@@ -172,31 +172,31 @@ fn an_anonymous_volume_is_remembered_until_somebody_uses_it() {
 fn what_a_name_alone_says_is_held_back_where_that_is_not_enough() {
     let mut unlabelled = preparing("t", "a_ci_org_x", Uses::default());
     unlabelled.state = Some(TaskState::RUNNING);
-    let listing = Listing {
+    let snapshot = Snapshot {
         services: vec![service("a_ci_org_x", None), service("a_ci_org_y", Some(OURS))],
         tasks: vec![unlabelled.clone()],
         secrets: vec![object("a_ci_org_pw", None), object("a_ci_org_key", Some(OURS))],
-        ..Listing::default()
+        ..Snapshot::default()
     };
-    let seen = look(&listing, &[unlabelled], &mut Remembered::default(), false);
+    let seen = look(&snapshot, &[unlabelled], &mut Remembered::default(), false);
     assert_eq!(names(&seen.services), ["a_ci_org_y"]);
     assert_eq!(names(&seen.kept), ["a_ci_org_key"]);
     assert_eq!(names(&seen.tasks), Vec::<&str>::new(), "its service stays, so it is not waited for");
     let held_back: Vec<Kind> = seen.held_back.iter().map(|target| target.kind).collect();
     assert_eq!(held_back, [Kind::Service, Kind::Task, Kind::Secret]);
 
-    let seen = look(&listing, &[], &mut Remembered::default(), true);
+    let seen = look(&snapshot, &[], &mut Remembered::default(), true);
     assert_eq!((seen.services.len(), seen.kept.len(), seen.held_back.len()), (2, 2, 0));
 }
 
 #[test]
 fn the_engine_filters_by_label_only_where_all_that_runs_has_it() {
-    let running = |service: Service, container: Container| Listing {
+    let running = |service: Service, container: Container| Snapshot {
         services: vec![service],
         containers: vec![container],
-        ..Listing::default()
+        ..Snapshot::default()
     };
-    let is_labelled = |listing: Listing| look(&listing, &[], &mut Remembered::default(), true).labelled;
+    let is_labelled = |snapshot: Snapshot| look(&snapshot, &[], &mut Remembered::default(), true).labelled;
     let container = |label: Option<&str>| Container {
         id: "c".to_owned(),
         name: "a_ci_org_x.1.t".to_owned(),

@@ -16,13 +16,13 @@ mod state;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use cc_ci_core::engine::{Failure, Kind, Residue};
+use cc_ci_core::engine::{Failure, Kind, Resource};
 use cc_ci_core::names::Domain;
 
 use crate::SwarmEngine;
 use crate::backoff::Backoff;
 use crate::client::ApiError;
-use crate::listing::{Filters, networks};
+use crate::snapshot::{Filters, networks};
 use look::Target;
 use selective::Selective;
 use state::Removal;
@@ -36,10 +36,10 @@ pub(crate) async fn remove(engine: &SwarmEngine, domain: &Domain, limit: Duratio
 }
 
 /// Removes those things of the stack of `domain` that `residue` names.
-pub(crate) async fn remove_only(
+pub(crate) async fn remove_selected(
     engine: &SwarmEngine,
     domain: &Domain,
-    residue: &[Residue],
+    residue: &[Resource],
     limit: Duration,
 ) -> Result<(), Failure> {
     Removal::new(engine, domain, Some(Selective::new(residue))).within(limit).await
@@ -106,7 +106,8 @@ impl Removal<'_> {
 
     /// Waits for the last traces of removed networks.
     async fn networks_gone(&self, targets: &[Target]) -> Result<(), ApiError> {
-        let refused = |target: &&Target| self.refusals.contains_key(&Residue::new(target.kind, &target.name));
+        let refused =
+            |target: &&Target| self.refusals.contains_key(&Resource::new(target.kind, &target.name));
         let networks_of = |target: &&Target| target.kind == Kind::Network;
         let ids = targets
             .iter()
@@ -139,15 +140,15 @@ impl Removal<'_> {
         if let Some(trouble) = self.trouble.take() {
             return trouble.during(doing);
         }
-        let Some((listing, targets)) = &self.last else {
+        let Some((snapshot, targets)) = &self.last else {
             return Failure::host(format!("{doing}: nothing could be looked at"));
         };
         let removed: HashSet<&str> = targets.iter().map(|target| target.id.as_str()).collect();
         let left: Vec<String> = targets
             .iter()
             .map(|target| {
-                let residue = Residue::new(target.kind, &target.name);
-                let users = listing.users(target, &removed);
+                let residue = Resource::new(target.kind, &target.name);
+                let users = snapshot.users(target, &removed);
                 match self.refusals.get(&residue) {
                     _ if !users.is_empty() => format!("{residue}, used by {}", users.join(" and ")),
                     Some(refusal) => format!("{residue}: {refusal}"),
@@ -160,5 +161,5 @@ impl Removal<'_> {
 }
 
 fn list(targets: &[Target]) -> String {
-    Residue::list(&targets.iter().map(|target| Residue::new(target.kind, &target.name)).collect::<Vec<_>>())
+    Resource::list(&targets.iter().map(|target| Resource::new(target.kind, &target.name)).collect::<Vec<_>>())
 }

@@ -5,18 +5,18 @@
 
 use std::collections::HashSet;
 
-use cc_ci_core::engine::{Kind, Residue};
+use cc_ci_core::engine::{Kind, Resource};
 
 use crate::attribution::{Found, Owner, is_anonymous_name};
-use crate::listing::Listing;
+use crate::snapshot::Snapshot;
 use crate::tasks::is_over;
 
 /// The things that are named.
 #[derive(Debug)]
-pub(crate) struct Selective(HashSet<Residue>);
+pub(crate) struct Selective(HashSet<Resource>);
 
 impl Selective {
-    pub(crate) fn new(named: &[Residue]) -> Self {
+    pub(crate) fn new(named: &[Resource]) -> Self {
         Self(named.iter().cloned().collect())
     }
 
@@ -25,11 +25,11 @@ impl Selective {
     pub(crate) fn narrow(
         &self,
         stack: &str,
-        listing: &Listing,
+        snapshot: &Snapshot,
         found: &mut [Found<'_>],
         gone: &HashSet<String>,
     ) {
-        let named = |found: &Found<'_>| self.0.contains(&Residue::new(found.kind, &found.name));
+        let named = |found: &Found<'_>| self.0.contains(&Resource::new(found.kind, &found.name));
         let ours = |found: &&Found<'_>| found.owner.stack() == Some(stack);
         let chosen = |kind: Kind| {
             found
@@ -43,10 +43,10 @@ impl Selective {
         let volumes: HashSet<&str> = chosen(Kind::Volume).collect();
         let named_containers: HashSet<&str> = chosen(Kind::Container).collect();
 
-        let stay: HashSet<&str> = listing.services.iter().map(|service| service.id.as_str()).collect();
+        let stay: HashSet<&str> = snapshot.services.iter().map(|service| service.id.as_str()).collect();
         let over: HashSet<&str> =
-            listing.tasks.iter().filter(|task| is_over(task)).map(|task| task.id.as_str()).collect();
-        let going: HashSet<&str> = listing
+            snapshot.tasks.iter().filter(|task| is_over(task)).map(|task| task.id.as_str()).collect();
+        let going: HashSet<&str> = snapshot
             .containers
             .iter()
             .filter(|container| {
@@ -67,7 +67,7 @@ impl Selective {
             Kind::Service => services.contains(found.id),
             Kind::Container => going.contains(found.id),
             Kind::Volume if is_anonymous_name(found.id) => {
-                let mut mounting = listing
+                let mut mounting = snapshot
                     .containers
                     .iter()
                     .filter(|container| container.volumes.iter().any(|volume| volume == found.id))

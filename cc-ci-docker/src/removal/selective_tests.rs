@@ -3,16 +3,16 @@
 use std::collections::HashSet;
 
 use bollard::models::TaskState;
-use cc_ci_core::engine::{Kind, Residue};
+use cc_ci_core::engine::{Kind, Resource};
 
 use super::selective::Selective;
 use crate::attribution::{Anonymous, Attribution, Owner};
-use crate::listing::{Container, Listing, Object, Service, Task};
+use crate::snapshot::{Container, Object, Service, Snapshot, Task};
 
 const OURS: &str = "a_ci_org";
 
 /// A stack of a service that stays, with the containers of an ended and of a running task, and a service `extra`.
-fn listing() -> Listing {
+fn snapshot() -> Snapshot {
     let label = Some(OURS.to_owned());
     let service = |name: &str| Service {
         id: name.to_owned(),
@@ -40,7 +40,7 @@ fn listing() -> Listing {
         name: name.to_owned(),
         label: label.map(str::to_owned),
     };
-    Listing {
+    Snapshot {
         services: vec![service("app"), service("extra")],
         tasks: vec![
             task("ended", "app", TaskState::SHUTDOWN),
@@ -60,7 +60,7 @@ fn listing() -> Listing {
             object(&anonymous('a'), None),
             object(&anonymous('b'), None),
         ],
-        ..Listing::default()
+        ..Snapshot::default()
     }
 }
 
@@ -70,12 +70,12 @@ fn anonymous(digit: char) -> String {
 
 /// What goes when these are named.
 fn going(named: &[(Kind, &str)]) -> HashSet<String> {
-    let listing = listing();
-    let attribution = Attribution::new(&listing, [OURS]);
+    let snapshot = snapshot();
+    let attribution = Attribution::new(&snapshot, [OURS]);
     let mut found = attribution.found(&Anonymous::new(&attribution));
     let before: Vec<_> = found.iter().map(|found| found.owner).collect();
-    let named: Vec<Residue> = named.iter().map(|(kind, name)| Residue::new(*kind, *name)).collect();
-    Selective::new(&named).narrow(OURS, &listing, &mut found, &HashSet::new());
+    let named: Vec<Resource> = named.iter().map(|(kind, name)| Resource::new(*kind, *name)).collect();
+    Selective::new(&named).narrow(OURS, &snapshot, &mut found, &HashSet::new());
     for (found, before) in found.iter().zip(before) {
         // Never is anything *made* the stack's.
         assert!(found.owner == before || found.owner == Owner::Nobody, "{}", found.name);

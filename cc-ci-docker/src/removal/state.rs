@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use bollard::query_parameters::{RemoveContainerOptions, RemoveVolumeOptions};
-use cc_ci_core::engine::{Kind, Residue};
+use cc_ci_core::engine::{Kind, Resource};
 use cc_ci_core::names::Domain;
 use futures_util::future::join_all;
 use tokio::sync::OnceCell;
@@ -13,7 +13,7 @@ use super::selective::Selective;
 use crate::SwarmEngine;
 use crate::client::{ApiError, Client};
 use crate::inventory::{Sources, attribute};
-use crate::listing::Listing;
+use crate::snapshot::Snapshot;
 use crate::tasks::own_tasks;
 
 /// One removal, and what it must remember from one look to the next.
@@ -26,9 +26,9 @@ pub(super) struct Removal<'e> {
     pub sources: OnceCell<Sources>,
     pub remembered: Remembered,
     /// What the last look saw, and what of it was to be removed.
-    pub last: Option<(Listing, Vec<Target>)>,
+    pub last: Option<(Snapshot, Vec<Target>)>,
     /// What the engine would not remove in the last round, and what it said.
-    pub refusals: BTreeMap<Residue, String>,
+    pub refusals: BTreeMap<Resource, String>,
     /// Why the last round ended early.
     pub trouble: Option<ApiError>,
 }
@@ -53,18 +53,18 @@ impl<'e> Removal<'e> {
         let client = &self.engine.client;
         // Before the containers are: what a task says of its container is judged by a later list.
         let tasks = own_tasks(client, &self.stack).await?;
-        let listing = Listing::read(client).await?;
+        let snapshot = Snapshot::read(client).await?;
         let stacks = HashSet::from([self.stack.as_str()]);
-        let mut found = attribute(self.engine, &listing, &stacks, Some(&stacks), &self.sources).await?;
+        let mut found = attribute(self.engine, &snapshot, &stacks, Some(&stacks), &self.sources).await?;
         let certain = self.sources.get().is_none_or(|sources| sources.failed.is_empty());
         if let Some(only) = &self.only {
-            only.narrow(&self.stack, &listing, &mut found, &self.remembered.services);
+            only.narrow(&self.stack, &snapshot, &mut found, &self.remembered.services);
         }
-        let mut look = Look::new(&self.stack, &listing, &found, &tasks, &mut self.remembered, certain);
+        let mut look = Look::new(&self.stack, &snapshot, &found, &tasks, &mut self.remembered, certain);
         drop(found);
         // The engine's filters know nothing of what is not to go.
         look.labelled &= self.only.is_none();
-        self.last = Some((listing, look.targets().cloned().collect()));
+        self.last = Some((snapshot, look.targets().cloned().collect()));
         Ok(look)
     }
 
@@ -85,7 +85,7 @@ impl<'e> Removal<'e> {
         match removed {
             Ok(()) => Ok(true),
             Err(error @ (ApiError::Conflict { .. } | ApiError::Refused { .. })) => {
-                self.refusals.insert(Residue::new(target.kind, &target.name), error.to_string());
+                self.refusals.insert(Resource::new(target.kind, &target.name), error.to_string());
                 Ok(false)
             }
             Err(error) => Err(error),

@@ -9,7 +9,7 @@
 //! files are copied, its healthcheck included.
 //!
 //! Bringing a copy back overwrites what is in the same place, and leaves files that were made since: as the backup
-//! service of a host does it. A volume with a relative link that leads out of it can't be brought back: the engine makes
+//! service of a host does it. A volume with a relative link that leads out of it can't be restored: the engine makes
 //! no such link. What is called a path must be one without a link when it is looked at; an app that swaps
 //! it right then has another part of *its own container* copied.
 
@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::query_parameters::{DownloadFromContainerOptions, UploadToContainerOptions};
-use cc_ci_core::contained::{open_contained, read_contained};
-use cc_ci_core::engine::{App, Failure, Session};
+use cc_ci_core::beneath::{open_beneath, read_beneath};
+use cc_ci_core::engine::{App, Failure, RunContext};
 use cc_ci_core::files;
 use cc_ci_core::recipe::VolumeBackup;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -53,7 +53,7 @@ const NO_PATH: &str = "a path of a backup leads to a file or a directory, and no
 /// Copies what `rule` takes of a volume into the new directory `to`.
 pub(crate) async fn save(
     engine: &SwarmEngine,
-    session: &Session,
+    context: &RunContext,
     app: &App,
     volume: &str,
     rule: &VolumeBackup,
@@ -71,25 +71,25 @@ pub(crate) async fn save(
     let io = |error: io::Error| Failure::host(&*doing).with_source(error);
     let directory = to.to_owned();
     let made = move || files::private_directory(&directory);
-    session.lifetime.jobs().run(made).await.map_err(io)?;
+    context.lifetime.blocking_tasks().run(made).await.map_err(io)?;
     let copies = to.parent().unwrap_or(to).to_owned();
-    let there = session.lifetime.jobs().run(move || size(&copies)).await.map_err(io)?;
+    let there = context.lifetime.blocking_tasks().run(move || size(&copies)).await.map_err(io)?;
     let (client, mut room) = (&engine.client, LIMIT.saturating_sub(there));
     for (number, path) in paths.iter().enumerate() {
         let file = &to.join(archive_name(number));
-        let save = |mount: Mount| async move { mount.save(client, session, path, file, room).await };
+        let save = |mount: Mount| async move { mount.save(client, context, path, file, room).await };
         room -= Box::pin(mounted(client, &app.domain, volume, false, &doing, save)).await?;
     }
     // Last: without it, there is no copy.
     let (index, text) = (to.join(INDEX), serde_json::json!(paths).to_string());
     let write = move || io::Write::write_all(&mut fresh(&index)?, text.as_bytes());
-    session.lifetime.jobs().run(write).await.map_err(io)
+    context.lifetime.blocking_tasks().run(write).await.map_err(io)
 }
 
 /// Brings a copy back, while the app runs.
 pub(crate) async fn load(
     engine: &SwarmEngine,
-    session: &Session,
+    context: &RunContext,
     app: &App,
     volume: &str,
     from: &Path,
@@ -100,8 +100,8 @@ pub(crate) async fn load(
         Failure::host(format!("{doing}: its copy can't be read")).with_source(error)
     };
     let directory = from.to_owned();
-    let read = move || read_contained(&directory, INDEX, INDEX_LIMIT);
-    let index = session.lifetime.jobs().run(read).await.map_err(|error| lost(error.into()))?;
+    let read = move || read_beneath(&directory, INDEX, INDEX_LIMIT);
+    let index = context.lifetime.blocking_tasks().run(read).await.map_err(|error| lost(error.into()))?;
     let paths: Vec<String> = serde_json::from_slice(&index).map_err(|error| lost(error.into()))?;
     check_paths(&paths, &doing)?;
     let client = &engine.client;
@@ -109,7 +109,7 @@ pub(crate) async fn load(
         let name = archive_name(number);
         let load = |mount: Mount| {
             let name = name.clone();
-            async move { mount.load(client, session, path, from, name).await }
+            async move { mount.load(client, context, path, from, name).await }
         };
         Box::pin(mounted(client, &app.domain, volume, true, &doing, load)).await?;
     }
@@ -140,7 +140,7 @@ fn check_paths(paths: &[String], doing: &str) -> Result<(), Failure> {
     match paths.iter().find(|path| !path.is_empty() && !path.trim_end_matches('/').split('/').all(is_plain)) {
         Some(path) => Err(Failure::recipe(format!(
             "{doing}: the path {:?} does not lead down from the top of the volume",
-            crate::said::written(path)
+            crate::sanitize::written(path)
         ))
         .with_hint("name it relative to the volume: backupbot.backup.volumes.<volume>.path=dir/file")),
         None => Ok(()),
@@ -157,7 +157,7 @@ impl Mount {
     async fn save(
         &self,
         client: &Client,
-        session: &Session,
+        context: &RunContext,
         path: &str,
         file: &Path,
         room: u64,
@@ -169,7 +169,7 @@ impl Mount {
         let mut attempts = ATTEMPTS;
         loop {
             let target: PathBuf = file.to_owned();
-            let opened = session.lifetime.jobs().run(move || fresh(&target)).await?;
+            let opened = context.lifetime.blocking_tasks().run(move || fresh(&target)).await?;
             let mut target = tokio::fs::File::from_std(opened);
             let (size, whole) = self.download(client, path, &mut target, room).await?;
             target.flush().await?;
@@ -232,7 +232,7 @@ impl Mount {
     async fn load(
         &self,
         client: &Client,
-        session: &Session,
+        context: &RunContext,
         path: &str,
         from: &Path,
         name: String,
@@ -245,7 +245,7 @@ impl Mount {
             }
         }
         let from = from.to_owned();
-        let opened = session.lifetime.jobs().run(move || open_contained(&from, name)).await;
+        let opened = context.lifetime.blocking_tasks().run(move || open_beneath(&from, name)).await;
         let archive = tokio::fs::File::from_std(opened.map_err(io::Error::other)?);
         let parts = stream::try_unfold(archive, |mut archive| async move {
             let mut part = vec![0; 256 * 1024];

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn what_is_put_into_an_archive_comes_out_again() {
     for content in [&b""[..], b"seed\n", &[0; 512], &vec![7; LIMIT]] {
-        assert_eq!(unpack(&archive(".cc-ci-seed", content).unwrap()).unwrap(), content);
+        assert_eq!(unpack(&archive(".cc-ci-probe", content).unwrap()).unwrap(), content);
     }
     // Names that don't fit into a header have one of their own.
     let long = "x".repeat(255);

@@ -1,7 +1,7 @@
 //! A process that lives one owning lifetime and tells about it, line by line, on stdout.
 //!
 //! `lifetime-probe [KEY=VALUE…] BODY [ARG]`; see `Options` for the keys and `body` for the bodies. Two words are no
-//! lifetime at all: `subreaper CMD…` adopts what CMD orphans, `settle DOMAIN` ends what dead owners left.
+//! lifetime at all: `subreaper CMD…` adopts what CMD orphans, `recover DOMAIN` ends what dead owners left.
 
 use std::fmt::Display;
 use std::io::{Read as _, Write as _};
@@ -11,18 +11,19 @@ use std::time::Duration;
 
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::exit::Exit;
-use cc_ci_core::host::BootId;
 use cc_ci_core::lifetime::{
-    Bounds, Command, Owning, ParentWatch, RunLifetime, RunLifetimeExt as _, ScopeEnd, TakenOver, conformance,
+    Bounds, Command, ParentWatch, ProcessMode, RunLifetime, RunLifetimeExt as _, ScopeEnd, TakenOver,
+    conformance,
 };
 use cc_ci_core::process::{Marker, MarkerOwner, ProcessIdentity, end_marked_of_dead_owners};
+use cc_ci_core::system_info::BootId;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let taken = match std::env::args().nth(1).as_deref() {
-        Some("subreaper" | "settle") => None,
-        _ => Some(Owning::take_over()),
+        Some("subreaper" | "recover") => None,
+        _ => Some(ProcessMode::take_over()),
     };
     let done = match taken {
         None => without_lifetime(),
@@ -134,7 +135,11 @@ fn until_stdin_ends() {
     let _unreadable = std::io::stdin().read_to_end(&mut Vec::new()).is_err();
 }
 
-async fn body(life: &Owning, words: &[String], started: &Mutex<Vec<ProcessIdentity>>) -> Result<(), Failure> {
+async fn body(
+    life: &ProcessMode,
+    words: &[String],
+    started: &Mutex<Vec<ProcessIdentity>>,
+) -> Result<(), Failure> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["return"] => Ok(()),
@@ -156,7 +161,11 @@ async fn body(life: &Owning, words: &[String], started: &Mutex<Vec<ProcessIdenti
     }
 }
 
-async fn start(life: &Owning, script: &str, started: &Mutex<Vec<ProcessIdentity>>) -> Result<(), Failure> {
+async fn start(
+    life: &ProcessMode,
+    script: &str,
+    started: &Mutex<Vec<ProcessIdentity>>,
+) -> Result<(), Failure> {
     let marker = Marker {
         domain: "note-000001.lifetime.test".parse()?,
         owner: MarkerOwner::Run { run_id: "probe".parse()?, owner: life.owner().clone() },
@@ -179,7 +188,7 @@ async fn start(life: &Owning, script: &str, started: &Mutex<Vec<ProcessIdentity>
 }
 
 /// The cases that ask for one lifetime.
-async fn conform(case: &str, life: Owning) -> Result<(), Failure> {
+async fn conform(case: &str, life: ProcessMode) -> Result<(), Failure> {
     let life = Mutex::new(Some(life));
     let new = |_: Bounds| -> Box<dyn RunLifetime> {
         let life = life.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -218,9 +227,9 @@ fn without_lifetime() -> Result<ExitCode, Failure> {
             until_stdin_ends();
             Ok(ExitCode::SUCCESS)
         }
-        [word, domain] if word == "settle" => {
+        [word, domain] if word == "recover" => {
             let ended = end_marked_of_dead_owners(&domain.parse()?, &BootId::current()?)?;
-            say(format_args!("settled: {ended}"));
+            say(format_args!("recovered: {ended}"));
             Ok(ExitCode::SUCCESS)
         }
         _ => Err("what?".into()),

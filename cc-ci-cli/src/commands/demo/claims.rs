@@ -5,13 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cc_ci_core::engine::{Kind, Residue};
+use cc_ci_core::engine::{Kind, Resource};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::files;
-use cc_ci_core::host::BootId;
 use cc_ci_core::names::Domain;
 use cc_ci_core::process::{ProcessIdentity, Signal, kill_process};
 use cc_ci_core::run::{RunRecord, Status, TierName};
+use cc_ci_core::system_info::BootId;
 use serde::Deserialize;
 use tokio::net::unix::pipe;
 
@@ -25,7 +25,7 @@ use cc_ci_core::Failure;
 const LIMIT: Duration = Duration::from_mins(5);
 
 /// The phase in which a run has just got its lock.
-const HAS_LOCK: &str = "-- settle";
+const HAS_LOCK: &str = "-- recover";
 
 /// An operator's test that waits: a run with it holds its lock until its gate is opened.
 const HOLD: &str = r#"#!/bin/sh
@@ -198,7 +198,7 @@ impl<'w> Demo<'w> {
         }
         let audit = self.world.cc_ci("audit", &["audit", "--all"]).await?.finish().await;
         audit.expect(Exit::Residue)?;
-        let exists: Vec<Residue> =
+        let exists: Vec<Resource> =
             audit.json::<Audit>()?.apps.into_iter().flat_map(|app| app.exists).collect();
         if !exists.iter().any(|residue| residue.kind == Kind::Process) {
             return Err(audit.broken(format!("none of its processes is left, only {}", counted(&exists))));
@@ -210,7 +210,7 @@ impl<'w> Demo<'w> {
         let janitor = self.world.cc_ci("janitor", &["janitor"]).await?.finish().await;
         janitor.expect(Exit::Green)?;
         let report: Pass = janitor.json()?;
-        let reaped: Vec<Residue> = report
+        let reaped: Vec<Resource> = report
             .findings
             .into_iter()
             .filter(|finding| finding.decision == "reaped")
@@ -312,7 +312,7 @@ fn said_it_waits(run: &Finished) -> bool {
 }
 
 /// Things by kind: `2 processes, 1 volume`.
-fn counted(residue: &[Residue]) -> String {
+fn counted(residue: &[Resource]) -> String {
     let mut kinds = BTreeMap::<Kind, usize>::new();
     for residue in residue {
         *kinds.entry(residue.kind).or_default() += 1;
@@ -337,7 +337,7 @@ struct Audit {
 #[derive(Deserialize)]
 struct Audited {
     domain: Domain,
-    exists: Vec<Residue>,
+    exists: Vec<Resource>,
 }
 
 /// What is used of `cc-ci janitor`.
@@ -349,7 +349,7 @@ struct Pass {
 #[derive(Deserialize)]
 struct Found {
     decision: String,
-    removed: Vec<Residue>,
+    removed: Vec<Resource>,
 }
 
 /// What is used of `cc-ci locks`.

@@ -19,10 +19,10 @@ use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, RunLifetimeExt as _, ScopeEnd, TakenOver};
 use serde::Serialize;
 
+use crate::app;
 use crate::args::{self, Format};
 use crate::render;
 use crate::terminal::Terminal;
-use crate::wiring;
 use cc_ci_core::Failure;
 use world::World;
 
@@ -64,10 +64,10 @@ pub fn demo(
 ) -> Result<Exit, Failure> {
     let began = Instant::now();
     let bounds = Bounds { deadline: None, teardown: TEARDOWN };
-    let lifetime = wiring::start(taken, settings, bounds, terminal)?;
+    let lifetime = app::start(taken, settings, bounds, terminal)?;
     let world = World::new(lifetime.clone(), terminal.clone(), settings.format == Format::Human)?;
     let mut claims = Vec::new();
-    let (end, all_hold, clean) = wiring::block_on(async {
+    let (end, all_hold, clean) = app::block_on(async {
         let (end, children) = lifetime.scope(claims::all(&world, &mut claims)).await;
         let all_hold = matches!(end, ScopeEnd::Returned(Ok(()))) && claims.iter().all(|claim| claim.holds);
         let clean = (all_hold || world.sweep().await) && children.left.is_empty();

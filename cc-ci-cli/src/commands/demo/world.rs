@@ -10,7 +10,7 @@ use std::time::Duration;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::files;
 use cc_ci_core::lifetime::{
-    Child, Command, Ended, Line, Owning, RunLifetime as _, RunLifetimeExt as _, Stage, Stream,
+    Child, Command, Ended, Line, ProcessMode, RunLifetime as _, RunLifetimeExt as _, Stage, Stream,
 };
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -57,7 +57,7 @@ impl Broken {
 /// A directory with locks, runs and apps of its own, and a suffix that no other world on this host has.
 #[derive(Debug)]
 pub struct World {
-    pub lifetime: Arc<Owning>,
+    pub lifetime: Arc<ProcessMode>,
     pub terminal: Terminal,
     /// Whether people look on.
     pub human: bool,
@@ -68,7 +68,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(lifetime: Arc<Owning>, terminal: Terminal, human: bool) -> Result<Self, Failure> {
+    pub fn new(lifetime: Arc<ProcessMode>, terminal: Terminal, human: bool) -> Result<Self, Failure> {
         let failed =
             |error: io::Error| Failure::host("can't prepare the demo's directory").with_source(error);
         let directory = tempfile::Builder::new().prefix("cc-ci-demo-").tempdir().map_err(failed)?;

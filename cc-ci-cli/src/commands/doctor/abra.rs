@@ -7,8 +7,8 @@ use cc_ci_core::engine::Redactor;
 use cc_ci_core::lifetime::Command;
 
 use super::{Check, Patient, host};
+use crate::app::servers_of;
 use crate::engine::{self, Choice, Engine, INSTALL_ABRA};
-use crate::wiring::servers_of;
 
 /// What listing all apps may take, each time.
 const LIST_LIMIT: Duration = Duration::from_secs(4);

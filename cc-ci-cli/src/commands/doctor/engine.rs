@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use cc_ci_core::engine::{Failure, LockSpace};
 use cc_ci_core::local::LocalExecutor;
-use cc_ci_docker::{EngineFacts, ProxyNetwork, SwarmFacts};
+use cc_ci_docker::{EngineInfo, ProxyNetwork, SwarmInfo};
 
 use super::host::disk;
 use super::{Check, Patient, blocking};
 use crate::config::Socket;
-use crate::engine::examine;
+use crate::engine::inspect;
 
 /// What the engine may take for one answer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ async fn docker(patient: &Patient) -> Vec<Check> {
         Err(_) => return vec![check.fact("that of DOCKER_HOST is not used")],
     };
     let suffix = patient.base.config.swarm_suffix().ok();
-    let facts = match examine(&socket, suffix.as_ref(), LIMIT).await {
+    let facts = match inspect(&socket, suffix.as_ref(), LIMIT).await {
         Ok(facts) => facts,
         Err(error) if needed => return vec![failed(check, &error)],
         Err(_) => {
@@ -44,7 +44,7 @@ async fn docker(patient: &Patient) -> Vec<Check> {
             ];
         }
     };
-    let EngineFacts { version, api_version, data_root, swarm, .. } = facts;
+    let EngineInfo { version, api_version, data_root, swarm, .. } = facts;
     let used = if needed { "" } else { ", not used" };
     let check = check.fact(format!("Docker {version}, API {api_version}, at {}{used}", socket.display()));
     if !needed {
@@ -53,7 +53,7 @@ async fn docker(patient: &Patient) -> Vec<Check> {
     let mut checks = vec![on_disk(check, &data_root).await];
     match swarm {
         Err(error) => checks.push(failed(Check::of("swarm"), &error)),
-        Ok(SwarmFacts { this_node, other_nodes, proxy, claim }) => {
+        Ok(SwarmInfo { this_node, other_nodes, proxy, claim }) => {
             checks.push(nodes(this_node.as_deref(), &other_nodes));
             checks.push(network(proxy.as_ref()));
             // Without a suffix there is nothing to claim, and that is told already.

@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cc_ci_core::host::{free_space, is_noexec, may_write};
 use cc_ci_core::lifetime::{Command, Line, RunLifetimeExt as _};
 use cc_ci_core::lock::AppLock as _;
+use cc_ci_core::system_info::{free_space, is_noexec, may_write};
 use cc_ci_core::workspace::WorkspaceError;
 
 use super::{Check, Patient, blocking};

@@ -17,10 +17,10 @@ use cc_ci_core::lifetime::{RunLifetime, TakenOver};
 use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
 
+use crate::app::{self, Base};
 use crate::args::{self, Format};
 use crate::engine::{self as which, Choice, Engine};
 use crate::terminal::Terminal;
-use crate::wiring::{self, Base};
 use cc_ci_core::Failure;
 
 /// What one check may take. The engine is given the time of some answers.
@@ -94,8 +94,8 @@ pub fn doctor(
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
-    let lifetime: Arc<dyn RunLifetime> = wiring::look(taken, terminal)?;
-    let checks = wiring::block_on_look(lifetime.as_ref(), async {
+    let lifetime: Arc<dyn RunLifetime> = app::look(taken, terminal)?;
+    let checks = app::block_on_look(lifetime.as_ref(), async {
         let chosen = tokio::time::timeout(LIMIT, which::choose(&base.config)).await;
         let choice = chosen.unwrap_or_else(|_| Err(Failure::host("choosing the engine took too long")));
         let patient = Patient { base, choice, lifetime: lifetime.clone() };

@@ -17,10 +17,10 @@ use cc_ci_core::workspace::{AbraWorkspace as _, FetchError, KernelWorkspace, Set
 use owo_colors::Style;
 use serde::Serialize;
 
+use crate::app;
 use crate::args::{self, Format, RecipeCheck};
 use crate::shown::Shown;
 use crate::terminal::Terminal;
-use crate::wiring;
 use cc_ci_core::Failure;
 
 /// What git may take to bring the releases.
@@ -41,7 +41,7 @@ pub fn check(
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
     // What a CI step starts ends with the step.
-    let lifetime = wiring::start(taken, settings, BOUNDS, terminal)?;
+    let lifetime = app::start(taken, settings, BOUNDS, terminal)?;
     let report = look(&check.path, lifetime.as_ref())?;
     if check.sarif {
         terminal.json(&sarif::log(&report));
@@ -64,7 +64,7 @@ fn look(path: &Path, lifetime: &dyn RunLifetime) -> Result<Report, Failure> {
         .and_then(|runs| runs.create(&RunId::manual(std::process::id())))
         .map_err(no_scratch)?;
     let (end, _ended) =
-        wiring::block_on(async { Ok(lifetime.scope(inspect(path, &scratch, lifetime, FETCH_LIMIT)).await) })?;
+        app::block_on(async { Ok(lifetime.scope(inspect(path, &scratch, lifetime, FETCH_LIMIT)).await) })?;
     match end {
         ScopeEnd::Returned(report) => report.map_err(refused),
         ScopeEnd::Cancelled(cause) => Err(Failure::cancelled(cause)),

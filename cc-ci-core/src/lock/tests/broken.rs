@@ -9,7 +9,8 @@ use async_trait::async_trait;
 
 use crate::lock::conformance::CASES;
 use crate::lock::{
-    AcquireError, AppGuard, AppLock, Description, HeldLock, LockError, LockView, MemoryLocks, Ownership, Wait,
+    AcquireError, AppGuard, AppLock, Description, HeldLock, LockError, LockView, MemoryLocks, OwnershipCheck,
+    Wait,
 };
 use crate::model::cancellation::Cancellation;
 use crate::model::event::{Event, Reporter, Silent};
@@ -112,7 +113,7 @@ impl HeldLock for BrokenGuard {
         self.guard.as_ref().unwrap().describe(description);
     }
 
-    fn ownership(&self) -> Ownership {
+    fn ownership(&self) -> OwnershipCheck {
         self.guard.as_ref().unwrap().ownership()
     }
 

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::{Holder, domain, space, take};
 use crate::lock::record::{Record, this_process};
 use crate::lock::{AppLock, Description, FlockLocks, LockView};
-use crate::sys::host::BootId;
 use crate::sys::process::ProcessIdentity;
+use crate::sys::system_info::BootId;
 
 fn look(locks: &FlockLocks) -> LockView {
     locks.look(&domain()).unwrap().expect("there is a lock file")
@@ -80,7 +80,7 @@ fn hostile_content_explains_nothing_and_hinders_nobody() {
     let (_directory, locks) = space();
     let path = locks.path(&domain());
     let guard = take(&locks);
-    guard.describe(&Description { run_id: None, recipe: None, phase: "settle".into() });
+    guard.describe(&Description { run_id: None, recipe: None, phase: "recover".into() });
     let mut whole = [0; 512];
     File::open(&path).unwrap().read_exact_at(&mut whole, 0).unwrap();
     drop(guard);

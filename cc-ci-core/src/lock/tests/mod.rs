@@ -15,11 +15,11 @@ use tempfile::TempDir;
 use super::conformance::{CASES, run_all};
 use super::{AppGuard, AppLock, FlockLocks, MemoryLocks};
 use crate::names::Domain;
-use crate::sys::host::SystemHost;
+use crate::sys::system_info::KernelSystemInfo;
 
 fn space() -> (TempDir, FlockLocks) {
     let directory = tempfile::tempdir().unwrap();
-    let locks = FlockLocks::new(directory.path(), Arc::new(SystemHost::new().unwrap()));
+    let locks = FlockLocks::new(directory.path(), Arc::new(KernelSystemInfo::new().unwrap()));
     (directory, locks)
 }
 

@@ -10,7 +10,7 @@ use nix::sys::statfs::statfs;
 
 use super::{domain, space, take};
 use crate::lock::{AppLock, FlockLocks, LockError};
-use crate::sys::host::SystemHost;
+use crate::sys::system_info::KernelSystemInfo;
 
 /// Both ways to the file refuse it, and say why.
 fn refused(locks: &FlockLocks) -> String {
@@ -26,7 +26,7 @@ fn refused(locks: &FlockLocks) -> String {
 }
 
 fn unusable(directory: &Path) -> String {
-    let locks = FlockLocks::new(directory, Arc::new(SystemHost::new().unwrap()));
+    let locks = FlockLocks::new(directory, Arc::new(KernelSystemInfo::new().unwrap()));
     match locks.try_acquire(&domain()).unwrap_err() {
         LockError::Directory { path, reason } if path == directory => reason,
         other => panic!("{other:?}"),
@@ -155,7 +155,7 @@ fn a_directory_where_others_may_replace_lock_files_is_told() {
         if missing == "file" {
             File::create(&path).unwrap();
         }
-        let locks = FlockLocks::new(&path, Arc::new(SystemHost::new().unwrap()));
+        let locks = FlockLocks::new(&path, Arc::new(KernelSystemInfo::new().unwrap()));
         assert!(matches!(locks.examine(), Err(LockError::Directory { .. })));
     }
 }

@@ -107,7 +107,7 @@ async fn a_wait_that_is_dropped_while_it_starts_never_acquires() {
     for _ in 0..1000 {
         let guard = take(&locks);
         // So a record of this very process stays, and what its thread may hold for a moment looks well confirmed.
-        guard.describe(&Description { run_id: None, recipe: None, phase: "settle".into() });
+        guard.describe(&Description { run_id: None, recipe: None, phase: "recover".into() });
         let mut wait = Box::pin(locks.acquire(&domain, Wait::Forever, &cancellation, &Silent));
         // The first poll starts the thread; it may be anywhere when the future goes.
         assert!(poll_immediate(&mut wait).await.is_none());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::ComposeError;
-use super::cursor::{Cursor, check_variable};
+use super::node::{Node, check_variable};
 
 /// The key of the field, below a service.
 pub const LOCAL_KEY: &str = "x-cc-ci-local";
@@ -31,7 +31,7 @@ pub(super) struct LocalLayer {
 }
 
 impl LocalLayer {
-    pub(super) fn parse(at: &Cursor<'_>) -> Result<Self, ComposeError> {
+    pub(super) fn parse(at: &Node<'_>) -> Result<Self, ComposeError> {
         let mut layer = Self::default();
         for (key, at) in at.entries()? {
             match key {
@@ -67,8 +67,8 @@ impl LocalLayer {
     }
 }
 
-fn command(at: &Cursor<'_>) -> Result<Vec<String>, ComposeError> {
-    let words = at.list(Cursor::text)?;
+fn command(at: &Node<'_>) -> Result<Vec<String>, ComposeError> {
+    let words = at.list(Node::text)?;
     if words.first().is_none_or(String::is_empty) {
         return Err(at.error("a command begins with a program"));
     }
@@ -78,7 +78,7 @@ fn command(at: &Cursor<'_>) -> Result<Vec<String>, ComposeError> {
     Ok(words)
 }
 
-fn health(at: &Cursor<'_>) -> Result<String, ComposeError> {
+fn health(at: &Node<'_>) -> Result<String, ComposeError> {
     let path = at.text()?;
     if !path.starts_with('/') || !path.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(at.error("a health path begins with / and has no blanks, e.g. /health"));

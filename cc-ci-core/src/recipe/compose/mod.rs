@@ -8,9 +8,9 @@
 //! # Limitations
 //! `extends` and `include` are not followed. The files that configs, secrets and `env_file` name are not opened.
 
-mod cursor;
 mod interpolation;
 mod local;
+mod node;
 mod object;
 mod service;
 mod short;
@@ -19,7 +19,7 @@ mod types;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use cursor::Cursor;
+use node::Node;
 use object::ObjectLayer;
 use service::ServiceLayer;
 
@@ -30,7 +30,7 @@ use crate::names::{InvalidName, Stack};
 
 pub use local::{LOCAL_KEY, LocalService};
 pub use object::Object;
-pub use types::{Grant, Healthcheck, Mode, Mount, MountKind, NamedFile, Port, Protocol, Service};
+pub use types::{FileReference, Healthcheck, Mode, Mount, MountKind, NamedFile, Port, Protocol, Service};
 
 /// How many files one recipe may lay over each other.
 const MAX_FILES: usize = 32;
@@ -191,7 +191,7 @@ impl Layer {
                 unset.append(&mut interpolation::run(file, section, value, vars)?);
             }
         }
-        let root = Cursor::root(file, &value);
+        let root = Node::root(file, &value);
         let mut layer = Self::default();
         if let Some(services) = root.get("services")? {
             for (key, service) in services.entries()? {
@@ -265,8 +265,16 @@ impl Compose {
             let volumes: Vec<&String> = volumes.filter_map(|mount| mount.source.as_ref()).collect();
             for (section, used, declared) in [
                 ("volumes", volumes, &self.volumes),
-                ("secrets", service.secrets.iter().map(|grant| &grant.source).collect(), &self.secrets),
-                ("configs", service.configs.iter().map(|grant| &grant.source).collect(), &self.configs),
+                (
+                    "secrets",
+                    service.secrets.iter().map(|reference| &reference.source).collect(),
+                    &self.secrets,
+                ),
+                (
+                    "configs",
+                    service.configs.iter().map(|reference| &reference.source).collect(),
+                    &self.configs,
+                ),
                 ("networks", service.networks.iter().collect(), &self.networks),
             ] {
                 if let Some(name) = used.into_iter().find(|name| !declared.contains_key(*name)) {
@@ -280,7 +288,7 @@ impl Compose {
 }
 
 /// Keys become parts of names and of paths.
-fn check_key(at: &Cursor<'_>, key: &str) -> Result<(), ComposeError> {
+fn check_key(at: &Node<'_>, key: &str) -> Result<(), ComposeError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     if key.len() <= 128 && key.bytes().all(plain) && !key.starts_with(['.', '-']) && !key.is_empty() {
         return Ok(());

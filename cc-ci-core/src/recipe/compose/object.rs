@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, PathBuf};
 
 use super::ComposeError;
-use super::cursor::Cursor;
+use super::node::Node;
 use crate::names::Stack;
 
 /// A declared volume, secret, config or network.
@@ -46,12 +46,12 @@ pub(super) struct ObjectLayer {
 }
 
 impl ObjectLayer {
-    pub(super) fn parse(at: &Cursor<'_>) -> Result<Self, ComposeError> {
+    pub(super) fn parse(at: &Node<'_>) -> Result<Self, ComposeError> {
         let mut layer = Self {
-            name: at.field("name", Cursor::text)?,
+            name: at.field("name", Node::text)?,
             file: at.field("file", file)?,
-            template_driver: at.field("template_driver", Cursor::text)?,
-            driver: at.field("driver", Cursor::text)?,
+            template_driver: at.field("template_driver", Node::text)?,
+            driver: at.field("driver", Node::text)?,
             driver_opts: at.field("driver_opts", options)?.unwrap_or_default(),
             external: None,
         };
@@ -59,7 +59,7 @@ impl ObjectLayer {
             if external.is_map() {
                 // The old form, `external: {name: …}`.
                 layer.external = Some(true);
-                layer.name = external.field("name", Cursor::text)?.or(layer.name);
+                layer.name = external.field("name", Node::text)?.or(layer.name);
             } else {
                 layer.external = Some(external.boolean()?);
             }
@@ -97,7 +97,7 @@ impl ObjectLayer {
     }
 }
 
-fn options(at: &Cursor<'_>) -> Result<BTreeMap<String, String>, ComposeError> {
+fn options(at: &Node<'_>) -> Result<BTreeMap<String, String>, ComposeError> {
     let options = at.entries()?.into_iter();
     options.map(|(key, at)| Ok((key.to_owned(), at.scalar()?.unwrap_or_default()))).collect()
 }
@@ -115,7 +115,7 @@ fn outside(driver: &str, options: &BTreeMap<String, String>) -> Option<String> {
 }
 
 /// A file of the recipe, by a name that does not lead out of it.
-pub(super) fn file(at: &Cursor<'_>) -> Result<PathBuf, ComposeError> {
+pub(super) fn file(at: &Node<'_>) -> Result<PathBuf, ComposeError> {
     let text = at.text()?;
     let path = PathBuf::from(&text);
     let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::cursor::{Cursor, check_variable};
 use super::local::LocalLayer;
+use super::node::{Node, check_variable};
 use super::object;
 use super::{
-    ComposeError, Grant, Healthcheck, LOCAL_KEY, Mode, Mount, MountKind, NamedFile, Port, Protocol, Service,
-    short,
+    ComposeError, FileReference, Healthcheck, LOCAL_KEY, Mode, Mount, MountKind, NamedFile, Port, Protocol,
+    Service, short,
 };
 
 /// How many ports a service may publish.
@@ -22,8 +22,8 @@ pub(super) struct ServiceLayer {
     env_files: Vec<NamedFile>,
     command: Option<Vec<String>>,
     volumes: Vec<Mount>,
-    secrets: Vec<Grant>,
-    configs: Vec<Grant>,
+    secrets: Vec<FileReference>,
+    configs: Vec<FileReference>,
     networks: BTreeSet<String>,
     labels: BTreeMap<String, String>,
     healthcheck: Option<HealthLayer>,
@@ -44,19 +44,21 @@ struct HealthLayer {
 }
 
 impl ServiceLayer {
-    pub(super) fn parse(at: &Cursor<'_>) -> Result<Self, ComposeError> {
+    pub(super) fn parse(at: &Node<'_>) -> Result<Self, ComposeError> {
         let deploy = at.get("deploy")?;
         let mut layer = Self {
-            image: at.field("image", Cursor::text)?,
+            image: at.field("image", Node::text)?,
             environment: at.field("environment", environment)?.unwrap_or_default(),
             env_files: at.field("env_file", env_files)?.unwrap_or_default(),
             command: at.field("command", command)?,
             volumes: at.field("volumes", |at| at.list(mount))?.unwrap_or_default(),
-            secrets: at.field("secrets", |at| at.list(|at| grant(at, "/run/secrets/")))?.unwrap_or_default(),
-            configs: at.field("configs", |at| at.list(|at| grant(at, "/")))?.unwrap_or_default(),
+            secrets: at
+                .field("secrets", |at| at.list(|at| file_reference(at, "/run/secrets/")))?
+                .unwrap_or_default(),
+            configs: at.field("configs", |at| at.list(|at| file_reference(at, "/")))?.unwrap_or_default(),
             networks: at.field("networks", networks)?.unwrap_or_default(),
             healthcheck: at.field("healthcheck", healthcheck)?,
-            stop_grace_period: at.field("stop_grace_period", Cursor::duration)?,
+            stop_grace_period: at.field("stop_grace_period", Node::duration)?,
             ports: at.field("ports", ports)?.unwrap_or_default(),
             local: at.field(LOCAL_KEY, LocalLayer::parse)?,
             ..Self::default()
@@ -64,7 +66,7 @@ impl ServiceLayer {
         if let Some(deploy) = deploy {
             layer.labels = deploy.field("labels", labels)?.unwrap_or_default();
             layer.global = deploy.field("mode", mode)?;
-            layer.replicas = deploy.field("replicas", Cursor::number)?;
+            layer.replicas = deploy.field("replicas", Node::number)?;
         }
         Ok(layer)
     }
@@ -75,8 +77,8 @@ impl ServiceLayer {
         merge_by(&mut self.env_files, over.env_files, |file| file.path.clone());
         self.command = over.command.or(self.command.take());
         merge_by(&mut self.volumes, over.volumes, |mount| mount.target.clone());
-        merge_by(&mut self.secrets, over.secrets, |grant| grant.source.clone());
-        merge_by(&mut self.configs, over.configs, |grant| grant.source.clone());
+        merge_by(&mut self.secrets, over.secrets, |reference| reference.source.clone());
+        merge_by(&mut self.configs, over.configs, |reference| reference.source.clone());
         merge_by(&mut self.ports, over.ports, |port| (port.published.unwrap_or(port.target), port.protocol));
         self.networks.extend(over.networks);
         self.labels.extend(over.labels);
@@ -155,7 +157,7 @@ fn merge_by<T, K: Ord>(base: &mut Vec<T>, over: Vec<T>, key: impl Fn(&T) -> K) {
 }
 
 /// `NAME=value` items or a map, as pairs with the cursor of each.
-fn pairs<'a>(at: &Cursor<'a>) -> Result<Vec<(String, Option<String>, Cursor<'a>)>, ComposeError> {
+fn pairs<'a>(at: &Node<'a>) -> Result<Vec<(String, Option<String>, Node<'a>)>, ComposeError> {
     if !at.is_list() {
         return at.entries()?.into_iter().map(|(key, at)| Ok((key.to_owned(), at.scalar()?, at))).collect();
     }
@@ -166,7 +168,7 @@ fn pairs<'a>(at: &Cursor<'a>) -> Result<Vec<(String, Option<String>, Cursor<'a>)
     })
 }
 
-fn environment(at: &Cursor<'_>) -> Result<BTreeMap<String, Option<String>>, ComposeError> {
+fn environment(at: &Node<'_>) -> Result<BTreeMap<String, Option<String>>, ComposeError> {
     pairs(at)?
         .into_iter()
         .map(|(name, value, at)| {
@@ -177,37 +179,37 @@ fn environment(at: &Cursor<'_>) -> Result<BTreeMap<String, Option<String>>, Comp
 }
 
 /// One path, or a list of paths or of maps with a `path`.
-fn env_files(at: &Cursor<'_>) -> Result<Vec<NamedFile>, ComposeError> {
-    let one = |at: &Cursor<'_>| {
+fn env_files(at: &Node<'_>) -> Result<Vec<NamedFile>, ComposeError> {
+    let one = |at: &Node<'_>| {
         if !at.is_map() {
             return Ok(NamedFile { path: object::file(at)?, required: true });
         }
         let path = at.field("path", object::file)?.ok_or_else(|| at.error("a path is needed"))?;
-        Ok(NamedFile { path, required: at.field("required", Cursor::boolean)?.unwrap_or(true) })
+        Ok(NamedFile { path, required: at.field("required", Node::boolean)?.unwrap_or(true) })
     };
     if at.is_list() { at.list(one) } else { Ok(vec![one(at)?]) }
 }
 
-fn labels(at: &Cursor<'_>) -> Result<BTreeMap<String, String>, ComposeError> {
+fn labels(at: &Node<'_>) -> Result<BTreeMap<String, String>, ComposeError> {
     Ok(pairs(at)?.into_iter().map(|(name, value, _)| (name, value.unwrap_or_default())).collect())
 }
 
-fn command(at: &Cursor<'_>) -> Result<Vec<String>, ComposeError> {
-    if at.is_list() { at.list(Cursor::text) } else { short::words(at.str()?).map_err(|rule| at.error(rule)) }
+fn command(at: &Node<'_>) -> Result<Vec<String>, ComposeError> {
+    if at.is_list() { at.list(Node::text) } else { short::words(at.str()?).map_err(|rule| at.error(rule)) }
 }
 
-fn mount(at: &Cursor<'_>) -> Result<Mount, ComposeError> {
+fn mount(at: &Node<'_>) -> Result<Mount, ComposeError> {
     if !at.is_map() {
         return short::mount(at.str()?).map_err(|rule| at.error(rule));
     }
-    let kind = match at.field("type", Cursor::str)? {
+    let kind = match at.field("type", Node::str)? {
         Some("volume") => MountKind::Volume,
         Some("bind") => MountKind::Bind,
         Some("tmpfs") => MountKind::Tmpfs,
         _ => return Err(at.error("a mount's type is volume, bind or tmpfs")),
     };
-    let target = at.field("target", Cursor::text)?.filter(|target| target.starts_with('/'));
-    let source = at.field("source", Cursor::text)?.filter(|_| kind != MountKind::Tmpfs);
+    let target = at.field("target", Node::text)?.filter(|target| target.starts_with('/'));
+    let source = at.field("source", Node::text)?.filter(|_| kind != MountKind::Tmpfs);
     if kind == MountKind::Bind && source.is_none() {
         return Err(at.error("a bind has a source"));
     }
@@ -215,46 +217,46 @@ fn mount(at: &Cursor<'_>) -> Result<Mount, ComposeError> {
         kind,
         source,
         target: target.ok_or_else(|| at.error("a mount has an absolute target"))?,
-        read_only: at.field("read_only", Cursor::boolean)?.unwrap_or(false),
+        read_only: at.field("read_only", Node::boolean)?.unwrap_or(false),
     })
 }
 
-fn grant(at: &Cursor<'_>, directory: &str) -> Result<Grant, ComposeError> {
+fn file_reference(at: &Node<'_>, directory: &str) -> Result<FileReference, ComposeError> {
     let (source, target) = if at.is_map() {
-        let source = at.field("source", Cursor::text)?;
-        (source.ok_or_else(|| at.error("a source is needed"))?, at.field("target", Cursor::text)?)
+        let source = at.field("source", Node::text)?;
+        (source.ok_or_else(|| at.error("a source is needed"))?, at.field("target", Node::text)?)
     } else {
         (at.text()?, None)
     };
     let target = target.unwrap_or_else(|| source.clone());
     let target = if target.starts_with('/') { target } else { format!("{directory}{target}") };
-    Ok(Grant { source, target })
+    Ok(FileReference { source, target })
 }
 
-fn networks(at: &Cursor<'_>) -> Result<BTreeSet<String>, ComposeError> {
+fn networks(at: &Node<'_>) -> Result<BTreeSet<String>, ComposeError> {
     if at.is_list() {
-        return Ok(at.list(Cursor::text)?.into_iter().collect());
+        return Ok(at.list(Node::text)?.into_iter().collect());
     }
     Ok(at.entries()?.into_iter().map(|(key, _)| key.to_owned()).collect())
 }
 
-fn healthcheck(at: &Cursor<'_>) -> Result<HealthLayer, ComposeError> {
-    let test = |at: &Cursor<'_>| {
-        if at.is_list() { at.list(Cursor::text) } else { Ok(vec!["CMD-SHELL".to_owned(), at.text()?]) }
+fn healthcheck(at: &Node<'_>) -> Result<HealthLayer, ComposeError> {
+    let test = |at: &Node<'_>| {
+        if at.is_list() { at.list(Node::text) } else { Ok(vec!["CMD-SHELL".to_owned(), at.text()?]) }
     };
-    let disable = at.field("disable", Cursor::boolean)?.unwrap_or(false);
+    let disable = at.field("disable", Node::boolean)?.unwrap_or(false);
     let test = at.field("test", test)?;
     Ok(HealthLayer {
         test: if disable { Some(vec!["NONE".to_owned()]) } else { test },
-        interval: at.field("interval", Cursor::duration)?,
-        timeout: at.field("timeout", Cursor::duration)?,
-        start_period: at.field("start_period", Cursor::duration)?,
-        retries: at.field("retries", Cursor::number)?,
+        interval: at.field("interval", Node::duration)?,
+        timeout: at.field("timeout", Node::duration)?,
+        start_period: at.field("start_period", Node::duration)?,
+        retries: at.field("retries", Node::number)?,
     })
 }
 
 /// Whether the mode is global.
-fn mode(at: &Cursor<'_>) -> Result<bool, ComposeError> {
+fn mode(at: &Node<'_>) -> Result<bool, ComposeError> {
     match at.str()? {
         "global" => Ok(true),
         "replicated" => Ok(false),
@@ -262,7 +264,7 @@ fn mode(at: &Cursor<'_>) -> Result<bool, ComposeError> {
     }
 }
 
-fn ports(at: &Cursor<'_>) -> Result<Vec<Port>, ComposeError> {
+fn ports(at: &Node<'_>) -> Result<Vec<Port>, ComposeError> {
     let mut ports = Vec::new();
     for at in at.items()? {
         if at.is_map() {
@@ -270,10 +272,10 @@ fn ports(at: &Cursor<'_>) -> Result<Vec<Port>, ComposeError> {
                 short::protocol(at.str()?).ok_or_else(|| at.error("a protocol is tcp, udp or sctp"))
             })?;
             ports.push(Port {
-                target: at.field("target", Cursor::number)?.ok_or_else(|| at.error("a target is needed"))?,
-                published: at.field("published", Cursor::number)?.filter(|port| *port > 0),
+                target: at.field("target", Node::number)?.ok_or_else(|| at.error("a target is needed"))?,
+                published: at.field("published", Node::number)?.filter(|port| *port > 0),
                 protocol: protocol.unwrap_or(Protocol::Tcp),
-                host_mode: at.field("mode", Cursor::str)? == Some("host"),
+                host_mode: at.field("mode", Node::str)? == Some("host"),
             });
         } else {
             let text = at.scalar()?.unwrap_or_default();

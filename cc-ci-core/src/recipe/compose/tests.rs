@@ -95,8 +95,11 @@ fn a_service_is_read_with_all_that_it_says() {
     assert_eq!(environment, expected);
     assert_eq!(app.volumes[0].source.as_deref(), Some("data"));
     assert_eq!((app.volumes[1].kind, app.volumes[1].read_only), (MountKind::Bind, true));
-    assert_eq!(app.secrets, [Grant { source: "password".into(), target: "/run/secrets/password".into() }]);
-    assert_eq!(app.configs, [Grant { source: "conf".into(), target: "/etc/pad.conf".into() }]);
+    assert_eq!(
+        app.secrets,
+        [FileReference { source: "password".into(), target: "/run/secrets/password".into() }]
+    );
+    assert_eq!(app.configs, [FileReference { source: "conf".into(), target: "/etc/pad.conf".into() }]);
     assert_eq!(app.ports[0].published, Some(8080));
     let health = app.healthcheck.as_ref().unwrap();
     assert_eq!(health.test, ["CMD-SHELL", "curl -f http://localhost"]);
@@ -167,7 +170,7 @@ networks: {third: }
     let mounts: Vec<_> =
         app.volumes.iter().map(|m| (m.source.as_deref().unwrap(), m.target.as_str())).collect();
     assert_eq!(mounts, [("cache", "/data"), ("/etc/localtime", "/etc/localtime"), ("more", "/more")]);
-    let secrets: Vec<_> = app.secrets.iter().map(|grant| grant.target.as_str()).collect();
+    let secrets: Vec<_> = app.secrets.iter().map(|reference| reference.target.as_str()).collect();
     assert_eq!(secrets, ["/run/secrets/pw", "/run/secrets/second"]);
     assert_eq!(app.networks.iter().collect::<Vec<_>>(), ["internal", "proxy", "third"]);
     let ports: Vec<_> = app.ports.iter().map(|p| (p.target, p.published, p.host_mode)).collect();

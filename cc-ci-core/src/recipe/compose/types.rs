@@ -21,9 +21,9 @@ pub struct Service {
     /// What is mounted into it.
     pub volumes: Vec<Mount>,
     /// The secrets that it gets.
-    pub secrets: Vec<Grant>,
+    pub secrets: Vec<FileReference>,
     /// The configs that it gets.
-    pub configs: Vec<Grant>,
+    pub configs: Vec<FileReference>,
     /// The keys of its networks, never none.
     pub networks: BTreeSet<String>,
     /// The labels of the service itself (`deploy.labels`).
@@ -89,7 +89,7 @@ pub enum MountKind {
 /// A secret or a config that a service gets as a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Grant {
+pub struct FileReference {
     /// Its key.
     pub source: String,
     /// The file's absolute path in the service.

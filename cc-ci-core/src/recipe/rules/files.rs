@@ -5,16 +5,16 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::book::Book;
+use super::finding_sink::FindingSink;
 use super::layout::{ABRA_SH, COMPOSE, Look, SAMPLE, compose_files, release_notes};
-use super::past::Digests;
-use super::{History, Report, past, table, variables, version};
+use super::previous_release::Digests;
+use super::{History, Report, previous_release, table, variables, version};
 use crate::model::error_chain;
 use crate::names::{Domain, Stack};
 use crate::recipe::check::{self, MAX_NAME, SHARED_NETWORKS};
 use crate::recipe::compose::{Compose, ComposeError};
 use crate::recipe::env_file::EnvFile;
-use crate::recipe::issue::{Allowed, Issue};
+use crate::recipe::issue::{Issue, Policy};
 use crate::recipe::{Recipe, RecipeError, tree, yaml};
 
 /// How many release notes are read.
@@ -29,7 +29,7 @@ pub(crate) fn fingerprint(recipe: &Recipe, domain: &Domain) -> Vec<(String, Opti
         .map(|file| (file.clone(), digests.file(recipe, Path::new(file))))
         .collect();
     // By their paths: names say less, and a file that can't be read any more is a change too.
-    for file in past::held_files(recipe, domain, &files) {
+    for file in previous_release::held_files(recipe, domain, &files) {
         let digest = digests.file(recipe, &file);
         found.push((file.display().to_string(), digest));
     }
@@ -52,21 +52,21 @@ pub(crate) fn judge(recipe: &Recipe, domain: Domain, history: &History) -> Resul
         texts: &texts,
         history,
         values: texts.iter().filter_map(|(file, text)| Some((*file, yaml::parse(text).ok()?))).collect(),
-        book: Book::of(texts.iter().map(|(file, text)| (*file, text.as_str()))),
+        sink: FindingSink::of(texts.iter().map(|(file, text)| (*file, text.as_str()))),
         digests: Digests::default(),
         longest: None,
     };
-    version::tags(history, &mut judge.book);
+    version::tags(history, &mut judge.sink);
     let mut skipped = files.skipped;
     match judge.sample() {
         Some(sample) => judge.all(&files.names, &sample, texts.get(SAMPLE).map_or("", String::as_str)),
         None => skipped.push(format!("the compose files: they need the {SAMPLE}")),
     }
-    skipped.extend(judge.book.left_out());
-    let findings = judge.book.close();
+    skipped.extend(judge.sink.left_out());
+    let findings = judge.sink.close();
     Ok(Report {
         recipe: recipe.name().clone(),
-        compared_with: history.past.as_ref().map(|past| past.version.clone()),
+        compared_with: history.previous.as_ref().map(|previous| previous.version.clone()),
         skipped,
         findings,
         judged_as: domain,
@@ -79,7 +79,7 @@ struct Judge<'a> {
     texts: &'a BTreeMap<&'a str, String>,
     history: &'a History,
     values: BTreeMap<&'a str, Value>,
-    book: Book<'a>,
+    sink: FindingSink<'a>,
     digests: Digests,
     /// The longest name of a secret or config: file, section, key, name.
     longest: Option<(String, &'static str, String, String)>,
@@ -92,7 +92,7 @@ impl Judge<'_> {
         let (base_vars, overlay_vars) = match (vars(sample), vars(&known)) {
             (Ok(base), Ok(overlay)) => (base, overlay),
             (Err(error), _) | (_, Err(error)) => {
-                self.book.write(&table::FILE_UNREADABLE, ABRA_SH, None, &error_chain(&error));
+                self.sink.write(&table::FILE_UNREADABLE, ABRA_SH, None, &error_chain(&error));
                 return;
             }
         };
@@ -109,7 +109,7 @@ impl Judge<'_> {
         issues.extend(version::label(&base, self.history.is_release.as_ref()));
         issues.extend(self.unannounced(&base_vars, COMPOSE));
         for issue in issues {
-            self.book.issue(COMPOSE, &issue);
+            self.sink.issue(COMPOSE, &issue);
         }
         self.measure(&base, COMPOSE);
         for overlay in &files[1..] {
@@ -124,7 +124,7 @@ impl Judge<'_> {
             issues.extend(self.unannounced(&overlay_vars, overlay));
             issues.retain(|issue| self.is_of(overlay, issue));
             for issue in issues {
-                self.book.issue(overlay, &issue);
+                self.sink.issue(overlay, &issue);
             }
             self.measure(&compose, overlay);
         }
@@ -144,7 +144,7 @@ impl Judge<'_> {
                     RecipeError::Env(error) => error.line(),
                     _ => None,
                 };
-                self.book.write(&table::SAMPLE_INVALID, SAMPLE, line, &error_chain(&error));
+                self.sink.write(&table::SAMPLE_INVALID, SAMPLE, line, &error_chain(&error));
                 None
             }
         }
@@ -181,17 +181,17 @@ impl Judge<'_> {
         // Several files together are told at the one that was laid over.
         let file = error.file().map_or(judged, |file| file.rsplit(':').next().unwrap_or(judged)).to_owned();
         let path: Vec<&str> = error.path().unwrap_or_default().split('.').collect();
-        let line = error.line().or_else(|| self.book.find(&file, &path));
-        self.book.write(&table::COMPOSE_INVALID, &file, line, &error_chain(error));
+        let line = error.line().or_else(|| self.sink.find(&file, &path));
+        self.sink.write(&table::COMPOSE_INVALID, &file, line, &error_chain(error));
     }
 
     /// What can be said against a stack, with the sample whose secrets are generated and all that it names.
     fn issues(&mut self, compose: &Compose, sample: &EnvFile, known: &EnvFile) -> Vec<Issue> {
         let secrets = sample.secrets().unwrap_or_default();
         let networks = SHARED_NETWORKS.map(str::to_owned);
-        let allowed = Allowed { domain: self.domain, networks: &networks, operators: None };
+        let policy = Policy { domain: self.domain, networks: &networks, operators: None };
         let readable = |file: &Path| self.recipe.read(file).map(drop);
-        let mut found = check::issues(compose, sample, &secrets, &allowed, readable);
+        let mut found = check::issues(compose, sample, &secrets, &policy, readable);
         found.retain(|issue| issue.variable.as_ref().is_none_or(|name| known.get(name).is_none()));
         for (key, service) in &compose.services {
             if let Some(says) = floating(&service.image) {
@@ -207,10 +207,11 @@ impl Judge<'_> {
             let what = format!("volume {key}: {} is external", volume.name);
             found.push(Issue::at(&table::EXTERNAL_VOLUME, &["volumes", key], what));
         }
-        if let Some(past) = &self.history.past {
-            for past::Held { section, key, name, digest } in self.digests.of(self.recipe, compose) {
-                if past.contents.get(&name).is_some_and(|before| *before != digest) {
-                    let (kind, release) = (section.trim_end_matches('s'), &past.version);
+        if let Some(previous) = &self.history.previous {
+            for previous_release::Held { section, key, name, digest } in self.digests.of(self.recipe, compose)
+            {
+                if previous.contents.get(&name).is_some_and(|before| *before != digest) {
+                    let (kind, release) = (section.trim_end_matches('s'), &previous.version);
                     let what =
                         format!("{kind} {key}: its file changed since {release}, its name {name} did not");
                     found.push(Issue::at(&table::CONFIG_NOT_BUMPED, &[section, &key, "name"], what));
@@ -222,29 +223,32 @@ impl Judge<'_> {
 
     /// The variables without a default that deployed apps don't have, and nobody tells their operators of.
     fn unannounced(&self, vars: &BTreeMap<String, String>, file: &str) -> Vec<Issue> {
-        let (Some(past), Some(value)) = (&self.history.past, self.values.get(file)) else {
+        let (Some(previous), Some(value)) = (&self.history.previous, self.values.get(file)) else {
             return Vec::new();
         };
         let Ok(set_by_abra) = self.recipe.vars(&EnvFile::default(), self.domain) else { return Vec::new() };
-        let notes = self.new_notes(past);
+        let notes = self.new_notes(previous);
         let new = variables::needed(value).into_iter().filter(|name| {
             // What nobody sets at all is told by another rule.
             vars.contains_key(name)
-                && !past.known.contains(name)
+                && !previous.known.contains(name)
                 && !set_by_abra.contains_key(name)
                 && !notes.iter().any(|note| has_word(note, name))
         });
         let issue = |name: String| {
-            let what =
-                format!("{name} is new since {}, has no default, and no release note names it", past.version);
+            let what = format!(
+                "{name} is new since {}, has no default, and no release note names it",
+                previous.version
+            );
             Issue::of_variable(&table::NEW_VARIABLE_UNANNOUNCED, &name, what)
         };
         new.map(issue).collect()
     }
 
     /// The release notes that the last release did not have.
-    fn new_notes(&self, past: &past::Past) -> Vec<String> {
-        let names = release_notes(self.recipe.root()).into_iter().filter(|name| !past.notes.contains(name));
+    fn new_notes(&self, previous: &previous_release::PreviousRelease) -> Vec<String> {
+        let names =
+            release_notes(self.recipe.root()).into_iter().filter(|name| !previous.notes.contains(name));
         let read = |name: String| tree::read_text(self.recipe.root(), &Path::new("release").join(name)).ok();
         names.take(MAX_NOTES).filter_map(read).collect()
     }
@@ -297,7 +301,7 @@ impl Judge<'_> {
                 Stack::MAX_LEN
             );
             let issue = Issue::at(&table::NAME_LEAVES_LITTLE_ROOM, &[section, &key, "name"], what);
-            self.book.issue(&file, &issue);
+            self.sink.issue(&file, &issue);
         }
     }
 }

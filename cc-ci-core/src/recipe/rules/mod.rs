@@ -8,11 +8,11 @@
 //! Lines are looked for in the text: see `lines`. An overlay that works only on top of another is tried with
 //! each other one.
 
-mod book;
 mod files;
+mod finding_sink;
 mod layout;
 mod lines;
-mod past;
+mod previous_release;
 pub(super) mod table;
 mod variables;
 mod version;
@@ -23,7 +23,7 @@ use crate::names::{Domain, RecipeName, Subject, Suffix, Version};
 
 pub(crate) use files::{fingerprint, judge};
 pub(crate) use layout::Look;
-pub(crate) use past::Past;
+pub(crate) use previous_release::PreviousRelease;
 pub use table::{RULES, Rule, Severity};
 
 /// The suffix of the domain that names are judged with.
@@ -80,7 +80,7 @@ pub(crate) struct History {
     /// Tags that are named like a release and are none.
     pub(crate) lightweight: Vec<Version>,
     /// The release before.
-    pub(crate) past: Option<Past>,
+    pub(crate) previous: Option<PreviousRelease>,
 }
 
 /// The domain that a recipe is judged as: one as a run gives it.

@@ -92,8 +92,8 @@ impl Tree {
 
     /// What it looks like when it is released, for later.
     fn released(&self) -> History {
-        let past = Past::read(&self.recipe(), "1.0.0+1.2".parse().unwrap(), &self.domain());
-        History { past: Some(past), ..History::default() }
+        let previous = PreviousRelease::read(&self.recipe(), "1.0.0+1.2".parse().unwrap(), &self.domain());
+        History { previous: Some(previous), ..History::default() }
     }
 
     fn found(&self, history: &History) -> Vec<String> {

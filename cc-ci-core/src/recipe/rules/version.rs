@@ -1,6 +1,6 @@
 //! Releases: the version label, and the tags.
 
-use super::book::Book;
+use super::finding_sink::FindingSink;
 use super::layout::COMPOSE;
 use super::{History, table};
 use crate::names::Version;
@@ -35,7 +35,7 @@ pub(super) fn label(compose: &Compose, is_release: Option<&Version>) -> Vec<Issu
 }
 
 /// Tags have no place in a file: they are told at the one whose label repeats them.
-pub(super) fn tags(history: &History, book: &mut Book<'_>) {
+pub(super) fn tags(history: &History, sink: &mut FindingSink<'_>) {
     let tags = &history.lightweight;
     if tags.is_empty() {
         return;
@@ -45,5 +45,5 @@ pub(super) fn tags(history: &History, book: &mut Book<'_>) {
         named.push(format!("and {} more", tags.len() - NAMED));
     }
     let what = format!("not annotated, so no release: {}", named.join(", "));
-    book.write(&table::RELEASE_TAG_LIGHTWEIGHT, COMPOSE, None, &what);
+    sink.write(&table::RELEASE_TAG_LIGHTWEIGHT, COMPOSE, None, &what);
 }

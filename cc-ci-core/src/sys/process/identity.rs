@@ -6,7 +6,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sys::host::BootId;
+use crate::sys::system_info::BootId;
 
 /// A pid, when it started (clock ticks since boot) and in which boot: together they name one process for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ pub struct StatLine {
     pub parent: i32,
     /// Process group.
     pub group: i32,
-    /// Session.
+    /// RunContext.
     pub session: i32,
     /// Start time in clock ticks since boot.
     pub start_time: u64,

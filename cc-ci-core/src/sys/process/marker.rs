@@ -10,8 +10,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::names::{Domain, RunId};
-use crate::sys::host::BootId;
 use crate::sys::process::ProcessIdentity;
+use crate::sys::system_info::BootId;
 
 /// Whose a process is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +36,8 @@ pub enum MarkerOwner {
     Service {
         /// The service's name in the recipe.
         service: String,
-        /// Which executor's world it belongs to: another one has no business with it.
-        world: String,
+        /// Which executor's state directory it belongs to: another one has no business with it.
+        state_dir: String,
     },
 }
 
@@ -53,7 +53,9 @@ impl fmt::Display for Marker {
             MarkerOwner::Run { run_id, owner: ProcessIdentity { pid, start_time, boot_id } } => {
                 write!(f, "v1/run/{domain}/{run_id}/{pid}/{start_time}/{boot_id}")
             }
-            MarkerOwner::Service { service, world } => write!(f, "v1/service/{domain}/{world}/{service}"),
+            MarkerOwner::Service { service, state_dir } => {
+                write!(f, "v1/service/{domain}/{state_dir}/{service}")
+            }
         }
     }
 }
@@ -76,9 +78,10 @@ impl FromStr for Marker {
                 };
                 (domain, MarkerOwner::Run { run_id: run_id.parse().map_err(|_| NotAMarker)?, owner })
             }
-            ["v1", "service", domain, world, service] => {
-                (domain, MarkerOwner::Service { service: service.to_owned(), world: world.to_owned() })
-            }
+            ["v1", "service", domain, state_dir, service] => (
+                domain,
+                MarkerOwner::Service { service: service.to_owned(), state_dir: state_dir.to_owned() },
+            ),
             _ => return Err(NotAMarker),
         };
         Ok(Self { domain: domain.parse().map_err(|_| NotAMarker)?, owner })
@@ -95,7 +98,7 @@ mod tests {
         let domain: Domain = "note-012345.ci.example.org".parse().unwrap();
         let owner = ProcessIdentity { pid: 7, start_time: 99, boot_id };
         let run = MarkerOwner::Run { run_id: "12.2".parse().unwrap(), owner };
-        for owner in [run, MarkerOwner::Service { service: "app".into(), world: "w".into() }] {
+        for owner in [run, MarkerOwner::Service { service: "app".into(), state_dir: "w".into() }] {
             let marker = Marker { domain: domain.clone(), owner };
             assert_eq!(marker.to_string().parse(), Ok(marker));
         }

@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::{ProcessIdentity, StatLine};
-use crate::sys::host::BootId;
+use crate::sys::system_info::BootId;
 
 /// What ends a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use std::os::unix::fs::MetadataExt as _;
 use super::pidfd::{PidFd, Signal};
 use super::{Marker, MarkerOwner, ProcessIdentity, StatLine};
 use crate::names::Domain;
-use crate::sys::host::BootId;
+use crate::sys::system_info::BootId;
 
 /// How long the dead owner's processes may take to go once they are killed.
 const BOUND: Duration = Duration::from_secs(10);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::judge::Standing;
+use super::super::verdict::ConvergenceVerdict;
 use super::*;
 
 const NOW: &str = "2026-11-21T14:02:10Z";
@@ -84,7 +84,7 @@ fn a_service_that_is_up_is_seen_as_one() {
     let task = &service.tasks[0];
     assert!(task.current);
     assert_eq!((task.age, task.place.as_str()), (Duration::from_millis(5_500), "1"));
-    assert_eq!(service.judge(), Standing::Up);
+    assert_eq!(service.verdict(), ConvergenceVerdict::Up);
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(crate) type Filters = HashMap<String, Vec<String>>;
 
 /// Everything that exists on the engine, of every kind.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Listing {
+pub(crate) struct Snapshot {
     pub services: Vec<Service>,
     pub tasks: Vec<Task>,
     pub containers: Vec<Container>,
@@ -95,7 +95,7 @@ pub(crate) struct Container {
     pub networks: Vec<String>,
 }
 
-impl Listing {
+impl Snapshot {
     /// One list call of each kind, however much there is. What tasks say of containers is judged by a list of
     /// containers that is *later* than they are: an id that is not in it is gone.
     pub(crate) async fn read(client: &Client) -> Result<Self, ApiError> {

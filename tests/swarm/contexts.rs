@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use cc_ci_core::engine::{self, Engine as _, Session};
+use cc_ci_core::engine::{self, Engine as _, RunContext};
 use cc_ci_core::event::Silent;
-use cc_ci_core::lifetime::{Bounds, Embedded};
+use cc_ci_core::lifetime::{Bounds, EmbeddedMode};
 use tempfile::TempDir;
 
 use crate::support::App;
@@ -12,7 +12,7 @@ use crate::support::App;
 /// A run's part of the calls.
 #[derive(Debug)]
 pub struct Run {
-    pub session: Session,
+    pub context: RunContext,
     pub app: engine::App,
     tmp: TempDir,
 }
@@ -21,8 +21,9 @@ impl Run {
     /// A run whose app is `app`; it has neither a tree nor an `.env`.
     pub fn of(app: &App<'_>) -> Self {
         let tmp = tempfile::tempdir().expect("there is room");
-        let lifetime = Embedded::new(Bounds::default(), Arc::new(Silent)).expect("there is a thread left");
-        let session = Session {
+        let lifetime =
+            EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).expect("there is a thread left");
+        let context = RunContext {
             run_id: "manual-1".parse().expect("a run id"),
             lifetime: Arc::new(lifetime),
             reporter: Arc::new(Silent),
@@ -36,7 +37,7 @@ impl Run {
             tree: tmp.path().join("tree"),
             env_file: tmp.path().join("env"),
         };
-        Self { session, app, tmp }
+        Self { context, app, tmp }
     }
 
     /// Where its copies go.

@@ -19,7 +19,7 @@ const MAX_CHARS: usize = 400;
 type Seen = (String, &'static str, Vec<String>, String);
 
 #[derive(Debug)]
-pub(super) struct Book<'a> {
+pub(super) struct FindingSink<'a> {
     texts: BTreeMap<&'a str, Lines<'a>>,
     seen: BTreeSet<Seen>,
     findings: Vec<Finding>,
@@ -28,7 +28,7 @@ pub(super) struct Book<'a> {
     is_cut: bool,
 }
 
-impl<'a> Book<'a> {
+impl<'a> FindingSink<'a> {
     /// For findings in these files.
     pub(super) fn of(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let texts = texts.into_iter().map(|(file, text)| (file, Lines::of(text))).collect();

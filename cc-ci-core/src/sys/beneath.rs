@@ -6,7 +6,7 @@
 //!
 //! # Limitations
 //! [`contained`] looks and returns a path: who can write to the directory can change it afterwards. Where the
-//! content is untrusted *while* it is read, use [`open_contained`], which hands out the file that it checked. A directory
+//! content is untrusted *while* it is read, use [`open_beneath`], which hands out the file that it checked. A directory
 //! mounted inside the tree is followed by the first and refused by the second.
 
 use std::fs::File;
@@ -21,7 +21,7 @@ use crate::sys::files::Dir;
 /// A path that can't be used inside its directory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ContainedError {
+pub enum BeneathError {
     /// The path is absolute, empty, or has a `..`.
     #[error("{path} would leave its directory: only plain relative paths are taken")]
     Escapes {
@@ -61,7 +61,7 @@ pub enum ContainedError {
     },
 }
 
-impl ContainedError {
+impl BeneathError {
     /// Whether simply nothing is there.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
@@ -70,18 +70,18 @@ impl ContainedError {
 
 /// Resolves `relative` below `root`. Leading and inner `.` are skipped. The file or directory must exist; neither
 /// it nor anything on the way may be a symlink.
-pub fn contained(root: &Path, relative: impl AsRef<Path>) -> Result<PathBuf, ContainedError> {
+pub fn resolve_beneath(root: &Path, relative: impl AsRef<Path>) -> Result<PathBuf, BeneathError> {
     let mut inside = PathBuf::new();
     let mut directory = true;
     for name in plain_components(relative.as_ref())? {
         if !directory {
-            return Err(ContainedError::Kind { path: inside, wanted: "a directory" });
+            return Err(BeneathError::Kind { path: inside, wanted: "a directory" });
         }
         inside.push(name);
         let found = root.join(&inside).symlink_metadata();
-        let metadata = found.map_err(|source| ContainedError::Io { path: inside.clone(), source })?;
+        let metadata = found.map_err(|source| BeneathError::Io { path: inside.clone(), source })?;
         if metadata.is_symlink() {
-            return Err(ContainedError::Symlink { path: inside });
+            return Err(BeneathError::Symlink { path: inside });
         }
         directory = metadata.is_dir();
     }
@@ -90,10 +90,10 @@ pub fn contained(root: &Path, relative: impl AsRef<Path>) -> Result<PathBuf, Con
 
 /// Opens the regular file `relative` below `root` for reading, each component below the one before and on the same mount,
 /// so that a swap in between can't lead outside. A FIFO there is refused and never waited for, nor is what is mounted.
-pub fn open_contained(root: &Path, relative: impl AsRef<Path>) -> Result<File, ContainedError> {
+pub fn open_beneath(root: &Path, relative: impl AsRef<Path>) -> Result<File, BeneathError> {
     let names = plain_components(relative.as_ref())?;
     let mut inside = PathBuf::new();
-    let mut at = Dir::open(root).map_err(|source| ContainedError::Io { path: root.to_owned(), source })?;
+    let mut at = Dir::open(root).map_err(|source| BeneathError::Io { path: root.to_owned(), source })?;
     let last = names.len() - 1;
     for name in &names[..last] {
         inside.push(name);
@@ -104,41 +104,37 @@ pub fn open_contained(root: &Path, relative: impl AsRef<Path>) -> Result<File, C
         at.open_file(names[last].as_ref(), OFlags::RDONLY, 0).map_err(|error| refused(&inside, error))?;
     match file.metadata() {
         Ok(metadata) if metadata.is_file() => Ok(file),
-        Ok(_) => Err(ContainedError::Kind { path: inside, wanted: "a regular file" }),
-        Err(source) => Err(ContainedError::Io { path: inside, source }),
+        Ok(_) => Err(BeneathError::Kind { path: inside, wanted: "a regular file" }),
+        Err(source) => Err(BeneathError::Io { path: inside, source }),
     }
 }
 
 /// What the kernel's answer says of `path`.
-fn refused(path: &Path, source: io::Error) -> ContainedError {
+fn refused(path: &Path, source: io::Error) -> BeneathError {
     let path = path.to_owned();
     match source.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::LOOP) => ContainedError::Symlink { path },
-        Some(Errno::NOTDIR) => ContainedError::Kind { path, wanted: "a directory" },
-        Some(Errno::XDEV) => ContainedError::Kind { path, wanted: "on the file system of its directory" },
-        _ => ContainedError::Io { path, source },
+        Some(Errno::LOOP) => BeneathError::Symlink { path },
+        Some(Errno::NOTDIR) => BeneathError::Kind { path, wanted: "a directory" },
+        Some(Errno::XDEV) => BeneathError::Kind { path, wanted: "on the file system of its directory" },
+        _ => BeneathError::Io { path, source },
     }
 }
 
-/// Reads the regular file `relative` below `root`, whoever wrote it: it is opened as [`open_contained`] does, and
+/// Reads the regular file `relative` below `root`, whoever wrote it: it is opened as [`open_beneath`] does, and
 /// has at most `limit` bytes.
-pub fn read_contained(
-    root: &Path,
-    relative: impl AsRef<Path>,
-    limit: u64,
-) -> Result<Vec<u8>, ContainedError> {
+pub fn read_beneath(root: &Path, relative: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, BeneathError> {
     let path = relative.as_ref().to_owned();
     let mut content = Vec::new();
-    match open_contained(root, &path)?.take(limit + 1).read_to_end(&mut content) {
-        Ok(_) if content.len() as u64 > limit => Err(ContainedError::TooLong { path, limit }),
+    match open_beneath(root, &path)?.take(limit + 1).read_to_end(&mut content) {
+        Ok(_) if content.len() as u64 > limit => Err(BeneathError::TooLong { path, limit }),
         Ok(_) => Ok(content),
-        Err(source) => Err(ContainedError::Io { path, source }),
+        Err(source) => Err(BeneathError::Io { path, source }),
     }
 }
 
 /// The names that `path` goes through; at least one.
-fn plain_components(path: &Path) -> Result<Vec<&std::ffi::OsStr>, ContainedError> {
-    let escapes = || ContainedError::Escapes { path: path.to_owned() };
+fn plain_components(path: &Path) -> Result<Vec<&std::ffi::OsStr>, BeneathError> {
+    let escapes = || BeneathError::Escapes { path: path.to_owned() };
     let mut names = Vec::new();
     for component in path.components() {
         match component {
@@ -175,14 +171,14 @@ mod tests {
         let outside = tree();
         let root = outside.path().join("tree");
         for path in ["a/b/file", "./a/b/file", "a/./b//file"] {
-            assert_eq!(contained(&root, path).unwrap(), root.join("a/b/file"));
+            assert_eq!(resolve_beneath(&root, path).unwrap(), root.join("a/b/file"));
             let mut text = String::new();
-            open_contained(&root, path).unwrap().read_to_string(&mut text).unwrap();
+            open_beneath(&root, path).unwrap().read_to_string(&mut text).unwrap();
             assert_eq!(text, "yes");
         }
-        assert_eq!(contained(&root, "a/b").unwrap(), root.join("a/b"));
-        assert!(contained(&root, "a/none").unwrap_err().is_not_found());
-        assert!(open_contained(&root, "a/none").unwrap_err().is_not_found());
+        assert_eq!(resolve_beneath(&root, "a/b").unwrap(), root.join("a/b"));
+        assert!(resolve_beneath(&root, "a/none").unwrap_err().is_not_found());
+        assert!(open_beneath(&root, "a/none").unwrap_err().is_not_found());
     }
 
     #[test]
@@ -190,18 +186,18 @@ mod tests {
         let outside = tree();
         let root = outside.path().join("tree");
         for path in ["", ".", "..", "../secret", "/etc/passwd", "a/../../secret", "a/.."] {
-            assert!(matches!(contained(&root, path), Err(ContainedError::Escapes { .. })), "{path}");
-            assert!(matches!(open_contained(&root, path), Err(ContainedError::Escapes { .. })), "{path}");
+            assert!(matches!(resolve_beneath(&root, path), Err(BeneathError::Escapes { .. })), "{path}");
+            assert!(matches!(open_beneath(&root, path), Err(BeneathError::Escapes { .. })), "{path}");
         }
         for (path, culprit) in
             [("leaf", "leaf"), ("up/secret", "up"), ("up/tree/a/b/file", "up"), ("inner/file", "inner")]
         {
             for error in [
-                contained(&root, path).map(drop).unwrap_err(),
-                open_contained(&root, path).map(drop).unwrap_err(),
+                resolve_beneath(&root, path).map(drop).unwrap_err(),
+                open_beneath(&root, path).map(drop).unwrap_err(),
             ] {
                 assert!(
-                    matches!(&error, ContainedError::Symlink { path } if path == Path::new(culprit)),
+                    matches!(&error, BeneathError::Symlink { path } if path == Path::new(culprit)),
                     "{path}: {error:?}"
                 );
             }
@@ -212,9 +208,9 @@ mod tests {
     fn what_is_too_long_is_not_read_whole() {
         let outside = tree();
         let root = outside.path().join("tree");
-        assert_eq!(read_contained(&root, "a/b/file", 3).unwrap(), b"yes");
-        let error = read_contained(&root, "a/b/file", 2).unwrap_err();
-        assert!(matches!(error, ContainedError::TooLong { limit: 2, .. }), "{error:?}");
+        assert_eq!(read_beneath(&root, "a/b/file", 3).unwrap(), b"yes");
+        let error = read_beneath(&root, "a/b/file", 2).unwrap_err();
+        assert!(matches!(error, BeneathError::TooLong { limit: 2, .. }), "{error:?}");
     }
 
     #[test]
@@ -222,12 +218,12 @@ mod tests {
         let outside = tree();
         let root = outside.path().join("tree");
         // A root that somebody put a FIFO in the place of is not waited for either.
-        assert!(open_contained(&root.join("fifo"), "file").is_err());
+        assert!(open_beneath(&root.join("fifo"), "file").is_err());
         for path in ["fifo", "a", "a/b/file/x"] {
-            let error = open_contained(&root, path).unwrap_err();
-            assert!(matches!(error, ContainedError::Kind { .. }), "{path}: {error:?}");
+            let error = open_beneath(&root, path).unwrap_err();
+            assert!(matches!(error, BeneathError::Kind { .. }), "{path}: {error:?}");
         }
-        let error = contained(&root, "a/b/file/x").unwrap_err();
-        assert!(matches!(error, ContainedError::Kind { .. }), "{error:?}");
+        let error = resolve_beneath(&root, "a/b/file/x").unwrap_err();
+        assert!(matches!(error, BeneathError::Kind { .. }), "{error:?}");
     }
 }

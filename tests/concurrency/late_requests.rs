@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cc_ci_core::cancellation::{Cancellation, Cause};
-use cc_ci_core::engine::{Engine as _, Kind, Residue};
+use cc_ci_core::engine::{Engine as _, Kind, Resource};
 use cc_ci_core::event::Silent;
 use cc_ci_core::exit::Exit;
-use cc_ci_core::janitor::{Decision, Janitor as _, Pass, SiteJanitor};
-use cc_ci_core::lifetime::{Bounds, Embedded, RunLifetime as _};
+use cc_ci_core::janitor::{Decision, HostJanitor, Janitor as _, Pass};
+use cc_ci_core::lifetime::{Bounds, EmbeddedMode, RunLifetime as _};
 use cc_ci_core::run::{Deployed, Harness, RunEnd, Status};
 use cc_ci_tests::{Recipe, World};
 
@@ -17,14 +17,14 @@ use crate::eventful::Eventful;
 const LAG: Duration = Duration::from_millis(200);
 
 /// Where a test takes 2 s at the most.
-fn harness(world: &World) -> (Harness, Arc<Embedded>) {
+fn harness(world: &World) -> (Harness, Arc<EmbeddedMode>) {
     harness_on(world, Eventful::late(world, LAG))
 }
 
-fn harness_on(world: &World, engine: Arc<Eventful>) -> (Harness, Arc<Embedded>) {
-    let lifetime = Arc::new(Embedded::new(Bounds::default(), Arc::new(Silent)).unwrap());
+fn harness_on(world: &World, engine: Arc<Eventful>) -> (Harness, Arc<EmbeddedMode>) {
+    let lifetime = Arc::new(EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).unwrap());
     let mut harness = world.harness(lifetime.clone());
-    harness.site.engine = engine;
+    harness.ci_host.engine = engine;
     harness.settings.script_limit = Duration::from_secs(2);
     (harness, lifetime)
 }
@@ -41,7 +41,7 @@ fn run(world: &World, recipe: &Recipe) -> RunEnd<()> {
 #[track_caller]
 fn removed_late(world: &World, end: &RunEnd<()>) {
     let receipt = end.record.receipt.as_ref().unwrap();
-    assert!(receipt.removed.contains(&Residue::new(Kind::Secret, "late")), "{receipt:?}");
+    assert!(receipt.removed.contains(&Resource::new(Kind::Secret, "late")), "{receipt:?}");
     assert_eq!((receipt.left.as_slice(), receipt.verified.len()), ([].as_slice(), 1));
     world.assert_empty();
 }
@@ -113,13 +113,13 @@ fn a_teardown_that_could_not_look_keeps_the_tree_that_makes_the_next_janitor_loo
     let engine = Eventful::late(&world, LAG);
     let (harness, lifetime) = harness_on(&world, engine.clone());
     let real = world.executor(world.host());
-    let site = &harness.site;
+    let ci_host = &harness.ci_host;
     let end =
         block_on(harness.with_app(&world.request(recipe.path(), 1, "1"), async |deployed: &Deployed| {
             let domain = &deployed.domain;
             // All that was ordered is still in the hands of an engine that restarts.
             real.remove(domain, Duration::MAX).await.unwrap();
-            site.env_files.remove(domain).unwrap();
+            ci_host.env_files.remove(domain).unwrap();
             engine.blind(true);
         }));
     engine.blind(false);
@@ -128,10 +128,10 @@ fn a_teardown_that_could_not_look_keeps_the_tree_that_makes_the_next_janitor_loo
     assert!(tree.exists(), "nobody knows any more that something may appear: {receipt:?}");
     assert_eq!((receipt.verified.as_slice(), receipt.left.as_slice()), ([].as_slice(), [].as_slice()));
     assert_eq!(end.exit, Exit::Harness, "{receipt:?}");
-    let janitor = SiteJanitor::new(site.clone(), lifetime);
+    let janitor = HostJanitor::new(ci_host.clone(), lifetime);
     let report = block_on(janitor.pass(&Pass::by_hand(Cancellation::new()))).unwrap();
     let found = &report.findings[0];
     assert_eq!(found.decision, Decision::Reaped, "{found}");
-    assert!(found.removed.contains(&Residue::new(Kind::Secret, "late")), "{found}");
+    assert!(found.removed.contains(&Resource::new(Kind::Secret, "late")), "{found}");
     world.assert_empty();
 }

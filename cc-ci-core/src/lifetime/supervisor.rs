@@ -20,8 +20,8 @@ use super::descendants::PreexistingChildren;
 use super::ended::Ended;
 use super::output::Lines;
 
-use super::wake::Wake;
-use super::{Jobs, SpawnError, Teardown, exec, spawner};
+use super::event_fd::SharedEventFd;
+use super::{BlockingTasks, SpawnError, Teardown, exec, spawner};
 use crate::model::cancellation::{Cancellation, Cause};
 use crate::model::event::{Event, Reporter};
 use crate::sys::process::{Marker, MarkerOwner, ProcessIdentity, StatLine};
@@ -29,23 +29,23 @@ use crate::sys::programs;
 
 /// The state of one lifetime.
 #[derive(Debug)]
-pub(super) struct Life {
+pub(super) struct Supervisor {
     pub(super) owner: ProcessIdentity,
     pub(super) cancellation: Cancellation,
     pub(super) reporter: Arc<dyn Reporter>,
     pub(super) clock: Arc<Clock>,
-    pub(super) wake: Wake,
+    pub(super) event_fd: SharedEventFd,
     pub(super) children: Arc<Children>,
-    pub(super) jobs: Jobs,
+    pub(super) blocking_tasks: BlockingTasks,
     /// The lifetime's handle is gone: the watcher's thread ends what is left, then itself.
     pub(super) abandoned: AtomicBool,
     cancelled_at: OnceLock<Instant>,
     budget: Duration,
-    door: Mutex<Door>,
-    /// Starts under way. The door is closed first, then whoever ends children waits for these.
+    admission: Mutex<Admission>,
+    /// Starts under way. Admission is closed first, then whoever ends children waits for these.
     starting: watch::Sender<usize>,
     /// In owning mode, where we are the subreaper of our descendants.
-    pub(super) adopts: Option<PreexistingChildren>,
+    pub(super) subreaper: Option<PreexistingChildren>,
     /// One end of the children at a time.
     pub(super) ending: tokio::sync::Mutex<()>,
     /// The marks of run children that were started here.
@@ -56,20 +56,20 @@ pub(super) struct Life {
 
 /// Who may still come in.
 #[derive(Debug, Default)]
-struct Door {
+struct Admission {
     teardown: Option<Teardown>,
     closed: bool,
     cancelled: bool,
 }
 
 /// Counts one start until it is dropped.
-pub(super) struct Starting(watch::Sender<usize>, Wake);
+pub(super) struct Starting(watch::Sender<usize>, SharedEventFd);
 
 impl Drop for Starting {
     fn drop(&mut self) {
         self.0.send_modify(|starting| *starting -= 1);
         // An abandoned lifetime's thread waits for the last one.
-        self.1.wake();
+        self.1.notify();
     }
 }
 
@@ -81,30 +81,30 @@ struct Started {
     stderr: Option<OwnedFd>,
 }
 
-impl Life {
+impl Supervisor {
     pub(super) fn new(
         owner: ProcessIdentity,
         deadline: Option<Duration>,
         budget: Duration,
         reporter: Arc<dyn Reporter>,
-        adopts: Option<PreexistingChildren>,
+        subreaper: Option<PreexistingChildren>,
     ) -> io::Result<Self> {
-        let wake = Wake::new()?;
+        let event_fd = SharedEventFd::new()?;
         let children = Children::new(owner.clone())?;
         Ok(Self {
             owner,
             cancellation: Cancellation::new(),
             reporter,
-            clock: Arc::new(Clock::new(deadline, wake.clone())),
-            wake,
+            clock: Arc::new(Clock::new(deadline, event_fd.clone())),
+            event_fd,
             children: Arc::new(children),
-            jobs: Jobs::default(),
+            blocking_tasks: BlockingTasks::default(),
             abandoned: AtomicBool::new(false),
             cancelled_at: OnceLock::new(),
             budget,
-            door: Mutex::default(),
+            admission: Mutex::default(),
             starting: watch::Sender::new(0),
-            adopts,
+            subreaper,
             ending: tokio::sync::Mutex::default(),
             marks: Mutex::default(),
             services: Mutex::default(),
@@ -112,14 +112,14 @@ impl Life {
     }
 
     /// Says why, then cancels: what follows from it is told after it. Only the first cause counts, and none once
-    /// teardown has begun: what ended the run is settled then.
+    /// teardown has begun: what ended the run is decided then.
     pub(super) fn cancel(&self, cause: Cause) -> bool {
         {
-            let mut door = self.door();
-            if door.teardown.is_some() || door.cancelled || self.cancellation.cause().is_some() {
+            let mut admission = self.admission();
+            if admission.teardown.is_some() || admission.cancelled || self.cancellation.cause().is_some() {
                 return false;
             }
-            door.cancelled = true;
+            admission.cancelled = true;
         }
         let _again = self.cancelled_at.set(Instant::now()).is_err();
         self.reporter.report(&Event::Cancelled { cause });
@@ -131,16 +131,16 @@ impl Life {
     }
 
     pub(super) fn begin_teardown(&self) -> Teardown {
-        let mut door = self.door();
-        door.closed = true;
-        *door.teardown.get_or_insert_with(|| {
+        let mut admission = self.admission();
+        admission.closed = true;
+        *admission.teardown.get_or_insert_with(|| {
             let began = Instant::now();
             Teardown { began, until: crate::sys::after(began, self.budget) }
         })
     }
 
     pub(super) fn teardown(&self) -> Option<Teardown> {
-        self.door().teardown
+        self.admission().teardown
     }
 
     pub(super) fn is_abandoned(&self) -> bool {
@@ -149,18 +149,18 @@ impl Life {
 
     /// Gives the lifetime up: see [`Self::abandoned`].
     pub(super) fn abandon(&self) {
-        self.door().closed = true;
+        self.admission().closed = true;
         self.abandoned.store(true, Ordering::Release);
-        self.wake.wake();
+        self.event_fd.notify();
     }
 
     /// Refuses children of the body from now on.
-    pub(super) fn close_door(&self) {
-        self.door().closed = true;
+    pub(super) fn close_admission(&self) {
+        self.admission().closed = true;
     }
 
-    pub(super) fn is_door_closed(&self) -> bool {
-        self.door().closed
+    pub(super) fn is_admission_closed(&self) -> bool {
+        self.admission().closed
     }
 
     /// Waits until the children whose start is under way are started. Cancel-safe.
@@ -177,16 +177,16 @@ impl Life {
 
     /// Lets one start in.
     pub(super) fn enter(&self, command: &Command) -> Result<Starting, SpawnError> {
-        let door = self.door();
+        let admission = self.admission();
         let abandoned = self.is_abandoned();
-        if abandoned || (door.closed && command.stage == Stage::Body) {
+        if abandoned || (admission.closed && command.stage == Stage::Body) {
             return Err(SpawnError::TearingDown { program: command.program() });
         }
         if let Some(mark @ Marker { owner: MarkerOwner::Run { .. }, .. }) = &command.marker {
             lock(&self.marks).insert(mark.to_string());
         }
         self.starting.send_modify(|starting| *starting += 1);
-        Ok(Starting(self.starting.clone(), self.wake.clone()))
+        Ok(Starting(self.starting.clone(), self.event_fd.clone()))
     }
 
     pub(super) async fn spawn(self: &Arc<Self>, command: Command) -> Result<Child, SpawnError> {
@@ -195,14 +195,14 @@ impl Life {
         let failed = |source| SpawnError::Io { program, source };
         let (grace, limit, line_limit) = (command.grace, command.output_limit, command.line_limit);
         let (reply, answer) = oneshot::channel();
-        let life = Arc::clone(self);
+        let supervisor = Arc::clone(self);
         let job = move || {
             // Under way until somebody has the child, or nobody wants it.
             let _under_way = starting;
-            let started = life.start(&command);
+            let started = supervisor.start(&command);
             if let Err(Ok(unwanted)) = reply.send(started) {
                 // Whoever asked is gone.
-                life.children.signal(unwanted.pid, nix::sys::signal::Signal::SIGKILL);
+                supervisor.children.signal(unwanted.pid, nix::sys::signal::Signal::SIGKILL);
             }
         };
         let started = match spawner::submit(job) {
@@ -236,8 +236,8 @@ impl Life {
         Ok(Started { pid, ended, stdout, stderr })
     }
 
-    fn door(&self) -> MutexGuard<'_, Door> {
-        lock(&self.door)
+    fn admission(&self) -> MutexGuard<'_, Admission> {
+        lock(&self.admission)
     }
 
     pub(super) fn has_marks(&self) -> bool {

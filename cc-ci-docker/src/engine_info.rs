@@ -8,12 +8,12 @@ use cc_ci_core::engine::{Failure, LockSpace};
 use cc_ci_core::names::Suffix;
 
 use crate::client::{ApiError, Client};
-use crate::listing::Filters;
+use crate::snapshot::Filters;
 use crate::{PROXY, claim, nodes};
 
 /// An engine that answers, as it is now.
 #[derive(Debug)]
-pub struct EngineFacts {
+pub struct EngineInfo {
     /// Its version, e.g. `20.10.24`.
     pub version: String,
     /// The version of the API that is spoken with it.
@@ -23,12 +23,12 @@ pub struct EngineFacts {
     /// Whether it is part of a Swarm at all. A manager that has just been started is, and can't manage yet.
     pub in_a_swarm: bool,
     /// The Swarm that it manages, or why it manages none.
-    pub swarm: Result<SwarmFacts, Failure>,
+    pub swarm: Result<SwarmInfo, Failure>,
 }
 
 /// A Swarm, seen from one of its managers.
 #[derive(Debug)]
-pub struct SwarmFacts {
+pub struct SwarmInfo {
     /// This node's name, where tasks may be given to it.
     pub this_node: Option<String>,
     /// Other nodes that tasks may be given to, by id. There must be none.
@@ -50,18 +50,18 @@ pub struct ProxyNetwork {
     pub attachable: bool,
 }
 
-pub(crate) async fn examine(client: &Client, suffix: &Suffix) -> Result<EngineFacts, Failure> {
+pub(crate) async fn inspect(client: &Client, suffix: &Suffix) -> Result<EngineInfo, Failure> {
     engine(client, suffix).await.map_err(|error| error.during("can't examine the Docker engine"))
 }
 
-async fn engine(client: &Client, suffix: &Suffix) -> Result<EngineFacts, ApiError> {
+async fn engine(client: &Client, suffix: &Suffix) -> Result<EngineInfo, ApiError> {
     let api_version = client.docker().await?.client_version().to_string();
     let (version, info) = tokio::try_join!(
         client.call(async |docker| docker.version().await),
         client.call(async |docker| docker.info().await),
     )?;
     let node = info.swarm.as_ref().and_then(|swarm| swarm.node_id.clone());
-    Ok(EngineFacts {
+    Ok(EngineInfo {
         version: version.version.ok_or(ApiError::Incomplete("no version"))?,
         api_version,
         data_root: info.docker_root_dir.ok_or(ApiError::Incomplete("no data root"))?.into(),
@@ -77,7 +77,7 @@ async fn engine(client: &Client, suffix: &Suffix) -> Result<EngineFacts, ApiErro
     })
 }
 
-async fn swarm(client: &Client, suffix: &Suffix, here: Option<&str>) -> Result<SwarmFacts, ApiError> {
+async fn swarm(client: &Client, suffix: &Suffix, here: Option<&str>) -> Result<SwarmInfo, ApiError> {
     // The engine takes it for a part of a name.
     let filters = Filters::from([("name".to_owned(), vec![PROXY.to_owned()])]);
     let options = ListNetworksOptions { filters: Some(filters) };
@@ -86,7 +86,7 @@ async fn swarm(client: &Client, suffix: &Suffix, here: Option<&str>) -> Result<S
         client.call(async |docker| docker.list_networks(Some(options)).await),
     )?;
     let proxy = networks.into_iter().find(|network| network.name.as_deref() == Some(PROXY));
-    Ok(SwarmFacts {
+    Ok(SwarmInfo {
         this_node: nodes.here,
         other_nodes: nodes.elsewhere,
         proxy: proxy.map(|network| ProxyNetwork {

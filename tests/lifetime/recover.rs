@@ -3,9 +3,9 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
-use cc_ci_core::host::BootId;
 use cc_ci_core::names::Domain;
 use cc_ci_core::process::{Marker, MarkerOwner, ProcessIdentity, end_marked_of_dead_owners};
+use cc_ci_core::system_info::BootId;
 
 use crate::probe::{Probe, identity, is_alive};
 
@@ -32,7 +32,7 @@ fn run(domain: &Domain, owner: ProcessIdentity) -> Marker {
 fn service(domain: &Domain) -> Marker {
     Marker {
         domain: domain.clone(),
-        owner: MarkerOwner::Service { service: "app".into(), world: "settle".into() },
+        owner: MarkerOwner::Service { service: "app".into(), state_dir: "recover".into() },
     }
 }
 
@@ -70,7 +70,7 @@ impl Drop for Marked {
 #[test]
 fn only_a_dead_owners_processes_of_this_domain_are_ended() {
     let boot = BootId::current().unwrap();
-    let (ours, other) = (domain("settle"), domain("other"));
+    let (ours, other) = (domain("recover"), domain("other"));
     let orphans = [Marked::start(&run(&ours, dead())), Marked::start(&run(&ours, dead()))];
     let mut spared = vec![
         Marked::start(&run(&ours, myself())),
@@ -105,12 +105,12 @@ fn who_forks_on_is_ended_all_the_same() {
 }
 
 #[test]
-fn whoever_settles_and_its_ancestors_survive_their_own_mark() {
+fn whoever_recovers_a_domain_and_its_ancestors_survive_their_own_mark() {
     let domain = domain("nested");
     // Marked from its start: what a shell exports later is not in its own environment.
     let script =
-        r#"exec env CCCI_MARKER="$1" sh -c 'sleep 1000 & "$0" settle "$1"; wait; echo survived' "$0" "$2""#;
+        r#"exec env CCCI_MARKER="$1" sh -c 'sleep 1000 & "$0" recover "$1"; wait; echo survived' "$0" "$2""#;
     let mut shell = Probe::shell(script, &[&run(&domain, dead()).to_string(), domain.as_str()]);
-    assert_eq!(shell.expect("settled:"), "1");
+    assert_eq!(shell.expect("recovered:"), "1");
     assert_eq!(shell.line(), "survived");
 }

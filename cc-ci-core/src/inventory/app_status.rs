@@ -2,28 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::Residue;
-use crate::inventory::site::Site;
+use crate::engine::Resource;
+use crate::inventory::ci_host::CiHost;
 use crate::lock::{LockError, LockView};
 use crate::model::failure::Failure;
 use crate::names::Domain;
 
 /// One app, as a look at the host showed it.
 #[derive(Debug)]
-pub struct Surveyed {
+pub struct AppStatus {
     /// Its domain.
     pub domain: Domain,
     /// What it is.
-    pub standing: Standing,
+    pub ownership: Ownership,
     /// What exists of it. A dead run's tree is among it, a live one's is not.
-    pub exists: Vec<Residue>,
+    pub exists: Vec<Resource>,
     /// Its lock, where somebody held it.
     pub lock: Option<LockView>,
 }
 
 /// What an app is to those who look.
 #[derive(Debug)]
-pub enum Standing {
+pub enum Ownership {
     /// Somebody owns it.
     Live,
     /// It exists, and nobody owns it.
@@ -36,15 +36,15 @@ pub enum Standing {
     NotARunApp,
 }
 
-impl Site {
+impl CiHost {
     /// Looks at `domains`, or at every run app that exists or has an owner: one inventory of the engine between two looks
     /// at the locks. Whoever held a lock before *or* after it owned the app: a run that took its app down meanwhile,
     /// and one that only then began to deploy.
     ///
     /// What happens while the inventory is made can still mislead: the app of an owner that came *and* went meanwhile
     /// may be shown as left, though it is gone by then, and that of one that was killed meanwhile as live. Nothing is
-    /// removed for a survey's word, and the next one tells.
-    pub async fn survey(&self, domains: Option<&[Domain]>) -> Result<Vec<Surveyed>, Failure> {
+    /// removed for a status's word, and the next one tells.
+    pub async fn app_status(&self, domains: Option<&[Domain]>) -> Result<Vec<AppStatus>, Failure> {
         let candidates = match domains {
             Some(domains) => domains.to_vec(),
             None => self.locks.domains()?,
@@ -66,25 +66,25 @@ impl Site {
             },
             <[Domain]>::to_vec,
         );
-        let survey = domains.into_iter().map(|domain| {
+        let statuses = domains.into_iter().map(|domain| {
             let exists = inventory.of(&domain);
             if !self.pattern.is_run_app(&domain) {
-                return Surveyed { domain, standing: Standing::NotARunApp, exists, lock: None };
+                return AppStatus { domain, ownership: Ownership::NotARunApp, exists, lock: None };
             }
             let mut lock = before.remove(&domain);
-            let standing = match self.locks.look(&domain) {
+            let ownership = match self.locks.look(&domain) {
                 Ok(Some(view)) if view.held => {
                     lock = Some(view);
-                    Standing::Live
+                    Ownership::Live
                 }
-                Ok(_) if lock.is_some() => Standing::Live,
-                Ok(_) | Err(_) if exists.is_empty() => Standing::Empty,
-                Ok(_) => Standing::Left,
-                Err(error) => Standing::Refused(error),
+                Ok(_) if lock.is_some() => Ownership::Live,
+                Ok(_) | Err(_) if exists.is_empty() => Ownership::Empty,
+                Ok(_) => Ownership::Left,
+                Err(error) => Ownership::Refused(error),
             };
-            Surveyed { domain, standing, exists, lock }
+            AppStatus { domain, ownership, exists, lock }
         });
-        Ok(survey.collect())
+        Ok(statuses.collect())
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
     use crate::model::cancellation::Cancellation;
     use crate::model::event::{Reporter, Silent};
     use crate::names::RunAppPattern;
-    use crate::sys::host::SystemHost;
+    use crate::sys::system_info::KernelSystemInfo;
     use crate::workspace::{KernelWorkspace, Settings};
 
     type Then = Box<dyn FnOnce() + Send>;
@@ -156,7 +156,7 @@ mod tests {
     }
 
     struct Scene {
-        site: Site,
+        ci_host: CiHost,
         engine: Arc<MemoryEngine>,
         locks: MemoryLocks,
         _runs: tempfile::TempDir,
@@ -169,20 +169,20 @@ mod tests {
         let (theirs, ours) = (locks.clone(), engine.clone());
         let then: Then = Box::new(move || then(&theirs, &ours));
         let runs = KernelWorkspace::new(Settings::new(directory.path()).unwrap()).unwrap();
-        let site = Site {
-            host: Arc::new(SystemHost::new().unwrap()),
-            pattern: RunAppPattern::new("survey.test".parse().unwrap(), []),
+        let ci_host = CiHost {
+            host: Arc::new(KernelSystemInfo::new().unwrap()),
+            pattern: RunAppPattern::new("status.test".parse().unwrap(), []),
             locks: Arc::new(Eventful(locks.clone(), Mutex::new(Some(then)))),
             engine: engine.clone(),
             env_files: EnvFiles::new(std::path::Path::new("/nonexistent"), "memory"),
             runs: Arc::new(runs),
             reporter: Arc::new(Silent),
         };
-        Scene { site, engine, locks, _runs: directory }
+        Scene { ci_host, engine, locks, _runs: directory }
     }
 
     fn app(number: u32) -> Domain {
-        format!("a-{number:06x}.survey.test").parse().unwrap()
+        format!("a-{number:06x}.status.test").parse().unwrap()
     }
 
     fn hold(locks: &MemoryLocks, domain: &Domain) -> AppGuard {
@@ -193,22 +193,22 @@ mod tests {
     async fn many_apps_take_one_inventory() {
         let scene = scene(|_, _| ());
         for number in 0..200 {
-            scene.engine.put(&app(number), Residue::new(Kind::Service, "app"));
+            scene.engine.put(&app(number), Resource::new(Kind::Service, "app"));
         }
-        scene.engine.put(&"blog.survey.test".parse().unwrap(), Residue::new(Kind::Service, "app"));
+        scene.engine.put(&"blog.status.test".parse().unwrap(), Resource::new(Kind::Service, "app"));
         let held = [hold(&scene.locks, &app(7)), hold(&scene.locks, &app(1000))];
         drop(hold(&scene.locks, &app(1001)));
-        let survey = scene.site.survey(None).await.unwrap();
+        let statuses = scene.ci_host.app_status(None).await.unwrap();
         assert_eq!(scene.engine.looks(), 1);
         // The bystander is none of ours, and a free lock of nothing is no news.
-        assert_eq!(survey.len(), 201);
-        let live: Vec<&Domain> = survey
+        assert_eq!(statuses.len(), 201);
+        let live: Vec<&Domain> = statuses
             .iter()
-            .filter(|app| matches!(app.standing, Standing::Live) && app.lock.is_some())
+            .filter(|app| matches!(app.ownership, Ownership::Live) && app.lock.is_some())
             .map(|app| &app.domain)
             .collect();
         assert_eq!(live, [&app(7), &app(1000)]);
-        assert_eq!(survey.iter().filter(|app| matches!(app.standing, Standing::Left)).count(), 199);
+        assert_eq!(statuses.iter().filter(|app| matches!(app.ownership, Ownership::Left)).count(), 199);
         drop(held);
     }
 
@@ -216,10 +216,10 @@ mod tests {
     async fn who_gave_its_lock_up_during_the_inventory_was_live() {
         let (hand, guard) = std::sync::mpsc::channel::<AppGuard>();
         let scene = scene(move |_, _| drop(guard.recv()));
-        scene.engine.put(&app(1), Residue::new(Kind::Service, "app"));
+        scene.engine.put(&app(1), Resource::new(Kind::Service, "app"));
         hand.send(hold(&scene.locks, &app(1))).unwrap();
-        let survey = scene.site.survey(Some(&[app(1)])).await.unwrap();
-        assert!(matches!(survey[0].standing, Standing::Live), "{survey:?}");
+        let statuses = scene.ci_host.app_status(Some(&[app(1)])).await.unwrap();
+        assert!(matches!(statuses[0].ownership, Ownership::Live), "{statuses:?}");
         assert!(!scene.locks.look(&app(1)).unwrap().unwrap().held);
     }
 
@@ -228,12 +228,12 @@ mod tests {
         let (hand, kept) = std::sync::mpsc::channel();
         let scene = scene(move |locks, engine| {
             hand.send(hold(locks, &app(1))).unwrap();
-            engine.put(&app(1), Residue::new(Kind::Service, "app"));
+            engine.put(&app(1), Resource::new(Kind::Service, "app"));
         });
-        // A dead run's, that the other one settles.
+        // A dead run's, that the other one recovers.
         drop(hold(&scene.locks, &app(1)));
-        let survey = scene.site.survey(None).await.unwrap();
-        assert!(matches!(survey[0].standing, Standing::Live), "{survey:?}");
+        let statuses = scene.ci_host.app_status(None).await.unwrap();
+        assert!(matches!(statuses[0].ownership, Ownership::Live), "{statuses:?}");
         drop(kept.recv().unwrap());
     }
 
@@ -241,12 +241,12 @@ mod tests {
     async fn a_lock_that_cannot_be_trusted_is_told_where_something_exists() {
         let scene = scene(|_, _| ());
         let pattern = RunAppPattern::new("refused.test".parse().unwrap(), []);
-        let site = Site { pattern, ..scene.site.clone() };
+        let ci_host = CiHost { pattern, ..scene.ci_host.clone() };
         let [there, empty]: [Domain; 2] =
             ["a-000001.refused.test", "a-000002.refused.test"].map(|name| name.parse().unwrap());
-        scene.engine.put(&there, Residue::new(Kind::Service, "app"));
-        let survey = site.survey(Some(&[there, empty])).await.unwrap();
-        assert!(matches!(survey[0].standing, Standing::Refused(_)), "{survey:?}");
-        assert!(matches!(survey[1].standing, Standing::Empty), "{survey:?}");
+        scene.engine.put(&there, Resource::new(Kind::Service, "app"));
+        let statuses = ci_host.app_status(Some(&[there, empty])).await.unwrap();
+        assert!(matches!(statuses[0].ownership, Ownership::Refused(_)), "{statuses:?}");
+        assert!(matches!(statuses[1].ownership, Ownership::Empty), "{statuses:?}");
     }
 }

@@ -9,7 +9,7 @@
 //!   before, it must outlive [`STEADY_AFTER_FAILURE`], which is how long Swarm itself watches an updated task.
 //! - A task that ended with status 0 is done, unless the restart policy starts it again: recipes have services that
 //!   prepare something and end. That holds for a server that ends with status 0 as well; checks that ask it find out.
-//! - Jobs are up when they have completed as often as they should.
+//! - BlockingTasks are up when they have completed as often as they should.
 //! - What runs of an older spec delays convergence: it still writes into the same volumes, and still answers.
 //! - A service that was changed less than [`UNDECIDED`] ago, without an update status, is not judged by its older
 //!   tasks: Swarm may be about to replace them for a reason that tasks don't show, such as another published port.
@@ -109,10 +109,10 @@ pub(super) enum Running {
 
 /// What it means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum ConvergenceVerdict {
     Up,
     Lags(Lag),
-    /// It settled, and not well: waiting changes nothing.
+    /// It came to an end, and not well: waiting changes nothing.
     Over(String),
 }
 
@@ -129,7 +129,7 @@ pub(super) struct Lag {
     pub again: Option<Duration>,
 }
 
-impl Standing {
+impl ConvergenceVerdict {
     /// When time alone may change it.
     pub(super) fn again(&self) -> Option<Duration> {
         match self {
@@ -141,7 +141,7 @@ impl Standing {
 
 impl Service {
     /// Corrects what was seen: these containers have ended, though the engine still lists them as running.
-    pub(super) fn bury(&mut self, dead: &HashSet<String>) {
+    pub(super) fn mark_exited(&mut self, dead: &HashSet<String>) {
         for task in &mut self.tasks {
             if task.container.as_ref().is_some_and(|container| dead.contains(container)) {
                 task.running = Running::No;
@@ -171,7 +171,7 @@ impl Service {
     }
 
     /// How it stands.
-    pub(super) fn judge(&self) -> Standing {
+    pub(super) fn verdict(&self) -> ConvergenceVerdict {
         match &self.update {
             Update::Paused(message) => return self.update_failed("paused", message),
             Update::RolledBack(message) => return self.update_failed("rolled back", message),
@@ -204,7 +204,7 @@ impl Service {
         if enough {
             let old = self.tasks.iter().filter(|task| task.runs() && !(task.current && self.wants(task)));
             return match old.count() {
-                0 => Standing::Up,
+                0 => ConvergenceVerdict::Up,
                 old => self.lags(format!("{old} of its older tasks still run"), None),
             };
         }
@@ -212,7 +212,11 @@ impl Service {
             let reason = self.last_failure().map_or_else(|| "it ended".to_owned(), Task::said);
             let reason = format!("Swarm does not start it again: {reason}");
             // It may be about to, where the service was deployed again as it was.
-            return if undecided.is_some() { self.lags(reason, undecided) } else { Standing::Over(reason) };
+            return if undecided.is_some() {
+                self.lags(reason, undecided)
+            } else {
+                ConvergenceVerdict::Over(reason)
+            };
         }
         if !job && up + coming > wanted {
             return self.lags(format!("{} of its tasks are to be removed", up + coming - wanted), None);
@@ -287,17 +291,17 @@ impl Service {
         steady.checked_sub(time).filter(|left| !left.is_zero())
     }
 
-    fn lags(&self, reason: String, again: Option<Duration>) -> Standing {
+    fn lags(&self, reason: String, again: Option<Duration>) -> ConvergenceVerdict {
         let failed =
             self.tasks.iter().filter(|task| task.current && self.failed(task) && !task.engine_failed_it());
         let failed = failed.map(|task| task.id.clone()).collect();
         let may_recover = matches!(self.update, Update::InFlight(_)) || self.running().next().is_some();
-        Standing::Lags(Lag { reason, failed, may_recover, again })
+        ConvergenceVerdict::Lags(Lag { reason, failed, may_recover, again })
     }
 
-    fn update_failed(&self, how: &str, message: &str) -> Standing {
+    fn update_failed(&self, how: &str, message: &str) -> ConvergenceVerdict {
         let error = self.last_failure().map(|task| format!(": {}", task.said())).unwrap_or_default();
-        Standing::Over(format!("its update was {how} ({message}){error}"))
+        ConvergenceVerdict::Over(format!("its update was {how} ({message}){error}"))
     }
 
     /// What the first of its tasks that is not up waits for.

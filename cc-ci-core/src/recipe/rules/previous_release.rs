@@ -18,7 +18,7 @@ type Digest = [u8; 32];
 
 /// A release, as far as later files are compared with it.
 #[derive(Debug)]
-pub(crate) struct Past {
+pub(crate) struct PreviousRelease {
     pub(super) version: Version,
     /// The variables that its compose files need, and those that its sample has.
     pub(super) known: BTreeSet<String>,
@@ -28,7 +28,7 @@ pub(crate) struct Past {
     pub(super) notes: BTreeSet<String>,
 }
 
-impl Past {
+impl PreviousRelease {
     /// Reads what a release's tree says. A file that can't be read says nothing: it was judged in its time.
     pub(crate) fn read(recipe: &Recipe, version: Version, domain: &Domain) -> Self {
         let root = recipe.root();

@@ -42,7 +42,7 @@ impl fmt::Display for BootId {
 }
 
 /// Facts of the host and its clock.
-pub trait Host: fmt::Debug + Send + Sync {
+pub trait SystemInfo: fmt::Debug + Send + Sync {
     /// The boot that runs now.
     fn boot_id(&self) -> BootId;
     /// The machine, as `/etc/machine-id` says; empty where it has none.
@@ -55,11 +55,11 @@ pub trait Host: fmt::Debug + Send + Sync {
 
 /// The real host.
 #[derive(Debug, Clone)]
-pub struct SystemHost {
+pub struct KernelSystemInfo {
     boot_id: BootId,
 }
 
-impl SystemHost {
+impl KernelSystemInfo {
     /// Reads the facts that can fail.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl SystemHost {
     }
 }
 
-impl Host for SystemHost {
+impl SystemInfo for KernelSystemInfo {
     fn boot_id(&self) -> BootId {
         self.boot_id.clone()
     }

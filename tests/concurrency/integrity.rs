@@ -4,7 +4,7 @@
 use cc_ci_tests::{CcCi, Recipe, World};
 use serde_json::Value;
 
-use crate::held::RUN;
+use crate::paused_runs::RUN;
 
 fn call(world: &World, recipe: &Recipe) -> CcCi {
     world.cc_ci(["run", "--format", "json", "--pr", "7", "--run-id", RUN]).arg(recipe.path())

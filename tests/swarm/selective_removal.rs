@@ -3,20 +3,20 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use cc_ci_core::engine::{Engine as _, Failure, Kind, Residue};
+use cc_ci_core::engine::{Engine as _, Failure, Kind, Resource};
 use cc_ci_core::error_chain;
 use cc_ci_tests::engine::{Bystanders, TestEngine, until};
 
 use crate::support::{App, By, KEPT, LIMIT, block_on};
 
 impl App<'_> {
-    fn things(&self) -> BTreeSet<Residue> {
+    fn things(&self) -> BTreeSet<Resource> {
         let inventory = block_on(self.swarm.inventory(Some(std::slice::from_ref(&self.domain))));
         inventory.expect("the engine can be looked at").of(&self.domain).into_iter().collect()
     }
 
-    fn remove_only(&self, residue: &[Residue], limit: Duration) -> Result<(), Failure> {
-        block_on(self.swarm.remove_only(&self.domain, residue, limit))
+    fn remove_selected(&self, residue: &[Resource], limit: Duration) -> Result<(), Failure> {
+        block_on(self.swarm.remove_selected(&self.domain, residue, limit))
     }
 }
 
@@ -41,7 +41,7 @@ fn what_an_upgrade_had_added_goes_and_nothing_else() {
     // Its own deployer rolls it back, and leaves what it had added.
     old();
     app.comes_up();
-    let new: Vec<Residue> = app.things().difference(&before).cloned().collect();
+    let new: Vec<Resource> = app.things().difference(&before).cloned().collect();
     for kind in [Kind::Service, Kind::Container, Kind::Volume, Kind::Secret, Kind::Config, Kind::Network] {
         assert!(new.iter().any(|residue| residue.kind == kind), "{kind} is missing in {new:?}");
     }
@@ -54,8 +54,8 @@ fn what_an_upgrade_had_added_goes_and_nothing_else() {
     let looked = Bystanders::look(&engine);
     let mut named = new.clone();
     named.extend(foreign.iter().cloned());
-    named.push(Residue::new(Kind::Volume, format!("{}_never", app.stack)));
-    if let Err(error) = app.remove_only(&named, LIMIT) {
+    named.push(Resource::new(Kind::Volume, format!("{}_never", app.stack)));
+    if let Err(error) = app.remove_selected(&named, LIMIT) {
         panic!("{}", error_chain(&error));
     }
     assert_eq!(other.things(), foreign, "{theirs:?}");
@@ -63,7 +63,7 @@ fn what_an_upgrade_had_added_goes_and_nothing_else() {
     // The one that runs goes on, with all that it had.
     assert_eq!(app.services()["app"], running);
     assert_eq!(app.services().len(), services.len());
-    let kept = |things: &BTreeSet<Residue>| -> BTreeSet<Residue> {
+    let kept = |things: &BTreeSet<Resource>| -> BTreeSet<Resource> {
         let kinds = [Kind::Service, Kind::Secret, Kind::Config, Kind::Network];
         things.iter().filter(|thing| kinds.contains(&thing.kind)).cloned().collect()
     };
@@ -76,11 +76,11 @@ fn what_an_upgrade_had_added_goes_and_nothing_else() {
     let more = |kind| now.difference(&before).filter(|thing| thing.kind == kind).count();
     assert_eq!([Kind::Container, Kind::Volume].map(more), [1, 1], "{now:?}");
     // Once more, there is nothing to do.
-    app.remove_only(&named, LIMIT).expect("it is gone");
+    app.remove_selected(&named, LIMIT).expect("it is gone");
 
     // What is in use by what stays is not taken from it.
-    let data = Residue::new(Kind::Volume, format!("{}_data", app.stack));
-    let error = app.remove_only(&[data], Duration::from_secs(6)).expect_err("it is in use");
+    let data = Resource::new(Kind::Volume, format!("{}_data", app.stack));
+    let error = app.remove_selected(&[data], Duration::from_secs(6)).expect_err("it is in use");
     assert!(error.to_string().contains("used by the container"), "{error}");
     assert_eq!(app.services()["app"], running);
     app.remove();

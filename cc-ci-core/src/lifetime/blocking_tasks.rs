@@ -4,21 +4,21 @@ use tokio::sync::watch;
 
 /// Runs blocking work off the runtime, and knows how much of it is still going on.
 ///
-/// A future that waits for a job can be dropped at any time; the job then goes on to its end, and whoever tears
-/// down waits for it with [`Jobs::idle`] before anything is removed. Long jobs look at the run's cancellation
+/// A future that waits for a task can be dropped at any time; the task then goes on to its end, and whoever tears
+/// down waits for it with [`BlockingTasks::idle`] before anything is removed. Long tasks look at the run's cancellation
 /// between two steps.
 #[derive(Debug)]
-pub struct Jobs {
+pub struct BlockingTasks {
     running: watch::Sender<usize>,
 }
 
-impl Default for Jobs {
+impl Default for BlockingTasks {
     fn default() -> Self {
         Self { running: watch::Sender::new(0) }
     }
 }
 
-/// Counts one job until it is dropped, also when the job panics.
+/// Counts one task until it is dropped, also when the task panics.
 struct Running(watch::Sender<usize>);
 
 impl Drop for Running {
@@ -27,7 +27,7 @@ impl Drop for Running {
     }
 }
 
-impl Jobs {
+impl BlockingTasks {
     /// Runs `work` on a thread where it may block.
     ///
     /// # Panics
@@ -57,12 +57,12 @@ impl Jobs {
         .await
     }
 
-    /// How many jobs are running.
+    /// How many tasks are running.
     pub fn running(&self) -> usize {
         *self.running.borrow()
     }
 
-    /// Waits until no job is running. Cancel-safe.
+    /// Waits until no task is running. Cancel-safe.
     pub async fn idle(&self) {
         let mut running = self.running.subscribe();
         // The sender lives in `self`.
@@ -87,21 +87,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_wait_leaves_the_job_counted() {
-        let jobs = Jobs::default();
+        let blocking_tasks = BlockingTasks::default();
         let (release, blocked) = std::sync::mpsc::channel::<()>();
         {
-            let job = jobs.run(move || blocked.recv());
+            let job = blocking_tasks.run(move || blocked.recv());
             tokio::pin!(job);
             // Polled once, so that the job runs, then dropped.
             assert!(futures_util::poll!(job.as_mut()).is_pending());
         }
         {
-            let idle = jobs.idle();
+            let idle = blocking_tasks.idle();
             tokio::pin!(idle);
             assert!(futures_util::poll!(idle.as_mut()).is_pending());
             release.send(()).unwrap();
             idle.await;
         }
-        assert_eq!(*jobs.running.borrow(), 0);
+        assert_eq!(*blocking_tasks.running.borrow(), 0);
     }
 }

@@ -10,13 +10,13 @@ use super::ComposeError;
 
 /// A value of a file, and the way to it.
 #[derive(Debug, Clone)]
-pub(super) struct Cursor<'a> {
+pub(super) struct Node<'a> {
     file: &'a str,
     path: String,
     pub(super) value: &'a Value,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> Node<'a> {
     pub(super) fn root(file: &'a str, value: &'a Value) -> Self {
         Self { file, path: String::new(), value }
     }
@@ -145,7 +145,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// Refuses what no process's environment can hold.
-pub(super) fn check_variable(at: &Cursor<'_>, name: &str, value: &str) -> Result<(), ComposeError> {
+pub(super) fn check_variable(at: &Node<'_>, name: &str, value: &str) -> Result<(), ComposeError> {
     if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
         return Err(at.error("a variable has a name without =, and no NUL bytes"));
     }

@@ -10,14 +10,14 @@ use std::time::Duration;
 use cc_ci_abra::{Abra, AbraDeployer, Probe};
 use cc_ci_core::engine::Deployer;
 use cc_ci_core::event::Reporter;
-use cc_ci_core::host::{Host, SystemHost};
-use cc_ci_core::lifetime::{Bounds, Owning, ParentWatch, RunLifetime, TakeOverError, TakenOver};
+use cc_ci_core::lifetime::{Bounds, ParentWatch, ProcessMode, RunLifetime, TakeOverError, TakenOver};
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::lock::FlockLocks;
 use cc_ci_core::names::{RunAppPattern, Suffix};
 use cc_ci_core::run::{Harness, Proxy, WarmApp};
+use cc_ci_core::system_info::{KernelSystemInfo, SystemInfo};
 use cc_ci_core::workspace::{KernelWorkspace, Settings as WorkspaceSettings};
-use cc_ci_core::{EnvFiles, Failure, Site};
+use cc_ci_core::{CiHost, EnvFiles, Failure};
 use cc_ci_docker::SwarmEngine;
 
 use crate::args::{self, Parent};
@@ -38,7 +38,7 @@ const CHILDREN_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Base {
     pub config: Config,
-    pub host: Arc<dyn Host>,
+    pub host: Arc<dyn SystemInfo>,
     pub locks: Arc<FlockLocks>,
     pub reporter: Arc<dyn Reporter>,
 }
@@ -46,8 +46,8 @@ pub struct Base {
 impl Base {
     /// Puts the parts together; changes nothing.
     pub fn new(config: Config, terminal: &Terminal) -> Result<Self, Failure> {
-        let host: Arc<dyn Host> = Arc::new(
-            SystemHost::new().map_err(|error| Failure::host("can't read /proc").with_source(error))?,
+        let host: Arc<dyn SystemInfo> = Arc::new(
+            KernelSystemInfo::new().map_err(|error| Failure::host("can't read /proc").with_source(error))?,
         );
         let mut locks = FlockLocks::new(&config.lock_dir, host.clone())
             .with_trusted_owners(config.trusted_lock_owners.clone());
@@ -58,13 +58,13 @@ impl Base {
     }
 
     /// Everything, on the engine that is to be used; changes nothing but that the runs directory exists.
-    pub async fn wire(self) -> Result<Wired, Failure> {
+    pub async fn wire(self) -> Result<Parts, Failure> {
         let choice = engine::choose(&self.config).await?;
         self.wire_on(choice)
     }
 
     /// The same, where the choice is made.
-    pub fn wire_on(self, choice: Choice) -> Result<Wired, Failure> {
+    pub fn wire_on(self, choice: Choice) -> Result<Parts, Failure> {
         let Self { config, host, locks, reporter } = self;
         let (suffix, servers, server, canonical) = match &choice.engine {
             Engine::Local => {
@@ -109,8 +109,8 @@ impl Base {
                     .with_source(error)
                     .with_hint("choose one that you can write: CCCI_RUNS_DIR")
             })?;
-        let site = Site { host, pattern, locks, engine, env_files, runs: Arc::new(runs), reporter };
-        Ok(Wired { config, site, choice, local })
+        let ci_host = CiHost { host, pattern, locks, engine, env_files, runs: Arc::new(runs), reporter };
+        Ok(Parts { config, ci_host, choice, local })
     }
 }
 
@@ -154,18 +154,18 @@ pub fn servers_of(tree: &Path, config: &Config) -> Result<PathBuf, Failure> {
 
 /// Everything that a command works with.
 #[derive(Debug)]
-pub struct Wired {
+pub struct Parts {
     pub config: Config,
-    pub site: Site,
+    pub ci_host: CiHost,
     pub choice: Choice,
     /// Where the engine is the local executor.
     local: Option<Arc<LocalExecutor>>,
 }
 
-impl Wired {
+impl Parts {
     /// Says which engine this is, where that may be a surprise.
     pub fn tell_engine(&self, terminal: &Terminal) {
-        if self.choice.surprising {
+        if self.choice.announce {
             terminal.progress(format!("executor: {}\n", self.choice.line()));
         }
     }
@@ -175,7 +175,7 @@ impl Wired {
         let line = self.choice.line();
         match &self.local {
             Some(local) => format!("{line}: processes on this host, below {}", local.root().display()),
-            None => format!("{line}: {}", self.site.engine),
+            None => format!("{line}: {}", self.ci_host.engine),
         }
     }
 
@@ -194,7 +194,7 @@ impl Wired {
         };
         let why_executor = self.choice.why.clone();
         let settings = cc_ci_core::run::Settings { why_executor, proxy, ..self.config.run.clone() };
-        Ok(Harness { site: self.site.clone(), deployer, lifetime, settings })
+        Ok(Harness { ci_host: self.ci_host.clone(), deployer, lifetime, settings })
     }
 
     async fn abra(&self, socket: &Path, lifetime: &dyn RunLifetime) -> Result<AbraDeployer, Failure> {
@@ -208,7 +208,7 @@ impl Wired {
             abra,
             server: self.config.server.to_string(),
             docker_host,
-            engine: self.site.engine.clone(),
+            engine: self.ci_host.engine.clone(),
             backups: self.config.backups,
         };
         AbraDeployer::new(settings).await.map_err(failed)
@@ -221,7 +221,7 @@ pub fn start(
     settings: &args::Settings,
     bounds: Bounds,
     terminal: &Terminal,
-) -> Result<Arc<Owning>, Failure> {
+) -> Result<Arc<ProcessMode>, Failure> {
     let parent = match (settings.parent, settings.parent_pid) {
         (Some(Parent::None), _) => ParentWatch::None,
         (None, Some((pid, start_time))) => ParentWatch::Pid { pid, start_time },
@@ -236,7 +236,7 @@ pub fn start(
 }
 
 /// A lifetime for commands that only look: whoever started them may be gone.
-pub fn look(taken: TakenOver, terminal: &Terminal) -> Result<Arc<Owning>, Failure> {
+pub fn look(taken: TakenOver, terminal: &Terminal) -> Result<Arc<ProcessMode>, Failure> {
     let bounds = Bounds { deadline: None, ..Bounds::default() };
     taken
         .start(ParentWatch::None, bounds, terminal.reporter())

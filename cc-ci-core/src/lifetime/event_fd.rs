@@ -8,15 +8,15 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 /// An eventfd. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Wake(Arc<EventFd>);
+pub(super) struct SharedEventFd(Arc<EventFd>);
 
-impl Wake {
+impl SharedEventFd {
     pub(super) fn new() -> io::Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         Ok(Self(Arc::new(EventFd::from_value_and_flags(0, flags)?)))
     }
 
-    pub(super) fn wake(&self) {
+    pub(super) fn notify(&self) {
         // It can only fail when the counter is full, and then the thread is awake already.
         let _full = self.0.write(1).is_err();
     }
@@ -27,7 +27,7 @@ impl Wake {
     }
 }
 
-impl AsFd for Wake {
+impl AsFd for SharedEventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

@@ -13,7 +13,7 @@ use crate::sys::process::{Marker, MarkerOwner};
 
 /// A run, as deployers and tests see it: whose children to start, in which environment, and what to hide.
 #[derive(Debug, Clone)]
-pub struct Session {
+pub struct RunContext {
     /// The run.
     pub run_id: RunId,
     /// Starts and ends the children.
@@ -28,7 +28,7 @@ pub struct Session {
     pub redactor: Redactor,
 }
 
-impl Session {
+impl RunContext {
     /// A child of this run that works on `domain`: marked, with the run's environment.
     pub fn command(&self, domain: &Domain, program: impl AsRef<std::ffi::OsStr>, cwd: &Path) -> Command {
         Command::new(program, cwd)

@@ -3,22 +3,22 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::engine::{Engine, Inventory, Kind, LockSpace, Owned, Owners, Residue};
+use crate::engine::{Engine, Inventory, Kind, LockSpace, Owned, Owners, Resource};
 use crate::inventory::env_files::EnvFiles;
 use crate::lock::AppLock;
 use crate::model::event::Reporter;
 use crate::model::failure::{Failure, Fault};
 use crate::names::{Domain, RunAppPattern, RunId};
 use crate::sys::files::mounts_beneath;
-use crate::sys::host::Host;
 use crate::sys::process::{self, MarkerOwner};
+use crate::sys::system_info::SystemInfo;
 use crate::workspace::{AbraWorkspace, WorkspaceError};
 
 /// A host with its engine, its locks and its runs.
 #[derive(Debug, Clone)]
-pub struct Site {
+pub struct CiHost {
     /// Boot, machine, clock.
-    pub host: Arc<dyn Host>,
+    pub host: Arc<dyn SystemInfo>,
     /// Which domains are run apps.
     pub pattern: RunAppPattern,
     /// Who owns what.
@@ -33,7 +33,7 @@ pub struct Site {
     pub reporter: Arc<dyn Reporter>,
 }
 
-impl Site {
+impl CiHost {
     /// Claims the engine for this lock space; to be called before anything is changed.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Site {
         self.runs.prepare().map_err(cannot_use_runs)
     }
 
-    /// The same site, in the hands of `owners`: the engine changes only what they own (I16).
+    /// The same CI host, in the hands of `owners`: the engine changes only what they own (I16).
     pub fn owned_by(&self, owners: &Owners) -> Self {
         Self { engine: Arc::new(Owned::new(self.engine.clone(), owners.clone())), ..self.clone() }
     }
@@ -70,7 +70,7 @@ impl Site {
         let wanted = |domain: &Domain| domains.is_none_or(|domains| domains.contains(domain));
         for domain in self.env_domains(domains)? {
             for path in self.env_files.found(&domain) {
-                inventory.add(&domain, Residue::new(Kind::EnvFile, path.display().to_string()));
+                inventory.add(&domain, Resource::new(Kind::EnvFile, path.display().to_string()));
             }
         }
         let boot = self.host.boot_id();
@@ -79,7 +79,7 @@ impl Site {
             let orphaned =
                 matches!(&found.marker.owner, MarkerOwner::Run { owner, .. } if !owner.is_alive(&boot));
             if orphaned && wanted(&found.marker.domain) {
-                inventory.add(&found.marker.domain, Residue::new(Kind::Process, found.process.to_string()));
+                inventory.add(&found.marker.domain, Resource::new(Kind::Process, found.process.to_string()));
             }
         }
         for run in self.dead_trees()?.iter().filter(|run| own != Some(&run.id)) {
@@ -87,7 +87,7 @@ impl Site {
             let mounts = mounts_beneath(&run.path);
             for domain in run.domains.iter().filter(|domain| wanted(domain)) {
                 for path in mounts.iter().chain([&run.path]) {
-                    inventory.add(domain, Residue::new(Kind::RunTree, path.display().to_string()));
+                    inventory.add(domain, Resource::new(Kind::RunTree, path.display().to_string()));
                 }
             }
         }

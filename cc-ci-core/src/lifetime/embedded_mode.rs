@@ -15,15 +15,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::life::Life;
+use super::supervisor::Supervisor;
 use super::{
-    Child, ChildrenEnded, Command, DeadlineHold, Jobs, RecordDetached, RunLifetime, SpawnError, Teardown,
-    watcher,
+    BlockingTasks, Child, ChildrenEnded, Command, DeadlineHold, RecordDetached, RunLifetime, SpawnError,
+    Teardown, watcher,
 };
 use crate::model::cancellation::{Cancellation, Cause};
 use crate::model::event::Reporter;
-use crate::sys::host::BootId;
 use crate::sys::process::ProcessIdentity;
+use crate::sys::system_info::BootId;
 
 /// The bounds of a lifetime.
 #[derive(Debug, Clone, Copy)]
@@ -43,18 +43,18 @@ impl Default for Bounds {
 
 /// A lifetime in embedded mode. When it is dropped, children that are left are killed.
 #[derive(Debug)]
-pub struct Embedded(Arc<Life>);
+pub struct EmbeddedMode(Arc<Supervisor>);
 
-impl Embedded {
+impl EmbeddedMode {
     /// Starts the clock.
     ///
     /// # Errors
     /// When `/proc` can't be read, or the kernel has no thread or descriptor left.
     pub fn new(bounds: Bounds, reporter: Arc<dyn Reporter>) -> io::Result<Self> {
         let owner = ProcessIdentity::current(BootId::current()?)?;
-        let life = Arc::new(Life::new(owner, bounds.deadline, bounds.teardown, reporter, None)?);
-        watcher::start(Arc::clone(&life), None)?;
-        Ok(Self(life))
+        let supervisor = Arc::new(Supervisor::new(owner, bounds.deadline, bounds.teardown, reporter, None)?);
+        watcher::start(Arc::clone(&supervisor), None)?;
+        Ok(Self(supervisor))
     }
 
     /// Gives the run up. Returns whether this was the first cause.
@@ -63,19 +63,19 @@ impl Embedded {
     }
 }
 
-impl fmt::Display for Embedded {
+impl fmt::Display for EmbeddedMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "embedded lifetime in {}", self.0.owner)
     }
 }
 
-impl Drop for Embedded {
+impl Drop for EmbeddedMode {
     fn drop(&mut self) {
         self.0.abandon();
     }
 }
 
-super::delegate_to_life!(Embedded);
+super::delegate_to_supervisor!(EmbeddedMode);
 
 #[cfg(test)]
 #[path = "embedded_tests.rs"]

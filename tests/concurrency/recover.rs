@@ -36,13 +36,13 @@ fn the_next_run_of_a_pull_request_removes_all_that_a_killed_one_left_before_it_d
     fs::write(volume.join("old"), "the dead run's data").unwrap();
     let run = world.cc_ci(["run", "--pr", "1", "--run-id", "2", "--format", "json"]).arg(recipe.path());
     let end = run.run().expect(0);
-    let settled = end.json()["receipt"]["settled"].clone();
+    let recovered = end.json()["receipt"]["recovered"].clone();
     let kinds: BTreeSet<&str> =
-        settled.as_array().unwrap().iter().map(|residue| residue["kind"].as_str().unwrap()).collect();
+        recovered.as_array().unwrap().iter().map(|residue| residue["kind"].as_str().unwrap()).collect();
     let all =
         ["process", "container", "service", "task", "volume", "secret", "network", "env_file", "run_tree"];
     for kind in all {
-        assert!(kinds.contains(kind), "{kind}: {settled}");
+        assert!(kinds.contains(kind), "{kind}: {recovered}");
     }
     let seen = fs::read_to_string(seen).unwrap();
     let seen: BTreeSet<&str> = seen.lines().collect();
@@ -66,7 +66,7 @@ fn a_run_inside_the_test_of_another_run_is_no_leftover() {
     outer.script("tests/custom", &nested.line()).commit();
     let run = world.cc_ci(["run", "--run-id", "outer", "--pr", "1"]).arg(outer.path()).start();
     gate.wait();
-    // Whoever settles or sweeps now must spare both.
+    // Whoever recovers the domain or sweeps now must spare both.
     world.cc_ci(["janitor"]).run().expect(0);
     let own = world.domain("other", 1);
     world.cc_ci(["with-lock", own.as_str(), "--", "true"]).run().expect(0);
@@ -108,15 +108,15 @@ fn an_ancestor_survives_though_it_carries_a_dead_runs_mark() {
 }
 
 #[test]
-fn a_run_that_cannot_settle_its_domain_deploys_nothing() {
+fn a_run_that_cannot_recover_its_domain_deploys_nothing() {
     let world = World::new();
     let recipe = world.recipe("stuck");
     world.killed_run(&recipe, 1);
     let mut harness = world.harness(lifetime());
-    harness.site.engine = Eventful::leaky(&world, "volumes");
+    harness.ci_host.engine = Eventful::leaky(&world, "volumes");
     let end = block_on(harness.run_cold(&world.request(recipe.path(), 1, "2")));
     assert_eq!((end.exit, end.record.deploy_count), (Exit::Residue, 0), "{:#?}", end.record);
-    assert!(end.record.errors[0].contains("could not be settled"), "{:?}", end.record.errors);
+    assert!(end.record.errors[0].contains("could not be recovered"), "{:?}", end.record.errors);
     world.cc_ci(["run", "--pr", "1"]).arg(recipe.path()).run().expect(0);
     world.assert_empty();
 }

@@ -16,12 +16,12 @@ const LINE_LIMIT: usize = 500;
 
 /// The end of a child's output, as it came: nobody sees it but through [`tell`](Self::tell).
 #[derive(Default)]
-pub(crate) struct LastWords {
+pub(crate) struct StderrTail {
     stdout: VecDeque<String>,
     stderr: VecDeque<String>,
 }
 
-impl LastWords {
+impl StderrTail {
     /// Takes one line.
     pub(crate) fn hear(&mut self, line: &Line, redactor: &Redactor) {
         let kept = match line.stream {
@@ -36,14 +36,14 @@ impl LastWords {
         }
         // What is too long to be kept as it is loses its secrets before it is cut.
         let is_short = line.text.len() <= Line::MAX;
-        kept.push_back(if is_short { line.text.clone() } else { clean(&line.text, redactor, LINE_LIMIT) });
+        kept.push_back(if is_short { line.text.clone() } else { sanitize(&line.text, redactor, LINE_LIMIT) });
     }
 
     /// What an error tells, in one line, without secrets or control characters: from abra's first FATA line on, else
     /// the last lines; stdout's where nothing was said on stderr.
     pub(crate) fn tell(&self, redactor: &Redactor) -> String {
         let said = if self.stderr.is_empty() { &self.stdout } else { &self.stderr };
-        let said: Vec<String> = said.iter().map(|line| clean(line, redactor, LINE_LIMIT)).collect();
+        let said: Vec<String> = said.iter().map(|line| sanitize(line, redactor, LINE_LIMIT)).collect();
         let fatal = said.iter().position(|line| is_fatal(line));
         let first = fatal.unwrap_or_else(|| said.len().saturating_sub(TOLD));
         said.into_iter().skip(first).take(TOLD).collect::<Vec<_>>().join(" | ")
@@ -55,7 +55,7 @@ fn is_fatal(line: &str) -> bool {
 }
 
 /// `text` without secrets and colours, in one harmless line of at most `limit` bytes and an ellipsis.
-pub(crate) fn clean(text: &str, redactor: &Redactor, limit: usize) -> String {
+pub(crate) fn sanitize(text: &str, redactor: &Redactor, limit: usize) -> String {
     // Twice: a colour in the middle of a secret must not hide it from the second look.
     let plain = redactor.redact(&strip_str(&redactor.redact(text)).to_string());
     let plain = sanitize_line(plain.trim());
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     fn said(lines: &[(Stream, &str)], redactor: &Redactor) -> String {
-        let mut words = LastWords::default();
+        let mut words = StderrTail::default();
         for (stream, text) in lines {
             words.hear(&Line { stream: *stream, text: (*text).to_owned() }, redactor);
         }

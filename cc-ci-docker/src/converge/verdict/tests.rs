@@ -70,20 +70,20 @@ fn leaving(task: Task) -> Task {
 
 #[track_caller]
 fn assert_up(service: &Service) {
-    assert_eq!(service.judge(), Standing::Up, "{service:#?}");
+    assert_eq!(service.verdict(), ConvergenceVerdict::Up, "{service:#?}");
 }
 
 #[track_caller]
 fn assert_lags(service: &Service, reason: &str) -> Lag {
-    match service.judge() {
-        Standing::Lags(lag) if lag.reason == reason => lag,
+    match service.verdict() {
+        ConvergenceVerdict::Lags(lag) if lag.reason == reason => lag,
         other => panic!("{other:?}, but it should lag: {reason}\n{service:#?}"),
     }
 }
 
 #[track_caller]
 fn assert_over(service: &Service, reason: &str) {
-    assert_eq!(service.judge(), Standing::Over(reason.to_owned()), "{service:#?}");
+    assert_eq!(service.verdict(), ConvergenceVerdict::Over(reason.to_owned()), "{service:#?}");
 }
 
 #[test]
@@ -152,10 +152,10 @@ fn every_state_before_running_lags() {
 fn a_container_is_believed_before_the_store_of_tasks_is() {
     assert_up(&service(Mode::Replicated(1), vec![task(1, TaskState::STARTING, Running::Healthy)]));
     let mut gone = service(Mode::Replicated(1), vec![healthy(1)]);
-    gone.bury(&HashSet::from(["c1".to_owned()]));
+    gone.mark_exited(&HashSet::from(["c1".to_owned()]));
     assert_lags(&gone, "0 of 1 tasks are up: its container is gone");
     let mut other = service(Mode::Replicated(1), vec![healthy(1)]);
-    other.bury(&HashSet::from(["c2".to_owned()]));
+    other.mark_exited(&HashSet::from(["c2".to_owned()]));
     assert_up(&other);
 }
 
@@ -399,7 +399,7 @@ fn a_job_is_up_when_it_has_completed() {
         assert!(lag.may_recover);
         // An earlier run of the job.
         let again = service(mode, vec![of_old_spec(complete(1)), of_old_spec(complete(2))]);
-        assert!(matches!(again.judge(), Standing::Lags(_)), "{:?}", again.judge());
+        assert!(matches!(again.verdict(), ConvergenceVerdict::Lags(_)), "{:?}", again.verdict());
     }
     assert_lags(&service(Mode::Job(1), vec![]), "0 of 1 runs are complete: Swarm has made no task of it");
     assert_up(&service(Mode::Job(0), vec![]));

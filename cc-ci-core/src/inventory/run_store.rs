@@ -9,15 +9,15 @@ use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::engine::Residue;
-use crate::inventory::site::Site;
+use crate::engine::Resource;
+use crate::inventory::ci_host::CiHost;
 use crate::lock::takers_of;
 use crate::model::failure::Failure;
 use crate::model::record::{Lane, Verdict};
 use crate::names::{Domain, RecipeName, RunId};
-use crate::sys::contained::read_contained;
-use crate::sys::host::BootId;
+use crate::sys::beneath::read_beneath;
 use crate::sys::process::ProcessIdentity;
+use crate::sys::system_info::BootId;
 use crate::workspace::{RUN_RECORD, RUN_TREE};
 
 /// A record names steps, and says why they failed: thousands of them fit. What is longer is no record of ours, and
@@ -33,7 +33,7 @@ const DOMAINS_LIMIT: usize = 256;
 /// A run, as its directory and the kernel tell. Everything but whether it lives is its own word: it explains.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a word of its own in the record")]
-pub struct RunTrace {
+pub struct RunSummary {
     /// Its id.
     pub id: RunId,
     /// Its directory.
@@ -52,8 +52,8 @@ pub struct RunTrace {
     pub recipe: Option<RecipeName>,
     /// What it deployed with, and so where its app is; where it says so.
     pub executor: Option<String>,
-    /// Whether its warm app may be another than the canonical version by its doing; it may be where it does not say.
-    pub touched: bool,
+    /// Whether its warm app may be another than the baseline by its doing; it may be where it does not say.
+    pub dirty: bool,
     /// Whether it had taken its locks, by its own word.
     pub owned: bool,
     /// When it began.
@@ -74,7 +74,7 @@ struct Record<'t> {
     #[serde(borrow)]
     executor: Option<&'t RawValue>,
     #[serde(borrow)]
-    touched: Option<&'t RawValue>,
+    dirty: Option<&'t RawValue>,
     #[serde(borrow)]
     owned: Option<&'t RawValue>,
     #[serde(borrow)]
@@ -84,28 +84,28 @@ struct Record<'t> {
 }
 
 /// What explains only may be anything, and is then not told.
-fn told<T: DeserializeOwned>(value: Option<&RawValue>) -> Option<T> {
+fn lenient<T: DeserializeOwned>(value: Option<&RawValue>) -> Option<T> {
     serde_json::from_str(value?.get()).ok()
 }
 
 /// The run of the directory `path`. One without a readable record has not begun, or is being removed: nothing of any
 /// domain. What a recipe's test may have put in its place is not waited for.
-fn trace(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunTrace> {
+fn summary(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunSummary> {
     let text = read_record(&path)?;
-    let Record { owner, mut domains, lane, recipe, executor, touched, owned, started, verdict } =
+    let Record { owner, mut domains, lane, recipe, executor, dirty, owned, started, verdict } =
         serde_json::from_slice(&text).ok()?;
     domains.truncate(DOMAINS_LIMIT);
     domains.shrink_to_fit();
-    Some(RunTrace {
+    Some(RunSummary {
         alive: owner.is_alive(boot),
         tree: has_tree(&path),
-        lane: told(lane).unwrap_or_default(),
-        recipe: told(recipe),
-        executor: told::<String>(executor).filter(|executor| executor.len() <= EXECUTOR_LIMIT),
-        touched: told(touched).unwrap_or(true),
-        owned: told(owned).unwrap_or(false),
-        started: told(started),
-        verdict: told(verdict),
+        lane: lenient(lane).unwrap_or_default(),
+        recipe: lenient(recipe),
+        executor: lenient::<String>(executor).filter(|executor| executor.len() <= EXECUTOR_LIMIT),
+        dirty: lenient(dirty).unwrap_or(true),
+        owned: lenient(owned).unwrap_or(false),
+        started: lenient(started),
+        verdict: lenient(verdict),
         id,
         path,
         owner,
@@ -116,7 +116,7 @@ fn trace(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunTrace> {
 /// The text of the record in the run directory `path`. It is reached from the runs directory: what is mounted in its
 /// place is not asked, which might never answer.
 fn read_record(path: &Path) -> Option<Vec<u8>> {
-    read_contained(path.parent()?, Path::new(path.file_name()?).join(RUN_RECORD), RECORD_LIMIT).ok()
+    read_beneath(path.parent()?, Path::new(path.file_name()?).join(RUN_RECORD), RECORD_LIMIT).ok()
 }
 
 /// Whether something of the run's tree is in its directory.
@@ -132,13 +132,13 @@ struct BeforeRecord {
 
 #[derive(serde::Deserialize)]
 struct BeforeReceipt {
-    before: Vec<Residue>,
+    before: Vec<Resource>,
 }
 
-impl RunTrace {
+impl RunSummary {
     /// What lasts of the warm app, as it was before this run upgraded it; `None` where it came not so far, or does
     /// not say.
-    pub(crate) fn before(&self) -> Option<Vec<Residue>> {
+    pub(crate) fn before(&self) -> Option<Vec<Resource>> {
         let text = read_record(&self.path)?;
         let record: BeforeRecord = serde_json::from_slice(&text).ok()?;
         record.receipt.map(|receipt| receipt.before).filter(|before| !before.is_empty())
@@ -169,17 +169,17 @@ impl RunTrace {
     }
 }
 
-impl Site {
+impl CiHost {
     /// Every run that has a directory, in the order of their ids. Whether one lives is asked of the process that it
     /// names: a look takes no lock.
-    pub fn traces(&self) -> Result<Vec<RunTrace>, Failure> {
+    pub fn run_summaries(&self) -> Result<Vec<RunSummary>, Failure> {
         let boot = self.host.boot_id();
         let ids = self.runs.run_ids()?.into_iter();
-        let traces = ids.filter_map(|id| {
+        let summaries = ids.filter_map(|id| {
             let path = self.runs.runs_dir().join(id.as_str());
-            trace(id, path, &boot)
+            summary(id, path, &boot)
         });
-        Ok(traces.collect())
+        Ok(summaries.collect())
     }
 
     /// The runs that took the locks of some of `domains`, have not concluded, and hold their `run.lock`: live ones,
@@ -190,12 +190,12 @@ impl Site {
         &self,
         domains: &[&Domain],
         own: Option<&RunId>,
-    ) -> Result<Vec<(Domain, RunTrace)>, Failure> {
+    ) -> Result<Vec<(Domain, RunSummary)>, Failure> {
         const LOOKS: u32 = 10;
         let mut pause = Duration::from_micros(200);
         for look in 1.. {
             let mut live = Vec::new();
-            for run in self.traces()? {
+            for run in self.run_summaries()? {
                 let shared = domains.iter().find(|domain| run.domains.contains(domain));
                 if let Some(domain) = shared
                     && run.owned
@@ -216,41 +216,41 @@ impl Site {
     }
 
     /// The runs that worked with `executor` on the warm app of `domain` and are over, with a tree left: those that
-    /// touched it and did not bring it back, dead ones and such as could not, and those that never came so far. Each
+    /// touched it and did not restore it, dead ones and such as could not, and those that never came so far. Each
     /// the oldest first.
     pub(crate) fn over_on(
         &self,
         domain: &Domain,
         executor: &str,
-    ) -> Result<(Vec<RunTrace>, Vec<RunTrace>), Failure> {
-        let mut traces = self.warm_trees(executor)?;
-        traces.retain(|run| run.domains.contains(domain));
-        traces.sort_by_key(|run| run.started);
-        Ok(traces.into_iter().partition(|run| run.touched))
+    ) -> Result<(Vec<RunSummary>, Vec<RunSummary>), Failure> {
+        let mut summaries = self.warm_trees(executor)?;
+        summaries.retain(|run| run.domains.contains(domain));
+        summaries.sort_by_key(|run| run.started);
+        Ok(summaries.into_iter().partition(|run| run.dirty))
     }
 
-    /// The runs that touched a warm app of `executor` and ended without having brought it back: what `cc-ci warm
+    /// The runs that touched a warm app of `executor` and ended without having restored it: what `cc-ci warm
     /// reconcile` finishes.
-    pub fn awaiting_reconcile(&self, executor: &str) -> Result<Vec<RunTrace>, Failure> {
-        let mut traces = self.warm_trees(executor)?;
-        traces.retain(|run| run.touched);
-        Ok(traces)
+    pub fn awaiting_reconcile(&self, executor: &str) -> Result<Vec<RunSummary>, Failure> {
+        let mut summaries = self.warm_trees(executor)?;
+        summaries.retain(|run| run.dirty);
+        Ok(summaries)
     }
 
-    fn warm_trees(&self, executor: &str) -> Result<Vec<RunTrace>, Failure> {
-        let mut traces = self.dead_trees()?;
+    fn warm_trees(&self, executor: &str) -> Result<Vec<RunSummary>, Failure> {
+        let mut summaries = self.dead_trees()?;
         // A record may say anything; what is a run app is the janitor's.
         let warm = |domain: &Domain| !self.pattern.is_run_app(domain);
-        traces
+        summaries
             .retain(|run| run.lane.is_warm() && run.domains.iter().any(warm) && !run.is_elsewhere(executor));
-        Ok(traces)
+        Ok(summaries)
     }
 
     /// The runs that are over, and of which a tree is left.
-    pub(crate) fn dead_trees(&self) -> Result<Vec<RunTrace>, Failure> {
-        let mut traces = self.traces()?;
-        traces.retain(|run| run.tree && run.is_over());
-        Ok(traces)
+    pub(crate) fn dead_trees(&self) -> Result<Vec<RunSummary>, Failure> {
+        let mut summaries = self.run_summaries()?;
+        summaries.retain(|run| run.tree && run.is_over());
+        Ok(summaries)
     }
 }
 
@@ -263,10 +263,10 @@ mod tests {
     use super::*;
 
     /// A look at a run's directory with this record.
-    fn traced(record: &Value) -> Option<RunTrace> {
+    fn summarized(record: &Value) -> Option<RunSummary> {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(RUN_RECORD), record.to_string()).unwrap();
-        trace("1".parse().unwrap(), directory.path().to_owned(), &BootId::new("boot"))
+        summary("1".parse().unwrap(), directory.path().to_owned(), &BootId::new("boot"))
     }
 
     fn record() -> Value {
@@ -279,9 +279,9 @@ mod tests {
         let mut record = record();
         let step = json!({ "name": "recipe/custom-a", "status": "skipped", "detail": "x".repeat(1024) });
         record["tiers"] = json!([{ "steps": vec![step; 3000] }]);
-        let trace = traced(&record).unwrap();
-        assert_eq!((trace.domains.len(), trace.verdict), (1, Some(Verdict::Residue)));
-        assert_eq!(trace.recipe.unwrap().as_str(), "app");
+        let summary = summarized(&record).unwrap();
+        assert_eq!((summary.domains.len(), summary.verdict), (1, Some(Verdict::Residue)));
+        assert_eq!(summary.recipe.unwrap().as_str(), "app");
     }
 
     #[test]
@@ -292,10 +292,10 @@ mod tests {
             for key in ["recipe", "executor", "touched", "started", "verdict"] {
                 record[key] = odd.clone();
             }
-            let trace = traced(&record).unwrap();
-            assert!(trace.domains.len() == DOMAINS_LIMIT && trace.domains.capacity() < 2 * DOMAINS_LIMIT);
-            assert!(trace.recipe.is_none() && trace.started.is_none() && trace.verdict.is_none());
-            assert!(trace.executor.is_none() && trace.touched, "what does not tell was touched");
+            let summary = summarized(&record).unwrap();
+            assert!(summary.domains.len() == DOMAINS_LIMIT && summary.domains.capacity() < 2 * DOMAINS_LIMIT);
+            assert!(summary.recipe.is_none() && summary.started.is_none() && summary.verdict.is_none());
+            assert!(summary.executor.is_none() && summary.dirty, "what does not tell was touched");
         }
     }
 
@@ -303,6 +303,6 @@ mod tests {
     fn what_is_longer_than_any_record_is_none() {
         let mut record = record();
         record["more"] = "x".repeat(4 << 20).into();
-        assert!(traced(&record).is_none());
+        assert!(summarized(&record).is_none());
     }
 }

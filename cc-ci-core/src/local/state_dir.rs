@@ -21,10 +21,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::engine::{Failure, Inventory, Kind, Residue};
+use crate::engine::{Failure, Inventory, Kind, Resource};
 use crate::model::cancellation::Cancellation;
 use crate::names::Domain;
-use crate::sys::contained::{ContainedError, read_contained};
+use crate::sys::beneath::{BeneathError, read_beneath};
 use crate::sys::files::{
     Dir, RootError, RootKind, check_root, claim_root, is_full, is_present, mounts_beneath, new_id,
 };
@@ -36,7 +36,7 @@ const RECORD_LIMIT: u64 = 1 << 20;
 
 /// The world of one root.
 #[derive(Debug, Clone)]
-pub(super) struct World {
+pub(super) struct StateDir {
     root: PathBuf,
     /// The root, once it is known to be ours.
     claimed: Arc<OnceLock<Dir>>,
@@ -80,7 +80,7 @@ const KINDS: [(&str, Kind); 7] = [
     ("networks", Kind::Network),
 ];
 
-impl World {
+impl StateDir {
     pub fn new(root: PathBuf) -> Self {
         Self { root, claimed: Arc::default() }
     }
@@ -111,8 +111,8 @@ impl World {
     }
 
     /// Reads a regular file of at most `limit` bytes, through no link and on the root's own mount.
-    pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, ContainedError> {
-        read_contained(&self.root, path.strip_prefix(&self.root).unwrap_or(path), limit)
+    pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, BeneathError> {
+        read_beneath(&self.root, path.strip_prefix(&self.root).unwrap_or(path), limit)
     }
 
     /// Removes a file or a directory with all that is in it.
@@ -219,27 +219,27 @@ impl World {
         for (directory, kind) in KINDS {
             let path = app.join(directory);
             let Some(names) = if_usable(self.names(&path))? else {
-                inventory.add(domain, Residue::new(kind, path.display().to_string()));
+                inventory.add(domain, Resource::new(kind, path.display().to_string()));
                 empty = false;
                 continue;
             };
             for name in names {
                 let name = name.strip_suffix(".json").map_or(name.as_str(), |stem| stem);
-                inventory.add(domain, Residue::new(kind, name));
+                inventory.add(domain, Resource::new(kind, name));
                 empty = false;
             }
         }
         for mount in mounts_beneath(&app) {
-            inventory.add(domain, Residue::new(Kind::Volume, mount.display().to_string()));
+            inventory.add(domain, Resource::new(Kind::Volume, mount.display().to_string()));
         }
         for (port, _) in ports.iter().filter(|(_, owner)| owner == domain) {
-            inventory.add(domain, Residue::new(Kind::Network, format!("port {port}")));
+            inventory.add(domain, Resource::new(Kind::Network, format!("port {port}")));
         }
         // A directory with nothing in it that counts is residue all the same.
         let bare = if empty { Some(app) } else { None };
         for directory in bare.into_iter().chain([self.trash(domain)]) {
             if is_present(&directory) {
-                inventory.add(domain, Residue::new(Kind::Volume, directory.display().to_string()));
+                inventory.add(domain, Resource::new(Kind::Volume, directory.display().to_string()));
             }
         }
         Ok(())
@@ -271,7 +271,7 @@ impl World {
     }
 
     /// Takes the app's files out of the way at once, so that a removal which outlives its caller can't touch what
-    /// the next owner makes; what it gives is to be removed with [`World::empty_trash`].
+    /// the next owner makes; what it gives is to be removed with [`StateDir::empty_trash`].
     pub fn trash_app(&self, domain: &Domain) -> io::Result<()> {
         self.discard(domain, &self.app(domain))
     }
@@ -281,7 +281,7 @@ impl World {
         self.discard(domain, &self.of(domain, kind).join(name))
     }
 
-    /// Moves `path` to the trash; what can't be moved stays, for [`World::empty_trash`]. That is so where the disk is
+    /// Moves `path` to the trash; what can't be moved stays, for [`StateDir::empty_trash`]. That is so where the disk is
     /// full, and where something is mounted beneath, which is to be found where it was mounted.
     fn discard(&self, domain: &Domain, path: &Path) -> io::Result<()> {
         let dir = self.dir()?;
@@ -296,13 +296,13 @@ impl World {
         }
     }
 
-    /// Removes what [`World::trash_app`] took away, and what it could not, until `stop` says so.
+    /// Removes what [`StateDir::trash_app`] took away, and what it could not, until `stop` says so.
     pub fn remove_app(&self, domain: &Domain, stop: &dyn Fn() -> bool) -> io::Result<()> {
         let removed = self.dir()?.remove(&self.app(domain), stop).map_err(io::Error::from);
         self.empty_trash(domain, stop).and(removed)
     }
 
-    /// Removes what [`World::trash_one`] took away, until `stop` says so.
+    /// Removes what [`StateDir::trash_one`] took away, until `stop` says so.
     pub fn empty_trash(&self, domain: &Domain, stop: &dyn Fn() -> bool) -> io::Result<()> {
         Ok(self.dir()?.remove(&self.trash(domain), stop)?)
     }
@@ -379,16 +379,16 @@ mod tests {
         }
         let root = tempfile::tempdir().unwrap();
         mount(&["-t", "tmpfs", "-o", "size=64k,nr_inodes=20"], Path::new("none"), root.path());
-        let world = World::new(root.path().to_owned());
+        let state_dir = StateDir::new(root.path().to_owned());
         let domain: Domain = "a.test".parse().unwrap();
-        let volume = world.of(&domain, "volumes").join("data");
-        world.make(&volume).unwrap();
+        let volume = state_dir.of(&domain, "volumes").join("data");
+        state_dir.make(&volume).unwrap();
         while fs::write(volume.join(new_id().unwrap()), [0; 5000]).is_ok() {}
         while fs::create_dir(volume.join(new_id().unwrap())).is_ok() {}
-        world.trash_app(&domain).unwrap();
-        world.remove_app(&domain, &|| false).unwrap();
-        assert_eq!(world.domains().unwrap(), []);
-        drop(world);
+        state_dir.trash_app(&domain).unwrap();
+        state_dir.remove_app(&domain, &|| false).unwrap();
+        assert_eq!(state_dir.domains().unwrap(), []);
+        drop(state_dir);
         unmount(root.path());
     }
 
@@ -398,24 +398,24 @@ mod tests {
             return;
         }
         let root = tempfile::tempdir().unwrap();
-        let world = World::new(root.path().join("local"));
+        let state_dir = StateDir::new(root.path().join("local"));
         let precious = root.path().join("precious");
         fs::create_dir(&precious).unwrap();
         fs::write(precious.join("file"), "").unwrap();
         let domain: Domain = "a.test".parse().unwrap();
-        let point = world.of(&domain, "volumes").join("data/m");
-        world.make(&point).unwrap();
+        let point = state_dir.of(&domain, "volumes").join("data/m");
+        state_dir.make(&point).unwrap();
         mount(&["--bind"], &precious, &point);
-        world.trash_app(&domain).unwrap();
-        let error = world.remove_app(&domain, &|| false).unwrap_err().to_string();
+        state_dir.trash_app(&domain).unwrap();
+        let error = state_dir.remove_app(&domain, &|| false).unwrap_err().to_string();
         assert!(error.contains(&format!("{} is a mount point", point.display())), "{error}");
         assert!(precious.join("file").exists());
         let mut inventory = Inventory::default();
-        world.inventory(&domain, &[], &mut inventory).unwrap();
-        assert!(inventory.of(&domain).contains(&Residue::new(Kind::Volume, point.display().to_string())));
+        state_dir.inventory(&domain, &[], &mut inventory).unwrap();
+        assert!(inventory.of(&domain).contains(&Resource::new(Kind::Volume, point.display().to_string())));
         unmount(&point);
-        world.trash_app(&domain).unwrap();
-        world.remove_app(&domain, &|| false).unwrap();
-        assert_eq!(world.domains().unwrap(), []);
+        state_dir.trash_app(&domain).unwrap();
+        state_dir.remove_app(&domain, &|| false).unwrap();
+        assert_eq!(state_dir.domains().unwrap(), []);
     }
 }

@@ -1,6 +1,6 @@
 //! A lifetime that takes the process over.
 //!
-//! The first statement of `main` is [`Owning::take_over`]: before any thread exists, it blocks the signals that
+//! The first statement of `main` is [`ProcessMode::take_over`]: before any thread exists, it blocks the signals that
 //! end a run, asks for a death signal, and makes the process the subreaper of its descendants. Then
 //! [`TakenOver::start`] begins to listen. A signal that comes in between waits.
 //!
@@ -20,17 +20,17 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::descendants::PreexistingChildren;
 use super::exec;
-use super::life::Life;
 use super::parent::{DirectParent, ParentWatch, Watched};
+use super::supervisor::Supervisor;
 use super::watcher::{self, Signals};
 use super::{
-    Bounds, Child, ChildrenEnded, Command, DeadlineHold, Jobs, RecordDetached, RunLifetime, SpawnError,
-    Teardown,
+    BlockingTasks, Bounds, Child, ChildrenEnded, Command, DeadlineHold, RecordDetached, RunLifetime,
+    SpawnError, Teardown,
 };
 use crate::model::cancellation::{Cancellation, Cause};
 use crate::model::event::{Event, Reporter};
-use crate::sys::host::BootId;
 use crate::sys::process::ProcessIdentity;
+use crate::sys::system_info::BootId;
 
 /// The process can't be taken over.
 #[derive(Debug, thiserror::Error)]
@@ -77,9 +77,9 @@ pub struct TakenOver {
 
 /// A lifetime in owning mode. When it is dropped, children that are left are killed.
 #[derive(Debug)]
-pub struct Owning(Arc<Life>);
+pub struct ProcessMode(Arc<Supervisor>);
 
-impl Owning {
+impl ProcessMode {
     /// Prepares the process. The first statement of `main`.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ impl TakenOver {
         parent: ParentWatch,
         bounds: Bounds,
         reporter: Arc<dyn Reporter>,
-    ) -> Result<Owning, TakeOverError> {
+    ) -> Result<ProcessMode, TakeOverError> {
         let Self { owner, parent: direct, signals, preexisting } = self;
         let watched =
             direct.resolve(parent).map_err(failed("watch the parent"))?.ok_or(TakeOverError::NoParent)?;
@@ -130,9 +130,10 @@ impl TakenOver {
             let text = format!("no parent is watched: {reason}");
             reporter.report(&Event::Note { text });
         }
-        let life = Life::new(owner, bounds.deadline, bounds.teardown, reporter, Some(preexisting))
-            .map_err(failed("watch over the run"))?;
-        let owning = Owning(Arc::new(life));
+        let supervisor =
+            Supervisor::new(owner, bounds.deadline, bounds.teardown, reporter, Some(preexisting))
+                .map_err(failed("watch over the run"))?;
+        let owning = ProcessMode(Arc::new(supervisor));
         // The parent may have died before the death signal was asked for.
         if watched.is_dead() {
             owning.0.cancel(Cause::ParentDied);
@@ -143,16 +144,16 @@ impl TakenOver {
     }
 }
 
-impl fmt::Display for Owning {
+impl fmt::Display for ProcessMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "lifetime that owns {}", self.0.owner)
     }
 }
 
-impl Drop for Owning {
+impl Drop for ProcessMode {
     fn drop(&mut self) {
         self.0.abandon();
     }
 }
 
-super::delegate_to_life!(Owning);
+super::delegate_to_supervisor!(ProcessMode);
