@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cc_ci_core::engine::{App, Backup, Deployer, Engine, Failure, RunContext, ServiceState};
+use cc_ci_core::engine::{App, Backup, Deployer, Engine, Failure, RunContext, Secret, ServiceState};
 use cc_ci_core::lifetime::Command;
 use cc_ci_core::names::Domain;
 
@@ -143,7 +143,7 @@ impl Deployer for AbraDeployer {
         &self,
         context: &RunContext,
         app: &App,
-    ) -> Result<BTreeMap<String, String>, Failure> {
+    ) -> Result<BTreeMap<String, Secret>, Failure> {
         secrets::generate(self.abra(), self.engine(), context, app).await
     }
 

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cc_ci_core::engine::{App, Engine, Failure, RunContext};
+use cc_ci_core::engine::{App, Engine, Failure, RunContext, Secret};
 use cc_ci_core::files::{remove_file, write_whole};
 use cc_ci_core::recipe::SecretSpec;
 
@@ -28,7 +28,7 @@ pub(crate) async fn generate(
     engine: &dyn Engine,
     context: &RunContext,
     app: &App,
-) -> Result<BTreeMap<String, String>, Failure> {
+) -> Result<BTreeMap<String, Secret>, Failure> {
     let owned = app.clone();
     let specs = context.lifetime.blocking_tasks().run(move || wanted(&owned)).await?;
     if specs.is_empty() {
@@ -74,7 +74,7 @@ fn wanted(app: &App) -> Result<Vec<SecretSpec>, Failure> {
         .services
         .values()
         .flat_map(|service| &service.secrets)
-        .filter_map(|grant| compose.secrets.get(&grant.source))
+        .filter_map(|reference| compose.secrets.get(&reference.source))
         .filter(|secret| secret.external)
         .map(|secret| secret.name.as_str())
         .collect();
@@ -96,7 +96,7 @@ fn missing<'s>(
 }
 
 /// Makes one, and has abra insert it from a file that goes at once.
-async fn insert(abra: &Abra, context: &RunContext, app: &App, spec: &SecretSpec) -> Result<String, Failure> {
+async fn insert(abra: &Abra, context: &RunContext, app: &App, spec: &SecretSpec) -> Result<Secret, Failure> {
     if spec.version.starts_with('-') {
         let (name, version) = (&spec.name, &spec.version);
         return Err(Failure::recipe(format!(
@@ -110,12 +110,12 @@ async fn insert(abra: &Abra, context: &RunContext, app: &App, spec: &SecretSpec)
         .blocking_tasks()
         .run(move || -> io::Result<_> {
             let value = owned.random_value()?;
-            let file = ValueFile::write(&directory, &owned.name, &value)?;
+            let file = ValueFile::write(&directory, &owned.name, value.expose())?;
             Ok((value, file))
         })
         .await
         .map_err(|error| Failure::host("can't write a secret for abra").with_source(error))?;
-    context.redactor.hide(&value);
+    context.redactor.hide(value.expose());
     Call::new(abra, Subcommand::SecretInsert, INSERT_LIMIT)
         // Without it, some versions check a release out for this too, or refuse an untracked file.
         .flag(Flag::Chaos)

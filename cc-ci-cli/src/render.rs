@@ -248,7 +248,7 @@ pub fn status(status: &Status) -> String {
         let _ = writeln!(text, "  {}: by {by}: {}", left.domain, counts(&left.exists));
     }
     if !status.warm.is_empty() {
-        text.push_str("warm apps that a run ended on before it had brought them back:\n");
+        text.push_str("warm apps that a run ended on before it had restored them:\n");
     }
     for warm in &status.warm {
         let by: Vec<String> = warm.by.iter().map(|id| format!("run {id}")).collect();

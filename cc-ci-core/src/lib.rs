@@ -22,7 +22,7 @@
 //! use cc_ci_core::names::{RunAppPattern, RunId, Subject};
 //! use cc_ci_core::run::{Harness, Request, Settings, Verdict};
 //! use cc_ci_core::workspace::{KernelWorkspace, Settings as Runs};
-//! use cc_ci_core::{EnvFiles, CiHost};
+//! use cc_ci_core::{CiHost, EnvFiles};
 //!
 //! /// Everything below one directory; whoever shares it shares its locks.
 //! fn harness(state: &Path) -> Result<Harness, Box<dyn std::error::Error>> {
@@ -80,5 +80,6 @@ pub use inventory::ci_host::CiHost;
 pub use inventory::env_files::EnvFiles;
 pub use inventory::run_store::RunSummary;
 pub use model::failure::{Failure, Fault};
+pub use model::secret::Secret;
 pub use model::{cancellation, error_chain, event, exit};
 pub use sys::{beneath, files, output, process, system_info};

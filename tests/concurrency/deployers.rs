@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cc_ci_core::engine::{App, Backup, Deployer, Failure, RunContext};
+use cc_ci_core::engine::{App, Backup, Deployer, Failure, RunContext, Secret};
 use cc_ci_core::event::Event;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::local::LocalExecutor;
@@ -56,7 +56,7 @@ impl Deployer for Meddles {
         &self,
         context: &RunContext,
         app: &App,
-    ) -> Result<BTreeMap<String, String>, Failure> {
+    ) -> Result<BTreeMap<String, Secret>, Failure> {
         let secrets = self.real.generate_secrets(context, app).await?;
         (self.with)("generate secrets", app);
         Ok(secrets)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cc_ci_core::CiHost;
 use cc_ci_core::cancellation::Cancellation;
-use cc_ci_core::engine::{App, Backup, Deployer, Failure, Kind, Resource, RunContext};
+use cc_ci_core::engine::{App, Backup, Deployer, Failure, Kind, Resource, RunContext, Secret};
 use cc_ci_core::event::{Reporter, Silent};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::janitor::{
@@ -349,7 +349,7 @@ impl Deployer for Redeploys {
         &self,
         context: &RunContext,
         app: &App,
-    ) -> Result<BTreeMap<String, String>, Failure> {
+    ) -> Result<BTreeMap<String, Secret>, Failure> {
         self.0.generate_secrets(context, app).await
     }
     async fn deploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {

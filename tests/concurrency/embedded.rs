@@ -57,7 +57,7 @@ fn two_apps_are_up_at_once_in_one_process() {
         let body = async |app: &Deployed| {
             both_up.wait().await;
             assert_eq!(app.domain, world.domain("pair", number));
-            assert_eq!(app.secrets["key"].len(), 24);
+            assert_eq!(app.secrets["key"].expose().len(), 24);
             get(app)
         };
         let request = world.request(recipe.path(), number, &number.to_string());

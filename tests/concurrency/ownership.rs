@@ -1,4 +1,4 @@
-//! OwnershipCheck is checked, not remembered (I16): whose lock file is removed changes nothing more, and is left alone.
+//! Ownership is checked, not remembered (I16): whose lock file is removed changes nothing more, and is left alone.
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -139,7 +139,7 @@ fn what_cannot_be_rolled_back_is_residue_that_names_the_way_out() {
     let names_it = format!("cc-ci warm reconcile {}", warmed.domain);
     assert!(record["receipt"]["failures"].to_string().contains(&names_it), "{record:#}");
     assert!(
-        end.stderr.contains(&format!("hint: bring {} back: {names_it}", warmed.domain)),
+        end.stderr.contains(&format!("hint: restore {}: {names_it}", warmed.domain)),
         "{}",
         end.stderr
     );
@@ -161,7 +161,7 @@ fn the_tags_of_a_fork_do_not_say_what_is_canonical() {
 }
 
 #[test]
-fn a_killed_quick_run_is_brought_back_by_the_next_one_before_it_tests() {
+fn a_killed_quick_run_is_restored_by_the_next_one_before_it_tests() {
     let warmed = Warmed::new();
     let before = warmed.persistent();
     warmed.killed();

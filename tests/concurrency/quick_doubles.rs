@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use cc_ci_core::engine::{App, Backup, Deployer, Failure, Fault, RunContext};
+use cc_ci_core::engine::{App, Backup, Deployer, Failure, Fault, RunContext, Secret};
 use cc_ci_core::event::Silent;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, EmbeddedMode, RunLifetime};
@@ -54,7 +54,7 @@ impl Deployer for Oddly {
         &self,
         context: &RunContext,
         app: &App,
-    ) -> Result<BTreeMap<String, String>, Failure> {
+    ) -> Result<BTreeMap<String, Secret>, Failure> {
         self.1.generate_secrets(context, app).await
     }
     async fn deploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {

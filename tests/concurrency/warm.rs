@@ -117,7 +117,7 @@ fn what_the_canonical_version_declares_is_never_removed() {
 }
 
 #[test]
-fn a_crashed_service_is_brought_back() {
+fn a_crashed_service_is_restored() {
     let warmed = Warmed::new();
     let before = warmed.persistent();
     warmed.kill_everything();

@@ -10,6 +10,7 @@ mod lock_space;
 #[cfg(any(test, feature = "conformance"))]
 mod memory;
 mod owned;
+mod redactor;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -27,12 +28,14 @@ use crate::workspace::remove_tree;
 
 pub use crate::model::failure::{Failure, Fault};
 pub use crate::model::inventory::{Inventory, Kind, Resource};
+pub use crate::model::secret::Secret;
 pub use backup::{restore_by_labels, take_by_labels};
-pub use context::{Redactor, RunContext};
+pub use context::RunContext;
 pub use lock_space::LockSpace;
 #[cfg(any(test, feature = "conformance"))]
 pub use memory::MemoryEngine;
 pub use owned::{Owned, Owners};
+pub use redactor::Redactor;
 
 /// One app of a run.
 #[derive(Debug, Clone)]
@@ -115,7 +118,7 @@ pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {
         &self,
         context: &RunContext,
         app: &App,
-    ) -> Result<BTreeMap<String, String>, Failure>;
+    ) -> Result<BTreeMap<String, Secret>, Failure>;
 
     /// Deploys the app. Returns when the engine has taken the order, not when the app is up: see
     /// [`Engine::wait_converged`].

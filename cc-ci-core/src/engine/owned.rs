@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace};
-use super::{Redactor, Resource, RunContext, ServiceState};
+use super::{Redactor, Resource, RunContext, Secret, ServiceState};
 use crate::lock::{AppGuard, LostOwnership, OwnershipCheck};
 use crate::names::Domain;
 use crate::recipe::VolumeBackup;
@@ -108,7 +108,7 @@ impl Deployer for Owned<dyn Deployer> {
         &self,
         context: &RunContext,
         app: &App,
-    ) -> Result<BTreeMap<String, String>, Failure> {
+    ) -> Result<BTreeMap<String, Secret>, Failure> {
         self.of(&app.domain)?.generate_secrets(context, app).await
     }
 

@@ -20,7 +20,7 @@ impl Supervisor {
         self.close_admission();
         let mut ended = self.end_groups().await;
         self.end_escaped(&mut ended).await;
-        // BlockingTasks are ours and look at the cancellation; still, no teardown waits longer than its budget for one.
+        // Blocking tasks are ours and look at the cancellation; still, no teardown waits longer than its budget for one.
         self.within_budget(self.blocking_tasks.idle()).await;
         ended.by_force = ended.escaped > 0 || self.children.any_by_force();
         ended.tasks_left = self.blocking_tasks.running();

@@ -36,7 +36,7 @@ use crate::engine::{
     App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace, RunContext, ServiceState,
     restore_by_labels, take_by_labels,
 };
-use crate::engine::{Kind, Resource};
+use crate::engine::{Kind, Resource, Secret};
 use crate::names::Domain;
 use crate::recipe::{EnvFile, Recipe, VolumeBackup};
 use crate::sys::beneath::read_beneath;
@@ -104,7 +104,7 @@ impl Deployer for LocalExecutor {
         &self,
         context: &RunContext,
         app: &App,
-    ) -> Result<BTreeMap<String, String>, Failure> {
+    ) -> Result<BTreeMap<String, Secret>, Failure> {
         let (state_dir, app) = (self.state_dir.clone(), app.clone());
         context.lifetime.blocking_tasks().run(move || secrets::generate(&state_dir, &app)).await
     }

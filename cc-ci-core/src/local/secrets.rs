@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::state_dir::{StateDir, host};
-use crate::engine::{App, Failure};
+use crate::engine::{App, Failure, Secret};
 
 /// Generates what the `.env` names and is not there yet. Blocks.
-pub(super) fn generate(state_dir: &StateDir, app: &App) -> Result<BTreeMap<String, String>, Failure> {
+pub(super) fn generate(state_dir: &StateDir, app: &App) -> Result<BTreeMap<String, Secret>, Failure> {
     let specs = app
         .env()?
         .secrets()
@@ -20,7 +20,7 @@ pub(super) fn generate(state_dir: &StateDir, app: &App) -> Result<BTreeMap<Strin
         }
         state_dir.make(&directory).map_err(host)?;
         let value = spec.random_value().map_err(host)?;
-        state_dir.write(&path, value.as_bytes(), 0o600).map_err(host)?;
+        state_dir.write(&path, value.expose().as_bytes(), 0o600).map_err(host)?;
         generated.insert(spec.name, value);
     }
     Ok(generated)

@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn an_app_goes_from_a_full_disk() {
-        if !alone("local::world::tests::an_app_goes_from_a_full_disk") {
+        if !alone("local::state_dir::tests::an_app_goes_from_a_full_disk") {
             return;
         }
         let root = tempfile::tempdir().unwrap();
@@ -394,7 +394,7 @@ mod tests {
 
     #[test]
     fn what_is_mounted_in_a_volume_stays_where_it_was_mounted() {
-        if !alone("local::world::tests::what_is_mounted_in_a_volume_stays_where_it_was_mounted") {
+        if !alone("local::state_dir::tests::what_is_mounted_in_a_volume_stays_where_it_was_mounted") {
             return;
         }
         let root = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! OwnershipCheck of an app's domain (I1, I2).
+//! Ownership of an app's domain (I1, I2).
 //!
-//! ProcessMode a domain is holding `flock(LOCK_EX)` on the inode that the lock path names *now*. The kernel gives it
+//! Owning a domain is holding `flock(LOCK_EX)` on the inode that the lock path names *now*. The kernel gives it
 //! up when the process ends, however it ends: so there is no unlock code path, no stale lock, no stealing and no
 //! age fallback. Any program that does `flock(2)` on the path takes part.
 //!

@@ -1,4 +1,4 @@
-//! OwnershipCheck is checked, not remembered (I16).
+//! Ownership is checked, not remembered (I16).
 //!
 //! A held lock is worth something only while its path names the file that is held: whoever opens the path next would
 //! lock another file, and own the app as well.

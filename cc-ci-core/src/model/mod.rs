@@ -7,6 +7,7 @@ pub(crate) mod failure;
 pub(crate) mod holder;
 pub(crate) mod inventory;
 pub(crate) mod record;
+pub(crate) mod secret;
 
 /// Returns an error and everything beneath it, in one line.
 pub fn error_chain(error: &dyn std::error::Error) -> String {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 
 use super::SecretSpec;
+use crate::model::secret::Secret;
 
 /// The length of a secret whose recipe states none.
 const LENGTH: u32 = 32;
@@ -11,21 +12,23 @@ const LENGTH: u32 = 32;
 impl SecretSpec {
     /// A new value, of the length and the charset that the recipe asks for: each character is as likely as the others.
     /// A charset that is not known gives letters and digits.
-    pub fn random_value(&self) -> io::Result<String> {
+    pub fn random_value(&self) -> io::Result<Secret> {
         let charset: &[u8] = match self.charset.as_deref() {
             Some("hex") => b"0123456789abcdef",
             _ => b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
         };
         let fair = 256 / charset.len() * charset.len();
         let mut bytes = BufReader::with_capacity(256, File::open("/dev/urandom")?).bytes();
-        let mut value = String::new();
-        while value.len() < self.length.unwrap_or(LENGTH) as usize {
+        let length = self.length.unwrap_or(LENGTH) as usize;
+        // At once: what a text leaves behind when it grows is wiped by nobody.
+        let mut value = String::with_capacity(length);
+        while value.len() < length {
             let byte = usize::from(bytes.next().ok_or(io::ErrorKind::UnexpectedEof)??);
             if byte < fair {
                 value.push(char::from(charset[byte % charset.len()]));
             }
         }
-        Ok(value)
+        Ok(Secret::new(value))
     }
 }
 
@@ -43,7 +46,7 @@ mod tests {
                 charset: charset.map(Into::into),
                 generate: true,
             };
-            spec.random_value().unwrap()
+            spec.random_value().unwrap().expose().to_owned()
         };
         let hex = of(Some(64), Some("hex"));
         assert!(

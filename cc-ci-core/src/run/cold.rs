@@ -16,8 +16,9 @@ use crate::engine::{App, Backup, Engine, ServiceState};
 use crate::model::error_chain;
 use crate::model::failure::Failure;
 use crate::model::record::{Tier, TierName};
+use crate::model::secret::Secret;
 use crate::names::Domain;
-use crate::workspace::StateError;
+use crate::workspace::DeployCountError;
 
 const NO_BACKUP: &str = "the recipe declares no backup (label backupbot.backup)";
 
@@ -37,7 +38,7 @@ pub struct Deployed {
     /// An address that reaches it from this host.
     pub address: SocketAddr,
     /// Its secrets, by short name.
-    pub secrets: BTreeMap<String, String>,
+    pub secrets: BTreeMap<String, Secret>,
 }
 
 /// The app under test, from tier to tier.
@@ -237,8 +238,8 @@ impl<'r> Cold<'r> {
     /// The one deploy of an app (I10).
     async fn deploy(&mut self) -> Result<(), Failure> {
         let ready = self.tests.ready;
-        let count = ready.run.directory.state().count_deploy().map_err(|error| match error {
-            StateError::Write { .. } => Failure::host(error_chain(&error)),
+        let count = ready.run.directory.deploy_count().increment().map_err(|error| match error {
+            DeployCountError::Write { .. } => Failure::host(error_chain(&error)),
             // A script can write there; nobody else does.
             error => Failure::recipe(error_chain(&error)),
         })?;

@@ -103,7 +103,7 @@ impl Harness {
         directory: RunDir,
         env_files: EnvFiles,
     ) -> Run<'h> {
-        let redactor = self.ci_host.engine.redactor();
+        let redactor = self.ci_host.engine.redactor().of_run();
         let (host, reporter) = (self.ci_host.host.clone(), self.ci_host.reporter.clone());
         let events = Arc::new(EventLog::start(&directory, host, reporter, redactor.clone()));
         let context = RunContext {

@@ -11,6 +11,7 @@ use super::state::{Fetched, Revision, Run};
 use crate::engine::{App, Backup};
 use crate::lock::AppGuard;
 use crate::model::failure::{Failure, Fault};
+use crate::model::secret::Secret;
 use crate::sys::beneath::read_beneath;
 
 /// More than any secret has.
@@ -132,7 +133,7 @@ impl<'r> Ready<'r> {
         let generate = async {
             let generated = run.harness.deployer.generate_secrets(&run.context, app).await?;
             for value in generated.values() {
-                run.context.redactor.hide(value);
+                run.context.redactor.hide(value.expose());
             }
             Ok(generated)
         };
@@ -142,7 +143,7 @@ impl<'r> Ready<'r> {
             run.directory.make_private(&directory)?;
             for (name, value) in &generated {
                 // A recipe's script may have put anything in its place: it is replaced, never opened.
-                run.directory.write(&directory.join(name), value.as_bytes())?;
+                run.directory.write(&directory.join(name), value.expose().as_bytes())?;
             }
             Ok(())
         };
@@ -150,15 +151,15 @@ impl<'r> Ready<'r> {
     }
 
     /// The secrets of an app, by short name.
-    pub fn secrets(&self, app: &App) -> Result<BTreeMap<String, String>, Failure> {
+    pub fn secrets(&self, app: &App) -> Result<BTreeMap<String, Secret>, Failure> {
         let directory = self.run.secrets_directory(app);
         let read = || -> io::Result<_> {
             let mut secrets = BTreeMap::new();
             for entry in fs::read_dir(&directory)? {
                 let name = entry?.file_name();
                 let value = read_beneath(&directory, &name, SECRET_LIMIT).map_err(io::Error::other)?;
-                let value = String::from_utf8(value).map_err(io::Error::other)?;
-                secrets.insert(name.to_string_lossy().into_owned(), value);
+                let value = String::from_utf8(value).map_err(|_| io::Error::other("it is no text"))?;
+                secrets.insert(name.to_string_lossy().into_owned(), Secret::new(value));
             }
             Ok(secrets)
         };

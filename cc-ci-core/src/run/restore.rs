@@ -166,7 +166,7 @@ impl<'r> Restore<'r> {
         recipe::check(run, app).await?;
         let context = self.baseline.context(self.context);
         for value in run.harness.deployer.generate_secrets(&context, app).await?.values() {
-            run.context.redactor.hide(value);
+            run.context.redactor.hide(value.expose());
         }
         Ok(())
     }

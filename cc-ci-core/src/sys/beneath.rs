@@ -5,7 +5,7 @@
 //! no symlink is ever followed: what is returned lies inside, or it is an error that names the component.
 //!
 //! # Limitations
-//! [`contained`] looks and returns a path: who can write to the directory can change it afterwards. Where the
+//! [`resolve_beneath`] looks and returns a path: who can write to the directory can change it afterwards. Where the
 //! content is untrusted *while* it is read, use [`open_beneath`], which hands out the file that it checked. A directory
 //! mounted inside the tree is followed by the first and refused by the second.
 

@@ -125,9 +125,8 @@ fn a_run_directory_is_private_and_complete(world: &World) {
     for path in [run.home(), run.tmp(), run.logs()] {
         assert!(path.is_dir() && path.starts_with(run.root()), "{}", path.display());
     }
-    for (variable, path) in run.state_variables() {
-        assert!(path.starts_with(run.root()), "{variable} leads out of the run: {}", path.display());
-    }
+    let path = run.deploy_count().path();
+    assert!(path.starts_with(run.root()), "the deploy count is outside of the run: {}", path.display());
     done(run.check());
 }
 
@@ -172,13 +171,13 @@ fn two_runs_share_no_path_but_servers_and_catalogue(world: &World) {
 fn each_run_counts_its_own_deploys(world: &World) {
     let (one, other) = (world.create("7"), world.create("7"));
     for _ in 0..2 {
-        done(one.state().count_deploy());
+        done(one.deploy_count().increment());
     }
-    done(other.state().count_deploy());
-    assert_eq!((done(one.state().deploy_count()), done(other.state().deploy_count())), (2, 1));
+    done(other.deploy_count().increment());
+    assert_eq!((done(one.deploy_count().get()), done(other.deploy_count().get())), (2, 1));
     done(one.remove_tree());
     drop(one);
-    assert_eq!(done(other.state().deploy_count()), 1, "one run removed the other's state");
+    assert_eq!(done(other.deploy_count().get()), 1, "one run removed the other's state");
 }
 
 fn a_live_run_is_never_taken(world: &World) {
@@ -207,7 +206,7 @@ fn what_has_no_directory_is_no_dead_run(world: &World) {
 
 fn removal_leaves_the_canonical_tree_and_the_record(world: &World) {
     let run = world.create("7");
-    done(run.state().count_deploy());
+    done(run.deploy_count().increment());
     done(fs::write(run.logs().join("log"), "said"));
     drop(run);
     let Some(dead) = world.dead("7") else { panic!("a dead run was taken for a live one") };
@@ -218,7 +217,7 @@ fn removal_leaves_the_canonical_tree_and_the_record(world: &World) {
     for name in ["servers/default/other.env", "catalogue/recipes.json"] {
         assert!(is_there(world.canonical(name)), "the canonical {name} is gone");
     }
-    assert_eq!(done(dead.state().deploy_count()), 1);
+    assert_eq!(done(dead.deploy_count().get()), 1);
     assert!(is_there(dead.logs().join("log")));
 }
 

@@ -232,7 +232,7 @@ fn makers_and_pruners_at_once_never_lose_a_live_directory() {
         let made = catch_unwind(AssertUnwindSafe(|| {
             for _ in 0..50 {
                 let run = workspace.create(&"7".parse().unwrap()).unwrap();
-                run.state().count_deploy().unwrap();
+                run.deploy_count().increment().unwrap();
                 assert_eq!(run.leftover().len(), 3);
             }
         }));
@@ -263,7 +263,7 @@ fn the_environment_of_a_child_is_the_runs_own() {
     let environment = run.environment();
     let mut names: Vec<&str> = environment.iter().map(|(name, _)| name.to_str().unwrap()).collect();
     names.sort_unstable();
-    let expected = "ABRA_DIR CCCI_DEPLOY_COUNT_FILE CCCI_DEPS_FILE CCCI_OP_STATE_FILE CCCI_RUN_ID DOCKER_CONFIG HOME \
+    let expected = "ABRA_DIR CCCI_DEPLOY_COUNT_FILE CCCI_RUN_ID DOCKER_CONFIG HOME \
                     LANG LC_ALL PATH TERM TMPDIR XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_RUNTIME_DIR \
                     XDG_STATE_HOME";
     assert_eq!(names.join(" "), expected);
@@ -322,7 +322,7 @@ fn a_link_in_the_place_of_a_run_directory_leads_nobody_out() {
     // Its own tree goes, wherever it is by now.
     run.remove_tree().unwrap();
     run.write("run.json".as_ref(), b"{}").unwrap();
-    run.state().write(super::super::StateFile::Operation, &1).unwrap();
+    run.deploy_count().increment().unwrap_err();
     untouched();
     assert!(!moved.join("tmp").exists() && moved.join("run.json").exists());
     run.discard(&|| false).unwrap();

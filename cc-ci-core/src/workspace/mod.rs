@@ -16,6 +16,7 @@
 #[expect(clippy::disallowed_methods, reason = "the cases make what they look at")]
 pub mod conformance;
 mod copy;
+mod deploy_count;
 mod fetch;
 mod git;
 mod kernel;
@@ -23,7 +24,6 @@ mod recipe_tree;
 mod releases;
 mod run_dir;
 mod source;
-mod state;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -37,6 +37,7 @@ use crate::sys::files::RootError;
 
 pub(crate) use crate::sys::files::{RUN_RECORD, remove_tree};
 pub(crate) use copy::copy_tree;
+pub use deploy_count::{DeployCount, DeployCountError};
 pub(crate) use fetch::fetch_into;
 pub use fetch::{FetchError, FetchRequest, Fetched, fetch};
 pub use git::GitError;
@@ -46,7 +47,6 @@ pub use releases::{Release, Releases};
 pub(crate) use run_dir::RESIDUE as RUN_TREE;
 pub use run_dir::RunDir;
 pub use source::{CommitId, InvalidSource, RecipeSource, Revision};
-pub use state::{State, StateError, StateFile};
 
 /// Private abra trees, one per run.
 ///

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::OFlags;
 
 use super::copy::copy_tree;
-use super::state::{State, StateFile};
+use super::deploy_count::{self, DeployCount};
 use super::{Catalogue, Settings, WorkspaceError};
 use crate::model::cancellation::Cancellation;
 use crate::names::RunId;
@@ -34,7 +34,7 @@ pub struct RunDir {
     /// The run's own directory, whatever its path names by now.
     dir: Dir,
     settings: Settings,
-    state: State,
+    deploy_count: DeployCount,
     /// Whether the run's abra tree has `servers/` of its own.
     own_servers: AtomicBool,
     /// Whether there is a second abra tree, for a warm app's baseline.
@@ -52,9 +52,19 @@ impl fmt::Debug for RunDir {
 impl RunDir {
     pub(super) fn new(id: RunId, settings: &Settings, runs: Dir, dir: Dir, lock: File) -> Self {
         let root = settings.runs_dir.join(id.as_str());
-        let state = State::new(dir.clone(), Path::new("state"));
+        let deploy_count = DeployCount::new(dir.clone(), Path::new("state"));
         let [own_servers, warm_tree] = [false; 2].map(AtomicBool::new);
-        Self { id, root, runs, dir, settings: settings.clone(), state, own_servers, warm_tree, _lock: lock }
+        Self {
+            id,
+            root,
+            runs,
+            dir,
+            settings: settings.clone(),
+            deploy_count,
+            own_servers,
+            warm_tree,
+            _lock: lock,
+        }
     }
 
     /// The run id under which the directory was got; with a suffix where the plain one was taken.
@@ -147,9 +157,9 @@ impl RunDir {
         self.root.join("logs")
     }
 
-    /// The run's state files.
-    pub fn state(&self) -> &State {
-        &self.state
+    /// How often the run has deployed.
+    pub fn deploy_count(&self) -> &DeployCount {
+        &self.deploy_count
     }
 
     /// The canonical abra tree, where there is one.
@@ -178,9 +188,9 @@ impl RunDir {
             ("XDG_STATE_HOME", home.join(".local/state")),
             ("XDG_RUNTIME_DIR", self.tmp().join("runtime")),
             ("ABRA_DIR", abra_dir),
+            (deploy_count::VARIABLE, self.deploy_count.path()),
         ]
         .into_iter()
-        .chain(self.state_variables())
         .map(|(name, path)| (name.into(), path.into()))
         .collect();
         environment.push(("PATH".into(), self.settings.path.clone()));
@@ -190,11 +200,6 @@ impl RunDir {
             environment.push((name.into(), value.into()));
         }
         environment
-    }
-
-    /// The exact paths of the state files, by the variables that name them.
-    pub fn state_variables(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
-        StateFile::ALL.into_iter().map(|file| (file.variable(), self.state.path(file)))
     }
 
     /// Looks whether the run's abra trees are still what was made: a plain file or directory in place of a symlink

@@ -9,7 +9,7 @@
 //!   before, it must outlive [`STEADY_AFTER_FAILURE`], which is how long Swarm itself watches an updated task.
 //! - A task that ended with status 0 is done, unless the restart policy starts it again: recipes have services that
 //!   prepare something and end. That holds for a server that ends with status 0 as well; checks that ask it find out.
-//! - BlockingTasks are up when they have completed as often as they should.
+//! - Jobs are up when they have completed as often as they should.
 //! - What runs of an older spec delays convergence: it still writes into the same volumes, and still answers.
 //! - A service that was changed less than [`UNDECIDED`] ago, without an update status, is not judged by its older
 //!   tasks: Swarm may be about to replace them for a reason that tasks don't show, such as another published port.

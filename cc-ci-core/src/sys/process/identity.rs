@@ -60,7 +60,7 @@ pub struct StatLine {
     pub parent: i32,
     /// Process group.
     pub group: i32,
-    /// RunContext.
+    /// Session.
     pub session: i32,
     /// Start time in clock ticks since boot.
     pub start_time: u64,
