@@ -138,11 +138,7 @@ fn what_cannot_be_rolled_back_is_residue_that_names_the_way_out() {
     assert_eq!(record["verdict"], "residue");
     let names_it = format!("cc-ci warm reconcile {}", warmed.domain);
     assert!(record["receipt"]["failures"].to_string().contains(&names_it), "{record:#}");
-    assert!(
-        end.stderr.contains(&format!("hint: restore {}: {names_it}", warmed.domain)),
-        "{}",
-        end.stderr
-    );
+    assert!(end.stderr.contains(&format!("hint: restore {}: {names_it}", warmed.domain)), "{}", end.stderr);
     assert!(warmed.has_tree("stuck"));
     fs::remove_file(sick).unwrap();
     let said = warmed.reconciled();
