@@ -9,8 +9,6 @@ pub enum Subcommand {
     New,
     /// `app deploy`
     Deploy,
-    /// `app undeploy`
-    Undeploy,
     /// `app secret insert`
     SecretInsert,
     /// `app ls`
@@ -63,15 +61,8 @@ pub struct Capability {
 
 impl Subcommand {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::New,
-        Self::Deploy,
-        Self::Undeploy,
-        Self::SecretInsert,
-        Self::List,
-        Self::BackupCreate,
-        Self::Restore,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::New, Self::Deploy, Self::SecretInsert, Self::List, Self::BackupCreate, Self::Restore];
 
     /// As cc-ci writes it.
     pub fn as_str(self) -> &'static str {
@@ -83,7 +74,6 @@ impl Subcommand {
         match self {
             Self::New => &["app new"],
             Self::Deploy => &["app deploy"],
-            Self::Undeploy => &["app undeploy"],
             Self::SecretInsert => &["app secret insert"],
             // The one is the other's alias, in either way.
             Self::List => &["app ls", "app list"],
@@ -115,9 +105,7 @@ impl Subcommand {
                 (NoDomainChecks, false),
                 (Offline, false),
             ],
-            Self::Undeploy | Self::BackupCreate | Self::Restore => {
-                &[(NoInput, true), (Chaos, false), (Offline, false)]
-            }
+            Self::BackupCreate | Self::Restore => &[(NoInput, true), (Chaos, false), (Offline, false)],
             Self::SecretInsert => &[(NoInput, true), (File, true), (Chaos, false), (Offline, false)],
             Self::List => &[(NoInput, true), (Machine, true), (Status, false), (Offline, false)],
         }

@@ -24,7 +24,6 @@ const NEW_LIMIT: Duration = Duration::from_mins(2);
 /// time for each of some ten services.
 const DEPLOY_LIMIT: Duration = Duration::from_mins(5);
 /// abra waits until the services are gone, which stop within their own grace.
-const UNDEPLOY_LIMIT: Duration = Duration::from_mins(5);
 /// Every server is asked.
 const LIST_LIMIT: Duration = Duration::from_mins(1);
 
@@ -159,22 +158,6 @@ impl Deployer for AbraDeployer {
             return Err(Failure::host(format!("{domain} is not deployed, so it can't be upgraded")));
         }
         self.order(context, app, &before).await
-    }
-
-    async fn undeploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
-        if !self.abra().can(Subcommand::Undeploy) {
-            return Err(Failure::configuration("this abra has no app undeploy that cc-ci can call"));
-        }
-        let call = Call::new(self.abra(), Subcommand::Undeploy, UNDEPLOY_LIMIT).flag(Flag::Chaos);
-        call.arg(app.domain.as_str()).run(context, &app.domain).await?;
-        let left = names(&self.engine().services(&app.domain).await?);
-        if left.is_empty() {
-            return Ok(());
-        }
-        let (domain, left) = (&app.domain, left.into_iter().collect::<Vec<_>>().join(", "));
-        Err(Failure::host(format!(
-            "abra says that it undeployed {domain}, and these services are there: {left}"
-        )))
     }
 
     async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {

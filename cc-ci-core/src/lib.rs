@@ -11,46 +11,18 @@
 //! alone: no signal, no subreaper, no death signal of its own.
 //!
 //! ```no_run
-//! use std::path::Path;
-//! use std::sync::Arc;
-//!
-//! use cc_ci_core::event::Silent;
-//! use cc_ci_core::local::LocalExecutor;
-//! use cc_ci_core::system_info::{KernelSystemInfo, SystemInfo};
-//! use cc_ci_core::lifetime::{Bounds, EmbeddedMode};
-//! use cc_ci_core::lock::FlockLocks;
-//! use cc_ci_core::names::{RunAppPattern, RunId, Subject};
-//! use cc_ci_core::run::{Harness, Request, Settings, Verdict};
-//! use cc_ci_core::workspace::{KernelWorkspace, Settings as Runs};
-//! use cc_ci_core::{CiHost, EnvFiles};
-//!
-//! /// Everything below one directory; whoever shares it shares its locks.
-//! fn harness(state: &Path) -> Result<Harness, Box<dyn std::error::Error>> {
-//!     let host: Arc<dyn SystemInfo> = Arc::new(KernelSystemInfo::new()?);
-//!     let local = Arc::new(LocalExecutor::new(state.join("local"), host.clone()));
-//!     std::fs::create_dir_all(state.join("locks"))?;
-//!     let ci_host = CiHost {
-//!         pattern: RunAppPattern::new("fixture.localhost".parse()?, []),
-//!         locks: Arc::new(FlockLocks::new(state.join("locks"), host.clone())),
-//!         engine: local.clone(),
-//!         env_files: EnvFiles::new(&state.join("servers"), "local"),
-//!         runs: Arc::new(KernelWorkspace::new(Runs::new(state.join("runs"))?)?),
-//!         reporter: Arc::new(Silent),
-//!         host,
-//!     };
-//!     let lifetime = Arc::new(EmbeddedMode::new(Bounds::default(), ci_host.reporter.clone())?);
-//!     Ok(Harness { ci_host, deployer: local, lifetime, settings: Settings::default() })
-//! }
+//! use cc_ci_core::prelude::*;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let harness = harness(Path::new("/var/tmp/my-fixtures"))?;
+//! // Everything is below one directory; whoever shares it shares its locks.
+//! let harness = Harness::local("/var/tmp/my-fixtures".as_ref(), "fixture.localhost".parse()?)?;
 //! let subject = Subject::reference("my-test");
 //! let request = Request::new("./recipes/hello".parse()?, subject, RunId::manual(std::process::id()))?;
 //! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 //! let end = runtime.block_on(harness.with_app(&request, async |app| {
 //!     std::net::TcpStream::connect(app.address).expect("the app answers");
 //! }));
-//! assert_eq!(end.record.verdict, Some(Verdict::Green), "{:?}", end.record.errors);
+//! assert_eq!(end.exit, Exit::Green, "{:?}", end.record.errors);
 //! # Ok(())
 //! # }
 //! ```
@@ -83,3 +55,14 @@ pub use model::failure::{Failure, Fault};
 pub use model::secret::Secret;
 pub use model::{cancellation, error_chain, event, exit};
 pub use sys::{beneath, files, output, process, system_info};
+
+/// What a test fixture needs.
+pub mod prelude {
+    pub use crate::lifetime::{Bounds, EmbeddedMode};
+    pub use crate::model::exit::Exit;
+    pub use crate::model::failure::{Failure, Fault};
+    pub use crate::model::secret::Secret;
+    pub use crate::names::{Domain, RecipeName, RunId, Subject, Suffix};
+    pub use crate::run::{Deployed, Harness, Request, RunEnd, Settings, Verdict};
+    pub use crate::workspace::RecipeSource;
+}

@@ -71,9 +71,6 @@ impl Deployer for Meddles {
         (self.with)("upgrade", app);
         Ok(())
     }
-    async fn undeploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
-        self.real.undeploy(context, app).await
-    }
     async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {
         let backup = self.real.backup(context, app).await?;
         context.reporter.report(&Event::Warning { text: "a snapshot stays".to_owned() });

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cc_ci_core::CiHost;
 use cc_ci_core::cancellation::Cancellation;
-use cc_ci_core::engine::{App, Backup, Deployer, Failure, Kind, Resource, RunContext, Secret};
+use cc_ci_core::engine::{App, Backup, Deployer, Engine as _, Failure, Kind, Resource, RunContext, Secret};
 use cc_ci_core::event::{Reporter, Silent};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::janitor::{
@@ -357,11 +357,9 @@ impl Deployer for Redeploys {
     }
     async fn upgrade(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
         // Data and secrets stay: only the engine's own ids tell.
-        self.0.undeploy(context, app).await?;
+        let services = [Resource::new(Kind::Service, "app")];
+        self.0.remove_selected(&app.domain, &services, Duration::from_secs(10)).await?;
         self.0.deploy(context, app).await
-    }
-    async fn undeploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
-        self.0.undeploy(context, app).await
     }
     async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {
         self.0.backup(context, app).await

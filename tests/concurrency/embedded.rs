@@ -1,5 +1,6 @@
 //! Runs inside somebody else's process: nothing is left, and nothing of the host's is touched.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use cc_ci_core::event::{Event, Silent};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, EmbeddedMode};
-use cc_ci_core::run::{Deployed, Harness, Verdict};
+use cc_ci_core::names::{RunId, Subject};
+use cc_ci_core::run::{Deployed, Harness, Request, Verdict};
+use cc_ci_core::workspace::RecipeSource;
 use cc_ci_tests::{OnEvent, World};
 use tokio::sync::{Barrier, Notify};
 
@@ -45,6 +48,27 @@ fn the_whole_cold_lane_is_green() {
     assert_eq!((end.exit, end.record.verdict), (Exit::Green, Some(Verdict::Green)), "{:#?}", end.record);
     assert_eq!(end.record.deploy_count, 1);
     world.assert_empty();
+}
+
+#[test]
+fn a_harness_of_one_directory_serves_a_fixture() {
+    let world = World::new();
+    let recipe = world.recipe("fixture");
+    recipe.commit();
+    let root = world.path().join("fixtures");
+    let harness = Harness::local(&root, "fixture.localhost".parse().unwrap()).unwrap();
+    let subject = Subject::reference("a test");
+    let request =
+        Request::new(RecipeSource::Path(recipe.path().to_owned()), subject, RunId::manual(1)).unwrap();
+    let end = block_on(harness.with_app(&request, async |app: &Deployed| get(app)));
+    assert_eq!(end.exit, Exit::Green, "{:#?}", end.record);
+    assert!(end.value.unwrap().contains("version 1"));
+    // It was the one run's: another one begins nothing.
+    let again = block_on(harness.with_app(&request, async |_: &Deployed| panic!("nothing is deployed")));
+    assert_eq!(again.exit, Exit::Usage, "{:#?}", again.record);
+    assert!(again.record.errors[0].contains("has ended with its run"), "{:?}", again.record.errors);
+    assert_eq!(again.hint.as_deref(), Some("make a lifetime for each run"));
+    assert_eq!(fs::read_dir(root.join("runs")).unwrap().count(), 2, "the run, and the directory's mark");
 }
 
 #[test]

@@ -5,9 +5,12 @@ use std::fmt;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use cc_ci_core::engine::{App, Backup, Deployer, Failure, Fault, RunContext, Secret};
+use cc_ci_core::engine::{
+    App, Backup, Deployer, Engine as _, Failure, Fault, Kind, Resource, RunContext, Secret,
+};
 use cc_ci_core::event::Silent;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, EmbeddedMode, RunLifetime};
@@ -78,7 +81,8 @@ impl Deployer for Oddly {
                 Ok(())
             }
             Odd::MakesAnew if !of_canonical => {
-                self.1.undeploy(context, app).await?;
+                let services = [Resource::new(Kind::Service, "app")];
+                self.1.remove_selected(&app.domain, &services, Duration::from_secs(10)).await?;
                 self.1.deploy(context, app).await
             }
             Odd::Moves(commit) if of_canonical => {
@@ -88,9 +92,6 @@ impl Deployer for Oddly {
             }
             _ => self.1.upgrade(context, app).await,
         }
-    }
-    async fn undeploy(&self, _: &RunContext, app: &App) -> Result<(), Failure> {
-        panic!("a quick run took the app {} down", app.domain)
     }
     async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {
         self.1.backup(context, app).await

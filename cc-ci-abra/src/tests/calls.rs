@@ -63,19 +63,14 @@ async fn a_call_has_the_runs_environment_its_mark_and_no_input() {
 #[tokio::test]
 async fn an_app_is_deployed_as_its_tree_is_and_upgraded_with_force() {
     let world = World::new();
-    world.env("DOMAIN=x\n").does("deploy", DEPLOYS).does("undeploy", "rm services/*");
+    world.env("DOMAIN=x\n").does("deploy", DEPLOYS);
     let deployer = world.deployer().await;
     let error = deployer.upgrade(&world.context, &world.app).await.unwrap_err();
     assert!(error.to_string().contains("is not deployed") && world.calls().is_empty(), "{error}");
     deployer.deploy(&world.context, &world.app).await.unwrap();
     deployer.upgrade(&world.context, &world.app).await.unwrap();
-    deployer.undeploy(&world.context, &world.app).await.unwrap();
     let flags = "--no-input --offline --chaos --no-converge-checks --no-domain-checks";
-    let expected = [
-        format!("app deploy {flags} {DOMAIN}"),
-        format!("app deploy {flags} --force {DOMAIN}"),
-        format!("app undeploy --no-input --offline --chaos {DOMAIN}"),
-    ];
+    let expected = [format!("app deploy {flags} {DOMAIN}"), format!("app deploy {flags} --force {DOMAIN}")];
     assert_eq!(world.calls(), expected);
 }
 

@@ -127,9 +127,6 @@ pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {
     /// Upgrades a deployed app in place to what its tree and `.env` say now.
     async fn upgrade(&self, context: &RunContext, app: &App) -> Result<(), Failure>;
 
-    /// Stops the app; its data and secrets stay.
-    async fn undeploy(&self, context: &RunContext, app: &App) -> Result<(), Failure>;
-
     /// Takes a backup of what the recipe's labels declare.
     async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure>;
 

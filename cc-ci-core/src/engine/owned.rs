@@ -120,10 +120,6 @@ impl Deployer for Owned<dyn Deployer> {
         self.of(&app.domain)?.upgrade(context, app).await
     }
 
-    async fn undeploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
-        self.of(&app.domain)?.undeploy(context, app).await
-    }
-
     async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {
         self.of(&app.domain)?.backup(context, app).await
     }

@@ -52,6 +52,9 @@ impl RunLifetime for Broken {
         }
         self.0.begin_teardown()
     }
+    fn teardown(&self) -> Option<Teardown> {
+        self.0.teardown()
+    }
     fn blocking_tasks(&self) -> &BlockingTasks {
         self.0.blocking_tasks()
     }

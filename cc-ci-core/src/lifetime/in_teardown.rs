@@ -51,6 +51,10 @@ impl RunLifetime for InTeardown {
         self.inner.begin_teardown()
     }
 
+    fn teardown(&self) -> Option<Teardown> {
+        self.inner.teardown()
+    }
+
     fn blocking_tasks(&self) -> &BlockingTasks {
         self.inner.blocking_tasks()
     }

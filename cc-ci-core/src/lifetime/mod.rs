@@ -72,6 +72,9 @@ pub trait RunLifetime: fmt::Debug + fmt::Display + Send + Sync {
     /// children of [`Stage::Body`] are refused, and the teardown budget runs from the first call.
     fn begin_teardown(&self) -> Teardown;
 
+    /// The teardown, once it has begun. A lifetime is one run's: from then on it starts nothing of another's.
+    fn teardown(&self) -> Option<Teardown>;
+
     /// The run's blocking work.
     fn blocking_tasks(&self) -> &BlockingTasks;
 
@@ -174,6 +177,9 @@ macro_rules! delegate_to_supervisor {
             }
             fn begin_teardown(&self) -> Teardown {
                 self.0.begin_teardown()
+            }
+            fn teardown(&self) -> Option<Teardown> {
+                self.0.teardown()
             }
             fn blocking_tasks(&self) -> &BlockingTasks {
                 &self.0.blocking_tasks

@@ -2,7 +2,7 @@
 //!
 //! Each service of a recipe is a real process group (its command is in the `x-cc-ci-local` field of the service),
 //! volumes are directories, secrets are files, health is a real HTTP probe. Services are detached from the run that
-//! starts them and die only by undeploy or reap, so this executor leaks and crashes like the real thing, and a
+//! starts them and die only by removal or reap, so this executor leaks and crashes like the real thing, and a
 //! killed run leaves real work for the janitor.
 //!
 //! # Limitations
@@ -119,18 +119,6 @@ impl Deployer for LocalExecutor {
             return Err(Failure::host(format!("{} is not deployed, so it can't be upgraded", app.domain)));
         }
         deploy::apply(self, context, app).await
-    }
-
-    async fn undeploy(&self, _: &RunContext, app: &App) -> Result<(), Failure> {
-        let records = self.state_dir.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
-        for (name, record) in records {
-            deploy::stop(self, &app.domain, &name, deploy::grace_of(&record)).await?;
-            self.state_dir.remove_record(&app.domain, "services", &name).map_err(host)?;
-        }
-        for kind in ["configs", "networks"] {
-            self.state_dir.remove(&self.state_dir.of(&app.domain, kind)).map_err(host)?;
-        }
-        self.state_dir.free_ports(&app.domain).map_err(host)
     }
 
     async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {

@@ -49,6 +49,14 @@ impl Harness {
 
     /// Deploys the recipe, hands the running app to `body`, and takes the app down again: on return, error,
     /// cancellation and panic. A panic is passed on after the teardown.
+    ///
+    /// The lifetime bounds all of it: its deadline ends `body` where it waits, its teardown budget what follows.
+    ///
+    /// Not cancel-safe: where this future is dropped nobody tears down, and the app is the next janitor's. Cancel the
+    /// lifetime instead ([`EmbeddedMode::cancel`](crate::lifetime::EmbeddedMode::cancel)).
+    ///
+    /// # Panics
+    /// Where `body` does.
     pub async fn with_app<T>(&self, request: &Request, body: impl AsyncFnOnce(&Deployed) -> T) -> RunEnd<T> {
         let lane = async |ready: &Ready<'_>| {
             let deployed = bring_up(ready).await?;

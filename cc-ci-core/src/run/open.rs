@@ -25,6 +25,10 @@ impl Harness {
         let dependencies = self.dependencies(request, lane);
         let mut record = self.new_record(request, lane, dependencies.as_deref().unwrap_or_default());
         let opened = async {
+            if self.lifetime.teardown().is_some() {
+                return Err(Failure::configuration(format!("{} has ended with its run", self.lifetime))
+                    .with_hint("make a lifetime for each run"));
+            }
             dependencies?;
             if lane.is_warm() {
                 self.guard_warm(&request.recipe)?;

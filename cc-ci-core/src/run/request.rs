@@ -1,7 +1,8 @@
 //! What is asked of a run, and how it goes about it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,16 @@ use super::upgrade_from::UpgradeFrom;
 use crate::engine::{Deployer, Owned, Owners};
 use crate::http::Proxy;
 use crate::inventory::ci_host::CiHost;
-use crate::lifetime::RunLifetime;
-use crate::names::{Domain, RecipeName, RunId, Subject, Version};
-use crate::workspace::{InvalidSource, RecipeSource, Revision};
+use crate::inventory::env_files::EnvFiles;
+use crate::lifetime::{Bounds, EmbeddedMode, RunLifetime};
+use crate::local::LocalExecutor;
+use crate::lock::FlockLocks;
+use crate::model::event::Silent;
+use crate::model::failure::Failure;
+use crate::names::{Domain, RecipeName, RunAppPattern, RunId, Subject, Suffix, Version};
+use crate::sys::files::private_directory;
+use crate::sys::system_info::{KernelSystemInfo, SystemInfo};
+use crate::workspace::{self, InvalidSource, KernelWorkspace, RecipeSource, Revision};
 
 /// What to test.
 #[derive(Debug, Clone)]
@@ -132,6 +140,34 @@ pub struct Harness {
 }
 
 impl Harness {
+    /// Returns a harness for test fixtures: the embedded `local` executor, and everything below `directory`, which is made
+    /// where it is missing. Whoever shares the directory shares its locks. Run apps are those below `suffix`.
+    ///
+    /// Each has a lifetime of its own, in [embedded mode](EmbeddedMode): it serves one run.
+    ///
+    /// # Errors
+    /// When the directory can't be used, or `/proc` can't be read.
+    pub fn local(directory: &Path, suffix: Suffix) -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::host("can't make a local harness").with_source(error);
+        let directory = std::path::absolute(directory).map_err(failed)?;
+        let host: Arc<dyn SystemInfo> = Arc::new(KernelSystemInfo::new().map_err(failed)?);
+        let locks = directory.join("locks");
+        private_directory(&directory).and_then(|()| private_directory(&locks)).map_err(failed)?;
+        let local = Arc::new(LocalExecutor::new(directory.join("local"), host.clone()));
+        let runs = KernelWorkspace::new(workspace::Settings::new(directory.join("runs"))?)?;
+        let lifetime = EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).map_err(failed)?;
+        let ci_host = CiHost {
+            pattern: RunAppPattern::new(suffix, []),
+            locks: Arc::new(FlockLocks::new(locks, host.clone())),
+            engine: local.clone(),
+            env_files: EnvFiles::new(&directory.join("servers"), "local"),
+            runs: Arc::new(runs),
+            reporter: Arc::new(Silent),
+            host,
+        };
+        Ok(Self { ci_host, deployer: local, lifetime: Arc::new(lifetime), settings: Settings::default() })
+    }
+
     /// The same in the hands of `owners`: nothing is ordered for what they don't own (I16).
     pub(super) fn owned_by(&self, owners: &Owners) -> Self {
         Self {

@@ -32,7 +32,7 @@ pub enum MarkerOwner {
         /// The cc-ci process that started it.
         owner: ProcessIdentity,
     },
-    /// A service of an app of the `local` executor: it ends by undeploy or reap.
+    /// A service of an app of the `local` executor: it ends by removal or reap.
     Service {
         /// The service's name in the recipe.
         service: String,
