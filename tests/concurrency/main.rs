@@ -36,6 +36,7 @@ mod quick;
 mod quick_doubles;
 mod recipe_check;
 mod recover;
+mod stack_config;
 mod status;
 mod upgrade_passes;
 mod warm;

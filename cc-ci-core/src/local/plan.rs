@@ -227,6 +227,12 @@ impl Directory<'_> {
         for (name, value) in &local.environment {
             environment.insert(name.clone(), resolve(value)?);
         }
+        if service.mode.is_job() {
+            return Err(Failure::configuration(format!(
+                "the executor local runs no jobs, and {name} is one"
+            ))
+            .with_hint("test it on a Swarm: --executor abra"));
+        }
         let replicas = match service.mode {
             Mode::Replicated(replicas) => replicas.min(1),
             _ => 1,

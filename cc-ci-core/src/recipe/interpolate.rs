@@ -1,17 +1,17 @@
-//! Compose interpolation: `$VAR`, `${VAR}`, defaults, alternatives and required values.
+//! Interpolation, as `docker stack deploy` does it: `$VAR`, `${VAR}`, defaults and required values.
 //!
-//! The forms are Compose's own: `${VAR:-text}` and `${VAR-text}` give a default, `${VAR:+text}` and `${VAR+text}`
-//! an alternative, `${VAR:?text}` and `${VAR?text}` refuse, `$$` is a dollar sign. With the colon an empty value
-//! counts as unset. The text after the operator is interpolated too, but only where it is used. An unset
-//! variable without a default is empty and gets listed, so that a caller can warn. Values are not interpolated again.
+//! `${VAR:-text}` and `${VAR-text}` give a default, `${VAR:?text}` and `${VAR?text}` refuse, `$$` is a dollar sign. With the
+//! colon an empty value counts as unset. An unset variable without a default is empty and gets listed, so that a caller can
+//! warn. Values are not interpolated again.
 //!
-//! # Limitations
-//! As in a shell, a default ends at its first free `}`: `${X:-{}}` is `{` and a literal `}`.
+//! docker/cli finds a substitution with one regular expression, and then looks for an operator *anywhere* in it: `:-` first,
+//! then `-`, `:?` and `?`. It takes a default as it stands, and one that ends in `}}` to the last `}}` of the line. So what is
+//! written for another reader, Compose's or a shell's, is read otherwise there. Such a text is refused, with the form that
+//! everybody reads alike: variables in a default, alternatives (`:+`), an operator without braces, and one that docker/cli
+//! would find elsewhere than behind the name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How deep defaults may nest.
-const MAX_DEPTH: usize = 16;
 /// How long one interpolated text may become.
 const MAX_LEN: usize = 1 << 20;
 
@@ -28,7 +28,7 @@ pub struct Interpolated {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InterpolateError {
-    /// It breaks the syntax.
+    /// It breaks the syntax, or is read otherwise than it was meant.
     #[error("invalid interpolation at byte {at}: {rule}")]
     Syntax {
         /// Where, counted from 0.
@@ -41,7 +41,7 @@ pub enum InterpolateError {
     Required {
         /// The variable.
         name: String,
-        /// The recipe's message, not interpolated.
+        /// The recipe's message.
         message: String,
     },
     /// The result would be too long.
@@ -52,125 +52,161 @@ pub enum InterpolateError {
 /// Replaces the variables in `text` by their values in `vars`.
 ///
 /// # Errors
-/// A syntax that Compose refuses too, a required variable that is not set, a default nested more than 16 deep, or
-/// a result of more than 1 MiB.
+/// A syntax that docker/cli refuses too, or reads otherwise than other readers do; a required variable that is not set; a
+/// result of more than 1 MiB.
 pub fn interpolate(text: &str, vars: &BTreeMap<String, String>) -> Result<Interpolated, InterpolateError> {
-    let mut walk = Walk { text, at: 0, vars, result: Interpolated::default() };
-    walk.run(0, true)?;
-    Ok(walk.result)
+    let mut result = Interpolated::default();
+    let mut at = 0;
+    while let Some(dollar) = text[at..].find('$').map(|dollar| at + dollar) {
+        write(&mut result, &text[at..dollar])?;
+        let (substitution, end) = parse(text, dollar)?;
+        match substitution {
+            None => write(&mut result, "$")?,
+            Some(substitution) => substitute(&substitution, vars, &mut result)?,
+        }
+        at = end;
+    }
+    write(&mut result, &text[at..])?;
+    Ok(result)
 }
 
-struct Walk<'a> {
-    text: &'a str,
-    at: usize,
-    vars: &'a BTreeMap<String, String>,
-    result: Interpolated,
+/// What stands between the braces, or behind the dollar sign.
+struct Substitution<'a> {
+    name: &'a str,
+    operator: Option<Operator>,
+    /// The default, or the message.
+    operand: &'a str,
 }
 
-impl<'a> Walk<'a> {
-    /// Walks to the end, or inside braces to the closing one. What is not `live` is only checked and passed.
-    fn run(&mut self, depth: usize, live: bool) -> Result<(), InterpolateError> {
-        if depth > MAX_DEPTH {
-            return Err(self.syntax("defaults nest at most 16 deep"));
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    Default { or_empty: bool },
+    Required { or_empty: bool },
+}
+
+impl Operator {
+    /// The one that `text` begins with, and its length.
+    fn read(text: &str) -> Option<(Self, usize)> {
+        let or_empty = text.starts_with(':');
+        let length = 1 + usize::from(or_empty);
+        match text.as_bytes().get(length - 1)? {
+            b'-' => Some((Self::Default { or_empty }, length)),
+            b'?' => Some((Self::Required { or_empty }, length)),
+            _ => None,
         }
-        loop {
-            let rest = &self.text[self.at..];
-            let stop = rest.find(|c| c == '$' || (c == '}' && depth > 0)).unwrap_or(rest.len());
-            self.write(&rest[..stop], live)?;
-            self.at += stop;
-            match &rest.as_bytes()[stop..] {
-                [] if depth > 0 => return Err(self.syntax("a ${ needs its }")),
-                [] | [b'}', ..] => return Ok(()),
-                [_, b'$', ..] => {
-                    self.at += 2;
-                    self.write("$", live)?;
-                }
-                [_, b'{', ..] => self.braced(depth, live)?,
-                _ => {
-                    self.at += 1;
-                    let name = self.name("a $ is followed by a name, { or another $")?;
-                    self.variable(name, live)?;
-                }
+    }
+}
+
+/// Reads what begins with the dollar sign at `dollar`: none where it is doubled. Gives where it ends, too.
+fn parse(text: &str, dollar: usize) -> Result<(Option<Substitution<'_>>, usize), InterpolateError> {
+    let syntax = |at: usize, rule| InterpolateError::Syntax { at, rule };
+    let rest = &text[dollar + 1..];
+    if rest.starts_with('$') {
+        return Ok((None, dollar + 2));
+    }
+    let Some(inner) = rest.strip_prefix('{') else {
+        let name = name_of(rest);
+        let end = dollar + 1 + name.len();
+        if name.is_empty() {
+            return Err(syntax(
+                dollar + 1,
+                "a $ is followed by a name, { or another $; write $$ for a dollar sign",
+            ));
+        }
+        if Operator::read(&text[end..]).is_some() {
+            return Err(syntax(
+                end,
+                "Docker reads an operator here: put the name in braces, as in ${NAME}-text",
+            ));
+        }
+        return Ok((Some(Substitution { name, operator: None, operand: "" }), end));
+    };
+    let name = name_of(inner);
+    let after = dollar + 2 + name.len();
+    if name.is_empty() {
+        return Err(syntax(after, "a ${ is followed by a name: a letter or _, then letters, digits or _"));
+    }
+    if text[after..].starts_with('}') {
+        return Ok((Some(Substitution { name, operator: None, operand: "" }), after + 1));
+    }
+    let Some((operator, length)) = Operator::read(&text[after..]) else {
+        return Err(syntax(after, "after the name comes }, or one of :- - :? ?"));
+    };
+    let start = after + length;
+    let operand = operand_of(&text[start..]).ok_or(syntax(text.len(), "a ${ needs its }"))?;
+    let end = start + operand.len();
+    // As docker/cli does, whatever stands first.
+    let whole = &text[dollar + 2..end];
+    let found = [":-", "-", ":?", "?"].into_iter().find_map(|operator| whole.find(operator));
+    if found != Some(name.len()) {
+        return Err(syntax(
+            start,
+            "Docker takes another operator in the text for its own: write the text without :- and, after a ?, without -",
+        ));
+    }
+    let is_default = matches!(operator, Operator::Default { .. });
+    if let Some(at) = is_default.then(|| nested(operand)).flatten() {
+        return Err(syntax(start + at, "Docker takes a default as it stands: write it without variables"));
+    }
+    Ok((Some(Substitution { name, operator: Some(operator), operand }), end + 1))
+}
+
+fn name_of(text: &str) -> &str {
+    let length = text.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
+    if text.starts_with(|c: char| c.is_ascii_digit()) { "" } else { &text[..length] }
+}
+
+/// The text up to its closing brace: the last of a doubled one on the line, else the first.
+fn operand_of(rest: &str) -> Option<&str> {
+    let line = rest.split('\n').next().unwrap_or_default();
+    line.rfind("}}").map(|at| &rest[..=at]).or_else(|| rest.find('}').map(|at| &rest[..at]))
+}
+
+/// Where a variable begins that another reader would replace.
+fn nested(operand: &str) -> Option<usize> {
+    operand.match_indices('$').map(|(at, _)| at).find(|at| {
+        let name = name_of(&operand[at + 1..]);
+        // `$2y$05$` and `$apr1$` begin hashes.
+        let is_variable = !name.is_empty() && !name.contains(|c: char| c.is_ascii_lowercase());
+        operand[at + 1..].starts_with('{') || is_variable
+    })
+}
+
+fn substitute(
+    substitution: &Substitution<'_>,
+    vars: &BTreeMap<String, String>,
+    result: &mut Interpolated,
+) -> Result<(), InterpolateError> {
+    let Substitution { name, operator, operand } = *substitution;
+    let value = vars.get(name).map(String::as_str);
+    match operator {
+        None => {
+            if value.is_none() {
+                result.unset.insert(name.to_owned());
+            }
+            write(result, value.unwrap_or_default())
+        }
+        Some(Operator::Default { or_empty }) => {
+            write(result, value.filter(|value| !(or_empty && value.is_empty())).unwrap_or(operand))
+        }
+        Some(Operator::Required { or_empty }) => {
+            match value.filter(|value| !(or_empty && value.is_empty())) {
+                Some(value) => write(result, value),
+                None => Err(InterpolateError::Required {
+                    name: name.to_owned(),
+                    message: operand.chars().take(200).collect(),
+                }),
             }
         }
     }
+}
 
-    fn braced(&mut self, depth: usize, live: bool) -> Result<(), InterpolateError> {
-        self.at += 2;
-        let name = self.name("a ${ is followed by a name: a letter or _, then letters, digits or _")?;
-        let rest = &self.text[self.at..];
-        if rest.starts_with('}') {
-            self.at += 1;
-            return self.variable(name, live);
-        }
-        let or_empty = rest.starts_with(':');
-        let operator = rest.as_bytes().get(usize::from(or_empty)).copied();
-        if !matches!(operator, Some(b'-' | b'?' | b'+')) {
-            return Err(self.syntax("after the name comes }, or one of :- - :? ? :+ +"));
-        }
-        self.at += 1 + usize::from(or_empty);
-        let value = self.vars.get(name).filter(|value| !(or_empty && value.is_empty()));
-        let start = self.at;
-        let vars = self.vars;
-        match (operator, value) {
-            (Some(b'-'), Some(_)) => {
-                self.run(depth + 1, false)?;
-                self.write(&vars[name], live)?;
-            }
-            (Some(b'-'), None) | (Some(b'+'), Some(_)) => self.run(depth + 1, live)?,
-            (Some(b'?'), Some(value)) => {
-                self.run(depth + 1, false)?;
-                self.write(value, live)?;
-            }
-            (Some(b'?'), None) => {
-                self.run(depth + 1, false)?;
-                if live {
-                    let message = self.text[start..self.at].chars().take(200).collect();
-                    return Err(InterpolateError::Required { name: name.to_owned(), message });
-                }
-            }
-            _ => self.run(depth + 1, false)?,
-        }
-        self.at += 1;
-        Ok(())
+fn write(result: &mut Interpolated, text: &str) -> Result<(), InterpolateError> {
+    if result.text.len() + text.len() > MAX_LEN {
+        return Err(InterpolateError::TooLong);
     }
-
-    fn name(&mut self, rule: &'static str) -> Result<&'a str, InterpolateError> {
-        let rest = &self.text[self.at..];
-        let len = rest.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
-        if len == 0 || rest.as_bytes()[0].is_ascii_digit() {
-            return Err(self.syntax(rule));
-        }
-        self.at += len;
-        Ok(&rest[..len])
-    }
-
-    fn variable(&mut self, name: &str, live: bool) -> Result<(), InterpolateError> {
-        let vars = self.vars;
-        match vars.get(name) {
-            Some(value) => self.write(value, live)?,
-            None if live => {
-                self.result.unset.insert(name.to_owned());
-            }
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, text: &str, live: bool) -> Result<(), InterpolateError> {
-        if !live {
-            return Ok(());
-        }
-        if self.result.text.len() + text.len() > MAX_LEN {
-            return Err(InterpolateError::TooLong);
-        }
-        self.result.text.push_str(text);
-        Ok(())
-    }
-
-    fn syntax(&self, rule: &'static str) -> InterpolateError {
-        InterpolateError::Syntax { at: self.at, rule }
-    }
+    result.text.push_str(text);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -184,24 +220,24 @@ mod tests {
     }
 
     #[test]
-    fn every_form_gives_what_compose_gives() {
+    fn every_form_gives_what_docker_gives() {
         for (text, expected) in [
             ("", ""),
             ("plain } text", "plain } text"),
-            ("$A-${A}", "1-1"),
-            ("$A.x", "1.x"),
+            ("${A}-${A}", "1-1"),
+            ("$A.x $A:1 $A", "1.x 1:1 1"),
             ("$$A $$$A", "$A $1"),
             ("${A:-d}${A-d}", "11"),
             ("[${EMPTY:-d}] [${EMPTY-d}]", "[d] []"),
-            ("${NO:-d}${NO-e}", "de"),
-            ("${NO:-${ALSO_NO:-${A}}}", "1"),
-            ("${NO:-x$${A}}", "x${A}"),
-            ("${NO:-http://h:80/?a=b}", "http://h:80/?a=b"),
-            ("${A:+x}${EMPTY:+y}${EMPTY+z}${NO+w}", "xz"),
+            ("${NO:-d}${NO-e}${NO:-}${NO-}", "de"),
+            ("${NO:-http://h:80/?a=b-c}", "http://h:80/?a=b-c"),
+            ("${NO-a-b?c}", "a-b?c"),
             ("${A:?e}${A?e}", "11"),
             ("${EMPTY?e}", ""),
-            ("${A:-${NO:?never used}}", "1"),
             ("${NO:-{}}", "{}"),
+            ("${A:-{}}", "1"),
+            ("${NO:-a$$b $2y$05$}", "a$$b $2y$05$"),
+            ("${NO:-a\nb}", "a\nb"),
             ("$PASS", "a$B${C}"),
             ("é${NO:-ü}ß", "éüß"),
         ] {
@@ -213,24 +249,35 @@ mod tests {
 
     #[test]
     fn unset_variables_are_empty_and_listed_unless_they_have_a_default() {
-        let result = interpolate("[$NO][${NONE}]${A:-$UNUSED}${X:-$INNER}${Y:+$Z}", &vars()).unwrap();
-        assert_eq!(result.text, "[][]1");
-        assert_eq!(result.unset.iter().map(String::as_str).collect::<Vec<_>>(), ["INNER", "NO", "NONE"]);
+        let result = interpolate("[$NO][${NONE}]${X:-d}", &vars()).unwrap();
+        assert_eq!(result.text, "[][]d");
+        assert_eq!(result.unset.iter().map(String::as_str).collect::<Vec<_>>(), ["NO", "NONE"]);
     }
 
     #[test]
-    fn a_broken_text_is_refused_by_its_rule() {
+    fn a_text_that_is_broken_or_read_in_two_ways_is_refused_by_its_rule() {
         for (text, says) in [
             ("^a$", "byte 3: a $ is followed"),
-            ("$1", "a $ is followed"),
+            ("$1", "write $$ for a dollar sign"),
+            ("$é", "a $ is followed"),
             ("${", "a ${ is followed"),
             ("${}", "a ${ is followed"),
             ("${1}", "a ${ is followed"),
             ("${A", "after the name"),
             ("${A:x}", "after the name"),
+            ("${A:+x}", "after the name"),
+            ("${A+x}", "after the name"),
             ("${A:-x", "needs its }"),
-            ("${NO:-$}", "a $ is followed"),
-            ("${A:-$}", "a $ is followed"),
+            ("$A-b", "byte 2: Docker reads an operator here"),
+            ("$A:-b", "put the name in braces"),
+            ("$A?", "put the name in braces"),
+            ("${A?b-c}", "byte 4: Docker takes another operator"),
+            ("${A:?b-c}", "without -"),
+            ("${NO:?a:-b}", "without :-"),
+            ("${NO-a:-b}", "without :-"),
+            ("${NO:-${A}}", "byte 6: Docker takes a default as it stands"),
+            ("${NO:-x$A}", "byte 7: Docker takes a default as it stands"),
+            ("${NO:-a}b${B:-{}}", "Docker takes"),
             ("${NO:?set NO first}", "NO is not set: set NO first"),
             ("${EMPTY:?}", "EMPTY is not set"),
         ] {
@@ -240,12 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn expansion_is_bounded_in_depth_and_in_length() {
-        let nested = format!("{}x{}", "${N:-".repeat(MAX_DEPTH), "}".repeat(MAX_DEPTH));
-        assert_eq!(interpolate(&nested, &vars()).unwrap().text, "x");
-        let deeper = format!("{}x{}", "${N:-".repeat(200_000), "}".repeat(200_000));
-        assert!(interpolate(&deeper, &vars()).unwrap_err().to_string().contains("16 deep"));
-
+    fn expansion_is_bounded_in_length() {
         let long = [("L".to_owned(), "x".repeat(MAX_LEN / 2))].into();
         assert_eq!(interpolate("$L$L", &long).unwrap().text.len(), MAX_LEN);
         assert_eq!(interpolate("$L${L}y", &long), Err(InterpolateError::TooLong));

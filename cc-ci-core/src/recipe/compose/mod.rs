@@ -1,9 +1,10 @@
 //! A recipe's compose files, as `docker stack deploy` would read them.
 //!
 //! `COMPOSE_FILE` names the files, colon-separated; each is read within bounds, interpolated and checked by itself, so
-//! that an error names the file and the key. Then later files are laid over earlier ones: maps merge deep, mounts
-//! merge by target, secrets and configs by source, ports by what they publish, and a command is replaced. What stands
-//! under [`LOCAL_KEY`] is never interpolated here. Keys that cc-ci has no use for are ignored.
+//! that an error names the file and the key. Then later files are laid over earlier ones as docker/cli lays them: a volume,
+//! network, secret or config is replaced whole; mounts merge by target, secrets and configs of a service by source, ports
+//! by what they publish, variables and labels by name, where an empty one replaces nothing; a command is replaced. What
+//! stands under [`LOCAL_KEY`] is never interpolated here.
 //!
 //! # Limitations
 //! `extends` and `include` are not followed. The files that configs, secrets and `env_file` name are not opened.
@@ -12,11 +13,13 @@ mod interpolation;
 mod local;
 mod node;
 mod object;
+mod schema;
 mod service;
 mod short;
 mod types;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::Path;
 
 use node::Node;
@@ -139,6 +142,8 @@ pub struct Compose {
 /// One file, or several merged, before the rules that hold for the whole.
 #[derive(Debug, Default)]
 struct Layer {
+    /// The version that the file names: 3 and so much.
+    minor: u8,
     services: BTreeMap<String, ServiceLayer>,
     objects: [BTreeMap<String, ObjectLayer>; 4],
 }
@@ -163,14 +168,29 @@ impl Compose {
         if files.len() > MAX_FILES {
             return Err(ComposeError::TooManyFiles);
         }
-        let mut merged = Layer::default();
+        let mut merged: Option<Layer> = None;
         let mut unset = BTreeSet::new();
         for file in &files {
             let text = tree::read_text(root, Path::new(file))
                 .map_err(|source| ComposeError::Read { file: (*file).to_owned(), source })?;
-            merged.merge(Layer::parse(file, &text, vars, &mut unset)?);
+            let layer = Layer::parse(file, &text, vars, &mut unset)?;
+            match &mut merged {
+                None => merged = Some(layer),
+                Some(base) if base.minor != layer.minor => {
+                    return Err(ComposeError::Invalid {
+                        file: (*file).to_owned(),
+                        path: "version".to_owned(),
+                        rule: format!(
+                            "Docker wants the same version in all files, and takes 3.13 where there is none: it is 3.{}, and \
+                             3.{} before",
+                            layer.minor, base.minor
+                        ),
+                    });
+                }
+                Some(base) => base.merge(layer),
+            }
         }
-        merged.finish(&files.join(":"), stack, vars, unset)
+        merged.unwrap_or_default().finish(&files.join(":"), stack, vars, unset)
     }
 }
 
@@ -186,13 +206,15 @@ impl Layer {
             line: fault.line.unwrap_or(0),
             detail: fault.detail,
         })?;
+        let minor = schema::check(&Node::root(file, &value), false)?;
         for section in ["services"].iter().chain(&OBJECT_SECTIONS) {
             if let Some(value) = value.get_mut(section) {
                 unset.append(&mut interpolation::run(file, section, value, vars)?);
             }
         }
         let root = Node::root(file, &value);
-        let mut layer = Self::default();
+        schema::check(&root, true)?;
+        let mut layer = Self { minor, ..Self::default() };
         if let Some(services) = root.get("services")? {
             for (key, service) in services.entries()? {
                 check_key(&service, key)?;
@@ -212,12 +234,14 @@ impl Layer {
 
     fn merge(&mut self, over: Self) {
         for (key, service) in over.services {
-            self.services.entry(key).or_default().merge(service);
-        }
-        for (base, over) in self.objects.iter_mut().zip(over.objects) {
-            for (key, object) in over {
-                base.entry(key).or_default().merge(object);
+            match self.services.entry(key) {
+                Entry::Occupied(mut base) => base.get_mut().merge(service),
+                Entry::Vacant(place) => drop(place.insert(service)),
             }
+        }
+        // The later entry takes the place of the earlier one, whatever that said: its name and `external:` too.
+        for (base, over) in self.objects.iter_mut().zip(over.objects) {
+            base.extend(over);
         }
     }
 

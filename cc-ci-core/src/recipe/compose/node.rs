@@ -26,7 +26,7 @@ impl<'a> Node<'a> {
         ComposeError::Invalid { file: self.file.to_owned(), path, rule: rule.to_string() }
     }
 
-    fn wrong_type(&self, expected: &str) -> ComposeError {
+    pub(super) fn wrong_type(&self, expected: &str) -> ComposeError {
         let kind = match self.value {
             Value::Null => "nothing",
             Value::Bool(_) => "a boolean",
@@ -38,7 +38,7 @@ impl<'a> Node<'a> {
         self.error(format_args!("expected {expected}, found {kind}"))
     }
 
-    fn child(&self, key: impl fmt::Display, value: &'a Value) -> Self {
+    pub(super) fn child(&self, key: impl fmt::Display, value: &'a Value) -> Self {
         let dot = if self.path.is_empty() { "" } else { "." };
         Self { file: self.file, path: format!("{}{dot}{key}", self.path), value }
     }

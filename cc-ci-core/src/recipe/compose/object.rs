@@ -59,21 +59,16 @@ impl ObjectLayer {
             if external.is_map() {
                 // The old form, `external: {name: …}`.
                 layer.external = Some(true);
-                layer.name = external.field("name", Node::text)?.or(layer.name);
+                let name = external.field("name", Node::text)?;
+                if name.is_some() && layer.name.is_some() {
+                    return Err(external.error("Docker wants one name: leave out that of `external:`"));
+                }
+                layer.name = name.or(layer.name);
             } else {
                 layer.external = Some(external.boolean()?);
             }
         }
         Ok(layer)
-    }
-
-    pub(super) fn merge(&mut self, over: Self) {
-        self.name = over.name.or(self.name.take());
-        self.external = over.external.or(self.external);
-        self.file = over.file.or(self.file.take());
-        self.template_driver = over.template_driver.or(self.template_driver.take());
-        self.driver = over.driver.or(self.driver.take());
-        self.driver_opts.extend(over.driver_opts);
     }
 
     pub(super) fn finish(self, stack: &Stack, key: &str) -> Result<Object, &'static str> {

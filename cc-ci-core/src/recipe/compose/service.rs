@@ -27,15 +27,27 @@ pub(super) struct ServiceLayer {
     networks: BTreeSet<String>,
     labels: BTreeMap<String, String>,
     healthcheck: Option<HealthLayer>,
-    global: Option<bool>,
+    mode: Option<ModeWord>,
     replicas: Option<u32>,
     stop_grace_period: Option<Duration>,
     ports: Vec<Port>,
     local: Option<LocalLayer>,
 }
 
+/// A mode before it is known how often.
+#[derive(Debug, Clone, Copy)]
+enum ModeWord {
+    Replicated,
+    Global,
+    ReplicatedJob,
+    GlobalJob,
+}
+
 #[derive(Debug, Default)]
 struct HealthLayer {
+    /// In how many files it has a test: docker/cli joins them to one.
+    tests: u32,
+    disable: bool,
     test: Option<Vec<String>>,
     interval: Option<Duration>,
     timeout: Option<Duration>,
@@ -65,7 +77,7 @@ impl ServiceLayer {
         };
         if let Some(deploy) = deploy {
             layer.labels = deploy.field("labels", labels)?.unwrap_or_default();
-            layer.global = deploy.field("mode", mode)?;
+            layer.mode = deploy.field("mode", mode)?;
             layer.replicas = deploy.field("replicas", Node::number)?;
         }
         Ok(layer)
@@ -73,26 +85,41 @@ impl ServiceLayer {
 
     pub(super) fn merge(&mut self, over: Self) {
         self.image = over.image.or(self.image.take());
-        self.environment.extend(over.environment);
+        // An empty value replaces none.
+        for (name, value) in over.environment {
+            let known = self.environment.entry(name).or_insert_with(|| value.clone());
+            if value.as_ref().is_some_and(|value| !value.is_empty()) {
+                *known = value;
+            }
+        }
         merge_by(&mut self.env_files, over.env_files, |file| file.path.clone());
-        self.command = over.command.or(self.command.take());
+        self.command = over.command.filter(|command| !command.is_empty()).or(self.command.take());
         merge_by(&mut self.volumes, over.volumes, |mount| mount.target.clone());
         merge_by(&mut self.secrets, over.secrets, |reference| reference.source.clone());
         merge_by(&mut self.configs, over.configs, |reference| reference.source.clone());
-        merge_by(&mut self.ports, over.ports, |port| (port.published.unwrap_or(port.target), port.protocol));
+        // Those that Swarm gives a port to have none to be told apart by: the last of them counts.
+        merge_by(&mut self.ports, over.ports, |port| port.published);
         self.networks.extend(over.networks);
-        self.labels.extend(over.labels);
+        for (name, value) in over.labels {
+            let known = self.labels.entry(name).or_insert_with(|| value.clone());
+            if !value.is_empty() {
+                *known = value;
+            }
+        }
         if let Some(over) = over.healthcheck {
             let base = self.healthcheck.get_or_insert_default();
+            base.tests += over.tests;
+            base.disable |= over.disable;
             base.test = over.test.or(base.test.take());
             base.interval = over.interval.or(base.interval);
             base.timeout = over.timeout.or(base.timeout);
             base.start_period = over.start_period.or(base.start_period);
             base.retries = over.retries.or(base.retries);
         }
-        self.global = over.global.or(self.global);
+        self.mode = over.mode.or(self.mode);
         self.replicas = over.replicas.or(self.replicas);
-        self.stop_grace_period = over.stop_grace_period.or(self.stop_grace_period);
+        self.stop_grace_period =
+            over.stop_grace_period.filter(|period| !period.is_zero()).or(self.stop_grace_period);
         if let Some(over) = over.local {
             self.local.get_or_insert_default().merge(over);
         }
@@ -114,8 +141,22 @@ impl ServiceLayer {
                 *value = vars.get(name).cloned();
             }
         }
+        if let Some(HealthLayer { tests, disable, .. }) = self.healthcheck {
+            let rule = match (tests, disable) {
+                (0 | 1, false) | (0, true) => None,
+                (_, true) => {
+                    Some("Docker takes no test together with `disable:`, in whichever file each stands")
+                }
+                (_, false) => {
+                    Some("Docker joins the tests of several files to one command: give it in one file")
+                }
+            };
+            if let Some(rule) = rule {
+                return Err((".healthcheck.test".to_owned(), rule.to_owned()));
+            }
+        }
         let healthcheck = self.healthcheck.map(|layer| Healthcheck {
-            test: layer.test.unwrap_or_default(),
+            test: if layer.disable { vec!["NONE".to_owned()] } else { layer.test.unwrap_or_default() },
             interval: layer.interval.unwrap_or(Duration::from_secs(30)),
             timeout: layer.timeout.unwrap_or(Duration::from_secs(30)),
             start_period: layer.start_period.unwrap_or_default(),
@@ -132,9 +173,11 @@ impl ServiceLayer {
             networks,
             labels: self.labels,
             healthcheck,
-            mode: match self.global {
-                Some(true) => Mode::Global,
-                _ => Mode::Replicated(self.replicas.unwrap_or(1)),
+            mode: match self.mode.unwrap_or(ModeWord::Replicated) {
+                ModeWord::Replicated => Mode::Replicated(self.replicas.unwrap_or(1)),
+                ModeWord::Global => Mode::Global,
+                ModeWord::ReplicatedJob => Mode::ReplicatedJob(self.replicas.unwrap_or(1)),
+                ModeWord::GlobalJob => Mode::GlobalJob,
             },
             stop_grace_period: self.stop_grace_period.unwrap_or(Duration::from_secs(10)),
             ports: self.ports,
@@ -143,15 +186,16 @@ impl ServiceLayer {
     }
 }
 
-/// Replaces what `over` has the same key for, in place, and appends the rest.
+/// Appends `over`; of several with the same key the last one stays, in the place of the first.
 fn merge_by<T, K: Ord>(base: &mut Vec<T>, over: Vec<T>, key: impl Fn(&T) -> K) {
-    let mut places: BTreeMap<K, usize> = base.iter().enumerate().map(|(at, item)| (key(item), at)).collect();
-    for item in over {
-        if let Some(at) = places.get(&key(&item)) {
-            base[*at] = item;
-        } else {
-            places.insert(key(&item), base.len());
-            base.push(item);
+    let mut places = BTreeMap::new();
+    for item in std::mem::take(base).into_iter().chain(over) {
+        match places.get(&key(&item)) {
+            Some(at) => base[*at] = item,
+            None => {
+                places.insert(key(&item), base.len());
+                base.push(item);
+            }
         }
     }
 }
@@ -244,10 +288,11 @@ fn healthcheck(at: &Node<'_>) -> Result<HealthLayer, ComposeError> {
     let test = |at: &Node<'_>| {
         if at.is_list() { at.list(Node::text) } else { Ok(vec!["CMD-SHELL".to_owned(), at.text()?]) }
     };
-    let disable = at.field("disable", Node::boolean)?.unwrap_or(false);
     let test = at.field("test", test)?;
     Ok(HealthLayer {
-        test: if disable { Some(vec!["NONE".to_owned()]) } else { test },
+        tests: u32::from(test.is_some()),
+        disable: at.field("disable", Node::boolean)?.unwrap_or(false),
+        test,
         interval: at.field("interval", Node::duration)?,
         timeout: at.field("timeout", Node::duration)?,
         start_period: at.field("start_period", Node::duration)?,
@@ -255,12 +300,13 @@ fn healthcheck(at: &Node<'_>) -> Result<HealthLayer, ComposeError> {
     })
 }
 
-/// Whether the mode is global.
-fn mode(at: &Node<'_>) -> Result<bool, ComposeError> {
+fn mode(at: &Node<'_>) -> Result<ModeWord, ComposeError> {
     match at.str()? {
-        "global" => Ok(true),
-        "replicated" => Ok(false),
-        _ => Err(at.error("a mode is replicated or global")),
+        "" | "replicated" => Ok(ModeWord::Replicated),
+        "global" => Ok(ModeWord::Global),
+        "replicated-job" => Ok(ModeWord::ReplicatedJob),
+        "global-job" => Ok(ModeWord::GlobalJob),
+        _ => Err(at.error("a mode is replicated, global, replicated-job or global-job")),
     }
 }
 

@@ -144,7 +144,7 @@ fn what_the_local_executor_runs_stays_raw() {
 
 #[test]
 fn later_files_are_laid_over_earlier_ones() {
-    let over = r#"
+    let over = r#"version: "3.8"
 services:
   app:
     image: pad:next
@@ -154,11 +154,11 @@ services:
     secrets: [{source: password, target: pw}, second]
     networks: {third: }
     ports: [{target: 81, published: 8080, mode: host}, 90]
-    healthcheck: {test: [CMD, true-ish], interval: 5s}
+    healthcheck: {interval: 5s}
     deploy: {labels: {traefik.enable: "false"}}
     x-cc-ci-local: {environment: {PORT: "1"}}
   extra: {image: e}
-volumes: {cache: , more: , plain: {external: yes}}
+volumes: {cache: , more: , plain: {external: true}}
 secrets: {second: {file: s}}
 networks: {third: }
 "#;
@@ -176,13 +176,54 @@ networks: {third: }
     let ports: Vec<_> = app.ports.iter().map(|p| (p.target, p.published, p.host_mode)).collect();
     assert_eq!(ports, [(81, Some(8080), true), (90, None, false)]);
     let health = app.healthcheck.as_ref().unwrap();
-    assert_eq!(health.test, ["CMD", "true-ish"]);
+    assert_eq!(health.test, ["CMD-SHELL", "curl -f http://localhost"]);
     assert_eq!((health.interval.as_secs(), health.start_period.as_secs()), (5, 60));
     assert_eq!(app.mode, Mode::Replicated(2));
     let local = app.local.as_ref().unwrap();
     assert_eq!((local.command.len(), local.environment["PORT"].as_str()), (4, "1"));
-    assert_eq!((compose.volumes["plain"].name.as_str(), compose.volumes["plain"].external), ("other", true));
+    assert_eq!((compose.volumes["plain"].name.as_str(), compose.volumes["plain"].external), ("plain", true));
     assert!(compose.services.contains_key("extra"));
+}
+
+#[test]
+fn what_docker_lays_over_each_other_in_its_own_way_is_read_so_or_refused() {
+    let base = "version: '3.8'\nservices:\n  app:\n    image: x\n    command: a b\n    stop_grace_period: 1m\n    \
+                environment: [A=1, B=2]\n    ports: ['100', '101']\n    healthcheck: {test: a}\n    deploy: {labels: [l=1]}\n\
+                volumes: {v: {name: n, driver: d}}\n";
+    let over = |service: &str, more: &str| {
+        let over = format!("version: '3.8'\nservices: {{app: {{{service}}}}}\n{more}");
+        load(&[("compose.yml", base), ("compose.o.yml", &over)], &[]).map_err(|error| full(&error))
+    };
+    let empty = "command: [], stop_grace_period: 0s, environment: {A: , B: ''}, deploy: {labels: {l: }}";
+    let app = over(empty, "").unwrap().services["app"].clone();
+    assert_eq!(app.command.unwrap(), ["a", "b"]);
+    assert_eq!(app.stop_grace_period, Duration::from_mins(1));
+    assert_eq!((app.environment["A"].as_deref(), app.environment["B"].as_deref()), (Some("1"), Some("2")));
+    assert_eq!(app.labels["l"], "1");
+    // Of those that Swarm gives a port to, the last counts.
+    let ports = over("ports: ['102']", "").unwrap().services["app"].ports.clone();
+    assert_eq!(ports.iter().map(|port| port.target).collect::<Vec<_>>(), [102]);
+    for (entry, name, outside) in
+        [("", "st_ack_v", false), ("{name: m}", "m", false), ("{external: true}", "v", false)]
+    {
+        let volume = over("", &format!("volumes: {{v: {entry}}}")).unwrap().volumes["v"].clone();
+        assert_eq!((volume.name.as_str(), volume.outside.is_some()), (name, outside), "{entry}");
+    }
+    for (service, says) in [
+        ("healthcheck: {test: b}", "services.app.healthcheck.test: Docker joins the tests"),
+        ("healthcheck: {disable: true}", "services.app.healthcheck.test: Docker takes no test together"),
+    ] {
+        let error = over(service, "").unwrap_err();
+        assert!(error.contains(says), "{service}: {error}");
+    }
+    let jobs = over("deploy: {mode: replicated-job, replicas: 2}", "").unwrap();
+    assert_eq!(jobs.services["app"].mode, Mode::ReplicatedJob(2));
+    let files = [("compose.yml", base), ("compose.o.yml", "services: {}")];
+    let error = full(&load(&files, &[]).unwrap_err());
+    assert!(
+        error.starts_with("compose.o.yml: version: Docker wants the same version in all files"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -191,7 +232,7 @@ fn a_wrong_value_is_refused_at_its_place() {
         ("image: [x]", "compose.yml: services.app.image: expected a text, found a list"),
         ("image: ''", "services.app: a service has an image"),
         ("build: .", "services.app: a service has an image"),
-        ("environment: 3", "services.app.environment: expected a map, found a number"),
+        ("environment: 3", "services.app.environment: expected a list or a map, found a number"),
         ("environment: {A: true}", "services.app.environment.A: expected a text, a number or nothing"),
         ("environment: [A, {B: 1}]", "services.app.environment.1: expected a text, found a map"),
         ("environment: [=x]", "environment.0: a variable has a name"),
@@ -208,7 +249,17 @@ fn a_wrong_value_is_refused_at_its_place() {
         ("ports: [{target: -1}]", "ports.0.target: a whole number"),
         ("stop_grace_period: 10", "stop_grace_period: expected a text, found a number"),
         ("stop_grace_period: soon", "stop_grace_period: a duration is"),
-        ("healthcheck: {retries: x}", "healthcheck.retries: a whole number"),
+        ("healthcheck: {retries: x}", "healthcheck.retries: expected a number, found a text"),
+        ("helthcheck: {test: x}", "services.app.helthcheck: Docker knows no such key; is it healthcheck?"),
+        ("deploy: {x-a: 1}", "deploy.x-a: Docker knows no such key"),
+        ("depends_on: {db: {condition: service_healthy}}", "depends_on: expected a list, found a map"),
+        ("deploy: {replicas: '1'}", "deploy.replicas: expected a whole number, found a text"),
+        ("deploy: {resources: {limits: {cpus: 0.5}}}", "limits.cpus: expected a text, found a number"),
+        ("user: 1000", "user: expected a text, found a number"),
+        ("init: yes", "init: expected true or false, found a text"),
+        ("volumes: ", "volumes: expected a list, found nothing"),
+        ("profiles: [a]", "profiles: Docker knows no such key"),
+        ("healthcheck: {test: x, disable: true}", "healthcheck.test: Docker takes no test together"),
         ("command: \"'x\"", "command: a command's quotes"),
         ("deploy: []", "deploy: expected a map, found a list"),
         ("deploy: {mode: both}", "deploy.mode: a mode is"),
@@ -239,7 +290,17 @@ fn a_wrong_file_is_refused() {
         ("[]", "compose.yml: the whole file: expected a map, found a list"),
         ("services: []", "compose.yml: services: expected a map"),
         ("services: {app: 1}", "services.app: expected a map, found a number"),
-        ("services: {app: }", "services.app: a service has an image"),
+        ("services: {app: }", "services.app: expected a map, found nothing"),
+        ("name: x\nservices: {app: {image: x}}", "name: Docker knows no such section"),
+        ("version: 3.8\nservices: {app: {image: x}}", "version: the version is a text"),
+        ("version: '2'\nservices: {app: {image: x}}", "version: Docker takes the versions"),
+        ("version: '3.08'\nservices: {app: {image: x}}", "version: Docker takes the versions"),
+        (
+            "version: '3.8'\nservices: {app: {image: x, cgroupns_mode: host}}",
+            "cgroupns_mode: Docker knows the key since version \"3.13\"",
+        ),
+        ("volumes: {a: {external: {name: b}, name: c}}", "volumes.a.external: Docker wants one name"),
+        ("secrets: {a: }", "secrets.a: expected a map, found nothing"),
         ("services: {../x: {image: y}}", "services.../x: a key is"),
         ("volumes: {'': }", "a key is"),
         ("volumes: {.: }", "a key is"),
@@ -249,7 +310,7 @@ fn a_wrong_file_is_refused() {
         ("services: {a: {image: b}}\nsecrets: {a: {name: $NONE}}", "secrets.a.name: a name is 1 to 200"),
         ("configs: {a: {file: ../x}}", "configs.a.file: a file is a relative path"),
         ("configs: {a: {file: /etc/passwd}}", "configs.a.file: a file is a relative path"),
-        ("volumes: {a: {external: maybe}}", "volumes.a.external: a boolean is"),
+        ("volumes: {a: {external: maybe}}", "volumes.a.external: expected true or false, found a text"),
         (
             "services:\n  a:\n    image: b\n  a:\n    image: c",
             "compose.yml, line 4: duplicate mapping key: a",

@@ -58,6 +58,17 @@ pub enum Mode {
     Replicated(u32),
     /// One on each node.
     Global,
+    /// Each runs to completion, so many.
+    ReplicatedJob(u32),
+    /// Each runs to completion, one on each node.
+    GlobalJob,
+}
+
+impl Mode {
+    /// Returns whether its tasks run to completion.
+    pub fn is_job(self) -> bool {
+        matches!(self, Self::ReplicatedJob(_) | Self::GlobalJob)
+    }
 }
 
 /// A volume, a path or memory, mounted into a service.

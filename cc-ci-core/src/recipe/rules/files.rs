@@ -198,7 +198,7 @@ impl Judge<'_> {
                 let what = format!("service {key}: the image {} {says}", service.image);
                 found.push(Issue::at(&table::IMAGE_FLOATING, &["services", key, "image"], what));
             }
-            if service.healthcheck.is_none() {
+            if service.healthcheck.is_none() && !service.mode.is_job() {
                 let what = format!("service {key}: no healthcheck");
                 found.push(Issue::at(&table::HEALTHCHECK_MISSING, &["services", key], what));
             }
