@@ -113,7 +113,7 @@ fn what_reaches_into_another_app_is_red_before_it_is_deployed() {
     assert_eq!(tier(&record, "upgrade")["reason"], format!("upgrade failed: {says}"));
     world.assert_empty();
     // It may be asked for by what the recipe's own steps write.
-    recipe.write("compose.yml", &clean).write("compose.blog.yml", join);
+    recipe.write("compose.yml", &clean).write("compose.blog.yml", &format!("version: \"3.8\"\n{join}"));
     let steps = "echo COMPOSE_FILE=compose.yml:compose.blog.yml >> \"$CCCI_ENV_FILE\"";
     recipe.script("tests/install_steps.sh", steps).commit();
     let fresh = || world.cc_ci(["run", "--format", "json", "--pr", "1", "--fresh"]).arg(recipe.path());

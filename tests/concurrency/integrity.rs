@@ -77,7 +77,7 @@ fn an_install_step_that_takes_in_an_overlay_with_a_foreign_name_is_red_before_th
     let world = World::new();
     let recipe = world.recipe("plain");
     compose(&world, &recipe, |compose| compose);
-    recipe.write("compose.theirs.yml", "volumes:\n  data:\n    name: blog_data\n");
+    recipe.write("compose.theirs.yml", "version: \"3.8\"\nvolumes:\n  data:\n    name: blog_data\n");
     let step = "echo COMPOSE_FILE=compose.yml:compose.theirs.yml >> \"$CCCI_ENV_FILE\"";
     recipe.script("tests/install_steps.sh", step).commit();
     let record = run(&world, &recipe, 1);
@@ -90,7 +90,7 @@ fn an_install_step_that_takes_in_an_overlay_with_a_foreign_name_is_red_before_th
 fn a_test_that_takes_in_an_overlay_with_a_foreign_name_is_red_before_the_backup() {
     let world = World::new();
     let recipe = world.recipe("plain");
-    recipe.write("compose.theirs.yml", "volumes:\n  data:\n    name: blog_data\n");
+    recipe.write("compose.theirs.yml", "version: \"3.8\"\nvolumes:\n  data:\n    name: blog_data\n");
     let step = "echo COMPOSE_FILE=compose.yml:compose.theirs.yml >> \"$CCCI_ENV_FILE\"";
     recipe.script("tests/backup", step).commit();
     let record = run(&world, &recipe, 1);

@@ -81,7 +81,13 @@ impl Deployer for Oddly {
                 Ok(())
             }
             Odd::MakesAnew if !of_canonical => {
-                let services = [Resource::new(Kind::Service, "app")];
+                // Its port goes with it: else the new service would be reached by another one.
+                let all = self.1.inventory(Some(std::slice::from_ref(&app.domain))).await?.of(&app.domain);
+                let is_of_service = |thing: &Resource| {
+                    thing.kind == Kind::Service
+                        || thing.kind == Kind::Network && thing.name.starts_with("port ")
+                };
+                let services: Vec<Resource> = all.into_iter().filter(is_of_service).collect();
                 self.1.remove_selected(&app.domain, &services, Duration::from_secs(10)).await?;
                 self.1.deploy(context, app).await
             }
