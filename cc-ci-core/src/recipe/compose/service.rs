@@ -190,12 +190,11 @@ impl ServiceLayer {
 fn merge_by<T, K: Ord>(base: &mut Vec<T>, over: Vec<T>, key: impl Fn(&T) -> K) {
     let mut places = BTreeMap::new();
     for item in std::mem::take(base).into_iter().chain(over) {
-        match places.get(&key(&item)) {
-            Some(at) => base[*at] = item,
-            None => {
-                places.insert(key(&item), base.len());
-                base.push(item);
-            }
+        if let Some(at) = places.get(&key(&item)) {
+            base[*at] = item;
+        } else {
+            places.insert(key(&item), base.len());
+            base.push(item);
         }
     }
 }
