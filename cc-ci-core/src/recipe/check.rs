@@ -99,9 +99,8 @@ pub(super) fn issues(
     }
     for (key, service) in &compose.services {
         for file in &service.env_files {
-            let missing = |error: &ReadError| matches!(error, ReadError::Missing) && !file.required;
-            if let Some(error) = readable(&file.path).err().filter(|error| !missing(error)) {
-                let what = format!("service {key}: reading its env_file {}: {error}", file.path.display());
+            if let Err(error) = readable(file) {
+                let what = format!("service {key}: reading its env_file {}: {error}", file.display());
                 found.push(Issue::at(&table::FILE_UNREADABLE, &["services", key, "env_file"], what));
             }
         }

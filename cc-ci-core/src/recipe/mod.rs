@@ -29,7 +29,7 @@ use crate::names::{Domain, RecipeName};
 pub use check::{Findings, SHARED_NETWORKS};
 pub use compose::{
     Compose, ComposeError, FileReference, Healthcheck, LOCAL_KEY, LocalService, Mode, Mount, MountKind,
-    NamedFile, Object, Port, Protocol, Service,
+    Object, Port, Protocol, Service,
 };
 pub use env_file::{EnvFile, EnvFileError, SecretSpec};
 pub use interpolate::{InterpolateError, Interpolated, interpolate};

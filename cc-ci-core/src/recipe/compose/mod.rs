@@ -33,7 +33,7 @@ use crate::names::{InvalidName, Stack};
 
 pub use local::{LOCAL_KEY, LocalService};
 pub use object::Object;
-pub use types::{FileReference, Healthcheck, Mode, Mount, MountKind, NamedFile, Port, Protocol, Service};
+pub use types::{FileReference, Healthcheck, Mode, Mount, MountKind, Port, Protocol, Service};
 
 /// How many files one recipe may lay over each other.
 const MAX_FILES: usize = 32;

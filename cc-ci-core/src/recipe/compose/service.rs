@@ -1,14 +1,15 @@
 //! One service: read from one file, laid over what earlier files said, and completed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::local::LocalLayer;
 use super::node::{Node, check_variable};
 use super::object;
 use super::{
-    ComposeError, FileReference, Healthcheck, LOCAL_KEY, Mode, Mount, MountKind, NamedFile, Port, Protocol,
-    Service, short,
+    ComposeError, FileReference, Healthcheck, LOCAL_KEY, Mode, Mount, MountKind, Port, Protocol, Service,
+    short,
 };
 
 /// How many ports a service may publish.
@@ -19,7 +20,7 @@ const MAX_PORTS: usize = 4096;
 pub(super) struct ServiceLayer {
     image: Option<String>,
     environment: BTreeMap<String, Option<String>>,
-    env_files: Vec<NamedFile>,
+    env_files: Vec<PathBuf>,
     command: Option<Vec<String>>,
     volumes: Vec<Mount>,
     secrets: Vec<FileReference>,
@@ -92,7 +93,7 @@ impl ServiceLayer {
                 *known = value;
             }
         }
-        merge_by(&mut self.env_files, over.env_files, |file| file.path.clone());
+        merge_by(&mut self.env_files, over.env_files, Clone::clone);
         self.command = over.command.filter(|command| !command.is_empty()).or(self.command.take());
         merge_by(&mut self.volumes, over.volumes, |mount| mount.target.clone());
         merge_by(&mut self.secrets, over.secrets, |reference| reference.source.clone());
@@ -221,16 +222,9 @@ fn environment(at: &Node<'_>) -> Result<BTreeMap<String, Option<String>>, Compos
         .collect()
 }
 
-/// One path, or a list of paths or of maps with a `path`.
-fn env_files(at: &Node<'_>) -> Result<Vec<NamedFile>, ComposeError> {
-    let one = |at: &Node<'_>| {
-        if !at.is_map() {
-            return Ok(NamedFile { path: object::file(at)?, required: true });
-        }
-        let path = at.field("path", object::file)?.ok_or_else(|| at.error("a path is needed"))?;
-        Ok(NamedFile { path, required: at.field("required", Node::boolean)?.unwrap_or(true) })
-    };
-    if at.is_list() { at.list(one) } else { Ok(vec![one(at)?]) }
+/// One path, or a list of paths.
+fn env_files(at: &Node<'_>) -> Result<Vec<PathBuf>, ComposeError> {
+    if at.is_list() { at.list(object::file) } else { Ok(vec![object::file(at)?]) }
 }
 
 fn labels(at: &Node<'_>) -> Result<BTreeMap<String, String>, ComposeError> {

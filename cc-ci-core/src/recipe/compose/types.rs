@@ -15,7 +15,7 @@ pub struct Service {
     /// Its environment; a name without a value has the app's variable of that name, or nothing.
     pub environment: BTreeMap<String, Option<String>>,
     /// The files of the recipe that more of its environment comes from. Their values are not read.
-    pub env_files: Vec<NamedFile>,
+    pub env_files: Vec<PathBuf>,
     /// Its command's words, where it replaces the image's.
     pub command: Option<Vec<String>>,
     /// What is mounted into it.
@@ -38,16 +38,6 @@ pub struct Service {
     pub ports: Vec<Port>,
     /// What the `local` executor runs for it.
     pub local: Option<LocalService>,
-}
-
-/// A file of the recipe that a service names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NamedFile {
-    /// Where, relative to the recipe; it doesn't lead out by its name.
-    pub path: PathBuf,
-    /// Whether it must be there.
-    pub required: bool,
 }
 
 /// How many tasks a service has.
