@@ -115,7 +115,7 @@ fn names_a_lint_rule(words: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn said(lines: &[(Stream, &str)], redactor: &Redactor) -> String {
+    fn told(lines: &[(Stream, &str)], redactor: &Redactor) -> String {
         let mut words = StderrTail::default();
         for (stream, text) in lines {
             words.hear(&Line { stream: *stream, text: (*text).to_owned() }, redactor);
@@ -135,11 +135,11 @@ mod tests {
             (Stderr, "see the manual"),
         ];
         let expected = "FATA <deploy.go:12> secret not generated: key | see the manual";
-        assert_eq!(said(&lines, &none), expected);
-        assert_eq!(said(&[(Stderr, "one"), (Stderr, "two")], &none), "one | two");
-        assert_eq!(said(&[(Stdout, "only this")], &none), "only this");
+        assert_eq!(told(&lines, &none), expected);
+        assert_eq!(told(&[(Stderr, "one"), (Stderr, "two")], &none), "one | two");
+        assert_eq!(told(&[(Stdout, "only this")], &none), "only this");
         let many: Vec<_> = (0..1000).map(|_| (Stderr, "x")).collect();
-        assert_eq!(said(&many, &none).matches('x').count(), TOLD);
+        assert_eq!(told(&many, &none).matches('x').count(), TOLD);
     }
 
     #[test]
@@ -148,18 +148,18 @@ mod tests {
         redactor.hide("hunter22hunter22");
         for before in [LINE_LIMIT - 4, 0] {
             let text = format!("{}hunter22hunter22 tail", "x".repeat(before));
-            let told = said(&[(Stream::Stderr, &text)], &redactor);
+            let told = told(&[(Stream::Stderr, &text)], &redactor);
             assert!(!told.contains("hunt"), "{told}");
             assert!(told.len() <= LINE_LIMIT + '…'.len_utf8());
         }
-        let told = said(&[(Stream::Stderr, "hunter22\u{1b}[1mhunter22")], &redactor);
+        let told = told(&[(Stream::Stderr, "hunter22\u{1b}[1mhunter22")], &redactor);
         assert_eq!(told, "[secret]");
     }
 
     #[test]
     fn control_characters_reach_no_terminal() {
         let text = "\u{1b}[31mFATA\u{1b}[0m a\u{7}b\rc\u{202e}d\u{1b}]0;title\u{9b}1m\u{1b}[";
-        let told = said(&[(Stream::Stderr, text)], &Redactor::default());
+        let told = told(&[(Stream::Stderr, text)], &Redactor::default());
         assert!(told.starts_with("FATA ab"), "{told}");
         assert!(!told.contains('\u{202e}'), "{told}");
         assert!(!told.chars().any(char::is_control), "{told:?}");

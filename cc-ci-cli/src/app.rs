@@ -293,5 +293,20 @@ pub async fn end_children(lifetime: &dyn RunLifetime) {
 
 /// A host that could not be looked at, whatever the reason.
 pub fn look_failed(failure: Failure) -> Failure {
-    Failure::host("can't tell what exists").with_source(failure)
+    let hint = failure.hint().map(str::to_owned);
+    Failure::host("can't tell what exists").with_any_hint(hint).with_source(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use cc_ci_core::Fault;
+
+    use super::*;
+
+    #[test]
+    fn a_look_that_failed_is_the_hosts_fault_and_keeps_what_helps() {
+        let failure = look_failed(Failure::configuration("no such engine").with_hint("start it"));
+        assert_eq!((failure.fault(), failure.hint()), (Fault::Host, Some("start it")));
+        assert_eq!(failure.chain(), "can't tell what exists: no such engine");
+    }
 }

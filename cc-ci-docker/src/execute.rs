@@ -42,7 +42,7 @@ pub(crate) async fn execute(
         sanitize::message(&context.redactor, program),
         sanitize::written(service)
     );
-    let mut running = Running::default();
+    let mut running = RunningCommand::default();
     // The engine is waited for as long as the command may take.
     let ended = Box::pin(running.run(&engine.client, app, service, command, limit));
     let ended = tokio::time::timeout(limit, ended).await;
@@ -83,14 +83,14 @@ impl From<ApiError> for Trouble {
 
 /// A command, and what it said so far.
 #[derive(Default)]
-struct Running {
+struct RunningCommand {
     began: bool,
     said: Vec<u8>,
     /// Whether `said` is not all.
     cut: bool,
 }
 
-impl Running {
+impl RunningCommand {
     /// Runs the command; gives its status, if it lived longer than its container.
     async fn run(
         &mut self,

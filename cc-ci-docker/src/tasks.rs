@@ -17,16 +17,19 @@ pub(crate) fn is_harmless(task: &Task, containers: &HashSet<&str>) -> bool {
 
 /// Whether a task has ended, and stays so.
 pub(crate) fn is_over(task: &Task) -> bool {
+    task.state.is_some_and(is_terminal)
+}
+
+/// Whether a task in `state` never runs (again).
+pub(crate) fn is_terminal(state: TaskState) -> bool {
     matches!(
-        task.state,
-        Some(
-            TaskState::COMPLETE
-                | TaskState::SHUTDOWN
-                | TaskState::FAILED
-                | TaskState::REJECTED
-                | TaskState::REMOVE
-                | TaskState::ORPHANED
-        )
+        state,
+        TaskState::COMPLETE
+            | TaskState::SHUTDOWN
+            | TaskState::FAILED
+            | TaskState::REJECTED
+            | TaskState::REMOVE
+            | TaskState::ORPHANED
     )
 }
 

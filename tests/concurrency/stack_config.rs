@@ -17,11 +17,12 @@ const VARIABLES: [(&str, &str); 3] = [("A", "1"), ("EMPTY", ""), ("B_2", "b-2")]
 const GENERATED: usize = 300;
 
 /// What a refusal of cc-ci's own says.
-const OWN: [&str; 4] = [
+const OWN: [&str; 5] = [
     "Docker reads an operator here",
     "Docker takes another operator",
     "Docker takes a default as it stands",
     "joins the tests",
+    "takes a letter before the colon for a drive",
 ];
 
 /// What texts are generated of.
@@ -32,6 +33,8 @@ const TOKENS: [&str; 18] = [
 
 /// Keys of a service, and what stands there.
 const SERVICES: &[&str] = &[
+    "volumes: ['v:/data']",
+    "volumes: ['/data']",
     "environment: ",
     "volumes: ",
     "command: ",

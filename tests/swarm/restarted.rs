@@ -55,7 +55,7 @@ fn an_engine_that_is_killed_and_restarted_only_delays_a_wait() {
     let services = block_on(swarm.services(&domain)).expect("the engine can be asked");
     assert!(services.iter().all(|service| service.healthy && service.tasks.len() == 1), "{services:?}");
     block_on(swarm.remove(&domain, LIMIT)).expect("it can be removed");
-    engine.settle();
+    engine.wait_until_idle();
     bystanders::nothing_else(&engine, &others, |_| false);
     engine.end().expect("nothing is left of it");
 }

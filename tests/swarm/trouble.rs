@@ -57,7 +57,7 @@ fn a_removal_outlasts_an_engine_that_is_killed_and_restarted() {
         }
         let app = App::below(&engine, &suffix(), "012345");
         assert!(app.residue().is_empty(), "{moment}: {:?}", app.residue());
-        engine.settle();
+        engine.wait_until_idle();
         bystanders::nothing_else(&engine, &others, |_| false);
     }
     engine.end().expect("nothing is left of it");
@@ -87,7 +87,7 @@ fn a_janitor_outlasts_an_engine_that_is_killed_and_restarted() {
         assert_eq!(report["findings"][0]["decision"], "reaped", "{kind}: {report:#}");
         assert!(!world.lock_file(&domain).exists());
         until("it takes requests", || engine.try_docker(["service", "ls"]).code == 0);
-        engine.settle();
+        engine.wait_until_idle();
         bystanders::nothing_else(&engine, &others, |object| object.name.starts_with("cc-ci-lockspace-"));
     }
     engine.end().expect("nothing is left of it");

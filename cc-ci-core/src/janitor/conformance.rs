@@ -40,14 +40,14 @@ pub trait Scene: Send + Sync {
     fn removals(&self, domain: &Domain) -> usize;
 }
 
-type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+type CaseRun = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// One promise.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
     /// The promise, as a sentence with underscores.
     pub name: &'static str,
-    body: fn(Arc<dyn Scene>) -> Running,
+    body: fn(Arc<dyn Scene>) -> CaseRun,
 }
 
 impl Case {

@@ -19,9 +19,9 @@ impl Default for BlockingTasks {
 }
 
 /// Counts one task until it is dropped, also when the task panics.
-struct Running(watch::Sender<usize>);
+struct RunningTask(watch::Sender<usize>);
 
-impl Drop for Running {
+impl Drop for RunningTask {
     fn drop(&mut self) {
         self.0.send_modify(|running| *running -= 1);
     }
@@ -34,7 +34,7 @@ impl BlockingTasks {
     /// Passes a panic of `work` on.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         self.running.send_modify(|running| *running += 1);
-        let running = Running(self.running.clone());
+        let running = RunningTask(self.running.clone());
         let job = tokio::task::spawn_blocking(move || {
             let _running = running;
             work()
@@ -49,7 +49,7 @@ impl BlockingTasks {
     /// Passes a panic of `work` on.
     pub async fn task<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         self.running.send_modify(|running| *running += 1);
-        let running = Running(self.running.clone());
+        let running = RunningTask(self.running.clone());
         joined(tokio::spawn(async move {
             let _running = running;
             work.await

@@ -140,6 +140,13 @@ pub struct ChildrenEnded {
     pub signalled_after: Option<Duration>,
 }
 
+impl ChildrenEnded {
+    /// Returns whether something of the run's is still at work: it would make again what is removed.
+    pub fn is_at_work(&self) -> bool {
+        !self.left.is_empty() || self.tasks_left > 0
+    }
+}
+
 /// A child could not be started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

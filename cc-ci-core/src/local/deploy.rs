@@ -19,13 +19,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// Brings the app to what its tree and `.env` say now. Services that stay the same and run go on undisturbed; changed
 /// ones, and those that ended, keep their id and are started anew; those that are no longer named are stopped.
 pub(super) async fn apply(executor: &LocalExecutor, context: &RunContext, app: &App) -> Result<(), Failure> {
-    let (state_dir, owned, cancellation) =
-        (executor.state_dir.clone(), app.clone(), context.lifetime.cancellation().clone());
-    let planned = context
-        .lifetime
-        .blocking_tasks()
-        .run(move || plan::prepare(&state_dir, &owned, &cancellation))
-        .await?;
+    let planned = plan::planned(executor, context, app).await?;
     let known = executor.state_dir.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
     for (name, record) in &known {
         if !planned.iter().any(|service| service.name == *name) {

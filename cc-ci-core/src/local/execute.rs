@@ -18,13 +18,7 @@ pub(super) async fn execute(
     command: &[String],
     limit: Duration,
 ) -> Result<String, Failure> {
-    let (state_dir, owned, cancellation) =
-        (executor.state_dir.clone(), app.clone(), context.lifetime.cancellation().clone());
-    let planned = context
-        .lifetime
-        .blocking_tasks()
-        .run(move || plan::prepare(&state_dir, &owned, &cancellation))
-        .await?;
+    let planned = plan::planned(executor, context, app).await?;
     let planned = planned
         .into_iter()
         .find(|planned| planned.name == service)

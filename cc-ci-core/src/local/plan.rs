@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
+use super::LocalExecutor;
 use super::ports;
 use super::state_dir::{ServiceRecord, StateDir, copy_entries};
-use crate::engine::{App, Failure};
+use crate::engine::{App, Failure, RunContext};
 use crate::model::cancellation::Cancellation;
 use crate::recipe::{Compose, Mode, MountKind, Recipe, RecipeError, Service, interpolate};
 use crate::sys::beneath::read_beneath;
@@ -45,12 +46,19 @@ pub(super) fn read(app: &App) -> Result<(Compose, BTreeMap<String, String>), Fai
     Ok((compose, vars))
 }
 
-/// Makes what the services stand on, and gives them in order. Blocks.
-pub(super) fn prepare(
-    state_dir: &StateDir,
+/// Makes what the services stand on, and gives them in order.
+pub(super) async fn planned(
+    executor: &LocalExecutor,
+    context: &RunContext,
     app: &App,
-    cancellation: &Cancellation,
 ) -> Result<Vec<Planned>, Failure> {
+    let (state_dir, app) = (executor.state_dir.clone(), app.clone());
+    let cancellation = context.lifetime.cancellation().clone();
+    context.lifetime.blocking_tasks().run(move || prepare(&state_dir, &app, &cancellation)).await
+}
+
+/// The same. Blocks.
+fn prepare(state_dir: &StateDir, app: &App, cancellation: &Cancellation) -> Result<Vec<Planned>, Failure> {
     let (compose, vars) = read(app)?;
     let directory = Directory { state_dir, app };
     let tree = directory.tree(cancellation)?;

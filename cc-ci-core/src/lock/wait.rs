@@ -66,7 +66,7 @@ impl Waiting {
         let (ours, directory, path) = (Arc::clone(&thread), Arc::clone(directory), path.to_owned());
         spawn("cc-ci-lock-wait", move || {
             interrupt.shield_this_thread();
-            let running = Running::begin(&ours);
+            let running = RunningThread::begin(&ours);
             if let Some(result) = wait_for(&directory, &path, running.0).transpose() {
                 // Unsent, the file comes back and is closed here; sent and never looked at, with the channel.
                 drop(grant.send(result));
@@ -123,16 +123,16 @@ impl WaitThread {
 }
 
 /// While this lives the thread may block, and may be interrupted.
-struct Running<'a>(&'a WaitThread);
+struct RunningThread<'a>(&'a WaitThread);
 
-impl<'a> Running<'a> {
+impl<'a> RunningThread<'a> {
     fn begin(thread: &'a WaitThread) -> Self {
         *thread.running() = Some(gettid());
         Self(thread)
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for RunningThread<'_> {
     fn drop(&mut self) {
         *self.0.running() = None;
     }

@@ -9,7 +9,7 @@ use super::probe_files::ProbeFiles;
 use super::ready::Ready;
 use super::recipe;
 use super::state::Revision;
-use super::step::Outcome;
+use super::step::StepOutcome;
 use super::test_run::Tests;
 use super::tier_run::TierRun;
 use crate::engine::{App, Backup, Engine, ServiceState};
@@ -103,7 +103,7 @@ impl<'r> Cold<'r> {
         &mut self,
         tier: &mut TierRun<'_>,
         revision: &Revision,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<StepOutcome, Failure> {
         tier.must("create", self.create(revision)).await?;
         tier.must("deploy", async {
             self.deploy().await?;
@@ -127,9 +127,9 @@ impl<'r> Cold<'r> {
         let end = match previous {
             Some(_) => self.upgrade_steps(&mut tier, &tested).await,
             None if ready.run.request.fresh => {
-                Ok(Outcome::skipped("--fresh: the commit itself was installed"))
+                Ok(StepOutcome::skipped("--fresh: the commit itself was installed"))
             }
-            None => Ok(Outcome::skipped("no previous release: the commit itself was installed")),
+            None => Ok(StepOutcome::skipped("no previous release: the commit itself was installed")),
         };
         tier.end(end)
     }
@@ -138,7 +138,7 @@ impl<'r> Cold<'r> {
         &mut self,
         tier: &mut TierRun<'_>,
         tested: &Revision,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<StepOutcome, Failure> {
         tier.must("upgrade", async {
             self.tests.ready.upgrade(&self.app, tested).await?;
             self.last = self.services().await?;
@@ -157,7 +157,7 @@ impl<'r> Cold<'r> {
         tier.end(end)
     }
 
-    async fn backup_steps(&mut self, tier: &mut TierRun<'_>) -> Result<Outcome, Failure> {
+    async fn backup_steps(&mut self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {
         let ready = self.tests.ready;
         let mut declared = false;
         tier.must("read", async {
@@ -166,7 +166,7 @@ impl<'r> Cold<'r> {
         })
         .await?;
         if !declared {
-            return Ok(Outcome::skipped(NO_BACKUP));
+            return Ok(StepOutcome::skipped(NO_BACKUP));
         }
         // The tests put their facts in place before the backup is taken.
         tier.scripts().await?;
@@ -185,9 +185,9 @@ impl<'r> Cold<'r> {
         tier.end(end).map(drop)
     }
 
-    async fn restore_steps(&mut self, tier: &mut TierRun<'_>) -> Result<Outcome, Failure> {
+    async fn restore_steps(&mut self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {
         let ready = self.tests.ready;
-        let Some(backup) = self.backup.clone() else { return Ok(Outcome::skipped(NO_BACKUP)) };
+        let Some(backup) = self.backup.clone() else { return Ok(StepOutcome::skipped(NO_BACKUP)) };
         let mut left_out = BTreeSet::new();
         tier.must("read", async {
             let loaded = recipe::load(ready.run, &self.app).await?;
@@ -219,10 +219,10 @@ impl<'r> Cold<'r> {
         tier.end(end).map(drop)
     }
 
-    async fn custom_steps(&mut self, tier: &mut TierRun<'_>) -> Result<Outcome, Failure> {
+    async fn custom_steps(&mut self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {
         tier.scripts().await?;
         self.check_no_restart(tier).await?;
-        Ok(if tier.has_scripts() { Outcome::Passed } else { Outcome::skipped(NO_CUSTOM_TESTS) })
+        Ok(if tier.has_scripts() { StepOutcome::Passed } else { StepOutcome::skipped(NO_CUSTOM_TESTS) })
     }
 
     /// Creates the app at `revision`, with its install steps, and pulls its images.
@@ -283,9 +283,9 @@ impl<'r> Cold<'r> {
     }
 
     /// Nothing restarted since the last order, and nothing was made anew since the first.
-    async fn check_no_restart(&self, tier: &mut TierRun<'_>) -> Result<Outcome, Failure> {
+    async fn check_no_restart(&self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {
         tier.check("no-restart", async { checks::no_restart(&self.last, &self.services().await?) }).await?;
         tier.check("in-place", async { checks::in_place(&self.first, &self.services().await?) }).await?;
-        Ok(Outcome::Passed)
+        Ok(StepOutcome::Passed)
     }
 }

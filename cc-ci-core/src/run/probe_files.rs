@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::step::Outcome;
+use super::step::StepOutcome;
 use crate::engine::{App, Engine};
 use crate::model::failure::Failure;
 
@@ -34,13 +34,13 @@ impl ProbeFiles {
         engine: &dyn Engine,
         app: &App,
         left_out: &BTreeSet<String>,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<StepOutcome, Failure> {
         let mut compared = self.0.iter().filter(|(volume, _)| !left_out.contains(volume.as_str())).peekable();
         if self.0.is_empty() {
-            return Ok(Outcome::skipped("the app declares no volume"));
+            return Ok(StepOutcome::skipped("the app declares no volume"));
         }
         if compared.peek().is_none() {
-            return Ok(Outcome::skipped("every volume is left out of the backup"));
+            return Ok(StepOutcome::skipped("every volume is left out of the backup"));
         }
         for (volume, content) in compared {
             match engine.read_volume_file(&app.domain, volume, FILE).await? {
@@ -51,6 +51,6 @@ impl ProbeFiles {
                 None => return Err(Failure::recipe(format!("volume {volume} lost its data"))),
             }
         }
-        Ok(Outcome::Passed)
+        Ok(StepOutcome::Passed)
     }
 }

@@ -10,7 +10,7 @@ use super::diff::Before;
 use super::ready::Ready;
 use super::recipe;
 use super::restore::set_dirty;
-use super::step::Outcome;
+use super::step::StepOutcome;
 use super::test_run::Tests;
 use super::tier_run::TierRun;
 use crate::engine::{App, ServiceState};
@@ -64,7 +64,7 @@ pub(super) async fn lane(
 }
 
 fn skip(tests: &Tests<'_>, name: TierName, why: &str) -> Result<(), Failure> {
-    TierRun::begin(tests, name).end(Ok(Outcome::skipped(why))).map(drop)
+    TierRun::begin(tests, name).end(Ok(StepOutcome::skipped(why))).map(drop)
 }
 
 /// The app under test, from tier to tier.
@@ -82,7 +82,7 @@ impl Quick<'_> {
         self.tests.ready.run.harness.ci_host.engine.services(&self.app.domain).await
     }
 
-    async fn upgrade(&mut self, tier: &mut TierRun<'_>) -> Result<Outcome, Failure> {
+    async fn upgrade(&mut self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {
         let ready = self.tests.ready;
         // What would touch what is not the app's own is red before the app is touched.
         tier.must("check", async {
@@ -104,7 +104,7 @@ impl Quick<'_> {
         self.check_unchanged(tier).await
     }
 
-    async fn custom(&mut self, tier: &mut TierRun<'_>) -> Result<Outcome, Failure> {
+    async fn custom(&mut self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {
         let has_scripts = tier.has_scripts();
         if has_scripts {
             // A test may change the app that nothing was upgraded of, too.
@@ -112,13 +112,13 @@ impl Quick<'_> {
         }
         tier.scripts().await?;
         self.check_unchanged(tier).await?;
-        Ok(if has_scripts { Outcome::Passed } else { Outcome::skipped(NO_CUSTOM_TESTS) })
+        Ok(if has_scripts { StepOutcome::Passed } else { StepOutcome::skipped(NO_CUSTOM_TESTS) })
     }
 
     /// Nothing restarted since the upgrade, and nothing was made anew by it.
-    async fn check_unchanged(&self, tier: &mut TierRun<'_>) -> Result<Outcome, Failure> {
+    async fn check_unchanged(&self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {
         tier.check("no-restart", async { checks::no_restart(&self.last, &self.services().await?) }).await?;
         tier.check("in-place", async { checks::in_place(self.first, &self.services().await?) }).await?;
-        Ok(Outcome::Passed)
+        Ok(StepOutcome::Passed)
     }
 }

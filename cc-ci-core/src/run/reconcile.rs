@@ -12,7 +12,7 @@ use super::execute::panic_text;
 use super::request::{Harness, Request};
 use super::restore::{Restore, Restored, ended_in_the_middle, other_version};
 use super::state::Run;
-use super::teardown::{BodyEnd, remove_tree};
+use super::teardown::remove_tree;
 use super::upgrade_from::UpgradeFrom;
 use crate::engine::Resource;
 use crate::lifetime::{RunLifetimeExt as _, ScopeEnd};
@@ -98,9 +98,8 @@ impl Harness {
             }
         };
         let exit = end_of_all.as_ref().map_or(Exit::Green, |failure| failure.fault().into());
-        let end = BodyEnd { children: &children, dropped: true };
         if let (Some(current), Some(failure)) = (&current, end_of_all) {
-            ends.push(self.interrupted(&current.run, failure, end).await);
+            ends.push(self.interrupted(&current.run, failure, children.is_at_work()).await);
         }
         drop(current);
         let last = ends.len().saturating_sub(1);
@@ -108,7 +107,7 @@ impl Harness {
             ends.push(WarmEnd { exit, ..self.warm_end(recipe, Outcome::NotReached) });
         }
         if let Some(last) = ends.get_mut(last)
-            && end.is_at_work()
+            && children.is_at_work()
         {
             last.exit = last.exit.or_graver(Exit::Residue);
             last.errors.push(format!(
@@ -149,7 +148,7 @@ impl Harness {
     }
 
     /// Concludes the `run` that the `failure` ended in the middle.
-    async fn interrupted(&self, run: &Run<'_>, failure: Failure, end: BodyEnd<'_>) -> WarmEnd {
+    async fn interrupted(&self, run: &Run<'_>, failure: Failure, at_work: bool) -> WarmEnd {
         let teardown = self.lifetime.begin_teardown();
         let mut exit = Exit::from(failure.fault());
         if let Exit::Cancelled(cause) = exit {
@@ -167,8 +166,8 @@ impl Harness {
             failure
         };
         run.fail(&failure.chain());
-        let of_record = if end.is_at_work() { exit.or_graver(Exit::Residue) } else { exit };
-        conclude(run, of_record, end.is_at_work(), teardown.remaining()).await;
+        let of_record = if at_work { exit.or_graver(Exit::Residue) } else { exit };
+        conclude(run, of_record, at_work, teardown.remaining()).await;
         WarmEnd { exit, ..self.failed(run.request, Some(run), &failure) }
     }
 

@@ -9,7 +9,7 @@ use super::diff::{Before, pending_requests_are_done, persistent, remove_added};
 use super::held::HeldWarm;
 use super::restore::Restore;
 use super::state::Run;
-use super::step::Outcome;
+use super::step::StepOutcome;
 use super::tier_run::TierRun;
 use crate::engine::{Resource, ServiceState};
 use crate::lifetime::Teardown;
@@ -83,11 +83,11 @@ impl Steps<'_> {
         tier: &mut TierRun<'_>,
         teardown: &Teardown,
         receipt: &mut Receipt,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<StepOutcome, Failure> {
         let Some(before) = &self.warm.before else {
             // It was ended while it restored the baseline.
             tier.must("redeploy", async { self.restore.restore().await.map(drop) }).await?;
-            return Ok(Outcome::Passed);
+            return Ok(StepOutcome::Passed);
         };
         pending_requests_are_done(self.run, self.in_flight).await;
         let mut again = false;
@@ -105,7 +105,7 @@ impl Steps<'_> {
         })
         .await?;
         tier.must("as-before", self.is_as_before(before)).await?;
-        Ok(Outcome::Passed)
+        Ok(StepOutcome::Passed)
     }
 
     async fn is_as_before(&mut self, before: &Before) -> Result<(), Failure> {

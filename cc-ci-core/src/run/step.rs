@@ -2,21 +2,21 @@
 
 /// How a step, or a tier, ended that did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum StepOutcome {
     /// What it checks holds.
     Passed,
     /// It does not apply, for this reason.
     Skipped(String),
 }
 
-impl Outcome {
+impl StepOutcome {
     /// Returns that it does not apply, and why.
     pub fn skipped(reason: impl Into<String>) -> Self {
         Self::Skipped(reason.into())
     }
 }
 
-impl From<()> for Outcome {
+impl From<()> for StepOutcome {
     fn from((): ()) -> Self {
         Self::Passed
     }

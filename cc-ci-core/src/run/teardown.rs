@@ -24,11 +24,6 @@ pub(super) struct BodyEnd<'e> {
 }
 
 impl BodyEnd<'_> {
-    /// Whether something of the run's is still at work: it would make again what is removed.
-    pub fn is_at_work(&self) -> bool {
-        !self.children.left.is_empty() || self.children.tasks_left > 0
-    }
-
     /// Whether a client of the engine may have been killed while it gave an order.
     fn in_flight(&self) -> bool {
         self.dropped || self.children.by_force
@@ -59,13 +54,12 @@ pub(super) async fn tear_down(run: &Run<'_>, held: &Held, end: BodyEnd<'_>) -> (
     let mut orphans = run.harness.lifetime.end_children().await.left;
     orphans.retain(|pid| !end.children.left.contains(pid));
     receipt.left.extend(processes(&orphans));
-    if undone.verified && !end.is_at_work() {
-        let limit = teardown.remaining().max(LAST_WORK);
-        if let Err(why) = remove_tree(run, limit).await {
+    if undone.verified && !end.children.is_at_work() {
+        if let Err(why) = remove_tree(run, teardown.remaining()).await {
             receipt.failures.push(why);
             receipt.left.extend(tree_residue(run));
         }
-    } else if end.is_at_work() || !receipt.left.is_empty() {
+    } else if end.children.is_at_work() || !receipt.left.is_empty() {
         receipt.left.extend(tree_residue(run));
     } else {
         let tree = run.directory.root().display();
@@ -88,7 +82,7 @@ async fn remove_apps(
     receipt: &mut Receipt,
 ) -> Undone {
     run.enter("teardown", guards);
-    if end.is_at_work() {
+    if end.children.is_at_work() {
         // That is the janitor's, once we are dead.
         receipt.failures.push("the run's own work did not end in time, so nothing was removed".to_owned());
     }
@@ -98,7 +92,7 @@ async fn remove_apps(
     for guard in guards {
         let domain = guard.domain();
         let limit = teardown.remaining().max(LAST_WORK);
-        let reaped = if end.is_at_work() {
+        let reaped = if end.children.is_at_work() {
             inspect(ci_host, guard, own).await
         } else {
             reap(ci_host, guard, own, pending, limit).await
@@ -135,7 +129,7 @@ async fn undo_upgrade(
 ) -> Undone {
     let dirty = run.record().dirty;
     let rolled_back = match &held.warm {
-        _ if end.is_at_work() => {
+        _ if end.children.is_at_work() => {
             let why = "the run's own work did not end in time, so nothing was rolled back";
             receipt.failures.push(why.to_owned());
             RolledBack::Unproven

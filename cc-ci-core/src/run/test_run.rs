@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::ready::Ready;
 use super::scripts::{INSTALL_STEPS, Script, Scripts};
-use super::step::Outcome;
+use super::step::StepOutcome;
 use crate::lifetime::{ChildError, Command, RunLifetimeExt as _, SpawnError};
 use crate::model::error_chain;
 use crate::model::event::Event;
@@ -50,9 +50,9 @@ impl<'r> Tests<'r> {
     pub async fn install_steps(&self, version: &str) -> Result<(), Failure> {
         for script in &self.scripts.install_steps {
             match self.run(script, TierName::Install, Some(version)).await {
-                Ok(Outcome::Passed) => {}
+                Ok(StepOutcome::Passed) => {}
                 // Install steps have nothing to skip.
-                Ok(Outcome::Skipped(_)) => {
+                Ok(StepOutcome::Skipped(_)) => {
                     return Err(Failure::recipe(format!("{INSTALL_STEPS}: exit status {SKIPPED}")));
                 }
                 Err(failure) if failure.fault() == Fault::Recipe => {
@@ -70,7 +70,7 @@ impl<'r> Tests<'r> {
         script: &Script,
         tier: TierName,
         version: Option<&str>,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<StepOutcome, Failure> {
         let run = self.ready.run;
         let log_name = file_name(format!("{}{tier}-{}", self.prefix, script.name().replace('/', "-")));
         let command = self.command(script, tier, version, &log_name).await?;
@@ -87,8 +87,10 @@ impl<'r> Tests<'r> {
             .await;
         let output = self.keep_log(log_name, output).await;
         let reason = match ended {
-            Ok(ended) if ended.success() => return Ok(Outcome::Passed),
-            Ok(ended) if ended.code == Some(SKIPPED) => return Ok(Outcome::skipped(why_skipped(&output))),
+            Ok(ended) if ended.success() => return Ok(StepOutcome::Passed),
+            Ok(ended) if ended.code == Some(SKIPPED) => {
+                return Ok(StepOutcome::skipped(why_skipped(&output)));
+            }
             Ok(ended) => ended.to_string(),
             Err(error @ ChildError::TimedOut { .. }) => error.to_string(),
             Err(ChildError::Spawn(error)) if cannot_be_executed(&error) => error_chain(&error),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::scripts::Script;
 use super::state::Run;
-use super::step::Outcome;
+use super::step::StepOutcome;
 use super::test_run::Tests;
 use crate::lock::AppGuard;
 use crate::model::event::Event;
@@ -76,14 +76,14 @@ impl<'r> TierRun<'r> {
     }
 
     /// Concludes the tier. `Ok(true)` when what stands on it may go on.
-    pub fn end(mut self, end: Result<Outcome, Failure>) -> Result<bool, Failure> {
+    pub fn end(mut self, end: Result<StepOutcome, Failure>) -> Result<bool, Failure> {
         self.tier.seconds = self.began.elapsed().as_secs_f64();
         let failed = self.tier.steps.iter().find(|step| step.status == Status::Failed);
         let why = |step: &Step| step.detail.as_deref()?.lines().next().map(|line| format!(": {line}"));
         let failed = failed.map(|step| format!("{} failed{}", step.name, why(step).unwrap_or_default()));
         let (status, reason, result) = match end {
-            Ok(Outcome::Passed) => (Status::Passed, None, Ok(failed.is_none())),
-            Ok(Outcome::Skipped(reason)) => (Status::Skipped, Some(reason), Ok(failed.is_none())),
+            Ok(StepOutcome::Passed) => (Status::Passed, None, Ok(failed.is_none())),
+            Ok(StepOutcome::Skipped(reason)) => (Status::Skipped, Some(reason), Ok(failed.is_none())),
             Err(failure) if failure.fault() == Fault::Recipe => {
                 (Status::Failed, Some(failure.chain()), Ok(false))
             }
@@ -96,7 +96,7 @@ impl<'r> TierRun<'r> {
     }
 
     /// A step that the rest of the tier stands on.
-    pub async fn must<T: Into<Outcome>>(
+    pub async fn must<T: Into<StepOutcome>>(
         &mut self,
         name: &str,
         work: impl Future<Output = Result<T, Failure>>,
@@ -105,7 +105,7 @@ impl<'r> TierRun<'r> {
     }
 
     /// A generic check, or what the operator put in its place.
-    pub async fn check<T: Into<Outcome>>(
+    pub async fn check<T: Into<StepOutcome>>(
         &mut self,
         name: &str,
         work: impl Future<Output = Result<T, Failure>>,
@@ -139,7 +139,7 @@ impl<'r> TierRun<'r> {
     }
 
     /// Does one step, and notes how it ended. Gives why it failed, where it did; an error ends the run.
-    async fn step<T: Into<Outcome>>(
+    async fn step<T: Into<StepOutcome>>(
         &mut self,
         name: &str,
         work: impl Future<Output = Result<T, Failure>>,
@@ -152,8 +152,8 @@ impl<'r> TierRun<'r> {
         let began = Instant::now();
         let end = work.await.map(Into::into);
         let (status, detail) = match &end {
-            Ok(Outcome::Passed) => (Status::Passed, None),
-            Ok(Outcome::Skipped(reason)) => (Status::Skipped, Some(reason.clone())),
+            Ok(StepOutcome::Passed) => (Status::Passed, None),
+            Ok(StepOutcome::Skipped(reason)) => (Status::Skipped, Some(reason.clone())),
             Err(failure) if failure.fault() == Fault::Recipe => (Status::Failed, Some(failure.chain())),
             Err(failure) => (Status::NotRun, Some(failure.chain())),
         };

@@ -9,7 +9,7 @@ use super::ready::Ready;
 use super::recover::empty;
 use super::scripts::Scripts;
 use super::state::Revision;
-use super::step::Outcome;
+use super::step::StepOutcome;
 use super::test_run::Tests;
 use super::tier_run::TierRun;
 use crate::janitor::PendingRequests;
@@ -54,13 +54,13 @@ async fn steps(
     tier: &mut TierRun<'_>,
     release: &Revision,
     tested: &Revision,
-) -> Result<Outcome, Failure> {
+) -> Result<StepOutcome, Failure> {
     start_over(tests.ready).await?;
     let mut app = Cold::new(tests);
     tier.enter_stage(TierName::Install, &release.name);
     app.install_steps(tier, release).await?;
     if tier.is_red() {
-        return Ok(Outcome::Passed);
+        return Ok(StepOutcome::Passed);
     }
     tier.enter_stage(TierName::Upgrade, &tested.name);
     app.upgrade_steps(tier, tested).await

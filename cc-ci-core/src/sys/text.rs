@@ -35,7 +35,7 @@ pub fn sanitize_line(text: &str) -> String {
     sanitize(&text.replace('\n', "\\n"))
 }
 
-/// JSON text with the same characters escaped as `\uXXXX`. It says what it said.
+/// JSON text with the same characters escaped as `\uXXXX`. Its meaning stays.
 #[must_use]
 pub fn sanitize_json(json: &str) -> String {
     let mut shown = String::with_capacity(json.len());

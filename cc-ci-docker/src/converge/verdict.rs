@@ -20,6 +20,8 @@ use std::time::Duration;
 
 use bollard::models::TaskState;
 
+use crate::tasks::is_terminal;
+
 /// How long a task without a healthcheck must have run.
 pub(super) const STEADY: Duration = Duration::from_secs(1);
 
@@ -209,7 +211,7 @@ impl Service {
             };
         }
         if given_up > 0 && if job { up + coming == 0 } else { up + coming + done < wanted } {
-            let reason = self.last_failure().map_or_else(|| "it ended".to_owned(), Task::said);
+            let reason = self.last_failure().map_or_else(|| "it ended".to_owned(), Task::reason);
             let reason = format!("Swarm does not start it again: {reason}");
             // It may be about to, where the service was deployed again as it was.
             return if undecided.is_some() {
@@ -300,7 +302,7 @@ impl Service {
     }
 
     fn update_failed(&self, how: &str, message: &str) -> ConvergenceVerdict {
-        let error = self.last_failure().map(|task| format!(": {}", task.said())).unwrap_or_default();
+        let error = self.last_failure().map(|task| format!(": {}", task.reason())).unwrap_or_default();
         ConvergenceVerdict::Over(format!("its update was {how} ({message}){error}"))
     }
 
@@ -309,8 +311,8 @@ impl Service {
         let failures = self.tasks.iter().filter(|task| task.current && self.failed(task)).count();
         let failed = match failures {
             0 => None,
-            1 => self.last_failure().map(Task::said),
-            _ => self.last_failure().map(|task| format!("{}, {failures} times", task.said())),
+            1 => self.last_failure().map(Task::reason),
+            _ => self.last_failure().map(|task| format!("{}, {failures} times", task.reason())),
         };
         let waits = |task: &&Task| {
             let is_up = !self.mode.is_job() && self.is_up(task);
@@ -325,7 +327,7 @@ impl Service {
             Running::Starting => "its healthcheck has not passed yet",
             Running::For(_) | Running::Healthy if self.mode.is_job() => "it has not completed yet",
             Running::For(_) | Running::Healthy => "it has just started",
-            Running::No if !task.error.is_empty() => return Some(task.said()),
+            Running::No if !task.error.is_empty() => return Some(task.reason()),
             Running::No if failed.is_some() => return failed,
             Running::No => match task.state {
                 TaskState::NEW | TaskState::ALLOCATED | TaskState::PENDING => "it waits for a node",
@@ -359,14 +361,14 @@ impl Task {
     /// failures are known:
     /// - Swarm has yet to attach the node to one of the task's networks.
     /// - The engine can't make the directory of secrets and configs read-only while a process that it forks has inherited
-    ///   the descriptor of a file there (moby/moby#48783; 1 of some 1,000 starts on two busy cores).
+    ///   the descriptor of a file there (moby/moby#48783).
     fn engine_failed_it(&self) -> bool {
         self.state == TaskState::REJECTED && self.error.starts_with("node is missing network attachments")
             || matches!(self.state, TaskState::FAILED | TaskState::REJECTED)
                 && self.error.contains("unable to remount dir as readonly")
     }
 
-    fn said(&self) -> String {
+    fn reason(&self) -> String {
         match (self.error.as_str(), self.state) {
             ("", TaskState::COMPLETE) => "it ended with status 0".to_owned(),
             ("", state) => format!("it is {state}"),
@@ -393,19 +395,6 @@ enum Place {
     Done,
     /// Its task ended, and Swarm makes no other.
     GivenUp,
-}
-
-/// What never runs (again).
-fn is_terminal(state: TaskState) -> bool {
-    matches!(
-        state,
-        TaskState::COMPLETE
-            | TaskState::SHUTDOWN
-            | TaskState::FAILED
-            | TaskState::REJECTED
-            | TaskState::REMOVE
-            | TaskState::ORPHANED
-    )
 }
 
 #[cfg(test)]

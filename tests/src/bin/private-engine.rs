@@ -102,7 +102,7 @@ fn run(command: &[&OsStr], bare: bool) -> Result<u8, Failure> {
     let mut found = bystanders.changes(&Bystanders::look(&engine));
     // First: what they use can't be told from what is left.
     found.extend(Bystanders::remove(&engine).iter().map(|object| format!("can't remove {object}")));
-    engine.settle();
+    engine.wait_until_idle();
     found.extend(engine.objects().iter().map(|object| format!("left: {object}")));
     engine.end()?;
     if found.is_empty() {

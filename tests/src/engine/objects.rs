@@ -104,7 +104,7 @@ impl Engine {
     /// Waits, for as long as patience lasts, until the Swarm has forgotten what it was told to: tasks of services
     /// that are gone, and containers of tasks that are gone.
     #[track_caller]
-    pub fn settle(&self) {
+    pub fn wait_until_idle(&self) {
         let ids =
             |list: &[Value]| -> BTreeSet<String> { list.iter().map(|found| text(&found["ID"])).collect() };
         holds(|| {

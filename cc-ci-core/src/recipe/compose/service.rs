@@ -28,20 +28,12 @@ pub(super) struct ServiceLayer {
     networks: BTreeSet<String>,
     labels: BTreeMap<String, String>,
     healthcheck: Option<HealthLayer>,
-    mode: Option<ModeWord>,
+    /// By how many replicas.
+    mode: Option<fn(u32) -> Mode>,
     replicas: Option<u32>,
     stop_grace_period: Option<Duration>,
     ports: Vec<Port>,
     local: Option<LocalLayer>,
-}
-
-/// A mode before it is known how often.
-#[derive(Debug, Clone, Copy)]
-enum ModeWord {
-    Replicated,
-    Global,
-    ReplicatedJob,
-    GlobalJob,
 }
 
 #[derive(Debug, Default)]
@@ -174,12 +166,7 @@ impl ServiceLayer {
             networks,
             labels: self.labels,
             healthcheck,
-            mode: match self.mode.unwrap_or(ModeWord::Replicated) {
-                ModeWord::Replicated => Mode::Replicated(self.replicas.unwrap_or(1)),
-                ModeWord::Global => Mode::Global,
-                ModeWord::ReplicatedJob => Mode::ReplicatedJob(self.replicas.unwrap_or(1)),
-                ModeWord::GlobalJob => Mode::GlobalJob,
-            },
+            mode: self.mode.unwrap_or(Mode::Replicated)(self.replicas.unwrap_or(1)),
             stop_grace_period: self.stop_grace_period.unwrap_or(Duration::from_secs(10)),
             ports: self.ports,
             local,
@@ -293,12 +280,12 @@ fn healthcheck(at: &Node<'_>) -> Result<HealthLayer, ComposeError> {
     })
 }
 
-fn mode(at: &Node<'_>) -> Result<ModeWord, ComposeError> {
+fn mode(at: &Node<'_>) -> Result<fn(u32) -> Mode, ComposeError> {
     match at.str()? {
-        "" | "replicated" => Ok(ModeWord::Replicated),
-        "global" => Ok(ModeWord::Global),
-        "replicated-job" => Ok(ModeWord::ReplicatedJob),
-        "global-job" => Ok(ModeWord::GlobalJob),
+        "" | "replicated" => Ok(Mode::Replicated),
+        "global" => Ok(|_| Mode::Global),
+        "replicated-job" => Ok(Mode::ReplicatedJob),
+        "global-job" => Ok(|_| Mode::GlobalJob),
         _ => Err(at.error("a mode is replicated, global, replicated-job or global-job")),
     }
 }

@@ -77,6 +77,9 @@ fn range(text: &str) -> Option<(u16, u16)> {
 pub(super) fn mount(text: &str) -> Result<Mount, &'static str> {
     const RULE: &str = "a mount is [volume or path:]/path[:options]";
     let parts: Vec<&str> = text.split(':').collect();
+    if parts.len() > 1 && parts[0].len() == 1 && parts[0].starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return Err("Docker takes a letter before the colon for a drive: give the volume a longer name");
+    }
     let (source, target, options) = match parts[..] {
         [target] => (None, target, ""),
         [source, target] => (Some(source), target, ""),
