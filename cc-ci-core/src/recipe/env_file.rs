@@ -1,12 +1,14 @@
 //! A recipe's `.env.sample` and an app's `<domain>.env`.
 //!
-//! Each line is a comment or an assignment: `NAME=value`, with or without `export`, quotes and an inline comment. A
-//! value may use variables of *earlier* lines, so `COMPOSE_FILE="$COMPOSE_FILE:compose.db.yml"` grows what came
-//! before; only `$NAME` and `${NAME}` are replaced, never in single quotes, and what is not set is empty. The file
-//! keeps its lines, their order and their comments: abra and the app's owner read it too.
+//! abra reads it with a library of its own, made from joho/godotenv 1.5. So it is read here as all releases of 1.5
+//! read it, and what 1.4 or the coming 1.6 read otherwise, or what is lost on the way without a word, is refused with
+//! the form to write instead.
 //!
-//! # Limitations
-//! A quoted value ends on its line. Operators such as `${NAME:-text}` stay as they are, as in abra.
+//! Each statement is a comment or an assignment: `NAME=value`, with or without `export`, quotes and a comment behind
+//! it; a quoted value may take several lines. A value may use variables of *earlier* statements, so
+//! `COMPOSE_FILE="$COMPOSE_FILE:compose.db.yml"` grows what came before; only `$NAME` and `${NAME}` in capitals are
+//! replaced, never in single quotes, and what is not set is empty. The file keeps its lines, their order and their
+//! comments: abra and the app's owner read it too.
 
 mod line;
 
@@ -14,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use line::Line;
+use line::{Assignment, Line};
 
 /// How long a file may be.
 const MAX_LEN: usize = 1 << 20;
@@ -85,10 +87,18 @@ impl FromStr for EnvFile {
         if text.len() > MAX_LEN {
             return Err(EnvFileError::TooLong);
         }
-        let lines = text.split('\n').enumerate().map(|(index, raw)| {
-            Line::parse(raw).map_err(|rule| EnvFileError::Line { line: index + 1, rule })
-        });
-        Self::of_lines(lines.collect::<Result<_, _>>()?)
+        if text.starts_with('\u{feff}') {
+            let rule = "it begins with a byte order mark: save it as UTF-8 without one";
+            return Err(EnvFileError::Line { line: 1, rule });
+        }
+        let (mut lines, mut number, mut rest) = (Vec::new(), 1, Some(text));
+        while let Some(text) = rest {
+            let (line, below) = Line::read(text).map_err(|rule| EnvFileError::Line { line: number, rule })?;
+            number += line.height();
+            rest = below;
+            lines.push(line);
+        }
+        Self::of_lines(lines)
     }
 }
 
@@ -111,10 +121,9 @@ impl EnvFile {
         }
         let mut vars = BTreeMap::new();
         let mut left = MAX_EXPANDED;
-        for (index, line) in lines.iter().enumerate() {
-            let Some(assignment) = line.assignment() else { continue };
+        for (line, assignment) in assignments(&lines) {
             let rule = "the values, once expanded, hold more than 4 MiB";
-            let value = assignment.expand(&vars, left).ok_or(EnvFileError::Line { line: index + 1, rule })?;
+            let value = assignment.expand(&vars, left).ok_or(EnvFileError::Line { line, rule })?;
             left -= value.len();
             vars.insert(assignment.name.clone(), value);
         }
@@ -143,7 +152,11 @@ impl EnvFile {
             Some(index) => lines[index] = lines[index].with_value(name, value).map_err(error)?,
             None => append(&mut lines, Line::of(name, value).map_err(error)?),
         }
-        *self = Self::of_lines(lines)?;
+        let changed = Self::of_lines(lines)?;
+        if changed.get(name) != Some(value) {
+            return Err(error("the value can't be written so that it is read back"));
+        }
+        *self = changed;
         Ok(())
     }
 
@@ -175,17 +188,26 @@ impl EnvFile {
     /// A version or an option in the line's comment that breaks its rule.
     pub fn secrets(&self) -> Result<Vec<SecretSpec>, EnvFileError> {
         let mut secrets = BTreeMap::new();
-        for (index, line) in self.lines.iter().enumerate() {
-            let Some(assignment) = line.assignment() else { continue };
+        for (line, assignment) in assignments(&self.lines) {
             let name = assignment.name.strip_prefix("SECRET_").and_then(|rest| rest.strip_suffix("_VERSION"));
             let Some(name) = name.filter(|name| !name.is_empty()) else { continue };
             let version = self.get(&assignment.name).unwrap_or_default();
             let spec = secret_spec(name, version, &assignment.comment)
-                .map_err(|rule| EnvFileError::Line { line: index + 1, rule })?;
+                .map_err(|rule| EnvFileError::Line { line, rule })?;
             secrets.insert(spec.name.clone(), spec);
         }
         Ok(secrets.into_values().collect())
     }
+}
+
+/// What is assigned, and in which line, from 1, it begins.
+fn assignments(lines: &[Line]) -> impl Iterator<Item = (usize, &Assignment)> {
+    let numbered = lines.iter().scan(1, |next, line| {
+        let number = *next;
+        *next += line.height();
+        Some((number, line))
+    });
+    numbered.filter_map(|(number, line)| Some((number, line.assignment()?)))
 }
 
 /// Puts a line last, before the empty rest that follows a final line feed.

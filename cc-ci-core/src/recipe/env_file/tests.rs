@@ -12,10 +12,16 @@ fn every_way_to_write_a_value_is_read() {
         ("A=1", "1"),
         ("  export\tA = 1  ", "1"),
         ("A=", ""),
-        ("A=   # a comment", ""),
-        ("A=#x", "#x"),
+        ("A=  \t", ""),
+        ("A=\"\" # a comment", ""),
+        ("A='#x'", "#x"),
         ("A=x#y # z", "x#y"),
-        ("A=a b   # c # d", "a b"),
+        ("A=a b   # c", "a b"),
+        ("A=\"a\" # it's #5", "a"),
+        ("A='x'#y", "x"),
+        ("A='it\\'s'", "it\\'s"),
+        ("A=\"a\nb\" # c\nB=1", "a\nb"),
+        ("A='a\r\nB=2\r\n'\r\nB=1", "a\nB=2\n"),
         ("A=\"a # b\" # c", "a # b"),
         ("A='a # \\n $B b'", "a # \\n $B b"),
         ("A=\"a\\\"b\\\\c\\nd\\$e\\é\"", "a\"b\\c\nd$eé"),
@@ -26,8 +32,13 @@ fn every_way_to_write_a_value_is_read() {
         ("A=1\r", "1"),
         ("A=\"1\"\r", "1"),
         ("B=b\nA=$B-${B}x$NONE${NONE}.", "b-bx."),
-        ("B=b\nA=$", "$"),
-        ("B=b\nA=$1$-${B:-x}${}${B", "$1$-${B:-x}${}${B"),
+        ("A=$", "$"),
+        ("A=$-${}$(id)${b}$$", "$-${}$(id)${b}$$"),
+        ("A=p$ss", "p$ss"),
+        ("A=\\$1\\${B:-x}\\$Ab", "$1${B:-x}$Ab"),
+        ("A='$1${B:-x}\\$Ab'", "$1${B:-x}\\$Ab"),
+        ("A=\"\\\\\\$B\"", "\\$B"),
+        ("A=\u{3000}a\u{a0}# c", "\u{3000}a"),
     ] {
         let file = parse(line);
         assert_eq!(file.get("A"), Some(expected), "{line:?}");
@@ -51,10 +62,26 @@ fn a_bad_line_is_named_with_its_rule() {
         ("1A=1", 1, "first no digit"),
         ("=1", 1, "a name is"),
         ("A B=1", 1, "a name is"),
-        ("\n\nA='x", 3, "ends on its line"),
-        ("A=\"x\\\"", 1, "ends on its line"),
+        ("\n\nA='x", 3, "ends with the quote"),
+        ("A=\"x\ny\"\nB", 3, "NAME=value"),
+        ("A=\"x\\\"", 1, "ends with the quote"),
+        ("A=\"x\\\"\"", 1, "with its own quote"),
         ("A=\"x\"y", 1, "only a comment"),
-        ("A='x'#y", 1, "only a comment"),
+        ("A= # x", 1, "right after the ="),
+        ("A=#x", 1, "right after the ="),
+        ("A=1 # see #5", 1, "keep one"),
+        ("A=$1", 1, "before a digit"),
+        ("A=${B:-x}", 1, "without operators"),
+        ("A=${B", 1, "without operators"),
+        ("A=$B}", 1, "without operators"),
+        ("A=$(B)", 1, "without operators"),
+        ("A=$({B}", 1, "without operators"),
+        ("A=\"$Bc\"", 1, "without operators"),
+        ("A=\\\\$B", 1, "single quotes"),
+        ("A=\"\\\\$B\"", 1, "single quotes"),
+        ("A=\"x\\\ny\"", 1, "single quotes"),
+        ("A=x\ry", 1, "carriage return"),
+        ("\u{feff}A=1", 1, "byte order mark"),
         ("A=1\0", 1, "NUL"),
         ("# \0", 1, "NUL"),
     ] {
@@ -87,18 +114,23 @@ fn setting_edits_in_place_and_keeps_the_comment() {
     file.set("A", "two words").unwrap();
     file.set("B", "").unwrap();
     file.set("C", "it's $new").unwrap();
-    let expected = "# top\nA=1\n export B= # about b\n\nA='two words'\t# last\nC=\"it's \\$new\"\n";
+    let expected = "# top\nA=1\n export B='' # about b\n\nA='two words'\t# last\nC=\"it's \\$new\"\n";
     assert_eq!(file.to_string(), expected);
     assert_eq!(
         (file.get("A"), file.get("B"), file.get("C")),
         (Some("two words"), Some(""), Some("it's $new"))
     );
 
-    let mut file = parse("A=   # comment");
+    let mut file = parse("A=\"a\nb\"   # comment");
     file.set("A", "x").unwrap();
-    assert_eq!(file.to_string(), "A=x   # comment");
+    assert_eq!(file.to_string(), "A='x'   # comment");
     file.set("D", "y").unwrap();
-    assert_eq!(file.to_string(), "A=x   # comment\nD=y\n");
+    assert_eq!(file.to_string(), "A='x'   # comment\nD=y\n");
+    for (text, expected) in [("A='x'#y", "A='z'#y"), ("A=\"1\" # see #5", "A='z' # see #5")] {
+        let mut file = parse(text);
+        file.set("A", "z").unwrap();
+        assert_eq!((file.get("A"), file.to_string().as_str()), (Some("z"), expected));
+    }
 }
 
 #[test]
@@ -111,7 +143,16 @@ fn setting_recomputes_what_depends_on_it() {
 #[test]
 fn what_no_file_can_hold_is_not_set() {
     let mut file = parse("A=1\n");
-    for (name, value) in [("", "x"), ("A B", "x"), ("A=B", "x"), ("A\nB", "x"), ("A", "x\0"), ("N", "x\0")] {
+    for (name, value) in [
+        ("", "x"),
+        ("A B", "x"),
+        ("A=B", "x"),
+        ("A\nB", "x"),
+        ("A", "x\0"),
+        ("N", "x\0"),
+        ("A", "x'\""),
+        ("N", "x \\"),
+    ] {
         assert!(matches!(file.set(name, value), Err(EnvFileError::Set { .. })), "{name:?}");
     }
     assert_eq!(file.to_string(), "A=1\n");
@@ -181,14 +222,17 @@ proptest! {
 
     #[test]
     fn what_is_set_is_read_back(
-        text in "([A-C]=[a-c$ ]{0,4}( # [a-z= ]{0,9})?\\r?\\n|#[a-z]{0,9}\\n|\\n){0,8}",
+        text in "([A-C]=([a-c$][a-c$ ]{0,3}( # [a-z= ]{0,9})?|('[a-c ]{0,3}'|\"[a-c ]{0,3}\") ?(#[a-z=# ]{0,9})?)\\r?\\n|#[a-z]{0,9}\\n|\\n){0,8}",
         name in "[A-D]",
         value in "[a$#'\"\\\\\n\r\t `{}A=]{0,12}|(?s).{0,40}",
     ) {
         prop_assume!(!value.contains('\0'));
-        let mut file = parse(&text);
+        let Ok(mut file) = text.parse::<EnvFile>() else { return Err(TestCaseError::reject("refused")) };
         let before: Vec<_> = file.vars().keys().cloned().collect();
-        file.set(&name, &value).unwrap();
+        if let Err(error) = file.set(&name, &value) {
+            prop_assert!(value.ends_with(['\\', '"']), "{}", error);
+            return Ok(());
+        }
         prop_assert_eq!(file.get(&name), Some(value.as_str()));
         let again = parse(&file.to_string());
         prop_assert_eq!(again.vars(), file.vars());
