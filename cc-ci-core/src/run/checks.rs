@@ -104,21 +104,19 @@ pub(super) fn healthy(services: &[ServiceState]) -> Result<(), Failure> {
     if sick.is_empty() { Ok(()) } else { Err(Failure::recipe(format!("not healthy: {}", sick.join(", ")))) }
 }
 
-/// No service has other tasks than right after it was deployed or upgraded.
+/// No service has other tasks than right after it was deployed or upgraded. A task that ended, and of which the
+/// service is whole without it, has done its work.
 pub(super) fn no_restart(before: &[ServiceState], now: &[ServiceState]) -> Result<(), Failure> {
-    let tasks = |services: &[ServiceState]| {
-        services
-            .iter()
-            .map(|service| {
-                let mut tasks = service.tasks.clone();
-                tasks.sort();
-                (service.name.clone(), tasks)
-            })
-            .collect::<BTreeMap<_, _>>()
+    let now: BTreeMap<&str, &ServiceState> =
+        now.iter().map(|service| (service.name.as_str(), service)).collect();
+    let is_same = |before: &&ServiceState| {
+        now.get(before.name.as_str()).is_some_and(|now| {
+            let is_known = |task: &String| before.tasks.contains(task);
+            now.tasks.iter().all(is_known) && (now.healthy || now.tasks.len() == before.tasks.len())
+        })
     };
-    let (before, now) = (tasks(before), tasks(now));
-    let restarted: Vec<&String> =
-        before.iter().filter(|(name, tasks)| now.get(*name) != Some(*tasks)).map(|(name, _)| name).collect();
+    let restarted: Vec<&str> =
+        before.iter().filter(|service| !is_same(service)).map(|service| service.name.as_str()).collect();
     if restarted.is_empty() {
         Ok(())
     } else {
@@ -312,6 +310,11 @@ mod tests {
         assert!(no_restart(&first, &first).is_ok());
         assert!(no_restart(&first, &[service("app", "a", "2")]).is_err());
         assert!(no_restart(&first, &[]).is_err());
+        // What ended and is not missed has done its work.
+        let ended = |healthy| ServiceState { tasks: Vec::new(), healthy, ..service("app", "a", "1") };
+        assert!(no_restart(&first, &[ended(true)]).is_ok());
+        assert!(no_restart(&first, &[ended(false)]).is_err());
+        assert!(no_restart(&[ended(true)], &first).is_err());
     }
 
     #[test]

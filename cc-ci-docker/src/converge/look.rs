@@ -126,6 +126,9 @@ impl View<'_> {
             }
         };
         let condition = template.restart_policy.as_ref().and_then(|policy| policy.condition);
+        let has_delay = template.restart_policy.as_ref().is_some_and(|policy| policy.delay.is_some());
+        let test =
+            template.container_spec.as_ref().and_then(|spec| spec.health_check.as_ref()?.test.as_deref());
         Service {
             id: service.id.unwrap_or_default(),
             name: name.strip_prefix(&format!("{stack}_")).unwrap_or(&name).to_owned(),
@@ -140,6 +143,7 @@ impl View<'_> {
                     TaskSpecRestartPolicyConditionEnum::NONE | TaskSpecRestartPolicyConditionEnum::ON_FAILURE
                 )
             ),
+            periodic: has_delay && test.is_some_and(|test| test.first().is_some_and(|word| word == "NONE")),
             spec: digest,
             version: spec.labels.and_then(|mut labels| labels.remove(&format!("coop-cloud.{stack}.version"))),
             constraints: template

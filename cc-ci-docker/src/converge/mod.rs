@@ -127,8 +127,7 @@ pub(crate) async fn services(client: &Client, domain: &Domain) -> Result<Vec<Ser
     Ok(seen
         .into_iter()
         .map(|service| ServiceState {
-            // The engine lists them in any order.
-            tasks: sorted(service.running().map(|task| task.id.clone())),
+            tasks: service.lasting(),
             healthy: service.verdict() == ConvergenceVerdict::Up,
             name: service.name,
             id: service.id,
@@ -138,10 +137,4 @@ pub(crate) async fn services(client: &Client, domain: &Domain) -> Result<Vec<Ser
             version: service.version,
         })
         .collect())
-}
-
-fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
-    let mut names: Vec<String> = names.collect();
-    names.sort_unstable();
-    names
 }

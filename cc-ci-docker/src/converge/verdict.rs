@@ -9,6 +9,9 @@
 //!   before, it must outlive [`STEADY_AFTER_FAILURE`], which is how long Swarm itself watches an updated task.
 //! - A task that ended with status 0 is done, unless the restart policy starts it again: recipes have services that
 //!   prepare something and end. That holds for a server that ends with status 0 as well; checks that ask it find out.
+//! - A service that is started again on purpose is done between two of its runs, too: recipes have services that do
+//!   their work, end, and begin anew after a while. On purpose is a restart policy with a delay of its own together with
+//!   a healthcheck that was turned off. One that has failed is like any other.
 //! - Jobs are up when they have completed as often as they should.
 //! - What runs of an older spec delays convergence: it still writes into the same volumes, and still answers.
 //! - A service that was changed less than [`UNDECIDED`] ago, without an update status, is not judged by its older
@@ -47,6 +50,8 @@ pub(super) struct Service {
     pub changed: Duration,
     /// Whether a task that ended with status 0 is started again.
     pub restarts_done: bool,
+    /// Whether that is on purpose: it was given a delay, and its healthcheck was turned off.
+    pub periodic: bool,
     /// Where its tasks may run, in Swarm's own words.
     pub constraints: Vec<String>,
     /// A digest of what its tasks are made of.
@@ -156,6 +161,21 @@ impl Service {
         self.tasks.iter().filter(|task| task.current && self.wants(task) && task.runs())
     }
 
+    /// The ids of those tasks by which a restart is told. A service that has ended and was begun anew on purpose has none.
+    pub(super) fn lasting(&self) -> Vec<String> {
+        let running = self.running().filter(|task| !self.is_between_runs(&task.place));
+        let mut tasks: Vec<String> = running.map(|task| task.id.clone()).collect();
+        tasks.sort_unstable();
+        tasks
+    }
+
+    /// Whether it is begun anew on purpose in this slot or node, and has always ended well so far.
+    fn is_between_runs(&self, place: &str) -> bool {
+        let mut ended = self.tasks.iter().filter(|task| task.current && task.place == place);
+        let has_failed = self.tasks.iter().any(|task| task.current && self.failed(task));
+        self.periodic && !has_failed && ended.any(|task| task.state == TaskState::COMPLETE)
+    }
+
     /// The newest task that ended and should not have.
     pub(super) fn last_failure(&self) -> Option<&Task> {
         self.tasks.iter().filter(|task| self.failed(task)).min_by_key(|task| task.age)
@@ -245,7 +265,7 @@ impl Service {
 
     /// Whether a task that ended with status 0 is done.
     fn may_end(&self) -> bool {
-        self.mode.is_job() || !self.restarts_done
+        self.mode.is_job() || !self.restarts_done || self.periodic
     }
 
     /// What each slot or node has come to. A task that is wanted outdoes those before it; else the newest counts.
@@ -253,8 +273,12 @@ impl Service {
         let mut places = BTreeMap::new();
         for task in &self.tasks {
             let found = if self.wants(task) && !is_terminal(task.state) {
-                // Those of an older spec are yet to be replaced.
-                if task.current && self.is_up(task) { Place::Up } else { Place::Coming }
+                match task.current {
+                    true if self.is_up(task) => Place::Up,
+                    true if self.is_between_runs(&task.place) => Place::Done,
+                    // Those of an older spec are yet to be replaced.
+                    _ => Place::Coming,
+                }
             } else if !task.current {
                 continue;
             } else if task.state == TaskState::COMPLETE && self.may_end() {

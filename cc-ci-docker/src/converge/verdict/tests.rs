@@ -16,6 +16,7 @@ fn service(mode: Mode, tasks: Vec<Task>) -> Service {
         update: Update::None,
         changed: LONG,
         restarts_done: true,
+        periodic: false,
         constraints: Vec::new(),
         spec: String::new(),
         version: None,
@@ -97,6 +98,32 @@ fn a_service_is_up_when_all_its_tasks_are() {
     assert_lags(&service(Mode::Replicated(1), vec![]), "0 of 1 tasks are up: Swarm has made no task of it");
     // What became of earlier tasks is forgotten.
     assert_up(&service(Mode::Replicated(1), vec![failed(1), failed(2), healthy(3)]));
+}
+
+#[test]
+fn a_service_that_is_begun_anew_on_purpose_is_up_between_its_runs() {
+    let periodic = |tasks| Service { periodic: true, ..service(Mode::Replicated(1), tasks) };
+    let done = ended(1, TaskState::COMPLETE, "");
+    let waits = task(2, TaskState::READY, Running::No);
+    assert_up(&periodic(vec![done.clone(), waits.clone()]));
+    assert_up(&periodic(vec![done.clone(), task(2, TaskState::RUNNING, Running::For(STEADY / 2))]));
+    assert_eq!(periodic(vec![done.clone(), healthy(2)]).lasting(), [""; 0]);
+    // Before it has ended once it is like any other, and so it is once it failed.
+    assert_lags(&periodic(vec![waits.clone()]), "0 of 1 tasks are up: it waits for its turn to start");
+    assert_eq!(periodic(vec![healthy(2)]).lasting(), ["t2"]);
+    let tasks = vec![done.clone(), failed(2), task(3, TaskState::READY, Running::No)];
+    assert_lags(&periodic(tasks), "0 of 1 tasks are up: task: non-zero exit (1)");
+    assert_eq!(periodic(vec![done.clone(), failed(2), healthy(3)]).lasting(), ["t3"]);
+    // A run that ended well says nothing of another slot.
+    let tasks = vec![done.clone(), waits.clone(), at("2", task(3, TaskState::PREPARING, Running::No))];
+    let two = Service { periodic: true, ..service(Mode::Replicated(2), tasks) };
+    assert_lags(&two, "1 of 2 tasks are up: it waits for its turn to start");
+    // Without a purpose an end is a failure.
+    let lag = assert_lags(
+        &service(Mode::Replicated(1), vec![done, waits]),
+        "0 of 1 tasks are up: it ended with status 0",
+    );
+    assert_eq!(lag.failed, ["t1"]);
 }
 
 #[test]
