@@ -22,7 +22,7 @@ use cc_ci_core::names::Domain;
 use crate::SwarmEngine;
 use crate::backoff::Backoff;
 use crate::client::ApiError;
-use crate::snapshot::{Filters, networks};
+use crate::snapshot::{Filters, Task, networks};
 use look::Target;
 use selective::Selective;
 use state::Removal;
@@ -152,7 +152,13 @@ impl Removal<'_> {
                 match self.refusals.get(&residue) {
                     _ if !users.is_empty() => format!("{residue}, used by {}", users.join(" and ")),
                     Some(refusal) => format!("{residue}: {refusal}"),
-                    None => residue.to_string(),
+                    None => match snapshot.tasks.iter().find(|task| task.id == target.id) {
+                        // It is the engine that has not seen to it.
+                        Some(Task { state: Some(state), .. }) => {
+                            format!("{residue}, which the engine left {state}")
+                        }
+                        _ => residue.to_string(),
+                    },
                 }
             })
             .collect();
