@@ -209,8 +209,8 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         file: &str,
     ) -> Result<Option<Vec<u8>>, Failure>;
 
-    /// Runs a command in a service of the app, within `limit`, and gives its output. A command that fails is the
-    /// recipe's fault.
+    /// Runs a command in a service of the app, within `limit`, and gives its output: of both its streams, in no order
+    /// between them. A command that fails is the recipe's fault.
     ///
     /// Where the engine can't end a command that takes too long, it ends with the app.
     async fn execute(
@@ -287,7 +287,8 @@ pub struct ServiceState {
     pub created: String,
     /// What the engine changes with every order that it takes for the service, be it for the same again.
     pub order: String,
-    /// The ids of its running tasks, sorted: other ones are a restart.
+    /// The ids of its running tasks, sorted: new ones are a restart. A service that ends well and begins anew on
+    /// purpose has none.
     pub tasks: Vec<String>,
     /// Whether everything that it is meant to run runs, and is healthy.
     pub healthy: bool,
