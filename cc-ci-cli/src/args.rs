@@ -222,6 +222,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Run {
     /// The recipe: a path, a URL, or a name in the canonical abra tree
     pub recipe: RecipeSource,
@@ -249,6 +250,9 @@ pub struct Run {
     /// Copy the recipe from the canonical abra tree instead of fetching it
     #[arg(long, env = "CCCI_SKIP_FETCH", value_parser = FalseyValueParser::new())]
     pub skip_fetch: bool,
+    /// Only warn of privileges that the configuration does not grant
+    #[arg(long, env = "CCCI_REPORT_ONLY", value_parser = FalseyValueParser::new())]
+    pub report_only: bool,
     /// The quick lane: upgrade the recipe's warm app in place, test it, roll it back; it proves less
     #[arg(long, env = "CCCI_QUICK", value_parser = FalseyValueParser::new())]
     pub quick: bool,

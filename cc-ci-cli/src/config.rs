@@ -14,6 +14,7 @@ use std::time::Duration;
 use cc_ci_abra::Backups;
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::{Domain, RecipeName, Suffix, Version};
+use cc_ci_core::recipe::PRIVILEGE_KEYS;
 use cc_ci_core::run::{self, WarmApp};
 use cc_ci_core::workspace::{Catalogue, RecipeSource};
 use serde::Deserialize;
@@ -54,6 +55,7 @@ struct File {
     fetch_timeout: Option<Time>,
     converge_timeout: Option<Time>,
     converge_max: Option<Time>,
+    report_only: Option<bool>,
     test_timeout: Option<Time>,
     janitor_budget: Option<Time>,
     local: Local,
@@ -110,6 +112,7 @@ struct Recipe {
     warm: Option<Domain>,
     warm_version: Option<Version>,
     source: Option<String>,
+    allow: Vec<String>,
 }
 
 /// A time as the flags take it.
@@ -172,8 +175,19 @@ impl Config {
         let runs_dir = settings.runs_dir.clone().or(file.runs_dir).map_or_else(|| state("cc-ci-runs"), Ok)?;
         let runs_dir = absolute("the runs directory", runs_dir)?;
         let (mut dependencies, mut warm) = (BTreeMap::new(), BTreeMap::<RecipeName, WarmApp>::new());
+        let mut granted = BTreeMap::new();
         for (name, recipe) in file.recipes {
             let sources = recipe.depends.iter().map(|text| source(&format!("recipes.{name}.depends"), text));
+            let is_known = |privilege: &&String| {
+                privilege.split_once('=').is_some_and(|(key, _)| PRIVILEGE_KEYS.contains(&key))
+            };
+            if let Some(strange) = recipe.allow.iter().find(|privilege| !is_known(privilege)) {
+                return Err(Failure::configuration(format!(
+                    "the configuration's recipes.{name}.allow: {strange:?} is no privilege"
+                ))
+                .with_hint("write key=value, as the run that was refused says it: allow = [\"port=2222\"]"));
+            }
+            granted.insert(name.clone(), recipe.allow.clone());
             dependencies.insert(name.clone(), sources.collect::<Result<Vec<_>, _>>()?);
             if let Some(app) = warm_app(&name, &recipe)? {
                 if let Some((other, _)) = warm.iter().find(|(_, other)| other.domain == app.domain) {
@@ -229,6 +243,8 @@ impl Config {
                 operator_tests: file.tests_dir,
                 proxy: None,
                 shared_networks: file.shared_networks.unwrap_or(defaults.shared_networks),
+                granted,
+                report_only: file.report_only.unwrap_or(false),
                 dependencies,
                 warm,
                 keep_runs: file.keep_runs.unwrap_or(defaults.keep_runs),

@@ -121,13 +121,13 @@ async fn look_back(
         None => tree.newest_before(lifetime, &head).await?,
     };
     let is_release = at_head.filter(|_| unchanged).map(|release| release.version);
-    let lightweight = releases.lightweight;
+    let unfit = releases.unfit;
     let Some(release) = before else {
         let why = match &is_release {
             Some(version) => format!("there is none before {version}"),
             None => "it has none yet".to_owned(),
         };
-        return Ok((History { is_release, lightweight, previous: None }, Some(why)));
+        return Ok((History { is_release, unfit, previous: None }, Some(why)));
     };
     tree.checkout(lifetime, &release.commit).await?;
     let judged_as = domain.clone();
@@ -135,5 +135,5 @@ async fn look_back(
         .blocking_tasks()
         .run(move || PreviousRelease::read(&committed, release.version, &judged_as))
         .await;
-    Ok((History { is_release, lightweight, previous: Some(previous) }, None))
+    Ok((History { is_release, unfit, previous: Some(previous) }, None))
 }

@@ -63,6 +63,22 @@ fn told(world: &World, call: CcCi) -> Told {
 }
 
 #[test]
+fn what_recipes_may_ask_for_is_told_and_a_directory_of_tests_that_is_not_there() {
+    let world = host_of();
+    let config = world.path().join("allow.toml");
+    let tests = world.path().join("tests");
+    let text =
+        format!("tests_dir = {tests:?}\n[recipes.pad]\nallow = [\"port=22\", \"cap_add=NET_ADMIN\"]\n");
+    fs::write(&config, text).unwrap();
+    let look = || told(&world, doctor(&world).arg("--config").arg(&config));
+    let missing = look();
+    assert!(missing.facts.contains("pad may ask for port=22, cap_add=NET_ADMIN"), "{}", missing.facts);
+    missing.has("recipes", "is no directory of tests", "tests_dir");
+    fs::create_dir(&tests).unwrap();
+    assert!(look().facts.contains("the operator's tests are in"));
+}
+
+#[test]
 fn a_host_that_is_well_has_facts_and_no_problems() {
     let world = host_of();
     let found = told(&world, doctor(&world));

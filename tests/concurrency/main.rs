@@ -31,6 +31,7 @@ mod output;
 mod ownership;
 mod path;
 mod paused_runs;
+mod proof;
 mod proxy;
 mod quick;
 mod quick_doubles;

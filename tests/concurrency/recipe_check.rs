@@ -9,7 +9,8 @@ use cc_ci_tests::{CcCi, Ended, Recipe, World, executable, pipes};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-const COMPOSE: &str = r#"services:
+const COMPOSE: &str = r#"version: "3.8"
+services:
   app:
     image: pad:1.2
     configs:
@@ -98,7 +99,7 @@ fn people_are_told_the_place_the_reason_and_the_remedy() {
     let mut lines = end.stdout.lines();
     let first = lines.next().unwrap();
     assert!(
-        first.starts_with("compose.yml:14: error: config conf: its file changed since 1.0.0+1.2"),
+        first.starts_with("compose.yml:15: error: config conf: its file changed since 1.0.0+1.2"),
         "{first}"
     );
     assert!(first.ends_with("[config-not-bumped]"), "{first}");
@@ -126,18 +127,18 @@ fn releases_are_read_from_the_repository() {
     recipe.write("abra.sh", "export CONF_VERSION=v2\n").write("pad.conf", "y\n");
     recipe.write("compose.yml", &COMPOSE.replace("pad:1.2", "pad:${TAG}"));
     recipe.write(".env.sample", "TYPE=pad\nDOMAIN=pad.example.org\nTAG=1.3\n");
-    let unannounced = "new-variable-unannounced compose.yml:3";
+    let unannounced = "new-variable-unannounced compose.yml:4";
     assert_eq!(found(&world, &recipe), [unannounced]);
     recipe.commit();
     assert_eq!(found(&world, &recipe), [unannounced]);
     recipe.write("release/1.1.0+1.3", "Set TAG.\n");
     assert_eq!(found(&world, &recipe), [""; 0]);
     recipe.release("1.1.0+1.3");
-    assert_eq!(found(&world, &recipe), ["version-label-not-the-tag compose.yml:11"]);
+    assert_eq!(found(&world, &recipe), ["version-label-not-the-tag compose.yml:12"]);
     assert_eq!(report(&world, &recipe)["compared_with"], "1.0.0+1.2");
     // A release that is changed is no release, and what was bumped in it was not bumped since.
     recipe.write("pad.conf", "z\n");
-    assert_eq!(found(&world, &recipe), ["config-not-bumped compose.yml:14"]);
+    assert_eq!(found(&world, &recipe), ["config-not-bumped compose.yml:15"]);
     assert_eq!(report(&world, &recipe)["compared_with"], "1.1.0+1.3");
 }
 
@@ -177,7 +178,9 @@ fn the_example_recipe_keeps_every_rule_in_both_releases() {
 fn sarif_is_what_forges_read() {
     let world = World::new();
     let recipe = clean(&world);
-    recipe.write("compose.more.yml", "services: {more: {image: more}}\n").release("1.0.0+1.2");
+    recipe
+        .write("compose.more.yml", "version: '3.8'\nservices: {more: {image: more}}\n")
+        .release("1.0.0+1.2");
     recipe.git(["tag", "0.9.0+1.1"]);
     let log = check(&world, recipe.path(), &["--sarif", "--format", "json"]).expect(1).json();
     assert_eq!(log["version"], "2.1.0");

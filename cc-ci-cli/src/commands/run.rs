@@ -68,6 +68,7 @@ pub fn run(
         *tests_dir = std::path::absolute(&*tests_dir)
             .map_err(|error| Failure::configuration("can't use the tests directory").with_source(error))?;
     }
+    base.config.run.report_only |= args.report_only;
     let proxy = base.config.proxy()?;
     let deadline = Some(args.deadline.unwrap_or(base.config.deadline));
     let bounds = Bounds { deadline, teardown: base.config.teardown_budget };

@@ -3,6 +3,8 @@
 //! It is written when the run begins, so that whoever finds the directory of a dead run knows its domains, and
 //! again when it ends.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +67,9 @@ pub struct RunRecord {
     pub tiers: Vec<Tier>,
     /// What was there before and after.
     pub receipt: Option<Receipt>,
+    /// The privileges that the recipe asked for and the operator grants.
+    #[serde(default)]
+    pub granted: BTreeSet<String>,
     /// What went wrong outside of the tiers.
     pub errors: Vec<String>,
     /// What is worth knowing.
@@ -178,7 +183,7 @@ pub struct Tier {
     pub name: TierName,
     /// What became of it.
     pub status: Status,
-    /// Why, where it did not pass.
+    /// Why, where it did not pass; what it did not prove, where it did.
     pub reason: Option<String>,
     /// The release that it upgrades from, of an upgrade.
     pub from: Option<String>,

@@ -7,12 +7,14 @@ mod domain;
 mod pattern;
 mod recipe;
 mod run_id;
+mod tag;
 mod version;
 
 pub use domain::{Domain, Stack, Suffix};
 pub use pattern::{AppKind, RunAppPattern};
 pub use recipe::{RecipeName, Subject};
 pub use run_id::RunId;
+pub use tag::{TagFault, UnfitTag};
 pub use version::Version;
 
 /// A value from outside that breaks a rule: it names the value and the rule.

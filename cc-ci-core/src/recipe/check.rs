@@ -1,9 +1,10 @@
 //! What can be said against a recipe's files as they are deployed together: what a run refuses or warns of before its
 //! deploy, and `recipe check` reports with the place.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::compose::{Compose, MountKind, Object};
+use super::compose::{Compose, MountKind, Object, Protocol, Service};
 use super::env_file::{EnvFile, SecretSpec};
 use super::issue::{Issue, Policy};
 use super::routes;
@@ -16,6 +17,10 @@ use super::tree::ReadError;
 pub struct Findings {
     /// A deploy would fail, or touch what is not the app's own.
     pub problems: Vec<String>,
+    /// It asks for what the operator has not granted: the words, and the privilege as the configuration has it.
+    pub ungranted: Vec<(String, String)>,
+    /// The privileges that it asks for and has.
+    pub granted: BTreeSet<String>,
     /// It may work, but not as meant.
     pub warnings: Vec<String>,
 }
@@ -33,10 +38,14 @@ pub(super) fn check(
 ) -> Findings {
     let mut found = Findings::default();
     for issue in issues(compose, env, secrets, policy, readable) {
-        match issue.rule.severity {
-            Severity::Error => found.problems.push(issue.what),
-            Severity::Warning => found.warnings.push(issue.what),
-            Severity::Note => {}
+        match (issue.privilege, issue.rule.severity) {
+            (Some(privilege), _) if policy.granted.contains(&privilege) => {
+                found.granted.insert(privilege);
+            }
+            (Some(privilege), _) => found.ungranted.push((issue.what, privilege)),
+            (None, Severity::Error) => found.problems.push(issue.what),
+            (None, Severity::Warning) => found.warnings.push(issue.what),
+            (None, Severity::Note) => {}
         }
     }
     found
@@ -68,16 +77,17 @@ pub(super) fn issues(
                 // Who is in it reaches all others there, by names that may be theirs.
                 if !(own || policy.has_network(&object.name)) {
                     let what = format!("{} is neither the app's own nor shared by the operator", object.name);
-                    found.push(at(&table::FOREIGN_NETWORK, "name", what).marked(&object.name));
+                    found.push(at(&table::FOREIGN_NETWORK, "name", what).naming(&object.name));
                 }
+            }
+            if let Some(outside) = object.outside.as_ref().filter(|_| kind == "volume" && !object.external) {
+                let issue = at(&table::VOLUME_OUTSIDE, "driver_opts", format!("it is kept {outside}"));
+                found.push(issue.asking(format!("volume={key} {outside}")));
             }
             let mut issue = |rule, field: &str, what: String| found.push(at(rule, field, what));
             if !(own || kind == "network" && object.external) {
                 let what = format!("its name {} is not of the app's stack", object.name);
                 issue(&table::FOREIGN_NAME, "name", what);
-            }
-            if let Some(outside) = object.outside.as_ref().filter(|_| kind == "volume" && !object.external) {
-                issue(&table::VOLUME_OUTSIDE, "driver_opts", format!("it is kept {outside}"));
             }
             if !matches!(kind, "secret" | "config") {
                 continue;
@@ -98,22 +108,15 @@ pub(super) fn issues(
         }
     }
     for (key, service) in &compose.services {
-        for file in &service.env_files {
-            if let Err(error) = readable(file) {
-                let what = format!("service {key}: reading its env_file {}: {error}", file.display());
-                found.push(Issue::at(&table::FILE_UNREADABLE, &["services", key, "env_file"], what));
-            }
-        }
-        for port in service.ports.iter().filter_map(|port| port.published) {
-            let what = format!("service {key}: publishes the host's port {port}");
-            let issue = Issue::at(&table::PUBLISHED_PORT, &["services", key, "ports"], what);
-            found.push(issue.marked(port.to_string()));
-        }
-        for mount in service.volumes.iter().filter(|mount| mount.kind == MountKind::Bind) {
-            let source = mount.source.as_deref().unwrap_or_default();
-            let what = format!("service {key}: mounts {source} of the host");
-            found.push(Issue::at(&table::HOST_MOUNT, &["services", key, "volumes"], what).marked(source));
-        }
+        of_service(compose, key, service, &readable, &mut found);
+    }
+    for privilege in &compose.privileges {
+        let what = format!("{}: {privilege}", privilege.path.join("."));
+        let path: Vec<&str> = privilege.path.iter().map(String::as_str).collect();
+        let name = privilege.value.split(['=', ':']).next().unwrap_or_default();
+        let issue = Issue::at(&table::PRIVILEGE, &path, what).marked(&privilege.value);
+        let issue = issue.marked(format!("cap_{}", privilege.value)).marked(name);
+        found.push(issue.asking(privilege.to_string()));
     }
     found.append(&mut routes::issues(compose, env, policy));
     for name in &compose.unset {
@@ -122,6 +125,59 @@ pub(super) fn issues(
     }
     found
 }
+
+/// What one service names that is not the app's own.
+fn of_service(
+    compose: &Compose,
+    key: &str,
+    service: &Service,
+    readable: &impl Fn(&Path) -> Result<(), ReadError>,
+    found: &mut Vec<Issue>,
+) {
+    for file in &service.env_files {
+        if let Err(error) = readable(file) {
+            let what = format!("service {key}: reading its env_file {}: {error}", file.display());
+            found.push(Issue::at(&table::FILE_UNREADABLE, &["services", key, "env_file"], what));
+        }
+    }
+    for (network, aliases) in &service.aliases {
+        let Some(shared) = compose.networks.get(network).filter(|network| network.external) else {
+            continue;
+        };
+        for alias in aliases.iter().filter(|alias| !compose.stack.prefixes(alias)) {
+            let what =
+                format!("service {key}: its alias {alias} in the network {} is anybody's", shared.name);
+            let issue = Issue::at(&table::FOREIGN_NAME, &["services", key, "networks"], what);
+            found.push(issue.marked(alias));
+        }
+    }
+    for spec in &service.ports {
+        let port = spec.published.map_or_else(|| "any".to_owned(), |port| port.to_string());
+        let what = format!("service {key}: publishes the host's port {port}");
+        let issue = Issue::at(&table::PUBLISHED_PORT, &["services", key, "ports"], what);
+        let issue = issue.marked(format!("{port}:")).marked(format!("published: {port}"));
+        let protocol = match spec.protocol {
+            Protocol::Tcp => "",
+            Protocol::Udp => "/udp",
+            Protocol::Sctp => "/sctp",
+        };
+        let mode = if spec.host_mode { "@host" } else { "" };
+        found.push(issue.marked(&port).asking(format!("port={port}{protocol}{mode}")));
+    }
+    for mount in service.volumes.iter().filter(|mount| mount.kind == MountKind::Bind) {
+        let source = mount.source.as_deref().unwrap_or_default();
+        // What time it is is no secret.
+        if mount.read_only && CLOCK.contains(&source) {
+            continue;
+        }
+        let what = format!("service {key}: mounts {source} of the host");
+        let issue = Issue::at(&table::HOST_MOUNT, &["services", key, "volumes"], what).marked(source);
+        found.push(issue.asking(format!("bind={source}{}", if mount.read_only { ":ro" } else { "" })));
+    }
+}
+
+/// What an app may read of the host's, to show its time.
+const CLOCK: [&str; 2] = ["/etc/localtime", "/etc/timezone"];
 
 /// How long Swarm lets the names of secrets and configs be.
 pub(super) const MAX_NAME: usize = 64;

@@ -11,6 +11,8 @@ pub struct Policy<'a> {
     pub domain: &'a Domain,
     /// The external networks that the operator shares among apps, the proxy's above all.
     pub networks: &'a [String],
+    /// The privileges that the operator grants to the recipe, each as `key=value`.
+    pub granted: &'a [String],
     /// The `.env` as an operator wrote it, where one did: the hosts and networks that it names are the app's.
     pub operators: Option<&'a EnvFile>,
 }
@@ -28,8 +30,12 @@ pub(super) struct Issue {
     pub(super) rule: &'static Rule,
     /// The keys that lead to it in the compose files.
     pub(super) path: Vec<String>,
-    /// What its line holds, where the path leads to a whole block.
-    pub(super) mark: Option<String>,
+    /// What its line holds, where the path leads to a whole block: the first of these that stands in one.
+    pub(super) marks: Vec<String>,
+    /// What the operator grants for it to be no fault, as the configuration has it.
+    pub(super) privilege: Option<String>,
+    /// The host or network of somebody else that it is about.
+    pub(super) named: Option<String>,
     /// The variable that it is about: then there is no path.
     pub(super) variable: Option<String>,
     pub(super) what: String,
@@ -38,15 +44,26 @@ pub(super) struct Issue {
 impl Issue {
     pub(super) fn at(rule: &'static Rule, path: &[&str], what: String) -> Self {
         let path = path.iter().map(|key| (*key).to_owned()).collect();
-        Self { rule, path, mark: None, variable: None, what }
+        Self { rule, path, marks: Vec::new(), privilege: None, named: None, variable: None, what }
     }
 
     pub(super) fn marked(mut self, mark: impl Into<String>) -> Self {
-        self.mark = Some(mark.into());
+        self.marks.push(mark.into());
+        self
+    }
+
+    pub(super) fn asking(mut self, privilege: impl Into<String>) -> Self {
+        self.privilege = Some(privilege.into());
+        self
+    }
+
+    pub(super) fn naming(mut self, name: &str) -> Self {
+        self.named = Some(name.to_owned());
         self
     }
 
     pub(super) fn of_variable(rule: &'static Rule, name: &str, what: String) -> Self {
-        Self { rule, path: Vec::new(), mark: None, variable: Some(name.to_owned()), what }
+        let (path, marks) = (Vec::new(), Vec::new());
+        Self { rule, path, marks, privilege: None, named: None, variable: Some(name.to_owned()), what }
     }
 }

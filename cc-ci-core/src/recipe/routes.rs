@@ -5,12 +5,11 @@
 //! middlewares of all apps share their names.
 //!
 //! # Limitations
-//! A router without a rule has the one that the operator gave the proxy. What a recipe tells the proxy by other ways
-//! than labels, e.g. an alias in a shared network, is not looked at.
+//! A router without a rule has the one that the operator gave the proxy.
 
 use std::collections::BTreeSet;
 
-use super::compose::Compose;
+use super::compose::{Compose, Service};
 use super::env_file::EnvFile;
 use super::issue::{Issue, Policy};
 use super::rules::table;
@@ -34,46 +33,59 @@ pub(super) fn issues(compose: &Compose, env: &EnvFile, policy: &Policy<'_>) -> V
     let hosts = OwnHosts::of(env, policy);
     let mut found = Vec::new();
     for (service, spec) in &compose.services {
-        let mut strange = BTreeSet::new();
+        let (mut strange, mut udp) = (BTreeSet::new(), BTreeSet::new());
         for (label, value) in &spec.labels {
             // Traefik reads them in any case.
             let label = label.to_ascii_lowercase();
+            if label.starts_with("traefik.tls.") {
+                let what = format!("service {service}: {label} changes the certificates of every app");
+                let issue = Issue::at(&table::FOREIGN_HOST, &["services", service, "deploy", "labels"], what);
+                found.push(issue.marked(&label));
+            }
             let Some((protocol, kind, name, field)) = parts(&label) else { continue };
+            if protocol == "udp" && kind == "routers" {
+                udp.insert(name.to_owned());
+            }
             if !name.contains(&compose.stack.as_str().to_ascii_lowercase()) {
                 strange.insert((protocol.to_owned(), kind.to_owned(), name.to_owned()));
             }
             if kind == "routers" && field == "rule" && !value.trim().is_empty() {
-                let at = |rule, mark: &str, what: String| {
+                let at = |rule, what: String| {
                     let what = format!("service {service}: router {name}: {what}");
-                    Issue::at(rule, &["services", service, "deploy", "labels"], what).marked(mark)
+                    Issue::at(rule, &["services", service, "deploy", "labels"], what).marked(&label)
                 };
                 match Reader::judge(value, &hosts) {
                     Taken::Own => {}
                     // Most protocols have no host that could be told apart: such a router has a port of its own.
                     Taken::Hosts(hosts) if protocol == "tcp" && hosts.iter().all(|host| host == "*") => {
-                        let what = "takes every connection of its entrypoint".to_owned();
-                        found.push(at(&table::PROXY_NAME, "HostSNI", what));
+                        for entrypoints in entrypoints(spec, protocol, name) {
+                            let what = format!("takes every connection of its entrypoint, {entrypoints}");
+                            let issue = at(&table::PROXY_NAME, what);
+                            found.push(issue.asking(format!("entrypoint={protocol} {entrypoints}")));
+                        }
                     }
                     Taken::Hosts(hosts) => found.extend(hosts.iter().map(|host| {
                         let shown: String = host.chars().take(120).collect();
-                        at(
-                            &table::FOREIGN_HOST,
-                            host,
-                            format!("takes {shown}, which is not the app's domain"),
-                        )
+                        let what = format!("takes {shown}, which is not the app's domain");
+                        at(&table::FOREIGN_HOST, what).naming(host)
                     })),
                     Taken::Every => {
-                        found.push(at(
-                            &table::FOREIGN_HOST,
-                            ".rule",
-                            "takes requests to any host".to_owned(),
-                        ));
+                        found.push(at(&table::FOREIGN_HOST, "takes requests to any host".to_owned()));
                     }
                     Taken::Unreadable => {
                         let what = "its rule can't be read as Traefik's".to_owned();
-                        found.push(at(&table::FOREIGN_HOST, ".rule", what));
+                        found.push(at(&table::FOREIGN_HOST, what));
                     }
                 }
+            }
+        }
+        // No rule tells apart what comes by UDP.
+        for name in &udp {
+            for entrypoints in entrypoints(spec, "udp", name) {
+                let what = format!("service {service}: router {name}: takes all that comes to {entrypoints}");
+                let issue = Issue::at(&table::PROXY_NAME, &["services", service, "deploy", "labels"], what);
+                let issue = issue.marked(format!("traefik.udp.routers.{name}.entrypoints"));
+                found.push(issue.marked(name).asking(format!("entrypoint=udp {entrypoints}")));
             }
         }
         found.extend(strange.into_iter().map(|(protocol, kind, name)| {
@@ -82,8 +94,32 @@ pub(super) fn issues(compose: &Compose, env: &EnvFile, policy: &Policy<'_>) -> V
                 "service {service}: the proxy's {protocol} {thing} {name} is not named after the stack"
             );
             let issue = Issue::at(&table::PROXY_NAME, &["services", service, "deploy", "labels"], what);
-            issue.marked(format!("{kind}.{name}"))
+            issue.marked(format!("{kind}.{name}")).asking(format!("proxy={protocol}.{kind}.{name}"))
         }));
+    }
+    found
+}
+
+/// A router of a service that does not tell the proxy to look at its labels, by the router's label.
+pub(super) fn unseen(service: &Service) -> Option<&str> {
+    let labels = || service.labels.iter().map(|(label, value)| (label, label.to_ascii_lowercase(), value));
+    let is_seen = |(_, label, value): (&String, String, &String)| {
+        label == "traefik.enable" && value.trim().eq_ignore_ascii_case("true")
+    };
+    let mut routers =
+        labels().filter(|(_, label, _)| parts(label).is_some_and(|(_, kind, ..)| kind == "routers"));
+    routers.next().map(|(label, ..)| label.as_str()).filter(|_| !labels().any(is_seen))
+}
+
+/// The entrypoints of a router, as each of its labels says: one may be written in several cases. All of them where none
+/// says so.
+fn entrypoints<'s>(service: &'s Service, protocol: &str, name: &str) -> Vec<&'s str> {
+    let wanted = format!("traefik.{protocol}.routers.{name}.entrypoints");
+    let labels = service.labels.iter().filter(|(label, _)| label.eq_ignore_ascii_case(&wanted));
+    let mut found: Vec<&str> =
+        labels.map(|(_, value)| if value.trim().is_empty() { "*" } else { value }).collect();
+    if found.is_empty() {
+        found.push("*");
     }
     found
 }

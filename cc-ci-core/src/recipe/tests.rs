@@ -23,12 +23,19 @@ fn domain() -> Domain {
     "pad-123456.ci.example.org".parse().unwrap()
 }
 
+/// What is asked for and not granted, in words.
+fn ungranted(findings: &Findings) -> Vec<String> {
+    findings.ungranted.iter().map(|(what, privilege)| format!("{what} [{privilege}]")).collect()
+}
+
 /// What a run finds, where the operator shares `networks`, and wrote the `.env` themselves or not.
 fn found(recipe: &Recipe, networks: &[&str], operators: Option<&EnvFile>) -> Findings {
     let env = recipe.sample().unwrap();
     let compose = recipe.compose(&recipe.vars(&env, &domain()).unwrap()).unwrap();
     let networks: Vec<String> = networks.iter().map(|name| (*name).to_owned()).collect();
-    recipe.check(&env, &compose, &Policy { domain: &domain(), networks: &networks, operators }).unwrap()
+    recipe
+        .check(&env, &compose, &Policy { domain: &domain(), networks: &networks, granted: &[], operators })
+        .unwrap()
 }
 
 #[track_caller]
@@ -115,17 +122,52 @@ networks: {own: {name: elsewhere}}",
             ][..],
         ),
         (
-            &found.warnings,
+            &ungranted(&found),
             &[
-                "service app: publishes the host's port 80",
-                "service app: mounts /s.sock of the host",
-                "CONF_VERSION is not set",
-                "NOT_SET is not set",
+                "service app: publishes the host's port 80 [port=80]",
+                "service app: mounts /s.sock of the host [bind=/s.sock]",
             ],
         ),
+        (&found.warnings, &["CONF_VERSION is not set", "NOT_SET is not set"]),
     ] {
         assert_starts(lines, expected);
     }
+    let granted = ["port=80".to_owned(), "bind=/srv".to_owned()];
+    let env = recipe.sample().unwrap();
+    let compose = recipe.compose(&recipe.vars(&env, &domain()).unwrap()).unwrap();
+    let policy = Policy { domain: &domain(), networks: &[], granted: &granted, operators: None };
+    let found = recipe.check(&env, &compose, &policy).unwrap();
+    assert_starts(&ungranted(&found), &["service app: mounts /s.sock of the host [bind=/s.sock]"]);
+    assert_eq!(found.granted, ["port=80".to_owned()].into());
+}
+
+#[test]
+fn an_alias_in_a_shared_network_is_the_stacks_own() {
+    let tree = Tree::new(&[
+        (".env.sample", ""),
+        (
+            "compose.yml",
+            "services:
+  app:
+    image: a:1
+    networks:
+      proxy: {aliases: [socket-proxy, '${STACK_NAME}_web']}
+      own: {aliases: [db]}
+networks: {proxy: {external: true}, own: }",
+        ),
+    ]);
+    let found = found(&tree.recipe(), &SHARED_NETWORKS, None);
+    assert_starts(&found.problems, &["service app: its alias socket-proxy in the network proxy"]);
+    assert_starts(&found.warnings, &[]);
+}
+
+#[test]
+fn what_time_it_is_on_the_host_an_app_may_read() {
+    let mounts = "['/etc/localtime:/etc/localtime:ro', '/etc/timezone:/etc/timezone']";
+    let text = format!("services: {{app: {{image: 'a:1', volumes: {mounts}}}}}");
+    let tree = Tree::new(&[(".env.sample", ""), ("compose.yml", &text)]);
+    let expected = ["service app: mounts /etc/timezone of the host [bind=/etc/timezone]"];
+    assert_starts(&ungranted(&found(&tree.recipe(), &[], None)), &expected);
 }
 
 #[test]
@@ -170,12 +212,14 @@ networks: {default: {driver_opts: {device: /x, o: bind}}}",
         ),
     ]);
     let expected = [
-        "volume bound: it is kept at /srv/blog",
+        "volume bound: it is kept at /srv/blog, with the options sha256:",
         "volume disk: it is kept at /dev/sda1",
         "volume masked: it is kept at tmpfs",
         "volume share: it is kept by the driver some/plugin",
+        "networks.default.driver_opts: network.driver_opts=device",
+        "networks.default.driver_opts: network.driver_opts=o",
     ];
-    assert_starts(&found(&tree.recipe(), &[], None).problems, &expected);
+    assert_starts(&ungranted(&found(&tree.recipe(), &[], None)), &expected);
 }
 
 #[test]
@@ -235,10 +279,34 @@ fn the_proxy_is_told_of_the_apps_own_hosts_only() {
     assert_starts(&findings.problems, &[blog, &all, &more, &what]);
     let connections = "service app: router pad-123456_ci_example_org-ssh: takes every connection";
     let name = "service app: the proxy's http router blog is not named after";
-    assert_starts(&findings.warnings, &[connections, name]);
+    assert_starts(&ungranted(&findings), &[connections, name]);
+    assert!(ungranted(&findings)[0].ends_with("[entrypoint=tcp *]"));
+    assert!(ungranted(&findings)[1].ends_with("[proxy=http.routers.blog]"));
     // An operator chose the host, not the recipe.
     let operators = Some(&"MORE=', `more.org`'".parse().unwrap());
     assert_starts(&found(&tree.recipe(), &[], operators).problems, &[blog, &all, &what]);
+}
+
+#[test]
+fn what_the_proxy_does_for_every_app_is_no_recipes_to_choose() {
+    let labels = |labels: &str| {
+        let text = format!("services: {{app: {{image: 'a:1', deploy: {{labels: {{{labels}}}}}}}}}");
+        let tree = Tree::new(&[(".env.sample", ""), ("compose.yml", &text)]);
+        let found = found(&tree.recipe(), &[], None);
+        (found.problems.clone(), ungranted(&found))
+    };
+    let (problems, _) = labels("traefik.TLS.stores.default.defaultgeneratedcert.resolver: le");
+    assert_starts(
+        &problems,
+        &["service app: traefik.tls.stores.default.defaultgeneratedcert.resolver changes"],
+    );
+    let (problems, asked) = labels("traefik.udp.routers.pad-123456_ci_example_org.entrypoints: dns");
+    assert_starts(&problems, &[]);
+    assert_eq!(asked.len(), 1);
+    assert!(asked[0].ends_with("[entrypoint=udp dns]"), "{asked:?}");
+    let tcp = "traefik.tcp.routers.pad-123456_ci_example_org";
+    let (_, asked) = labels(&format!("{tcp}.rule: 'HostSNI(`*`)', {tcp}.entrypoints: web-secure"));
+    assert!(asked[0].ends_with("[entrypoint=tcp web-secure]"), "{asked:?}");
 }
 
 #[test]

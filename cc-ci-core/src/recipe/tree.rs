@@ -67,7 +67,8 @@ pub(super) fn read(root: &Path, path: &Path) -> Result<Vec<u8>, ReadError> {
     Ok(bytes)
 }
 
-fn open(root: &Path, path: &Path) -> Result<File, ReadError> {
+/// Opens what is at `path` below `root`, wherever symbolic links lead, as long as they stay below.
+pub(super) fn open(root: &Path, path: &Path) -> Result<File, ReadError> {
     let root = File::open(root)?;
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     // A pipe with no writer would block the open.

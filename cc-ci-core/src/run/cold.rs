@@ -11,19 +11,20 @@ use super::recipe;
 use super::state::Revision;
 use super::step::StepOutcome;
 use super::test_run::Tests;
-use super::tier_run::TierRun;
+use super::tier_run::{TestsEnd, TierRun};
 use crate::engine::{App, Backup, Engine, ServiceState};
 use crate::model::error_chain;
 use crate::model::failure::Failure;
 use crate::model::record::{Tier, TierName};
 use crate::model::secret::Secret;
 use crate::names::Domain;
+use crate::recipe::VolumeBackup;
 use crate::workspace::DeployCountError;
 
 const NO_BACKUP: &str = "the recipe declares no backup (label backupbot.backup)";
-
-/// Why a custom tier is skipped.
-pub(super) const NO_CUSTOM_TESTS: &str = "neither the operator nor the recipe has custom tests";
+const NOTHING_IN_BACKUP: &str = "no volume of the app is in the backup: there is nothing to restore";
+const PROBES_ALONE: &str =
+    "proved with cc-ci's own files alone: there is no pair of `change…` and `restore…` tests that ran";
 
 /// The tier `name` of an upgrade from `release`, before anybody got to it.
 pub(super) fn tier_from(name: TierName, release: Option<&Revision>) -> Tier {
@@ -129,7 +130,10 @@ impl<'r> Cold<'r> {
             None if ready.run.request.fresh => {
                 Ok(StepOutcome::skipped("--fresh: the commit itself was installed"))
             }
-            None => Ok(StepOutcome::skipped("no previous release: the commit itself was installed")),
+            None => {
+                let why = ready.fetched.why_no_upgrade();
+                Ok(StepOutcome::skipped(format!("{why}: the commit itself was installed")))
+            }
         };
         tier.end(end)
     }
@@ -189,18 +193,27 @@ impl<'r> Cold<'r> {
         let ready = self.tests.ready;
         let Some(backup) = self.backup.clone() else { return Ok(StepOutcome::skipped(NO_BACKUP)) };
         let mut left_out = BTreeSet::new();
+        let mut is_empty = false;
         tier.must("read", async {
             let loaded = recipe::load(ready.run, &self.app).await?;
-            left_out = loaded.labels.backup.left_out(&loaded.compose);
+            let rules = &loaded.labels.backup;
+            left_out = rules.left_out(&loaded.compose);
+            let volumes = self.engine().volumes(&self.app.domain).await?;
+            is_empty = volumes.iter().all(|name| rules.rule(&loaded.compose, name) == VolumeBackup::Excluded);
             Ok(())
         })
         .await?;
+        if is_empty {
+            return Ok(StepOutcome::skipped(NOTHING_IN_BACKUP));
+        }
         tier.must("change", async {
             let text = format!("{} changed after the backup", ready.run.context.run_id);
             ProbeFiles::write(self.engine(), &self.app, &text).await?;
             Ok(())
         })
         .await?;
+        // What they change a restore test finds as it was.
+        let changed = tier.changes().await?;
         tier.must("restore", async {
             ready.restore(&self.app, &backup).await?;
             self.last = self.services().await?;
@@ -209,7 +222,9 @@ impl<'r> Cold<'r> {
         .await?;
         self.check_data(tier, &left_out).await?;
         self.check_serving(tier).await?;
-        tier.scripts().await?;
+        if (changed, tier.scripts().await?) != (TestsEnd::Ran, TestsEnd::Ran) {
+            tier.remark(PROBES_ALONE);
+        }
         self.check_no_restart(tier).await
     }
 
@@ -220,9 +235,9 @@ impl<'r> Cold<'r> {
     }
 
     async fn custom_steps(&mut self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {
-        tier.scripts().await?;
+        let end = tier.scripts().await?;
         self.check_no_restart(tier).await?;
-        Ok(if tier.has_scripts() { StepOutcome::Passed } else { StepOutcome::skipped(NO_CUSTOM_TESTS) })
+        Ok(end.into())
     }
 
     /// Creates the app at `revision`, with its install steps, and pulls its images.

@@ -3,7 +3,7 @@
 use super::state::{Fetched, Run};
 use super::step::first_few;
 use crate::model::failure::Failure;
-use crate::names::{Domain, Version};
+use crate::names::{Domain, TagFault};
 use crate::workspace::{self, FetchRequest, RecipeSource, RecipeTree, Revision};
 
 /// Fetches all recipes of the run.
@@ -17,19 +17,28 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         dependencies.push((fetch_one(run, &source, None, &domain).await?, domain));
     }
     let releases = tested.releases(lifetime).await?;
-    if !releases.lightweight.is_empty() {
-        let tags: Vec<String> = releases.lightweight.iter().map(Version::to_string).collect();
-        let tags = first_few(&tags);
-        run.warn(&format!("R014: abra takes only annotated tags, so these are no releases: {tags}"));
+    for fault in TagFault::ALL {
+        let tags = releases.unfit.iter().filter(|tag| tag.fault == fault);
+        let tags: Vec<String> = tags.map(|tag| tag.name.clone()).collect();
+        if !tags.is_empty() {
+            let rule = match fault {
+                TagFault::Lightweight => "R014: abra takes only annotated tags, so these are no releases",
+                TagFault::NoCommit => "abra takes only tags of a commit, so these are no releases",
+                TagFault::Misnamed => "a release is named <recipe semver>+<upstream>, so these are none",
+            };
+            run.warn(&format!("{rule}: {}", first_few(&tags)));
+        }
     }
     let release = releases.at(tested.tested()).cloned();
+    let known = releases.releases.into_iter().filter(|known| known.commit != *tested.tested());
+    let newest = known.map(|known| known.version).next();
     let upgrade_from = if request.fresh {
         Vec::new()
     } else {
         let before = tested.releases_before(lifetime, tested.tested()).await?;
         request.upgrade_from.select(before, tested.tested())?
     };
-    Ok(Fetched { tested, release, upgrade_from, dependencies })
+    Ok(Fetched { tested, release, newest, upgrade_from, dependencies })
 }
 
 async fn fetch_one(

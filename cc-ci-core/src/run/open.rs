@@ -30,6 +30,15 @@ impl Harness {
                     .with_hint("make a lifetime for each run"));
             }
             dependencies?;
+            if let Some(tests) = self.settings.operator_tests.clone() {
+                let shown = tests.display().to_string();
+                if !self.lifetime.blocking_tasks().run(move || tests.is_dir()).await {
+                    return Err(Failure::configuration(format!("{shown} is no directory of tests"))
+                        .with_hint(
+                            "name the directory that has one for each recipe: tests_dir, --tests-dir",
+                        ));
+                }
+            }
             if lane.is_warm() {
                 self.guard_warm(&request.recipe)?;
             } else {
@@ -94,6 +103,7 @@ impl Harness {
             deploy_count: 0,
             tiers: Vec::new(),
             receipt: None,
+            granted: BTreeSet::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
         }

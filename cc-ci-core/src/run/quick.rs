@@ -5,7 +5,6 @@
 
 use super::baseline::Baseline;
 use super::checks;
-use super::cold::NO_CUSTOM_TESTS;
 use super::diff::Before;
 use super::ready::Ready;
 use super::recipe;
@@ -105,14 +104,13 @@ impl Quick<'_> {
     }
 
     async fn custom(&mut self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {
-        let has_scripts = tier.has_scripts();
-        if has_scripts {
+        if tier.has_scripts() {
             // A test may change the app that nothing was upgraded of, too.
             set_dirty(self.tests.ready.run, true)?;
         }
-        tier.scripts().await?;
+        let end = tier.scripts().await?;
         self.check_unchanged(tier).await?;
-        Ok(if has_scripts { StepOutcome::Passed } else { StepOutcome::skipped(NO_CUSTOM_TESTS) })
+        Ok(end.into())
     }
 
     /// Nothing restarted since the upgrade, and nothing was made anew by it.

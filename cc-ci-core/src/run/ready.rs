@@ -43,8 +43,16 @@ impl<'r> Ready<'r> {
             .make_private(&to)
             .map_err(|error| Failure::host(format!("can't make {}", to.display())).with_source(error))?;
         self.fetched.tested.snapshot(run.context.lifetime.as_ref(), "tests", &to).await?;
-        Scripts::find(run.operator_tests().as_deref(), Some(&to.join("tests")))
-            .map_err(|error| Failure::host("can't read the tests").with_source(error))
+        let (operators, recipes) = (run.operator_tests(), to.join("tests"));
+        let find = move || Scripts::find(operators.as_deref(), Some(&recipes));
+        let found = run.context.lifetime.blocking_tasks().run(find).await;
+        let scripts = found.map_err(|error| Failure::host("can't read the tests").with_source(error))?;
+        match scripts.unfit_of_operator() {
+            // It says nothing of the recipe.
+            Some((script, why)) => Err(Failure::configuration(format!("the test {}: {why}", script.name()))
+                .with_hint(format!("mend {}, or take it away", script.path.display()))),
+            None => Ok(scripts),
+        }
     }
 
     /// Brings up the recipes that the one under test needs.

@@ -1,6 +1,7 @@
 //! What the recipe's tree and the app's `.env` say together, read anew each time: a checkout, an install step or a test
 //! may have changed either.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,23 +36,69 @@ pub(super) async fn load(run: &Run<'_>, app: &App) -> Result<LoadedRecipe, Failu
     run.context.lifetime.blocking_tasks().run(load).await
 }
 
-/// Checks it: what would fail a deploy, or touch what is not the app's own, is red before anything is done with it.
+/// Checks it: what would fail a deploy, touch what is not the app's own, or needs what the operator has not granted, is
+/// red before anything is done with it.
 pub(super) async fn check(run: &Run<'_>, app: &App) -> Result<(), Failure> {
-    let (app, networks) = (app.clone(), run.harness.settings.shared_networks.clone());
-    // What a person wrote of a long-lived app is no fault of the recipe's.
-    let operators = run.lane().is_warm().then(|| run.harness.ci_host.env_files.path(&app.domain));
-    let look = move || findings(&app, &networks, operators);
-    let Findings { problems, warnings, .. } = run.context.lifetime.blocking_tasks().run(look).await?;
-    for warning in shortened(&warnings) {
-        run.warn_once(&warning);
+    let ungranted = check_deployed(run, app).await?;
+    let told: Vec<String> = ungranted.iter().map(|(what, _)| what.clone()).collect();
+    let told = shortened(&told);
+    let wanted: BTreeSet<&str> =
+        ungranted.iter().map(|(_, privilege)| privilege.as_str()).take(TOLD).collect();
+    // A text of JSON is one of TOML.
+    let wanted = serde_json::to_string(&wanted).unwrap_or_default();
+    if ungranted.is_empty() {
+        return Ok(());
     }
-    if problems.is_empty() { Ok(()) } else { Err(Failure::recipe(shortened(&problems).join("; "))) }
+    if run.harness.settings.report_only {
+        for what in told {
+            run.warn_once(&format!("not granted, so refused but for --report-only: {what}"));
+        }
+        return Ok(());
+    }
+    // The older release is of the pull request's own choice, too.
+    let older = if run.request.fresh {
+        ""
+    } else {
+        " (the release that is upgraded from is asked too: --fresh leaves it out)"
+    };
+    Err(Failure::recipe(format!(
+        "the operator has not granted what it asks for, [recipes.{}] allow = {wanted}: {}{older}",
+        app.recipe,
+        told.join("; "),
+    )))
 }
 
-fn findings(app: &App, networks: &[String], operators: Option<PathBuf>) -> Result<Findings, Failure> {
+/// Checks what is deployed already, whatever the operator grants by now; gives what it asks for beyond that.
+pub(super) async fn check_deployed(run: &Run<'_>, app: &App) -> Result<Vec<(String, String)>, Failure> {
+    let settings = &run.harness.settings;
+    let granted = settings.granted.get(&app.recipe).cloned().unwrap_or_default();
+    let is_main = run.main_app().domain == app.domain;
+    let (app, networks) = (app.clone(), settings.shared_networks.clone());
+    // What a person wrote of a long-lived app is no fault of the recipe's.
+    let operators = run.lane().is_warm().then(|| run.harness.ci_host.env_files.path(&app.domain));
+    let look = move || findings(&app, &networks, &granted, operators);
+    let found = run.context.lifetime.blocking_tasks().run(look).await?;
+    for warning in shortened(&found.warnings) {
+        run.warn_once(&warning);
+    }
+    if !found.problems.is_empty() {
+        return Err(Failure::recipe(shortened(&found.problems).join("; ")));
+    }
+    if is_main {
+        run.record().granted.extend(found.granted);
+    }
+    Ok(found.ungranted)
+}
+
+fn findings(
+    app: &App,
+    networks: &[String],
+    granted: &[String],
+    operators: Option<PathBuf>,
+) -> Result<Findings, Failure> {
     let env = app.env()?;
     let operators = operators.map(|env_file| App { env_file, ..app.clone() }.env()).transpose()?;
-    let policy = Policy { domain: &app.domain, networks, operators: operators.as_ref() };
+    let policy = Policy { domain: &app.domain, networks, granted, operators: operators.as_ref() };
     let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
     let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
     Ok(recipe.check(&env, &compose, &policy)?)

@@ -30,9 +30,11 @@ pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
         deploy_count: _,
         tiers,
         receipt,
+        granted,
         errors,
         warnings,
     } = &mut seen;
+    *granted = std::mem::take(granted).into_iter().map(|privilege| redactor.redact(&privilege)).collect();
     texts(commit.iter_mut().chain(errors).chain(warnings), redactor);
     for tier in tiers {
         hide_in_tier(tier, redactor);

@@ -96,6 +96,10 @@ pub struct Settings {
     pub proxy: Option<Proxy>,
     /// The external networks that an app may join: those that the operator shares among apps.
     pub shared_networks: Vec<String>,
+    /// The privileges that the operator grants to recipes, each as `key=value`: what is asked for without is red.
+    pub granted: BTreeMap<RecipeName, Vec<String>>,
+    /// Only tell which privileges are missing, for the change-over.
+    pub report_only: bool,
     /// The recipes that a recipe needs beside it.
     pub dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
     /// The warm apps of recipes.
@@ -118,6 +122,8 @@ impl Default for Settings {
             operator_tests: None,
             proxy: None,
             shared_networks: crate::recipe::SHARED_NETWORKS.map(str::to_owned).into(),
+            granted: BTreeMap::new(),
+            report_only: false,
             dependencies: BTreeMap::new(),
             warm: BTreeMap::new(),
             keep_runs: 50,

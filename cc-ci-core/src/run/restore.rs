@@ -99,7 +99,7 @@ impl<'r> Restore<'r> {
             removed = self.deploy_again(&dead).await.map_err(failed)?;
         } else if run.lane() == Lane::Quick {
             // What could not be deployed again is not upgraded.
-            recipe::check(run, app).await.map_err(unfit)?;
+            recipe::check_deployed(run, app).await.map_err(unfit)?;
         }
         for other in &dead {
             self.discard(other).await?;
@@ -150,8 +150,11 @@ impl<'r> Restore<'r> {
     /// Whether it serves; unless the operator has a check of their own in its place, in any tier: the built-in one says
     /// nothing of the app then.
     async fn check_serving(&self) -> Result<(), Failure> {
-        let scripts = Scripts::find(self.run.operator_tests().as_deref(), None)
-            .map_err(|error| Failure::host("can't read the operator's tests").with_source(error))?;
+        let operators = self.run.operator_tests();
+        let find = move || Scripts::find(operators.as_deref(), None);
+        let found = self.run.harness.lifetime.blocking_tasks().run(find).await;
+        let scripts =
+            found.map_err(|error| Failure::host("can't read the operator's tests").with_source(error))?;
         if TierName::ALL.into_iter().any(|tier| scripts.replacement(tier, "serving").is_some()) {
             return Ok(());
         }
@@ -163,7 +166,7 @@ impl<'r> Restore<'r> {
     pub async fn make_ready(&self) -> Result<(), Failure> {
         let (run, app) = (self.run, &self.baseline.app);
         self.baseline.lay_out(run, self.context).await?;
-        recipe::check(run, app).await?;
+        recipe::check_deployed(run, app).await?;
         let context = self.baseline.context(self.context);
         for value in run.harness.deployer.generate_secrets(&context, app).await?.values() {
             run.context.redactor.hide(value.expose());

@@ -4,18 +4,19 @@
 //! skipped, anything else failed. The operator may replace a generic check with `<tier>.<check>`; a recipe only
 //! adds, so that a pull request can't turn a check off.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::model::record::TierName;
+use crate::recipe::{INSTALL_STEPS, TestFile};
+
+/// What the names of tests begin with that change the app between backup and restore.
+const CHANGE: &str = "change";
 
 /// The generic checks: those that an operator may replace.
 pub(super) const CHECKS: [&str; 5] = ["serving", "healthy", "no-restart", "in-place", "data"];
-
-/// Runs after the app is created and before it is deployed.
-pub(super) const INSTALL_STEPS: &str = "install_steps.sh";
 
 /// Whose test it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(super) struct Script {
     pub tier: TierName,
     pub file_name: String,
     pub path: PathBuf,
+    /// Why it can't be run.
+    pub unfit: Option<&'static str>,
 }
 
 impl Script {
@@ -43,6 +46,11 @@ impl Script {
             Layer::Recipe => "recipe",
         };
         format!("{layer}/{}", self.file_name)
+    }
+
+    /// Whether it changes what the backup tier wrote, for the restore to bring back.
+    fn changes(&self) -> bool {
+        self.file_name.starts_with(CHANGE)
     }
 
     /// Whether it is run in the place of a generic check.
@@ -78,13 +86,28 @@ impl Scripts {
             };
             entries.sort_by_key(fs::DirEntry::file_name);
             for entry in entries {
+                // A pipe would keep whoever opens it.
                 let metadata = fs::metadata(entry.path())?;
-                let executable = metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
-                let Some(file_name) = entry.file_name().to_str().filter(|_| executable).map(str::to_owned)
-                else {
+                if !metadata.is_file() {
                     continue;
+                }
+                let what = match File::open(entry.path()) {
+                    Ok(file) => TestFile::of(&entry.file_name(), &file)?,
+                    // A program may be for running alone.
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                        let runs = metadata.permissions().mode() & 0o111 != 0;
+                        if runs { TestFile::Runs } else { TestFile::Data }
+                    }
+                    Err(error) => return Err(error),
                 };
-                let script = Script { layer, tier: tier_of(&file_name), file_name, path: entry.path() };
+                let unfit = match what {
+                    TestFile::Data => continue,
+                    TestFile::Runs => None,
+                    TestFile::Unfit(why) => Some(why),
+                };
+                let file_name = entry.file_name().to_string_lossy().into_owned();
+                let script =
+                    Script { layer, tier: tier_of(&file_name), file_name, path: entry.path(), unfit };
                 if script.file_name == INSTALL_STEPS {
                     found.install_steps.push(Script { tier: TierName::Install, ..script });
                 } else {
@@ -97,16 +120,35 @@ impl Scripts {
 
     /// The tests of a tier that stand for themselves.
     pub fn of(&self, tier: TierName) -> impl Iterator<Item = &Script> {
-        self.scripts.iter().filter(move |script| script.tier == tier && !script.stands_in())
+        let meant = move |script: &&Script| script.tier == tier && !script.stands_in() && !script.changes();
+        self.scripts.iter().filter(meant)
+    }
+
+    /// The tests that run between backup and restore.
+    pub fn changes(&self) -> impl Iterator<Item = &Script> {
+        self.scripts.iter().filter(|script| script.changes())
+    }
+
+    /// The operator's first test that can't be run, and why.
+    pub fn unfit_of_operator(&self) -> Option<(&Script, &'static str)> {
+        let scripts = self.scripts.iter().chain(&self.install_steps);
+        scripts
+            .filter(|script| script.layer == Layer::Operator)
+            .find_map(|script| Some((script, script.unfit?)))
     }
 
     /// The operator's replacement of a generic check.
     pub fn replacement(&self, tier: TierName, check: &str) -> Option<&Script> {
-        self.scripts.iter().find(|script| script.tier == tier && script.replaces() == Some(check))
+        let replaces = |script: &&Script| script.tier == tier && script.replaces() == Some(check);
+        // One that can't be run takes nothing's place.
+        self.scripts.iter().filter(|script| script.unfit.is_none()).find(replaces)
     }
 }
 
 fn tier_of(file_name: &str) -> TierName {
+    if file_name.starts_with(CHANGE) {
+        return TierName::Restore;
+    }
     TierName::ALL.into_iter().find(|tier| file_name.starts_with(tier.as_str())).unwrap_or(TierName::Custom)
 }
 
@@ -129,15 +171,31 @@ mod tests {
             executable(&recipe.path().join(name));
         }
         fs::write(recipe.path().join("custom-notes.txt"), "no executable").unwrap();
+        fs::write(recipe.path().join("custom-lost"), "#!/bin/sh\n").unwrap();
+        for name in ["change-note", "restore-note"] {
+            executable(&recipe.path().join(name));
+        }
         let scripts = Scripts::find(Some(operator.path()), Some(recipe.path())).unwrap();
         let names = |tier| scripts.of(tier).map(Script::name).collect::<Vec<_>>();
         assert_eq!(names(TierName::Install), ["operator/install.login", "recipe/install.serving"]);
         assert_eq!(names(TierName::Upgrade), ["recipe/upgrade-data"]);
-        assert_eq!(names(TierName::Custom), ["operator/zz-anything"]);
+        assert_eq!(names(TierName::Custom), ["operator/zz-anything", "recipe/custom-lost"]);
+        assert_eq!(names(TierName::Restore), ["recipe/restore-note"]);
+        assert_eq!(scripts.changes().map(Script::name).collect::<Vec<_>>(), ["recipe/change-note"]);
+        let unfit = scripts.of(TierName::Custom).filter(|script| script.unfit.is_some());
+        assert_eq!(unfit.map(Script::name).collect::<Vec<_>>(), ["recipe/custom-lost"]);
+        assert!(scripts.unfit_of_operator().is_none());
         let replacement = scripts.replacement(TierName::Install, "serving").unwrap();
         assert_eq!(replacement.layer, Layer::Operator);
         assert!(scripts.replacement(TierName::Upgrade, "serving").is_none());
         assert_eq!(scripts.install_steps.len(), 2);
+        fs::write(operator.path().join("custom-lost"), "#!/bin/sh\n").unwrap();
+        let scripts = Scripts::find(Some(operator.path()), None).unwrap();
+        assert_eq!(scripts.unfit_of_operator().unwrap().0.name(), "operator/custom-lost");
+        fs::set_permissions(operator.path().join("install.serving"), fs::Permissions::from_mode(0o644))
+            .unwrap();
+        let scripts = Scripts::find(Some(operator.path()), None).unwrap();
+        assert!(scripts.replacement(TierName::Install, "serving").is_none());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::model::event::Event;
 use crate::model::exit::Exit;
 use crate::model::failure::Failure;
 use crate::model::record::{Lane, RunRecord, Status, Verdict};
-use crate::names::{Domain, RecipeName};
+use crate::names::{Domain, RecipeName, Version};
 use crate::workspace::{CommitId, RUN_RECORD, RecipeTree, Release, RunDir};
 
 /// A run that has its directory. Dropped last: whoever waits for its locks finds the result written.
@@ -45,6 +45,8 @@ pub(super) struct Fetched {
     pub tested: RecipeTree,
     /// The release that the commit under test is, where it is one.
     pub release: Option<Release>,
+    /// The newest release that is another commit, wherever it is in the history.
+    pub newest: Option<Version>,
     /// The releases to upgrade from, newest first.
     pub upgrade_from: Vec<Release>,
     pub dependencies: Vec<(RecipeTree, Domain)>,
@@ -72,6 +74,25 @@ impl Fetched {
     /// The commit under test; by its version where it is a release.
     pub fn revision(&self) -> Revision {
         self.release.as_ref().map_or_else(|| Revision::commit(self.tested.tested()), Revision::release)
+    }
+
+    /// Why there is no release to upgrade from. The tags of the source decide that, so those of a pull request.
+    pub fn why_no_upgrade(&self) -> String {
+        let commit = self.tested.tested().short();
+        match (&self.newest, &self.release) {
+            (None, _) => "no previous release among the tags of the tested repository".to_owned(),
+            (Some(newest), Some(release)) => {
+                format!(
+                    "no release before {} that it builds on; the newest other one is {newest}",
+                    release.version
+                )
+            }
+            (Some(newest), None) => {
+                format!(
+                    "there are releases, the newest {newest}, and the commit {commit} builds on none of them"
+                )
+            }
+        }
     }
 
     /// The tree of a recipe of the run.

@@ -6,13 +6,14 @@ use nix::errno::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::ready::Ready;
-use super::scripts::{INSTALL_STEPS, Script, Scripts};
+use super::scripts::{Script, Scripts};
 use super::step::StepOutcome;
 use crate::lifetime::{ChildError, Command, RunLifetimeExt as _, SpawnError};
 use crate::model::error_chain;
 use crate::model::event::Event;
 use crate::model::failure::{Failure, Fault};
 use crate::model::record::TierName;
+use crate::recipe::INSTALL_STEPS;
 
 /// A test says with this status that it does not apply.
 const SKIPPED: i32 = 77;
@@ -71,6 +72,9 @@ impl<'r> Tests<'r> {
         tier: TierName,
         version: Option<&str>,
     ) -> Result<StepOutcome, Failure> {
+        if let Some(why) = script.unfit {
+            return Err(Failure::recipe(why));
+        }
         let run = self.ready.run;
         let log_name = file_name(format!("{}{tier}-{}", self.prefix, script.name().replace('/', "-")));
         let command = self.command(script, tier, version, &log_name).await?;

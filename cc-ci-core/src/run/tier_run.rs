@@ -11,6 +11,31 @@ use crate::model::event::Event;
 use crate::model::failure::{Failure, Fault};
 use crate::model::record::{Status, Step, Tier, TierName};
 
+/// How the tests of a tier ended together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TestsEnd {
+    /// There is none.
+    None,
+    /// Each says that it does not apply.
+    AllSkipped,
+    /// One at least proved something, or failed to.
+    Ran,
+}
+
+/// How a tier of tests alone ends: without one that ran, nothing is proved.
+impl From<TestsEnd> for StepOutcome {
+    fn from(end: TestsEnd) -> Self {
+        match end {
+            TestsEnd::None => Self::skipped(NO_CUSTOM_TESTS),
+            TestsEnd::AllSkipped => Self::skipped(ALL_SKIPPED),
+            TestsEnd::Ran => Self::Passed,
+        }
+    }
+}
+
+const NO_CUSTOM_TESTS: &str = "neither the operator nor the recipe has custom tests";
+const ALL_SKIPPED: &str = "every test skipped itself";
+
 /// One tier while it goes on. Its record is in the run's from the start, so that a run which ends in the middle
 /// of it says so.
 ///
@@ -22,6 +47,8 @@ pub(super) struct TierRun<'r> {
     tier: Tier,
     /// Whose tests and replaced checks apply, and the version that they are told, where that is not the tier itself.
     stage: Option<(TierName, String)>,
+    /// What is said of it where it passes.
+    remark: Option<String>,
     began: Instant,
 }
 
@@ -52,7 +79,7 @@ impl<'r> TierRun<'r> {
         tier.reason = Some("the run ended in the middle of it".to_owned());
         run.record().put_tier(tier.clone());
         tier.reason = None;
-        Self { run, tests, tier, stage: None, began: Instant::now() }
+        Self { run, tests, tier, stage: None, remark: None, began: Instant::now() }
     }
 
     /// The version that the tier proves.
@@ -63,6 +90,11 @@ impl<'r> TierRun<'r> {
     /// From now on the tier does what `name` does, at `version`.
     pub fn enter_stage(&mut self, name: TierName, version: &str) {
         self.stage = Some((name, version.to_owned()));
+    }
+
+    /// What the tier did not prove, though it passes.
+    pub fn remark(&mut self, remark: &str) {
+        self.remark = Some(remark.to_owned());
     }
 
     /// Whether a step failed.
@@ -82,7 +114,7 @@ impl<'r> TierRun<'r> {
         let why = |step: &Step| step.detail.as_deref()?.lines().next().map(|line| format!(": {line}"));
         let failed = failed.map(|step| format!("{} failed{}", step.name, why(step).unwrap_or_default()));
         let (status, reason, result) = match end {
-            Ok(StepOutcome::Passed) => (Status::Passed, None, Ok(failed.is_none())),
+            Ok(StepOutcome::Passed) => (Status::Passed, self.remark, Ok(failed.is_none())),
             Ok(StepOutcome::Skipped(reason)) => (Status::Skipped, Some(reason), Ok(failed.is_none())),
             Err(failure) if failure.fault() == Fault::Recipe => {
                 (Status::Failed, Some(failure.chain()), Ok(false))
@@ -118,12 +150,28 @@ impl<'r> TierRun<'r> {
     }
 
     /// The tests of this tier, the operator's first. One that fails does not hide the next.
-    pub async fn scripts(&mut self) -> Result<(), Failure> {
+    pub async fn scripts(&mut self) -> Result<TestsEnd, Failure> {
         let (tests, stage) = (self.tests, self.stage());
-        for script in tests.into_iter().flat_map(|tests| tests.scripts.of(stage)) {
+        self.each(tests.into_iter().flat_map(|tests| tests.scripts.of(stage))).await
+    }
+
+    /// The tests that change, between backup and restore, what the backup tests wrote.
+    pub async fn changes(&mut self) -> Result<TestsEnd, Failure> {
+        let tests = self.tests;
+        self.each(tests.into_iter().flat_map(|tests| tests.scripts.changes())).await
+    }
+
+    async fn each(&mut self, scripts: impl Iterator<Item = &'r Script>) -> Result<TestsEnd, Failure> {
+        let mut end = TestsEnd::None;
+        for script in scripts {
             self.script(script).await?;
+            let skipped = self.tier.steps.last().is_some_and(|step| step.status == Status::Skipped);
+            end = match (end, skipped) {
+                (TestsEnd::None | TestsEnd::AllSkipped, true) => TestsEnd::AllSkipped,
+                _ => TestsEnd::Ran,
+            };
         }
-        Ok(())
+        Ok(end)
     }
 
     /// Whether a test of this tier exists.

@@ -142,7 +142,7 @@ async fn the_commit_under_test_and_all_releases_arrive() {
     let releases = tree.releases(&world.life).await.unwrap();
     let names: Vec<String> = releases.releases.iter().map(|release| release.version.to_string()).collect();
     assert_eq!(names, ["1.1.0+1.1", "1.0.0+1.0"]);
-    assert_eq!(releases.lightweight.len(), 1);
+    assert_eq!(releases.unfit.len(), 1);
     let newest = tree.newest_before(&world.life, tree.tested()).await.unwrap().unwrap();
     assert_eq!(newest, releases.releases[0]);
     // Moved to a release: what that one builds on, never the release itself.

@@ -4,11 +4,11 @@ use jiff::Timestamp;
 
 use super::git::GitError;
 use super::source::CommitId;
-use crate::names::Version;
+use crate::names::{TagFault, UnfitTag, Version};
 
 /// What `git for-each-ref` is asked for. Neither a NUL nor a line feed can be in a ref's name.
-pub(super) const FORMAT: &str = "--format=%(refname:lstrip=2)%00%(objecttype)%00%(objectname)%00%(*objecttype)%00\
-                                 %(*objectname)%00%(taggerdate:unix)";
+pub(super) const FORMAT: &str = "--format=%(refname:lstrip=2)%00%(objecttype)%00%(*objecttype)%00%(*objectname)%00\
+                                 %(taggerdate:unix)";
 
 /// One release.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +26,18 @@ pub struct Release {
 pub struct Releases {
     /// Newest first: by the recipe's part of the version, then by the tag's date.
     pub releases: Vec<Release>,
-    /// Tags that are named like a release but are not annotated: they are none.
-    pub lightweight: Vec<Version>,
+    /// Tags that look like a release and are none.
+    pub unfit: Vec<UnfitTag>,
+}
+
+/// Whether a tag that is no version was meant as one: `v1.0.3`, `1.2`, `1.2.0-1`.
+fn looks_like_a_version(name: &str) -> bool {
+    let digits = name.strip_prefix(['v', 'V']).unwrap_or(name);
+    digits.split_once('.').is_some_and(|(major, rest)| {
+        !major.is_empty()
+            && major.bytes().all(|b| b.is_ascii_digit())
+            && rest.starts_with(|c: char| c.is_ascii_digit())
+    })
 }
 
 impl Releases {
@@ -41,12 +51,18 @@ impl Releases {
         let mut found = Self::default();
         for line in lines {
             let fields: Vec<&str> = line.split('\0').collect();
-            let [name, kind, object, peeled_kind, peeled, date] = fields[..] else {
+            let [name, kind, peeled_kind, peeled, date] = fields[..] else {
                 return Err(GitError::answer("for-each-ref", line));
             };
-            let Ok(version) = name.parse::<Version>() else { continue };
+            let mut unfit = |fault| found.unfit.push(UnfitTag { name: name.to_owned(), fault });
+            let Ok(version) = name.parse::<Version>() else {
+                if looks_like_a_version(name) {
+                    unfit(TagFault::Misnamed);
+                }
+                continue;
+            };
             match (kind, peeled_kind) {
-                ("commit", _) => found.lightweight.push(version),
+                ("commit", _) => unfit(TagFault::Lightweight),
                 ("tag", "commit") => {
                     let commit = peeled.parse().map_err(|_| GitError::answer("for-each-ref", line))?;
                     // A tag may lack its date, or have one that no calendar knows.
@@ -57,7 +73,7 @@ impl Releases {
                         tagged_at: second.unwrap_or(Timestamp::UNIX_EPOCH),
                     });
                 }
-                _ => tracing::debug!(tag = name, object, "a tag that names no commit"),
+                _ => unfit(TagFault::NoCommit),
             }
         }
         found.releases.sort_by(|one, other| {
@@ -74,12 +90,12 @@ impl Releases {
 mod tests {
     use super::*;
 
-    fn line(fields: [&str; 6]) -> String {
+    fn line(fields: [&str; 5]) -> String {
         fields.join("\0")
     }
 
     fn annotated(name: &str, commit: &str, date: &str) -> String {
-        line([name, "tag", &"f".repeat(40), "commit", &commit.repeat(40), date])
+        line([name, "tag", "commit", &commit.repeat(40), date])
     }
 
     #[test]
@@ -90,13 +106,26 @@ mod tests {
             annotated("1.10.0+1.1", "c", "200"),
             annotated("1.10.0+0.9", "d", "200"),
             annotated("not-a-release", "e", "300"),
-            line(["2.0.0+1.0", "commit", &"e".repeat(40), "", "", ""]),
-            line(["3.0.0+1.0", "tag", &"f".repeat(40), "blob", &"e".repeat(40), "1"]),
+            line(["2.0.0+1.0", "commit", "", "", ""]),
+            line(["3.0.0+1.0", "tag", "blob", &"e".repeat(40), "1"]),
+            line(["4.0.0+1.0", "tag", "tag", &"e".repeat(40), "1"]),
+            line(["v1.0.3", "commit", "", "", ""]),
+            annotated("1.0", "e", "300"),
+            annotated("before-1.0", "e", "300"),
+            annotated("v.1", "e", "300"),
         ];
         let found = Releases::parse(&lines).unwrap();
         let names: Vec<String> = found.releases.iter().map(|release| release.version.to_string()).collect();
         assert_eq!(names, ["1.10.0+1.1", "1.10.0+0.9", "1.10.0+1.0", "1.9.0+1.0"]);
-        assert_eq!(found.lightweight, ["2.0.0+1.0".parse().unwrap()]);
+        let unfit: Vec<_> = found.unfit.iter().map(|tag| (tag.name.as_str(), tag.fault)).collect();
+        let expected = [
+            ("2.0.0+1.0", TagFault::Lightweight),
+            ("3.0.0+1.0", TagFault::NoCommit),
+            ("4.0.0+1.0", TagFault::NoCommit),
+            ("v1.0.3", TagFault::Misnamed),
+            ("1.0", TagFault::Misnamed),
+        ];
+        assert_eq!(unfit, expected);
         let commit = "b".repeat(40).parse().unwrap();
         assert_eq!(found.at(&commit).unwrap().version.to_string(), "1.10.0+1.0");
         assert_eq!(found.at(&"e".repeat(40).parse().unwrap()), None);
@@ -105,7 +134,7 @@ mod tests {
     #[test]
     fn a_strange_answer_is_an_error_and_a_strange_date_is_not() {
         assert!(Releases::parse(&["1.0.0+1".to_owned()]).is_err());
-        assert!(Releases::parse(&[line(["1.0.0+1", "tag", "x", "commit", "short", "1"])]).is_err());
+        assert!(Releases::parse(&[line(["1.0.0+1", "tag", "commit", "short", "1"])]).is_err());
         for date in ["", "-1", "99999999999999999"] {
             let found = Releases::parse(&[annotated("1.0.0+1", "a", date)]).unwrap();
             assert_eq!(found.releases.len(), 1, "{date:?}");

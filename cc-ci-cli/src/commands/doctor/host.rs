@@ -42,6 +42,30 @@ pub fn executor(patient: &Patient) -> Check {
     }
 }
 
+/// What recipes may ask for, and where the operator's own tests and certificates are; nothing where nobody said so.
+pub async fn recipes(patient: &Patient) -> Vec<Check> {
+    let config = &patient.base.config;
+    let mut check = Check::of("recipes");
+    for (recipe, granted) in config.run.granted.iter().filter(|(_, granted)| !granted.is_empty()) {
+        check = check.fact(format!("{recipe} may ask for {}", granted.join(", ")));
+    }
+    if config.run.report_only {
+        check = check.fact("privileges that are not granted are warnings (report_only)");
+    }
+    if let Some(tests) = config.run.operator_tests.clone() {
+        let shown = tests.display().to_string();
+        check = if blocking(move || tests.is_dir()).await {
+            check.fact(format!("the operator's tests are in {shown}"))
+        } else {
+            check.problem(format!("{shown} is no directory of tests"), "make it, or correct `tests_dir`")
+        };
+    }
+    if let Err(error) = config.proxy() {
+        check = check.error(&error);
+    }
+    if check.facts.is_empty() && check.problems.is_empty() { Vec::new() } else { vec![check] }
+}
+
 pub async fn lock_directory(patient: &Patient) -> Vec<Check> {
     let (locks, path) = (patient.base.locks.clone(), patient.base.config.lock_dir.clone());
     let look = move || {

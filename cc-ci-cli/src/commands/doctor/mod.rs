@@ -113,6 +113,7 @@ pub fn doctor(
 async fn examine(patient: &Patient) -> Vec<Check> {
     let checks: Vec<(&'static str, BoxFuture<'_, Vec<Check>>)> = vec![
         ("executor", Box::pin(async { vec![host::executor(patient)] })),
+        ("recipes", Box::pin(host::recipes(patient))),
         ("engine", Box::pin(engine::all(patient))),
         ("lock directory", Box::pin(host::lock_directory(patient))),
         ("runs directory", Box::pin(host::runs_directory(patient))),

@@ -13,6 +13,7 @@ mod interpolation;
 mod local;
 mod node;
 mod object;
+mod privilege;
 mod schema;
 mod service;
 mod short;
@@ -33,10 +34,15 @@ use crate::names::{InvalidName, Stack};
 
 pub use local::{LOCAL_KEY, LocalService};
 pub use object::Object;
+pub use privilege::{KEYS as PRIVILEGE_KEYS, Privilege};
 pub use types::{FileReference, Healthcheck, Mode, Mount, MountKind, Port, Protocol, Service};
 
 /// How many files one recipe may lay over each other.
 const MAX_FILES: usize = 32;
+/// How many services a file may have.
+const MAX_SERVICES: usize = 256;
+/// How many ports the services of a file may publish together.
+const MAX_PORTS: usize = 4096;
 
 /// A recipe's compose files could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +141,8 @@ pub struct Compose {
     pub configs: BTreeMap<String, Object>,
     /// The networks, by key; `default` too where a service names none.
     pub networks: BTreeMap<String, Object>,
+    /// What the files ask for that is not the app's own, but for mounts of the host, published ports and the proxy.
+    pub privileges: Vec<Privilege>,
     /// The variables that the files used without a default, and that were not set.
     pub unset: BTreeSet<String>,
 }
@@ -146,6 +154,7 @@ struct Layer {
     minor: u8,
     services: BTreeMap<String, ServiceLayer>,
     objects: [BTreeMap<String, ObjectLayer>; 4],
+    privileges: Vec<Privilege>,
 }
 
 const OBJECT_SECTIONS: [&str; 4] = ["volumes", "secrets", "configs", "networks"];
@@ -214,11 +223,22 @@ impl Layer {
         }
         let root = Node::root(file, &value);
         schema::check(&root, true)?;
-        let mut layer = Self { minor, ..Self::default() };
+        let mut layer = Self { minor, privileges: privilege::asked(&value), ..Self::default() };
         if let Some(services) = root.get("services")? {
-            for (key, service) in services.entries()? {
+            let entries = services.entries()?;
+            if entries.len() > MAX_SERVICES {
+                return Err(services.error(format_args!("a file has at most {MAX_SERVICES} services")));
+            }
+            let mut ports = 0;
+            for (key, service) in entries {
                 check_key(&service, key)?;
-                layer.services.insert(key.to_owned(), ServiceLayer::parse(&service)?);
+                let read = ServiceLayer::parse(&service)?;
+                ports += read.ports();
+                if ports > MAX_PORTS {
+                    let rule = format_args!("the services of a file publish at most {MAX_PORTS} ports");
+                    return Err(service.error(rule));
+                }
+                layer.services.insert(key.to_owned(), read);
             }
         }
         for (section, objects) in OBJECT_SECTIONS.iter().zip(&mut layer.objects) {
@@ -243,6 +263,7 @@ impl Layer {
         for (base, over) in self.objects.iter_mut().zip(over.objects) {
             base.extend(over);
         }
+        self.privileges.extend(over.privileges);
     }
 
     fn finish(
@@ -276,7 +297,8 @@ impl Layer {
         if services.values().any(|service| service.networks.contains("default")) {
             networks.entry("default".to_owned()).or_insert_with(|| Object::of_stack(&stack, "default"));
         }
-        let compose = Compose { stack, services, volumes, secrets, configs, networks, unset };
+        let privileges = self.privileges;
+        let compose = Compose { stack, services, volumes, secrets, configs, networks, privileges, unset };
         compose.check_references().map_err(|(path, rule)| invalid(path, rule))?;
         Ok(compose)
     }

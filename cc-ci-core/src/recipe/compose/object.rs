@@ -5,6 +5,7 @@ use std::path::{Component, PathBuf};
 
 use super::ComposeError;
 use super::node::Node;
+use super::privilege::digest;
 use crate::names::Stack;
 
 /// A declared volume, secret, config or network.
@@ -100,13 +101,21 @@ fn options(at: &Node<'_>) -> Result<BTreeMap<String, String>, ComposeError> {
 /// Where the engine would keep a volume with these, if not itself or in memory.
 fn outside(driver: &str, options: &BTreeMap<String, String>) -> Option<String> {
     let option = |name: &str| options.get(name).map_or("", |value| value.trim());
+    // They say where too, and may hold a password.
+    let all: Vec<String> = options.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let with_options = if all.is_empty() {
+        String::new()
+    } else {
+        format!(", with the options {}", digest(&all.join("\n")))
+    };
     if !matches!(driver, "" | "local") {
-        return Some(format!("by the driver {driver}"));
+        return Some(format!("by the driver {driver}{with_options}"));
     }
     let in_memory = option("type") == "tmpfs" && option("device") == "tmpfs";
     // With these, the kernel takes the device for a directory of the host, whatever the type says.
     let bound = option("o").split(',').any(|word| matches!(word.trim(), "bind" | "rbind"));
-    (bound || !(in_memory || option("device").is_empty())).then(|| format!("at {}", option("device")))
+    (bound || !(in_memory || option("device").is_empty()))
+        .then(|| format!("at {}{with_options}", option("device")))
 }
 
 /// A file of the recipe, by a name that does not lead out of it.

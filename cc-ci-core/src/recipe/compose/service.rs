@@ -8,12 +8,9 @@ use super::local::LocalLayer;
 use super::node::{Node, check_variable};
 use super::object;
 use super::{
-    ComposeError, FileReference, Healthcheck, LOCAL_KEY, Mode, Mount, MountKind, Port, Protocol, Service,
-    short,
+    ComposeError, FileReference, Healthcheck, LOCAL_KEY, MAX_PORTS, Mode, Mount, MountKind, Port, Protocol,
+    Service, short,
 };
-
-/// How many ports a service may publish.
-const MAX_PORTS: usize = 4096;
 
 /// What one file says about a service.
 #[derive(Debug, Default)]
@@ -26,6 +23,7 @@ pub(super) struct ServiceLayer {
     secrets: Vec<FileReference>,
     configs: Vec<FileReference>,
     networks: BTreeSet<String>,
+    aliases: BTreeMap<String, BTreeSet<String>>,
     labels: BTreeMap<String, String>,
     healthcheck: Option<HealthLayer>,
     /// By how many replicas.
@@ -62,6 +60,7 @@ impl ServiceLayer {
                 .unwrap_or_default(),
             configs: at.field("configs", |at| at.list(|at| file_reference(at, "/")))?.unwrap_or_default(),
             networks: at.field("networks", networks)?.unwrap_or_default(),
+            aliases: at.field("networks", aliases)?.unwrap_or_default(),
             healthcheck: at.field("healthcheck", healthcheck)?,
             stop_grace_period: at.field("stop_grace_period", Node::duration)?,
             ports: at.field("ports", ports)?.unwrap_or_default(),
@@ -74,6 +73,11 @@ impl ServiceLayer {
             layer.replicas = deploy.field("replicas", Node::number)?;
         }
         Ok(layer)
+    }
+
+    /// How many ports it publishes.
+    pub(super) fn ports(&self) -> usize {
+        self.ports.len()
     }
 
     pub(super) fn merge(&mut self, over: Self) {
@@ -93,6 +97,9 @@ impl ServiceLayer {
         // Those that Swarm gives a port to have none to be told apart by: the last of them counts.
         merge_by(&mut self.ports, over.ports, |port| port.published);
         self.networks.extend(over.networks);
+        for (network, names) in over.aliases {
+            self.aliases.entry(network).or_default().extend(names);
+        }
         for (name, value) in over.labels {
             let known = self.labels.entry(name).or_insert_with(|| value.clone());
             if !value.is_empty() {
@@ -164,6 +171,7 @@ impl ServiceLayer {
             secrets: self.secrets,
             configs: self.configs,
             networks,
+            aliases: self.aliases,
             labels: self.labels,
             healthcheck,
             mode: self.mode.unwrap_or(Mode::Replicated)(self.replicas.unwrap_or(1)),
@@ -215,7 +223,14 @@ fn env_files(at: &Node<'_>) -> Result<Vec<PathBuf>, ComposeError> {
 }
 
 fn labels(at: &Node<'_>) -> Result<BTreeMap<String, String>, ComposeError> {
-    Ok(pairs(at)?.into_iter().map(|(name, value, _)| (name, value.unwrap_or_default())).collect())
+    let label = |(name, value, at): (String, Option<String>, Node<'_>)| {
+        if name.is_ascii() {
+            return Ok((name, value.unwrap_or_default()));
+        }
+        // To Go `ſ` is an `s` in another case.
+        Err(at.error("a label's name is of ASCII letters: others are read as them, or not"))
+    };
+    pairs(at)?.into_iter().map(label).collect()
 }
 
 fn command(at: &Node<'_>) -> Result<Vec<String>, ComposeError> {
@@ -262,6 +277,18 @@ fn networks(at: &Node<'_>) -> Result<BTreeSet<String>, ComposeError> {
         return Ok(at.list(Node::text)?.into_iter().collect());
     }
     Ok(at.entries()?.into_iter().map(|(key, _)| key.to_owned()).collect())
+}
+
+/// The names that the service has in each network, besides its own.
+fn aliases(at: &Node<'_>) -> Result<BTreeMap<String, BTreeSet<String>>, ComposeError> {
+    if at.is_list() {
+        return Ok(BTreeMap::new());
+    }
+    let named = at.entries()?.into_iter().map(|(network, at)| {
+        let aliases = at.field("aliases", |at| at.list(Node::text))?.unwrap_or_default();
+        Ok((network.to_owned(), aliases.into_iter().collect()))
+    });
+    named.collect()
 }
 
 fn healthcheck(at: &Node<'_>) -> Result<HealthLayer, ComposeError> {

@@ -26,6 +26,8 @@ pub struct Service {
     pub configs: Vec<FileReference>,
     /// The keys of its networks, never none.
     pub networks: BTreeSet<String>,
+    /// The names that it has in its networks besides its own, by the network's key.
+    pub aliases: BTreeMap<String, BTreeSet<String>>,
     /// The labels of the service itself (`deploy.labels`).
     pub labels: BTreeMap<String, String>,
     /// Its healthcheck, where it says one.

@@ -6,16 +6,21 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::finding_sink::FindingSink;
-use super::layout::{ABRA_SH, COMPOSE, Look, SAMPLE, compose_files, release_notes};
+use super::layout::{ABRA_SH, COMPOSE, Look, SAMPLE, compose_files, release_notes, unfit_tests};
 use super::previous_release::Digests;
-use super::{History, Report, previous_release, table, variables, version};
+use super::{History, Report, lines, previous_release, table, variables, version};
 use crate::model::error_chain;
 use crate::names::{Domain, Stack};
 use crate::recipe::check::{self, MAX_NAME, SHARED_NETWORKS};
-use crate::recipe::compose::{Compose, ComposeError};
+use crate::recipe::compose::{Compose, ComposeError, Object};
 use crate::recipe::env_file::EnvFile;
 use crate::recipe::issue::{Issue, Policy};
-use crate::recipe::{Recipe, RecipeError, tree, yaml};
+use crate::recipe::{Recipe, RecipeError, abra_sh, routes, tree, yaml};
+
+/// The version of compose files that abra's lint asks for.
+const COMPOSE_VERSION: &str = "3.8";
+/// How long the key of a secret may be to abra's lint.
+const SECRET_KEY_LEN: usize = 12;
 
 /// How many release notes are read.
 const MAX_NOTES: usize = 100;
@@ -52,11 +57,14 @@ pub(crate) fn judge(recipe: &Recipe, domain: Domain, history: &History) -> Resul
         texts: &texts,
         history,
         values: texts.iter().filter_map(|(file, text)| Some((*file, yaml::parse(text).ok()?))).collect(),
-        sink: FindingSink::of(texts.iter().map(|(file, text)| (*file, text.as_str()))),
+        sink: FindingSink::of(texts.iter().map(|(file, text)| (*file, text.as_str())), &domain),
         digests: Digests::default(),
         longest: None,
     };
     version::tags(history, &mut judge.sink);
+    for (name, why) in unfit_tests(recipe.root()).map_err(Look::Io)? {
+        judge.sink.write(&table::TEST_UNFIT, &format!("tests/{name}"), Some(1), why);
+    }
     let mut skipped = files.skipped;
     match judge.sample() {
         Some(sample) => judge.all(&files.names, &sample, texts.get(SAMPLE).map_or("", String::as_str)),
@@ -107,6 +115,7 @@ impl Judge<'_> {
         };
         let mut issues = self.issues(&base, sample, &known);
         issues.extend(version::label(&base, self.history.is_release.as_ref()));
+        issues.extend(self.of_the_whole(&base));
         issues.extend(self.unannounced(&base_vars, COMPOSE));
         for issue in issues {
             self.sink.issue(COMPOSE, &issue);
@@ -189,11 +198,22 @@ impl Judge<'_> {
     fn issues(&mut self, compose: &Compose, sample: &EnvFile, known: &EnvFile) -> Vec<Issue> {
         let secrets = sample.secrets().unwrap_or_default();
         let networks = SHARED_NETWORKS.map(str::to_owned);
-        let policy = Policy { domain: self.domain, networks: &networks, operators: None };
+        let policy = Policy { domain: self.domain, networks: &networks, granted: &[], operators: None };
         let readable = |file: &Path| self.recipe.read(file).map(drop);
         let mut found = check::issues(compose, sample, &secrets, &policy, readable);
         found.retain(|issue| issue.variable.as_ref().is_none_or(|name| known.get(name).is_none()));
+        found.extend(self.unversioned(compose));
+        for (key, secret) in compose.secrets.iter().filter(|(key, _)| key.len() > SECRET_KEY_LEN) {
+            let what = format!("secret {key}: its key has {} characters", key.len());
+            let at = if secret.external { "external" } else { "name" };
+            found.push(Issue::at(&table::SECRET_NAME_LONG, &["secrets", key, at], what));
+        }
         for (key, service) in &compose.services {
+            if let Some(router) = routes::unseen(service) {
+                let what = format!("service {key}: the proxy does not look at its router, {router}");
+                let path = ["services", key, "deploy", "labels"];
+                found.push(Issue::at(&table::PROXY_NOT_ENABLED, &path, what).marked(router));
+            }
             if let Some(says) = floating(&service.image) {
                 let what = format!("service {key}: the image {} {says}", service.image);
                 found.push(Issue::at(&table::IMAGE_FLOATING, &["services", key, "image"], what));
@@ -219,6 +239,47 @@ impl Judge<'_> {
             }
         }
         found
+    }
+
+    /// What `compose.yml` says of the recipe, whatever is laid over it.
+    fn of_the_whole(&self, base: &Compose) -> Vec<Issue> {
+        let mut found = Vec::new();
+        let version = self.values.get(COMPOSE).and_then(|value| value.get("version")).and_then(Value::as_str);
+        if version != Some(COMPOSE_VERSION) {
+            let what =
+                version.map_or_else(|| "it says no version".to_owned(), |it| format!("its version is {it}"));
+            // Where it is missing, the first thing that the file says is shown.
+            let at = if version.is_some() { "version" } else { "services" };
+            found.push(Issue::at(&table::COMPOSE_VERSION, &[at], what));
+        }
+        if !base.services.contains_key("app") {
+            let what = "no service is named app".to_owned();
+            found.push(Issue::at(&table::SERVICE_APP_MISSING, &["services"], what));
+        }
+        found
+    }
+
+    /// The configs whose name does not follow a version in `abra.sh`.
+    fn unversioned(&self, compose: &Compose) -> Vec<Issue> {
+        let versions = abra_sh::versions(self.texts.get(ABRA_SH).map_or("", String::as_str));
+        let follows = |key: &str, name: &str| {
+            let written =
+                |file: &Value| file.get("configs")?.get(key)?.get("name")?.as_str().map(str::to_owned);
+            let written: Vec<String> = self.values.values().filter_map(written).collect();
+            let is_in = |(version, value): (&String, &String)| {
+                name.contains(value) && written.iter().any(|name| lines::uses(name, version))
+            };
+            versions.iter().any(is_in)
+        };
+        // A name that is unfinished is told by another rule.
+        let is_whole = |name: &str| name.ends_with(|c: char| c.is_ascii_alphanumeric());
+        let configs = compose.configs.iter().filter(|(_, config)| !config.external && is_whole(&config.name));
+        let unversioned = configs.filter(|(key, config)| !follows(key, &config.name));
+        let issue = |(key, config): (&String, &Object)| {
+            let what = format!("config {key}: no version in abra.sh is in its name, {}", config.name);
+            Issue::at(&table::CONFIG_VERSION_MISSING, &["configs", key, "name"], what)
+        };
+        unversioned.map(issue).collect()
     }
 
     /// The variables without a default that deployed apps don't have, and nobody tells their operators of.
@@ -260,9 +321,9 @@ impl Judge<'_> {
             return false;
         }
         // What a variable names there is the operator's choice, not the overlay's.
-        let names = |mark: &String| self.texts.get(overlay).is_some_and(|text| text.contains(mark));
+        let names = |named: &String| self.texts.get(overlay).is_some_and(|text| text.contains(named));
         if [&table::FOREIGN_HOST, &table::FOREIGN_NETWORK].contains(&issue.rule)
-            && !issue.mark.as_ref().is_some_and(names)
+            && issue.named.as_ref().is_some_and(|named| !names(named))
         {
             return false;
         }
@@ -315,6 +376,8 @@ fn floating(image: &str) -> Option<&'static str> {
     match image.rsplit('/').next().unwrap_or(image).split_once(':') {
         Some((_, "latest")) => Some("is whatever is latest"),
         None | Some((_, "")) => Some("has no tag"),
+        // A branch, a channel, a code name: main, stable, bookworm.
+        Some((_, tag)) if !tag.bytes().any(|b| b.is_ascii_digit()) => Some("has a tag without a version"),
         Some(_) => None,
     }
 }

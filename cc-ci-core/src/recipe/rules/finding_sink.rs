@@ -6,6 +6,7 @@ use super::Finding;
 use super::layout::COMPOSE;
 use super::lines::{Lines, uses};
 use super::table::{self, Rule, Severity};
+use crate::names::Domain;
 use crate::recipe::issue::Issue;
 
 /// More warnings and notes are no help to anybody.
@@ -29,9 +30,9 @@ pub(super) struct FindingSink<'a> {
 }
 
 impl<'a> FindingSink<'a> {
-    /// For findings in these files.
-    pub(super) fn of(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let texts = texts.into_iter().map(|(file, text)| (file, Lines::of(text))).collect();
+    /// For findings in these files, of the app at `domain`.
+    pub(super) fn of(texts: impl IntoIterator<Item = (&'a str, &'a str)>, domain: &Domain) -> Self {
+        let texts = texts.into_iter().map(|(file, text)| (file, Lines::of(text, domain))).collect();
         Self { texts, seen: BTreeSet::new(), findings: Vec::new(), errors: 0, is_cut: false }
     }
 
@@ -47,7 +48,7 @@ impl<'a> FindingSink<'a> {
         }
         let line = self.texts.get(file).and_then(|lines| match &issue.variable {
             Some(name) => lines.variable(name),
-            None => lines.find(&issue.path, issue.mark.as_deref()),
+            None => lines.find(&issue.path, &issue.marks),
         });
         self.write(issue.rule, file, line, &issue.what);
     }
@@ -86,7 +87,7 @@ impl<'a> FindingSink<'a> {
     /// Where a key of a file is.
     pub(super) fn find(&self, file: &str, path: &[&str]) -> Option<usize> {
         let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
-        self.texts.get(file)?.find(&path, None)
+        self.texts.get(file)?.find(&path, &[])
     }
 
     /// All findings, the gravest of a line first.

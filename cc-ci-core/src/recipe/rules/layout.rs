@@ -4,8 +4,11 @@ use std::io;
 use std::path::Path;
 
 pub(super) use crate::recipe::{ABRA_SH, SAMPLE};
+use crate::recipe::{TestFile, tree};
 
 pub(super) const COMPOSE: &str = "compose.yml";
+
+const TESTS: &str = "tests";
 
 /// How many overlays are judged.
 const MAX_OVERLAYS: usize = 32;
@@ -49,9 +52,20 @@ pub(super) fn compose_files(root: &Path) -> Result<ComposeFiles, Look> {
             strange += 1;
         }
     }
+    let sample = tree::read_text(root, Path::new(SAMPLE)).unwrap_or_default();
+    for name in named(&sample) {
+        if is_path(name) {
+            found.names.push(name.to_owned());
+        } else if !name.contains('$') {
+            strange += 1;
+        }
+    }
     found.names.sort();
+    found.names.dedup();
     if strange > 0 {
-        found.skipped.push(format!("{strange} compose files whose names are not [A-Za-z0-9._-]"));
+        found
+            .skipped
+            .push(format!("{strange} compose files whose names are not [A-Za-z0-9._-], or lead elsewhere"));
     }
     if found.names.len() > MAX_OVERLAYS {
         let more = found.names.len() - MAX_OVERLAYS;
@@ -59,6 +73,52 @@ pub(super) fn compose_files(root: &Path) -> Result<ComposeFiles, Look> {
         found.names.truncate(MAX_OVERLAYS);
     }
     found.names.insert(0, COMPOSE.to_owned());
+    Ok(found)
+}
+
+/// The overlays that a sample takes into use, or says in a comment how to: other names, or in a folder.
+fn named(sample: &str) -> impl Iterator<Item = &str> {
+    let lines = sample.lines().map(|line| line.trim_start_matches(['#', ' ', '\t']));
+    let values =
+        lines.filter_map(|line| line.strip_prefix("export ").unwrap_or(line).strip_prefix("COMPOSE_FILE="));
+    values
+        .filter_map(|value| value.trim_start_matches(['"', '\'']).split(['"', '\'', ' ', '\t', '\r']).next())
+        .flat_map(|value| value.split(':'))
+        .map(|name| name.strip_prefix("./").unwrap_or(name))
+        .filter(|name| !name.is_empty() && *name != COMPOSE)
+}
+
+/// Whether a name is a file's below the recipe, that can be shown.
+fn is_path(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain);
+    name.len() <= 200 && name.split('/').all(is_part)
+}
+
+/// The files of `tests/` that are meant to be run and can't be, each with why. Links are left to the run, which takes
+/// none.
+pub(super) fn unfit_tests(root: &Path) -> io::Result<Vec<(String, &'static str)>> {
+    let entries = match std::fs::read_dir(root.join(TESTS)) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for entry in entries.take(MAX_ENTRIES) {
+        let entry = entry?;
+        if !entry.file_type()?.is_file() {
+            continue;
+        }
+        let name = entry.file_name();
+        // Who may not read it here can't run it either, as a test that is none.
+        let Ok(file) = tree::open(root, &Path::new(TESTS).join(&name)) else { continue };
+        if let TestFile::Unfit(why) = TestFile::of(&name, &file)? {
+            found.push((name.to_string_lossy().into_owned(), why));
+        }
+    }
+    found.sort();
     Ok(found)
 }
 

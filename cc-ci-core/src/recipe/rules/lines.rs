@@ -5,18 +5,24 @@
 
 use std::collections::HashMap;
 
+use crate::names::Domain;
+
 /// The deepest keys that are told apart.
 const MAX_DEPTH: usize = 8;
 
 /// A text, and where its keys are.
 #[derive(Debug)]
 pub(super) struct Lines<'a> {
-    lines: Vec<&'a str>,
+    rows: Vec<&'a str>,
     keys: HashMap<Vec<&'a str>, usize>,
+    /// The rows in lower case, with the app's two names in them.
+    shown: Vec<String>,
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn of(text: &'a str) -> Self {
+    /// The lines of a text in which `${STACK_NAME}` and `${DOMAIN}` stand for these.
+    pub(super) fn of(text: &'a str, domain: &Domain) -> Self {
+        let names = [("${STACK_NAME}", domain.stack().to_string()), ("${DOMAIN}", domain.to_string())];
         let lines: Vec<&str> = text.lines().collect();
         let mut keys = HashMap::new();
         let mut open: Vec<(usize, &str)> = Vec::new();
@@ -30,39 +36,55 @@ impl<'a> Lines<'a> {
                 keys.entry(open.iter().map(|(_, key)| *key).collect()).or_insert(index);
             }
         }
-        Self { lines, keys }
+        let shown = lines.iter().map(|line| {
+            let line = names.iter().fold((*line).to_owned(), |line, (name, value)| line.replace(name, value));
+            line.to_ascii_lowercase()
+        });
+        Self { shown: shown.collect(), rows: lines, keys }
     }
 
-    /// The line, from 1, of the deepest known key of `path`, or below it the first that has `mark`.
-    pub(super) fn find(&self, path: &[String], mark: Option<&str>) -> Option<usize> {
+    /// The line, from 1, of the deepest known key of `path`, or below it the first that has one of `marks`, of which
+    /// an earlier one counts more.
+    pub(super) fn find(&self, path: &[String], marks: &[String]) -> Option<usize> {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let start = (1..=path.len()).rev().find_map(|len| self.keys.get(&path[..len]).copied())?;
-        let marked = mark.and_then(|mark| {
-            let below = self.block(start).find(|(_, line)| !is_comment(line) && line.contains(mark));
-            below.map(|(index, _)| index)
+        let marked = marks.iter().find_map(|mark| {
+            let mut below = self.block(start).filter(|(_, line)| !is_comment(line));
+            let mark = mark.to_ascii_lowercase();
+            below.find(|(index, _)| has(&self.shown[*index], &mark)).map(|(index, _)| index)
         });
         Some(marked.unwrap_or(start) + 1)
     }
 
     /// The first line, from 1, that uses this variable.
     pub(super) fn variable(&self, name: &str) -> Option<usize> {
-        self.lines.iter().position(|line| !is_comment(line) && uses(line, name)).map(|index| index + 1)
+        self.rows.iter().position(|line| !is_comment(line) && uses(line, name)).map(|index| index + 1)
     }
 
     /// The text of a line, counted from 1.
     pub(super) fn text(&self, line: usize) -> &'a str {
-        line.checked_sub(1).and_then(|index| self.lines.get(index)).copied().unwrap_or_default()
+        line.checked_sub(1).and_then(|index| self.rows.get(index)).copied().unwrap_or_default()
     }
 
     /// The line at `start` and all that are indented deeper.
     fn block(&self, start: usize) -> impl Iterator<Item = (usize, &'a str)> {
-        let depth = indent(self.lines[start]);
+        let depth = indent(self.rows[start]);
         let deeper = move |line: &str| {
             line.trim().is_empty() || indent(line) > depth || line.trim_start().starts_with(['-', '#'])
         };
-        let lines = self.lines.iter().copied().enumerate().skip(start);
+        let lines = self.rows.iter().copied().enumerate().skip(start);
         lines.take_while(move |(index, line)| *index == start || deeper(line))
     }
+}
+
+/// Whether a line has `mark`, both in lower case, as whole words.
+fn has(line: &str, mark: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    line.match_indices(mark).any(|(at, _)| {
+        let begins = mark.starts_with(is_part) && line[..at].ends_with(is_part);
+        let ends = mark.ends_with(is_part) && line[at + mark.len()..].starts_with(is_part);
+        !(begins || ends)
+    })
 }
 
 fn indent(line: &str) -> usize {
@@ -100,9 +122,14 @@ mod tests {
     const TEXT: &str = "services:\n  app:\n    image: a\n    ports:\n      # - \"80:80\"\n      - \"80:80\"\n    \
                         deploy:\n      labels:\n      - x=1\n      - y=2\n  'web': {image: b}\nvolumes:\n  app:\n";
 
+    fn lines(text: &str) -> Lines<'_> {
+        Lines::of(text, &"pad.example.org".parse().unwrap())
+    }
+
     fn find(path: &[&str], mark: Option<&str>) -> Option<usize> {
         let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
-        Lines::of(TEXT).find(&path, mark)
+        let marks: Vec<String> = mark.iter().map(|mark| (*mark).to_owned()).collect();
+        lines(TEXT).find(&path, &marks)
     }
 
     #[test]
@@ -122,8 +149,22 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_is_whole_words_in_any_case_and_the_earlier_one_counts() {
+        let text = "a:\n  - r.${STACK_NAME}-api.rule=x\n  - R.${STACK_NAME}.Rule=x\n  - 8080:80\n  - 80:81\n";
+        let find = |marks: &[&str]| {
+            let marks: Vec<String> = marks.iter().map(|mark| (*mark).to_owned()).collect();
+            lines(text).find(&["a".to_owned()], &marks)
+        };
+        assert_eq!(find(&["r.pad_example_org.rule"]), Some(3));
+        assert_eq!(find(&["r.pad_example_org-api.rule"]), Some(2));
+        assert_eq!(find(&["80:", "80"]), Some(5));
+        assert_eq!(find(&["81:", "80"]), Some(4));
+        assert_eq!(find(&["nowhere"]), Some(1));
+    }
+
+    #[test]
     fn a_variable_is_found_by_its_whole_name() {
-        let lines = Lines::of("# $A\na: $AB\nb: ${A_B}\nc: ${A:-x}\n");
+        let lines = lines("# $A\na: $AB\nb: ${A_B}\nc: ${A:-x}\n");
         assert_eq!(lines.variable("A"), Some(4));
         assert_eq!(lines.variable("AB"), Some(2));
         assert_eq!(lines.variable("B"), None);

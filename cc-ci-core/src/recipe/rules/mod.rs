@@ -19,7 +19,7 @@ mod version;
 
 use serde::Serialize;
 
-use crate::names::{Domain, RecipeName, Subject, Suffix, Version};
+use crate::names::{Domain, RecipeName, Subject, Suffix, UnfitTag, Version};
 
 pub(crate) use files::{fingerprint, judge};
 pub(crate) use layout::Look;
@@ -77,8 +77,8 @@ impl Report {
 pub(crate) struct History {
     /// The release that the files are, where nothing was changed since.
     pub(crate) is_release: Option<Version>,
-    /// Tags that are named like a release and are none.
-    pub(crate) lightweight: Vec<Version>,
+    /// Tags that look like a release and are none.
+    pub(crate) unfit: Vec<UnfitTag>,
     /// The release before.
     pub(crate) previous: Option<PreviousRelease>,
 }

@@ -64,13 +64,13 @@ rules! {
     SAMPLE_INVALID Error "sample-invalid":
         "There is an `.env.sample`, of assignments and comments",
         "`abra app new` copies it to the app's `.env`",
-        "write `NAME=value` lines; a quoted value ends on its line";
+        "write `NAME=value`, as the finding says";
     FILE_UNREADABLE Error "file-unreadable":
         "The files that configs, secrets and `env_file` name can be read, and lie in the recipe",
         "without them a deploy fails when networks and volumes exist already",
         "add the file, or correct the path";
     FOREIGN_NAME Error "foreign-name":
-        "Volumes, secrets, configs and the recipe's own networks are named after the app's stack",
+        "Volumes, secrets, configs, the recipe's own networks and aliases in shared ones are named after the app's stack",
         "two apps of the recipe would share the object, and removing one app takes it from the other",
         "leave `name:` out, or begin it with `${STACK_NAME}_`";
     FOREIGN_NETWORK Error "foreign-network":
@@ -81,7 +81,7 @@ rules! {
         "Each alternative of a router's rule asks for a host at the app's domain",
         "the proxy would give the app the requests of another one",
         "write ``Host(`${DOMAIN}`)``, or hosts below it, and join other matchers to it by `&&`";
-    VOLUME_OUTSIDE Error "volume-outside":
+    VOLUME_OUTSIDE Warning "volume-outside":
         "Volumes are kept by the engine, or in memory; an overlay may keep them elsewhere",
         "the data is not the app's alone, and stays when the app is removed",
         "leave `driver:` and the device in `driver_opts:` out, or put them into an overlay of their own";
@@ -97,6 +97,10 @@ rules! {
         "Each external secret is said by a `SECRET_<NAME>_VERSION` in `.env.sample`",
         "abra generates only what is said there, and the deploy fails for the rest",
         "add `SECRET_<NAME>_VERSION=v1` to `.env.sample`, and name the secret `${STACK_NAME}_<name>_${SECRET_<NAME>_VERSION}`";
+    TEST_UNFIT Error "test-unfit":
+        "Each file of `tests/` that is meant to be run can be run",
+        "a test that does not run proves nothing: a run is red by its name",
+        "as the finding says";
     CONFIG_NOT_BUMPED Error "config-not-bumped":
         "A config or secret has a new name when its file changed since the last release",
         "Swarm's configs and secrets can't be changed: the upgrade of every deployed app fails",
@@ -105,6 +109,14 @@ rules! {
         "Tags that are named like a release are annotated",
         "abra reads annotated tags only, and some of its commands fail on others",
         "make it anew on its commit: `git tag -f -a -m <version> <version> '<version>^{commit}'`, and push it";
+    RELEASE_TAG_NO_COMMIT Error "release-tag-no-commit":
+        "Tags that are named like a release name a commit, not another tag",
+        "abra can't read the release, as if it were not there",
+        "make it anew on its commit: `git tag -f -a -m <version> <version> '<version>^{commit}'`, and push it";
+    RELEASE_TAG_MISNAMED Warning "release-tag-misnamed":
+        "Tags with a version are releases: `<recipe semver>+<upstream>`",
+        "abra takes no other tag for a release: apps can't be deployed at it nor upgraded to it",
+        "tag the release like `1.2.0+1.27.0`";
     VERSION_LABEL_NOT_THE_TAG Error "version-label-not-the-tag":
         "At a release, the version label is the tag's name",
         "abra takes the deployed version from the label: it would offer wrong upgrades",
@@ -130,13 +142,33 @@ rules! {
         "who deploys the recipe does not know of it, and it is empty",
         "add it to `.env.sample`, or give it a default (`${NAME:-value}`)";
     IMAGE_FLOATING Warning "image-floating":
-        "Each image has a tag other than `latest`, or a digest",
+        "Each image has a tag with a version, or a digest",
         "the same release deploys different software from day to day, and a rollback brings nothing back",
         "name a version: `image: name:1.2.3`";
     HEALTHCHECK_MISSING Warning "healthcheck-missing":
         "Each service says how it is known to be healthy, or that it can't be (`disable: true`)",
         "Swarm takes a task for running as soon as its process starts, and goes on with an upgrade that is broken",
         "add a `healthcheck:`; where the image brings its own, name that one again";
+    COMPOSE_VERSION Warning "compose-version":
+        "`compose.yml` says `version: \"3.8\"`",
+        "abra's lint asks for it (R001), and all files of a recipe must say the same",
+        "write `version: \"3.8\"` at the top of each file";
+    SERVICE_APP_MISSING Warning "service-app-missing":
+        "One service is named `app`",
+        "abra looks there for the recipe's labels, and its lint takes another name for an error (R009)",
+        "name the service that people use `app`";
+    PROXY_NOT_ENABLED Warning "proxy-not-enabled":
+        "A service with a router of the proxy's has the label `traefik.enable=true`",
+        "where the proxy serves only what asks for it, nobody reaches the app; abra's lint takes it for an error (R010)",
+        "add `traefik.enable=true` to the service's `deploy.labels`";
+    CONFIG_VERSION_MISSING Warning "config-version-missing":
+        "The name of each config ends with a version that `abra.sh` exports",
+        "Swarm's configs can't be changed: with the file the name must change. abra's lint takes it for an error (R012)",
+        "name it `${STACK_NAME}_<name>_${<NAME>_VERSION}`, and write `export <NAME>_VERSION=v1` in `abra.sh`";
+    SECRET_NAME_LONG Warning "secret-name-long":
+        "The key of a secret has at most 12 characters",
+        "with a long domain the secret's name has no room; abra's lint warns of it (R015)",
+        "shorten the key, and the variable with it";
     BACKUP_TWICE Warning "backup-twice":
         "`backupbot.backup` is turned on by one service",
         "the stack is backed up once for each",
@@ -149,6 +181,10 @@ rules! {
         "Routers, services and middlewares of the proxy are named after the stack, and take no whole entrypoint",
         "all apps share them: where two say different things, the proxy serves neither",
         "begin their names with `${STACK_NAME}`";
+    PRIVILEGE Warning "privilege":
+        "The app asks for nothing of the host, the engine or other programs that is not its own",
+        "it is the operator's to grant: a run is red without `[recipes.<recipe>] allow`",
+        "leave it out, or tell the operators what to allow";
     EXTERNAL_VOLUME Warning "external-volume":
         "Volumes are the app's own, not external",
         "somebody must make it by hand before each deploy, and abra does not remove it with the app",

@@ -3,6 +3,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::names::{TagFault, UnfitTag};
 use crate::recipe::Recipe;
 
 const SAMPLE: &str = "TYPE=pad
@@ -11,7 +12,8 @@ SECRET_KEY_VERSION=v1 # length=32
 #EXTRA=x
 ";
 
-const COMPOSE: &str = r#"services:
+const COMPOSE: &str = r#"version: "3.8"
+services:
   app:
     image: pad:1.2
     environment:
@@ -38,6 +40,7 @@ const COMPOSE: &str = r#"services:
     deploy:
       labels:
         - "traefik.enable=true"
+        - "traefik.docker.network=proxy"
 volumes:
   data:
 secrets:
@@ -107,96 +110,117 @@ impl Tree {
 
 /// The part of a file that is replaced, and the one thing that is found for it.
 const BROKEN: &[(&str, &str, &str, &str)] = &[
-    ("compose.yml", "image: pad:1.2", "image: [1]", "compose-invalid compose.yml:3"),
-    ("compose.yml", "  data:\n", "  data: &a [*a]\n", "compose-invalid compose.yml:29"),
-    ("compose.yml", "      - key\n", "      - other\n", "compose-invalid compose.yml:6"),
+    ("compose.yml", "image: pad:1.2", "image: [1]", "compose-invalid compose.yml:4"),
+    ("compose.yml", "  data:\n", "  data: &a [*a]\n", "compose-invalid compose.yml:31"),
+    ("compose.yml", "      - key\n", "      - other\n", "compose-invalid compose.yml:7"),
     (".env.sample", "TYPE=pad", "what is this", "sample-invalid .env.sample:1"),
     (".env.sample", "length=32", "length=x", "sample-invalid .env.sample:3"),
-    ("compose.yml", "file: pad.conf", "file: gone.conf", "file-unreadable compose.yml:37"),
-    ("compose.yml", "  data:\n", "  data:\n    name: victim\n", "foreign-name compose.yml:30"),
+    ("compose.yml", "file: pad.conf", "file: gone.conf", "file-unreadable compose.yml:39"),
+    ("compose.yml", "  data:\n", "  data:\n    name: victim\n", "foreign-name compose.yml:32"),
     (
         "compose.yml",
         "  proxy:\n    external: true\n",
         "  proxy:\n    external: true\n    name: blog_example_org_internal\n",
-        "foreign-network compose.yml:41",
+        "foreign-network compose.yml:43",
     ),
     (
         "compose.yml",
-        "traefik.enable=true",
+        "traefik.docker.network=proxy",
         "traefik.http.routers.${STACK_NAME}.rule=Host(`blog.example.org`)",
-        "foreign-host compose.yml:27",
+        "foreign-host compose.yml:29",
     ),
     (
         "compose.yml",
-        "traefik.enable=true",
+        "traefik.docker.network=proxy",
         "traefik.http.routers.${STACK_NAME}.rule=PathPrefix(`/`)",
-        "foreign-host compose.yml:27",
+        "foreign-host compose.yml:29",
     ),
     (
         "compose.yml",
-        "traefik.enable=true",
+        "traefik.docker.network=proxy",
         "traefik.http.routers.pad.rule=Host(`${DOMAIN}`)",
-        "proxy-name compose.yml:27",
+        "proxy-name compose.yml:29",
     ),
     (
         "compose.yml",
         "  data:\n",
         "  data:\n    driver_opts:\n      o: bind\n      device: /srv/x\n",
-        "volume-outside compose.yml:30",
+        "volume-outside compose.yml:32",
     ),
     (
         "compose.yml",
         "    image: pad:1.2\n",
         "    image: pad:1.2\n    env_file: gone.env\n",
-        "file-unreadable compose.yml:4",
+        "file-unreadable compose.yml:5",
     ),
     (
         "compose.yml",
         "    image: pad:1.2\n",
         "    image: pad:1.2\n    env_file: /etc/passwd\n",
-        "compose-invalid compose.yml:4",
+        "compose-invalid compose.yml:5",
     ),
     (
         "compose.yml",
         "_conf_${",
         "_a_name_that_swarm_takes_for_no_app_at_all_${",
-        "name-too-long compose.yml:36",
+        "name-too-long compose.yml:38",
     ),
-    ("abra.sh", "CONF_VERSION", "OTHER_VERSION", "name-unfinished compose.yml:36"),
-    ("compose.yml", "${SECRET_KEY_VERSION}", "v2", "secret-not-in-sample compose.yml:33"),
+    ("abra.sh", "CONF_VERSION", "OTHER_VERSION", "name-unfinished compose.yml:38"),
+    ("compose.yml", "${SECRET_KEY_VERSION}", "v2", "secret-not-in-sample compose.yml:35"),
     (
         "compose.yml",
         "        - \"coop-cloud.${STACK_NAME}.version=1.0.0+1.2\"\n",
         "",
-        "version-label-missing compose.yml:2",
+        "version-label-missing compose.yml:3",
     ),
-    ("compose.yml", "1.0.0+1.2", "1.0", "version-label-no-release compose.yml:14"),
-    ("compose.yml", "=${EXTRA}", "=${NOBODYS}", "variable-not-in-sample compose.yml:5"),
-    ("compose.yml", "pad:1.2", "pad", "image-floating compose.yml:3"),
-    ("compose.yml", "pad:1.2", "pad:latest", "image-floating compose.yml:3"),
-    ("compose.yml", "pad:1.2", "localhost:5000/pad", "image-floating compose.yml:3"),
-    ("compose.yml", "    healthcheck:\n      disable: true\n", "", "healthcheck-missing compose.yml:16"),
-    ("compose.yml", "\"traefik.enable=true\"", "\"backupbot.backup=true\"", "backup-twice compose.yml:27"),
+    ("compose.yml", "1.0.0+1.2", "1.0", "version-label-no-release compose.yml:15"),
+    ("compose.yml", "=${EXTRA}", "=${NOBODYS}", "variable-not-in-sample compose.yml:6"),
+    ("compose.yml", "pad:1.2", "pad", "image-floating compose.yml:4"),
+    ("compose.yml", "pad:1.2", "pad:latest", "image-floating compose.yml:4"),
+    ("compose.yml", "pad:1.2", "localhost:5000/pad", "image-floating compose.yml:4"),
+    ("compose.yml", "    healthcheck:\n      disable: true\n", "", "healthcheck-missing compose.yml:17"),
     (
         "compose.yml",
-        "\"traefik.enable=true\"",
+        "\"traefik.docker.network=proxy\"",
+        "\"backupbot.backup=true\"",
+        "backup-twice compose.yml:29",
+    ),
+    (
+        "compose.yml",
+        "\"traefik.docker.network=proxy\"",
         "\"backupbot.backup.path=/x\"",
-        "label-not-understood compose.yml:27",
+        "label-not-understood compose.yml:29",
     ),
     (
         "compose.yml",
         "  data:\n",
         "  data:\n    external: true\n    name: ${STACK_NAME}_data\n",
-        "external-volume compose.yml:29",
+        "external-volume compose.yml:31",
     ),
-    ("compose.yml", "- data:/data", "- /srv/data:/data", "host-mount compose.yml:9"),
+    ("compose.yml", "- data:/data", "- /srv/data:/data", "host-mount compose.yml:10"),
     (
         "compose.yml",
         "    image: pad:1.2\n",
         "    image: pad:1.2\n    ports: ['8080:80']\n",
-        "published-port compose.yml:4",
+        "published-port compose.yml:5",
     ),
-    ("compose.yml", "_conf_${", "_rather_long_but_ok_${", "name-leaves-little-room compose.yml:36"),
+    ("compose.yml", "_conf_${", "_rather_long_but_ok_${", "name-leaves-little-room compose.yml:38"),
+    ("compose.yml", "\"3.8\"", "\"3.7\"", "compose-version compose.yml:1"),
+    (
+        "compose.yml",
+        "    image: pad:1.2\n",
+        "    image: pad:1.2\n    cap_add: [SYS_ADMIN]\n",
+        "privilege compose.yml:5",
+    ),
+    (
+        "compose.yml",
+        "        - \"traefik.enable=true\"\n        - \"traefik.docker.network=proxy\"\n",
+        "        - \"traefik.http.routers.${STACK_NAME}-b.priority=1\"\n        \
+         - \"traefik.http.routers.${STACK_NAME}.rule=Host(`${DOMAIN}`)\"\n",
+        "proxy-not-enabled compose.yml:28",
+    ),
+    ("compose.yml", "_conf_${CONF_VERSION}", "_conf_v1", "config-version-missing compose.yml:38"),
+    ("compose.yml", "pad:1.2", "pad:bookworm-slim", "image-floating compose.yml:4"),
 ];
 
 #[test]
@@ -226,7 +250,15 @@ fn a_version_label_belongs_on_app() {
         "        - \"traefik.enable=true\"\n",
         label,
     );
-    assert_eq!(tree.found(&History::default()), ["version-label-misplaced compose.yml:26"]);
+    assert_eq!(tree.found(&History::default()), ["version-label-misplaced compose.yml:27"]);
+}
+
+#[test]
+fn a_recipe_has_a_service_named_app() {
+    let tree = Tree::clean();
+    tree.replace("compose.yml", "  app:\n", "  pad:\n");
+    let expected = ["service-app-missing compose.yml:2", "version-label-misplaced compose.yml:15"];
+    assert_eq!(tree.found(&History::default()), expected);
 }
 
 #[test]
@@ -234,14 +266,15 @@ fn at_a_release_the_label_is_the_tags_name() {
     let tree = Tree::clean();
     let at = |version: &str| History { is_release: Some(version.parse().unwrap()), ..History::default() };
     assert_eq!(tree.found(&at("1.0.0+1.2")), [""; 0]);
-    assert_eq!(tree.found(&at("1.0.1+1.2")), ["version-label-not-the-tag compose.yml:14"]);
+    assert_eq!(tree.found(&at("1.0.1+1.2")), ["version-label-not-the-tag compose.yml:15"]);
 }
 
 #[test]
 fn lightweight_tags_are_told_together() {
     let tree = Tree::clean();
-    let lightweight = (0..7).map(|n| format!("1.{n}.0+1").parse().unwrap()).collect();
-    let report = tree.report(&History { lightweight, ..History::default() });
+    let unfit =
+        (0..7).map(|n| UnfitTag { name: format!("1.{n}.0+1"), fault: TagFault::Lightweight }).collect();
+    let report = tree.report(&History { unfit, ..History::default() });
     let [finding] = &report.findings[..] else { panic!("{:?}", report.findings) };
     assert_eq!(finding.rule, "release-tag-lightweight");
     assert!(
@@ -252,11 +285,70 @@ fn lightweight_tags_are_told_together() {
 }
 
 #[test]
+fn each_kind_of_tag_that_is_no_release_is_told_by_its_rule() {
+    let tree = Tree::clean();
+    let tag = |name: &str, fault| UnfitTag { name: name.to_owned(), fault };
+    let unfit = vec![tag("v1.0.3", TagFault::Misnamed), tag("1.0.0+1", TagFault::NoCommit)];
+    let report = tree.report(&History { unfit, ..History::default() });
+    let told: Vec<_> = report.findings.iter().map(|finding| (finding.rule, finding.what.as_str())).collect();
+    let expected = [
+        ("release-tag-no-commit", "tags of another tag, or of no commit, so no release: 1.0.0+1"),
+        ("release-tag-misnamed", "not named <recipe semver>+<upstream>, so no release: v1.0.3"),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_test_that_would_not_run_is_told_by_its_name() {
+    let tree = Tree::clean();
+    tree.write("tests/custom-lost", "#!/bin/sh\n")
+        .write("tests/data.txt", "x")
+        .write("tests/sub/custom", "#!/bin/sh\n");
+    symlink("custom-lost", tree.0.path().join("tests/link")).unwrap();
+    assert_eq!(tree.found(&History::default()), ["test-unfit tests/custom-lost:1"]);
+}
+
+#[test]
+fn a_secret_with_a_long_key_is_told_once() {
+    let tree = Tree::clean();
+    tree.replace("compose.yml", "      - key\n", "      - key\n      - thirteen_char\n");
+    let long = "  thirteen_char:\n    external: true\n    name: ${STACK_NAME}_thirteen_char_v1\nconfigs:\n";
+    tree.replace("compose.yml", "configs:\n  conf", &format!("{long}  conf"));
+    tree.write(".env.sample", format!("{SAMPLE}SECRET_THIRTEEN_CHAR_VERSION=v1\n"));
+    assert_eq!(tree.found(&History::default()), ["secret-name-long compose.yml:38"]);
+}
+
+#[test]
+fn an_overlay_that_only_the_sample_names_is_judged_wherever_it_is() {
+    let tree = Tree::clean();
+    tree.write("db/small.yml", "version: '3.8'\nservices: {db: {image: 'db:1'}}\n");
+    tree.write(
+        ".env.sample",
+        format!("{SAMPLE}# COMPOSE_FILE=\"$COMPOSE_FILE:db/small.yml\" # the small one\n"),
+    );
+    assert_eq!(tree.found(&History::default()), ["healthcheck-missing db/small.yml:2"]);
+    tree.write(
+        ".env.sample",
+        format!("{SAMPLE}#COMPOSE_FILE=compose.yml:db/gone.yml:../out.yml:/etc/x.yml:.git/x\n"),
+    );
+    assert_eq!(tree.found(&History::default()), ["compose-invalid db/gone.yml"]);
+}
+
+#[test]
+fn a_fault_of_the_second_router_is_told_at_its_own_line() {
+    let tree = Tree::clean();
+    let router = |name: &str, rule: &str| format!("traefik.http.routers.${{STACK_NAME}}{name}.rule={rule}");
+    let (one, other) = (router("", "Host(`${DOMAIN}`)"), router("-api", "PathPrefix(`/`)"));
+    tree.replace("compose.yml", "traefik.docker.network=proxy\"", &format!("{one}\"\n        - \"{other}\""));
+    assert_eq!(tree.found(&History::default()), ["foreign-host compose.yml:30"]);
+}
+
+#[test]
 fn a_config_whose_file_changed_needs_a_new_name() {
     let tree = Tree::clean();
     let history = tree.released();
     tree.write("pad.conf", "y");
-    assert_eq!(tree.found(&history), ["config-not-bumped compose.yml:36"]);
+    assert_eq!(tree.found(&history), ["config-not-bumped compose.yml:38"]);
     tree.replace("abra.sh", "v1", "v2");
     assert_eq!(tree.found(&history), [""; 0]);
 }
@@ -268,9 +360,9 @@ fn a_new_variable_without_a_default_is_in_a_new_release_note() {
     let history = tree.released();
     tree.replace("compose.yml", "=${EXTRA}", "=${EXTRA}${NEW_ONE}");
     tree.write(".env.sample", format!("{SAMPLE}NEW_ONE=1\n"));
-    assert_eq!(tree.found(&history), ["new-variable-unannounced compose.yml:5"]);
+    assert_eq!(tree.found(&history), ["new-variable-unannounced compose.yml:6"]);
     tree.write("release/1.1.0+1.2", "Set NEW_ONE_THING first.\n");
-    assert_eq!(tree.found(&history), ["new-variable-unannounced compose.yml:5"]);
+    assert_eq!(tree.found(&history), ["new-variable-unannounced compose.yml:6"]);
     tree.write("release/1.1.0+1.2", "Set `NEW_ONE` first.\n");
     assert_eq!(tree.found(&history), [""; 0]);
     fs::remove_file(tree.0.path().join("release/1.1.0+1.2")).unwrap();
@@ -281,7 +373,8 @@ fn a_new_variable_without_a_default_is_in_a_new_release_note() {
 #[test]
 fn an_overlay_is_judged_over_the_base_and_told_for_what_it_adds() {
     let tree = Tree::clean();
-    let overlay = "services:
+    let overlay = "version: '3.8'
+services:
   app:
     ports: ['25:25']
     environment: ['A=${SAID}', 'B=${UNSAID}']
@@ -292,9 +385,9 @@ secrets:
     tree.write("compose.more.yml", overlay);
     tree.write(".env.sample", format!("{SAMPLE}#COMPOSE_FILE=compose.yml:compose.more.yml\n# SAID=1\n"));
     tree.replace("compose.yml", "pad:1.2", "pad");
-    let base = "image-floating compose.yml:3";
-    let unsaid = "variable-not-in-sample compose.more.yml:4";
-    assert_eq!(tree.found(&History::default()), [base, unsaid, "name-unfinished compose.more.yml:7"]);
+    let base = "image-floating compose.yml:4";
+    let unsaid = "variable-not-in-sample compose.more.yml:5";
+    assert_eq!(tree.found(&History::default()), [base, unsaid, "name-unfinished compose.more.yml:8"]);
     // What is taken into use with the overlay may stand in a comment; what the base needs may not.
     tree.write(".env.sample", format!("{SAMPLE}# SAID=1\n# SECRET_MORE_VERSION=v1\n"));
     assert_eq!(tree.found(&History::default()), [base, unsaid]);
@@ -302,7 +395,7 @@ secrets:
         ".env.sample",
         SAMPLE.replace("SECRET", "#SECRET") + "#SECRET_MORE_VERSION=v1\n#SAID=\n#UNSAID=\n",
     );
-    assert_eq!(tree.found(&History::default()), [base, "name-unfinished compose.yml:33"]);
+    assert_eq!(tree.found(&History::default()), [base, "name-unfinished compose.yml:35"]);
 }
 
 #[test]
@@ -311,7 +404,8 @@ fn what_an_operator_takes_into_use_or_names_by_a_variable_is_no_fault_of_an_over
     let rule = "traefik.http.routers.${STACK_NAME}-more.rule";
     let overlay = |host: &str, network: &str| {
         format!(
-            "services: {{app: {{deploy: {{labels: ['{rule}=Host(`{host}`)']}}, networks: [more]}}}}
+            "version: '3.8'
+services: {{app: {{deploy: {{labels: [traefik.enable=true, '{rule}=Host(`{host}`)']}}, networks: [more]}}}}
 networks: {{more: {{external: true, name: '{network}'}}}}
 volumes: {{data: {{driver_opts: {{type: nfs, o: addr=nas, device: ':/pad'}}}}}}
 "
@@ -321,7 +415,7 @@ volumes: {{data: {{driver_opts: {{type: nfs, o: addr=nas, device: ':/pad'}}}}}}
     tree.write("compose.more.yml", overlay("$HOST", "$NETWORK"));
     assert_eq!(tree.found(&History::default()), [""; 0]);
     tree.write("compose.more.yml", overlay("blog.org", "monitoring"));
-    let expected = ["foreign-host compose.more.yml:1", "foreign-network compose.more.yml:2"];
+    let expected = ["foreign-host compose.more.yml:2", "foreign-network compose.more.yml:3"];
     assert_eq!(tree.found(&History::default()), expected);
 }
 
@@ -331,7 +425,7 @@ fn a_config_of_an_overlay_is_part_of_what_a_recipe_is() {
     tree.write("more.conf", "x").write("more.env", "A=1");
     tree.write(
         "compose.more.yml",
-        "services: {extra: {env_file: [more.env]}}\nconfigs: {more: {file: './${FILE}.conf'}}\n",
+        "version: '3.8'\nservices: {extra: {env_file: [more.env]}}\nconfigs: {more: {file: './${FILE}.conf'}}\n",
     );
     tree.write(".env.sample", format!("{SAMPLE}#FILE=more\n"));
     let fingerprint = || fingerprint(&tree.recipe(), &tree.domain());
@@ -369,20 +463,23 @@ fn no_number_of_warnings_hides_an_error() {
 fn two_overlays_with_the_same_fault_are_both_told() {
     let tree = Tree::clean();
     for name in ["compose.a.yml", "compose.b.yml"] {
-        tree.write(name, "services: {extra: {image: x:1}}\n");
+        tree.write(name, "version: '3.8'\nservices: {extra: {image: x:1}}\n");
     }
-    let expected = ["healthcheck-missing compose.a.yml:1", "healthcheck-missing compose.b.yml:1"];
+    let expected = ["healthcheck-missing compose.a.yml:2", "healthcheck-missing compose.b.yml:2"];
     assert_eq!(tree.found(&History::default()), expected);
 }
 
 #[test]
 fn an_overlay_of_an_overlay_is_no_fault() {
     let tree = Tree::clean();
-    tree.write("compose.db.yml", "services: {db: {image: 'db:1', healthcheck: {disable: true}}}\n");
-    tree.write("compose.db-small.yml", "services: {db: {environment: [SMALL=1]}}\n");
+    tree.write(
+        "compose.db.yml",
+        "version: '3.8'\nservices: {db: {image: 'db:1', healthcheck: {disable: true}}}\n",
+    );
+    tree.write("compose.db-small.yml", "version: '3.8'\nservices: {db: {environment: [SMALL=1]}}\n");
     assert_eq!(tree.found(&History::default()), [""; 0]);
     fs::remove_file(tree.0.path().join("compose.db.yml")).unwrap();
-    assert_eq!(tree.found(&History::default()), ["compose-invalid compose.db-small.yml:1"]);
+    assert_eq!(tree.found(&History::default()), ["compose-invalid compose.db-small.yml:2"]);
 }
 
 #[test]
@@ -430,7 +527,8 @@ fn every_rule_is_broken_by_a_test_and_says_what_helps() {
     let mut broken: BTreeSet<&str> =
         BROKEN.iter().filter_map(|(.., expected)| expected.split(' ').next()).collect();
     broken.extend(["version-label-misplaced", "version-label-not-the-tag", "release-tag-lightweight"]);
-    broken.extend(["config-not-bumped", "new-variable-unannounced"]);
+    broken.extend(["config-not-bumped", "new-variable-unannounced", "secret-name-long"]);
+    broken.extend(["release-tag-no-commit", "release-tag-misnamed", "test-unfit", "service-app-missing"]);
     let ids: BTreeSet<&str> = RULES.iter().map(|rule| rule.id).collect();
     assert_eq!(broken, ids);
     assert_eq!(ids.len(), RULES.len());

@@ -1,9 +1,11 @@
 //! Releases: the version label, and the tags.
 
+use std::fmt::Write as _;
+
 use super::finding_sink::FindingSink;
 use super::layout::COMPOSE;
 use super::{History, table};
-use crate::names::Version;
+use crate::names::{TagFault, Version};
 use crate::recipe::compose::Compose;
 use crate::recipe::issue::Issue;
 
@@ -16,15 +18,23 @@ pub(super) fn label(compose: &Compose, is_release: Option<&Version>) -> Vec<Issu
         let what = "no service says the recipe's version".to_owned();
         return vec![Issue::at(&table::VERSION_LABEL_MISSING, &["services", "app"], what)];
     };
-    let issue =
-        |rule, what| Issue::at(rule, &["services", service, "deploy", "labels"], what).marked(".version");
+    let issue = |rule, what| {
+        let issue = Issue::at(rule, &["services", service, "deploy", "labels"], what);
+        let stack = &compose.stack;
+        issue
+            .marked(format!("coop-cloud.{stack}.version"))
+            .marked(format!("coop-cloud.{stack}.{service}.version"))
+    };
     let mut found = Vec::new();
     if service != "app" {
         let what = format!("the version label is on {service}, not on app");
         found.push(issue(&table::VERSION_LABEL_MISPLACED, what));
     }
     if version.parse::<Version>().is_err() {
-        let what = format!("the version label says {version}, which is no release's name");
+        let what = match version.as_str() {
+            "" => "the version label is empty".to_owned(),
+            version => format!("the version label says {version}, which is no release's name"),
+        };
         found.push(issue(&table::VERSION_LABEL_NO_RELEASE, what));
     }
     if let Some(release) = is_release.filter(|release| release.to_string() != *version) {
@@ -36,14 +46,21 @@ pub(super) fn label(compose: &Compose, is_release: Option<&Version>) -> Vec<Issu
 
 /// Tags have no place in a file: they are told at the one whose label repeats them.
 pub(super) fn tags(history: &History, sink: &mut FindingSink<'_>) {
-    let tags = &history.lightweight;
-    if tags.is_empty() {
-        return;
+    for fault in TagFault::ALL {
+        let tags: Vec<&str> =
+            history.unfit.iter().filter(|tag| tag.fault == fault).map(|tag| tag.name.as_str()).collect();
+        if tags.is_empty() {
+            continue;
+        }
+        let mut named = tags[..tags.len().min(NAMED)].join(", ");
+        if tags.len() > NAMED {
+            let _ = write!(named, ", and {} more", tags.len() - NAMED);
+        }
+        let rule = match fault {
+            TagFault::Lightweight => &table::RELEASE_TAG_LIGHTWEIGHT,
+            TagFault::NoCommit => &table::RELEASE_TAG_NO_COMMIT,
+            TagFault::Misnamed => &table::RELEASE_TAG_MISNAMED,
+        };
+        sink.write(rule, COMPOSE, None, &format!("{fault}, so no release: {named}"));
     }
-    let mut named: Vec<String> = tags.iter().take(NAMED).map(ToString::to_string).collect();
-    if tags.len() > NAMED {
-        named.push(format!("and {} more", tags.len() - NAMED));
-    }
-    let what = format!("not annotated, so no release: {}", named.join(", "));
-    sink.write(&table::RELEASE_TAG_LIGHTWEIGHT, COMPOSE, None, &what);
 }

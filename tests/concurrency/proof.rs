@@ -1,0 +1,134 @@
+//! What is green is proved, and what is not is said: tests that do not run, restores of data that was never gone.
+
+use std::fs;
+
+use cc_ci_tests::{CcCi, Recipe, World};
+use serde_json::Value;
+
+fn call(world: &World, recipe: &Recipe) -> CcCi {
+    world.cc_ci(["run", "--format", "json", "--pr", "1"]).arg(recipe.path())
+}
+
+#[track_caller]
+fn run(world: &World, recipe: &Recipe, code: i32) -> Value {
+    let record = call(world, recipe).run().expect(code).json();
+    world.assert_empty();
+    record
+}
+
+fn tier<'r>(record: &'r Value, name: &str) -> &'r Value {
+    record["tiers"].as_array().unwrap().iter().find(|tier| tier["name"] == name).unwrap()
+}
+
+fn steps(record: &Value, of: &str) -> Vec<String> {
+    let steps = tier(record, of)["steps"].as_array().unwrap().iter();
+    steps.map(|step| format!("{} {}", step["name"], step["status"]).replace('"', "")).collect()
+}
+
+#[test]
+fn a_test_that_cannot_run_is_red_by_its_name() {
+    for (name, text, mode, why) in [
+        ("custom-lost", "#!/bin/sh\nexit 0\n", 0o644, "it is not executable"),
+        ("custom-crlf", "#!/bin/sh\r\nexit 0\r\n", 0o755, "carriage returns"),
+        ("custom-plain", "exit 0\n", 0o755, "it has no #! line"),
+    ] {
+        let world = World::new();
+        let recipe = world.recipe("plain");
+        recipe.write(&format!("tests/{name}"), text);
+        let path = recipe.path().join("tests").join(name);
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        recipe.commit();
+        let record = run(&world, &recipe, 1);
+        let custom = tier(&record, "custom");
+        let reason = custom["reason"].as_str().unwrap();
+        assert_eq!(custom["status"], "failed", "{record:#}");
+        assert!(reason.starts_with(&format!("recipe/{name} failed")) && reason.contains(why), "{reason}");
+    }
+}
+
+#[test]
+fn an_operators_test_that_cannot_run_is_no_fault_of_the_recipe() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.commit();
+    let with_tests = |tests: &str| {
+        let run = world.cc_ci(["run", "--format", "json", "--pr", "1", "--tests-dir"]);
+        let end = run.arg(world.path().join(tests)).arg(recipe.path()).run().expect(2);
+        assert!(end.stderr.contains("hint: "), "{}", end.stderr);
+        end.json()["errors"].to_string()
+    };
+    let errors = with_tests("nowhere");
+    assert!(errors.contains("is no directory of tests"), "{errors}");
+    fs::create_dir_all(world.path().join("operator/plain")).unwrap();
+    fs::write(world.path().join("operator/plain/custom-lost"), "#!/bin/sh\n").unwrap();
+    let errors = with_tests("operator");
+    assert!(errors.contains("operator/custom-lost: it is not executable"), "{errors}");
+    world.assert_empty();
+}
+
+#[test]
+fn tests_that_all_skip_themselves_prove_nothing() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.script("tests/custom-one", "exit 77").script("tests/custom-two", "exit 77").commit();
+    let record = run(&world, &recipe, 0);
+    let custom = tier(&record, "custom");
+    assert_eq!(
+        (&custom["status"], &custom["reason"]),
+        (&"skipped".into(), &"every test skipped itself".into())
+    );
+}
+
+#[test]
+fn what_a_change_test_changes_a_restore_brings_back() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.commit();
+    let alone = run(&world, &recipe, 0);
+    let reason = tier(&alone, "restore")["reason"].as_str().unwrap();
+    assert!(reason.contains("proved with cc-ci's own files"), "{reason}");
+    let note = "\"$CCCI_STATE_DIR/note\"";
+    recipe.script("tests/backup-note", &format!("echo kept > {note}"));
+    recipe.script("tests/change-note", &format!("[ \"$CCCI_TIER\" = restore ] && echo lost > {note}"));
+    // It is no volume, so nothing brings it back.
+    recipe.script("tests/restore-note", &format!("grep -qx kept {note}")).commit();
+    let record = run(&world, &recipe, 1);
+    let steps = steps(&record, "restore");
+    let place =
+        |wanted: &str| steps.iter().position(|step| step == wanted).unwrap_or_else(|| panic!("{steps:?}"));
+    assert!(place("change passed") < place("recipe/change-note passed"));
+    assert!(place("recipe/change-note passed") < place("restore passed"));
+    assert!(place("restore passed") < place("recipe/restore-note failed"));
+}
+
+#[test]
+fn what_is_not_the_apps_own_needs_the_operators_word() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    let compose = fs::read_to_string(recipe.path().join("compose.yml")).unwrap();
+    let asks = "    cap_add: [NET_ADMIN]\n    secrets:\n      - key\n    ports: ['8080:80']\n";
+    recipe.write("compose.yml", &compose.replace("    secrets:\n      - key\n", asks)).commit();
+    let record = run(&world, &recipe, 1);
+    let reason = tier(&record, "install")["reason"].as_str().unwrap();
+    for says in
+        ["publishes the host's port 8080", "[recipes.plain] allow = [\"cap_add=NET_ADMIN\",\"port=8080\"]"]
+    {
+        assert!(reason.contains(says), "{reason}");
+    }
+    // The line as it was told.
+    let config = world.path().join("allow.toml");
+    let allow = reason.split("allow = ").nth(1).unwrap().split(": service").next().unwrap();
+    fs::write(&config, format!("[recipes.plain]\nallow = {allow}\n")).unwrap();
+    let record = call(&world, &recipe).arg("--config").arg(&config).run().expect(0).json();
+    assert_eq!(record["granted"], serde_json::json!(["cap_add=NET_ADMIN", "port=8080"]));
+    let record = call(&world, &recipe).arg("--report-only").run().expect(0).json();
+    let warnings = record["warnings"].to_string();
+    assert!(
+        warnings.contains("but for --report-only: service app: publishes the host's port 8080"),
+        "{warnings}"
+    );
+    fs::write(&config, "[recipes.plain]\nallow = [\"everything=1\"]\n").unwrap();
+    let end = call(&world, &recipe).arg("--config").arg(&config).run().expect(2);
+    assert!(end.stderr.contains("is no privilege"), "{}", end.stderr);
+    world.assert_empty();
+}
