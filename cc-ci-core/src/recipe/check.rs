@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::compose::{Compose, MountKind, Object, Protocol, Service};
+use super::compose::privilege::shown;
+use super::compose::{Compose, MountKind, Protocol, Service};
 use super::env_file::{EnvFile, SecretSpec};
 use super::issue::{Issue, Policy};
 use super::routes;
@@ -42,7 +43,7 @@ pub(super) fn check(
             (Some(privilege), _) if policy.granted.contains(&privilege) => {
                 found.granted.insert(privilege);
             }
-            (Some(privilege), _) => found.ungranted.push((issue.what, privilege)),
+            (Some(privilege), _) => found.ungranted.push((shown(&issue.what), privilege)),
             (None, Severity::Error) => found.problems.push(issue.what),
             (None, Severity::Warning) => found.warnings.push(issue.what),
             (None, Severity::Note) => {}
@@ -60,7 +61,13 @@ pub(super) fn issues(
     readable: impl Fn(&Path) -> Result<(), ReadError>,
 ) -> Vec<Issue> {
     let labels = compose.labels();
+    let declared: BTreeSet<String> =
+        secrets.iter().map(|spec| format!("{}_{}_{}", compose.stack, spec.name, spec.version)).collect();
     let mut found: Vec<Issue> = labels.warnings.iter().map(super::labels::LabelWarning::issue).collect();
+    if let Some(stack) = env.get("STACK_NAME").filter(|stack| *stack != compose.stack.as_str()) {
+        let what = format!("the .env sets STACK_NAME to {stack}, which is not the app's stack");
+        found.push(Issue::of_variable(&table::FOREIGN_NAME, "STACK_NAME", what));
+    }
     for (kind, objects) in [
         ("volume", &compose.volumes),
         ("secret", &compose.secrets),
@@ -94,7 +101,7 @@ pub(super) fn issues(
             }
             if let Some((rule, says)) = name_rule(&object.name) {
                 issue(rule, "name", format!("its name {} {says}", object.name));
-            } else if kind == "secret" && object.external && !is_declared(compose, object, secrets) {
+            } else if kind == "secret" && object.external && !declared.contains(&object.name) {
                 let what = format!("no SECRET_<NAME>_VERSION in the .env says {}", object.name);
                 issue(&table::SECRET_NOT_IN_SAMPLE, "name", what);
             }
@@ -172,7 +179,16 @@ fn of_service(
         }
         let what = format!("service {key}: mounts {source} of the host");
         let issue = Issue::at(&table::HOST_MOUNT, &["services", key, "volumes"], what).marked(source);
-        found.push(issue.asking(format!("bind={source}{}", if mount.read_only { ":ro" } else { "" })));
+        let ends = source.ends_with(":ro") || source.ends_with(":rw");
+        // A path that ends like a mode is not to be taken for one.
+        let mode = if mount.read_only {
+            ":ro"
+        } else if ends {
+            ":rw"
+        } else {
+            ""
+        };
+        found.push(issue.asking(format!("bind={source}{mode}")));
     }
 }
 
@@ -191,8 +207,4 @@ fn name_rule(name: &str) -> Option<(&'static Rule, &'static str)> {
     } else {
         Some((&table::NAME_UNFINISHED, "does not end with a letter or digit: is its version set?"))
     }
-}
-
-fn is_declared(compose: &Compose, object: &Object, secrets: &[SecretSpec]) -> bool {
-    secrets.iter().any(|spec| object.name == format!("{}_{}_{}", compose.stack, spec.name, spec.version))
 }

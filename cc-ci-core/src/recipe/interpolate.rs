@@ -49,12 +49,22 @@ pub enum InterpolateError {
     TooLong,
 }
 
+/// How long a text with variables may be.
+const MAX_TEXT: usize = 64 << 10;
+
 /// Replaces the variables in `text` by their values in `vars`.
 ///
 /// # Errors
 /// A syntax that docker/cli refuses too, or reads otherwise than other readers do; a required variable that is not set; a
 /// result of more than 1 MiB.
 pub fn interpolate(text: &str, vars: &BTreeMap<String, String>) -> Result<Interpolated, InterpolateError> {
+    // For each variable the end of its line is looked for.
+    if text.len() > MAX_TEXT && text.contains('$') {
+        return Err(InterpolateError::Syntax {
+            at: MAX_TEXT,
+            rule: "a text with variables has at most 64 KiB",
+        });
+    }
     let mut result = Interpolated::default();
     let mut at = 0;
     while let Some(dollar) = text[at..].find('$').map(|dollar| at + dollar) {

@@ -1,5 +1,6 @@
 //! What a look at a recipe says, and whose app it is looked at as.
 
+use super::compose::privilege::shown;
 use super::env_file::EnvFile;
 use super::rules::Rule;
 use crate::names::Domain;
@@ -53,7 +54,7 @@ impl Issue {
     }
 
     pub(super) fn asking(mut self, privilege: impl Into<String>) -> Self {
-        self.privilege = Some(privilege.into());
+        self.privilege = Some(shown(&privilege.into()));
         self
     }
 

@@ -201,6 +201,17 @@ impl Labels {
             let (volume, rule) = match volume.strip_suffix(".path") {
                 Some(volume) => {
                     let paths = value.split(',').map(str::trim).filter(|path| !path.is_empty());
+                    if paths
+                        .clone()
+                        .any(|path| path.starts_with('/') || path.split('/').any(|part| part == ".."))
+                    {
+                        self.warnings.push(LabelWarning {
+                            rule: &table::FOREIGN_NAME,
+                            service: service.to_owned(),
+                            label: format!("backupbot.{key}"),
+                            what: format!("service {service}: label backupbot.{key} leads out of the volume"),
+                        });
+                    }
                     (volume, VolumeBackup::Paths(paths.map(str::to_owned).collect()))
                 }
                 None => match boolean(value) {

@@ -7,7 +7,7 @@
 //! # Limitations
 //! A router without a rule has the one that the operator gave the proxy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::compose::{Compose, Service};
 use super::env_file::EnvFile;
@@ -34,6 +34,7 @@ pub(super) fn issues(compose: &Compose, env: &EnvFile, policy: &Policy<'_>) -> V
     let mut found = Vec::new();
     for (service, spec) in &compose.services {
         let (mut strange, mut udp) = (BTreeSet::new(), BTreeSet::new());
+        let entrypoints = Entrypoints::of(spec);
         for (label, value) in &spec.labels {
             // Traefik reads them in any case.
             let label = label.to_ascii_lowercase();
@@ -42,7 +43,17 @@ pub(super) fn issues(compose: &Compose, env: &EnvFile, policy: &Policy<'_>) -> V
                 let issue = Issue::at(&table::FOREIGN_HOST, &["services", service, "deploy", "labels"], what);
                 found.push(issue.marked(&label));
             }
+            if label.starts_with("traefik.") && !has_good_brackets(&label) {
+                let what =
+                    format!("service {service}: {label} has brackets that the proxy can't read, for no app");
+                found.push(Issue::at(&table::FOREIGN_HOST, &["services", service, "deploy", "labels"], what));
+            }
             let Some((protocol, kind, name, field)) = parts(&label) else { continue };
+            for (what, privilege) in references(compose, kind, field, value) {
+                let what = format!("service {service}: {kind} {name}: {what}");
+                let issue = Issue::at(&table::PROXY_NAME, &["services", service, "deploy", "labels"], what);
+                found.push(issue.marked(&label).asking(format!("proxy={privilege}")));
+            }
             if protocol == "udp" && kind == "routers" {
                 udp.insert(name.to_owned());
             }
@@ -58,7 +69,7 @@ pub(super) fn issues(compose: &Compose, env: &EnvFile, policy: &Policy<'_>) -> V
                     Taken::Own => {}
                     // Most protocols have no host that could be told apart: such a router has a port of its own.
                     Taken::Hosts(hosts) if protocol == "tcp" && hosts.iter().all(|host| host == "*") => {
-                        for entrypoints in entrypoints(spec, protocol, name) {
+                        for entrypoints in entrypoints.of_router(protocol, name) {
                             let what = format!("takes every connection of its entrypoint, {entrypoints}");
                             let issue = at(&table::PROXY_NAME, what);
                             found.push(issue.asking(format!("entrypoint={protocol} {entrypoints}")));
@@ -81,7 +92,7 @@ pub(super) fn issues(compose: &Compose, env: &EnvFile, policy: &Policy<'_>) -> V
         }
         // No rule tells apart what comes by UDP.
         for name in &udp {
-            for entrypoints in entrypoints(spec, "udp", name) {
+            for entrypoints in entrypoints.of_router("udp", name) {
                 let what = format!("service {service}: router {name}: takes all that comes to {entrypoints}");
                 let issue = Issue::at(&table::PROXY_NAME, &["services", service, "deploy", "labels"], what);
                 let issue = issue.marked(format!("traefik.udp.routers.{name}.entrypoints"));
@@ -111,17 +122,59 @@ pub(super) fn unseen(service: &Service) -> Option<&str> {
     routers.next().map(|(label, ..)| label.as_str()).filter(|_| !labels().any(is_seen))
 }
 
-/// The entrypoints of a router, as each of its labels says: one may be written in several cases. All of them where none
-/// says so.
-fn entrypoints<'s>(service: &'s Service, protocol: &str, name: &str) -> Vec<&'s str> {
-    let wanted = format!("traefik.{protocol}.routers.{name}.entrypoints");
-    let labels = service.labels.iter().filter(|(label, _)| label.eq_ignore_ascii_case(&wanted));
-    let mut found: Vec<&str> =
-        labels.map(|(_, value)| if value.trim().is_empty() { "*" } else { value }).collect();
-    if found.is_empty() {
-        found.push("*");
+/// Whether each bracket of a label is a number's, behind a name.
+fn has_good_brackets(label: &str) -> bool {
+    label.split('.').all(|part| {
+        let Some((name, rest)) = part.split_once('[') else { return !part.contains(']') };
+        let number = rest.strip_suffix(']').unwrap_or_default();
+        !name.is_empty()
+            && !name.contains(']')
+            && !number.is_empty()
+            && number.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
+/// What a label of the proxy refers to that is not the app's own: other services and middlewares, or an address that the
+/// proxy itself asks. What the operator put into the proxy's files (`name@file`) is for all.
+fn references(compose: &Compose, kind: &str, field: &str, value: &str) -> Vec<(String, String)> {
+    let stack = compose.stack.as_str().to_ascii_lowercase();
+    let is_name =
+        matches!((kind, field), ("routers", "service" | "middlewares") | ("middlewares", "errors.service"))
+            || kind == "middlewares" && field.starts_with("chain.middlewares");
+    let is_address = field.ends_with("server.url")
+        || field.ends_with("server.address")
+        || field == "forwardauth.address"
+        || kind == "routers" && field.starts_with("tls.domains");
+    if is_address {
+        return vec![(format!("{field} is {value}"), format!("{field} {value}"))];
     }
-    found
+    let foreign = |name: &&str| {
+        let (name, provider) = name.split_once('@').unwrap_or((name, ""));
+        let is_own = name.to_ascii_lowercase().contains(&stack) && provider != "internal";
+        !(name.is_empty() || is_own || provider == "file" || (name, provider) == ("noop", "internal"))
+    };
+    let names = value.split(',').map(str::trim).filter(|_| is_name).filter(foreign);
+    names.map(|name| (format!("{field} is {name}"), format!("{field} {name}"))).collect()
+}
+
+/// The entrypoints of a service's routers, as each of their labels says: one may be written in several cases.
+struct Entrypoints<'s>(BTreeMap<String, Vec<&'s str>>);
+
+impl<'s> Entrypoints<'s> {
+    fn of(service: &'s Service) -> Self {
+        let mut found: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for (label, value) in &service.labels {
+            let value = if value.trim().is_empty() { "*" } else { value.as_str() };
+            found.entry(label.to_ascii_lowercase()).or_default().push(value);
+        }
+        Self(found)
+    }
+
+    /// Those of one router; all of them where no label says so.
+    fn of_router(&self, protocol: &str, name: &str) -> &[&'s str] {
+        let label = format!("traefik.{protocol}.routers.{name}.entrypoints");
+        self.0.get(&label).map_or(&["*"], Vec::as_slice)
+    }
 }
 
 /// Protocol, kind and name of the thing that a label in lower case is about, and which field of it.
@@ -155,7 +208,7 @@ impl OwnHosts {
     /// Whether a pattern ends with the domain, and has no other end.
     fn has_pattern(&self, pattern: &str) -> bool {
         // Which of the brackets count is too much to ask where some are escaped or in a class.
-        if pattern.contains('|') && pattern.contains(['\\', '[']) {
+        if pattern.contains('|') && pattern.contains(['\\', '[', '{']) {
             return false;
         }
         let mut depth = 0_usize;

@@ -279,9 +279,10 @@ fn the_proxy_is_told_of_the_apps_own_hosts_only() {
     assert_starts(&findings.problems, &[blog, &all, &more, &what]);
     let connections = "service app: router pad-123456_ci_example_org-ssh: takes every connection";
     let name = "service app: the proxy's http router blog is not named after";
-    assert_starts(&ungranted(&findings), &[connections, name]);
-    assert!(ungranted(&findings)[0].ends_with("[entrypoint=tcp *]"));
-    assert!(ungranted(&findings)[1].ends_with("[proxy=http.routers.blog]"));
+    let service = "service app: routers blog: service is api@internal";
+    assert_starts(&ungranted(&findings), &[service, connections, name]);
+    assert!(ungranted(&findings)[1].ends_with("[entrypoint=tcp *]"));
+    assert!(ungranted(&findings)[2].ends_with("[proxy=http.routers.blog]"));
     // An operator chose the host, not the recipe.
     let operators = Some(&"MORE=', `more.org`'".parse().unwrap());
     assert_starts(&found(&tree.recipe(), &[], operators).problems, &[blog, &all, &what]);
@@ -304,9 +305,59 @@ fn what_the_proxy_does_for_every_app_is_no_recipes_to_choose() {
     assert_starts(&problems, &[]);
     assert_eq!(asked.len(), 1);
     assert!(asked[0].ends_with("[entrypoint=udp dns]"), "{asked:?}");
+    let udp = "traefik.udp.routers.pad-123456_ci_example_org";
+    let (_, asked) = labels(&format!("{udp}.service: x, {udp}.EntryPoints: a, {udp}.entrypoints: b"));
+    let says = |asked: &[String]| {
+        asked.iter().map(|line| line[line.find('[').unwrap()..].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(says(&asked), ["[proxy=service x]", "[entrypoint=udp a]", "[entrypoint=udp b]"]);
+    let (_, asked) = labels(&format!("{udp}.service: pad-123456_ci_example_org"));
+    assert_eq!(says(&asked), ["[entrypoint=udp *]"]);
+    let http = "traefik.http.routers.pad-123456_ci_example_org";
+    for (label, asks) in [
+        (format!("{http}.service: noop@internal"), None),
+        (format!("{http}.middlewares: 'a@file, pad-123456_ci_example_org-b'"), None),
+        (format!("{http}.middlewares: 'b@swarm'"), Some("proxy=middlewares b@swarm]")),
+        (format!("{http}.service: 'blog_org'"), Some("proxy=service blog_org]")),
+        (format!("'{http}.tls.domains[0].main': blog.org"), Some("proxy=tls.domains[0].main blog.org]")),
+        (
+            "traefik.http.services.pad-123456_ci_example_org.loadbalancer.server.url: 'http://x'".to_owned(),
+            Some("proxy=loadbalancer.server.url http://x]"),
+        ),
+        (
+            "traefik.http.middlewares.pad-123456_ci_example_org.forwardauth.address: 'http://x'".to_owned(),
+            Some("proxy=forwardauth.address http://x]"),
+        ),
+    ] {
+        let (problems, asked) = labels(&label);
+        assert_starts(&problems, &[]);
+        let asked = asked.first().map(|line| line.rsplit(" [").next().unwrap().to_owned());
+        assert_eq!(asked.as_deref(), asks, "{label}");
+    }
+    for bad in ["traefik.x]", "traefik.http.routers.a].priority", "traefik.a[]", "traefik.a[0", "traefik.[0]"]
+    {
+        assert!(labels(&format!("'{bad}': '1'")).0[0].contains("brackets"), "{bad}");
+    }
+    let (problems, _) = labels(&format!("{http}.rule: 'HostRegexp(`{{|.|.pad-123456.ci.example.org`)'"));
+    assert_starts(&problems, &["service app: router"]);
     let tcp = "traefik.tcp.routers.pad-123456_ci_example_org";
     let (_, asked) = labels(&format!("{tcp}.rule: 'HostSNI(`*`)', {tcp}.entrypoints: web-secure"));
     assert!(asked[0].ends_with("[entrypoint=tcp web-secure]"), "{asked:?}");
+}
+
+#[test]
+fn what_would_lead_abra_or_a_backup_elsewhere_is_no_recipes_to_say() {
+    let labels = "backupbot.backup.volumes.data.path: '../../blog_org_db/_data,/etc'";
+    let text = format!(
+        "services: {{app: {{image: 'a:1', volumes: ['/srv:/a:ro,rw', '/srv:/b:rw,ro'], deploy: {{labels: {{{labels}}}}}}}}}
+volumes: {{data: }}"
+    );
+    let tree = Tree::new(&[(".env.sample", "STACK_NAME=blog_org\n"), ("compose.yml", &text)]);
+    let found = found(&tree.recipe(), &[], None);
+    let path = "service app: label backupbot.backup.volumes.data.path leads out";
+    assert_starts(&found.problems, &[path, "the .env sets STACK_NAME to blog_org"]);
+    let asked: Vec<&str> = found.ungranted.iter().map(|(_, privilege)| privilege.as_str()).collect();
+    assert_eq!(asked, ["bind=/srv", "bind=/srv:ro"]);
 }
 
 #[test]

@@ -21,7 +21,16 @@ pub(super) struct YamlFault {
     pub(super) detail: String,
 }
 
+/// What ends a line, and with it a comment, to go-yaml, and to no reader of YAML 1.2.
+const OTHER_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+
 pub(super) fn parse(text: &str) -> Result<Value, YamlFault> {
+    if let Some(at) = text.find(OTHER_BREAKS) {
+        let line = text[..at].matches('\n').count() + 1;
+        let detail =
+            "a line break of Unicode (NEL, LS or PS), at which Docker begins a line: write a line feed";
+        return Err(YamlFault { line: u64::try_from(line).ok(), detail: detail.to_owned() });
+    }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_documents: 1,
@@ -109,6 +118,8 @@ mod tests {
             ("not finite", "a: .nan".into(), "finite"),
             ("list as key", "? [a]\n: 1".into(), "string scalar"),
             ("unclosed", "a: 'x".into(), "quote"),
+            ("a line in a comment", "a: 1 # x\u{2028}b: 2".into(), "line break of Unicode"),
+            ("a line of NEL", "a: 1 # x\u{85}b: 2".into(), "line break of Unicode"),
         ];
         for (case, text, says) in cases {
             let fault = parse(&text).expect_err(case);

@@ -13,7 +13,7 @@ mod interpolation;
 mod local;
 mod node;
 mod object;
-mod privilege;
+pub(in crate::recipe) mod privilege;
 mod schema;
 mod service;
 mod short;
@@ -223,7 +223,11 @@ impl Layer {
         }
         let root = Node::root(file, &value);
         schema::check(&root, true)?;
-        let mut layer = Self { minor, privileges: privilege::asked(&value), ..Self::default() };
+        let mut layer = Self {
+            minor,
+            privileges: privilege::asked(&value, vars.get("STACK_NAME").map_or("", String::as_str)),
+            ..Self::default()
+        };
         if let Some(services) = root.get("services")? {
             let entries = services.entries()?;
             if entries.len() > MAX_SERVICES {

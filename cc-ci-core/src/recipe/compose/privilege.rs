@@ -45,8 +45,7 @@ const HARMLESS: [&str; 28] = [
 ];
 
 /// Whose labels are the app's own affair, or are judged elsewhere. Those of other programs order them about.
-const LABELS: [&str; 5] =
-    ["backupbot.", "coop-cloud.", "org.label-schema.", "org.opencontainers.", "traefik."];
+const LABELS: [&str; 4] = ["backupbot.", "org.label-schema.", "org.opencontainers.", "traefik."];
 
 /// How many tasks a service has at most.
 const MAX_REPLICAS: u64 = 16;
@@ -121,9 +120,9 @@ impl fmt::Display for Privilege {
     }
 }
 
-/// What an interpolated file asks for.
-pub(super) fn asked(file: &Value) -> Vec<Privilege> {
-    let mut asked = Asked::default();
+/// What an interpolated file of this stack asks for.
+pub(super) fn asked(file: &Value, stack: &str) -> Vec<Privilege> {
+    let mut asked = Asked { own: format!("coop-cloud.{stack}."), ..Asked::default() };
     for (name, service) in section(file, "services") {
         asked.at(&["services", name], |asked| asked.service(service));
     }
@@ -148,6 +147,8 @@ fn section<'a>(file: &'a Value, name: &str) -> impl Iterator<Item = (&'a String,
 
 #[derive(Debug, Default)]
 struct Asked {
+    /// What abra's labels of this stack begin with.
+    own: String,
     path: Vec<String>,
     found: Vec<Privilege>,
 }
@@ -269,7 +270,7 @@ impl Asked {
 
     fn labels(&mut self, below: &str, labels: &Value) {
         for label in names(labels) {
-            if !LABELS.iter().any(|known| label.starts_with(known)) {
+            if !(label.starts_with(&self.own) || LABELS.iter().any(|known| label.starts_with(known))) {
                 self.push("label", below, label);
             }
         }
@@ -368,14 +369,16 @@ fn size_of(options: &str) -> u64 {
     sizes.max().unwrap_or(0)
 }
 
-/// A value in one line, as long as it is told.
-fn shown(value: &str) -> String {
-    let line = value.chars().flat_map(|c| {
-        let escaped = c.is_control().then(|| c.escape_default());
-        let plain = (!c.is_control()).then_some(c);
-        escaped.into_iter().flatten().chain(plain)
-    });
-    let line: String = line.collect();
+/// A value as it is told and granted: in one line of ASCII, and no longer than a line is.
+pub(in crate::recipe) fn shown(value: &str) -> String {
+    let mut line = String::new();
+    for c in value.chars() {
+        if c.is_ascii_graphic() || c == ' ' {
+            line.push(c);
+        } else {
+            line.extend(c.escape_default());
+        }
+    }
     if line.chars().count() <= MAX_CHARS {
         return line;
     }
@@ -459,6 +462,10 @@ mod tests {
             ),
             ("deploy: {labels: [swarm.cronjob.enable=true]}", &["label=swarm.cronjob.enable"]),
             ("deploy: {labels: {shepherd.enable: 'true'}}", &["label=shepherd.enable"]),
+            (
+                "deploy: {labels: [coop-cloud.backupbot.enabled=true]}",
+                &["label=coop-cloud.backupbot.enabled"],
+            ),
         ] {
             let text = format!("{{version: '3.13', services: {{app: {{SERVICE, {service}}}}}}}");
             assert_eq!(asked_of(&text), expected, "{service}");
@@ -490,7 +497,7 @@ mod tests {
                     privileged: false, extra_hosts: ['a:1.2.3.4'], ulimits: {nofile: {soft: 65536, hard: 65536}}, \
                     logging: {driver: json-file, options: {max-size: 10m}}, tmpfs: ['/t', '/u:size=64m'], \
                     stop_grace_period: 2m, dns: 1.1.1.1, hostname: a, user: '1', x-b: {pid: host}, \
-                    deploy: {replicas: 3, labels: [traefik.enable=true, coop-cloud.x.version=1, backupbot.backup=true], \
+                    deploy: {replicas: 3, labels: [traefik.enable=true, coop-cloud.st_ack.version=1, backupbot.backup=true], \
                     update_config: {delay: 10s}, resources: {limits: {memory: 1G}}}}}, \
                     networks: {n: {driver: overlay, attachable: true, internal: true, driver_opts: {encrypted: ''}}}, \
                     volumes: {v: {driver: local}}}";

@@ -311,7 +311,9 @@ fn known(
             Some((_, wanted)) => of_type(&at, file, *wanted)?,
             None if extended && key.starts_with("x-") => {}
             None => {
-                let near = keys.iter().find(|(known, _)| strsim::damerau_levenshtein(known, key) <= 2);
+                let near = keys
+                    .iter()
+                    .find(|(known, _)| key.len() < 64 && strsim::damerau_levenshtein(known, key) <= 2);
                 let near = near.map(|(near, _)| format!("; is it {near}?")).unwrap_or_default();
                 return Err(at.error(format_args!("Docker knows no such key{near}")));
             }

@@ -94,7 +94,8 @@ pub(super) fn mount(text: &str) -> Result<Mount, &'static str> {
         kind: if source.is_some_and(is_path) { MountKind::Bind } else { MountKind::Volume },
         source: source.map(str::to_owned),
         target: target.to_owned(),
-        read_only: options.split(',').any(|option| option == "ro"),
+        // The last of them counts.
+        read_only: options.split(',').rfind(|option| matches!(*option, "ro" | "rw")) == Some("ro"),
     })
 }
 

@@ -264,12 +264,9 @@ impl Judge<'_> {
         let versions = abra_sh::versions(self.texts.get(ABRA_SH).map_or("", String::as_str));
         let follows = |key: &str, name: &str| {
             let written =
-                |file: &Value| file.get("configs")?.get(key)?.get("name")?.as_str().map(str::to_owned);
-            let written: Vec<String> = self.values.values().filter_map(written).collect();
-            let is_in = |(version, value): (&String, &String)| {
-                name.contains(value) && written.iter().any(|name| lines::uses(name, version))
-            };
-            versions.iter().any(is_in)
+                |file: &Value| file.get("configs")?.get(key)?.get("name")?.as_str().map(lines::variables);
+            let mut used = self.values.values().filter_map(written).flatten();
+            used.any(|variable| versions.get(&variable).is_some_and(|version| name.contains(version)))
         };
         // A name that is unfinished is told by another rule.
         let is_whole = |name: &str| name.ends_with(|c: char| c.is_ascii_alphanumeric());

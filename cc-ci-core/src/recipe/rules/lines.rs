@@ -105,6 +105,16 @@ fn key(line: &str) -> Option<(usize, &str)> {
     is_key.then(|| (indent(line), key))
 }
 
+/// The names of the variables that a text uses.
+pub(super) fn variables(text: &str) -> Vec<String> {
+    let name = |at: usize| {
+        let rest = &text[at + 1..];
+        let rest = rest.strip_prefix('{').unwrap_or(rest);
+        rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>()
+    };
+    text.match_indices('$').map(|(at, _)| name(at)).filter(|name| !name.is_empty()).collect()
+}
+
 /// Whether `$NAME` or `${NAME…}` is in `line`.
 pub(super) fn uses(line: &str, name: &str) -> bool {
     line.match_indices('$').any(|(at, _)| {
