@@ -217,5 +217,8 @@ fn warm_apps_are_asked_through_the_proxy_too() {
     let proxy = Proxy::start(&warmed, vec![signed(warmed.domain.as_str(), &ca_file)]);
     warmed.configure(&format!("[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n", proxy.address));
     assert_eq!(warmed.reconciled()["outcome"], "at_baseline");
-    assert_eq!(proxy.asked(), [Some(warmed.domain.to_string())]);
+    // A question that is not answered in time is asked again.
+    let mut asked = proxy.asked();
+    asked.dedup();
+    assert_eq!(asked, [Some(warmed.domain.to_string())]);
 }
