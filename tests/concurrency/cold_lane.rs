@@ -51,6 +51,22 @@ fn a_recipe_without_a_release_is_green_and_its_upgrade_skipped_with_the_reason()
 }
 
 #[test]
+fn a_commit_that_builds_on_none_of_the_releases_says_so() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.release("1.0.0+1");
+    recipe.git(["checkout", "-q", "--orphan", "other"]);
+    // Else it would be the very commit that was released.
+    recipe.write("other", "").commit();
+    let record = run(&world, &recipe).expect(0).json();
+    let reason = tier(&record, "upgrade")["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("the newest 1.0.0+1, and the commit") && reason.contains("builds on none"),
+        "{reason}"
+    );
+}
+
+#[test]
 fn each_tier_is_red_by_its_own_name_and_what_stands_on_it_is_not_run() {
     let expected = [
         ("install", ["failed", "not_run", "not_run", "not_run", "not_run"]),

@@ -66,7 +66,7 @@ pub(super) fn issues(
     let mut found: Vec<Issue> = labels.warnings.iter().map(super::labels::LabelWarning::issue).collect();
     if let Some(stack) = env.get("STACK_NAME").filter(|stack| *stack != compose.stack.as_str()) {
         let what = format!("the .env sets STACK_NAME to {stack}, which is not the app's stack");
-        found.push(Issue::of_variable(&table::FOREIGN_NAME, "STACK_NAME", what));
+        found.push(Issue::at(&table::FOREIGN_NAME, &[], what));
     }
     for (kind, objects) in [
         ("volume", &compose.volumes),

@@ -25,7 +25,12 @@ fn domain() -> Domain {
 
 /// What is asked for and not granted, in words.
 fn ungranted(findings: &Findings) -> Vec<String> {
-    findings.ungranted.iter().map(|(what, privilege)| format!("{what} [{privilege}]")).collect()
+    let key = |privilege: &str| privilege.split('=').next().unwrap_or_default().to_owned();
+    let line = |(what, privilege): &(String, String)| {
+        assert!(PRIVILEGE_KEYS.contains(&key(privilege).as_str()), "{privilege} can't be granted");
+        format!("{what} [{privilege}]")
+    };
+    findings.ungranted.iter().map(line).collect()
 }
 
 /// What a run finds, where the operator shares `networks`, and wrote the `.env` themselves or not.

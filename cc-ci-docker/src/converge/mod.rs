@@ -127,7 +127,7 @@ pub(crate) async fn services(client: &Client, domain: &Domain) -> Result<Vec<Ser
     Ok(seen
         .into_iter()
         .map(|service| ServiceState {
-            tasks: service.lasting(),
+            tasks: service.watched_tasks(),
             healthy: service.verdict() == ConvergenceVerdict::Up,
             name: service.name,
             id: service.id,

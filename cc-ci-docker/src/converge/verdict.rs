@@ -161,8 +161,9 @@ impl Service {
         self.tasks.iter().filter(|task| task.current && self.wants(task) && task.runs())
     }
 
-    /// The ids of those tasks by which a restart is told. A service that has ended and was begun anew on purpose has none.
-    pub(super) fn lasting(&self) -> Vec<String> {
+    /// The ids of those tasks whose replacement is a restart. Where a run has ended and was begun anew on purpose, there is
+    /// none.
+    pub(super) fn watched_tasks(&self) -> Vec<String> {
         let running = self.running().filter(|task| !self.is_between_runs(&task.place));
         let mut tasks: Vec<String> = running.map(|task| task.id.clone()).collect();
         tasks.sort_unstable();
@@ -171,9 +172,9 @@ impl Service {
 
     /// Whether it is begun anew on purpose in this slot or node, and has always ended well so far.
     fn is_between_runs(&self, place: &str) -> bool {
-        let mut ended = self.tasks.iter().filter(|task| task.current && task.place == place);
-        let has_failed = self.tasks.iter().any(|task| task.current && self.failed(task));
-        self.periodic && !has_failed && ended.any(|task| task.state == TaskState::COMPLETE)
+        let mut current = self.tasks.iter().filter(|task| task.current);
+        let has_ended = |task: &Task| task.place == place && task.state == TaskState::COMPLETE;
+        self.periodic && current.clone().any(has_ended) && !current.any(|task| self.failed(task))
     }
 
     /// The newest task that ended and should not have.
@@ -273,11 +274,13 @@ impl Service {
         let mut places = BTreeMap::new();
         for task in &self.tasks {
             let found = if self.wants(task) && !is_terminal(task.state) {
-                match task.current {
-                    true if self.is_up(task) => Place::Up,
-                    true if self.is_between_runs(&task.place) => Place::Done,
+                if task.current && self.is_up(task) {
+                    Place::Up
+                } else if task.current && self.is_between_runs(&task.place) {
+                    Place::Done
+                } else {
                     // Those of an older spec are yet to be replaced.
-                    _ => Place::Coming,
+                    Place::Coming
                 }
             } else if !task.current {
                 continue;

@@ -74,6 +74,8 @@ struct Patient {
     base: Base,
     /// Which engine the other commands would use.
     choice: Result<Choice, Failure>,
+    /// What is wrong with the proxy's certificates.
+    proxy: Option<Failure>,
     lifetime: Arc<dyn RunLifetime>,
 }
 
@@ -95,10 +97,12 @@ pub fn doctor(
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
     let lifetime: Arc<dyn RunLifetime> = app::look(taken, terminal)?;
+    // It reads a file.
+    let proxy = base.config.proxy().err();
     let checks = app::block_on_look(lifetime.as_ref(), async {
         let chosen = tokio::time::timeout(LIMIT, which::choose(&base.config)).await;
         let choice = chosen.unwrap_or_else(|_| Err(Failure::host("choosing the engine took too long")));
-        let patient = Patient { base, choice, lifetime: lifetime.clone() };
+        let patient = Patient { base, choice, proxy, lifetime: lifetime.clone() };
         Ok(examine(&patient).await)
     })?;
     let healthy = checks.iter().all(|check| check.problems.is_empty());

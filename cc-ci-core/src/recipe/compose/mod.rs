@@ -7,7 +7,8 @@
 //! stands under [`LOCAL_KEY`] is never interpolated here.
 //!
 //! # Limitations
-//! Keys are those of docker/cli's schema, and `extends` and `include` are none. The files that configs, secrets and `env_file` name are not opened.
+//! Keys are those of docker/cli's schema, and `extends` and `include` are none. The files that configs, secrets and
+//! `env_file` name are not opened.
 
 mod interpolation;
 mod local;

@@ -175,8 +175,7 @@ impl Asked {
 
     fn service(&mut self, service: &Map<String, Value>) {
         for (key, value) in service {
-            let is_off = text(value).is_some_and(|text| OFF.contains(&text.to_ascii_lowercase().as_str()));
-            if HARMLESS.contains(&key.as_str()) || key.starts_with("x-") || is_off {
+            if HARMLESS.contains(&key.as_str()) || key.starts_with("x-") {
                 continue;
             }
             match key.as_str() {
@@ -203,6 +202,7 @@ impl Asked {
                     }
                 }
                 "labels" => self.labels(key, value),
+                "privileged" if is_no(value) => {}
                 "stop_grace_period" if is_short(value) => {}
                 "stop_grace_period" => self.all("stop_grace_period", key, Some(value)),
                 "tmpfs" => {
@@ -323,8 +323,10 @@ const KNOWN: [&str; 15] = [
     "userns_mode",
 ];
 
-/// How a boolean says no.
-const OFF: [&str; 4] = ["false", "n", "no", "off"];
+/// Whether a boolean says no, or a text that a variable has made of one.
+fn is_no(value: &Value) -> bool {
+    text(value).is_some_and(|text| matches!(text.to_ascii_lowercase().as_str(), "false" | "n" | "no" | "off"))
+}
 
 /// The texts of a value: of a list each, of a map each as `name=value`.
 fn texts(value: &Value) -> Vec<String> {
@@ -379,11 +381,11 @@ pub(in crate::recipe) fn shown(value: &str) -> String {
             line.extend(c.escape_default());
         }
     }
-    if line.chars().count() <= MAX_CHARS {
+    // Each character is one byte by now.
+    if line.len() <= MAX_CHARS {
         return line;
     }
-    let start: String = line.chars().take(MAX_CHARS / 2).collect();
-    format!("{start}… {}", digest(value))
+    format!("{}... {}", &line[..MAX_CHARS / 2], digest(value))
 }
 
 /// What stands for a text that is not told.
@@ -409,118 +411,4 @@ fn bytes(value: &Value) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{KEYS, KNOWN};
-    use crate::recipe::compose::tests::compose;
-
-    fn asked_of(text: &str) -> Vec<String> {
-        let text = text.replace("SERVICE", "image: a");
-        let compose = compose(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        compose.privileges.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn what_reaches_beyond_the_app_is_asked_for() {
-        for (service, expected) in [
-            ("cap_add: [ALL, cap_net_admin]", &["cap_add=ALL", "cap_add=NET_ADMIN"][..]),
-            ("privileged: true", &["privileged=true"]),
-            ("devices: ['/dev/sda:/dev/sda']", &["devices=/dev/sda:/dev/sda"]),
-            ("network_mode: host", &["network_mode=host"]),
-            ("pid: host, ipc: host", &["pid=host", "ipc=host"]),
-            ("security_opt: ['apparmor:unconfined']", &["security_opt=apparmor:unconfined"]),
-            ("sysctls: {net.ipv4.ip_forward: 1}", &["sysctls=net.ipv4.ip_forward=1"]),
-            ("sysctls: [net.ipv4.ip_forward=1]", &["sysctls=net.ipv4.ip_forward=1"]),
-            ("ulimits: {nofile: 1048577, nproc: 10}", &["ulimit=nofile", "ulimit=nproc"]),
-            ("ulimits: {nofile: {soft: 1, hard: 2000000}}", &["ulimit=nofile"]),
-            ("logging: {driver: syslog, options: {a: b}}", &["logging=syslog"]),
-            ("credential_spec: {file: x}", &["credential_spec=file=x"]),
-            (
-                "volumes: [{type: bind, source: /, target: /h, bind: {propagation: rshared}}]",
-                &["propagation=rshared"],
-            ),
-            ("volumes: [{type: tmpfs, target: /t, tmpfs: {size: 999999999999}}]", &["tmpfs=999999999999"]),
-            ("tmpfs: ['/t:size=2g']", &["tmpfs=/t:size=2g"]),
-            ("tmpfs: /t:size=x", &["tmpfs=/t:size=x"]),
-            ("deploy: {replicas: 17}", &["replicas=17"]),
-            ("stop_grace_period: 1000h", &["stop_grace_period=1000h"]),
-            ("volumes: ['/srv:/srv:ro,rshared']", &["propagation=rshared"]),
-            ("tmpfs: ['/t:size=0', '/u:nr_blocks=1']", &["tmpfs=/t:size=0", "tmpfs=/u:nr_blocks=1"]),
-            (
-                "labels: [com.centurylinklabs.watchtower.enable=true]",
-                &["label=com.centurylinklabs.watchtower.enable"],
-            ),
-            ("privileged: '${NO:-off}'", &[]),
-            ("networks: {default: {driver_opts: {a: b}}}", &["network.driver_opts=default:a"]),
-            ("deploy: {rollback_config: {monitor: 1000h}}", &["update=monitor:1000h"]),
-            (
-                "deploy: {resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: gpu, value: 1}}]}}}",
-                &["generic_resources=any"],
-            ),
-            (
-                "deploy: {update_config: {delay: 1000h, monitor: 11m}}",
-                &["update=delay:1000h", "update=monitor:11m"],
-            ),
-            ("deploy: {labels: [swarm.cronjob.enable=true]}", &["label=swarm.cronjob.enable"]),
-            ("deploy: {labels: {shepherd.enable: 'true'}}", &["label=shepherd.enable"]),
-            (
-                "deploy: {labels: [coop-cloud.backupbot.enabled=true]}",
-                &["label=coop-cloud.backupbot.enabled"],
-            ),
-        ] {
-            let text = format!("{{version: '3.13', services: {{app: {{SERVICE, {service}}}}}}}");
-            assert_eq!(asked_of(&text), expected, "{service}");
-        }
-        for (top, expected) in [
-            (
-                "networks: {n: {driver: macvlan, driver_opts: {parent: eth0}}}",
-                &["network.driver=macvlan", "network.driver_opts=parent"][..],
-            ),
-            (
-                "networks: {n: {ipam: {driver: x, config: [{subnet: 10.0.0.0/8}]}}}",
-                &["network.ipam=x", "network.subnet=10.0.0.0/8"],
-            ),
-            (
-                "volumes: {v: {driver_opts: {type: tmpfs, device: tmpfs, o: 'size=900g'}}}",
-                &["tmpfs=size=900g"],
-            ),
-            ("secrets: {s: {driver: vault}}", &["secret.driver=vault"]),
-            ("configs: {c: {driver: vault}}", &["config.driver=vault"]),
-        ] {
-            let text = format!("{{version: '3.13', services: {{app: {{SERVICE}}}}, {top}}}");
-            assert_eq!(asked_of(&text), expected, "{top}");
-        }
-    }
-
-    #[test]
-    fn what_is_the_apps_own_affair_is_not() {
-        let text = "{version: '3.8', x-a: {cap_add: [ALL]}, services: {app: {SERVICE, cap_drop: [ALL], init: true, \
-                    privileged: false, extra_hosts: ['a:1.2.3.4'], ulimits: {nofile: {soft: 65536, hard: 65536}}, \
-                    logging: {driver: json-file, options: {max-size: 10m}}, tmpfs: ['/t', '/u:size=64m'], \
-                    stop_grace_period: 2m, dns: 1.1.1.1, hostname: a, user: '1', x-b: {pid: host}, \
-                    deploy: {replicas: 3, labels: [traefik.enable=true, coop-cloud.st_ack.version=1, backupbot.backup=true], \
-                    update_config: {delay: 10s}, resources: {limits: {memory: 1G}}}}}, \
-                    networks: {n: {driver: overlay, attachable: true, internal: true, driver_opts: {encrypted: ''}}}, \
-                    volumes: {v: {driver: local}}}";
-        assert_eq!(asked_of(text), [""; 0]);
-    }
-
-    #[test]
-    fn a_long_value_is_told_by_its_digest_and_not_by_its_start() {
-        let profile = |end: &str| {
-            asked_of(&format!(
-                "{{version: '3.8', services: {{app: {{SERVICE, security_opt: ['{}{end}']}}}}}}",
-                "x".repeat(300)
-            ))
-        };
-        let (one, other) = (profile("a"), profile("b"));
-        assert_ne!(one, other);
-        assert!(one[0].len() < 200 && one[0].contains("… sha256:"), "{one:?}");
-        assert_eq!(asked_of("{version: '3.8', services: {app: {SERVICE, pid: \"a\\nb\"}}}"), ["pid=a\\nb"]);
-    }
-
-    #[test]
-    fn every_key_is_one_that_can_be_granted() {
-        assert!(KEYS.is_sorted());
-        assert!(KNOWN.iter().all(|key| KEYS.contains(key)));
-    }
-}
+mod tests;

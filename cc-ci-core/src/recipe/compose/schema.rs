@@ -18,7 +18,7 @@ const NEWEST: u8 = 13;
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy)]
-enum Type {
+pub(super) enum Type {
     Text,
     Number,
     Integer,
@@ -44,14 +44,14 @@ enum Type {
     Any,
 }
 
-type Keys = &'static [(&'static str, Type)];
+pub(super) type Keys = &'static [(&'static str, Type)];
 
 use Type::{
     Any, Boolean, BooleanOrMap, Extended, Integer, List, ListOrMap, Map, MaybeExtended, MaybeMap, Number,
     Pairs, Since, Text, TextOrTexts, Texts,
 };
 
-const SERVICE: Keys = &[
+pub(super) const SERVICE: Keys = &[
     ("build", Any),
     ("cap_add", Texts),
     ("cap_drop", Texts),

@@ -284,6 +284,21 @@ fn a_wrong_value_is_refused_at_its_place() {
 }
 
 #[test]
+fn what_a_files_services_are_together_is_bounded_and_labels_are_ascii() {
+    let services = |count: usize, more: &str| {
+        let services: Vec<String> =
+            (0..count).map(|number| format!("s{number}: {{image: a{more}}}")).collect();
+        format!("services: {{{}}}", services.join(", "))
+    };
+    assert!(compose(&services(MAX_SERVICES, "")).is_ok());
+    assert!(refused(&services(MAX_SERVICES + 1, "")).contains("at most 256 services"));
+    assert!(compose(&services(4, ", ports: ['1-1024']")).is_ok());
+    assert!(refused(&services(5, ", ports: ['1-1024']")).contains("at most 4096 ports"));
+    let label = ", deploy: {labels: ['traefik.http.router\u{17f}.x.rule=x']}";
+    assert!(refused(&services(1, label)).contains("ASCII"));
+}
+
+#[test]
 fn a_wrong_file_is_refused() {
     for (text, says) in [
         ("", "services: a recipe has at least one service"),

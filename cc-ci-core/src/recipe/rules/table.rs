@@ -162,7 +162,7 @@ rules! {
         "where the proxy serves only what asks for it, nobody reaches the app; abra's lint takes it for an error (R010)",
         "add `traefik.enable=true` to the service's `deploy.labels`";
     CONFIG_VERSION_MISSING Warning "config-version-missing":
-        "The name of each config ends with a version that `abra.sh` exports",
+        "The name of each config has a version in it that `abra.sh` exports",
         "Swarm's configs can't be changed: with the file the name must change. abra's lint takes it for an error (R012)",
         "name it `${STACK_NAME}_<name>_${<NAME>_VERSION}`, and write `export <NAME>_VERSION=v1` in `abra.sh`";
     SECRET_NAME_LONG Warning "secret-name-long":

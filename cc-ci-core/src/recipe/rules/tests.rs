@@ -206,6 +206,7 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     ),
     ("compose.yml", "_conf_${", "_rather_long_but_ok_${", "name-leaves-little-room compose.yml:38"),
     ("compose.yml", "\"3.8\"", "\"3.7\"", "compose-version compose.yml:1"),
+    (".env.sample", "TYPE=pad", "TYPE=pad\nSTACK_NAME=blog_org", "foreign-name compose.yml"),
     (
         "compose.yml",
         "    image: pad:1.2\n",

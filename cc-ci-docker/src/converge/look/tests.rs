@@ -164,6 +164,18 @@ fn what_may_end_is_read_from_the_restart_policy() {
 }
 
 #[test]
+fn a_service_is_begun_anew_on_purpose_with_a_delay_and_without_a_healthcheck() {
+    let periodic = |policy: Value, test: Value| {
+        let template = json!({"RestartPolicy": policy, "ContainerSpec": {"HealthCheck": {"Test": test}}});
+        seen(api_service(json!({"Spec": {"TaskTemplate": template}})), &[], vec![]).periodic
+    };
+    assert!(periodic(json!({"Delay": 3_000_000_000_i64}), json!(["NONE"])));
+    assert!(!periodic(json!({"Condition": "any"}), json!(["NONE"])));
+    assert!(!periodic(json!({"Delay": 1}), json!(["CMD", "true"])));
+    assert!(!periodic(json!({"Delay": 1}), json!(null)));
+}
+
+#[test]
 fn what_a_recipe_says_in_an_error_is_made_harmless() {
     let task = json!({"Status": {"State": "failed", "Err": "exec: \"/x\u{1b}[2J\": not found"}});
     assert_eq!(seen_task(task, vec![]).error, "exec: \"/x\\u{1b}[2J\": not found");

@@ -107,13 +107,13 @@ fn a_service_that_is_begun_anew_on_purpose_is_up_between_its_runs() {
     let waits = task(2, TaskState::READY, Running::No);
     assert_up(&periodic(vec![done.clone(), waits.clone()]));
     assert_up(&periodic(vec![done.clone(), task(2, TaskState::RUNNING, Running::For(STEADY / 2))]));
-    assert_eq!(periodic(vec![done.clone(), healthy(2)]).lasting(), [""; 0]);
+    assert_eq!(periodic(vec![done.clone(), healthy(2)]).watched_tasks(), [""; 0]);
     // Before it has ended once it is like any other, and so it is once it failed.
     assert_lags(&periodic(vec![waits.clone()]), "0 of 1 tasks are up: it waits for its turn to start");
-    assert_eq!(periodic(vec![healthy(2)]).lasting(), ["t2"]);
+    assert_eq!(periodic(vec![healthy(2)]).watched_tasks(), ["t2"]);
     let tasks = vec![done.clone(), failed(2), task(3, TaskState::READY, Running::No)];
     assert_lags(&periodic(tasks), "0 of 1 tasks are up: task: non-zero exit (1)");
-    assert_eq!(periodic(vec![done.clone(), failed(2), healthy(3)]).lasting(), ["t3"]);
+    assert_eq!(periodic(vec![done.clone(), failed(2), healthy(3)]).watched_tasks(), ["t3"]);
     // A run that ended well says nothing of another slot.
     let tasks = vec![done.clone(), waits.clone(), at("2", task(3, TaskState::PREPARING, Running::No))];
     let two = Service { periodic: true, ..service(Mode::Replicated(2), tasks) };
