@@ -230,7 +230,7 @@ pub struct Run {
     #[arg(long, env = "CCCI_COMMIT", value_name = "REV")]
     pub commit: Option<Revision>,
     /// The pull request's number: the same one always gets the same domain
-    #[arg(long, env = "CCCI_PR", value_name = "N")]
+    #[arg(long, env = "CCCI_PR", value_name = "N", value_parser = pull_request)]
     pub pr: Option<u64>,
     /// Names the run and its directory [default: the CI's build number, else manual-PID]
     #[arg(long = "run-id", env = "CCCI_RUN_ID", value_name = "ID")]
@@ -337,6 +337,14 @@ pub fn time(text: &str) -> Result<Duration, String> {
     let rule = "write it like 90s, 15m or 1h, a year at the most";
     let time = humantime::parse_duration(text).map_err(|error| format!("{error}; {rule}"))?;
     if time <= Duration::from_hours(24 * 366) { Ok(time) } else { Err(rule.to_owned()) }
+}
+
+fn pull_request(text: &str) -> Result<u64, String> {
+    if text.is_empty() {
+        // CI systems have an empty variable where there is no pull request.
+        return Err("it is empty: this build is for no pull request; leave --pr and CCCI_PR out".to_owned());
+    }
+    text.parse().map_err(|_| "it is a pull request's number, e.g. 42".to_owned())
 }
 
 fn process(text: &str) -> Result<(i32, Option<u64>), String> {

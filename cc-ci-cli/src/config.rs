@@ -175,9 +175,9 @@ impl Config {
         let runs_dir = settings.runs_dir.clone().or(file.runs_dir).map_or_else(|| state("cc-ci-runs"), Ok)?;
         let runs_dir = absolute("the runs directory", runs_dir)?;
         let (mut dependencies, mut warm) = (BTreeMap::new(), BTreeMap::<RecipeName, WarmApp>::new());
-        let mut granted = BTreeMap::new();
+        let (mut granted, mut sources) = (BTreeMap::new(), BTreeMap::new());
         for (name, recipe) in file.recipes {
-            let sources = recipe.depends.iter().map(|text| source(&format!("recipes.{name}.depends"), text));
+            let depends = recipe.depends.iter().map(|text| source(&format!("recipes.{name}.depends"), text));
             let is_known = |privilege: &&String| {
                 privilege.split_once('=').is_some_and(|(key, _)| PRIVILEGE_KEYS.contains(&key))
             };
@@ -188,7 +188,10 @@ impl Config {
                 .with_hint("write key=value, as the run that was refused says it: allow = [\"port=2222\"]"));
             }
             granted.insert(name.clone(), recipe.allow.clone());
-            dependencies.insert(name.clone(), sources.collect::<Result<Vec<_>, _>>()?);
+            if let Some(source) = source_of(&name, &recipe)? {
+                sources.insert(name.clone(), source);
+            }
+            dependencies.insert(name.clone(), depends.collect::<Result<Vec<_>, _>>()?);
             if let Some(app) = warm_app(&name, &recipe)? {
                 if let Some((other, _)) = warm.iter().find(|(_, other)| other.domain == app.domain) {
                     return Err(Failure::configuration(format!(
@@ -244,6 +247,7 @@ impl Config {
                 proxy: None,
                 shared_networks: file.shared_networks.unwrap_or(defaults.shared_networks),
                 granted,
+                sources,
                 report_only: file.report_only.unwrap_or(false),
                 dependencies,
                 warm,
@@ -293,27 +297,28 @@ impl Config {
 /// What the configuration says of a recipe's warm app.
 fn warm_app(name: &RecipeName, recipe: &Recipe) -> Result<Option<WarmApp>, Failure> {
     let Some(domain) = recipe.warm.clone() else {
-        if recipe.warm_version.is_some() || recipe.source.is_some() {
-            let text =
-                format!("the configuration's recipes.{name} has warm_version or source, and no warm app");
+        if recipe.warm_version.is_some() {
+            let text = format!("the configuration's recipes.{name} has warm_version, and no warm app");
             return Err(Failure::configuration(text)
                 .with_hint(format!("name the app: warm = \"{name}.example.org\"")));
         }
         return Ok(None);
     };
+    Ok(Some(WarmApp { domain, version: recipe.warm_version.clone(), source: source_of(name, recipe)? }))
+}
+
+/// Where the configuration says that a recipe's releases come from.
+fn source_of(name: &RecipeName, recipe: &Recipe) -> Result<Option<RecipeSource>, Failure> {
+    let Some(text) = &recipe.source else { return Ok(None) };
     let key = format!("recipes.{name}.source");
-    let source = recipe.source.as_ref().map(|text| source(&key, text)).transpose()?;
-    if let Some(source) = &source {
-        let named = source.recipe_name().map_err(|error| {
-            Failure::configuration(format!("the configuration's {key}")).with_source(error)
-        })?;
-        if named != *name {
-            return Err(Failure::configuration(format!(
-                "the configuration's {key} is of the recipe {named}"
-            )));
-        }
+    let source = source(&key, text)?;
+    let named = source
+        .recipe_name()
+        .map_err(|error| Failure::configuration(format!("the configuration's {key}")).with_source(error))?;
+    if named != *name {
+        return Err(Failure::configuration(format!("the configuration's {key} is of the recipe {named}")));
     }
-    Ok(Some(WarmApp { domain, version: recipe.warm_version.clone(), source }))
+    Ok(Some(source))
 }
 
 /// A recipe that the configuration's `key` names.

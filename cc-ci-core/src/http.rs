@@ -7,8 +7,8 @@ mod proxy;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::body::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -20,6 +20,15 @@ pub use proxy::{InvalidProxy, Proxy};
 
 /// As much of a body as a probe ever needs.
 const BODY_LIMIT: usize = 256 * 1024;
+
+/// How long the rest of a page is waited for once its status is known.
+const BODY_WAIT: Duration = Duration::from_secs(2);
+
+/// So many headers an answer may have.
+const MAX_HEADERS: usize = 1000;
+
+/// As much of an answer as may come before its body.
+const HEAD_LIMIT: usize = 1 << 20;
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,10 +99,11 @@ pub(crate) async fn get(
         .map_err(|_| HttpError::TimedOut { address, limit })?
 }
 
-/// `GET https://<host>/` from the proxy, within `limit`, with its certificate checked for `host`. Cancel-safe too.
+/// `GET https://<host><path>` from the proxy, within `limit`, with its certificate checked for `host`. Cancel-safe too.
 pub(crate) async fn get_through(
     proxy: &Proxy,
     host: &Domain,
+    path: &str,
     limit: Duration,
 ) -> Result<Response, HttpError> {
     let address = proxy.address();
@@ -103,12 +113,29 @@ pub(crate) async fn get_through(
     let stream = tokio::time::timeout_at(until, connecting)
         .await
         .map_err(|_| HttpError::NoConnection { address, limit })??;
-    let request = Box::pin(exchange(stream, address, host.as_str(), "/"));
+    let request = Box::pin(exchange(stream, address, host.as_str(), path));
     tokio::time::timeout_at(until, request).await.map_err(|_| HttpError::TimedOut { address, limit })?
 }
 
 async fn request(address: SocketAddr, host: &str, path: &str) -> Result<Response, HttpError> {
     exchange(connect(address).await?, address, host, path).await
+}
+
+/// What a body begins with: the status is known, however the rest of the page ends.
+async fn beginning(mut body: Incoming) -> String {
+    let mut read = Vec::new();
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            read.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+            if read.len() >= BODY_LIMIT {
+                read.truncate(BODY_LIMIT);
+                break;
+            }
+        }
+    };
+    // What has come by then is told.
+    let _ended = tokio::time::timeout(BODY_WAIT, reading).await.is_ok();
+    String::from_utf8_lossy(&read).into_owned()
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, HttpError> {
@@ -122,7 +149,13 @@ async fn exchange(
     path: &str,
 ) -> Result<Response, HttpError> {
     let protocol = |source: Box<dyn std::error::Error + Send + Sync>| HttpError::Protocol { address, source };
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        // What browsers and proxies put up with is no fault of an app's.
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .ignore_invalid_headers_in_responses(true)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(HEAD_LIMIT)
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| protocol(error.into()))?;
     let request = hyper::Request::get(path)
@@ -132,12 +165,7 @@ async fn exchange(
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|error| protocol(error.into()))?;
         let status = response.status().as_u16();
-        match Limited::new(response.into_body(), BODY_LIMIT).collect().await {
-            Ok(body) => Ok(Response { status, body: String::from_utf8_lossy(&body.to_bytes()).into_owned() }),
-            // A page longer than we read is a page all the same.
-            Err(error) if error.is::<LengthLimitError>() => Ok(Response { status, body: String::new() }),
-            Err(error) => Err(protocol(error)),
-        }
+        Ok(Response { status, body: beginning(response.into_body()).await })
     };
     // The connection is driven here and not in a task of its own, so that nothing outlives this call.
     tokio::pin!(exchange, connection);
@@ -145,5 +173,67 @@ async fn exchange(
         biased;
         response = &mut exchange => response,
         _closed = &mut connection => exchange.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What is made of an answer after which the server goes on to say nothing, or goes.
+    async fn answered(answer: String, stays: bool) -> Result<Response, HttpError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 16];
+            stream.read_exact(&mut request).await.unwrap();
+            assert!(request.starts_with(b"GET /x?y HTTP/1."));
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            if stays {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            answer = get(address, "a.example.org", "/x?y", Duration::from_mins(1)) => answer,
+            () = async { serve.await; std::future::pending().await } => unreachable!("it is pending"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_status_counts_however_the_page_goes_on() {
+        for (rest, stays, body) in [
+            ("Content-Length: 4\r\n\r\nwhol", false, "whol"),
+            ("Content-Length: 400\r\n\r\nhalf", false, "half"),
+            ("Content-Length: 400\r\n\r\nhalf", true, "half"),
+            ("Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nrubbish", false, "half"),
+            ("Transfer-Encoding: chunked\r\n\r\n", true, ""),
+            ("X-Folded: one\r\n two\r\nContent-Length: 2\r\n\r\nok", false, "ok"),
+            ("Bad Name: x\r\nContent-Length: 2\r\n\r\nok", false, "ok"),
+        ] {
+            let answer = answered(format!("HTTP/1.1 503 No\r\n{rest}"), stays).await.unwrap();
+            assert_eq!((answer.status, answer.body.as_str()), (503, body), "{rest:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn many_headers_are_read_and_long_pages_cut() {
+        let mut answer = "HTTP/1.1 200 OK\r\n".to_owned();
+        for number in 0..500 {
+            write!(answer, "X-{number}: {}\r\n", "x".repeat(100)).unwrap();
+        }
+        write!(answer, "\r\n{}", "x".repeat(2 * BODY_LIMIT)).unwrap();
+        let answer = answered(answer, true).await.unwrap();
+        assert_eq!((answer.status, answer.body.len()), (200, BODY_LIMIT));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_http_has_no_status() {
+        assert!(matches!(answered("220 ready\r\n".to_owned(), false).await, Err(HttpError::Protocol { .. })));
     }
 }

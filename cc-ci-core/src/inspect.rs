@@ -11,7 +11,9 @@ use crate::lifetime::RunLifetime;
 use crate::names::Domain;
 use crate::recipe::rules::{self, History, Look, PreviousRelease, Report};
 use crate::recipe::{Recipe, RecipeError};
-use crate::workspace::{FetchError, FetchRequest, GitError, InvalidSource, RecipeSource, RunDir, fetch};
+use crate::workspace::{
+    FetchError, FetchRequest, GitError, InvalidSource, RecipeSource, ReleasesOf, RunDir, fetch,
+};
 
 /// A recipe could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +102,8 @@ async fn look_back(
     lifetime: &dyn RunLifetime,
     limit: Duration,
 ) -> Result<(History, Option<String>), InspectError> {
-    let request = FetchRequest { source, revision: None, skip_fetch: false, limit, marker: None };
+    let releases = ReleasesOf::Itself;
+    let request = FetchRequest { source, revision: None, releases, skip_fetch: false, limit, marker: None };
     let tree = match Box::pin(fetch(scratch, lifetime, &request)).await {
         Ok(fetched) => fetched.tree,
         Err(FetchError::NoSuchRevision { .. }) => {

@@ -5,8 +5,9 @@ use cc_ci_core::engine::Failure;
 use cc_ci_core::names::RunAppPattern;
 
 use crate::SwarmEngine;
+use crate::client::Filters;
 use crate::inventory::domain_of_stack;
-use crate::snapshot::{Filters, NAMESPACE};
+use crate::snapshot::NAMESPACE;
 
 /// The label that a backup service is known by.
 const LABEL: &str = "coop-cloud.backupbot.enabled=true";

@@ -13,9 +13,9 @@ use cc_ci_core::engine::{Failure, LockSpace};
 use cc_ci_core::names::Suffix;
 use sha2::{Digest as _, Sha256};
 
+use crate::client::Filters;
 use crate::client::{ApiError, Client};
 use crate::nodes;
-use crate::snapshot::Filters;
 
 const PREFIX: &str = "cc-ci-lockspace-";
 

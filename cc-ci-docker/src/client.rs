@@ -3,7 +3,9 @@
 //! Everything that is asked of the engine goes through [`Client::call`], so that no call can hang and none fails
 //! without saying what was being done.
 
+use std::collections::HashMap;
 use std::error::Error as _;
+use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +13,13 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::errors::Error;
 use cc_ci_core::engine::{Failure, Fault, Redactor};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::header::HOST;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
 use tokio::sync::OnceCell;
 
 /// What one call may take, unless it is said. Engines under load take seconds to start a container; none takes half
@@ -19,6 +28,9 @@ pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// The oldest API that says all that is needed: Docker Engine 20.10.
 const OLDEST_API: (usize, usize) = (1, 41);
+
+/// Filters of a list call, by name.
+pub(crate) type Filters = HashMap<String, Vec<String>>;
 
 /// A connection to one engine; made when it is first needed.
 #[derive(Debug)]
@@ -110,6 +122,18 @@ impl Client {
     ) -> Result<T, ApiError> {
         let docker = self.docker().await?;
         match tokio::time::timeout(self.call_limit, call(docker)).await {
+            Ok(answer) => answer.map_err(|error| self.explain(error)),
+            Err(_) => Err(self.hangs()),
+        }
+    }
+
+    /// What the engine answers to `GET path?filters=…`, whole: bollard's types drop what they don't know.
+    pub(crate) async fn get(&self, path: &str, filters: &Filters) -> Result<Value, ApiError> {
+        let version = self.docker().await?.client_version();
+        // An error is impossible: every key is a string.
+        let filters = serde_json::to_string(filters).unwrap_or_default();
+        let uri = format!("/v{version}{path}?filters={}", percent_encoded(&filters));
+        match tokio::time::timeout(self.call_limit, ask(&self.socket, &uri)).await {
             Ok(answer) => answer.map_err(|error| self.explain(error)),
             Err(_) => Err(self.hangs()),
         }
@@ -237,6 +261,45 @@ impl ApiError {
             None => error,
         }
     }
+}
+
+/// One request on a connection of its own.
+async fn ask(socket: &Path, uri: &str) -> Result<Value, Error> {
+    let stream = UnixStream::connect(socket).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get(uri).header(HOST, "docker").body(Empty::<Bytes>::new())?;
+    let exchange = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        if status.is_success() {
+            return Ok(serde_json::from_slice(&body)?);
+        }
+        let told = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+        let message = told["message"].as_str().unwrap_or_default().to_owned();
+        Err(Error::DockerResponseServerError { status_code: status.as_u16(), message })
+    };
+    // The connection is driven here, so that nothing outlives this call.
+    tokio::pin!(exchange, connection);
+    tokio::select! {
+        biased;
+        answer = &mut exchange => answer,
+        _closed = &mut connection => exchange.await,
+    }
+}
+
+/// A text as a value in a query.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a text does not fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }
 
 /// Why a path can't be looked at.

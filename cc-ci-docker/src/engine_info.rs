@@ -7,8 +7,8 @@ use bollard::query_parameters::ListNetworksOptions;
 use cc_ci_core::engine::{Failure, LockSpace};
 use cc_ci_core::names::Suffix;
 
+use crate::client::Filters;
 use crate::client::{ApiError, Client};
-use crate::snapshot::Filters;
 use crate::{PROXY, claim, nodes};
 
 /// An engine that answers, as it is now.

@@ -19,10 +19,10 @@ use futures_util::stream::BoxStream;
 
 use crate::SwarmEngine;
 use crate::backoff::Backoff;
+use crate::client::Filters;
 use crate::client::{ApiError, Client};
 use crate::converge::{self, look};
 use crate::sanitize;
-use crate::snapshot::Filters;
 
 /// So much of an output is kept: its end.
 const OUTPUT_LIMIT: usize = 1 << 20;

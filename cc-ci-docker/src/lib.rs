@@ -17,6 +17,7 @@ mod backup_service;
 mod claim;
 mod client;
 mod converge;
+mod drift;
 mod endpoint;
 mod engine_info;
 mod events;
@@ -46,8 +47,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cc_ci_core::engine::{
-    App, Endpoint, Engine, Failure, Inventory, LockSpace, Redactor, Resource, RunContext, ServiceState,
-    StackSource,
+    App, Drift, Endpoint, Engine, Failure, Inventory, LockSpace, Order, Redactor, Resource, RunContext,
+    ServiceState, StackSource,
 };
 use cc_ci_core::event::Reporter;
 use cc_ci_core::names::{Domain, Suffix};
@@ -140,6 +141,10 @@ impl Engine for SwarmEngine {
 
     async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
         converge::wait(&self.client, domain, limit, self.look_pause).await
+    }
+
+    async fn drift(&self, domain: &Domain, order: &Order) -> Result<Drift, Failure> {
+        drift::drift(&self.client, domain, order).await
     }
 
     async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, Failure> {

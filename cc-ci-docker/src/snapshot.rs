@@ -10,7 +10,7 @@ use bollard::query_parameters::{
     ListSecretsOptions, ListServicesOptions, ListTasksOptions, ListVolumesOptions,
 };
 
-use crate::client::{ApiError, Client};
+use crate::client::{ApiError, Client, Filters};
 use crate::nodes;
 
 /// The label that says which stack an object belongs to.
@@ -18,9 +18,6 @@ pub(crate) const NAMESPACE: &str = "com.docker.stack.namespace";
 
 /// The label that says which task a container is of.
 pub(crate) const TASK_ID: &str = "com.docker.swarm.task.id";
-
-/// Filters of a list call, by name.
-pub(crate) type Filters = HashMap<String, Vec<String>>;
 
 /// Everything that exists on the engine, of every kind.
 #[derive(Debug, Clone, Default)]

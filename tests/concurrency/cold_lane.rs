@@ -45,7 +45,13 @@ fn a_recipe_without_a_release_is_green_and_its_upgrade_skipped_with_the_reason()
     let record = run(&world, &recipe).expect(0).json();
     let upgrade = tier(&record, "upgrade");
     assert_eq!(upgrade["status"], "skipped");
-    assert!(upgrade["reason"].as_str().unwrap().contains("no previous release"), "{upgrade}");
+    assert!(
+        upgrade["reason"]
+            .as_str()
+            .unwrap()
+            .contains("there is no previous release (the tested repository's own tags say so)"),
+        "{upgrade}"
+    );
     assert_eq!(world.record(record["run_id"].as_str().unwrap()), record, "stdout and run.json say the same");
     world.assert_empty();
 }

@@ -95,7 +95,7 @@ services:
         - "traefik.docker.network=proxy"
         - "traefik.http.services.${{STACK_NAME}}.loadbalancer.server.port=8080"
         - "coop-cloud.${{STACK_NAME}}.version={version}"
-        - "coop-cloud.${{STACK_NAME}}.timeout=60"
+        - "coop-cloud.${{STACK_NAME}}.timeout=240"
         - "backupbot.backup=true"
 volumes: {{data: , srv: }}
 secrets:

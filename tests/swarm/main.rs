@@ -11,6 +11,7 @@ mod convergence;
 mod copied;
 mod crashing;
 mod deployed;
+mod drift;
 mod engine;
 mod executed;
 mod files;

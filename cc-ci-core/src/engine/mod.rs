@@ -21,7 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::names::{Domain, RecipeName, Stack};
-use crate::recipe::{EnvFile, VolumeBackup};
+use crate::recipe::{Compose, EnvFile, VolumeBackup};
 use crate::sys::beneath::read_beneath;
 use crate::sys::files::{private_directory, write_whole_by};
 use crate::workspace::remove_tree;
@@ -133,6 +133,11 @@ pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {
     /// Brings the content of a backup back.
     async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure>;
 
+    /// Why this deployer can't deploy such a recipe on any host; asked before anything of it is deployed.
+    fn unfit(&self, _compose: &Compose) -> Option<String> {
+        None
+    }
+
     /// The domains of all apps that this deployer knows.
     async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure>;
 
@@ -147,6 +152,28 @@ pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {
 pub struct Backup {
     /// Its name, in the deployer's own terms.
     pub id: String,
+}
+
+/// What a deployer was told to deploy: the files as they were judged.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The compose files.
+    pub compose: Compose,
+    /// The app's own variables: a deployer may show them to its services.
+    pub env: BTreeMap<String, String>,
+    /// The texts of the files that services have more variables from.
+    pub env_files: BTreeMap<PathBuf, String>,
+    /// The services that were there before: deploying a release that lacks one does not remove it.
+    pub before: BTreeSet<String>,
+}
+
+/// Where what is deployed is not what was ordered. No value that may be a secret is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// What is there and was not ordered, is not there and was, or is another: by service and field.
+    pub differences: Vec<String>,
+    /// What a deployer has added of its own, and touches nobody.
+    pub remarks: Vec<String>,
 }
 
 /// Sees and removes what exists.
@@ -167,6 +194,13 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
 
     /// Waits until every service runs what it is meant to run, and is healthy. Cancel-safe.
     async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure>;
+
+    /// Where what is deployed is not what was ordered: asked right after the order, before anything is waited for.
+    ///
+    /// An engine whose deployer deploys what cc-ci itself has read has nothing to say.
+    async fn drift(&self, _domain: &Domain, _order: &Order) -> Result<Drift, Failure> {
+        Ok(Drift::default())
+    }
 
     /// The services of an app as the engine knows them.
     async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, Failure>;
@@ -293,7 +327,7 @@ pub struct ServiceState {
     /// Whether everything that it is meant to run runs, and is healthy.
     pub healthy: bool,
     /// A digest of what it is made of: the same one runs the same, as often, and is reached alike. The digest of an image
-    /// and the deployer's own notes take no part in it; nor does, on Docker, a healthcheck.
+    /// and the deployer's own notes take no part in it.
     pub spec: String,
     /// The version of the recipe that its labels say.
     pub version: Option<String>,

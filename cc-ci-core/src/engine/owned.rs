@@ -10,10 +10,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace};
-use super::{Redactor, Resource, RunContext, Secret, ServiceState};
+use super::{Drift, Order, Redactor, Resource, RunContext, Secret, ServiceState};
 use crate::lock::{AppGuard, LostOwnership, OwnershipCheck};
 use crate::names::Domain;
-use crate::recipe::VolumeBackup;
+use crate::recipe::{Compose, VolumeBackup};
 
 /// The locks that somebody holds, by domain. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -128,6 +128,10 @@ impl Deployer for Owned<dyn Deployer> {
         self.of(&app.domain)?.restore(context, app, backup).await
     }
 
+    fn unfit(&self, compose: &Compose) -> Option<String> {
+        self.inner.unfit(compose)
+    }
+
     async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure> {
         self.inner.list(context).await
     }
@@ -153,6 +157,10 @@ impl Engine for Owned<dyn Engine> {
 
     async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
         self.inner.wait_converged(domain, limit).await
+    }
+
+    async fn drift(&self, domain: &Domain, order: &Order) -> Result<Drift, Failure> {
+        self.inner.drift(domain, order).await
     }
 
     async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, Failure> {

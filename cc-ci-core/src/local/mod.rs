@@ -38,7 +38,7 @@ use crate::engine::{
 };
 use crate::engine::{Kind, Resource, Secret};
 use crate::names::Domain;
-use crate::recipe::{EnvFile, Recipe, VolumeBackup};
+use crate::recipe::{Compose, EnvFile, Recipe, VolumeBackup};
 use crate::sys::beneath::read_beneath;
 use crate::sys::process::{self, Marker, MarkerOwner};
 use crate::sys::system_info::SystemInfo;
@@ -127,6 +127,11 @@ impl Deployer for LocalExecutor {
 
     async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure> {
         restore_by_labels(self, context, app, backup).await
+    }
+
+    fn unfit(&self, compose: &Compose) -> Option<String> {
+        let mut services = compose.services.iter().filter(|(_, service)| service.local.is_none());
+        services.next().map(|(name, _)| plan::no_local(name))
     }
 
     async fn list(&self, _: &RunContext) -> Result<Vec<Domain>, Failure> {

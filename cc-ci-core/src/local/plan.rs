@@ -16,7 +16,7 @@ use super::ports;
 use super::state_dir::{ServiceRecord, StateDir, copy_entries};
 use crate::engine::{App, Failure, RunContext};
 use crate::model::cancellation::Cancellation;
-use crate::recipe::{Compose, Mode, MountKind, Recipe, RecipeError, Service, interpolate};
+use crate::recipe::{Compose, LOCAL_KEY, Mode, MountKind, Recipe, RecipeError, Service, interpolate};
 use crate::sys::beneath::read_beneath;
 
 /// Swarm's own bound for a config or secret is half of this.
@@ -189,11 +189,7 @@ impl Directory<'_> {
         service: &Service,
         port: Option<u16>,
     ) -> Result<Planned, Failure> {
-        let local = service.local.as_ref().ok_or_else(|| {
-            Failure::recipe(format!(
-                "the service {name} has no x-cc-ci-local, so the local executor can't run it"
-            ))
-        })?;
+        let local = service.local.as_ref().ok_or_else(|| Failure::recipe(no_local(name)))?;
         let mut vars = vars.clone();
         vars.extend(urls.clone());
         vars.insert("CCCI_RECIPE_DIR".to_owned(), tree.display().to_string());
@@ -301,4 +297,9 @@ fn hash_tree(root: &Path, relative: &Path, digest: &mut Sha256) -> io::Result<()
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// What the local executor says of a service that is not meant for it.
+pub(super) fn no_local(service: &str) -> String {
+    format!("the service {service} has no {LOCAL_KEY}, so the local executor can't run it")
 }

@@ -30,12 +30,13 @@ use crate::names::{Domain, RecipeName};
 pub use check::{Findings, SHARED_NETWORKS};
 pub use compose::{
     Compose, ComposeError, FileReference, Healthcheck, LOCAL_KEY, LocalService, Mode, Mount, MountKind,
-    Object, PRIVILEGE_KEYS, Port, Privilege, Protocol, Service,
+    MountOptions, Object, PRIVILEGE_KEYS, Port, Privilege, Protocol, Service,
 };
 pub use env_file::{EnvFile, EnvFileError, SecretSpec};
 pub use interpolate::{InterpolateError, Interpolated, interpolate};
 pub use issue::Policy;
 pub use labels::{Backup, HookKind, LabelWarning, Labels, VolumeBackup};
+pub(crate) use routes::served_path;
 pub(crate) use test_file::{INSTALL_STEPS, TestFile};
 pub use tree::ReadError;
 

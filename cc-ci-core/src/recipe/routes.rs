@@ -20,6 +20,12 @@ const MAX_DEPTH: usize = 32;
 /// Names under which nobody serves anything (RFC 2606): what samples stand in for a real one with.
 const RESERVED: [&str; 5] = ["example.com", "example.net", "example.org", "example", "invalid"];
 
+/// The matchers that ask for a path.
+const PATHS: [&str; 2] = ["path", "pathprefix"];
+
+/// A longer path is asked for by nobody.
+const MAX_PATH: usize = 1024;
+
 /// The matchers that ask for a host, and whether their arguments are patterns.
 const HOSTS: [(&str, bool); 5] = [
     ("host", false),
@@ -120,6 +126,20 @@ pub(super) fn unseen(service: &Service) -> Option<&str> {
     let mut routers =
         labels().filter(|(_, label, _)| parts(label).is_some_and(|(_, kind, ..)| kind == "routers"));
     routers.next().map(|(label, ..)| label.as_str()).filter(|_| !labels().any(is_seen))
+}
+
+/// A path that the proxy leads to the app: the root, unless every router of the app's takes some paths only.
+pub(crate) fn served_path(compose: &Compose) -> String {
+    let nobody = OwnHosts { domain: String::new(), chosen: BTreeSet::new() };
+    let labels = compose.services.values().flat_map(|service| &service.labels);
+    let rules = labels.filter(|(label, rule)| {
+        let label = label.to_ascii_lowercase();
+        let is_rule = matches!(parts(&label), Some(("http", "routers", _, "rule")));
+        is_rule && !rule.trim().is_empty()
+    });
+    let paths: Vec<Option<&str>> = rules.map(|(_, rule)| Reader::path(rule, &nobody)).collect();
+    let first = paths.iter().copied().collect::<Option<Vec<&str>>>().and_then(|paths| paths.first().copied());
+    first.unwrap_or("/").to_owned()
 }
 
 /// Whether each bracket of a label is a number's, behind a name.
@@ -257,12 +277,30 @@ struct Reader<'a> {
     rest: &'a str,
     hosts: &'a OwnHosts,
     foreign: Vec<String>,
+    /// The paths that it asks for.
+    paths: Vec<&'a str>,
     depth: usize,
 }
 
 impl<'a> Reader<'a> {
+    fn new(rule: &'a str, hosts: &'a OwnHosts) -> Self {
+        Self { rest: rule, hosts, foreign: Vec::new(), paths: Vec::new(), depth: 0 }
+    }
+
+    /// A path that the rule takes, where it does not take all.
+    fn path(rule: &'a str, hosts: &'a OwnHosts) -> Option<&'a str> {
+        let mut reader = Self::new(rule, hosts);
+        reader.any()?;
+        // A pattern is no path, and what can't stand in a request is asked for by nobody.
+        let is_path = |path: &&str| {
+            let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'{' | b'}' | b'#' | b'\\');
+            path.starts_with('/') && path.len() <= MAX_PATH && path.bytes().all(plain)
+        };
+        reader.paths.into_iter().find(is_path)
+    }
+
     fn judge(rule: &'a str, hosts: &'a OwnHosts) -> Taken {
-        let mut reader = Self { rest: rule, hosts, foreign: Vec::new(), depth: 0 };
+        let mut reader = Self::new(rule, hosts);
         match reader.any() {
             Some(_) if !reader.rest.trim().is_empty() => Taken::Unreadable,
             None => Taken::Unreadable,
@@ -301,9 +339,10 @@ impl<'a> Reader<'a> {
         }
         let own = if self.eat("!") {
             // All hosts but those: they are not its own, and not what it takes.
-            let known = self.foreign.len();
+            let known = (self.foreign.len(), self.paths.len());
             self.one()?;
-            self.foreign.truncate(known);
+            self.foreign.truncate(known.0);
+            self.paths.truncate(known.1);
             false
         } else if self.eat("(") {
             let own = self.any()?;
@@ -331,6 +370,9 @@ impl<'a> Reader<'a> {
             }
         }
         let Some((_, patterns)) = HOSTS.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)) else {
+            if PATHS.iter().any(|path| name.eq_ignore_ascii_case(path)) {
+                self.paths.append(&mut arguments);
+            }
             return Some(false);
         };
         let own = |host: &&str| if *patterns { self.hosts.has_pattern(host) } else { self.hosts.has(host) };
@@ -434,6 +476,24 @@ mod tests {
         }
         assert_eq!(judge(&"(".repeat(100_000)), Taken::Unreadable);
         assert_eq!(judge(&"!".repeat(100_000)), Taken::Unreadable);
+    }
+
+    #[test]
+    fn the_path_that_is_asked_is_one_that_the_rule_takes() {
+        let nobody = OwnHosts { domain: String::new(), chosen: BTreeSet::new() };
+        let path = |rule| Reader::path(rule, &nobody);
+        for (rule, wanted) in [
+            ("Host(`a`)", None),
+            ("Host(`a`) && PathPrefix(`/x`)", Some("/x")),
+            ("Host(`a`) && (Path(`/x`, `/y`) || PathPrefix(`/z`))", Some("/x")),
+            ("Host(`a`) && !PathPrefix(`/x`)", None),
+            ("Host(`a`) && !PathPrefix(`/x`) && pathprefix(`/y`)", Some("/y")),
+            ("Host(`a`) && PathPrefix(`/{id:[0-9]+}`, `/y`)", Some("/y")),
+            ("Host(`a`) && Path(`/x y`)", None),
+            ("Host(`a`) && Path(`x", None),
+        ] {
+            assert_eq!(path(rule), wanted, "{rule}");
+        }
     }
 
     proptest! {

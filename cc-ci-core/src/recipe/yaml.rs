@@ -49,6 +49,8 @@ pub(super) fn parse(text: &str) -> Result<Value, YamlFault> {
         duplicate_keys: DuplicateKeyPolicy::Error,
         // `on`, `y` and the like are texts, as today's engines read them.
         strict_booleans: true,
+        // As go-yaml reads the mode of a file.
+        legacy_octal_numbers: true,
         // Else 33 lines of comment below a key are refused.
         emit_comments: false,
         with_snippet: false,
@@ -75,6 +77,7 @@ mod tests {
 
     #[test]
     fn scalars_anchors_and_merge_keys_are_read() {
+        assert_eq!(parse("[0440, 0o440, 0x10, '0440', 440]").unwrap(), json!([288, 288, 16, "0440", 440]));
         let text = "---\nx-base: &base {image: a, on: 1}\nservices:\n  app:\n    <<: *base\n    image: b\n  \
                     none:\n  list: [1, -1, 1.5, true, yes, ~, 'x', 80:80, 1.2.3]\n  text: |\n    one\n    two\n";
         let value = parse(text).unwrap();

@@ -16,7 +16,7 @@ use crate::model::error_chain;
 use crate::model::failure::Failure;
 use crate::names::Version;
 use crate::sys::files::write_whole;
-use crate::workspace::{self, FetchRequest, RecipeSource, RecipeTree, Release};
+use crate::workspace::{self, FetchRequest, RecipeSource, RecipeTree, Release, ReleasesOf};
 
 /// The baseline, ready to be deployed.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ impl Baseline {
         let request = FetchRequest {
             source: warm.source.clone().unwrap_or_else(|| RecipeSource::Name(recipe.clone())),
             revision: None,
+            releases: ReleasesOf::Itself,
             skip_fetch: false,
             limit: run.harness.settings.fetch_limit,
             marker: Some(run.context.marker(&domain)),

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::request::Harness;
+use super::recipe;
+use super::state::Run;
 use crate::engine::{App, Endpoint, Engine, ServiceState};
 use crate::http::{self, Proxy, Response};
 use crate::model::error_chain;
 use crate::model::failure::Failure;
 use crate::names::Domain;
+use crate::recipe::served_path;
 
 /// How long an app that has converged may take to serve: not every recipe has a healthcheck.
 const SERVING_LIMIT: Duration = Duration::from_mins(1);
@@ -20,16 +22,18 @@ const GET_LIMIT: Duration = Duration::from_secs(10);
 const NO_ROUTER: &str = "404 page not found";
 
 /// The app answers at its domain, with something that is not an error: through the proxy where one is configured,
-/// else straight from its task.
-pub(super) async fn serving(harness: &Harness, app: &App) -> Result<(), Failure> {
-    let (engine, proxy) = (harness.ci_host.engine.as_ref(), harness.settings.proxy.as_ref());
-    serving_within(engine, proxy, &app.domain, SERVING_LIMIT).await
+/// else straight from its task; at a path that its routers take.
+pub(super) async fn serving(run: &Run<'_>, app: &App) -> Result<(), Failure> {
+    let path = served_path(&recipe::load(run, app).await?.compose);
+    let (engine, proxy) = (run.harness.ci_host.engine.as_ref(), run.harness.settings.proxy.as_ref());
+    serving_within(engine, proxy, &app.domain, &path, SERVING_LIMIT).await
 }
 
 async fn serving_within(
     engine: &dyn Engine,
     proxy: Option<&Proxy>,
     domain: &Domain,
+    path: &str,
     limit: Duration,
 ) -> Result<(), Failure> {
     let way = match proxy {
@@ -42,8 +46,8 @@ async fn serving_within(
     let mut of_app = None;
     loop {
         let answer = match &way {
-            Way::Proxy(proxy) => http::get_through(proxy, domain, GET_LIMIT).await,
-            Way::Task(endpoint) => http::get(endpoint.address, endpoint.host.as_str(), "/", GET_LIMIT).await,
+            Way::Proxy(proxy) => http::get_through(proxy, domain, path, GET_LIMIT).await,
+            Way::Task(endpoint) => http::get(endpoint.address, endpoint.host.as_str(), path, GET_LIMIT).await,
         };
         let (seen, of_proxy) = match answer {
             // An app that asks who is there serves.
@@ -55,7 +59,7 @@ async fn serving_within(
             of_app = Some(seen.clone());
         }
         if Instant::now() >= until {
-            let failed = |seen: &str| format!("{}, for {limit:?}: {seen}", way.asked(domain));
+            let failed = |seen: &str| format!("{}, for {limit:?}: {seen}", way.asked(domain, path));
             return Err(match of_app {
                 Some(seen) => Failure::recipe(failed(&seen)),
                 // A proxy that is not there, or not in order, says nothing of the recipe.
@@ -74,10 +78,10 @@ enum Way<'p> {
 }
 
 impl Way<'_> {
-    fn asked(&self, domain: &Domain) -> String {
+    fn asked(&self, domain: &Domain, path: &str) -> String {
         match self {
-            Self::Proxy(proxy) => format!("GET https://{domain}/ through {proxy}"),
-            Self::Task(endpoint) => format!("GET / as {domain} straight from {}", endpoint.address),
+            Self::Proxy(proxy) => format!("GET https://{domain}{path} through {proxy}"),
+            Self::Task(endpoint) => format!("GET {path} as {domain} straight from {}", endpoint.address),
         }
     }
 
@@ -176,7 +180,7 @@ mod tests {
         let judged = async |shown: Shown, answer: &str| {
             let server = FakeProxy::start(shown, &[answer.to_owned()]).await;
             let proxy = authority.proxy(server.address);
-            serving_within(&MemoryEngine::default(), Some(&proxy), &domain(), Duration::ZERO).await
+            serving_within(&MemoryEngine::default(), Some(&proxy), &domain(), "/", Duration::ZERO).await
         };
         let ok = page("200 OK", "");
         let of_host = [
@@ -206,7 +210,7 @@ mod tests {
         let proxy = authority.proxy(server.as_ref().unwrap().address);
         let engine = MemoryEngine::default();
         let domain = domain();
-        let judging = serving_within(&engine, Some(&proxy), &domain, Duration::from_millis(300));
+        let judging = serving_within(&engine, Some(&proxy), &domain, "/", Duration::from_millis(300));
         let going = async {
             while server.as_ref().unwrap().seen().is_empty() {
                 tokio::task::yield_now().await;
@@ -223,7 +227,7 @@ mod tests {
     async fn through(server: &FakeProxy, authority: &Authority, limit: Duration) -> Result<(), String> {
         // An engine that would be asked for the task has none to tell.
         let (engine, proxy) = (MemoryEngine::default(), authority.proxy(server.address));
-        serving_within(&engine, Some(&proxy), &domain(), limit).await.map_err(|told| {
+        serving_within(&engine, Some(&proxy), &domain(), "/", limit).await.map_err(|told| {
             assert_eq!(told.fault(), Fault::Recipe, "a check fails as a check");
             told.to_string()
         })
@@ -278,7 +282,7 @@ mod tests {
         let answers = [page("401 Unauthorized", "")];
         let server = FakeProxy::start(authority.certificate(domain().as_str()), &answers).await;
         assert_eq!(through(&server, &authority, Duration::ZERO).await, Ok(()));
-        let direct = serving_within(&MemoryEngine::default(), None, &domain(), Duration::ZERO).await;
+        let direct = serving_within(&MemoryEngine::default(), None, &domain(), "/", Duration::ZERO).await;
         let failure = direct.unwrap_err();
         assert_eq!(failure.fault(), Fault::Host);
         assert!(failure.chain().contains("memory serves nothing"), "{failure}");
@@ -289,7 +293,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = Authority::new().proxy(listener.local_addr().unwrap());
         drop(listener);
-        let told = serving_within(&MemoryEngine::default(), Some(&proxy), &domain(), Duration::ZERO).await;
+        let told =
+            serving_within(&MemoryEngine::default(), Some(&proxy), &domain(), "/", Duration::ZERO).await;
         let failure = told.unwrap_err();
         assert_eq!(failure.fault(), Fault::Host);
         assert!(failure.to_string().contains("can't connect to"), "{failure}");

@@ -66,7 +66,7 @@ pub(super) async fn bring_up(ready: &Ready<'_>) -> Result<Deployed, Failure> {
     cold.create(&ready.fetched.revision()).await?;
     cold.deploy().await?;
     let app = cold.app;
-    checks::serving(&ready.run.harness, &app).await?;
+    checks::serving(ready.run, &app).await?;
     let endpoint = ready.run.harness.ci_host.engine.endpoint(&app.domain).await?;
     let secrets = ready.secrets(&app)?;
     Ok(Deployed { domain: app.domain, address: endpoint.address, secrets })
@@ -126,7 +126,7 @@ impl<'r> Cold<'r> {
         let tested = ready.fetched.revision();
         tier.proves(tested.name.clone());
         let end = match previous {
-            Some(_) => self.upgrade_steps(&mut tier, &tested).await,
+            Some(_) => self.upgrade_and_judge(&mut tier, &tested).await,
             None if ready.run.request.fresh => {
                 Ok(StepOutcome::skipped("--fresh: the commit itself was installed"))
             }
@@ -136,6 +136,18 @@ impl<'r> Cold<'r> {
             }
         };
         tier.end(end)
+    }
+
+    /// Upgrades, and judges what a fresh install would be: that is not proved by an upgrade.
+    async fn upgrade_and_judge(
+        &mut self,
+        tier: &mut TierRun<'_>,
+        tested: &Revision,
+    ) -> Result<StepOutcome, Failure> {
+        let end = self.upgrade_steps(tier, tested).await?;
+        let (run, steps) = (self.tests.ready.run, !self.tests.scripts.install_steps.is_empty());
+        tier.check("fresh-install", recipe::check_fresh(run, &self.app, steps)).await?;
+        Ok(end)
     }
 
     pub async fn upgrade_steps(
@@ -289,7 +301,7 @@ impl<'r> Cold<'r> {
     }
 
     async fn check_serving(&self, tier: &mut TierRun<'_>) -> Result<(), Failure> {
-        tier.check("serving", checks::serving(&self.tests.ready.run.harness, &self.app)).await?;
+        tier.check("serving", checks::serving(self.tests.ready.run, &self.app)).await?;
         tier.check("healthy", async { checks::healthy(&self.services().await?) }).await
     }
 

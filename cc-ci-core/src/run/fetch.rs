@@ -4,17 +4,21 @@ use super::state::{Fetched, Run};
 use super::step::first_few;
 use crate::model::failure::Failure;
 use crate::names::{Domain, TagFault};
-use crate::workspace::{self, FetchRequest, RecipeSource, RecipeTree, Revision};
+use crate::workspace::{self, FetchRequest, RecipeSource, RecipeTree, ReleasesOf, Revision};
 
 /// Fetches all recipes of the run.
 pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
     let (request, lifetime) = (run.request, run.harness.lifetime.as_ref());
     let domain = run.record().domain.clone();
-    let tested = fetch_one(run, &request.source, request.revision.clone(), &domain).await?;
+    let source = run.harness.settings.sources.get(&request.recipe);
+    let releases = source.cloned().map_or(ReleasesOf::Canonical, ReleasesOf::Source);
+    let (tested, releases_of) =
+        fetch_one(run, &request.source, request.revision.clone(), releases, &domain).await?;
     run.record().commit = Some(tested.tested().to_string());
     let mut dependencies = Vec::new();
     for (source, domain) in run.harness.dependencies(request, run.lane())? {
-        dependencies.push((fetch_one(run, &source, None, &domain).await?, domain));
+        let (tree, _) = fetch_one(run, &source, None, ReleasesOf::Itself, &domain).await?;
+        dependencies.push((tree, domain));
     }
     let releases = tested.releases(lifetime).await?;
     for fault in TagFault::ALL {
@@ -30,26 +34,38 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         }
     }
     let release = releases.at(tested.tested()).cloned();
-    let known = releases.releases.into_iter().filter(|known| known.commit != *tested.tested());
-    let newest = known.map(|known| known.version).next();
+    let newest = releases.releases.into_iter().find(|known| known.commit != *tested.tested());
+    if let (Some(newest), Some(of)) = (&newest, &releases_of)
+        && !tested.are_related(lifetime, tested.tested(), &newest.commit).await?
+    {
+        let commit = tested.tested().short();
+        let what = format!(
+            "the commit {commit} has no history in common with {}, a release of {of}",
+            newest.version
+        );
+        return Err(Failure::recipe(what).with_hint("rebase it onto the recipe's own history"));
+    }
+    let newest = newest.map(|newest| newest.version);
     let upgrade_from = if request.fresh {
         Vec::new()
     } else {
         let before = tested.releases_before(lifetime, tested.tested()).await?;
         request.upgrade_from.select(before, tested.tested())?
     };
-    Ok(Fetched { tested, release, newest, upgrade_from, dependencies })
+    Ok(Fetched { tested, releases_of, release, newest, upgrade_from, dependencies })
 }
 
 async fn fetch_one(
     run: &Run<'_>,
     source: &RecipeSource,
     revision: Option<Revision>,
+    releases: ReleasesOf,
     domain: &Domain,
-) -> Result<RecipeTree, Failure> {
+) -> Result<(RecipeTree, Option<String>), Failure> {
     let request = FetchRequest {
         source: source.clone(),
         revision,
+        releases,
         skip_fetch: run.request.skip_fetch,
         limit: run.harness.settings.fetch_limit,
         marker: Some(run.context.marker(domain)),
@@ -58,5 +74,5 @@ async fn fetch_one(
     for note in fetched.notes {
         run.warn(&note);
     }
-    Ok(fetched.tree)
+    Ok((fetched.tree, fetched.releases_of))
 }

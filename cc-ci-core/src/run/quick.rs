@@ -97,7 +97,7 @@ impl Quick<'_> {
             Ok(())
         })
         .await?;
-        tier.check("serving", checks::serving(&ready.run.harness, &self.app)).await?;
+        tier.check("serving", checks::serving(ready.run, &self.app)).await?;
         tier.check("healthy", async { checks::healthy(&self.services().await?) }).await?;
         // The recipe's own upgrade tests compare with what its install tests wrote, and none was installed here.
         self.check_unchanged(tier).await

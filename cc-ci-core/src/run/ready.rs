@@ -12,6 +12,7 @@ use crate::engine::{App, Backup};
 use crate::lock::AppGuard;
 use crate::model::failure::{Failure, Fault};
 use crate::model::secret::Secret;
+use crate::recipe::Labels;
 use crate::sys::beneath::read_beneath;
 
 /// More than any secret has.
@@ -85,14 +86,28 @@ impl<'r> Ready<'r> {
         self.checkouts.checkout(self.fetched.tree_of(&app.recipe), revision).await?;
         let create = self.run.harness.deployer.create(&self.run.context, app);
         self.checkouts.around(app, Call::Create, create).await?;
+        self.guard_executor(app).await?;
         self.generate_secrets(app).await
+    }
+
+    /// An executor that nobody asked for, and that can't deploy the recipe, says nothing of the recipe.
+    async fn guard_executor(&self, app: &App) -> Result<(), Failure> {
+        let harness = &self.run.harness;
+        let Some(why) = &harness.settings.why_executor else { return Ok(()) };
+        let compose = recipe::load(self.run, app).await?.compose;
+        harness.deployer.unfit(&compose).map_or(Ok(()), |unfit| {
+            let chosen = format!("{unfit}; it was chosen by itself: {why}");
+            Err(Failure::configuration(chosen).with_hint(
+                "to test it on a Swarm: install abra, or say where it is in PATH, and --executor abra; to test it here: give \
+                 each service x-cc-ci-local, and --executor local",
+            ))
+        })
     }
 
     /// Deploys the app, and waits until it is up.
     pub async fn deploy(&self, app: &App) -> Result<(), Failure> {
         let deploy = self.run.harness.deployer.deploy(&self.run.context, app);
-        self.checkouts.around(app, Call::Deploy, deploy).await?;
-        self.wait_converged(app).await
+        self.ordered(app, Call::Deploy, deploy).await
     }
 
     /// In place to `revision`: new variables and secrets first.
@@ -114,8 +129,22 @@ impl<'r> Ready<'r> {
 
     async fn order_upgrade(&self, app: &App) -> Result<(), Failure> {
         let upgrade = self.run.harness.deployer.upgrade(&self.run.context, app);
-        self.checkouts.around(app, Call::Upgrade, upgrade).await?;
-        self.wait_converged(app).await
+        self.ordered(app, Call::Upgrade, upgrade).await
+    }
+
+    /// Has the app deployed, sees that what the engine got is what was judged, and waits until it is up.
+    async fn ordered(
+        &self,
+        app: &App,
+        call: Call,
+        work: impl Future<Output = Result<(), Failure>>,
+    ) -> Result<(), Failure> {
+        let before = self.run.harness.ci_host.engine.services(&app.domain).await?;
+        self.checkouts.around(app, call, work).await?;
+        let order =
+            recipe::order(self.run, app, before.into_iter().map(|service| service.name).collect()).await?;
+        recipe::check_order(self.run, app, &order).await?;
+        self.wait_converged(app, &order.compose.labels()).await
     }
 
     pub async fn backup(&self, app: &App) -> Result<Backup, Failure> {
@@ -126,12 +155,12 @@ impl<'r> Ready<'r> {
     pub async fn restore(&self, app: &App, backup: &Backup) -> Result<(), Failure> {
         let restore = self.run.harness.deployer.restore(&self.run.context, app, backup);
         self.checkouts.around(app, Call::Restore, restore).await?;
-        self.wait_converged(app).await
+        let labels = recipe::load(self.run, app).await?.labels;
+        self.wait_converged(app, &labels).await
     }
 
-    async fn wait_converged(&self, app: &App) -> Result<(), Failure> {
-        let labels = recipe::load(self.run, app).await?.labels;
-        let limit = recipe::converge_limit(self.run, app, &labels);
+    async fn wait_converged(&self, app: &App, labels: &Labels) -> Result<(), Failure> {
+        let limit = recipe::converge_limit(self.run, app, labels);
         self.run.harness.ci_host.engine.wait_converged(&app.domain, limit).await
     }
 

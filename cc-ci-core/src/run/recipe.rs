@@ -1,13 +1,13 @@
 //! What the recipe's tree and the app's `.env` say together, read anew each time: a checkout, an install step or a test
 //! may have changed either.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::state::Run;
 use super::step::first_few;
-use crate::engine::App;
+use crate::engine::{App, Order};
 use crate::model::failure::Failure;
 use crate::model::record::Lane;
 use crate::recipe::{Compose, Findings, Labels, Policy, Recipe};
@@ -34,6 +34,42 @@ pub(super) async fn load(run: &Run<'_>, app: &App) -> Result<LoadedRecipe, Failu
         Ok(LoadedRecipe { labels: compose.labels(), compose })
     };
     run.context.lifetime.blocking_tasks().run(load).await
+}
+
+/// What a deployer was told to deploy, as the app's tree and `.env` say it now; `before` it, these services were there.
+pub(super) async fn order(run: &Run<'_>, app: &App, before: BTreeSet<String>) -> Result<Order, Failure> {
+    let app = app.clone();
+    let read = move || {
+        let env = app.env()?;
+        let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
+        let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
+        let mut env_files = BTreeMap::new();
+        for file in compose.services.values().flat_map(|service| &service.env_files) {
+            let text = recipe.read(file).map_err(|error| {
+                Failure::recipe(format!("can't read {}", file.display())).with_source(error)
+            })?;
+            env_files.insert(file.clone(), String::from_utf8_lossy(&text).into_owned());
+        }
+        Ok(Order { compose, env: env.vars().clone(), env_files, before })
+    };
+    run.context.lifetime.blocking_tasks().run(read).await
+}
+
+/// What is deployed is what was ordered, and nothing else.
+pub(super) async fn check_order(run: &Run<'_>, app: &App, order: &Order) -> Result<(), Failure> {
+    let drift = run.harness.ci_host.engine.drift(&app.domain, order).await?;
+    for remark in shortened(&drift.remarks) {
+        run.warn_once(&remark);
+    }
+    if drift.differences.is_empty() {
+        return Ok(());
+    }
+    let differences = shortened(&drift.differences).join("; ");
+    Err(Failure::recipe(format!("{} is not deployed as its files were judged: {differences}", app.domain))
+        .with_hint(
+            "the deployer and cc-ci read the recipe's files differently, or the deployer has more to say: write it in the \
+             plainest form, and report it",
+        ))
 }
 
 /// Checks it: what would fail a deploy, touch what is not the app's own, or needs what the operator has not granted, is
@@ -102,6 +138,34 @@ fn findings(
     let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
     let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
     Ok(recipe.check(&env, &compose, &policy)?)
+}
+
+/// Judges a fresh install of what the app's tree shows, without one: an upgrade keeps the variables and secrets that a new
+/// sample lacks. What `install_steps` may set is taken as the app has it.
+pub(super) async fn check_fresh(run: &Run<'_>, app: &App, install_steps: bool) -> Result<(), Failure> {
+    let settings = &run.harness.settings;
+    let granted = settings.granted.get(&app.recipe).cloned().unwrap_or_default();
+    let (app, networks, report_only) = (app.clone(), settings.shared_networks.clone(), settings.report_only);
+    let look = move || {
+        let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
+        let mut env = recipe.sample()?;
+        env.set("DOMAIN", app.domain.as_str())?;
+        if install_steps {
+            env.add_missing(&app.env()?)?;
+        }
+        let policy = Policy { domain: &app.domain, networks: &networks, granted: &granted, operators: None };
+        let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
+        Ok::<_, Failure>(recipe.check(&env, &compose, &policy)?)
+    };
+    let found: Findings = run.context.lifetime.blocking_tasks().run(look).await?;
+    let mut problems = found.problems;
+    if !report_only {
+        problems.extend(found.ungranted.into_iter().map(|(what, _)| what));
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::recipe(format!("with its own .env.sample: {}", shortened(&problems).join("; "))))
 }
 
 /// Adds the variables that the recipe's sample has and the app's `.env` has not, and says which.

@@ -100,6 +100,8 @@ pub struct Settings {
     pub granted: BTreeMap<RecipeName, Vec<String>>,
     /// Only tell which privileges are missing, for the change-over.
     pub report_only: bool,
+    /// Where a recipe's releases come from; the canonical tree's recipe, or what is tested, unless given.
+    pub sources: BTreeMap<RecipeName, RecipeSource>,
     /// The recipes that a recipe needs beside it.
     pub dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
     /// The warm apps of recipes.
@@ -124,6 +126,7 @@ impl Default for Settings {
             shared_networks: crate::recipe::SHARED_NETWORKS.map(str::to_owned).into(),
             granted: BTreeMap::new(),
             report_only: false,
+            sources: BTreeMap::new(),
             dependencies: BTreeMap::new(),
             warm: BTreeMap::new(),
             keep_runs: 50,

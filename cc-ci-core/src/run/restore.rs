@@ -1,5 +1,6 @@
 //! Restoring a warm app's baseline: what `cc-ci warm reconcile`, the start of a quick run and its rollback all do.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::baseline::Baseline;
@@ -158,7 +159,7 @@ impl<'r> Restore<'r> {
         if TierName::ALL.into_iter().any(|tier| scripts.replacement(tier, "serving").is_some()) {
             return Ok(());
         }
-        checks::serving(&self.run.harness, &self.baseline.app).await
+        checks::serving(self.run, &self.baseline.app).await
     }
 
     /// Makes the baseline ready to be deployed, before anything is ordered: what would fail a deploy is told here, and
@@ -183,7 +184,9 @@ impl<'r> Restore<'r> {
         self.baseline.lay_out(run, context).await?;
         let env = env_text(run, app).await?;
         engine.pre_pull(app).await?;
-        if engine.services(&app.domain).await?.is_empty() {
+        let there: BTreeSet<String> =
+            engine.services(&app.domain).await?.into_iter().map(|service| service.name).collect();
+        if there.is_empty() {
             deployer.deploy(context, app).await?;
         } else {
             deployer.upgrade(context, app).await?;
@@ -192,6 +195,8 @@ impl<'r> Restore<'r> {
         self.baseline.guard_files(context, "after the deploy").await?;
         // What follows asks the recipe with it: how long to wait, and what is its own.
         put_env_back(run, app, env).await?;
+        let order = recipe::order(run, app, there).await?;
+        recipe::check_order(run, app, &order).await?;
         if let Some(before) = before {
             let mut added = added(run, app, before).await?;
             added.retain(|residue| residue.kind == Kind::Service);
@@ -199,7 +204,7 @@ impl<'r> Restore<'r> {
                 engine.remove_selected(&app.domain, &added, REMOVAL_LIMIT).await?;
             }
         }
-        let labels = recipe::load(run, app).await?.labels;
+        let labels = order.compose.labels();
         let limit = recipe::converge_limit(run, app, &labels);
         let limit = limit.min(until.saturating_duration_since(Instant::now()));
         engine.wait_converged(&app.domain, limit).await?;

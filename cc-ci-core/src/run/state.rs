@@ -43,6 +43,8 @@ pub(super) struct Run<'h> {
 #[derive(Debug)]
 pub(super) struct Fetched {
     pub tested: RecipeTree,
+    /// Whose tags the releases are, where they are not those of the tested repository.
+    pub releases_of: Option<String>,
     /// The release that the commit under test is, where it is one.
     pub release: Option<Release>,
     /// The newest release that is another commit, wherever it is in the history.
@@ -76,11 +78,19 @@ impl Fetched {
         self.release.as_ref().map_or_else(|| Revision::commit(self.tested.tested()), Revision::release)
     }
 
-    /// Why there is no release to upgrade from. The tags of the source decide that, so those of a pull request.
+    /// Why there is no release to upgrade from, and whose tags say so: those of a pull request are its author's.
     pub fn why_no_upgrade(&self) -> String {
+        let why = self.no_release_before();
+        match &self.releases_of {
+            Some(of) => format!("{why} (the releases are those of {of})"),
+            None => format!("{why} (the tested repository's own tags say so)"),
+        }
+    }
+
+    fn no_release_before(&self) -> String {
         let commit = self.tested.tested().short();
         match (&self.newest, &self.release) {
-            (None, _) => "no previous release among the tags of the tested repository".to_owned(),
+            (None, _) => "there is no previous release".to_owned(),
             (Some(newest), Some(release)) => {
                 format!(
                     "no release before {} that it builds on; the newest other one is {newest}",

@@ -20,6 +20,24 @@ use crate::sys::process::Marker;
 /// Where the commit under test is kept from being lost.
 const TESTED: &str = "refs/cc-ci/tested";
 
+/// Whose tags are a recipe's releases.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReleasesOf {
+    /// The tags of what is fetched.
+    #[default]
+    Itself,
+    /// Those of the canonical tree's recipe of that name, where there is one.
+    Canonical,
+    /// Those of this repository.
+    Source(RecipeSource),
+}
+
+/// What git fetches, and to where.
+const TAGS: &str = "+refs/tags/*:refs/tags/*";
+const BRANCHES: &str = "+refs/heads/*:refs/cc-ci/heads/*";
+const PULLS: &str = "+refs/pull/*/head:refs/cc-ci/pull/*";
+
 /// What to fetch.
 #[derive(Debug, Clone)]
 pub struct FetchRequest {
@@ -27,6 +45,8 @@ pub struct FetchRequest {
     pub source: RecipeSource,
     /// Which commit; `None`: what the source's `HEAD` names.
     pub revision: Option<Revision>,
+    /// Whose tags are its releases: a pull request's own say what its author likes.
+    pub releases: ReleasesOf,
     /// Copy the canonical tree's recipe of that name instead of fetching (`CCCI_SKIP_FETCH`).
     pub skip_fetch: bool,
     /// How long it may take in all.
@@ -40,6 +60,8 @@ pub struct FetchRequest {
 pub struct Fetched {
     /// The checkout, at the commit under test.
     pub tree: RecipeTree,
+    /// Whose tags its releases are, where they are not of what was fetched.
+    pub releases_of: Option<String>,
     /// What the user should know, a line each: uncommitted changes that are not tested, a cache that was no use.
     pub notes: Vec<String>,
 }
@@ -65,6 +87,24 @@ pub enum FetchError {
         /// What the kernel said.
         #[source]
         source: io::Error,
+    },
+    /// What is at the source's path is no repository.
+    #[error("{path} is no git repository")]
+    NoRepository {
+        /// Which path.
+        path: PathBuf,
+    },
+    /// A branch or tag is named like the beginning of another commit's id.
+    #[error(
+        "{revision} is a branch or tag of {source_name}, and the beginning of the id of {commit}: give all of its digits"
+    )]
+    LooksLikeId {
+        /// The source.
+        source_name: String,
+        /// What was asked for.
+        revision: String,
+        /// The other commit.
+        commit: String,
     },
     /// The repository has no such commit.
     #[error("{source_name} has no {revision}: neither branch, tag nor commit")]
@@ -100,11 +140,17 @@ pub enum FetchError {
 
 impl From<FetchError> for Failure {
     fn from(error: FetchError) -> Self {
+        if let FetchError::NoRepository { .. } = error {
+            let hint = "name a repository's own top, e.g. a clone of the recipe; or make it one: git init, git commit";
+            return Self::configuration(error_chain(&error)).with_hint(hint);
+        }
         let fault = match error {
             // What was asked for is not there: nothing was changed yet.
             FetchError::Source(_)
             | FetchError::NoCanonicalTree { .. }
             | FetchError::Path { .. }
+            | FetchError::NoRepository { .. }
+            | FetchError::LooksLikeId { .. }
             | FetchError::NoSuchRevision { .. }
             | FetchError::Ambiguous { .. } => Fault::Configuration,
             FetchError::Git { .. } | FetchError::Workspace(_) => Fault::Host,
@@ -149,17 +195,18 @@ pub(crate) async fn fetch_into(
     };
     let mut notes = Vec::new();
     let needed = || canonical.clone().ok_or_else(|| FetchError::NoCanonicalTree { name: name.to_string() });
+    let by_name = request.skip_fetch || matches!(request.source, RecipeSource::Name(_));
     let tested = if request.skip_fetch {
         fetching.copy(&needed()?, &mut notes).await?
     } else {
         let (address, local, cache) = match &request.source {
             RecipeSource::Url(url) => (OsString::from(url.secret()), None, canonical.clone()),
             RecipeSource::Path(path) => {
-                let path = existing_directory(path)?;
+                let path = existing_repository(path)?;
                 (path.clone().into(), Some(path), canonical.clone())
             }
             RecipeSource::Name(_) => {
-                let path = existing_directory(&needed()?)?;
+                let path = existing_repository(&needed()?)?;
                 (path.clone().into(), Some(path), None)
             }
         };
@@ -169,7 +216,27 @@ pub(crate) async fn fetch_into(
         }
         tested
     };
-    Ok(Fetched { tree: RecipeTree::new(name, fetching.git, tested), notes })
+    let releases_of = match &request.releases {
+        ReleasesOf::Itself => None,
+        // It is the canonical one itself.
+        ReleasesOf::Canonical if by_name => None,
+        ReleasesOf::Canonical => match canonical.filter(|path| objects_of(path).is_some()) {
+            Some(path) => {
+                let path = existing_directory(&path)?;
+                fetching.tags_of(path.clone().into(), path.display().to_string()).await?
+            }
+            None => None,
+        },
+        ReleasesOf::Source(source) => {
+            let address = match source {
+                RecipeSource::Url(url) => OsString::from(url.secret()),
+                RecipeSource::Path(path) => existing_directory(path)?.into(),
+                RecipeSource::Name(_) => existing_directory(&needed()?)?.into(),
+            };
+            fetching.tags_of(address, source.to_string()).await?
+        }
+    };
+    Ok(Fetched { tree: RecipeTree::new(name, fetching.git, tested), releases_of, notes })
 }
 
 /// The path as git must see it: absolute, so that nothing in front makes it an option or a host.
@@ -177,6 +244,14 @@ fn existing_directory(path: &Path) -> Result<PathBuf, FetchError> {
     let fail = |source| FetchError::Path { path: path.to_owned(), source };
     let resolved = path.canonicalize().map_err(fail)?;
     if resolved.is_dir() { Ok(resolved) } else { Err(fail(io::ErrorKind::NotADirectory.into())) }
+}
+
+/// The same of a repository: git looks for one in all directories above, and a recipe is not a part of another thing.
+fn existing_repository(path: &Path) -> Result<PathBuf, FetchError> {
+    let resolved = existing_directory(path)?;
+    let is_bare = resolved.join("HEAD").is_file() && resolved.join("objects").is_dir();
+    let is_one = resolved.join(".git").symlink_metadata().is_ok() || is_bare;
+    if is_one { Ok(resolved) } else { Err(FetchError::NoRepository { path: resolved }) }
 }
 
 /// The objects of a canonical recipe, where git can name them in a line of its list of alternates.
@@ -263,8 +338,8 @@ impl Fetching<'_> {
 
     /// The id of what is wanted, as the source says; `None` when only the history can tell.
     async fn find(&self, reading: &Git, address: &OsString) -> Result<Option<String>, FetchError> {
-        let revision = self.revision.as_ref().map(Revision::as_str);
-        if let Some(id) = self.revision.as_ref().and_then(Revision::commit_id) {
+        let revision = self.revision.as_ref().map(Revision::name).filter(|name| *name != "HEAD");
+        if let Some(id) = revision.and_then(|name| name.parse::<CommitId>().ok()) {
             return Ok(Some(id.to_string()));
         }
         let names: Vec<String> = match revision {
@@ -311,6 +386,9 @@ impl Fetching<'_> {
         }
         let tested = self.bring(reading, address, wanted).await.map_err(fail)?;
         let tested = tested.ok_or_else(|| self.no_such_revision())?;
+        if wanted.is_some() && self.revision.as_ref().is_some_and(Revision::may_be_abbreviated) {
+            self.guard_abbreviated(reading, address, &tested).await?;
+        }
         self.local(&["update-ref", TESTED, tested.as_str()]).await?;
         if cache.is_some() {
             // Takes over what is needed, and thereby reads all of it: the canonical tree may be changed or be
@@ -332,19 +410,58 @@ impl Fetching<'_> {
         address: &OsString,
         wanted: Option<&str>,
     ) -> Result<Option<CommitId>, GitError> {
-        let tags = "+refs/tags/*:refs/tags/*";
+        let tags = TAGS;
+        let ancestor = self.revision.as_ref().map_or("", Revision::ancestor);
         if let Some(id) = wanted {
-            match self.git_fetch(reading, address, &[&format!("+{id}:{TESTED}"), tags]).await {
-                Ok(()) => return known(commit_of(&self.git, self.lifetime, TESTED).await),
+            match self.git_fetch(reading, address, &[], &[&format!("+{id}:{TESTED}"), tags]).await {
+                Ok(()) => {
+                    let tested = format!("{TESTED}{ancestor}");
+                    return known(commit_of(&self.git, self.lifetime, &tested).await);
+                }
                 Err(error) if error.is_final() => return Err(error),
                 // Some servers give no commit by its id; then the branches and pull requests bring it.
                 Err(_) => {}
             }
         }
-        let (branches, pulls) = ("+refs/heads/*:refs/cc-ci/heads/*", "+refs/pull/*/head:refs/cc-ci/pull/*");
-        self.git_fetch(reading, address, &[branches, pulls, tags]).await?;
-        let revision = self.revision.as_ref().map(Revision::as_str);
-        known(commit_of(&self.git, self.lifetime, wanted.or(revision).unwrap_or("HEAD")).await)
+        self.git_fetch(reading, address, &[], &[BRANCHES, PULLS, tags]).await?;
+        let name = wanted.or(self.revision.as_ref().map(Revision::name)).unwrap_or("HEAD");
+        known(commit_of(&self.git, self.lifetime, &format!("{name}{ancestor}")).await)
+    }
+
+    /// Refuses a branch or tag that is named like the beginning of another commit's id: whoever gave that meant the commit.
+    async fn guard_abbreviated(
+        &self,
+        reading: &Git,
+        address: &OsString,
+        tested: &CommitId,
+    ) -> Result<(), FetchError> {
+        let fail = |error| self.git_error(error);
+        self.git_fetch(reading, address, &[], &[BRANCHES, PULLS]).await.map_err(fail)?;
+        let revision = self.revision.as_ref().map(Revision::name).unwrap_or_default();
+        let args = ["rev-parse".to_owned(), format!("--disambiguate={revision}")];
+        for object in self.git.run(self.lifetime, args, self.left()).await.map_err(fail)? {
+            let commit = known(commit_of(&self.git, self.lifetime, &object).await).map_err(fail)?;
+            // A tag's own id names its commit, too.
+            if let Some(commit) =
+                commit.filter(|commit| commit != tested && commit.as_str().starts_with(revision))
+            {
+                return Err(FetchError::LooksLikeId {
+                    source_name: self.source_name.clone(),
+                    revision: revision.to_owned(),
+                    commit: commit.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the tags of another repository, called `name`, in the place of all that were fetched.
+    async fn tags_of(&self, address: OsString, name: String) -> Result<Option<String>, FetchError> {
+        let fail = |source| FetchError::Git { source_name: name.clone(), source };
+        let reading = self.git.fetching().map_err(fail)?;
+        let fetched = self.git_fetch(&reading, &address, &["--prune"], &[TAGS]).await;
+        fetched.map_err(fail)?;
+        Ok(Some(name))
     }
 
     /// git in the clone, within the time that is left.
@@ -353,7 +470,13 @@ impl Fetching<'_> {
         ended.map(drop).map_err(|error| self.git_error(error))
     }
 
-    async fn git_fetch(&self, reading: &Git, address: &OsString, refs: &[&str]) -> Result<(), GitError> {
+    async fn git_fetch(
+        &self,
+        reading: &Git,
+        address: &OsString,
+        options: &[&str],
+        refs: &[&str],
+    ) -> Result<(), GitError> {
         let mut args: Vec<OsString> = [
             "fetch",
             "--quiet",
@@ -361,10 +484,11 @@ impl Fetching<'_> {
             "--no-write-fetch-head",
             "--no-auto-maintenance",
             "--no-recurse-submodules",
-            "--",
         ]
         .map(OsString::from)
         .into();
+        args.extend(options.iter().map(OsString::from));
+        args.push("--".into());
         args.push(address.clone());
         args.extend(refs.iter().map(OsString::from));
         reading.run(self.lifetime, args, self.left()).await.map(drop)

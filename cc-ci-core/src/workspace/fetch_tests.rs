@@ -109,7 +109,8 @@ impl Repository {
 
 fn request(source: &str) -> FetchRequest {
     let source = source.parse().unwrap();
-    FetchRequest { source, revision: None, skip_fetch: false, limit: MINUTE, marker: None }
+    let releases = ReleasesOf::Itself;
+    FetchRequest { source, revision: None, releases, skip_fetch: false, limit: MINUTE, marker: None }
 }
 
 fn at(request: FetchRequest, revision: &str) -> FetchRequest {

@@ -39,7 +39,7 @@ pub(crate) use crate::sys::files::{RUN_RECORD, remove_tree};
 pub(crate) use copy::copy_tree;
 pub use deploy_count::{DeployCount, DeployCountError};
 pub(crate) use fetch::fetch_into;
-pub use fetch::{FetchError, FetchRequest, Fetched, fetch};
+pub use fetch::{FetchError, FetchRequest, Fetched, ReleasesOf, fetch};
 pub use git::GitError;
 pub use kernel::KernelWorkspace;
 pub use recipe_tree::{RecipeTree, SnapshotError};

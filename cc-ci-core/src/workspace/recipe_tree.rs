@@ -97,6 +97,20 @@ impl RecipeTree {
         }
     }
 
+    /// Whether two commits have an ancestor in common.
+    pub async fn are_related(
+        &self,
+        lifetime: &dyn RunLifetime,
+        one: &CommitId,
+        other: &CommitId,
+    ) -> Result<bool, GitError> {
+        match self.git.run(lifetime, ["merge-base", one.as_str(), other.as_str()], LOCAL).await {
+            Ok(_) => Ok(true),
+            Err(GitError::Failed { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The files of `commit` that are not in the tree as they are in it, as git quotes their names. Files that the
     /// commit does not have are not looked at.
     pub async fn changed(

@@ -176,7 +176,8 @@ impl CommitId {
     }
 }
 
-/// Which commit of a repository is meant: a full or abbreviated id, or the name of a branch, tag or ref.
+/// Which commit of a repository is meant: a full or abbreviated id, or the name of a branch, tag or ref; or an ancestor
+/// of that, as git writes it: `main~2`, `HEAD^`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Revision(String);
@@ -186,18 +187,22 @@ impl FromStr for Revision {
     type Err = InvalidName;
     fn from_str(value: &str) -> Result<Self, InvalidName> {
         // What git takes for a ref's name, less what a refspec or pattern would read into it.
-        let plain =
-            |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '+' | '#' | '%' | ',');
+        let plain = |c: char| c.is_alphanumeric() || "-_./+#%,@=&()'!".contains(c);
         let part =
             |part: &str| !part.is_empty() && !part.starts_with('.') && part.strip_suffix(".lock").is_none();
+        let (name, ancestor) = value.split_at(ancestor_of(value));
+        let is_ancestor = ancestor.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'~' | b'^'));
         let well_formed = value.len() <= 200
-            && !value.starts_with('-')
-            && !value.ends_with('.')
-            && !value.contains("..")
-            && value.chars().all(plain)
-            && value.split('/').all(part);
+            && is_ancestor
+            && !name.starts_with(['-', '!'])
+            && !name.ends_with('.')
+            && !name.contains("..")
+            && name != "@"
+            && name.chars().all(plain)
+            && name.split('/').all(part);
         if !well_formed {
-            let rule = "a commit id, or the name of a branch or tag: letters, digits and -_./+#%,";
+            let rule = "a commit id, or the name of a branch or tag: letters, digits and -_./+#%,@=&()'!; behind it may \
+                        stand ~N or ^";
             return Err(InvalidName::new("revision", value, rule));
         }
         Ok(Self(value.to_owned()))
@@ -210,10 +215,25 @@ impl Revision {
         self.0.parse().ok()
     }
 
-    /// Whether it can be the beginning of an id.
-    pub(super) fn may_be_abbreviated(&self) -> bool {
-        self.0.len() >= 7 && is_hex(&self.0)
+    /// What a repository may know by its name: all of it but the way to an ancestor.
+    pub(super) fn name(&self) -> &str {
+        &self.0[..ancestor_of(&self.0)]
     }
+
+    /// The way from there to the ancestor that is meant: `~2`; mostly nothing.
+    pub(super) fn ancestor(&self) -> &str {
+        &self.0[ancestor_of(&self.0)..]
+    }
+
+    /// Whether its name can be the beginning of an id.
+    pub(super) fn may_be_abbreviated(&self) -> bool {
+        self.name().len() >= 7 && is_hex(self.name())
+    }
+}
+
+/// Where in a revision the way to an ancestor begins. No name has these in it.
+fn ancestor_of(revision: &str) -> usize {
+    revision.find(['~', '^']).unwrap_or(revision.len())
 }
 
 fn is_hex(text: &str) -> bool {
@@ -294,12 +314,29 @@ mod tests {
 
     #[test]
     fn revisions_cannot_become_options_refspecs_or_patterns() {
-        for good in ["main", "feature/a-b", "1.2.0+1.27.0", "refs/pull/7/head", "deadbeef", "dépôt"] {
+        for good in [
+            "main",
+            "feature/a-b",
+            "1.2.0+1.27.0",
+            "refs/pull/7/head",
+            "deadbeef",
+            "dépôt",
+            "renovate/@types-node",
+            "it's",
+            "a&b",
+            "x=1",
+            "(draft)",
+            "HEAD~1",
+            "main^",
+            "main^2~3",
+        ] {
             assert!(good.parse::<Revision>().is_ok(), "{good}");
         }
+        let revision: Revision = "a/b~2^".parse().unwrap();
+        assert_eq!((revision.name(), revision.ancestor()), ("a/b", "~2^"));
         for bad in [
-            "", "-f", "a..b", "a:b", "+a:b", "^a", "a~1", "a@{1}", "a*", "a?", "a[b", "a b", "a\\b", "/a",
-            "a/", "a//b", ".a", "a/.b", "a.lock", "a.", "a\0",
+            "", "-f", "a..b", "a:b", "+a:b", "^a", "~1", "@", "a~x", "a^{tree}", "a~1/b", "!a", "a@{1}",
+            "a*", "a?", "a[b", "a b", "a\\b", "/a", "a/", "a//b", ".a", "a/.b", "a.lock", "a.", "a\0",
         ] {
             assert!(bad.parse::<Revision>().is_err(), "{bad:?}");
         }

@@ -6,9 +6,8 @@
 //! left alone, with the old placement in its copy.
 //!
 //! # Limitations
-//! What [`TaskSpec`] does not hold is not compared, and is in no digest: of Engine 20.10 that is the healthcheck, which
-//! the API's description spells otherwise than the API. Published ports are no part of a task's specification at all. For
-//! the moment between such a change and Swarm's own update status, see [`UNDECIDED`](super::judge::UNDECIDED).
+//! What [`TaskSpec`] does not hold is not compared, and is in no digest. Published ports are no part of a task's
+//! specification at all. For the moment between such a change and Swarm's own update status, see [`UNDECIDED`](super::judge::UNDECIDED).
 
 use bollard::models::{ServiceSpec, Task, TaskSpec};
 use serde_json::Value;
@@ -103,7 +102,7 @@ mod tests {
                     "Type": "volume", "Source": "a_test_x_data", "Target": "/data",
                     "VolumeOptions": {"Labels": {"com.docker.stack.namespace": "a_test_x"}}
                 }],
-                "Healthcheck": {"Test": ["CMD", "true"], "Interval": 1_000_000_000},
+                "HealthCheck": {"Test": ["CMD", "true"], "Interval": 1_000_000_000},
                 "Isolation": "default"
             },
             "Resources": {},
@@ -143,6 +142,7 @@ mod tests {
             ("/ContainerSpec/Args", json!(["sleep", "5001"])),
             ("/ContainerSpec/Env", json!(["A=2"])),
             ("/ContainerSpec/Labels", json!({})),
+            ("/ContainerSpec/HealthCheck/Test", json!(["NONE"])),
             ("/ContainerSpec/Mounts/0/Target", json!("/other")),
             ("/Resources", json!({"Limits": {"NanoCPUs": 1_000_000}})),
             ("/Networks", json!([{"Target": "another", "Aliases": ["app"]}])),

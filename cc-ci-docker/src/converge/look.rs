@@ -8,19 +8,23 @@ use bollard::models::{
     ContainerSummary, Service as ApiService, ServiceSpecMode, ServiceUpdateStatus,
     ServiceUpdateStatusStateEnum, Task as ApiTask, TaskSpecRestartPolicyConditionEnum, TaskState,
 };
-use bollard::query_parameters::{
-    InspectContainerOptions, ListContainersOptions, ListServicesOptions, ListTasksOptions,
-};
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 use cc_ci_core::engine::Redactor;
 use cc_ci_core::names::Stack;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::current::{digest, is_current, is_of_iteration};
 use super::verdict::{Mode, Running, Service, Task, Update};
 use crate::client::{ApiError, Client};
 use crate::sanitize;
 use crate::snapshot::{TASK_ID, labelled};
+
+/// How long Swarm waits before it starts a task anew where nobody says it, in nanoseconds: the engine tells it like any
+/// other.
+const SWARMS_DELAY: i64 = 5_000_000_000;
 
 /// So many containers are asked at once.
 const AT_ONCE: usize = 8;
@@ -80,13 +84,27 @@ pub(super) async fn node(client: &Client) -> Result<String, ApiError> {
 
 /// The services of a stack, as the engine gives them.
 pub(crate) async fn services(client: &Client, stack: &Stack) -> Result<Vec<ApiService>, ApiError> {
-    let options = ListServicesOptions { filters: Some(labelled(stack.as_str())), status: None };
-    client.call(async |docker| docker.list_services(Some(options)).await).await
+    typed(client.get("/services", &labelled(stack.as_str())).await?, "/Spec/TaskTemplate/ContainerSpec")
 }
 
 async fn tasks(client: &Client, stack: &Stack) -> Result<Vec<ApiTask>, ApiError> {
-    let options = ListTasksOptions { filters: Some(labelled(stack.as_str())) };
-    client.call(async |docker| docker.list_tasks(Some(options)).await).await
+    typed(client.get("/tasks", &labelled(stack.as_str())).await?, "/Spec/ContainerSpec")
+}
+
+/// A list as bollard's types have it. Theirs spell a healthcheck as the API's description does, and no engine: `container`
+/// is where it is.
+fn typed<T: DeserializeOwned>(mut list: Value, container: &str) -> Result<Vec<T>, ApiError> {
+    for object in list.as_array_mut().into_iter().flatten() {
+        if let Some(Value::Object(spec)) = object.pointer_mut(container)
+            && let Some(healthcheck) = spec.remove("Healthcheck")
+        {
+            spec.insert("HealthCheck".to_owned(), healthcheck);
+        }
+    }
+    // A list that is none is null.
+    let typed: Option<Vec<T>> =
+        serde_json::from_value(list).map_err(|error| ApiError::Garbled(error.into()))?;
+    Ok(typed.unwrap_or_default())
 }
 
 /// The containers of a stack that the engine lists as running. For some 100 ms after its end, one still is.
@@ -126,7 +144,8 @@ impl View<'_> {
             }
         };
         let condition = template.restart_policy.as_ref().and_then(|policy| policy.condition);
-        let has_delay = template.restart_policy.as_ref().is_some_and(|policy| policy.delay.is_some());
+        let delay = template.restart_policy.as_ref().and_then(|policy| policy.delay);
+        let has_delay = delay.is_some_and(|delay| delay != SWARMS_DELAY);
         let test =
             template.container_spec.as_ref().and_then(|spec| spec.health_check.as_ref()?.test.as_deref());
         Service {

@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use cc_ci_core::recipe::Compose;
+
 use super::apps::App;
 use super::command_line::Call;
 use super::docker::{self, docker, docker_with, wait};
@@ -108,14 +110,41 @@ fn stack(abra: &Abra, app: &App, tree: &Tree, chaos: bool, left_out: bool) -> Re
             None => words.extend(["-c", file]),
         }
     }
-    let labels = labels(app, tree, chaos, kept[0])?;
-    let path = abra.world.join(format!("labels-{}.yml", std::process::id()));
-    fs::write(&path, labels)?;
-    let (path_text, name) = (path.display().to_string(), app.stack());
-    words.extend(["-c", &path_text, &name]);
+    let mut own = vec![labels(app, tree, chaos, kept[0])?];
+    own.extend(exposed(app, &compose).filter(|_| kept.iter().any(|key| *key == APP)));
+    own.extend(abra.wrong.iter().filter_map(|wrong| match wrong {
+        Wrong::Overlay(file) => Some(format!("version: \"3.8\"\n{file}\n")),
+        _ => None,
+    }));
+    let directory = abra.world.join(format!("overlays-{}", std::process::id()));
+    fs::create_dir(&directory)?;
+    let mut paths = Vec::new();
+    for (number, text) in own.iter().enumerate() {
+        let path = directory.join(format!("{number}.yml"));
+        fs::write(&path, text)?;
+        paths.push(path.display().to_string());
+    }
+    words.extend(paths.iter().flat_map(|path| ["-c", path]));
+    let name = app.stack();
+    words.push(&name);
     let deployed = docker_with(&words, stdin.as_deref().map(str::as_bytes), &vars, Some(tree.path()));
-    fs::remove_file(&path)?;
+    fs::remove_dir_all(&directory)?;
     deployed.map(drop)
+}
+
+/// The service that gets all of the app's variables.
+const APP: &str = "app";
+
+/// The variables of the `.env` that it does not say itself.
+fn exposed(app: &App, compose: &Compose) -> Option<String> {
+    let said = &compose.services.get(APP)?.environment;
+    let mut text = format!("version: \"3.8\"\nservices:\n  {APP}:\n    environment:\n");
+    let lines = text.len();
+    for (name, value) in app.env.vars().iter().filter(|(name, _)| !said.contains_key(*name)) {
+        // A text of Rust's is one of YAML here, and a dollar would be interpolated.
+        writeln!(text, "      {name}: {:?}", value.replace('$', "$$")).expect("text grows");
+    }
+    (text.len() > lines).then_some(text)
 }
 
 /// The labels that abra adds of its own.

@@ -37,6 +37,8 @@ pub enum Wrong {
     SecondAbra,
     /// Secrets are taken, and kept nowhere.
     SecretsLost,
+    /// A deploy lays one more compose file, of one line, over the recipe's.
+    Overlay(String),
     /// A flag that nobody knows, e.g. `--chaos`.
     LacksFlag(String),
     /// An abra of years ago.
@@ -66,6 +68,7 @@ impl fmt::Display for Wrong {
             Some((name, _)) => f.write_str(name),
             None => match self {
                 Self::LacksFlag(flag) => write!(f, "lacks-flag:{flag}"),
+                Self::Overlay(file) => write!(f, "overlay:{file}"),
                 other => write!(f, "{other:?}"),
             },
         }
@@ -77,6 +80,9 @@ impl FromStr for Wrong {
     fn from_str(text: &str) -> Result<Self, ()> {
         if let Some(flag) = text.strip_prefix("lacks-flag:") {
             return Ok(Self::LacksFlag(flag.to_owned()));
+        }
+        if let Some(file) = text.strip_prefix("overlay:") {
+            return Ok(Self::Overlay(file.to_owned()));
         }
         NAMES.iter().find(|(name, _)| *name == text).map(|(_, wrong)| wrong.clone()).ok_or(())
     }

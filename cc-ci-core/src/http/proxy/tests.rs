@@ -24,7 +24,7 @@ fn domain() -> Domain {
 /// What a client that trusts `authority` says of a proxy that shows this; nothing is asked of it then.
 async fn refused(authority: &Authority, shown: Shown) -> String {
     let server = FakeProxy::start(shown, &[page("200 OK", "")]).await;
-    let refused = get_through(&authority.proxy(server.address), &domain(), PATIENCE).await;
+    let refused = get_through(&authority.proxy(server.address), &domain(), "/", PATIENCE).await;
     assert!(server.seen().is_empty(), "{:?}", server.seen());
     crate::model::error_chain(&refused.unwrap_err())
 }
@@ -33,7 +33,7 @@ async fn refused(authority: &Authority, shown: Shown) -> String {
 async fn the_proxy_is_asked_for_the_domain_by_name_and_host() {
     let authority = Authority::new();
     let server = FakeProxy::start(authority.certificate(domain().as_str()), &[page("200 OK", "hello")]).await;
-    let answer = get_through(&authority.proxy(server.address), &domain(), PATIENCE).await.unwrap();
+    let answer = get_through(&authority.proxy(server.address), &domain(), "/", PATIENCE).await.unwrap();
     assert_eq!(answer, Response { status: 200, body: "hello".into() });
     let [seen] = &server.seen()[..] else { panic!("one request") };
     assert_eq!(seen.name.as_deref(), Some(domain().as_str()));
@@ -45,7 +45,7 @@ async fn the_proxy_is_asked_for_the_domain_by_name_and_host() {
 async fn a_certificate_for_all_of_the_suffix_is_good() {
     let authority = Authority::new();
     let server = FakeProxy::start(authority.certificate("*.ci.example.org"), &[page("200 OK", "")]).await;
-    assert!(get_through(&authority.proxy(server.address), &domain(), PATIENCE).await.is_ok());
+    assert!(get_through(&authority.proxy(server.address), &domain(), "/", PATIENCE).await.is_ok());
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn every_request_sees_the_certificate_of_its_moment() {
     let server = FakeProxy::start(authority.certificate(domain().as_str()), &[page("200 OK", "")]).await;
     let proxy = authority.proxy(server.address);
     for _ in 0..3 {
-        get_through(&proxy, &domain(), PATIENCE).await.unwrap();
+        get_through(&proxy, &domain(), "/", PATIENCE).await.unwrap();
     }
     let seen = server.seen();
     let whole = |seen: &&crate::http::fake_proxy::Seen| {
@@ -114,7 +114,7 @@ async fn what_speaks_no_tls_is_refused_as_such() {
         let _told = tokio::io::AsyncWriteExt::write_all(&mut stream, plain.as_bytes()).await.is_ok();
     };
     let ((), answer) = tokio::join!(serve, async {
-        get_through(&Authority::new().proxy(address), &domain(), PATIENCE).await
+        get_through(&Authority::new().proxy(address), &domain(), "/", PATIENCE).await
     });
     assert!(matches!(answer, Err(HttpError::Tls { .. })), "{answer:?}");
 }
@@ -138,7 +138,7 @@ async fn a_proxy_that_never_answers_is_given_up_and_nothing_of_the_call_stays() 
                 let _ended = stream.read_to_end(&mut Vec::new()).await.is_ok();
             }
         };
-        let ask = async { get_through(&proxy, &domain(), SHORT).await };
+        let ask = async { get_through(&proxy, &domain(), "/", SHORT).await };
         let both = async { tokio::join!(serve, ask) };
         let ((), answer) = tokio::time::timeout(PATIENCE, both).await.expect("the connection was closed");
         // Only one who shook hands is behind the proxy.

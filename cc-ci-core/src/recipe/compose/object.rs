@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, PathBuf};
 
 use super::ComposeError;
+use super::forms::labels;
 use super::node::Node;
 use super::privilege::digest;
 use crate::names::Stack;
@@ -20,6 +21,12 @@ pub struct Object {
     pub file: Option<PathBuf>,
     /// The template language that Swarm applies to it, e.g. `golang`.
     pub template_driver: Option<String>,
+    /// The driver that makes it, where the engine's own does not.
+    pub driver: Option<String>,
+    /// What that driver is told. They may hold a password.
+    pub driver_opts: BTreeMap<String, String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// Where a volume's driver or its options keep it, when that is not the engine: then its data outlives it.
     pub outside: Option<String>,
 }
@@ -31,6 +38,9 @@ impl Object {
             external: false,
             file: None,
             template_driver: None,
+            driver: None,
+            driver_opts: BTreeMap::new(),
+            labels: BTreeMap::new(),
             outside: None,
         }
     }
@@ -44,6 +54,7 @@ pub(super) struct ObjectLayer {
     template_driver: Option<String>,
     driver: Option<String>,
     driver_opts: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
 }
 
 impl ObjectLayer {
@@ -54,6 +65,7 @@ impl ObjectLayer {
             template_driver: at.field("template_driver", Node::text)?,
             driver: at.field("driver", Node::text)?,
             driver_opts: at.field("driver_opts", options)?.unwrap_or_default(),
+            labels: at.field("labels", labels)?.unwrap_or_default(),
             external: None,
         };
         if let Some(external) = at.get("external")? {
@@ -74,8 +86,8 @@ impl ObjectLayer {
 
     pub(super) fn finish(self, stack: &Stack, key: &str) -> Result<Object, &'static str> {
         let external = self.external.unwrap_or(false);
-        let name = match self.name {
-            Some(name) => name,
+        let name = match &self.name {
+            Some(name) => name.clone(),
             None if external => key.to_owned(),
             None => format!("{stack}_{key}"),
         };
@@ -89,7 +101,8 @@ impl ObjectLayer {
             return Err("a name is 1 to 200 of [A-Za-z0-9._-], first a letter or digit");
         }
         let outside = outside(self.driver.as_deref().unwrap_or_default(), &self.driver_opts);
-        Ok(Object { name, external, file: self.file, template_driver: self.template_driver, outside })
+        let Self { file, template_driver, driver, driver_opts, labels, .. } = self;
+        Ok(Object { name, external, file, template_driver, driver, driver_opts, labels, outside })
     }
 }
 

@@ -58,9 +58,6 @@ const MAX_WAIT: Duration = Duration::from_mins(10);
 /// How long a value is told; of a longer one its digest stands for the rest.
 const MAX_CHARS: usize = 200;
 
-/// What a bind mount can share with the host, beyond what is in it.
-const PROPAGATION: [&str; 6] = ["private", "rprivate", "rshared", "rslave", "shared", "slave"];
-
 /// Every key that the operator can grant.
 pub const KEYS: [&str; 37] = [
     "bind",
@@ -231,7 +228,7 @@ impl Asked {
                         self.all("propagation", key, option("bind", "propagation"));
                         let short =
                             mount.as_str().and_then(|mount| mount.splitn(3, ':').nth(2)).unwrap_or_default();
-                        for word in short.split(',').filter(|word| PROPAGATION.contains(word)) {
+                        for word in short.split(',').filter(|word| short::PROPAGATION.contains(word)) {
                             self.push("propagation", key, word);
                         }
                     }
@@ -394,7 +391,8 @@ pub(super) fn digest(text: &str) -> String {
     digest[..8].iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
-fn bytes(value: &Value) -> u64 {
+/// A size in bytes; one that can't be read, and 0, which is no limit, are without end.
+pub(super) fn bytes(value: &Value) -> u64 {
     let text = text(value).unwrap_or_default().to_ascii_lowercase();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let unit = match text[digits..].trim_end_matches('b').trim_end_matches('i') {

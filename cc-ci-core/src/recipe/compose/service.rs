@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
+use super::forms::{command, labels, pairs};
 use super::local::LocalLayer;
 use super::node::{Node, check_variable};
-use super::object;
 use super::{
-    ComposeError, FileReference, Healthcheck, LOCAL_KEY, MAX_PORTS, Mode, Mount, MountKind, Port, Protocol,
-    Service, short,
+    ComposeError, FileReference, Healthcheck, LOCAL_KEY, MAX_PORTS, Mode, Mount, MountKind, MountOptions,
+    Port, Protocol, Service, object, passed_on, privilege, short,
 };
 
 /// What one file says about a service.
@@ -25,6 +27,7 @@ pub(super) struct ServiceLayer {
     networks: BTreeSet<String>,
     aliases: BTreeMap<String, BTreeSet<String>>,
     labels: BTreeMap<String, String>,
+    passed_on: Map<String, Value>,
     healthcheck: Option<HealthLayer>,
     /// By how many replicas.
     mode: Option<fn(u32) -> Mode>,
@@ -65,6 +68,7 @@ impl ServiceLayer {
             stop_grace_period: at.field("stop_grace_period", Node::duration)?,
             ports: at.field("ports", ports)?.unwrap_or_default(),
             local: at.field(LOCAL_KEY, LocalLayer::parse)?,
+            passed_on: passed_on::of(at)?,
             ..Self::default()
         };
         if let Some(deploy) = deploy {
@@ -116,6 +120,7 @@ impl ServiceLayer {
             base.start_period = over.start_period.or(base.start_period);
             base.retries = over.retries.or(base.retries);
         }
+        passed_on::lay(&mut self.passed_on, over.passed_on);
         self.mode = over.mode.or(self.mode);
         self.replicas = over.replicas.or(self.replicas);
         self.stop_grace_period =
@@ -173,6 +178,7 @@ impl ServiceLayer {
             networks,
             aliases: self.aliases,
             labels: self.labels,
+            passed_on: self.passed_on,
             healthcheck,
             mode: self.mode.unwrap_or(Mode::Replicated)(self.replicas.unwrap_or(1)),
             stop_grace_period: self.stop_grace_period.unwrap_or(Duration::from_secs(10)),
@@ -195,18 +201,6 @@ fn merge_by<T, K: Ord>(base: &mut Vec<T>, over: Vec<T>, key: impl Fn(&T) -> K) {
     }
 }
 
-/// `NAME=value` items or a map, as pairs with the cursor of each.
-fn pairs<'a>(at: &Node<'a>) -> Result<Vec<(String, Option<String>, Node<'a>)>, ComposeError> {
-    if !at.is_list() {
-        return at.entries()?.into_iter().map(|(key, at)| Ok((key.to_owned(), at.scalar()?, at))).collect();
-    }
-    at.list(|item| {
-        let text = item.str()?;
-        let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value)));
-        Ok((key.to_owned(), value.map(str::to_owned), item.clone()))
-    })
-}
-
 fn environment(at: &Node<'_>) -> Result<BTreeMap<String, Option<String>>, ComposeError> {
     pairs(at)?
         .into_iter()
@@ -220,21 +214,6 @@ fn environment(at: &Node<'_>) -> Result<BTreeMap<String, Option<String>>, Compos
 /// One path, or a list of paths.
 fn env_files(at: &Node<'_>) -> Result<Vec<PathBuf>, ComposeError> {
     if at.is_list() { at.list(object::file) } else { Ok(vec![object::file(at)?]) }
-}
-
-fn labels(at: &Node<'_>) -> Result<BTreeMap<String, String>, ComposeError> {
-    let label = |(name, value, at): (String, Option<String>, Node<'_>)| {
-        if name.is_ascii() {
-            return Ok((name, value.unwrap_or_default()));
-        }
-        // To Go `ſ` is an `s` in another case.
-        Err(at.error("a label's name is of ASCII letters: others are read as them, or not"))
-    };
-    pairs(at)?.into_iter().map(label).collect()
-}
-
-fn command(at: &Node<'_>) -> Result<Vec<String>, ComposeError> {
-    if at.is_list() { at.list(Node::text) } else { short::words(at.str()?).map_err(|rule| at.error(rule)) }
 }
 
 fn mount(at: &Node<'_>) -> Result<Mount, ComposeError> {
@@ -257,19 +236,40 @@ fn mount(at: &Node<'_>) -> Result<Mount, ComposeError> {
         source,
         target: target.ok_or_else(|| at.error("a mount has an absolute target"))?,
         read_only: at.field("read_only", Node::boolean)?.unwrap_or(false),
+        options: mount_options(at)?,
+    })
+}
+
+fn mount_options(at: &Node<'_>) -> Result<MountOptions, ComposeError> {
+    let (bind, volume, memory) = (at.get("bind")?, at.get("volume")?, at.get("tmpfs")?);
+    let text = |of: &Option<Node<'_>>, key: &str| match of {
+        Some(of) => of.field(key, Node::text),
+        None => Ok(None),
+    };
+    let no_copy = volume.as_ref().map(|volume| volume.field("nocopy", Node::boolean)).transpose()?.flatten();
+    let size = memory.as_ref().map(|memory| memory.get("size")).transpose()?.flatten();
+    Ok(MountOptions {
+        no_copy: no_copy.unwrap_or(false),
+        subpath: text(&volume, "subpath")?,
+        propagation: text(&bind, "propagation")?,
+        consistency: at.field("consistency", Node::text)?,
+        size: size.map_or(0, |size| privilege::bytes(size.value)),
     })
 }
 
 fn file_reference(at: &Node<'_>, directory: &str) -> Result<FileReference, ComposeError> {
-    let (source, target) = if at.is_map() {
-        let source = at.field("source", Node::text)?;
-        (source.ok_or_else(|| at.error("a source is needed"))?, at.field("target", Node::text)?)
-    } else {
-        (at.text()?, None)
-    };
-    let target = target.unwrap_or_else(|| source.clone());
+    if !at.is_map() {
+        let source = at.text()?;
+        let target = format!("{directory}{source}");
+        return Ok(FileReference { source, target, owner: ("0".to_owned(), "0".to_owned()), mode: 0o444 });
+    }
+    let source = at.field("source", Node::text)?.ok_or_else(|| at.error("a source is needed"))?;
+    let target = at.field("target", Node::text)?.unwrap_or_else(|| source.clone());
     let target = if target.starts_with('/') { target } else { format!("{directory}{target}") };
-    Ok(FileReference { source, target })
+    let number =
+        |key: &str| Ok::<_, ComposeError>(at.field(key, Node::text)?.unwrap_or_else(|| "0".to_owned()));
+    let owner = (number("uid")?, number("gid")?);
+    Ok(FileReference { source, target, owner, mode: at.field("mode", Node::number)?.unwrap_or(0o444) })
 }
 
 fn networks(at: &Node<'_>) -> Result<BTreeSet<String>, ComposeError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Mount, MountKind, Port, Protocol};
+use super::{Mount, MountKind, MountOptions, Port, Protocol};
 
 /// `1m30s`, `1.5h`, `500ms`: what Go reads as a duration.
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
@@ -73,6 +73,12 @@ fn range(text: &str) -> Option<(u16, u16)> {
     (first <= last).then_some((first, last))
 }
 
+/// What a bind mount can share with the host, beyond what is in it.
+pub(super) const PROPAGATION: [&str; 6] = ["private", "rprivate", "rshared", "rslave", "shared", "slave"];
+
+/// What a short mount may say of how engines of other systems keep it alike.
+const CONSISTENCY: [&str; 3] = ["cached", "consistent", "delegated"];
+
 /// `[source:]target[:options]`; a source that begins like a path is bound, any other is a volume.
 pub(super) fn mount(text: &str) -> Result<Mount, &'static str> {
     const RULE: &str = "a mount is [volume or path:]/path[:options]";
@@ -96,6 +102,12 @@ pub(super) fn mount(text: &str) -> Result<Mount, &'static str> {
         target: target.to_owned(),
         // The last of them counts.
         read_only: options.split(',').rfind(|option| matches!(*option, "ro" | "rw")) == Some("ro"),
+        options: MountOptions {
+            no_copy: options.split(',').any(|option| option == "nocopy"),
+            propagation: options.split(',').rfind(|option| PROPAGATION.contains(option)).map(str::to_owned),
+            consistency: options.split(',').rfind(|option| CONSISTENCY.contains(option)).map(str::to_owned),
+            ..MountOptions::default()
+        },
     })
 }
 

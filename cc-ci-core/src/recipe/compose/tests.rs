@@ -24,6 +24,12 @@ pub(in crate::recipe) fn compose(text: &str) -> Result<Compose, ComposeError> {
 }
 
 /// An error with its sources, as a user sees it.
+/// A file as it is where nothing else is said.
+fn file(source: &str, target: &str) -> FileReference {
+    let (source, target) = (source.to_owned(), target.to_owned());
+    FileReference { source, target, owner: ("0".to_owned(), "0".to_owned()), mode: 0o444 }
+}
+
 fn full(error: &dyn Error) -> String {
     error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {}", full(source)))
 }
@@ -95,11 +101,8 @@ fn a_service_is_read_with_all_that_it_says() {
     assert_eq!(environment, expected);
     assert_eq!(app.volumes[0].source.as_deref(), Some("data"));
     assert_eq!((app.volumes[1].kind, app.volumes[1].read_only), (MountKind::Bind, true));
-    assert_eq!(
-        app.secrets,
-        [FileReference { source: "password".into(), target: "/run/secrets/password".into() }]
-    );
-    assert_eq!(app.configs, [FileReference { source: "conf".into(), target: "/etc/pad.conf".into() }]);
+    assert_eq!(app.secrets, [file("password", "/run/secrets/password")]);
+    assert_eq!(app.configs, [file("conf", "/etc/pad.conf")]);
     assert_eq!(app.ports[0].published, Some(8080));
     let health = app.healthcheck.as_ref().unwrap();
     assert_eq!(health.test, ["CMD-SHELL", "curl -f http://localhost"]);

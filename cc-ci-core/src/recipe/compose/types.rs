@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
 use super::LocalService;
 
 /// A service.
@@ -30,6 +32,9 @@ pub struct Service {
     pub aliases: BTreeMap<String, BTreeSet<String>>,
     /// The labels of the service itself (`deploy.labels`).
     pub labels: BTreeMap<String, String>,
+    /// What else is said of it, by the files' keys and merged like the rest: what nothing here acts on, and the deployer
+    /// passes on. Lists of `name=value` are maps, single words and command lines are lists, times are in nanoseconds.
+    pub passed_on: Map<String, Value>,
     /// Its healthcheck, where it says one.
     pub healthcheck: Option<Healthcheck>,
     /// How many tasks it has.
@@ -75,6 +80,24 @@ pub struct Mount {
     pub target: String,
     /// Whether the service may only read it.
     pub read_only: bool,
+    /// How it is mounted.
+    pub options: MountOptions,
+}
+
+/// How something is mounted; the default is how it mostly is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MountOptions {
+    /// A new volume stays empty, whatever the image has there.
+    pub no_copy: bool,
+    /// The directory of the volume that is mounted, where it is not all of it.
+    pub subpath: Option<String>,
+    /// Which mounts beneath a bind are seen by whom.
+    pub propagation: Option<String>,
+    /// What engines of other systems ask for, e.g. `cached`.
+    pub consistency: Option<String>,
+    /// How much memory may hold, in bytes; 0 is no limit.
+    pub size: u64,
 }
 
 /// What a mount mounts.
@@ -97,6 +120,10 @@ pub struct FileReference {
     pub source: String,
     /// The file's absolute path in the service.
     pub target: String,
+    /// Who owns the file there: the number of a user, and of a group.
+    pub owner: (String, String),
+    /// Its mode's bits.
+    pub mode: u32,
 }
 
 /// A published port.

@@ -26,7 +26,7 @@ fn api_service(mut changes: Value) -> ApiService {
         "Endpoint": {"Spec": {}}
     });
     service.as_object_mut().unwrap().append(changes.as_object_mut().unwrap());
-    serde_json::from_value(service).unwrap()
+    typed(json!([service]), "/Spec/TaskTemplate/ContainerSpec").unwrap().remove(0)
 }
 
 fn api_task(mut changes: Value) -> ApiTask {
@@ -50,7 +50,7 @@ fn api_task(mut changes: Value) -> ApiTask {
         "DesiredState": "running"
     });
     task.as_object_mut().unwrap().append(changes.as_object_mut().unwrap());
-    serde_json::from_value(task).unwrap()
+    typed(json!([task]), "/Spec/ContainerSpec").unwrap().remove(0)
 }
 
 fn container(status: &str) -> ContainerSummary {
@@ -166,11 +166,13 @@ fn what_may_end_is_read_from_the_restart_policy() {
 #[test]
 fn a_service_is_begun_anew_on_purpose_with_a_delay_and_without_a_healthcheck() {
     let periodic = |policy: Value, test: Value| {
-        let template = json!({"RestartPolicy": policy, "ContainerSpec": {"HealthCheck": {"Test": test}}});
+        let template = json!({"RestartPolicy": policy, "ContainerSpec": {"Healthcheck": {"Test": test}}});
         seen(api_service(json!({"Spec": {"TaskTemplate": template}})), &[], vec![]).periodic
     };
     assert!(periodic(json!({"Delay": 3_000_000_000_i64}), json!(["NONE"])));
     assert!(!periodic(json!({"Condition": "any"}), json!(["NONE"])));
+    // What the engine tells where the recipe says nothing.
+    assert!(!periodic(json!({"Condition": "any", "Delay": 5_000_000_000_i64}), json!(["NONE"])));
     assert!(!periodic(json!({"Delay": 1}), json!(["CMD", "true"])));
     assert!(!periodic(json!({"Delay": 1}), json!(null)));
 }

@@ -1,0 +1,135 @@
+//! What a service says that nothing here acts on: the deployer passes it on, and what it made of that is compared with the
+//! judged files. Kept in one form each, and merged as docker/cli merges it.
+
+use serde_json::{Map, Value};
+
+use super::ComposeError;
+use super::forms::{command, pairs};
+use super::node::Node;
+use super::short;
+
+/// Keys whose values are kept as they stand.
+const KEPT: [&str; 16] = [
+    "cap_add",
+    "cap_drop",
+    "credential_spec",
+    "hostname",
+    "init",
+    "logging",
+    "networks",
+    "read_only",
+    "restart",
+    "stdin_open",
+    "stop_signal",
+    "tty",
+    "ulimits",
+    "user",
+    "isolation",
+    "working_dir",
+];
+
+/// Keys that hold a time.
+const TIMES: [&str; 4] = ["delay", "monitor", "start_interval", "window"];
+
+/// Where a number takes the place of another even if it is 0.
+const COUNTS: [&str; 2] = ["max_attempts", "parallelism"];
+
+pub(super) fn of(service: &Node<'_>) -> Result<Map<String, Value>, ComposeError> {
+    let mut kept = Map::new();
+    for (key, at) in service.entries()?.into_iter().filter(|(_, at)| !at.value.is_null()) {
+        let value = match key {
+            "labels" | "sysctls" => map(&at)?,
+            "extra_hosts" => hosts(&at)?,
+            "dns" | "dns_search" if at.value.is_string() => Value::Array(vec![at.value.clone()]),
+            "dns" | "dns_search" => at.value.clone(),
+            "entrypoint" => command(&at)?.into(),
+            // A list of them says nothing beyond their keys.
+            "networks" if !at.is_map() => continue,
+            "deploy" | "healthcheck" => timed(at.value),
+            _ if KEPT.contains(&key) => at.value.clone(),
+            _ => continue,
+        };
+        kept.insert(key.to_owned(), value);
+    }
+    Ok(kept)
+}
+
+/// The same value, with its times in nanoseconds. What is none stays, for Docker to refuse.
+fn timed(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let entry = |(key, value): (&String, &Value)| {
+                let text = value.as_str().filter(|_| TIMES.contains(&key.as_str()));
+                let nanos = text.and_then(|text| short::duration(text).ok()?.as_nanos().try_into().ok());
+                (key.clone(), nanos.map_or_else(|| timed(value), |nanos: u64| Value::from(nanos)))
+            };
+            Value::Object(map.iter().map(entry).collect())
+        }
+        value => value.clone(),
+    }
+}
+
+fn map(at: &Node<'_>) -> Result<Value, ComposeError> {
+    let pairs = pairs(at)?.into_iter().map(|(name, value, _)| (name, Value::from(value.unwrap_or_default())));
+    Ok(Value::Object(pairs.collect()))
+}
+
+/// `host:address` texts, in the order of the hosts where they were a map.
+fn hosts(at: &Node<'_>) -> Result<Value, ComposeError> {
+    if at.is_list() {
+        return Ok(at.value.clone());
+    }
+    let hosts = at.entries()?.into_iter();
+    let hosts = hosts.map(|(host, at)| Ok(format!("{host}:{}", at.scalar()?.unwrap_or_default())));
+    Ok(hosts.collect::<Result<Vec<String>, ComposeError>>()?.into())
+}
+
+/// Lays what a later file says over what earlier ones did.
+pub(super) fn lay(base: &mut Map<String, Value>, over: Map<String, Value>) {
+    for (key, over) in over {
+        let Some(known) = base.get_mut(&key) else {
+            base.insert(key, over);
+            continue;
+        };
+        match (key.as_str(), known, over) {
+            ("logging", Value::Object(known), Value::Object(over)) => lay_logging(known, over),
+            ("ulimits", Value::Object(known), Value::Object(over)) => known.extend(over),
+            ("entrypoint", known, over) => {
+                if !is_empty(&over) {
+                    *known = over;
+                }
+            }
+            (_, Value::Object(known), Value::Object(over)) => lay(known, over),
+            (_, Value::Array(known), Value::Array(over)) => known.extend(over),
+            (key, known, over) => {
+                if COUNTS.contains(&key) || !is_empty(&over) {
+                    *known = over;
+                }
+            }
+        }
+    }
+}
+
+/// Options are of one driver.
+fn lay_logging(base: &mut Map<String, Value>, over: Map<String, Value>) {
+    let driver =
+        |of: &Map<String, Value>| of.get("driver").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (known, new) = (driver(base), driver(&over));
+    if known == new || known.is_empty() || new.is_empty() {
+        lay(base, over);
+    } else {
+        *base = over;
+    }
+}
+
+/// What Go calls a zero value, which replaces nothing.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}

@@ -1,0 +1,176 @@
+//! Whether what the engine has is what was ordered: the specification of each service, all of it, against the one that
+//! docker/cli makes of the judged files.
+//!
+//! [`ordered`] makes that one, [`form`] brings what the engine gives into the same form, and [`differ`] compares them leaf
+//! by leaf, so that a field that nobody knew of is a difference too. Both leave out what says nothing: what is empty, and
+//! what counts how often something was forced.
+//!
+//! # Limitations
+//! Images are compared by their tags. Where the engine has begun to roll an update back, it shows the older specification:
+//! such a service is left to the wait, which is red then.
+
+mod form;
+mod ordered;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use cc_ci_core::engine::{Drift, Failure, Order};
+use cc_ci_core::names::{Domain, Stack};
+use serde_json::{Map, Value};
+
+use crate::client::{ApiError, Client, Filters};
+use crate::sanitize;
+use crate::snapshot::{self, labelled};
+
+/// The service that abra shows the app's own variables to.
+const APP: &str = "app";
+
+/// What abra notes in labels of the stack's own, whatever the recipe says there.
+const NOTED: [&str; 3] = ["chaos", "chaos-version", "recipe"];
+
+/// What else it may add.
+const ADDED: [&str; 3] = ["autoupdate", "timeout", "version"];
+
+/// Where the variables of a service are.
+const ENV: &str = "/TaskTemplate/ContainerSpec/Env";
+
+/// Values that may be secrets stand beneath these.
+const SILENT: [&str; 5] = ["Env", "Labels", "Options", "Sysctls", "Args"];
+
+pub(crate) async fn drift(client: &Client, domain: &Domain, order: &Order) -> Result<Drift, Failure> {
+    let stack = domain.stack();
+    let filters = labelled(stack.as_str());
+    let asked = futures_util::try_join!(
+        client.get("/services", &filters),
+        snapshot::networks(client, None::<Filters>)
+    );
+    let during = |error: ApiError| error.during(format!("can't tell what is deployed of {domain}"));
+    let (services, networks) = asked.map_err(during)?;
+    let networks = networks.into_iter().map(|network| (network.id, network.name)).collect();
+    let Value::Array(services) = services else { return Err(during(ApiError::Incomplete("no list"))) };
+    Ok(compare(&stack, order, services, &networks))
+}
+
+/// Compares what the engine lists with the order; `networks` are their names by id.
+fn compare(stack: &Stack, order: &Order, services: Vec<Value>, networks: &BTreeMap<String, String>) -> Drift {
+    let mut drift = Drift::default();
+    let mut there: BTreeMap<String, Value> = services
+        .into_iter()
+        .map(|service| {
+            let name = service["Spec"]["Name"].as_str().unwrap_or_default();
+            (name.strip_prefix(&format!("{stack}_")).unwrap_or(name).to_owned(), service)
+        })
+        .collect();
+    for (key, service) in &order.compose.services {
+        let Some(mut found) = there.remove(key) else {
+            drift.differences.push(format!("service {key}: is not there"));
+            continue;
+        };
+        let state = found["UpdateStatus"]["State"].as_str().unwrap_or_default();
+        if state.starts_with("rollback") {
+            continue;
+        }
+        let mut spec = found["Spec"].take();
+        let mut wanted = ordered::spec(order, key, service);
+        form::normalise(&mut spec, networks);
+        let mut added = Vec::new();
+        let env = if key == APP { Some(&order.env) } else { None };
+        leave_added(stack, &mut wanted, &mut spec, env, &mut added);
+        ordered::leave_unsaid(service, &mut wanted, &mut spec);
+        form::fill(&mut wanted);
+        form::fill(&mut spec);
+        form::prune(&mut wanted);
+        form::prune(&mut spec);
+        drift.remarks.extend(added.into_iter().map(|what| format!("service {key}: {what}")));
+        let mut differences = Vec::new();
+        differ(&mut Vec::new(), &wanted, &spec, &mut differences);
+        drift.differences.extend(differences.into_iter().map(|what| format!("service {key}: {what}")));
+    }
+    for key in there.into_keys().filter(|key| !order.before.contains(key)) {
+        drift.differences.push(format!("service {}: was not ordered", sanitize::written(&key)));
+    }
+    drift
+}
+
+/// Takes away what a deployer may add of its own: the variables of the app, `env`, and labels of the stack's own. What of
+/// it is not expected is `told`.
+fn leave_added(
+    stack: &Stack,
+    wanted: &mut Value,
+    there: &mut Value,
+    env: Option<&BTreeMap<String, String>>,
+    told: &mut Vec<String>,
+) {
+    let own = format!("coop-cloud.{stack}.");
+    let none = Map::new();
+    for path in ["/Labels", "/TaskTemplate/ContainerSpec/Labels"] {
+        let Some(Value::Object(labels)) = there.pointer_mut(path) else { continue };
+        let mut said = wanted.pointer_mut(path).and_then(Value::as_object_mut);
+        labels.retain(|label, _| {
+            let Some(name) = label.strip_prefix(&own) else { return true };
+            if NOTED.contains(&name) {
+                if let Some(said) = &mut said {
+                    said.remove(label);
+                }
+                return false;
+            }
+            let is_said = said.as_ref().is_some_and(|said| said.contains_key(label));
+            if !is_said && !ADDED.contains(&name) {
+                told.push(format!("has a label that its files do not say: {}", sanitize::written(label)));
+            }
+            is_said
+        });
+    }
+    let said = wanted.pointer(ENV).and_then(Value::as_object).unwrap_or(&none);
+    let Some(Value::Object(variables)) = there.pointer_mut(ENV) else { return };
+    variables.retain(|name, value| {
+        if said.contains_key(name) {
+            return true;
+        }
+        let of_app = env.and_then(|env| env.get(name)).map(|value| form::said(value));
+        if of_app.as_ref() != Some(value) {
+            told.push(format!("has a variable that its files do not say: {}", sanitize::written(name)));
+        }
+        false
+    });
+}
+
+/// Names what of `there` is not as `wanted` says.
+fn differ(path: &mut Vec<String>, wanted: &Value, there: &Value, told: &mut Vec<String>) {
+    if let (Value::Object(wanted), Value::Object(there)) = (wanted, there) {
+        let mut keys: Vec<&String> = wanted.keys().chain(there.keys()).collect();
+        keys.sort();
+        keys.dedup();
+        for key in keys {
+            path.push(key.clone());
+            differ(
+                path,
+                wanted.get(key).unwrap_or(&Value::Null),
+                there.get(key).unwrap_or(&Value::Null),
+                told,
+            );
+            path.pop();
+        }
+    } else if wanted != there {
+        let short = |key: &&String| !matches!(key.as_str(), "TaskTemplate" | "ContainerSpec");
+        let field: Vec<&str> = path.iter().filter(short).map(String::as_str).collect();
+        let field = sanitize::written(&field.join("."));
+        let is_silent = path.iter().any(|key| SILENT.contains(&key.as_str()));
+        told.push(match (wanted, there) {
+            (Value::Null, _) => format!("{field} was not ordered"),
+            (_, Value::Null) => format!("{field} is not there"),
+            (Value::Object(_) | Value::Array(_), _) | (_, Value::Object(_) | Value::Array(_)) => {
+                format!("{field} is another")
+            }
+            _ if is_silent => format!("{field} is another"),
+            (wanted, there) => format!("{field} is {}, not {}", shown(there), shown(wanted)),
+        });
+    }
+}
+
+fn shown(value: &Value) -> String {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    sanitize::written(&text)
+}
