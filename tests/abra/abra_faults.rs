@@ -1,11 +1,11 @@
 //! What abra does wrong: the right verdict, and nothing left.
 
 use cc_ci_tests::engine::TestEngine;
-use cc_ci_tests::stand_in::{Call, Wrong};
+use cc_ci_tests::stand_in::Wrong;
 use cc_ci_tests::{Recipe, World};
 use serde_json::Value;
 
-use crate::support::{call, is_work, light, nothing_left};
+use crate::support::{call, deploys, is_work, light, nothing_left};
 
 const GREEN: i32 = 0;
 const RED: i32 = 1;
@@ -34,7 +34,7 @@ fn ends_with(test: &str, cases: &[(Wrong, Option<usize>, i32, &str)]) {
     let recipe = two_services(world, "light");
     for (number, (wrong, at, code, says)) in (1..).zip(cases) {
         let abra = world.abra();
-        let before = abra.calls().iter().filter(|call| is_deploy(call)).count();
+        let before = deploys(world);
         abra.does_at(&[(wrong.clone(), at.map(|at| before + at))]);
         let end = call(world, &recipe, number).run();
         let record: Value = serde_json::from_str(&end.stdout).unwrap_or_default();
@@ -49,10 +49,6 @@ fn ends_with(test: &str, cases: &[(Wrong, Option<usize>, i32, &str)]) {
         }
         nothing_left(&engine, None);
     }
-}
-
-fn is_deploy(call: &Call) -> bool {
-    call.is("app deploy") && is_work(call)
 }
 
 #[test]

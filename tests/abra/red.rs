@@ -1,8 +1,9 @@
 //! Red, with the right tier's name, and nothing left.
 
 use cc_ci_tests::engine::TestEngine;
+use cc_ci_tests::stand_in::Wrong;
 
-use crate::support::{light, nothing_left, receipt_is_clean, run, statuses, tier};
+use crate::support::{deploys, light, nothing_left, receipt_is_clean, run, statuses, tier};
 
 /// The recipe's own test of this tier fails, and then what stands on it is not run.
 #[track_caller]
@@ -60,4 +61,27 @@ fn an_upgrade_that_does_not_come_up_is_red_by_what_the_engine_says() {
     assert!(reason.contains("app"), "{reason}");
     receipt_is_clean(&record);
     nothing_left(&engine, None);
+}
+
+#[test]
+fn what_a_deployer_adds_to_what_was_judged_is_red_and_taken_down() {
+    let test = "what_a_deployer_adds_to_what_was_judged_is_red_and_taken_down";
+    let Some(engine) = TestEngine::shared(test) else { return };
+    let world = engine.world();
+    let recipe = light(world, "light");
+    let abra = world.abra();
+    for (number, file, at, field) in [
+        (1, "services: {app: {volumes: ['/tmp:/host']}}", 1, "Mounts./host was not ordered"),
+        (2, "services: {app: {cap_add: [SYS_ADMIN]}}", 2, "CapabilityAdd was not ordered"),
+    ] {
+        abra.does_at(&[(Wrong::Overlay(file.to_owned()), Some(deploys(world) + at))]);
+        let record = run(world, &recipe, number).expect(1).json();
+        let red = if at == 1 { "install" } else { "upgrade" };
+        let reason = tier(&record, red)["reason"].as_str().unwrap();
+        assert!(reason.contains("is not deployed as its files were judged"), "{reason}");
+        assert!(reason.contains(&format!("service app: {field}")), "{reason}");
+        assert_eq!(statuses(&record)[2..], ["not_run", "not_run", "not_run"], "{record:#}");
+        receipt_is_clean(&record);
+        nothing_left(&engine, None);
+    }
 }

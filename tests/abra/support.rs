@@ -106,6 +106,11 @@ pub fn backup_service(engine: &Engine) {
     );
 }
 
+/// How many deploys abra has been told to do.
+pub fn deploys(world: &World) -> usize {
+    world.abra().calls().iter().filter(|call| call.is("app deploy") && is_work(call)).count()
+}
+
 /// Whether a call of abra was meant to do something.
 pub fn is_work(call: &Call) -> bool {
     !call.args.iter().any(|arg| arg == "--help")

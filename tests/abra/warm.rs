@@ -1,10 +1,11 @@
 //! Warm apps on a Swarm: the quick lane upgrades, tests and rolls back, and `warm reconcile` mends what it could not.
 
 use cc_ci_tests::Running;
+use cc_ci_tests::stand_in::Wrong;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{statuses, tier};
+use crate::support::{deploys, statuses, tier};
 use crate::warmed::{Warmed, added_and_sick, unhealthy};
 
 /// The statuses of a quick run's tiers, where all went well.
@@ -213,6 +214,22 @@ fn quick_runs_of_one_recipe_wait_for_each_other_and_a_cold_run_for_none() {
         assert_eq!(statuses(&record), GREEN, "{record:#}");
         rolled_back(&warmed, &record);
     }
+    warmed.is_canonical();
+    warmed.end();
+}
+
+#[test]
+fn an_upgrade_that_brought_more_than_was_judged_is_rolled_back() {
+    let test = "an_upgrade_that_brought_more_than_was_judged_is_rolled_back";
+    let Some(warmed) = Warmed::new(test) else { return };
+    warmed.adds().commit();
+    let overlay = Wrong::Overlay("services: {app: {volumes: ['/tmp:/host']}}".to_owned());
+    warmed.world().abra().does_at(&[(overlay, Some(deploys(warmed.world()) + 1))]);
+    let record = warmed.quick("more").run().expect(1).json();
+    let upgrade = tier(&record, "upgrade");
+    assert!(upgrade.to_string().contains("Mounts./host was not ordered"), "{upgrade:#}");
+    rolled_back(&warmed, &record);
+    warmed.is_as_before();
     warmed.is_canonical();
     warmed.end();
 }

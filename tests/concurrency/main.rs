@@ -37,6 +37,7 @@ mod quick;
 mod quick_doubles;
 mod recipe_check;
 mod recover;
+mod sources;
 mod stack_config;
 mod status;
 mod upgrade_passes;

@@ -244,6 +244,10 @@ mod tests {
         let server = FakeProxy::start(authority.certificate(domain().as_str()), &answers).await;
         assert_eq!(through(&server, &authority, SERVING_LIMIT).await, Ok(()));
         assert_eq!(server.seen().len(), 2);
+        let proxy = authority.proxy(server.address);
+        let engine = MemoryEngine::default();
+        serving_within(&engine, Some(&proxy), &domain(), "/app/", SERVING_LIMIT).await.unwrap();
+        assert!(server.seen()[2].head.starts_with("GET /app/ HTTP/1.1"), "{:?}", server.seen()[2]);
     }
 
     #[tokio::test]

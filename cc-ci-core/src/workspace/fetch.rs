@@ -386,8 +386,10 @@ impl Fetching<'_> {
         }
         let tested = self.bring(reading, address, wanted).await.map_err(fail)?;
         let tested = tested.ok_or_else(|| self.no_such_revision())?;
-        if wanted.is_some() && self.revision.as_ref().is_some_and(Revision::may_be_abbreviated) {
-            self.guard_abbreviated(reading, address, &tested).await?;
+        if let Some(wanted) =
+            wanted.filter(|_| self.revision.as_ref().is_some_and(Revision::may_be_abbreviated))
+        {
+            self.guard_abbreviated(reading, address, wanted).await?;
         }
         self.local(&["update-ref", TESTED, tested.as_str()]).await?;
         if cache.is_some() {
@@ -428,23 +430,25 @@ impl Fetching<'_> {
         known(commit_of(&self.git, self.lifetime, &format!("{name}{ancestor}")).await)
     }
 
-    /// Refuses a branch or tag that is named like the beginning of another commit's id: whoever gave that meant the commit.
+    /// Refuses a branch or tag of the commit `named` that is named like the beginning of another commit's id: whoever gave
+    /// that meant the commit.
     async fn guard_abbreviated(
         &self,
         reading: &Git,
         address: &OsString,
-        tested: &CommitId,
+        named: &str,
     ) -> Result<(), FetchError> {
         let fail = |error| self.git_error(error);
+        let named = known(commit_of(&self.git, self.lifetime, named).await).map_err(fail)?;
         self.git_fetch(reading, address, &[], &[BRANCHES, PULLS]).await.map_err(fail)?;
         let revision = self.revision.as_ref().map(Revision::name).unwrap_or_default();
         let args = ["rev-parse".to_owned(), format!("--disambiguate={revision}")];
         for object in self.git.run(self.lifetime, args, self.left()).await.map_err(fail)? {
             let commit = known(commit_of(&self.git, self.lifetime, &object).await).map_err(fail)?;
             // A tag's own id names its commit, too.
-            if let Some(commit) =
-                commit.filter(|commit| commit != tested && commit.as_str().starts_with(revision))
-            {
+            let is_other =
+                |commit: &CommitId| Some(commit) != named.as_ref() && commit.as_str().starts_with(revision);
+            if let Some(commit) = commit.filter(is_other) {
                 return Err(FetchError::LooksLikeId {
                     source_name: self.source_name.clone(),
                     revision: revision.to_owned(),

@@ -227,7 +227,7 @@ impl Revision {
 
     /// Whether its name can be the beginning of an id.
     pub(super) fn may_be_abbreviated(&self) -> bool {
-        self.name().len() >= 7 && is_hex(self.name())
+        self.name().len() >= 7 && is_hex(self.name()) && self.name().parse::<CommitId>().is_err()
     }
 }
 
