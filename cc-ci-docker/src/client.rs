@@ -1,6 +1,6 @@
 //! The engine's API: one call at a time, each with a deadline, each error named.
 //!
-//! Everything that is asked of the engine goes through [`Client::call`], so that no call can hang and none fails
+//! Everything that is asked of the engine goes through [`Client::call`] or [`Client::get`], so that no call can hang and none fails
 //! without saying what was being done.
 
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::errors::Error;
 use cc_ci_core::engine::{Failure, Fault, Redactor};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::header::HOST;
@@ -263,6 +263,9 @@ impl ApiError {
     }
 }
 
+/// No stack's list is longer.
+const ANSWER_LIMIT: usize = 64 << 20;
+
 /// One request on a connection of its own.
 async fn ask(socket: &Path, uri: &str) -> Result<Value, Error> {
     let stream = UnixStream::connect(socket).await?;
@@ -271,7 +274,8 @@ async fn ask(socket: &Path, uri: &str) -> Result<Value, Error> {
     let exchange = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
+        let body = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
+        let body = body.map_err(io::Error::other)?.to_bytes();
         if status.is_success() {
             return Ok(serde_json::from_slice(&body)?);
         }
@@ -309,6 +313,9 @@ fn looked_for(path: &Path) -> Option<io::ErrorKind> {
 
 /// The kernel's own reason, somewhere beneath.
 fn io_kind(error: &Error) -> Option<io::ErrorKind> {
+    if let Error::IOError { err } = error {
+        return Some(err.kind());
+    }
     let mut source = error.source();
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<io::Error>() {

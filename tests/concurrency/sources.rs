@@ -193,3 +193,23 @@ fn a_fresh_install_of_the_commit_is_judged_though_it_is_upgraded_to() {
     let record = call(&world, &["--pr", "2"], &recipe).run().expect(0).json();
     assert!(upgrade.to_string().contains("fresh-install") && record["verdict"] == "green", "{record:#}");
 }
+
+#[test]
+fn a_shallow_source_lends_its_word_to_no_tag_of_the_pull_requests() {
+    let world = World::new();
+    let canonical = world.recipe("plain");
+    canonical.release("1.0.0+1");
+    canonical.compose("2", "").release("1.1.0+1");
+    let fork = fork(&world, &canonical);
+    // The same names, and other commits.
+    fork.git(["tag", "-f", "-a", "-m", "forged", "1.1.0+1", "HEAD~1"]);
+    fork.write("own", "1").commit();
+    let shallow = world.path().join("shallow/plain");
+    let url = format!("file://{}", canonical.path().display());
+    canonical.git(["clone", "-q", "--depth", "1", &url, shallow.to_str().unwrap()]);
+    let record = configured(&world, &fork, &format!("[recipes.plain]\nsource = {shallow:?}\n"), 2);
+    assert!(record["errors"].to_string().contains("it is a shallow clone"), "{record:#}");
+    let record = configured(&world, &fork, &format!("[recipes.plain]\nsource = {:?}\n", canonical.path()), 0);
+    assert_eq!(tier(&record, "upgrade")["from"], "1.1.0+1");
+    assert_eq!(tier(&record, "install")["version"], "1.1.0+1");
+}

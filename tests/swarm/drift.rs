@@ -41,7 +41,7 @@ fn order(app: &App<'_>, file: &str) -> Order {
         .expect("a file");
     let vars = BTreeMap::from([("STACK_NAME".to_owned(), app.stack.clone())]);
     let compose = Compose::load(directory.path(), &vars).expect("it is good");
-    Order { compose, env: BTreeMap::new(), env_files: BTreeMap::new(), before: BTreeSet::new() }
+    Order { compose, vars, env_files: BTreeMap::new(), before: BTreeSet::new() }
 }
 
 /// What is said of it after `file` was deployed.
@@ -95,5 +95,125 @@ fn what_is_deployed_otherwise_is_named() {
         let drift = deployed(&app, &changed, &order);
         assert!(drift.differences.iter().any(|told| told.contains(field)), "{done}: {drift:#?}");
     }
+    app.remove();
+}
+
+/// Forms of a service, each in one file or two, with what Docker is known to make of them otherwise than one would think.
+const FORMS: &[(&str, &str)] = &[
+    ("environment: {A: 1.0, B: 1.10, C: 1e6, D: 12345678.9, E: 0644, F: 0x1f, K: -1, M: 1e-7}", ""),
+    ("environment: {A: 2024-01-01}", ""),
+    ("environment: {A: base}", "environment: {A: '', B: }"),
+    ("environment: {A: ''}", "environment: {A: }"),
+    ("labels: {a: 1.0, b: 5, c: , d: 1e3}", "labels: {b: '', e: f}"),
+    ("deploy: {replicas: 0, labels: {a: b}}", "deploy: {labels: {a: ''}}"),
+    (
+        "logging: {driver: json-file, options: {max-size: 1m}}",
+        "logging: {options: {max-size: '', max-file: 3.0}}",
+    ),
+    ("logging: {driver: json-file, options: {max-size: 1m}}", "logging: {driver: local}"),
+    ("extra_hosts: {a: 1.2.3.4, b: '::1'}", "extra_hosts: ['c:[::2]']"),
+    ("healthcheck: {test: 'true', interval: 0s, timeout: 0s, retries: 0}", ""),
+    (
+        "healthcheck: {test: 'true', interval: 5s, retries: 5}",
+        "healthcheck: {interval: 0s, retries: 0, timeout: 2s}",
+    ),
+    ("healthcheck: {interval: 5s}", "healthcheck: {disable: true}"),
+    ("command: 'echo a # b'", ""),
+    ("command: \"sh -c \\\"printf 'a\\\\nb'\\\" \\\"c\\\\nd\\\" e\\\\ f\"", ""),
+    ("command: [a]\n    entrypoint: [b]", "command: []\n    entrypoint: c d"),
+    (
+        "deploy: {replicas: 0, resources: {limits: {cpus: 1/2, memory: 1.5g}, reservations: {memory: 10mb}}}",
+        "",
+    ),
+    ("deploy: {replicas: 0, restart_policy: {condition: ''}}", ""),
+    ("restart: on-failure:3", ""),
+    (
+        "deploy: {replicas: 0, update_config: {parallelism: 0, max_failure_ratio: 0.123456789, failure_action: ''}}",
+        "",
+    ),
+    ("deploy: {replicas: 0, update_config: {parallelism: 3}}", "deploy: {update_config: {parallelism: 0}}"),
+    ("deploy: {replicas: 0, endpoint_mode: VIP}", ""),
+    (
+        "deploy: {replicas: 0, placement: {constraints: [node.role==manager]}}",
+        "deploy: {placement: {constraints: [node.id!=x]}}",
+    ),
+    ("ports: ['41000-41002:80']", ""),
+    ("ports: [{target: 80, published: 41003, mode: HOST}]", ""),
+    ("ports: ['41004:53/TCP', '41004:53/udp']", ""),
+    ("", "ports: ['41005:53/tcp', '41005:53/udp', '80', '81']"),
+    ("ports: ['80', '81']", "hostname: x"),
+    (
+        "volumes: ['data:/a:nocopy', '/b', {type: tmpfs, target: /c, tmpfs: {size: 0}}]",
+        "volumes: ['other:/a:ro']",
+    ),
+    ("volumes: [{type: volume, source: data, target: /a, consistency: cached, volume: {subpath: x}}]", ""),
+    ("volumes: ['/tmp:/a:ro,rshared']", "volumes: ['data:/a/']"),
+    ("secrets: [{source: one, target: ''}]", "secrets: [{source: one, target: t}]"),
+    ("", "secrets: [one, {source: one, target: t, mode: 0400, uid: '7'}]"),
+    ("configs: [one]", "configs: [{source: two, target: /t}]"),
+    ("networks: {internal: {aliases: [a, b]}}", "networks: {internal: {aliases: [c]}}"),
+    ("networks: {internal: {aliases: [a, b]}}", "networks: {internal: {}}"),
+    ("networks: {internal: {aliases: [a, b]}}", "networks: {internal: }"),
+    ("cap_add: [ALL]\n    cap_drop: [net_raw]", "cap_add: [SYS_TIME]"),
+    ("ulimits: {nofile: {soft: 10, hard: 20}, nproc: 5}", "ulimits: {nofile: 7}"),
+    ("sysctls: {net.core.somaxconn: 5}", "sysctls: [net.core.somaxconn=6]"),
+    ("dns: 1.1.1.1\n    dns_search: [a, b]", "dns: [2.2.2.2]"),
+    (
+        "user: 'a'\n    init: true\n    tty: true\n    read_only: true",
+        "user: ''\n    init: false\n    tty: false",
+    ),
+    ("stop_grace_period: 1m30s\n    stop_signal: SIGINT", "stop_grace_period: 0s"),
+    ("image: nginx", ""),
+    ("image: docker.io/library/nginx:1", ""),
+    ("image: localhost:5000/x/y", ""),
+    ("image: 'nginx:1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'", ""),
+    ("deploy: {mode: replicated-job, replicas: 0}", ""),
+];
+
+/// The services of one of the two files.
+fn services(of: impl Fn(&(&str, &str)) -> String) -> String {
+    let service = |(number, form): (usize, &(&str, &str))| {
+        let said = of(form);
+        let said = if said.is_empty() { "x-nothing: here".to_owned() } else { said };
+        format!("  s{number}:\n    {said}\n")
+    };
+    FORMS.iter().enumerate().map(service).collect()
+}
+
+#[test]
+fn what_docker_makes_of_the_files_is_what_was_expected_of_it() {
+    let Some(engine) = TestEngine::shared("what_docker_makes_of_the_files_is_what_was_expected_of_it") else {
+        return;
+    };
+    let app = App::new(&engine, "0d0002");
+    let base = services(|(base, _)| {
+        let more = [("image: ", "image: 'x:1'"), ("deploy: ", "deploy: {replicas: 0}")];
+        let missing = more.iter().filter(|(key, _)| !base.contains(key)).map(|(_, said)| *said);
+        let said: Vec<&str> = [*base].into_iter().filter(|base| !base.is_empty()).chain(missing).collect();
+        said.join("\n    ")
+    });
+    let over = services(|(_, over)| (*over).to_owned());
+    let rest = "volumes: {data: {labels: {a: 1.0}, driver: local, driver_opts: {type: tmpfs, device: tmpfs}}, other: }\n\
+                networks: {internal: }\nsecrets: {one: {file: here}}\nconfigs: {one: {file: here}, two: {file: here}}\n";
+    let directory = tempfile::tempdir().expect("a directory");
+    for (name, text) in [
+        ("compose.yml", format!("version: '3.8'\nservices:\n{base}{rest}")),
+        ("compose.over.yml", format!("version: '3.8'\nservices:\n{over}")),
+        ("here", "content".to_owned()),
+    ] {
+        std::fs::write(directory.path().join(name), text).expect("a file");
+    }
+    let vars = BTreeMap::from([
+        ("STACK_NAME".to_owned(), app.stack.clone()),
+        ("COMPOSE_FILE".to_owned(), "compose.yml:compose.over.yml".to_owned()),
+    ]);
+    let compose = Compose::load(directory.path(), &vars).expect("it is good");
+    let order = Order { compose, vars, env_files: BTreeMap::new(), before: BTreeSet::new() };
+    let files =
+        ["compose.yml", "compose.over.yml"].map(|name| directory.path().join(name).display().to_string());
+    let words = ["stack", "deploy", "--resolve-image", "never", "-c", &files[0], "-c", &files[1], &app.stack];
+    app.engine.docker(words);
+    let drift = block_on(app.swarm.drift(&app.domain, &order)).expect("the engine can be looked at");
+    assert_eq!(drift, Drift::default());
     app.remove();
 }

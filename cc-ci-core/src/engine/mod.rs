@@ -159,8 +159,9 @@ pub struct Backup {
 pub struct Order {
     /// The compose files.
     pub compose: Compose,
-    /// The app's own variables: a deployer may show them to its services.
-    pub env: BTreeMap<String, String>,
+    /// The variables that they were read with: what is empty in a service's environment has one's value, and a deployer may
+    /// show them to its services.
+    pub vars: BTreeMap<String, String>,
     /// The texts of the files that services have more variables from.
     pub env_files: BTreeMap<PathBuf, String>,
     /// The services that were there before: deploying a release that lacks one does not remove it.

@@ -9,6 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hyper::http::uri::PathAndQuery;
+
 use super::compose::{Compose, Service};
 use super::env_file::EnvFile;
 use super::issue::{Issue, Policy};
@@ -290,11 +292,12 @@ impl<'a> Reader<'a> {
     /// A path that the rule takes, where it does not take all.
     fn path(rule: &'a str, hosts: &'a OwnHosts) -> Option<&'a str> {
         let mut reader = Self::new(rule, hosts);
-        reader.any()?;
+        reader.any().filter(|_| reader.rest.trim().is_empty())?;
         // A pattern is no path, and what can't stand in a request is asked for by nobody.
         let is_path = |path: &&str| {
             let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'{' | b'}' | b'#' | b'\\');
-            path.starts_with('/') && path.len() <= MAX_PATH && path.bytes().all(plain)
+            let is_uri = path.parse::<PathAndQuery>().is_ok();
+            path.starts_with('/') && path.len() <= MAX_PATH && path.bytes().all(plain) && is_uri
         };
         reader.paths.into_iter().find(is_path)
     }
@@ -317,9 +320,17 @@ impl<'a> Reader<'a> {
 
     /// Whether what is read holds at the app's own hosts only.
     fn any(&mut self) -> Option<bool> {
+        let before = self.paths.len();
         let mut own = self.all()?;
+        let mut some = self.paths.len() > before;
         while self.eat("||") {
+            let known = self.paths.len();
             own &= self.all()?;
+            some &= self.paths.len() > known;
+        }
+        // One that asks for none takes all of them.
+        if !some {
+            self.paths.truncate(before);
         }
         Some(own)
     }
@@ -491,6 +502,11 @@ mod tests {
             ("Host(`a`) && PathPrefix(`/{id:[0-9]+}`, `/y`)", Some("/y")),
             ("Host(`a`) && Path(`/x y`)", None),
             ("Host(`a`) && Path(`x", None),
+            ("Host(`a`) && Path(`/<x>`)", None),
+            ("Host(`a`) && Path(`/x`) rest", None),
+            ("Host(`a`) || Host(`a`) && Path(`/.well-known/x`)", None),
+            ("Host(`a`) && Path(`/y`) && (Host(`a`) || Path(`/x`))", Some("/y")),
+            ("Host(`a`) && Path(`/y`) || Host(`b`) && Path(`/x`)", Some("/y")),
         ] {
             assert_eq!(path(rule), wanted, "{rule}");
         }

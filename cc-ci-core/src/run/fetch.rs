@@ -3,8 +3,9 @@
 use super::state::{Fetched, Run};
 use super::step::first_few;
 use crate::model::failure::Failure;
+use crate::model::record::Lane;
 use crate::names::{Domain, TagFault};
-use crate::workspace::{self, FetchRequest, RecipeSource, RecipeTree, ReleasesOf, Revision};
+use crate::workspace::{self, FetchRequest, RecipeSource, RecipeTree, Releases, ReleasesOf, Revision};
 
 /// Fetches all recipes of the run.
 pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
@@ -34,17 +35,10 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         }
     }
     let release = releases.at(tested.tested()).cloned();
-    let newest = releases.releases.into_iter().find(|known| known.commit != *tested.tested());
-    if let (Some(newest), Some(of)) = (&newest, &releases_of)
-        && !tested.are_related(lifetime, tested.tested(), &newest.commit).await?
-    {
-        let commit = tested.tested().short();
-        let what = format!(
-            "the commit {commit} has no history in common with {}, a release of {of}",
-            newest.version
-        );
-        return Err(Failure::recipe(what).with_hint("rebase it onto the recipe's own history"));
+    if let Some(of) = releases_of.as_ref().filter(|_| run.lane() == Lane::Cold) {
+        guard_history(run, &tested, &releases, of).await?;
     }
+    let newest = releases.releases.into_iter().find(|known| known.commit != *tested.tested());
     let newest = newest.map(|newest| newest.version);
     let upgrade_from = if request.fresh {
         Vec::new()
@@ -53,6 +47,28 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         request.upgrade_from.select(before, tested.tested())?
     };
     Ok(Fetched { tested, releases_of, release, newest, upgrade_from, dependencies })
+}
+
+/// The commit has a part of its history in common with one of the releases, if there are any: what is upgraded to else is
+/// another thing.
+async fn guard_history(
+    run: &Run<'_>,
+    tested: &RecipeTree,
+    releases: &Releases,
+    of: &str,
+) -> Result<(), Failure> {
+    run.note(format!("the releases are those of {of}"));
+    let lifetime = run.harness.lifetime.as_ref();
+    for release in &releases.releases {
+        if tested.are_related(lifetime, tested.tested(), &release.commit).await? {
+            return Ok(());
+        }
+    }
+    let Some(newest) = releases.releases.first() else { return Ok(()) };
+    let commit = tested.tested().short();
+    let what =
+        format!("the commit {commit} has no history in common with {}, a release of {of}", newest.version);
+    Err(Failure::recipe(what).with_hint("rebase it onto the recipe's own history"))
 }
 
 async fn fetch_one(

@@ -140,9 +140,14 @@ impl<'r> Ready<'r> {
         work: impl Future<Output = Result<(), Failure>>,
     ) -> Result<(), Failure> {
         let before = self.run.harness.ci_host.engine.services(&app.domain).await?;
-        self.checkouts.around(app, call, work).await?;
-        let order =
-            recipe::order(self.run, app, before.into_iter().map(|service| service.name).collect()).await?;
+        let before = before.into_iter().map(|service| service.name).collect();
+        // What is read now, right after it was judged, is what is meant to be deployed.
+        let order = async {
+            let order = recipe::order(self.run, app, before).await?;
+            work.await?;
+            Ok(order)
+        };
+        let order = self.checkouts.around(app, call, order).await?;
         recipe::check_order(self.run, app, &order).await?;
         self.wait_converged(app, &order.compose.labels()).await
     }

@@ -42,7 +42,8 @@ pub(super) async fn order(run: &Run<'_>, app: &App, before: BTreeSet<String>) ->
     let read = move || {
         let env = app.env()?;
         let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
-        let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
+        let vars = recipe.vars(&env, &app.domain)?;
+        let compose = recipe.compose(&vars)?;
         let mut env_files = BTreeMap::new();
         for file in compose.services.values().flat_map(|service| &service.env_files) {
             let text = recipe.read(file).map_err(|error| {
@@ -50,7 +51,7 @@ pub(super) async fn order(run: &Run<'_>, app: &App, before: BTreeSet<String>) ->
             })?;
             env_files.insert(file.clone(), String::from_utf8_lossy(&text).into_owned());
         }
-        Ok(Order { compose, env: env.vars().clone(), env_files, before })
+        Ok(Order { compose, vars, env_files, before })
     };
     run.context.lifetime.blocking_tasks().run(read).await
 }
@@ -59,7 +60,16 @@ pub(super) async fn order(run: &Run<'_>, app: &App, before: BTreeSet<String>) ->
 pub(super) async fn check_order(run: &Run<'_>, app: &App, order: &Order) -> Result<(), Failure> {
     let drift = run.harness.ci_host.engine.drift(&app.domain, order).await?;
     for remark in shortened(&drift.remarks) {
-        run.warn_once(&remark);
+        run.warn_once(&format!("{}: {remark}", app.domain));
+    }
+    if run.harness.settings.report_only {
+        for difference in shortened(&drift.differences) {
+            run.warn_once(&format!(
+                "{} is deployed otherwise, red but for --report-only: {difference}",
+                app.domain
+            ));
+        }
+        return Ok(());
     }
     if drift.differences.is_empty() {
         return Ok(());
@@ -67,8 +77,8 @@ pub(super) async fn check_order(run: &Run<'_>, app: &App, order: &Order) -> Resu
     let differences = shortened(&drift.differences).join("; ");
     Err(Failure::recipe(format!("{} is not deployed as its files were judged: {differences}", app.domain))
         .with_hint(
-            "the deployer and cc-ci read the recipe's files differently, or the deployer has more to say: write it in the \
-             plainest form, and report it",
+            "write what is named here in its plainest form; if it is right as it is, report it as a fault of cc-ci, and go on \
+             with --report-only",
         ))
 }
 
@@ -150,8 +160,13 @@ pub(super) async fn check_fresh(run: &Run<'_>, app: &App, install_steps: bool) -
         let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
         let mut env = recipe.sample()?;
         env.set("DOMAIN", app.domain.as_str())?;
+        if env.get(ACME).is_some() {
+            env.set(ACME, "")?;
+        }
         if install_steps {
-            env.add_missing(&app.env()?)?;
+            for (name, value) in app.env()?.vars() {
+                env.set(name, value)?;
+            }
         }
         let policy = Policy { domain: &app.domain, networks: &networks, granted: &granted, operators: None };
         let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;

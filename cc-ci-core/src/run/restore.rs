@@ -186,7 +186,9 @@ impl<'r> Restore<'r> {
         engine.pre_pull(app).await?;
         let there: BTreeSet<String> =
             engine.services(&app.domain).await?.into_iter().map(|service| service.name).collect();
-        if there.is_empty() {
+        let is_down = there.is_empty();
+        let order = recipe::order(run, app, there).await?;
+        if is_down {
             deployer.deploy(context, app).await?;
         } else {
             deployer.upgrade(context, app).await?;
@@ -195,7 +197,6 @@ impl<'r> Restore<'r> {
         self.baseline.guard_files(context, "after the deploy").await?;
         // What follows asks the recipe with it: how long to wait, and what is its own.
         put_env_back(run, app, env).await?;
-        let order = recipe::order(run, app, there).await?;
         recipe::check_order(run, app, &order).await?;
         if let Some(before) = before {
             let mut added = added(run, app, before).await?;

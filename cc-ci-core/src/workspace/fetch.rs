@@ -35,6 +35,8 @@ pub enum ReleasesOf {
 
 /// What git fetches, and to where.
 const TAGS: &str = "+refs/tags/*:refs/tags/*";
+/// The tags of what is tested, where somebody else says what was released.
+const OWN_TAGS: &str = "refs/cc-ci/tags";
 const BRANCHES: &str = "+refs/heads/*:refs/cc-ci/heads/*";
 const PULLS: &str = "+refs/pull/*/head:refs/cc-ci/pull/*";
 
@@ -94,6 +96,12 @@ pub enum FetchError {
         /// Which path.
         path: PathBuf,
     },
+    /// A local repository that says what was released has not all of its history.
+    #[error("{path} says what was released, and its history is cut: it is a shallow clone")]
+    Shallow {
+        /// Which.
+        path: PathBuf,
+    },
     /// A branch or tag is named like the beginning of another commit's id.
     #[error(
         "{revision} is a branch or tag of {source_name}, and the beginning of the id of {commit}: give all of its digits"
@@ -144,12 +152,17 @@ impl From<FetchError> for Failure {
             let hint = "name a repository's own top, e.g. a clone of the recipe; or make it one: git init, git commit";
             return Self::configuration(error_chain(&error)).with_hint(hint);
         }
+        if let FetchError::Shallow { .. } = error {
+            let hint = "fetch all of it, there: git fetch --unshallow --tags";
+            return Self::configuration(error_chain(&error)).with_hint(hint);
+        }
         let fault = match error {
             // What was asked for is not there: nothing was changed yet.
             FetchError::Source(_)
             | FetchError::NoCanonicalTree { .. }
             | FetchError::Path { .. }
             | FetchError::NoRepository { .. }
+            | FetchError::Shallow { .. }
             | FetchError::LooksLikeId { .. }
             | FetchError::NoSuchRevision { .. }
             | FetchError::Ambiguous { .. } => Fault::Configuration,
@@ -162,8 +175,8 @@ impl From<FetchError> for Failure {
 /// Fetches the commit under test and all tags into `run`'s recipes, and checks the commit out.
 ///
 /// Nothing of the source's hooks, filters, configuration or submodules is used. A recipe of the same name in the
-/// canonical tree serves as a cache of objects; the clone does not depend on it afterwards, and a broken one
-/// only costs time.
+/// canonical tree serves as a cache of objects; the clone does not depend on it afterwards, and as a cache a broken one
+/// only costs time. Where it says what the releases are, it must be whole.
 ///
 /// Cancel-safe in that what is left lies in the run's directory, and children are left to the run's end.
 pub async fn fetch(
@@ -192,10 +205,11 @@ pub(crate) async fn fetch_into(
         source_name: request.source.to_string(),
         revision: request.revision.clone().filter(|revision| revision.as_str() != "HEAD"),
         until: crate::sys::after(Instant::now(), request.limit),
+        own_tags: request.releases == ReleasesOf::Itself,
     };
     let mut notes = Vec::new();
     let needed = || canonical.clone().ok_or_else(|| FetchError::NoCanonicalTree { name: name.to_string() });
-    let by_name = request.skip_fetch || matches!(request.source, RecipeSource::Name(_));
+    let by_name = matches!(request.source, RecipeSource::Name(_));
     let tested = if request.skip_fetch {
         fetching.copy(&needed()?, &mut notes).await?
     } else {
@@ -218,23 +232,13 @@ pub(crate) async fn fetch_into(
     };
     let releases_of = match &request.releases {
         ReleasesOf::Itself => None,
-        // It is the canonical one itself.
-        ReleasesOf::Canonical if by_name => None,
-        ReleasesOf::Canonical => match canonical.filter(|path| objects_of(path).is_some()) {
-            Some(path) => {
-                let path = existing_directory(&path)?;
-                fetching.tags_of(path.clone().into(), path.display().to_string()).await?
-            }
-            None => None,
-        },
-        ReleasesOf::Source(source) => {
-            let address = match source {
-                RecipeSource::Url(url) => OsString::from(url.secret()),
-                RecipeSource::Path(path) => existing_directory(path)?.into(),
-                RecipeSource::Name(_) => existing_directory(&needed()?)?.into(),
-            };
-            fetching.tags_of(address, source.to_string()).await?
+        // What was copied, or is the canonical one itself, has its own.
+        _ if request.skip_fetch => None,
+        ReleasesOf::Canonical => {
+            let known = canonical.clone().filter(|path| !by_name && is_repository(path));
+            fetching.releases_of(known.map(RecipeSource::Path), &needed).await?
         }
+        ReleasesOf::Source(source) => fetching.releases_of(Some(source.clone()), &needed).await?,
     };
     Ok(Fetched { tree: RecipeTree::new(name, fetching.git, tested), releases_of, notes })
 }
@@ -246,12 +250,15 @@ fn existing_directory(path: &Path) -> Result<PathBuf, FetchError> {
     if resolved.is_dir() { Ok(resolved) } else { Err(fail(io::ErrorKind::NotADirectory.into())) }
 }
 
-/// The same of a repository: git looks for one in all directories above, and a recipe is not a part of another thing.
+/// The same of a repository's own top: that a directory is none, or a part of one, is told before git is asked.
 fn existing_repository(path: &Path) -> Result<PathBuf, FetchError> {
     let resolved = existing_directory(path)?;
-    let is_bare = resolved.join("HEAD").is_file() && resolved.join("objects").is_dir();
-    let is_one = resolved.join(".git").symlink_metadata().is_ok() || is_bare;
-    if is_one { Ok(resolved) } else { Err(FetchError::NoRepository { path: resolved }) }
+    if is_repository(&resolved) { Ok(resolved) } else { Err(FetchError::NoRepository { path: resolved }) }
+}
+
+fn is_repository(path: &Path) -> bool {
+    let is_bare = path.join("HEAD").is_file() && path.join("objects").is_dir();
+    path.join(".git").symlink_metadata().is_ok() || is_bare
 }
 
 /// The objects of a canonical recipe, where git can name them in a line of its list of alternates.
@@ -293,6 +300,8 @@ struct Fetching<'a> {
     source_name: String,
     revision: Option<Revision>,
     until: Instant,
+    /// Whether the source's tags are the releases.
+    own_tags: bool,
 }
 
 impl Fetching<'_> {
@@ -412,10 +421,11 @@ impl Fetching<'_> {
         address: &OsString,
         wanted: Option<&str>,
     ) -> Result<Option<CommitId>, GitError> {
-        let tags = TAGS;
+        let own = format!("+refs/tags/*:{OWN_TAGS}/*");
+        let tags = if self.own_tags { TAGS } else { own.as_str() };
         let ancestor = self.revision.as_ref().map_or("", Revision::ancestor);
         if let Some(id) = wanted {
-            match self.git_fetch(reading, address, &[], &[&format!("+{id}:{TESTED}"), tags]).await {
+            match self.git_fetch(reading, address, &[&format!("+{id}:{TESTED}"), tags]).await {
                 Ok(()) => {
                     let tested = format!("{TESTED}{ancestor}");
                     return known(commit_of(&self.git, self.lifetime, &tested).await);
@@ -425,7 +435,7 @@ impl Fetching<'_> {
                 Err(_) => {}
             }
         }
-        self.git_fetch(reading, address, &[], &[BRANCHES, PULLS, tags]).await?;
+        self.git_fetch(reading, address, &[BRANCHES, PULLS, tags]).await?;
         let name = wanted.or(self.revision.as_ref().map(Revision::name)).unwrap_or("HEAD");
         known(commit_of(&self.git, self.lifetime, &format!("{name}{ancestor}")).await)
     }
@@ -440,7 +450,7 @@ impl Fetching<'_> {
     ) -> Result<(), FetchError> {
         let fail = |error| self.git_error(error);
         let named = known(commit_of(&self.git, self.lifetime, named).await).map_err(fail)?;
-        self.git_fetch(reading, address, &[], &[BRANCHES, PULLS]).await.map_err(fail)?;
+        self.git_fetch(reading, address, &[BRANCHES, PULLS]).await.map_err(fail)?;
         let revision = self.revision.as_ref().map(Revision::name).unwrap_or_default();
         let args = ["rev-parse".to_owned(), format!("--disambiguate={revision}")];
         for object in self.git.run(self.lifetime, args, self.left()).await.map_err(fail)? {
@@ -459,12 +469,43 @@ impl Fetching<'_> {
         Ok(())
     }
 
-    /// Puts the tags of another repository, called `name`, in the place of all that were fetched.
-    async fn tags_of(&self, address: OsString, name: String) -> Result<Option<String>, FetchError> {
+    /// Fetches the tags of `source`, or the own ones of what is tested where there is none; gives whose they are then.
+    async fn releases_of(
+        &self,
+        source: Option<RecipeSource>,
+        canonical: &(impl Fn() -> Result<PathBuf, FetchError> + Sync),
+    ) -> Result<Option<String>, FetchError> {
+        let Some(source) = source else {
+            if !self.own_tags {
+                let own = format!("{OWN_TAGS}/*:refs/tags/*");
+                self.git
+                    .run(self.lifetime, ["fetch", "--quiet", "--no-tags", ".", &own], self.left())
+                    .await
+                    .map_err(|error| self.git_error(error))?;
+            }
+            return Ok(None);
+        };
+        let name = source.to_string();
+        let local = match &source {
+            RecipeSource::Url(_) => None,
+            RecipeSource::Path(path) => Some(existing_repository(path)?),
+            RecipeSource::Name(_) => Some(existing_repository(&canonical()?)?),
+        };
+        // git takes from one what it likes, and ends well.
+        if let Some(path) = local
+            .as_ref()
+            .filter(|path| ["shallow", ".git/shallow"].iter().any(|file| path.join(file).exists()))
+        {
+            return Err(FetchError::Shallow { path: path.clone() });
+        }
+        let address = match (&source, local) {
+            (RecipeSource::Url(url), _) => OsString::from(url.secret()),
+            (_, Some(path)) => path.into(),
+            (_, None) => return Ok(None),
+        };
         let fail = |source| FetchError::Git { source_name: name.clone(), source };
         let reading = self.git.fetching().map_err(fail)?;
-        let fetched = self.git_fetch(&reading, &address, &["--prune"], &[TAGS]).await;
-        fetched.map_err(fail)?;
+        self.git_fetch(&reading, &address, &[TAGS]).await.map_err(fail)?;
         Ok(Some(name))
     }
 
@@ -474,13 +515,7 @@ impl Fetching<'_> {
         ended.map(drop).map_err(|error| self.git_error(error))
     }
 
-    async fn git_fetch(
-        &self,
-        reading: &Git,
-        address: &OsString,
-        options: &[&str],
-        refs: &[&str],
-    ) -> Result<(), GitError> {
+    async fn git_fetch(&self, reading: &Git, address: &OsString, refs: &[&str]) -> Result<(), GitError> {
         let mut args: Vec<OsString> = [
             "fetch",
             "--quiet",
@@ -491,7 +526,6 @@ impl Fetching<'_> {
         ]
         .map(OsString::from)
         .into();
-        args.extend(options.iter().map(OsString::from));
         args.push("--".into());
         args.push(address.clone());
         args.extend(refs.iter().map(OsString::from));

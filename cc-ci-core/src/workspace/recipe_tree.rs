@@ -106,7 +106,8 @@ impl RecipeTree {
     ) -> Result<bool, GitError> {
         match self.git.run(lifetime, ["merge-base", one.as_str(), other.as_str()], LOCAL).await {
             Ok(_) => Ok(true),
-            Err(GitError::Failed { .. }) => Ok(false),
+            // Any other status is trouble, and says nothing of the two.
+            Err(GitError::Failed { ended, .. }) if ended.code == Some(1) => Ok(false),
             Err(error) => Err(error),
         }
     }

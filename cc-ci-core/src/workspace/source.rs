@@ -210,11 +210,6 @@ impl FromStr for Revision {
 }
 
 impl Revision {
-    /// The id that it is, when it is a whole one.
-    pub fn commit_id(&self) -> Option<CommitId> {
-        self.0.parse().ok()
-    }
-
     /// What a repository may know by its name: all of it but the way to an ancestor.
     pub(super) fn name(&self) -> &str {
         &self.0[..ancestor_of(&self.0)]

@@ -45,6 +45,9 @@ pub(super) fn normalise(spec: &mut Value, networks: &BTreeMap<String, String>) {
     remove(spec, "/TaskTemplate/Placement", "Platforms");
     change(spec, "/Mode", |mode| Value::from(self::mode(mode)));
     change(spec, "/Labels", texts);
+    for update in ["/UpdateConfig/MaxFailureRatio", "/RollbackConfig/MaxFailureRatio"] {
+        change(spec, update, ratio);
+    }
     change(spec, "/EndpointSpec/Ports", |ports| keyed(ports, port));
     change(spec, "/TaskTemplate/Networks", |list| {
         keyed(list, |mut network| {
@@ -78,7 +81,7 @@ pub(super) fn normalise(spec: &mut Value, networks: &BTreeMap<String, String>) {
         keyed(list, |mut mount| {
             change(&mut mount, "/VolumeOptions/Labels", texts);
             change(&mut mount, "/VolumeOptions/DriverConfig/Options", texts);
-            (target(mount["Target"].as_str().unwrap_or_default()), mount)
+            (mount["Target"].as_str().unwrap_or_default().to_owned(), mount)
         })
     });
     change(container, "/Ulimits", |list| {
@@ -97,33 +100,34 @@ pub(super) fn normalise(spec: &mut Value, networks: &BTreeMap<String, String>) {
             })
         });
     }
-    if let Some(image) = container.pointer_mut("/Image")
-        && let Some(text) = image.as_str()
-    {
-        *image = Value::from(by_tag(text));
-    }
+    change(container, "/Image", |image| Value::from(familiar(image.as_str().unwrap_or_default())));
 }
 
-/// An image by its tag: what that stood for at the time is no part of the order. Without a tag, the digest is all that
-/// tells two apart.
-pub(super) fn by_tag(image: &str) -> String {
-    match image.split_once('@') {
-        Some((name, _)) if name.rsplit('/').next().is_some_and(|last| last.contains(':')) => name.to_owned(),
-        _ => image.to_owned(),
+/// Leaves out what the tag of an image stood for at the time.
+pub(super) fn leave_digest(spec: &mut Value) {
+    change(spec, "/TaskTemplate/ContainerSpec/Image", |image| {
+        Value::from(image.as_str().and_then(|image| image.split('@').next()).unwrap_or_default())
+    });
+}
+
+/// An image as Docker calls it: without its own registry, and with a tag where it has neither tag nor digest.
+pub(super) fn familiar(image: &str) -> String {
+    let mut image = image;
+    for hub in ["docker.io/", "index.docker.io/"] {
+        image = image.strip_prefix(hub).unwrap_or(image);
     }
+    // Docker's own registry calls its images so.
+    image = image.strip_prefix("library/").unwrap_or(image);
+    let has_tag = |name: &str| name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if image.contains('@') || has_tag(image) || image.is_empty() {
+        return image.to_owned();
+    }
+    format!("{image}:latest")
 }
 
 /// Where a file is in a container: beneath `directory`, unless it says where.
 pub(super) fn path(directory: &str, file: &str) -> String {
     if file.starts_with('/') { file.to_owned() } else { format!("{directory}{file}") }
-}
-
-/// A mount's target as its name.
-pub(super) fn target(text: &str) -> String {
-    match text.trim_end_matches('/') {
-        "" => "/".to_owned(),
-        text => text.to_owned(),
-    }
 }
 
 /// How a port is published, as the name of it.
@@ -172,6 +176,13 @@ fn texts(map: &Value) -> Value {
     )
 }
 
+/// A number as the engine keeps it, in 32 bits.
+pub(super) fn ratio(number: &Value) -> Value {
+    #[expect(clippy::cast_possible_truncation, reason = "this is what the engine does")]
+    let short = number.as_f64().and_then(|number| (number as f32).to_string().parse::<f64>().ok());
+    short.map_or_else(|| number.clone(), Value::from)
+}
+
 /// A list of texts whose order says nothing.
 pub(super) fn set(list: &Value) -> Value {
     let texts = list.as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -183,6 +194,10 @@ fn keyed(list: &Value, name: impl Fn(Value) -> (String, Value)) -> Value {
     let mut map = Map::new();
     for (place, element) in list.as_array().into_iter().flatten().enumerate() {
         let (name, element) = name(element.clone());
+        // The same twice is no more than once.
+        if map.get(&name) == Some(&element) {
+            continue;
+        }
         let name = if map.contains_key(&name) { format!("{name}#{place}") } else { name };
         map.insert(name, element);
     }
@@ -215,7 +230,7 @@ pub(super) fn fill(spec: &mut Value) {
 /// Puts `value` where nothing is said.
 fn say(spec: &mut Value, path: &str, key: &str, value: impl FnOnce() -> Value) {
     if let Some(Value::Object(map)) = spec.pointer_mut(path)
-        && map.get(key).is_none_or(Value::is_null)
+        && map.get(key).is_none_or(|known| known.is_null() || known == "")
     {
         map.insert(key.to_owned(), value());
     }

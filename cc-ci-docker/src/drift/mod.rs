@@ -6,7 +6,9 @@
 //! what counts how often something was forced.
 //!
 //! # Limitations
-//! Images are compared by their tags. Where the engine has begun to roll an update back, it shows the older specification:
+//! Images are compared by their tags, where the files have no digest. A variable more than the files say is a remark, whoever
+//! added it. A path that is relative to the files is compared by its end. The networks, volumes, secrets and configs
+//! themselves are not looked at, nor is a service that was there before and is not ordered any more. Where the engine has begun to roll an update back, it shows the older specification:
 //! such a service is left to the wait, which is red then.
 
 mod form;
@@ -15,14 +17,20 @@ mod ordered;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use cc_ci_core::engine::{Drift, Failure, Order};
 use cc_ci_core::names::{Domain, Stack};
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::client::{ApiError, Client, Filters};
 use crate::sanitize;
 use crate::snapshot::{self, labelled};
+
+/// How long an engine that can't be asked just now is asked again.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The service that abra shows the app's own variables to.
 const APP: &str = "app";
@@ -37,17 +45,25 @@ const ADDED: [&str; 3] = ["autoupdate", "timeout", "version"];
 const ENV: &str = "/TaskTemplate/ContainerSpec/Env";
 
 /// Values that may be secrets stand beneath these.
-const SILENT: [&str; 5] = ["Env", "Labels", "Options", "Sysctls", "Args"];
+const SILENT: [&str; 7] = ["Args", "Command", "DriverOpts", "Env", "Labels", "Options", "Sysctls"];
 
 pub(crate) async fn drift(client: &Client, domain: &Domain, order: &Order) -> Result<Drift, Failure> {
     let stack = domain.stack();
     let filters = labelled(stack.as_str());
-    let asked = futures_util::try_join!(
-        client.get("/services", &filters),
-        snapshot::networks(client, None::<Filters>)
-    );
     let during = |error: ApiError| error.during(format!("can't tell what is deployed of {domain}"));
-    let (services, networks) = asked.map_err(during)?;
+    let (mut backoff, until) =
+        (Backoff::new(Duration::from_millis(100), Duration::from_secs(1)), Instant::now() + PATIENCE);
+    let (services, networks) = loop {
+        let asked = futures_util::try_join!(
+            client.get("/services", &filters),
+            snapshot::networks(client, None::<Filters>)
+        );
+        match asked {
+            // One that restarts only delays the look.
+            Err(error) if error.is_passing() && Instant::now() < until => backoff.wait(Duration::ZERO).await,
+            asked => break asked.map_err(during)?,
+        }
+    };
     let networks = networks.into_iter().map(|network| (network.id, network.name)).collect();
     let Value::Array(services) = services else { return Err(during(ApiError::Incomplete("no list"))) };
     Ok(compare(&stack, order, services, &networks))
@@ -75,8 +91,11 @@ fn compare(stack: &Stack, order: &Order, services: Vec<Value>, networks: &BTreeM
         let mut spec = found["Spec"].take();
         let mut wanted = ordered::spec(order, key, service);
         form::normalise(&mut spec, networks);
+        if !service.image.contains('@') {
+            form::leave_digest(&mut spec);
+        }
         let mut added = Vec::new();
-        let env = if key == APP { Some(&order.env) } else { None };
+        let env = if key == APP { Some(&order.vars) } else { None };
         leave_added(stack, &mut wanted, &mut spec, env, &mut added);
         ordered::leave_unsaid(service, &mut wanted, &mut spec);
         form::fill(&mut wanted);
@@ -153,7 +172,7 @@ fn differ(path: &mut Vec<String>, wanted: &Value, there: &Value, told: &mut Vec<
             );
             path.pop();
         }
-    } else if wanted != there {
+    } else if wanted != there && !is_date(wanted, there) {
         let short = |key: &&String| !matches!(key.as_str(), "TaskTemplate" | "ContainerSpec");
         let field: Vec<&str> = path.iter().filter(short).map(String::as_str).collect();
         let field = sanitize::written(&field.join("."));
@@ -168,6 +187,12 @@ fn differ(path: &mut Vec<String>, wanted: &Value, there: &Value, told: &mut Vec<
             (wanted, there) => format!("{field} is {}, not {}", shown(there), shown(wanted)),
         });
     }
+}
+
+/// Whether a date without quotes, which docker/cli takes for a time, was made one.
+fn is_date(wanted: &Value, there: &Value) -> bool {
+    let dated = wanted.as_str().map(|date| format!("{date} 00:00:00 +0000 UTC"));
+    dated.is_some() && dated.as_deref() == there.as_str()
 }
 
 fn shown(value: &Value) -> String {

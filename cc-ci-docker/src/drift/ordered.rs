@@ -1,6 +1,7 @@
 //! The specification that docker/cli sends for a service of the judged files, in the form of [`form`](super::form).
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use cc_ci_core::engine::Order;
@@ -8,10 +9,9 @@ use cc_ci_core::names::Stack;
 use cc_ci_core::recipe::{FileReference, Mode, Mount, MountKind, Object, Port, Protocol, Service};
 use serde_json::{Map, Value, json};
 
-use super::form::{self, SECOND, by_tag, said};
+use crate::snapshot::NAMESPACE;
 
-/// What docker/cli labels all of a stack's with.
-const NAMESPACE: &str = "com.docker.stack.namespace";
+use super::form::{self, SECOND, familiar, said};
 
 pub(super) fn spec(order: &Order, key: &str, service: &Service) -> Value {
     let (compose, stack) = (&order.compose, &order.compose.stack);
@@ -22,7 +22,7 @@ pub(super) fn spec(order: &Order, key: &str, service: &Service) -> Value {
     let mut container_labels = texts(&strings(&says("labels")));
     container_labels.insert(NAMESPACE.to_owned(), said(stack.as_str()));
     let (add, drop) = capabilities(&says("cap_add"), &says("cap_drop"));
-    let mounts = service.volumes.iter().map(|mount| (form::target(&mount.target), self::mount(order, mount)));
+    let mounts = service.volumes.iter().map(|mount| (mount.target.clone(), self::mount(order, mount)));
     let used = |of: &[FileReference], objects: &BTreeMap<String, Object>, name: &str| -> Map<String, Value> {
         let used = of.iter().map(|file| {
             let (uid, gid) = &file.owner;
@@ -46,7 +46,7 @@ pub(super) fn spec(order: &Order, key: &str, service: &Service) -> Value {
         "Labels": labels,
         "TaskTemplate": {
             "ContainerSpec": {
-                "Image": by_tag(&service.image),
+                "Image": familiar(&service.image),
                 "Labels": container_labels,
                 "Command": says("entrypoint"),
                 "Args": service.command,
@@ -88,7 +88,7 @@ pub(super) fn spec(order: &Order, key: &str, service: &Service) -> Value {
         "UpdateConfig": update(&says("deploy/update_config")),
         "RollbackConfig": update(&says("deploy/rollback_config")),
         "EndpointSpec": {
-            "Mode": says("deploy/endpoint_mode"),
+            "Mode": text(&says("deploy/endpoint_mode")).to_ascii_lowercase(),
             "Ports": service.ports.iter().map(port).collect::<Map<_, _>>(),
         },
     })
@@ -116,6 +116,22 @@ pub(super) fn leave_unsaid(service: &Service, wanted: &mut Value, there: &mut Va
     if !said_at(service, "healthcheck/start_interval").is_null() {
         form::remove(there, &format!("{CONTAINER}/Healthcheck"), "StartInterval");
     }
+    // An older docker command passes no directory of a volume on.
+    for mount in service.volumes.iter().filter(|mount| mount.options.subpath.is_some()) {
+        let options = |spec: &Value| {
+            spec.pointer(&format!("{CONTAINER}/Mounts"))?
+                .get(&mount.target)?
+                .pointer("/VolumeOptions/Subpath")
+                .cloned()
+        };
+        if options(there).is_none()
+            && let Some(mounts) = wanted.pointer_mut(&format!("{CONTAINER}/Mounts"))
+            && let Some(mount) = mounts.get_mut(&mount.target)
+        {
+            form::remove(mount, "/VolumeOptions", "Subpath");
+        }
+    }
+    leave_predefined(wanted, there);
     // It is for Windows, and granted.
     if !said_at(service, "credential_spec").is_null() {
         form::remove(there, &format!("{CONTAINER}/Privileges"), "CredentialSpec");
@@ -125,15 +141,28 @@ pub(super) fn leave_unsaid(service: &Service, wanted: &mut Value, there: &mut Va
         let Some(relative) = mount.source.as_deref().filter(|source| !source.starts_with('/')) else {
             continue;
         };
-        let name = form::target(&mount.target);
-        let end = relative.trim_start_matches(['.', '~', '/']);
+        let end = cleaned(relative);
         let mounts = there.pointer_mut(&format!("{CONTAINER}/Mounts"));
-        let source = mounts.and_then(|mounts| mounts.get_mut(&name)?.get_mut("Source"));
-        if let Some(source) = source.filter(|source| source.as_str().is_some_and(|path| path.ends_with(end)))
-        {
+        let source = mounts.and_then(|mounts| mounts.get_mut(&mount.target)?.get_mut("Source"));
+        // What leads to the recipe itself, or out of it, says nothing of where it ends.
+        let is_it = |path: &str| Path::new(path).ends_with(&end) && end != Path::new("");
+        if let Some(source) = source.filter(|source| source.as_str().is_some_and(is_it)) {
             *source = Value::from(relative);
         }
     }
+}
+
+/// A relative path without what Go's paths lose: `./a/../b/` is `b`, and what leads out is not known here.
+fn cleaned(path: &str) -> PathBuf {
+    let mut cleaned = PathBuf::new();
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(name) if name != "~" => cleaned.push(name),
+            Component::ParentDir => drop(cleaned.pop()),
+            _ => {}
+        }
+    }
+    cleaned
 }
 
 /// What the files say at `path`, by their own keys; nothing where they say nothing.
@@ -187,25 +216,60 @@ fn nanos(time: Duration) -> u64 {
 }
 
 fn env(order: &Order, service: &Service) -> Map<String, Value> {
-    let mut env = Map::new();
-    for file in &service.env_files {
-        for line in order.env_files.get(file).map_or("", String::as_str).lines() {
-            let line = line.trim_start();
-            match line.split_once('=') {
-                _ if line.is_empty() || line.starts_with('#') => {}
-                Some((name, value)) => {
-                    env.insert(name.to_owned(), said(value));
-                }
-                // It is the deployer's own, if it has one.
-                None => {}
+    let mut env: BTreeMap<String, Option<String>> = BTreeMap::new();
+    let is_said = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.is_empty());
+    for layer in &service.environment_layers {
+        let files = layer.files.iter().filter_map(|file| order.env_files.get(file));
+        let mut own: BTreeMap<String, Option<String>> = files.flat_map(|text| variables(text)).collect();
+        own.extend(layer.variables.clone());
+        for (name, value) in own.iter_mut().filter(|(_, value)| !is_said(value)) {
+            if let Some(known) = order.vars.get(name) {
+                *value = Some(known.clone());
+            }
+        }
+        for (name, value) in own {
+            let known = env.entry(name).or_default();
+            if is_said(&value) || !is_said(known) {
+                *known = value;
             }
         }
     }
-    for (name, value) in &service.environment {
-        let value = value.as_deref().map_or_else(|| Value::from("unset"), said);
-        env.insert(name.clone(), value);
+    let value = |value: Option<String>| value.as_deref().map_or_else(|| Value::from("unset"), said);
+    env.into_iter().map(|(name, known)| (name, value(known))).collect()
+}
+
+/// The variables of a file. One without a `=` is the deployer's own, if it has one.
+fn variables(text: &str) -> impl Iterator<Item = (String, Option<String>)> {
+    let lines = text.trim_start_matches('\u{feff}').split('\n');
+    let lines = lines.map(|line| line.strip_suffix('\r').unwrap_or(line).trim_start());
+    let lines = lines.filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+    lines.map(|(name, value)| (name.to_owned(), Some(value.to_owned())))
+}
+
+/// The engine's own networks, `host` and `bridge`, have no name in a Swarm that a list would tell, and no aliases.
+fn leave_predefined(wanted: &mut Value, there: &mut Value) {
+    const NETWORKS: &str = "/TaskTemplate/Networks";
+    for predefined in ["host", "bridge"] {
+        let (Some(Value::Object(ordered)), Some(Value::Object(joined))) =
+            (wanted.pointer_mut(NETWORKS), there.pointer_mut(NETWORKS))
+        else {
+            return;
+        };
+        if !ordered.contains_key(predefined) || joined.contains_key(predefined) {
+            continue;
+        }
+        // Its id, which nobody knows, and nothing else.
+        let unknown = joined.iter().find(|(id, network)| !ordered.contains_key(*id) && is_bare(id, network));
+        if let Some(id) = unknown.map(|(id, _)| id.clone()) {
+            ordered.remove(predefined);
+            joined.remove(&id);
+        }
     }
-    env
+}
+
+/// Whether a network is told by its id alone.
+fn is_bare(id: &str, network: &Value) -> bool {
+    id.len() == 25 && *network == json!({"Target": id})
 }
 
 fn mount(order: &Order, mount: &Mount) -> Value {
@@ -231,7 +295,6 @@ fn mount(order: &Order, mount: &Mount) -> Value {
         "Source": source,
         "Target": mount.target,
         "ReadOnly": mount.read_only,
-        "Consistency": options.consistency,
         "BindOptions": {"Propagation": options.propagation},
         "VolumeOptions": of_volume,
         "TmpfsOptions": {"SizeBytes": options.size},
@@ -246,12 +309,17 @@ fn of_stack(stack: &Stack, object: &Object) -> Map<String, Value> {
 
 fn healthcheck(service: &Service) -> Value {
     let Some(check) = &service.healthcheck else { return Value::Null };
+    if is(&said_at(service, "healthcheck/disable")) {
+        return json!({"Test": ["NONE"]});
+    }
+    // None is what the image says, or the engine's own.
+    let time = |time: Duration| Some(nanos(time)).filter(|time| *time > 0);
     json!({
         "Test": check.test,
-        "Interval": nanos(check.interval),
-        "Timeout": nanos(check.timeout),
+        "Interval": time(check.interval),
+        "Timeout": time(check.timeout),
         "StartPeriod": nanos(check.start_period),
-        "Retries": check.retries,
+        "Retries": Some(check.retries).filter(|retries| *retries > 0),
     })
 }
 
@@ -259,6 +327,7 @@ fn healthcheck(service: &Service) -> Value {
 fn hosts(value: &Value) -> Map<String, Value> {
     let host = |text: &str| {
         let (host, address) = text.split_once(['=', ':'])?;
+        let address = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address);
         Some((format!("{address} {host}"), Value::Bool(true)))
     };
     list(value).filter_map(host).collect()
@@ -273,6 +342,8 @@ fn capabilities(add: &Value, drop: &Value) -> (Map<String, Value>, Map<String, V
             (if is_whole { name } else { format!("CAP_{name}") }, Value::Bool(true))
         };
         let mut names: Map<String, Value> = list(value).map(name).collect();
+        // A word of docker's own, for updates.
+        names.remove("CAP_RESET");
         if names.contains_key("ALL") {
             names.retain(|name, _| name == "ALL");
         }
@@ -297,11 +368,18 @@ fn resources(value: &Value) -> Value {
         json!({"DiscreteResourceSpec": {"Kind": discrete["kind"], "Value": whole(&discrete["value"])}})
     });
     json!({
-        "NanoCPUs": number(&value["cpus"]).map(|cpus| rounded(cpus * 1e9)),
+        "NanoCPUs": cpus(&value["cpus"]).map(|cpus| rounded(cpus * 1e9)),
         "MemoryBytes": memory(&text(&value["memory"])),
         "Pids": whole(&value["pids"]),
         "GenericResources": generic.collect::<Vec<_>>(),
     })
+}
+
+/// A number of processors, a fraction too: `1/2`.
+fn cpus(value: &Value) -> Option<f64> {
+    let text = text(value);
+    let (whole, parts) = text.split_once('/').unwrap_or((&text, "1"));
+    Some(whole.parse::<f64>().ok()? / parts.parse::<f64>().ok()?)
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
@@ -366,7 +444,7 @@ fn update(value: &Value) -> Value {
         "FailureAction": value["failure_action"],
         // None is Swarm's own.
         "Monitor": value["monitor"].as_u64().filter(|monitor| *monitor > 0).unwrap_or(5 * SECOND),
-        "MaxFailureRatio": number(&value["max_failure_ratio"]),
+        "MaxFailureRatio": number(&value["max_failure_ratio"]).map(|number| form::ratio(&Value::from(number))),
         "Order": value["order"],
     })
 }

@@ -38,7 +38,10 @@ use crate::names::{InvalidName, Stack};
 pub use local::{LOCAL_KEY, LocalService};
 pub use object::Object;
 pub use privilege::{KEYS as PRIVILEGE_KEYS, Privilege};
-pub use types::{FileReference, Healthcheck, Mode, Mount, MountKind, MountOptions, Port, Protocol, Service};
+pub use types::{
+    EnvironmentLayer, FileReference, Healthcheck, Mode, Mount, MountKind, MountOptions, Port, Protocol,
+    Service,
+};
 
 /// How many files one recipe may lay over each other.
 const MAX_FILES: usize = 32;

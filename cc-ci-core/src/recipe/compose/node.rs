@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::ComposeError;
 
@@ -111,7 +111,7 @@ impl<'a> Node<'a> {
         match self.value {
             Value::Null => Ok(None),
             Value::String(text) => Ok(Some(text.clone())),
-            Value::Number(number) => Ok(Some(number.to_string())),
+            Value::Number(number) => Ok(Some(go_number(number))),
             _ => Err(self.wrong_type("a text, a number or nothing (a boolean needs quotes)")),
         }
     }
@@ -144,10 +144,51 @@ impl<'a> Node<'a> {
     }
 }
 
+/// A number as Go prints one: `1.0` is `1`, and from a million on, a fraction has an exponent.
+fn go_number(number: &Number) -> String {
+    let Some(value) = number.as_f64().filter(|_| number.is_f64()) else { return number.to_string() };
+    // The fewest digits that tell it.
+    let text = format!("{value:e}");
+    let Some((digits, exponent)) = text.split_once('e') else { return text };
+    match exponent.parse::<i32>() {
+        Ok(exponent) if !(-4..6).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.abs())
+        }
+        _ => format!("{value}"),
+    }
+}
+
 /// Refuses what no process's environment can hold.
 pub(super) fn check_variable(at: &Node<'_>, name: &str, value: &str) -> Result<(), ComposeError> {
     if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
         return Err(at.error("a variable has a name without =, and no NUL bytes"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As docker/cli printed them.
+    #[test]
+    fn numbers_are_those_that_go_prints() {
+        for (written, printed) in [
+            ("1.0", "1"),
+            ("1.10", "1.1"),
+            ("1e3", "1000"),
+            ("123456.7", "123456.7"),
+            ("1e6", "1e+06"),
+            ("12345678.9", "1.23456789e+07"),
+            ("1e21", "1e+21"),
+            ("1e-4", "0.0001"),
+            ("1e-7", "1e-07"),
+            ("-0.5", "-0.5"),
+            ("10000000000", "10000000000"),
+        ] {
+            let number: Number = serde_json::from_str(written).unwrap();
+            assert_eq!(go_number(&number), printed, "{written}");
+        }
+    }
 }

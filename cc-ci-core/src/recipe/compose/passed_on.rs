@@ -9,19 +9,14 @@ use super::node::Node;
 use super::short;
 
 /// Keys whose values are kept as they stand.
-const KEPT: [&str; 16] = [
+const KEPT: [&str; 11] = [
     "cap_add",
     "cap_drop",
     "credential_spec",
     "hostname",
-    "init",
-    "logging",
     "networks",
-    "read_only",
     "restart",
-    "stdin_open",
     "stop_signal",
-    "tty",
     "ulimits",
     "user",
     "isolation",
@@ -45,6 +40,8 @@ pub(super) fn of(service: &Node<'_>) -> Result<Map<String, Value>, ComposeError>
             "entrypoint" => command(&at)?.into(),
             // A list of them says nothing beyond their keys.
             "networks" if !at.is_map() => continue,
+            "init" | "read_only" | "stdin_open" | "tty" => at.boolean()?.into(),
+            "logging" => logging(&at)?,
             "deploy" | "healthcheck" => timed(at.value),
             _ if KEPT.contains(&key) => at.value.clone(),
             _ => continue,
@@ -74,6 +71,17 @@ fn map(at: &Node<'_>) -> Result<Value, ComposeError> {
     Ok(Value::Object(pairs.collect()))
 }
 
+/// The same, with its options as texts.
+fn logging(at: &Node<'_>) -> Result<Value, ComposeError> {
+    let mut logging = at.value.clone();
+    if let (Some(options), Some(kept)) = (at.get("options")?, logging.get_mut("options")) {
+        let texts = options.entries()?.into_iter();
+        let texts = texts.map(|(key, at)| Ok((key.to_owned(), at.scalar()?.unwrap_or_default().into())));
+        *kept = Value::Object(texts.collect::<Result<_, ComposeError>>()?);
+    }
+    Ok(logging)
+}
+
 /// `host:address` texts, in the order of the hosts where they were a map.
 fn hosts(at: &Node<'_>) -> Result<Value, ComposeError> {
     if at.is_list() {
@@ -93,7 +101,13 @@ pub(super) fn lay(base: &mut Map<String, Value>, over: Map<String, Value>) {
         };
         match (key.as_str(), known, over) {
             ("logging", Value::Object(known), Value::Object(over)) => lay_logging(known, over),
-            ("ulimits", Value::Object(known), Value::Object(over)) => known.extend(over),
+            // One takes the place of the other whole, be it empty.
+            ("ulimits" | "labels" | "sysctls" | "options", Value::Object(known), Value::Object(over)) => {
+                known.extend(over);
+            }
+            ("networks", Value::Object(known), Value::Object(over)) => {
+                known.extend(over.into_iter().filter(|(_, options)| !options.is_null()));
+            }
             ("entrypoint", known, over) => {
                 if !is_empty(&over) {
                     *known = over;
@@ -102,7 +116,10 @@ pub(super) fn lay(base: &mut Map<String, Value>, over: Map<String, Value>) {
             (_, Value::Object(known), Value::Object(over)) => lay(known, over),
             (_, Value::Array(known), Value::Array(over)) => known.extend(over),
             (key, known, over) => {
-                if COUNTS.contains(&key) || !is_empty(&over) {
+                let is_zero = || {
+                    key == "max_failure_ratio" && over.as_str().is_some_and(|text| text.parse() == Ok(0.0))
+                };
+                if COUNTS.contains(&key) || !(is_empty(&over) || is_zero()) {
                     *known = over;
                 }
             }

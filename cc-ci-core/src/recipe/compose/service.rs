@@ -10,8 +10,8 @@ use super::forms::{command, labels, pairs};
 use super::local::LocalLayer;
 use super::node::{Node, check_variable};
 use super::{
-    ComposeError, FileReference, Healthcheck, LOCAL_KEY, MAX_PORTS, Mode, Mount, MountKind, MountOptions,
-    Port, Protocol, Service, object, passed_on, privilege, short,
+    ComposeError, EnvironmentLayer, FileReference, Healthcheck, LOCAL_KEY, MAX_PORTS, Mode, Mount, MountKind,
+    MountOptions, Port, Protocol, Service, object, passed_on, privilege, short,
 };
 
 /// What one file says about a service.
@@ -20,6 +20,7 @@ pub(super) struct ServiceLayer {
     image: Option<String>,
     environment: BTreeMap<String, Option<String>>,
     env_files: Vec<PathBuf>,
+    environment_layers: Vec<EnvironmentLayer>,
     command: Option<Vec<String>>,
     volumes: Vec<Mount>,
     secrets: Vec<FileReference>,
@@ -71,6 +72,8 @@ impl ServiceLayer {
             passed_on: passed_on::of(at)?,
             ..Self::default()
         };
+        let files = layer.env_files.clone();
+        layer.environment_layers.push(EnvironmentLayer { files, variables: layer.environment.clone() });
         if let Some(deploy) = deploy {
             layer.labels = deploy.field("labels", labels)?.unwrap_or_default();
             layer.mode = deploy.field("mode", mode)?;
@@ -87,12 +90,14 @@ impl ServiceLayer {
     pub(super) fn merge(&mut self, over: Self) {
         self.image = over.image.or(self.image.take());
         // An empty value replaces none.
+        let is_said = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.is_empty());
         for (name, value) in over.environment {
-            let known = self.environment.entry(name).or_insert_with(|| value.clone());
-            if value.as_ref().is_some_and(|value| !value.is_empty()) {
+            let known = self.environment.entry(name).or_default();
+            if is_said(&value) || !is_said(known) {
                 *known = value;
             }
         }
+        self.environment_layers.extend(over.environment_layers);
         merge_by(&mut self.env_files, over.env_files, Clone::clone);
         self.command = over.command.filter(|command| !command.is_empty()).or(self.command.take());
         merge_by(&mut self.volumes, over.volumes, |mount| mount.target.clone());
@@ -101,23 +106,18 @@ impl ServiceLayer {
         // Those that Swarm gives a port to have none to be told apart by: the last of them counts.
         merge_by(&mut self.ports, over.ports, |port| port.published);
         self.networks.extend(over.networks);
-        for (network, names) in over.aliases {
-            self.aliases.entry(network).or_default().extend(names);
-        }
-        for (name, value) in over.labels {
-            let known = self.labels.entry(name).or_insert_with(|| value.clone());
-            if !value.is_empty() {
-                *known = value;
-            }
-        }
+        // What is said of a network takes the place of all that was.
+        self.aliases.extend(over.aliases);
+        self.labels.extend(over.labels);
         if let Some(over) = over.healthcheck {
             let base = self.healthcheck.get_or_insert_default();
             base.tests += over.tests;
             base.disable |= over.disable;
             base.test = over.test.or(base.test.take());
-            base.interval = over.interval.or(base.interval);
-            base.timeout = over.timeout.or(base.timeout);
-            base.start_period = over.start_period.or(base.start_period);
+            let said = |over: Option<Duration>| over.filter(|time| !time.is_zero());
+            base.interval = said(over.interval).or(base.interval);
+            base.timeout = said(over.timeout).or(base.timeout);
+            base.start_period = said(over.start_period).or(base.start_period);
             base.retries = over.retries.or(base.retries);
         }
         passed_on::lay(&mut self.passed_on, over.passed_on);
@@ -141,9 +141,12 @@ impl ServiceLayer {
             networks.insert("default".to_owned());
         }
         let mut environment = self.environment;
-        for (name, value) in &mut environment {
-            if value.is_none() {
-                *value = vars.get(name).cloned();
+        // An empty value is that of whoever deploys, if there is one.
+        for (name, value) in
+            environment.iter_mut().filter(|(_, value)| value.as_deref().unwrap_or_default().is_empty())
+        {
+            if let Some(known) = vars.get(name) {
+                *value = Some(known.clone());
             }
         }
         if let Some(HealthLayer { tests, disable, .. }) = self.healthcheck {
@@ -171,6 +174,7 @@ impl ServiceLayer {
             image,
             environment,
             env_files: self.env_files,
+            environment_layers: self.environment_layers,
             command: self.command,
             volumes: self.volumes,
             secrets: self.secrets,
@@ -188,8 +192,13 @@ impl ServiceLayer {
     }
 }
 
-/// Appends `over`; of several with the same key the last one stays, in the place of the first.
+/// Appends `over`; of several with the same key the last one stays, in the place of the first. What is laid over nothing
+/// stays as it is, whatever is twice in it.
 fn merge_by<T, K: Ord>(base: &mut Vec<T>, over: Vec<T>, key: impl Fn(&T) -> K) {
+    if base.is_empty() {
+        *base = over;
+        return;
+    }
     let mut places = BTreeMap::new();
     for item in std::mem::take(base).into_iter().chain(over) {
         if let Some(at) = places.get(&key(&item)) {
@@ -252,9 +261,13 @@ fn mount_options(at: &Node<'_>) -> Result<MountOptions, ComposeError> {
         no_copy: no_copy.unwrap_or(false),
         subpath: text(&volume, "subpath")?,
         propagation: text(&bind, "propagation")?,
-        consistency: at.field("consistency", Node::text)?,
-        size: size.map_or(0, |size| privilege::bytes(size.value)),
+        // 0 is no limit.
+        size: size.filter(|size| !is_zero(size.value)).map_or(0, |size| privilege::bytes(size.value)),
     })
+}
+
+fn is_zero(value: &Value) -> bool {
+    value.as_u64() == Some(0) || value.as_str() == Some("0")
 }
 
 fn file_reference(at: &Node<'_>, directory: &str) -> Result<FileReference, ComposeError> {
@@ -264,7 +277,8 @@ fn file_reference(at: &Node<'_>, directory: &str) -> Result<FileReference, Compo
         return Ok(FileReference { source, target, owner: ("0".to_owned(), "0".to_owned()), mode: 0o444 });
     }
     let source = at.field("source", Node::text)?.ok_or_else(|| at.error("a source is needed"))?;
-    let target = at.field("target", Node::text)?.unwrap_or_else(|| source.clone());
+    let target = at.field("target", Node::text)?.filter(|target| !target.is_empty());
+    let target = target.unwrap_or_else(|| source.clone());
     let target = if target.starts_with('/') { target } else { format!("{directory}{target}") };
     let number =
         |key: &str| Ok::<_, ComposeError>(at.field(key, Node::text)?.unwrap_or_else(|| "0".to_owned()));
@@ -284,7 +298,7 @@ fn aliases(at: &Node<'_>) -> Result<BTreeMap<String, BTreeSet<String>>, ComposeE
     if at.is_list() {
         return Ok(BTreeMap::new());
     }
-    let named = at.entries()?.into_iter().map(|(network, at)| {
+    let named = at.entries()?.into_iter().filter(|(_, at)| at.is_map()).map(|(network, at)| {
         let aliases = at.field("aliases", |at| at.list(Node::text))?.unwrap_or_default();
         Ok((network.to_owned(), aliases.into_iter().collect()))
     });
@@ -328,7 +342,7 @@ fn ports(at: &Node<'_>) -> Result<Vec<Port>, ComposeError> {
                 target: at.field("target", Node::number)?.ok_or_else(|| at.error("a target is needed"))?,
                 published: at.field("published", Node::number)?.filter(|port| *port > 0),
                 protocol: protocol.unwrap_or(Protocol::Tcp),
-                host_mode: at.field("mode", Node::str)? == Some("host"),
+                host_mode: at.field("mode", Node::str)?.is_some_and(|mode| mode.eq_ignore_ascii_case("host")),
             });
         } else {
             let text = at.scalar()?.unwrap_or_default();

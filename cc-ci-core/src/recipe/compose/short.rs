@@ -44,7 +44,17 @@ pub(super) fn ports(text: &str) -> Result<Vec<Port>, &'static str> {
     let published = rest.map(|rest| rest.rsplit_once(':').map_or(rest, |(_, published)| published));
     let (first, last) = range(target).ok_or(RULE)?;
     let published = match published.filter(|published| !published.is_empty()) {
-        Some(published) => Some(range(published).filter(|(a, b)| b - a == last - first).ok_or(RULE)?.0),
+        Some(published) => Some(range(published).ok_or(RULE)?),
+        None => None,
+    };
+    let published = match published {
+        // Each of them leads to the one.
+        Some((from, to)) if first == last && from < to => {
+            let port =
+                |published| Port { target: first, published: Some(published), protocol, host_mode: false };
+            return Ok((from..=to).map(port).collect());
+        }
+        Some((from, to)) => Some(from).filter(|_| to - from == last - first).map(Some).ok_or(RULE)?,
         None => None,
     };
     Ok((first..=last)
@@ -58,7 +68,7 @@ pub(super) fn ports(text: &str) -> Result<Vec<Port>, &'static str> {
 }
 
 pub(super) fn protocol(text: &str) -> Option<Protocol> {
-    match text {
+    match text.to_ascii_lowercase().as_str() {
         "tcp" => Some(Protocol::Tcp),
         "udp" => Some(Protocol::Udp),
         "sctp" => Some(Protocol::Sctp),
@@ -75,9 +85,6 @@ fn range(text: &str) -> Option<(u16, u16)> {
 
 /// What a bind mount can share with the host, beyond what is in it.
 pub(super) const PROPAGATION: [&str; 6] = ["private", "rprivate", "rshared", "rslave", "shared", "slave"];
-
-/// What a short mount may say of how engines of other systems keep it alike.
-const CONSISTENCY: [&str; 3] = ["cached", "consistent", "delegated"];
 
 /// `[source:]target[:options]`; a source that begins like a path is bound, any other is a volume.
 pub(super) fn mount(text: &str) -> Result<Mount, &'static str> {
@@ -105,13 +112,13 @@ pub(super) fn mount(text: &str) -> Result<Mount, &'static str> {
         options: MountOptions {
             no_copy: options.split(',').any(|option| option == "nocopy"),
             propagation: options.split(',').rfind(|option| PROPAGATION.contains(option)).map(str::to_owned),
-            consistency: options.split(',').rfind(|option| CONSISTENCY.contains(option)).map(str::to_owned),
             ..MountOptions::default()
         },
     })
 }
 
-/// The words of a command line, by a shell's rules for quotes and backslashes; nothing is expanded.
+/// The words of a command line, as the library that Docker splits it with has them: a backslash takes what follows as it
+/// stands, in double quotes too, and a `#` begins a comment; nothing is expanded.
 pub(super) fn words(text: &str) -> Result<Vec<String>, &'static str> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -126,13 +133,12 @@ pub(super) fn words(text: &str) -> Result<Vec<String>, &'static str> {
             }
             (None | Some('"'), '\\') => {
                 let next = chars.next().ok_or("a command doesn't end with a backslash")?;
-                let word = word.get_or_insert_default();
-                if quote.is_some() && !matches!(next, '"' | '\\' | '$' | '`') {
-                    word.push('\\');
-                }
-                word.push(next);
+                word.get_or_insert_default().push(next);
             }
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (None, '#') if word.is_none() => {
+                chars.by_ref().find(|c| *c == '\n');
+            }
+            (None, ' ' | '\t' | '\r' | '\n') => words.extend(word.take()),
             (_, c) => word.get_or_insert_default().push(c),
         }
     }
@@ -189,7 +195,11 @@ mod tests {
         let range = ports("65533-65535:1-3").unwrap();
         assert_eq!(range.last(), Some(&port(3, Some(65535), Protocol::Tcp)));
         assert_eq!(range.len(), 3);
-        for bad in ["", "0", "80:", "x", "1-2:3", "2-1", "80/icmp", "70000", "80:80:", "-"] {
+        let many = ports("8106-8108:80").unwrap();
+        assert_eq!(many.len(), 3);
+        assert_eq!(many[2], port(80, Some(8108), Protocol::Tcp));
+        assert_eq!(ports("1:2/UDP"), Ok(vec![port(2, Some(1), Protocol::Udp)]));
+        for bad in ["", "0", "80:", "x", "1-2:3-5", "1:3-5", "2-1", "80/icmp", "70000", "80:80:", "-"] {
             assert!(ports(bad).is_err(), "{bad}");
         }
     }
@@ -212,10 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_split_as_a_shell_would() {
+    fn commands_are_split_as_docker_does() {
         assert_eq!(
-            words(" a  'b c' \"d\\\"e\\n\" f\\ g '' h\"i\"j "),
-            Ok(["a", "b c", "d\"e\\n", "f g", "", "hij"].map(str::to_owned).to_vec())
+            words(" a  'b c' \"d\\\"e\\n\" f\\ g '' h\"i\"j k#l # not '\n"),
+            Ok(["a", "b c", "d\"en", "f g", "", "hij", "k#l"].map(str::to_owned).to_vec())
         );
         assert_eq!(words(""), Ok(vec![]));
         assert!(words("'a").is_err() && words("a\\").is_err());

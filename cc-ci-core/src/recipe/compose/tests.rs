@@ -23,13 +23,13 @@ pub(in crate::recipe) fn compose(text: &str) -> Result<Compose, ComposeError> {
     load(&[("compose.yml", text)], &[])
 }
 
-/// An error with its sources, as a user sees it.
 /// A file as it is where nothing else is said.
 fn file(source: &str, target: &str) -> FileReference {
     let (source, target) = (source.to_owned(), target.to_owned());
     FileReference { source, target, owner: ("0".to_owned(), "0".to_owned()), mode: 0o444 }
 }
 
+/// An error with its sources, as a user sees it.
 fn full(error: &dyn Error) -> String {
     error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {}", full(source)))
 }
@@ -202,7 +202,7 @@ fn what_docker_lays_over_each_other_in_its_own_way_is_read_so_or_refused() {
     assert_eq!(app.command.unwrap(), ["a", "b"]);
     assert_eq!(app.stop_grace_period, Duration::from_mins(1));
     assert_eq!((app.environment["A"].as_deref(), app.environment["B"].as_deref()), (Some("1"), Some("2")));
-    assert_eq!(app.labels["l"], "1");
+    assert_eq!(app.labels["l"], "");
     // Of those that Swarm gives a port to, the last counts.
     let ports = over("ports: ['102']", "").unwrap().services["app"].ports.clone();
     assert_eq!(ports.iter().map(|port| port.target).collect::<Vec<_>>(), [102]);

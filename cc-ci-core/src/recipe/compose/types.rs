@@ -18,6 +18,9 @@ pub struct Service {
     pub environment: BTreeMap<String, Option<String>>,
     /// The files of the recipe that more of its environment comes from. Their values are not read.
     pub env_files: Vec<PathBuf>,
+    /// What each compose file says of its environment, the earliest first: Docker reads the `env_file` of one before it lays
+    /// the next over it.
+    pub environment_layers: Vec<EnvironmentLayer>,
     /// Its command's words, where it replaces the image's.
     pub command: Option<Vec<String>>,
     /// What is mounted into it.
@@ -45,6 +48,16 @@ pub struct Service {
     pub ports: Vec<Port>,
     /// What the `local` executor runs for it.
     pub local: Option<LocalService>,
+}
+
+/// What one compose file says of a service's environment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EnvironmentLayer {
+    /// The files that are read first.
+    pub files: Vec<PathBuf>,
+    /// The variables that it names itself.
+    pub variables: BTreeMap<String, Option<String>>,
 }
 
 /// How many tasks a service has.
@@ -94,8 +107,6 @@ pub struct MountOptions {
     pub subpath: Option<String>,
     /// Which mounts beneath a bind are seen by whom.
     pub propagation: Option<String>,
-    /// What engines of other systems ask for, e.g. `cached`.
-    pub consistency: Option<String>,
     /// How much memory may hold, in bytes; 0 is no limit.
     pub size: u64,
 }
