@@ -41,7 +41,13 @@ fn order(app: &App<'_>, file: &str) -> Order {
         .expect("a file");
     let vars = BTreeMap::from([("STACK_NAME".to_owned(), app.stack.clone())]);
     let compose = Compose::load(directory.path(), &vars).expect("it is good");
-    Order { compose, vars, env_files: BTreeMap::new(), before: BTreeSet::new() }
+    Order {
+        compose,
+        vars,
+        root: directory.path().to_owned(),
+        env_files: BTreeMap::new(),
+        before: BTreeSet::new(),
+    }
 }
 
 /// What is said of it after `file` was deployed.
@@ -146,7 +152,7 @@ const FORMS: &[(&str, &str)] = &[
         "volumes: ['data:/a:nocopy', '/b', {type: tmpfs, target: /c, tmpfs: {size: 0}}]",
         "volumes: ['other:/a:ro']",
     ),
-    ("volumes: [{type: volume, source: data, target: /a, consistency: cached, volume: {subpath: x}}]", ""),
+    ("volumes: [{type: volume, source: data, target: /a, consistency: cached}]", ""),
     ("volumes: ['/tmp:/a:ro,rshared']", "volumes: ['data:/a/']"),
     ("secrets: [{source: one, target: ''}]", "secrets: [{source: one, target: t}]"),
     ("", "secrets: [one, {source: one, target: t, mode: 0400, uid: '7'}]"),
@@ -155,6 +161,13 @@ const FORMS: &[(&str, &str)] = &[
     ("networks: {internal: {aliases: [a, b]}}", "networks: {internal: {}}"),
     ("networks: {internal: {aliases: [a, b]}}", "networks: {internal: }"),
     ("cap_add: [ALL]\n    cap_drop: [net_raw]", "cap_add: [SYS_TIME]"),
+    ("cap_add: [SYS_TIME]\n    cap_drop: [CAP_SYS_TIME, NET_RAW]", ""),
+    ("volumes: ['.:/a', './x/../y/:/b', './:/c:cached']", ""),
+    (
+        "deploy: {replicas: 0, placement: {max_replicas_per_node: 5}}",
+        "deploy: {placement: {max_replicas_per_node: '${ZERO:-0}'}}",
+    ),
+    ("image: 'x:2'", "image: ''"),
     ("ulimits: {nofile: {soft: 10, hard: 20}, nproc: 5}", "ulimits: {nofile: 7}"),
     ("sysctls: {net.core.somaxconn: 5}", "sysctls: [net.core.somaxconn=6]"),
     ("dns: 1.1.1.1\n    dns_search: [a, b]", "dns: [2.2.2.2]"),
@@ -206,9 +219,16 @@ fn what_docker_makes_of_the_files_is_what_was_expected_of_it() {
     let vars = BTreeMap::from([
         ("STACK_NAME".to_owned(), app.stack.clone()),
         ("COMPOSE_FILE".to_owned(), "compose.yml:compose.over.yml".to_owned()),
+        ("ZERO".to_owned(), "0".to_owned()),
     ]);
     let compose = Compose::load(directory.path(), &vars).expect("it is good");
-    let order = Order { compose, vars, env_files: BTreeMap::new(), before: BTreeSet::new() };
+    let order = Order {
+        compose,
+        vars,
+        root: directory.path().to_owned(),
+        env_files: BTreeMap::new(),
+        before: BTreeSet::new(),
+    };
     let files =
         ["compose.yml", "compose.over.yml"].map(|name| directory.path().join(name).display().to_string());
     let words = ["stack", "deploy", "--resolve-image", "never", "-c", &files[0], "-c", &files[1], &app.stack];

@@ -162,6 +162,8 @@ pub struct Order {
     /// The variables that they were read with: what is empty in a service's environment has one's value, and a deployer may
     /// show them to its services.
     pub vars: BTreeMap<String, String>,
+    /// The recipe's directory: paths of the host may be relative to it.
+    pub root: PathBuf,
     /// The texts of the files that services have more variables from.
     pub env_files: BTreeMap<PathBuf, String>,
     /// The services that were there before: deploying a release that lacks one does not remove it.

@@ -15,6 +15,7 @@ use super::compose::{Compose, Service};
 use super::env_file::EnvFile;
 use super::issue::{Issue, Policy};
 use super::rules::table;
+use crate::names::Domain;
 
 /// How deep a rule's brackets may be.
 const MAX_DEPTH: usize = 32;
@@ -130,8 +131,8 @@ pub(super) fn unseen(service: &Service) -> Option<&str> {
     routers.next().map(|(label, ..)| label.as_str()).filter(|_| !labels().any(is_seen))
 }
 
-/// A path that the proxy leads to the app: the root, unless every router of the app's takes some paths only.
-pub(crate) fn served_path(compose: &Compose) -> String {
+/// A path that the proxy leads to the app at `domain`: the root, unless every router for that takes some paths only.
+pub(crate) fn served_path(compose: &Compose, domain: &Domain) -> String {
     let nobody = OwnHosts { domain: String::new(), chosen: BTreeSet::new() };
     let labels = compose.services.values().flat_map(|service| &service.labels);
     let rules = labels.filter(|(label, rule)| {
@@ -139,7 +140,13 @@ pub(crate) fn served_path(compose: &Compose) -> String {
         let is_rule = matches!(parts(&label), Some(("http", "routers", _, "rule")));
         is_rule && !rule.trim().is_empty()
     });
-    let paths: Vec<Option<&str>> = rules.map(|(_, rule)| Reader::path(rule, &nobody)).collect();
+    // Another host of the app's may be led to other paths.
+    let rules = rules.map(|(_, rule)| rule).filter(|rule| rule.contains(domain.as_str()));
+    let rules = rules.filter(|rule| {
+        let other = format!(".{domain}");
+        rule.matches(domain.as_str()).count() > rule.matches(&other).count()
+    });
+    let paths: Vec<Option<&str>> = rules.map(|rule| Reader::path(rule, &nobody)).collect();
     let first = paths.iter().copied().collect::<Option<Vec<&str>>>().and_then(|paths| paths.first().copied());
     first.unwrap_or("/").to_owned()
 }
@@ -504,6 +511,7 @@ mod tests {
             ("Host(`a`) && Path(`x", None),
             ("Host(`a`) && Path(`/<x>`)", None),
             ("Host(`a`) && Path(`/x`) rest", None),
+            ("Host(`a`) && Path(`/x`) || Host(`a`)", None),
             ("Host(`a`) || Host(`a`) && Path(`/.well-known/x`)", None),
             ("Host(`a`) && Path(`/y`) && (Host(`a`) || Path(`/x`))", Some("/y")),
             ("Host(`a`) && Path(`/y`) || Host(`b`) && Path(`/x`)", Some("/y")),

@@ -24,7 +24,7 @@ const NO_ROUTER: &str = "404 page not found";
 /// The app answers at its domain, with something that is not an error: through the proxy where one is configured,
 /// else straight from its task; at a path that its routers take.
 pub(super) async fn serving(run: &Run<'_>, app: &App) -> Result<(), Failure> {
-    let path = served_path(&recipe::load(run, app).await?.compose);
+    let path = served_path(&recipe::load(run, app).await?.compose, &app.domain);
     let (engine, proxy) = (run.harness.ci_host.engine.as_ref(), run.harness.settings.proxy.as_ref());
     serving_within(engine, proxy, &app.domain, &path, SERVING_LIMIT).await
 }

@@ -50,6 +50,8 @@ pub(super) struct Cold<'r> {
     probes: ProbeFiles,
     /// The backup that was taken.
     backup: Option<Backup>,
+    /// The variables that install steps have set.
+    set_by_steps: BTreeMap<String, String>,
     /// The services right after the one deploy.
     first: Vec<ServiceState>,
     /// The services right after the last deploy, upgrade or restore.
@@ -77,7 +79,17 @@ impl<'r> Cold<'r> {
     pub fn new(tests: &'r Tests<'r>) -> Self {
         let app = tests.ready.run.main_app();
         let probes = ProbeFiles::default();
-        Self { tests, app, deployed: false, probes, backup: None, first: Vec::new(), last: Vec::new() }
+        let set_by_steps = BTreeMap::new();
+        Self {
+            tests,
+            app,
+            deployed: false,
+            probes,
+            backup: None,
+            set_by_steps,
+            first: Vec::new(),
+            last: Vec::new(),
+        }
     }
 
     /// From the release, or the commit itself, to the custom tests.
@@ -145,8 +157,8 @@ impl<'r> Cold<'r> {
         tested: &Revision,
     ) -> Result<StepOutcome, Failure> {
         let end = self.upgrade_steps(tier, tested).await?;
-        let (run, steps) = (self.tests.ready.run, !self.tests.scripts.install_steps.is_empty());
-        tier.check("fresh-install", recipe::check_fresh(run, &self.app, steps)).await?;
+        let judged = recipe::check_fresh(self.tests.ready.run, &self.app, &self.set_by_steps);
+        tier.check("fresh-install", judged).await?;
         Ok(end)
     }
 
@@ -253,10 +265,13 @@ impl<'r> Cold<'r> {
     }
 
     /// Creates the app at `revision`, with its install steps, and pulls its images.
-    async fn create(&self, revision: &Revision) -> Result<(), Failure> {
+    async fn create(&mut self, revision: &Revision) -> Result<(), Failure> {
         let ready = self.tests.ready;
         ready.prepare(&self.app, revision).await?;
+        let created = recipe::variables(ready.run, &self.app).await?;
         self.tests.install_steps(&revision.name).await?;
+        self.set_by_steps = recipe::variables(ready.run, &self.app).await?;
+        self.set_by_steps.retain(|name, value| created.get(name) != Some(value));
         // They may have asked for more.
         ready.generate_secrets(&self.app).await?;
         self.engine().pre_pull(&self.app).await

@@ -85,8 +85,8 @@ impl<'r> Ready<'r> {
     pub async fn prepare(&self, app: &App, revision: &Revision) -> Result<(), Failure> {
         self.checkouts.checkout(self.fetched.tree_of(&app.recipe), revision).await?;
         let create = self.run.harness.deployer.create(&self.run.context, app);
-        self.checkouts.around(app, Call::Create, create).await?;
         self.guard_executor(app).await?;
+        self.checkouts.around(app, Call::Create, create).await?;
         self.generate_secrets(app).await
     }
 
@@ -94,7 +94,7 @@ impl<'r> Ready<'r> {
     async fn guard_executor(&self, app: &App) -> Result<(), Failure> {
         let harness = &self.run.harness;
         let Some(why) = &harness.settings.why_executor else { return Ok(()) };
-        let compose = recipe::load(self.run, app).await?.compose;
+        let Some(compose) = recipe::with_sample(self.run, app).await else { return Ok(()) };
         harness.deployer.unfit(&compose).map_or(Ok(()), |unfit| {
             let chosen = format!("{unfit}; it was chosen by itself: {why}");
             Err(Failure::configuration(chosen).with_hint(

@@ -51,7 +51,7 @@ pub(super) async fn order(run: &Run<'_>, app: &App, before: BTreeSet<String>) ->
             })?;
             env_files.insert(file.clone(), String::from_utf8_lossy(&text).into_owned());
         }
-        Ok(Order { compose, vars, env_files, before })
+        Ok(Order { compose, vars, root: app.tree.clone(), env_files, before })
     };
     run.context.lifetime.blocking_tasks().run(read).await
 }
@@ -80,6 +80,23 @@ pub(super) async fn check_order(run: &Run<'_>, app: &App, order: &Order) -> Resu
             "write what is named here in its plainest form; if it is right as it is, report it as a fault of cc-ci, and go on \
              with --report-only",
         ))
+}
+
+/// The variables of the app's `.env` as it is now.
+pub(super) async fn variables(run: &Run<'_>, app: &App) -> Result<BTreeMap<String, String>, Failure> {
+    let app = app.clone();
+    run.context.lifetime.blocking_tasks().run(move || Ok(app.env()?.vars().clone())).await
+}
+
+/// What its compose files say with the sample alone; nothing where that does not suffice.
+pub(super) async fn with_sample(run: &Run<'_>, app: &App) -> Option<Compose> {
+    let app = app.clone();
+    let read = move || {
+        let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
+        let vars = recipe.vars(&recipe.sample()?, &app.domain)?;
+        recipe.compose(&vars)
+    };
+    run.context.lifetime.blocking_tasks().run(read).await.ok()
 }
 
 /// Checks it: what would fail a deploy, touch what is not the app's own, or needs what the operator has not granted, is
@@ -151,11 +168,16 @@ fn findings(
 }
 
 /// Judges a fresh install of what the app's tree shows, without one: an upgrade keeps the variables and secrets that a new
-/// sample lacks. What `install_steps` may set is taken as the app has it.
-pub(super) async fn check_fresh(run: &Run<'_>, app: &App, install_steps: bool) -> Result<(), Failure> {
+/// sample lacks. What install steps have set, `set_by_steps`, they would set again.
+pub(super) async fn check_fresh(
+    run: &Run<'_>,
+    app: &App,
+    set_by_steps: &BTreeMap<String, String>,
+) -> Result<(), Failure> {
     let settings = &run.harness.settings;
     let granted = settings.granted.get(&app.recipe).cloned().unwrap_or_default();
     let (app, networks, report_only) = (app.clone(), settings.shared_networks.clone(), settings.report_only);
+    let set_by_steps = set_by_steps.clone();
     let look = move || {
         let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
         let mut env = recipe.sample()?;
@@ -163,10 +185,8 @@ pub(super) async fn check_fresh(run: &Run<'_>, app: &App, install_steps: bool) -
         if env.get(ACME).is_some() {
             env.set(ACME, "")?;
         }
-        if install_steps {
-            for (name, value) in app.env()?.vars() {
-                env.set(name, value)?;
-            }
+        for (name, value) in &set_by_steps {
+            env.set(name, value)?;
         }
         let policy = Policy { domain: &app.domain, networks: &networks, granted: &granted, operators: None };
         let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;

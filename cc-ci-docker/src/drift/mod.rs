@@ -7,7 +7,7 @@
 //!
 //! # Limitations
 //! Images are compared by their tags, where the files have no digest. A variable more than the files say is a remark, whoever
-//! added it. A path that is relative to the files is compared by its end. The networks, volumes, secrets and configs
+//! added it. The networks, volumes, secrets and configs
 //! themselves are not looked at, nor is a service that was there before and is not ordered any more. Where the engine has begun to roll an update back, it shows the older specification:
 //! such a service is left to the wait, which is red then.
 

@@ -116,53 +116,27 @@ pub(super) fn leave_unsaid(service: &Service, wanted: &mut Value, there: &mut Va
     if !said_at(service, "healthcheck/start_interval").is_null() {
         form::remove(there, &format!("{CONTAINER}/Healthcheck"), "StartInterval");
     }
-    // An older docker command passes no directory of a volume on.
-    for mount in service.volumes.iter().filter(|mount| mount.options.subpath.is_some()) {
-        let options = |spec: &Value| {
-            spec.pointer(&format!("{CONTAINER}/Mounts"))?
-                .get(&mount.target)?
-                .pointer("/VolumeOptions/Subpath")
-                .cloned()
-        };
-        if options(there).is_none()
-            && let Some(mounts) = wanted.pointer_mut(&format!("{CONTAINER}/Mounts"))
-            && let Some(mount) = mounts.get_mut(&mount.target)
-        {
-            form::remove(mount, "/VolumeOptions", "Subpath");
-        }
-    }
     leave_predefined(wanted, there);
     // It is for Windows, and granted.
     if !said_at(service, "credential_spec").is_null() {
         form::remove(there, &format!("{CONTAINER}/Privileges"), "CredentialSpec");
     }
-    // A path that is relative to the files is absolute by now.
-    for mount in service.volumes.iter().filter(|mount| mount.kind == MountKind::Bind) {
-        let Some(relative) = mount.source.as_deref().filter(|source| !source.starts_with('/')) else {
-            continue;
-        };
-        let end = cleaned(relative);
-        let mounts = there.pointer_mut(&format!("{CONTAINER}/Mounts"));
-        let source = mounts.and_then(|mounts| mounts.get_mut(&mount.target)?.get_mut("Source"));
-        // What leads to the recipe itself, or out of it, says nothing of where it ends.
-        let is_it = |path: &str| Path::new(path).ends_with(&end) && end != Path::new("");
-        if let Some(source) = source.filter(|source| source.as_str().is_some_and(is_it)) {
-            *source = Value::from(relative);
-        }
-    }
 }
 
-/// A relative path without what Go's paths lose: `./a/../b/` is `b`, and what leads out is not known here.
-fn cleaned(path: &str) -> PathBuf {
+/// A path of the host as the engine gets it: absolute, and without `.` and `..`. One of somebody's home stays.
+fn cleaned(root: &Path, path: &str) -> String {
+    if path.starts_with(['/', '~']) {
+        return path.to_owned();
+    }
     let mut cleaned = PathBuf::new();
-    for part in Path::new(path).components() {
+    for part in root.join(path).components() {
         match part {
-            Component::Normal(name) if name != "~" => cleaned.push(name),
+            Component::CurDir => {}
             Component::ParentDir => drop(cleaned.pop()),
-            _ => {}
+            part => cleaned.push(part),
         }
     }
-    cleaned
+    cleaned.display().to_string()
 }
 
 /// What the files say at `path`, by their own keys; nothing where they say nothing.
@@ -275,7 +249,7 @@ fn is_bare(id: &str, network: &Value) -> bool {
 fn mount(order: &Order, mount: &Mount) -> Value {
     let options = &mount.options;
     let (kind, mut source) = match mount.kind {
-        MountKind::Bind => ("bind", mount.source.clone()),
+        MountKind::Bind => ("bind", mount.source.as_ref().map(|path| cleaned(&order.root, path))),
         MountKind::Tmpfs => ("tmpfs", None),
         _ => ("volume", None),
     };

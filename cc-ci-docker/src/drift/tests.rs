@@ -82,6 +82,7 @@ fn order_of(file: &str, before: &[&str]) -> Order {
     Order {
         compose: Compose::load(directory.path(), &vars).unwrap(),
         vars: BTreeMap::from([("TYPE".to_owned(), "x".to_owned())]),
+        root: Path::new("/recipes/x").to_owned(),
         env_files: BTreeMap::from([(Path::new("more.env").to_owned(), "# no\n\n  M=1\nA=z\nN\n".to_owned())]),
         before: before.iter().map(|name| (*name).to_owned()).collect(),
     }

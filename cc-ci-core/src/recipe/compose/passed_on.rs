@@ -116,9 +116,9 @@ pub(super) fn lay(base: &mut Map<String, Value>, over: Map<String, Value>) {
             (_, Value::Object(known), Value::Object(over)) => lay(known, over),
             (_, Value::Array(known), Value::Array(over)) => known.extend(over),
             (key, known, over) => {
-                let is_zero = || {
-                    key == "max_failure_ratio" && over.as_str().is_some_and(|text| text.parse() == Ok(0.0))
-                };
+                let counts = ["max_failure_ratio", "max_replicas_per_node", "pids"];
+                let is_zero =
+                    || counts.contains(&key) && over.as_str().is_some_and(|text| text.parse() == Ok(0.0));
                 if COUNTS.contains(&key) || !(is_empty(&over) || is_zero()) {
                     *known = over;
                 }

@@ -88,7 +88,7 @@ impl ServiceLayer {
     }
 
     pub(super) fn merge(&mut self, over: Self) {
-        self.image = over.image.or(self.image.take());
+        self.image = over.image.filter(|image| !image.is_empty()).or(self.image.take());
         // An empty value replaces none.
         let is_said = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.is_empty());
         for (name, value) in over.environment {
