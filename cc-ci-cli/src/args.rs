@@ -226,7 +226,7 @@ pub enum Command {
 pub struct Run {
     /// The recipe: a path, a URL, or a name in the canonical abra tree
     pub recipe: RecipeSource,
-    /// The commit, branch or tag under test [default: the source's HEAD]
+    /// The commit, branch or tag under test, or an ancestor of it like main~1 [default: the source's HEAD]
     #[arg(long, env = "CCCI_COMMIT", value_name = "REV")]
     pub commit: Option<Revision>,
     /// The pull request's number: the same one always gets the same domain
@@ -342,7 +342,9 @@ pub fn time(text: &str) -> Result<Duration, String> {
 fn pull_request(text: &str) -> Result<u64, String> {
     if text.is_empty() {
         // CI systems have an empty variable where there is no pull request.
-        return Err("it is empty: this build is for no pull request; leave --pr and CCCI_PR out".to_owned());
+        return Err(
+            "it must not be empty; leave --pr and CCCI_PR out where there is no pull request".to_owned()
+        );
     }
     text.parse().map_err(|_| "it is a pull request's number, e.g. 42".to_owned())
 }

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
-use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::errors::Error;
 use cc_ci_core::engine::{Failure, Fault, Redactor};
+use form_urlencoded::byte_serialize;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
@@ -132,7 +132,8 @@ impl Client {
         let version = self.docker().await?.client_version();
         // An error is impossible: every key is a string.
         let filters = serde_json::to_string(filters).unwrap_or_default();
-        let uri = format!("/v{version}{path}?filters={}", percent_encoded(&filters));
+        let uri =
+            format!("/v{version}{path}?filters={}", byte_serialize(filters.as_bytes()).collect::<String>());
         match tokio::time::timeout(self.call_limit, ask(&self.socket, &uri)).await {
             Ok(answer) => answer.map_err(|error| self.explain(error)),
             Err(_) => Err(self.hangs()),
@@ -290,20 +291,6 @@ async fn ask(socket: &Path, uri: &str) -> Result<Value, Error> {
         answer = &mut exchange => answer,
         _closed = &mut connection => exchange.await,
     }
-}
-
-/// A text as a value in a query.
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a text does not fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
-    encoded
 }
 
 /// Why a path can't be looked at.

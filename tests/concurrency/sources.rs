@@ -137,7 +137,11 @@ fn what_is_missing_is_told_before_anything_is_done() {
     let recipe = world.recipe("plain");
     recipe.commit();
     let empty = call(&world, &["--pr", ""], &recipe).run().expect(2);
-    assert!(empty.stderr.contains("this build is for no pull request"), "{}", empty.stderr);
+    assert!(
+        empty.stderr.contains("leave --pr and CCCI_PR out where there is no pull request"),
+        "{}",
+        empty.stderr
+    );
     let nothing = world.path().join("none/plain");
     std::fs::create_dir_all(&nothing).unwrap();
     let part = recipe.path().join("tests");

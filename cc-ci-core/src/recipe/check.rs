@@ -141,7 +141,7 @@ fn of_service(
     readable: &impl Fn(&Path) -> Result<(), ReadError>,
     found: &mut Vec<Issue>,
 ) {
-    for file in &service.env_files {
+    for file in service.env_files() {
         if let Err(error) = readable(file) {
             let what = format!("service {key}: reading its env_file {}: {error}", file.display());
             found.push(Issue::at(&table::FILE_UNREADABLE, &["services", key, "env_file"], what));

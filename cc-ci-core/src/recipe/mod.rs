@@ -29,8 +29,8 @@ use crate::names::{Domain, RecipeName};
 
 pub use check::{Findings, SHARED_NETWORKS};
 pub use compose::{
-    Compose, ComposeError, EnvironmentLayer, FileReference, Healthcheck, LOCAL_KEY, LocalService, Mode,
-    Mount, MountKind, MountOptions, Object, PRIVILEGE_KEYS, Port, Privilege, Protocol, Service,
+    Compose, ComposeError, FileReference, Healthcheck, LOCAL_KEY, LocalService, Mode, Mount, MountKind,
+    MountOptions, Object, PRIVILEGE_KEYS, Port, Privilege, Protocol, Service,
 };
 pub use env_file::{EnvFile, EnvFileError, SecretSpec};
 pub use interpolate::{InterpolateError, Interpolated, interpolate};

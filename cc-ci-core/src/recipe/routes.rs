@@ -26,6 +26,9 @@ const RESERVED: [&str; 5] = ["example.com", "example.net", "example.org", "examp
 /// The matchers that ask for a path.
 const PATHS: [&str; 2] = ["path", "pathprefix"];
 
+/// What is asked where any path will do.
+const ROOT: &str = "/";
+
 /// A longer path is asked for by nobody.
 const MAX_PATH: usize = 1024;
 
@@ -133,22 +136,15 @@ pub(super) fn unseen(service: &Service) -> Option<&str> {
 
 /// A path that the proxy leads to the app at `domain`: the root, unless every router for that takes some paths only.
 pub(crate) fn served_path(compose: &Compose, domain: &Domain) -> String {
-    let nobody = OwnHosts { domain: String::new(), chosen: BTreeSet::new() };
     let labels = compose.services.values().flat_map(|service| &service.labels);
-    let rules = labels.filter(|(label, rule)| {
+    let rules = labels.filter(|(label, _)| {
         let label = label.to_ascii_lowercase();
-        let is_rule = matches!(parts(&label), Some(("http", "routers", _, "rule")));
-        is_rule && !rule.trim().is_empty()
+        matches!(parts(&label), Some(("http", "routers", _, "rule")))
     });
-    // Another host of the app's may be led to other paths.
-    let rules = rules.map(|(_, rule)| rule).filter(|rule| rule.contains(domain.as_str()));
-    let rules = rules.filter(|rule| {
-        let other = format!(".{domain}");
-        rule.matches(domain.as_str()).count() > rule.matches(&other).count()
-    });
-    let paths: Vec<Option<&str>> = rules.map(|rule| Reader::path(rule, &nobody)).collect();
-    let first = paths.iter().copied().collect::<Option<Vec<&str>>>().and_then(|paths| paths.first().copied());
-    first.unwrap_or("/").to_owned()
+    let hosts = OwnHosts { domain: domain.to_string(), chosen: BTreeSet::new() };
+    let paths: Vec<&str> = rules.filter_map(|(_, rule)| Reader::path(rule, &hosts)).collect();
+    let root = paths.iter().find(|path| **path == ROOT);
+    root.or(paths.first()).copied().unwrap_or(ROOT).to_owned()
 }
 
 /// Whether each bracket of a label is a number's, behind a name.
@@ -288,25 +284,28 @@ struct Reader<'a> {
     foreign: Vec<String>,
     /// The paths that it asks for.
     paths: Vec<&'a str>,
+    /// Whether it names the app's domain itself.
+    at_domain: bool,
     depth: usize,
 }
 
 impl<'a> Reader<'a> {
     fn new(rule: &'a str, hosts: &'a OwnHosts) -> Self {
-        Self { rest: rule, hosts, foreign: Vec::new(), paths: Vec::new(), depth: 0 }
+        Self { rest: rule, hosts, foreign: Vec::new(), paths: Vec::new(), at_domain: false, depth: 0 }
     }
 
-    /// A path that the rule takes, where it does not take all.
+    /// A path that the rule takes at the app's domain, the root where it takes all of them; nothing of a rule that names
+    /// another host, or can't be read.
     fn path(rule: &'a str, hosts: &'a OwnHosts) -> Option<&'a str> {
         let mut reader = Self::new(rule, hosts);
-        reader.any().filter(|_| reader.rest.trim().is_empty())?;
+        reader.any().filter(|_| reader.rest.trim().is_empty() && reader.at_domain)?;
         // A pattern is no path, and what can't stand in a request is asked for by nobody.
         let is_path = |path: &&str| {
             let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'{' | b'}' | b'#' | b'\\');
             let is_uri = path.parse::<PathAndQuery>().is_ok();
             path.starts_with('/') && path.len() <= MAX_PATH && path.bytes().all(plain) && is_uri
         };
-        reader.paths.into_iter().find(is_path)
+        Some(reader.paths.into_iter().find(is_path).unwrap_or(ROOT))
     }
 
     fn judge(rule: &'a str, hosts: &'a OwnHosts) -> Taken {
@@ -393,6 +392,8 @@ impl<'a> Reader<'a> {
             }
             return Some(false);
         };
+        self.at_domain |=
+            !patterns && arguments.iter().any(|host| host.eq_ignore_ascii_case(&self.hosts.domain));
         let own = |host: &&str| if *patterns { self.hosts.has_pattern(host) } else { self.hosts.has(host) };
         let foreign: Vec<&str> = arguments.iter().copied().filter(|host| !own(host)).collect();
         self.foreign.extend(foreign.iter().map(|host| (*host).to_owned()));
@@ -498,21 +499,23 @@ mod tests {
 
     #[test]
     fn the_path_that_is_asked_is_one_that_the_rule_takes() {
-        let nobody = OwnHosts { domain: String::new(), chosen: BTreeSet::new() };
-        let path = |rule| Reader::path(rule, &nobody);
+        let hosts = OwnHosts { domain: "a".to_owned(), chosen: BTreeSet::new() };
+        let path = |rule| Reader::path(rule, &hosts);
         for (rule, wanted) in [
-            ("Host(`a`)", None),
+            ("Host(`a`)", Some("/")),
             ("Host(`a`) && PathPrefix(`/x`)", Some("/x")),
             ("Host(`a`) && (Path(`/x`, `/y`) || PathPrefix(`/z`))", Some("/x")),
-            ("Host(`a`) && !PathPrefix(`/x`)", None),
+            ("Host(`a`) && !PathPrefix(`/x`)", Some("/")),
             ("Host(`a`) && !PathPrefix(`/x`) && pathprefix(`/y`)", Some("/y")),
             ("Host(`a`) && PathPrefix(`/{id:[0-9]+}`, `/y`)", Some("/y")),
-            ("Host(`a`) && Path(`/x y`)", None),
+            ("Host(`a`) && Path(`/x y`)", Some("/")),
             ("Host(`a`) && Path(`x", None),
-            ("Host(`a`) && Path(`/<x>`)", None),
+            ("Host(`b.a`) && Path(`/x`)", None),
+            ("HostRegexp(`.*`) && Path(`/x`)", None),
+            ("Host(`a`) && Path(`/<x>`)", Some("/")),
             ("Host(`a`) && Path(`/x`) rest", None),
-            ("Host(`a`) && Path(`/x`) || Host(`a`)", None),
-            ("Host(`a`) || Host(`a`) && Path(`/.well-known/x`)", None),
+            ("Host(`a`) && Path(`/x`) || Host(`a`)", Some("/")),
+            ("Host(`a`) || Host(`a`) && Path(`/.well-known/x`)", Some("/")),
             ("Host(`a`) && Path(`/y`) && (Host(`a`) || Path(`/x`))", Some("/y")),
             ("Host(`a`) && Path(`/y`) || Host(`b`) && Path(`/x`)", Some("/y")),
         ] {

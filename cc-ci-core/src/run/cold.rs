@@ -268,10 +268,12 @@ impl<'r> Cold<'r> {
     async fn create(&mut self, revision: &Revision) -> Result<(), Failure> {
         let ready = self.tests.ready;
         ready.prepare(&self.app, revision).await?;
-        let created = recipe::variables(ready.run, &self.app).await?;
-        self.tests.install_steps(&revision.name).await?;
-        self.set_by_steps = recipe::variables(ready.run, &self.app).await?;
-        self.set_by_steps.retain(|name, value| created.get(name) != Some(value));
+        if !self.tests.scripts.install_steps.is_empty() {
+            let created = recipe::variables(ready.run, &self.app).await?;
+            self.tests.install_steps(&revision.name).await?;
+            self.set_by_steps = recipe::variables(ready.run, &self.app).await?;
+            self.set_by_steps.retain(|name, value| created.get(name) != Some(value));
+        }
         // They may have asked for more.
         ready.generate_secrets(&self.app).await?;
         self.engine().pre_pull(&self.app).await

@@ -35,6 +35,10 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         }
     }
     let release = releases.at(tested.tested()).cloned();
+    if let Some(of) = &releases_of {
+        run.note(format!("the releases are those of {of}"));
+    }
+    // In the quick lane the baseline says what the commit must build on.
     if let Some(of) = releases_of.as_ref().filter(|_| run.lane() == Lane::Cold) {
         guard_history(run, &tested, &releases, of).await?;
     }
@@ -57,7 +61,6 @@ async fn guard_history(
     releases: &Releases,
     of: &str,
 ) -> Result<(), Failure> {
-    run.note(format!("the releases are those of {of}"));
     let lifetime = run.harness.lifetime.as_ref();
     for release in &releases.releases {
         if tested.are_related(lifetime, tested.tested(), &release.commit).await? {

@@ -139,7 +139,11 @@ impl<'r> Ready<'r> {
         call: Call,
         work: impl Future<Output = Result<(), Failure>>,
     ) -> Result<(), Failure> {
-        let before = self.run.harness.ci_host.engine.services(&app.domain).await?;
+        // What is deployed anew begins with nothing.
+        let before = match call {
+            Call::Deploy => Vec::new(),
+            _ => self.run.harness.ci_host.engine.services(&app.domain).await?,
+        };
         let before = before.into_iter().map(|service| service.name).collect();
         // What is read now, right after it was judged, is what is meant to be deployed.
         let order = async {

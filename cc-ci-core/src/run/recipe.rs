@@ -2,7 +2,6 @@
 //! may have changed either.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::state::Run;
@@ -10,7 +9,7 @@ use super::step::first_few;
 use crate::engine::{App, Order};
 use crate::model::failure::Failure;
 use crate::model::record::Lane;
-use crate::recipe::{Compose, Findings, Labels, Policy, Recipe};
+use crate::recipe::{Compose, EnvFile, Findings, Labels, Policy, Recipe, Service};
 
 /// So many findings are told, of each kind.
 const TOLD: usize = 50;
@@ -28,32 +27,40 @@ pub(super) struct LoadedRecipe {
 pub(super) async fn load(run: &Run<'_>, app: &App) -> Result<LoadedRecipe, Failure> {
     let app = app.clone();
     let load = move || {
-        let env = app.env()?;
-        let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
-        let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
+        let (_, _, compose) = read(&app, &app.env()?)?;
         Ok(LoadedRecipe { labels: compose.labels(), compose })
     };
     run.context.lifetime.blocking_tasks().run(load).await
 }
 
+/// The recipe at the app's tree, its variables with this `.env`, and its compose files with those. Blocks.
+fn read(app: &App, env: &EnvFile) -> Result<(Recipe, BTreeMap<String, String>, Compose), Failure> {
+    let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
+    let vars = recipe.vars(env, &app.domain)?;
+    let compose = recipe.compose(&vars)?;
+    Ok((recipe, vars, compose))
+}
+
+/// The sample of the recipe at the app's tree. Blocks.
+fn sample(app: &App) -> Result<EnvFile, Failure> {
+    Ok(Recipe::open(app.recipe.clone(), &app.tree)?.sample()?)
+}
+
 /// What a deployer was told to deploy, as the app's tree and `.env` say it now; `before` it, these services were there.
 pub(super) async fn order(run: &Run<'_>, app: &App, before: BTreeSet<String>) -> Result<Order, Failure> {
     let app = app.clone();
-    let read = move || {
-        let env = app.env()?;
-        let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
-        let vars = recipe.vars(&env, &app.domain)?;
-        let compose = recipe.compose(&vars)?;
+    let order = move || {
+        let (recipe, vars, compose) = read(&app, &app.env()?)?;
         let mut env_files = BTreeMap::new();
-        for file in compose.services.values().flat_map(|service| &service.env_files) {
+        for file in compose.services.values().flat_map(Service::env_files) {
             let text = recipe.read(file).map_err(|error| {
                 Failure::recipe(format!("can't read {}", file.display())).with_source(error)
             })?;
-            env_files.insert(file.clone(), String::from_utf8_lossy(&text).into_owned());
+            env_files.insert(file.to_owned(), String::from_utf8_lossy(&text).into_owned());
         }
         Ok(Order { compose, vars, root: app.tree.clone(), env_files, before })
     };
-    run.context.lifetime.blocking_tasks().run(read).await
+    run.context.lifetime.blocking_tasks().run(order).await
 }
 
 /// What is deployed is what was ordered, and nothing else.
@@ -91,12 +98,8 @@ pub(super) async fn variables(run: &Run<'_>, app: &App) -> Result<BTreeMap<Strin
 /// What its compose files say with the sample alone; nothing where that does not suffice.
 pub(super) async fn with_sample(run: &Run<'_>, app: &App) -> Option<Compose> {
     let app = app.clone();
-    let read = move || {
-        let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
-        let vars = recipe.vars(&recipe.sample()?, &app.domain)?;
-        recipe.compose(&vars)
-    };
-    run.context.lifetime.blocking_tasks().run(read).await.ok()
+    let read = move || read(&app, &sample(&app)?);
+    run.context.lifetime.blocking_tasks().run(read).await.ok().map(|(_, _, compose)| compose)
 }
 
 /// Checks it: what would fail a deploy, touch what is not the app's own, or needs what the operator has not granted, is
@@ -139,7 +142,10 @@ pub(super) async fn check_deployed(run: &Run<'_>, app: &App) -> Result<Vec<(Stri
     let (app, networks) = (app.clone(), settings.shared_networks.clone());
     // What a person wrote of a long-lived app is no fault of the recipe's.
     let operators = run.lane().is_warm().then(|| run.harness.ci_host.env_files.path(&app.domain));
-    let look = move || findings(&app, &networks, &granted, operators);
+    let look = move || {
+        let operators = operators.map(|env_file| App { env_file, ..app.clone() }.env()).transpose()?;
+        findings(&app, &app.env()?, &networks, &granted, operators.as_ref())
+    };
     let found = run.context.lifetime.blocking_tasks().run(look).await?;
     for warning in shortened(&found.warnings) {
         run.warn_once(&warning);
@@ -153,18 +159,17 @@ pub(super) async fn check_deployed(run: &Run<'_>, app: &App) -> Result<Vec<(Stri
     Ok(found.ungranted)
 }
 
+/// What can be said against the app of this `.env`. Blocks.
 fn findings(
     app: &App,
+    env: &EnvFile,
     networks: &[String],
     granted: &[String],
-    operators: Option<PathBuf>,
+    operators: Option<&EnvFile>,
 ) -> Result<Findings, Failure> {
-    let env = app.env()?;
-    let operators = operators.map(|env_file| App { env_file, ..app.clone() }.env()).transpose()?;
-    let policy = Policy { domain: &app.domain, networks, granted, operators: operators.as_ref() };
-    let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
-    let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
-    Ok(recipe.check(&env, &compose, &policy)?)
+    let policy = Policy { domain: &app.domain, networks, granted, operators };
+    let (recipe, _, compose) = read(app, env)?;
+    Ok(recipe.check(env, &compose, &policy)?)
 }
 
 /// Judges a fresh install of what the app's tree shows, without one: an upgrade keeps the variables and secrets that a new
@@ -179,8 +184,7 @@ pub(super) async fn check_fresh(
     let (app, networks, report_only) = (app.clone(), settings.shared_networks.clone(), settings.report_only);
     let set_by_steps = set_by_steps.clone();
     let look = move || {
-        let recipe = Recipe::open(app.recipe.clone(), &app.tree)?;
-        let mut env = recipe.sample()?;
+        let mut env = sample(&app)?;
         env.set("DOMAIN", app.domain.as_str())?;
         if env.get(ACME).is_some() {
             env.set(ACME, "")?;
@@ -188,11 +192,9 @@ pub(super) async fn check_fresh(
         for (name, value) in &set_by_steps {
             env.set(name, value)?;
         }
-        let policy = Policy { domain: &app.domain, networks: &networks, granted: &granted, operators: None };
-        let compose = recipe.compose(&recipe.vars(&env, &app.domain)?)?;
-        Ok::<_, Failure>(recipe.check(&env, &compose, &policy)?)
+        findings(&app, &env, &networks, &granted, None)
     };
-    let found: Findings = run.context.lifetime.blocking_tasks().run(look).await?;
+    let found = run.context.lifetime.blocking_tasks().run(look).await?;
     let mut problems = found.problems;
     if !report_only {
         problems.extend(found.ungranted.into_iter().map(|(what, _)| what));
@@ -216,8 +218,7 @@ pub(super) async fn add_new_variables(run: &Run<'_>, app: &App) -> Result<(), Fa
 /// Adds them, and gives their names. Blocks.
 pub(super) fn add_missing(app: &App, is_run_app: bool) -> Result<Vec<String>, Failure> {
     let mut env = app.env()?;
-    let sample = Recipe::open(app.recipe.clone(), &app.tree)?.sample()?;
-    let added = env.add_missing(&sample)?;
+    let added = env.add_missing(&sample(app)?)?;
     if is_run_app && added.iter().any(|name| name == ACME) {
         env.set(ACME, "")?;
     }

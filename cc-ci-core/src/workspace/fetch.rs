@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::copy::{copy_tree, find_symlink};
+use super::fetch_error::FetchError;
 use super::git::{Git, GitError};
 use super::recipe_tree::{RecipeTree, commit_of};
-use super::source::{CommitId, InvalidSource, RecipeSource, Revision};
+use super::source::{CommitId, RecipeSource, Revision};
 use super::{RunDir, WorkspaceError};
 use crate::lifetime::RunLifetime;
 use crate::model::cancellation::Cancellation;
-use crate::model::error_chain;
-use crate::model::failure::{Failure, Fault};
 use crate::sys::files::{self, remove_tree, replace_file};
 use crate::sys::process::Marker;
 
@@ -36,7 +35,7 @@ pub enum ReleasesOf {
 /// What git fetches, and to where.
 const TAGS: &str = "+refs/tags/*:refs/tags/*";
 /// The tags of what is tested, where somebody else says what was released.
-const OWN_TAGS: &str = "refs/cc-ci/tags";
+const OWN_TAGS: &str = "+refs/tags/*:refs/cc-ci/tags/*";
 const BRANCHES: &str = "+refs/heads/*:refs/cc-ci/heads/*";
 const PULLS: &str = "+refs/pull/*/head:refs/cc-ci/pull/*";
 
@@ -68,110 +67,6 @@ pub struct Fetched {
     pub notes: Vec<String>,
 }
 
-/// A recipe could not be fetched.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FetchError {
-    /// The source names no recipe.
-    #[error(transparent)]
-    Source(#[from] InvalidSource),
-    /// A recipe was given by name, and there is no canonical tree.
-    #[error("{name} is looked for in the canonical abra tree, and there is none")]
-    NoCanonicalTree {
-        /// The recipe.
-        name: String,
-    },
-    /// There is nothing at the source's path.
-    #[error("can't use the recipe at {path}")]
-    Path {
-        /// Which path.
-        path: PathBuf,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
-    /// What is at the source's path is no repository.
-    #[error("{path} is no git repository")]
-    NoRepository {
-        /// Which path.
-        path: PathBuf,
-    },
-    /// A local repository that says what was released has not all of its history.
-    #[error("{path} says what was released, and its history is cut: it is a shallow clone")]
-    Shallow {
-        /// Which.
-        path: PathBuf,
-    },
-    /// A branch or tag is named like the beginning of another commit's id.
-    #[error(
-        "{revision} is a branch or tag of {source_name}, and the beginning of the id of {commit}: give all of its digits"
-    )]
-    LooksLikeId {
-        /// The source.
-        source_name: String,
-        /// What was asked for.
-        revision: String,
-        /// The other commit.
-        commit: String,
-    },
-    /// The repository has no such commit.
-    #[error("{source_name} has no {revision}: neither branch, tag nor commit")]
-    NoSuchRevision {
-        /// The source.
-        source_name: String,
-        /// What was asked for.
-        revision: String,
-    },
-    /// A branch and a tag share the name, and name different commits.
-    #[error(
-        "{revision} is a branch and a tag of {source_name}: say refs/heads/{revision} or refs/tags/{revision}"
-    )]
-    Ambiguous {
-        /// The source.
-        source_name: String,
-        /// What was asked for.
-        revision: String,
-    },
-    /// git failed.
-    #[error("can't fetch {source_name}")]
-    Git {
-        /// The source.
-        source_name: String,
-        /// What git said.
-        #[source]
-        source: GitError,
-    },
-    /// The run's own tree can't be used.
-    #[error(transparent)]
-    Workspace(#[from] WorkspaceError),
-}
-
-impl From<FetchError> for Failure {
-    fn from(error: FetchError) -> Self {
-        if let FetchError::NoRepository { .. } = error {
-            let hint = "name a repository's own top, e.g. a clone of the recipe; or make it one: git init, git commit";
-            return Self::configuration(error_chain(&error)).with_hint(hint);
-        }
-        if let FetchError::Shallow { .. } = error {
-            let hint = "fetch all of it, there: git fetch --unshallow --tags";
-            return Self::configuration(error_chain(&error)).with_hint(hint);
-        }
-        let fault = match error {
-            // What was asked for is not there: nothing was changed yet.
-            FetchError::Source(_)
-            | FetchError::NoCanonicalTree { .. }
-            | FetchError::Path { .. }
-            | FetchError::NoRepository { .. }
-            | FetchError::Shallow { .. }
-            | FetchError::LooksLikeId { .. }
-            | FetchError::NoSuchRevision { .. }
-            | FetchError::Ambiguous { .. } => Fault::Configuration,
-            FetchError::Git { .. } | FetchError::Workspace(_) => Fault::Host,
-        };
-        Self::new(fault, error_chain(&error))
-    }
-}
-
 /// Fetches the commit under test and all tags into `run`'s recipes, and checks the commit out.
 ///
 /// Nothing of the source's hooks, filters, configuration or submodules is used. A recipe of the same name in the
@@ -199,17 +94,25 @@ pub(crate) async fn fetch_into(
     let root = recipes.join(name.as_str());
     let git = Git::new(run, root, request.marker.clone());
     let canonical = run.canonical().map(|canonical| canonical.join("recipes").join(name.as_str()));
+    let needed = || canonical.clone().ok_or_else(|| FetchError::NoCanonicalTree { name: name.to_string() });
+    let releases = match &request.releases {
+        // What is copied has its own.
+        _ if request.skip_fetch => None,
+        ReleasesOf::Itself => None,
+        // It is the canonical one itself.
+        ReleasesOf::Canonical if matches!(request.source, RecipeSource::Name(_)) => None,
+        ReleasesOf::Canonical => canonical.clone().filter(|path| is_repository(path)).map(RecipeSource::Path),
+        ReleasesOf::Source(source) => Some(source.clone()),
+    };
     let fetching = Fetching {
         lifetime,
         git,
         source_name: request.source.to_string(),
         revision: request.revision.clone().filter(|revision| revision.as_str() != "HEAD"),
         until: crate::sys::after(Instant::now(), request.limit),
-        own_tags: request.releases == ReleasesOf::Itself,
+        own_tags: releases.is_none(),
     };
     let mut notes = Vec::new();
-    let needed = || canonical.clone().ok_or_else(|| FetchError::NoCanonicalTree { name: name.to_string() });
-    let by_name = matches!(request.source, RecipeSource::Name(_));
     let tested = if request.skip_fetch {
         fetching.copy(&needed()?, &mut notes).await?
     } else {
@@ -230,16 +133,10 @@ pub(crate) async fn fetch_into(
         }
         tested
     };
-    let releases_of = match &request.releases {
-        ReleasesOf::Itself => None,
-        // What was copied, or is the canonical one itself, has its own.
-        _ if request.skip_fetch => None,
-        ReleasesOf::Canonical => {
-            let known = canonical.clone().filter(|path| !by_name && is_repository(path));
-            fetching.releases_of(known.map(RecipeSource::Path), &needed).await?
-        }
-        ReleasesOf::Source(source) => fetching.releases_of(Some(source.clone()), &needed).await?,
-    };
+    if let Some(releases) = &releases {
+        fetching.fetch_releases(releases, needed).await?;
+    }
+    let releases_of = releases.as_ref().map(RecipeSource::to_string);
     Ok(Fetched { tree: RecipeTree::new(name, fetching.git, tested), releases_of, notes })
 }
 
@@ -421,8 +318,7 @@ impl Fetching<'_> {
         address: &OsString,
         wanted: Option<&str>,
     ) -> Result<Option<CommitId>, GitError> {
-        let own = format!("+refs/tags/*:{OWN_TAGS}/*");
-        let tags = if self.own_tags { TAGS } else { own.as_str() };
+        let tags = if self.own_tags { TAGS } else { OWN_TAGS };
         let ancestor = self.revision.as_ref().map_or("", Revision::ancestor);
         if let Some(id) = wanted {
             match self.git_fetch(reading, address, &[&format!("+{id}:{TESTED}"), tags]).await {
@@ -469,44 +365,30 @@ impl Fetching<'_> {
         Ok(())
     }
 
-    /// Fetches the tags of `source`, or the own ones of what is tested where there is none; gives whose they are then.
-    async fn releases_of(
+    /// Fetches the tags of `source`; `canonical` is where it is if it is given by its name.
+    async fn fetch_releases(
         &self,
-        source: Option<RecipeSource>,
-        canonical: &(impl Fn() -> Result<PathBuf, FetchError> + Sync),
-    ) -> Result<Option<String>, FetchError> {
-        let Some(source) = source else {
-            if !self.own_tags {
-                let own = format!("{OWN_TAGS}/*:refs/tags/*");
-                self.git
-                    .run(self.lifetime, ["fetch", "--quiet", "--no-tags", ".", &own], self.left())
-                    .await
-                    .map_err(|error| self.git_error(error))?;
-            }
-            return Ok(None);
-        };
-        let name = source.to_string();
-        let local = match &source {
+        source: &RecipeSource,
+        canonical: impl Fn() -> Result<PathBuf, FetchError>,
+    ) -> Result<(), FetchError> {
+        let local = match source {
             RecipeSource::Url(_) => None,
             RecipeSource::Path(path) => Some(existing_repository(path)?),
             RecipeSource::Name(_) => Some(existing_repository(&canonical()?)?),
         };
         // git takes from one what it likes, and ends well.
-        if let Some(path) = local
-            .as_ref()
-            .filter(|path| ["shallow", ".git/shallow"].iter().any(|file| path.join(file).exists()))
-        {
+        let is_shallow =
+            |path: &&PathBuf| path.join("shallow").exists() || path.join(".git/shallow").exists();
+        if let Some(path) = local.as_ref().filter(is_shallow) {
             return Err(FetchError::Shallow { path: path.clone() });
         }
-        let address = match (&source, local) {
-            (RecipeSource::Url(url), _) => OsString::from(url.secret()),
-            (_, Some(path)) => path.into(),
-            (_, None) => return Ok(None),
+        let address = match (source, local) {
+            (RecipeSource::Url(url), _) => url.secret().into(),
+            (_, local) => local.unwrap_or_default().into(),
         };
-        let fail = |source| FetchError::Git { source_name: name.clone(), source };
+        let fail = |error| FetchError::Git { source_name: source.to_string(), source: error };
         let reading = self.git.fetching().map_err(fail)?;
-        self.git_fetch(&reading, &address, &[TAGS]).await.map_err(fail)?;
-        Ok(Some(name))
+        self.git_fetch(&reading, &address, &[TAGS]).await.map_err(fail)
     }
 
     /// git in the clone, within the time that is left.
@@ -523,10 +405,10 @@ impl Fetching<'_> {
             "--no-write-fetch-head",
             "--no-auto-maintenance",
             "--no-recurse-submodules",
+            "--",
         ]
         .map(OsString::from)
         .into();
-        args.push("--".into());
         args.push(address.clone());
         args.extend(refs.iter().map(OsString::from));
         reading.run(self.lifetime, args, self.left()).await.map(drop)

@@ -7,7 +7,8 @@
 //!
 //! # Limitations
 //! What [`TaskSpec`] does not hold is not compared, and is in no digest. Published ports are no part of a task's
-//! specification at all. For the moment between such a change and Swarm's own update status, see [`UNDECIDED`](super::judge::UNDECIDED).
+//! specification at all. For the moment between such a change and Swarm's own update status, see
+//! [`UNDECIDED`](super::verdict::UNDECIDED).
 
 use bollard::models::{ServiceSpec, Task, TaskSpec};
 use serde_json::Value;

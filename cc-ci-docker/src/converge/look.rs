@@ -101,7 +101,7 @@ fn typed<T: DeserializeOwned>(mut list: Value, container: &str) -> Result<Vec<T>
             spec.insert("HealthCheck".to_owned(), healthcheck);
         }
     }
-    // A list that is none is null.
+    // The engine may answer `null` for an empty list.
     let typed: Option<Vec<T>> =
         serde_json::from_value(list).map_err(|error| ApiError::Garbled(error.into()))?;
     Ok(typed.unwrap_or_default())

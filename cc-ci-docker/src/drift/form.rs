@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 /// A field, by its parent and its key, and its value.
-type Said = (&'static str, &'static str, fn() -> Value);
+type Default = (&'static str, &'static str, fn() -> Value);
 
 /// What the engine takes where nothing is said. Older ones leave some of it out when asked.
-const DEFAULTS: [Said; 18] = [
+const DEFAULTS: [Default; 18] = [
     ("/TaskTemplate", "Runtime", || json!("container")),
     ("/TaskTemplate/ContainerSpec", "Isolation", || json!("default")),
     ("/TaskTemplate/ContainerSpec", "StopGracePeriod", || json!(10 * SECOND)),
@@ -34,7 +34,7 @@ const DEFAULTS: [Said; 18] = [
 pub(super) const SECOND: u64 = 1_000_000_000;
 
 /// A text among others that may be empty, and is no less there for it.
-pub(super) fn said(text: &str) -> Value {
+pub(super) fn present(text: &str) -> Value {
     Value::from(format!("={text}"))
 }
 
@@ -72,7 +72,7 @@ pub(super) fn normalise(spec: &mut Value, networks: &BTreeMap<String, String>) {
         keyed(list, |variable| {
             let text = variable.as_str().unwrap_or_default();
             match text.split_once('=') {
-                Some((name, value)) => (name.to_owned(), said(value)),
+                Some((name, value)) => (name.to_owned(), present(value)),
                 None => (text.to_owned(), Value::from("unset")),
             }
         })
@@ -172,7 +172,7 @@ fn mode(mode: &Value) -> String {
 fn texts(map: &Value) -> Value {
     let texts = map.as_object().into_iter().flatten();
     Value::Object(
-        texts.map(|(name, value)| (name.clone(), said(value.as_str().unwrap_or_default()))).collect(),
+        texts.map(|(name, value)| (name.clone(), present(value.as_str().unwrap_or_default()))).collect(),
     )
 }
 
@@ -219,16 +219,16 @@ pub(super) fn remove(of: &mut Value, path: &str, key: &str) {
 /// Puts the defaults where nothing is said, so that saying them makes no difference.
 pub(super) fn fill(spec: &mut Value) {
     for parent in ["UpdateConfig", "RollbackConfig", "EndpointSpec"] {
-        say(spec, "", parent, || json!({}));
+        set_default(spec, "", parent, || json!({}));
     }
-    say(spec, "/TaskTemplate", "RestartPolicy", || json!({}));
+    set_default(spec, "/TaskTemplate", "RestartPolicy", || json!({}));
     for (path, key, value) in DEFAULTS {
-        say(spec, path, key, value);
+        set_default(spec, path, key, value);
     }
 }
 
 /// Puts `value` where nothing is said.
-fn say(spec: &mut Value, path: &str, key: &str, value: impl FnOnce() -> Value) {
+fn set_default(spec: &mut Value, path: &str, key: &str, value: impl FnOnce() -> Value) {
     if let Some(Value::Object(map)) = spec.pointer_mut(path)
         && map.get(key).is_none_or(|known| known.is_null() || known == "")
     {

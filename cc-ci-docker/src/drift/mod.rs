@@ -7,9 +7,9 @@
 //!
 //! # Limitations
 //! Images are compared by their tags, where the files have no digest. A variable more than the files say is a remark, whoever
-//! added it. The networks, volumes, secrets and configs
-//! themselves are not looked at, nor is a service that was there before and is not ordered any more. Where the engine has begun to roll an update back, it shows the older specification:
-//! such a service is left to the wait, which is red then.
+//! added it. The networks, volumes, secrets and configs themselves are not looked at, nor is a service that was there before
+//! and is not ordered any more. Where the engine has begun to roll an update back, it shows the older specification: such a
+//! service is left to the wait, which is red then.
 
 mod form;
 mod ordered;
@@ -96,8 +96,8 @@ fn compare(stack: &Stack, order: &Order, services: Vec<Value>, networks: &BTreeM
         }
         let mut added = Vec::new();
         let env = if key == APP { Some(&order.vars) } else { None };
-        leave_added(stack, &mut wanted, &mut spec, env, &mut added);
-        ordered::leave_unsaid(service, &mut wanted, &mut spec);
+        take_additions(stack, &mut wanted, &mut spec, env, &mut added);
+        ordered::ignore_unspecified(service, &mut wanted, &mut spec);
         form::fill(&mut wanted);
         form::fill(&mut spec);
         form::prune(&mut wanted);
@@ -114,50 +114,50 @@ fn compare(stack: &Stack, order: &Order, services: Vec<Value>, networks: &BTreeM
 }
 
 /// Takes away what a deployer may add of its own: the variables of the app, `env`, and labels of the stack's own. What of
-/// it is not expected is `told`.
-fn leave_added(
+/// it is not expected goes into `remarks`.
+fn take_additions(
     stack: &Stack,
     wanted: &mut Value,
     there: &mut Value,
     env: Option<&BTreeMap<String, String>>,
-    told: &mut Vec<String>,
+    remarks: &mut Vec<String>,
 ) {
     let own = format!("coop-cloud.{stack}.");
     let none = Map::new();
     for path in ["/Labels", "/TaskTemplate/ContainerSpec/Labels"] {
         let Some(Value::Object(labels)) = there.pointer_mut(path) else { continue };
-        let mut said = wanted.pointer_mut(path).and_then(Value::as_object_mut);
+        let mut ordered = wanted.pointer_mut(path).and_then(Value::as_object_mut);
         labels.retain(|label, _| {
             let Some(name) = label.strip_prefix(&own) else { return true };
             if NOTED.contains(&name) {
-                if let Some(said) = &mut said {
-                    said.remove(label);
+                if let Some(ordered) = &mut ordered {
+                    ordered.remove(label);
                 }
                 return false;
             }
-            let is_said = said.as_ref().is_some_and(|said| said.contains_key(label));
-            if !is_said && !ADDED.contains(&name) {
-                told.push(format!("has a label that its files do not say: {}", sanitize::written(label)));
+            let is_ordered = ordered.as_ref().is_some_and(|ordered| ordered.contains_key(label));
+            if !is_ordered && !ADDED.contains(&name) {
+                remarks.push(format!("has a label that its files do not say: {}", sanitize::written(label)));
             }
-            is_said
+            is_ordered
         });
     }
-    let said = wanted.pointer(ENV).and_then(Value::as_object).unwrap_or(&none);
+    let ordered = wanted.pointer(ENV).and_then(Value::as_object).unwrap_or(&none);
     let Some(Value::Object(variables)) = there.pointer_mut(ENV) else { return };
     variables.retain(|name, value| {
-        if said.contains_key(name) {
+        if ordered.contains_key(name) {
             return true;
         }
-        let of_app = env.and_then(|env| env.get(name)).map(|value| form::said(value));
+        let of_app = env.and_then(|env| env.get(name)).map(|value| form::present(value));
         if of_app.as_ref() != Some(value) {
-            told.push(format!("has a variable that its files do not say: {}", sanitize::written(name)));
+            remarks.push(format!("has a variable that its files do not say: {}", sanitize::written(name)));
         }
         false
     });
 }
 
 /// Names what of `there` is not as `wanted` says.
-fn differ(path: &mut Vec<String>, wanted: &Value, there: &Value, told: &mut Vec<String>) {
+fn differ(path: &mut Vec<String>, wanted: &Value, there: &Value, differences: &mut Vec<String>) {
     if let (Value::Object(wanted), Value::Object(there)) = (wanted, there) {
         let mut keys: Vec<&String> = wanted.keys().chain(there.keys()).collect();
         keys.sort();
@@ -168,7 +168,7 @@ fn differ(path: &mut Vec<String>, wanted: &Value, there: &Value, told: &mut Vec<
                 path,
                 wanted.get(key).unwrap_or(&Value::Null),
                 there.get(key).unwrap_or(&Value::Null),
-                told,
+                differences,
             );
             path.pop();
         }
@@ -177,13 +177,13 @@ fn differ(path: &mut Vec<String>, wanted: &Value, there: &Value, told: &mut Vec<
         let field: Vec<&str> = path.iter().filter(short).map(String::as_str).collect();
         let field = sanitize::written(&field.join("."));
         let is_silent = path.iter().any(|key| SILENT.contains(&key.as_str()));
-        told.push(match (wanted, there) {
+        differences.push(match (wanted, there) {
             (Value::Null, _) => format!("{field} was not ordered"),
             (_, Value::Null) => format!("{field} is not there"),
             (Value::Object(_) | Value::Array(_), _) | (_, Value::Object(_) | Value::Array(_)) => {
-                format!("{field} is another")
+                format!("{field} differs")
             }
-            _ if is_silent => format!("{field} is another"),
+            _ if is_silent => format!("{field} differs"),
             (wanted, there) => format!("{field} is {}, not {}", shown(there), shown(wanted)),
         });
     }

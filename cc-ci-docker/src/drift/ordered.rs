@@ -11,17 +11,17 @@ use serde_json::{Map, Value, json};
 
 use crate::snapshot::NAMESPACE;
 
-use super::form::{self, SECOND, familiar, said};
+use super::form::{self, SECOND, familiar, present};
 
 pub(super) fn spec(order: &Order, key: &str, service: &Service) -> Value {
     let (compose, stack) = (&order.compose, &order.compose.stack);
-    let says = |path: &str| said_at(service, path);
+    let given = |path: &str| value_at(service, path);
     let mut labels = texts(&service.labels);
-    labels.insert(NAMESPACE.to_owned(), said(stack.as_str()));
-    labels.insert("com.docker.stack.image".to_owned(), said(&service.image));
-    let mut container_labels = texts(&strings(&says("labels")));
-    container_labels.insert(NAMESPACE.to_owned(), said(stack.as_str()));
-    let (add, drop) = capabilities(&says("cap_add"), &says("cap_drop"));
+    labels.insert(NAMESPACE.to_owned(), present(stack.as_str()));
+    labels.insert("com.docker.stack.image".to_owned(), present(&service.image));
+    let mut container_labels = texts(&strings(&given("labels")));
+    container_labels.insert(NAMESPACE.to_owned(), present(stack.as_str()));
+    let (add, drop) = capabilities(&given("cap_add"), &given("cap_drop"));
     let mounts = service.volumes.iter().map(|mount| (mount.target.clone(), self::mount(order, mount)));
     let used = |of: &[FileReference], objects: &BTreeMap<String, Object>, name: &str| -> Map<String, Value> {
         let used = of.iter().map(|file| {
@@ -38,7 +38,7 @@ pub(super) fn spec(order: &Order, key: &str, service: &Service) -> Value {
         for alias in service.aliases.get(network).into_iter().flatten() {
             aliases.insert(alias.clone(), Value::Bool(true));
         }
-        let options = says(&format!("networks/{network}/driver_opts"));
+        let options = given(&format!("networks/{network}/driver_opts"));
         (name.clone(), json!({"Target": name, "Aliases": aliases, "DriverOpts": texts(&strings(&options))}))
     });
     json!({
@@ -48,54 +48,54 @@ pub(super) fn spec(order: &Order, key: &str, service: &Service) -> Value {
             "ContainerSpec": {
                 "Image": familiar(&service.image),
                 "Labels": container_labels,
-                "Command": says("entrypoint"),
+                "Command": given("entrypoint"),
                 "Args": service.command,
-                "Hostname": says("hostname"),
+                "Hostname": given("hostname"),
                 "Env": env(order, service),
-                "Dir": says("working_dir"),
-                "User": says("user"),
-                "Init": is(&says("init")),
-                "StopSignal": says("stop_signal"),
-                "TTY": is(&says("tty")),
-                "OpenStdin": is(&says("stdin_open")),
-                "ReadOnly": is(&says("read_only")),
+                "Dir": given("working_dir"),
+                "User": given("user"),
+                "Init": boolean(&given("init")),
+                "StopSignal": given("stop_signal"),
+                "TTY": boolean(&given("tty")),
+                "OpenStdin": boolean(&given("stdin_open")),
+                "ReadOnly": boolean(&given("read_only")),
                 "Mounts": mounts.collect::<Map<_, _>>(),
                 "StopGracePeriod": nanos(service.stop_grace_period),
                 "Healthcheck": healthcheck(service),
-                "Hosts": hosts(&says("extra_hosts")),
-                "DNSConfig": {"Nameservers": says("dns"), "Search": says("dns_search")},
+                "Hosts": hosts(&given("extra_hosts")),
+                "DNSConfig": {"Nameservers": given("dns"), "Search": given("dns_search")},
                 "Secrets": used(&service.secrets, &compose.secrets, "SecretName"),
                 "Configs": used(&service.configs, &compose.configs, "ConfigName"),
-                "Isolation": says("isolation"),
-                "Sysctls": texts(&strings(&says("sysctls"))),
+                "Isolation": given("isolation"),
+                "Sysctls": texts(&strings(&given("sysctls"))),
                 "CapabilityAdd": add,
                 "CapabilityDrop": drop,
-                "Ulimits": ulimits(&says("ulimits")),
+                "Ulimits": ulimits(&given("ulimits")),
             },
             "Resources": {
-                "Limits": resources(&says("deploy/resources/limits")),
-                "Reservations": resources(&says("deploy/resources/reservations")),
+                "Limits": resources(&given("deploy/resources/limits")),
+                "Reservations": resources(&given("deploy/resources/reservations")),
             },
-            "RestartPolicy": restart_policy(&says("deploy/restart_policy"), &says("restart")),
-            "Placement": placement(&says("deploy/placement")),
+            "RestartPolicy": restart_policy(&given("deploy/restart_policy"), &given("restart")),
+            "Placement": placement(&given("deploy/placement")),
             "Networks": networks.collect::<Map<_, _>>(),
             "LogDriver": {
-                "Name": says("logging/driver"),
-                "Options": texts(&strings(&says("logging/options"))),
+                "Name": given("logging/driver"),
+                "Options": texts(&strings(&given("logging/options"))),
             },
         },
         "Mode": mode(service.mode),
-        "UpdateConfig": update(&says("deploy/update_config")),
-        "RollbackConfig": update(&says("deploy/rollback_config")),
+        "UpdateConfig": update(&given("deploy/update_config")),
+        "RollbackConfig": update(&given("deploy/rollback_config")),
         "EndpointSpec": {
-            "Mode": text(&says("deploy/endpoint_mode")).to_ascii_lowercase(),
+            "Mode": text(&given("deploy/endpoint_mode")).to_ascii_lowercase(),
             "Ports": service.ports.iter().map(port).collect::<Map<_, _>>(),
         },
     })
 }
 
 /// Takes out of both what the files leave to somebody else's choice.
-pub(super) fn leave_unsaid(service: &Service, wanted: &mut Value, there: &mut Value) {
+pub(super) fn ignore_unspecified(service: &Service, wanted: &mut Value, there: &mut Value) {
     const CONTAINER: &str = "/TaskTemplate/ContainerSpec";
     // A variable without a value has that of whoever deploys.
     for (name, _) in service.environment.iter().filter(|(_, value)| value.is_none()) {
@@ -105,20 +105,20 @@ pub(super) fn leave_unsaid(service: &Service, wanted: &mut Value, there: &mut Va
     }
     // Swarm has defaults of its own for jobs.
     if service.mode.is_job()
-        && said_at(service, "deploy/restart_policy").is_null()
-        && said_at(service, "restart").is_null()
+        && value_at(service, "deploy/restart_policy").is_null()
+        && value_at(service, "restart").is_null()
     {
         for spec in [&mut *wanted, &mut *there] {
             form::remove(spec, "/TaskTemplate", "RestartPolicy");
         }
     }
     // An engine of before 25 knows no such interval.
-    if !said_at(service, "healthcheck/start_interval").is_null() {
+    if !value_at(service, "healthcheck/start_interval").is_null() {
         form::remove(there, &format!("{CONTAINER}/Healthcheck"), "StartInterval");
     }
     leave_predefined(wanted, there);
     // It is for Windows, and granted.
-    if !said_at(service, "credential_spec").is_null() {
+    if !value_at(service, "credential_spec").is_null() {
         form::remove(there, &format!("{CONTAINER}/Privileges"), "CredentialSpec");
     }
 }
@@ -140,7 +140,7 @@ fn cleaned(root: &Path, path: &str) -> String {
 }
 
 /// What the files say at `path`, by their own keys; nothing where they say nothing.
-fn said_at(service: &Service, path: &str) -> Value {
+fn value_at(service: &Service, path: &str) -> Value {
     let mut keys = path.split('/');
     let first = keys.next().and_then(|key| service.passed_on.get(key));
     let found = keys.try_fold(first, |value, key| Some(value?.get(key)));
@@ -166,7 +166,7 @@ fn whole(value: &Value) -> Value {
     }
 }
 
-fn is(value: &Value) -> bool {
+fn boolean(value: &Value) -> bool {
     match value {
         Value::String(text) => matches!(text.to_ascii_lowercase().as_str(), "true" | "y" | "yes" | "on"),
         value => value.as_bool().unwrap_or(false),
@@ -178,7 +178,7 @@ fn strings(map: &Value) -> BTreeMap<String, String> {
 }
 
 fn texts(map: &BTreeMap<String, String>) -> Map<String, Value> {
-    map.iter().map(|(name, value)| (name.clone(), said(value))).collect()
+    map.iter().map(|(name, value)| (name.clone(), present(value))).collect()
 }
 
 fn list(value: &Value) -> impl Iterator<Item = &str> {
@@ -190,34 +190,9 @@ fn nanos(time: Duration) -> u64 {
 }
 
 fn env(order: &Order, service: &Service) -> Map<String, Value> {
-    let mut env: BTreeMap<String, Option<String>> = BTreeMap::new();
-    let is_said = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.is_empty());
-    for layer in &service.environment_layers {
-        let files = layer.files.iter().filter_map(|file| order.env_files.get(file));
-        let mut own: BTreeMap<String, Option<String>> = files.flat_map(|text| variables(text)).collect();
-        own.extend(layer.variables.clone());
-        for (name, value) in own.iter_mut().filter(|(_, value)| !is_said(value)) {
-            if let Some(known) = order.vars.get(name) {
-                *value = Some(known.clone());
-            }
-        }
-        for (name, value) in own {
-            let known = env.entry(name).or_default();
-            if is_said(&value) || !is_said(known) {
-                *known = value;
-            }
-        }
-    }
-    let value = |value: Option<String>| value.as_deref().map_or_else(|| Value::from("unset"), said);
-    env.into_iter().map(|(name, known)| (name, value(known))).collect()
-}
-
-/// The variables of a file. One without a `=` is the deployer's own, if it has one.
-fn variables(text: &str) -> impl Iterator<Item = (String, Option<String>)> {
-    let lines = text.trim_start_matches('\u{feff}').split('\n');
-    let lines = lines.map(|line| line.strip_suffix('\r').unwrap_or(line).trim_start());
-    let lines = lines.filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
-    lines.map(|(name, value)| (name.to_owned(), Some(value.to_owned())))
+    let value = |value: Option<String>| value.as_deref().map_or_else(|| Value::from("unset"), present);
+    let env = service.whole_environment(&order.vars, &order.env_files).into_iter();
+    env.map(|(name, known)| (name, value(known))).collect()
 }
 
 /// The engine's own networks, `host` and `bridge`, have no name in a Swarm that a list would tell, and no aliases.
@@ -277,13 +252,13 @@ fn mount(order: &Order, mount: &Mount) -> Value {
 
 fn of_stack(stack: &Stack, object: &Object) -> Map<String, Value> {
     let mut labels = texts(&object.labels);
-    labels.insert(NAMESPACE.to_owned(), said(stack.as_str()));
+    labels.insert(NAMESPACE.to_owned(), present(stack.as_str()));
     labels
 }
 
 fn healthcheck(service: &Service) -> Value {
     let Some(check) = &service.healthcheck else { return Value::Null };
-    if is(&said_at(service, "healthcheck/disable")) {
+    if boolean(&value_at(service, "healthcheck/disable")) {
         return json!({"Test": ["NONE"]});
     }
     // None is what the image says, or the engine's own.

@@ -10,6 +10,7 @@
 //! Keys are those of docker/cli's schema, and `extends` and `include` are none. The files that configs, secrets and
 //! `env_file` name are not opened.
 
+mod environment;
 mod forms;
 mod interpolation;
 mod local;
@@ -38,10 +39,7 @@ use crate::names::{InvalidName, Stack};
 pub use local::{LOCAL_KEY, LocalService};
 pub use object::Object;
 pub use privilege::{KEYS as PRIVILEGE_KEYS, Privilege};
-pub use types::{
-    EnvironmentLayer, FileReference, Healthcheck, Mode, Mount, MountKind, MountOptions, Port, Protocol,
-    Service,
-};
+pub use types::{FileReference, Healthcheck, Mode, Mount, MountKind, MountOptions, Port, Protocol, Service};
 
 /// How many files one recipe may lay over each other.
 const MAX_FILES: usize = 32;

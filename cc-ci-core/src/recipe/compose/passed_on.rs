@@ -1,4 +1,4 @@
-//! What a service says that nothing here acts on: the deployer passes it on, and what it made of that is compared with the
+//! What a service has that nothing here acts on: the deployer passes it on, and what it made of that is compared with the
 //! judged files. Kept in one form each, and merged as docker/cli merges it.
 
 use serde_json::{Map, Value};

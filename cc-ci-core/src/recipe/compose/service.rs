@@ -6,20 +6,19 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::environment::{self, EnvironmentLayer};
 use super::forms::{command, labels, pairs};
 use super::local::LocalLayer;
 use super::node::{Node, check_variable};
 use super::{
-    ComposeError, EnvironmentLayer, FileReference, Healthcheck, LOCAL_KEY, MAX_PORTS, Mode, Mount, MountKind,
-    MountOptions, Port, Protocol, Service, object, passed_on, privilege, short,
+    ComposeError, FileReference, Healthcheck, LOCAL_KEY, MAX_PORTS, Mode, Mount, MountKind, MountOptions,
+    Port, Protocol, Service, object, passed_on, privilege, short,
 };
 
 /// What one file says about a service.
 #[derive(Debug, Default)]
 pub(super) struct ServiceLayer {
     image: Option<String>,
-    environment: BTreeMap<String, Option<String>>,
-    env_files: Vec<PathBuf>,
     environment_layers: Vec<EnvironmentLayer>,
     command: Option<Vec<String>>,
     volumes: Vec<Mount>,
@@ -55,8 +54,10 @@ impl ServiceLayer {
         let deploy = at.get("deploy")?;
         let mut layer = Self {
             image: at.field("image", Node::text)?,
-            environment: at.field("environment", environment)?.unwrap_or_default(),
-            env_files: at.field("env_file", env_files)?.unwrap_or_default(),
+            environment_layers: vec![EnvironmentLayer {
+                files: at.field("env_file", env_files)?.unwrap_or_default(),
+                variables: at.field("environment", variables)?.unwrap_or_default(),
+            }],
             command: at.field("command", command)?,
             volumes: at.field("volumes", |at| at.list(mount))?.unwrap_or_default(),
             secrets: at
@@ -72,8 +73,6 @@ impl ServiceLayer {
             passed_on: passed_on::of(at)?,
             ..Self::default()
         };
-        let files = layer.env_files.clone();
-        layer.environment_layers.push(EnvironmentLayer { files, variables: layer.environment.clone() });
         if let Some(deploy) = deploy {
             layer.labels = deploy.field("labels", labels)?.unwrap_or_default();
             layer.mode = deploy.field("mode", mode)?;
@@ -89,16 +88,7 @@ impl ServiceLayer {
 
     pub(super) fn merge(&mut self, over: Self) {
         self.image = over.image.filter(|image| !image.is_empty()).or(self.image.take());
-        // An empty value replaces none.
-        let is_said = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.is_empty());
-        for (name, value) in over.environment {
-            let known = self.environment.entry(name).or_default();
-            if is_said(&value) || !is_said(known) {
-                *known = value;
-            }
-        }
         self.environment_layers.extend(over.environment_layers);
-        merge_by(&mut self.env_files, over.env_files, Clone::clone);
         self.command = over.command.filter(|command| !command.is_empty()).or(self.command.take());
         merge_by(&mut self.volumes, over.volumes, |mount| mount.target.clone());
         merge_by(&mut self.secrets, over.secrets, |reference| reference.source.clone());
@@ -114,10 +104,10 @@ impl ServiceLayer {
             base.tests += over.tests;
             base.disable |= over.disable;
             base.test = over.test.or(base.test.take());
-            let said = |over: Option<Duration>| over.filter(|time| !time.is_zero());
-            base.interval = said(over.interval).or(base.interval);
-            base.timeout = said(over.timeout).or(base.timeout);
-            base.start_period = said(over.start_period).or(base.start_period);
+            let given = |over: Option<Duration>| over.filter(|time| !time.is_zero());
+            base.interval = given(over.interval).or(base.interval);
+            base.timeout = given(over.timeout).or(base.timeout);
+            base.start_period = given(over.start_period).or(base.start_period);
             base.retries = over.retries.or(base.retries);
         }
         passed_on::lay(&mut self.passed_on, over.passed_on);
@@ -139,15 +129,6 @@ impl ServiceLayer {
         let mut networks = self.networks;
         if networks.is_empty() {
             networks.insert("default".to_owned());
-        }
-        let mut environment = self.environment;
-        // An empty value is that of whoever deploys, if there is one.
-        for (name, value) in
-            environment.iter_mut().filter(|(_, value)| value.as_deref().unwrap_or_default().is_empty())
-        {
-            if let Some(known) = vars.get(name) {
-                *value = Some(known.clone());
-            }
         }
         if let Some(HealthLayer { tests, disable, .. }) = self.healthcheck {
             let rule = match (tests, disable) {
@@ -172,8 +153,7 @@ impl ServiceLayer {
         });
         Ok(Service {
             image,
-            environment,
-            env_files: self.env_files,
+            environment: environment::lay(&self.environment_layers, vars, &BTreeMap::new()),
             environment_layers: self.environment_layers,
             command: self.command,
             volumes: self.volumes,
@@ -210,7 +190,7 @@ fn merge_by<T, K: Ord>(base: &mut Vec<T>, over: Vec<T>, key: impl Fn(&T) -> K) {
     }
 }
 
-fn environment(at: &Node<'_>) -> Result<BTreeMap<String, Option<String>>, ComposeError> {
+fn variables(at: &Node<'_>) -> Result<BTreeMap<String, Option<String>>, ComposeError> {
     pairs(at)?
         .into_iter()
         .map(|(name, value, at)| {

@@ -1,12 +1,13 @@
 //! What a service says, typed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::LocalService;
+use super::environment::{self, EnvironmentLayer};
 
 /// A service.
 #[derive(Debug, Clone)]
@@ -14,13 +15,9 @@ use super::LocalService;
 pub struct Service {
     /// Its image.
     pub image: String,
-    /// Its environment; a name without a value has the app's variable of that name, or nothing.
+    /// Its environment but for what files have; an empty value is that of the app's variable of its name, if there is one.
     pub environment: BTreeMap<String, Option<String>>,
-    /// The files of the recipe that more of its environment comes from. Their values are not read.
-    pub env_files: Vec<PathBuf>,
-    /// What each compose file says of its environment, the earliest first: Docker reads the `env_file` of one before it lays
-    /// the next over it.
-    pub environment_layers: Vec<EnvironmentLayer>,
+    pub(super) environment_layers: Vec<EnvironmentLayer>,
     /// Its command's words, where it replaces the image's.
     pub command: Option<Vec<String>>,
     /// What is mounted into it.
@@ -50,14 +47,20 @@ pub struct Service {
     pub local: Option<LocalService>,
 }
 
-/// What one compose file says of a service's environment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct EnvironmentLayer {
-    /// The files that are read first.
-    pub files: Vec<PathBuf>,
-    /// The variables that it names itself.
-    pub variables: BTreeMap<String, Option<String>>,
+impl Service {
+    /// The files of the recipe that more of its environment comes from.
+    pub fn env_files(&self) -> impl Iterator<Item = &Path> {
+        self.environment_layers.iter().flat_map(|layer| &layer.files).map(PathBuf::as_path)
+    }
+
+    /// Its environment with what the files have, whose texts are in `files`; `vars` as in [`Compose::load`](super::Compose::load).
+    pub fn whole_environment(
+        &self,
+        vars: &BTreeMap<String, String>,
+        files: &BTreeMap<PathBuf, String>,
+    ) -> BTreeMap<String, Option<String>> {
+        environment::lay(&self.environment_layers, vars, files)
+    }
 }
 
 /// How many tasks a service has.

@@ -1,0 +1,114 @@
+//! Why a recipe could not be fetched, and whose fault it is.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::WorkspaceError;
+use super::git::GitError;
+use super::source::InvalidSource;
+use crate::model::error_chain;
+use crate::model::failure::{Failure, Fault};
+
+/// A recipe could not be fetched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The source names no recipe.
+    #[error(transparent)]
+    Source(#[from] InvalidSource),
+    /// A recipe was given by name, and there is no canonical tree.
+    #[error("{name} is looked for in the canonical abra tree, and there is none")]
+    NoCanonicalTree {
+        /// The recipe.
+        name: String,
+    },
+    /// There is nothing at the source's path.
+    #[error("can't use the recipe at {path}")]
+    Path {
+        /// Which path.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// What is at the source's path is no repository.
+    #[error("{path} is no git repository")]
+    NoRepository {
+        /// Which path.
+        path: PathBuf,
+    },
+    /// A local repository that says what was released has not all of its history.
+    #[error("{path} says what was released, and its history is cut: it is a shallow clone")]
+    Shallow {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A branch or tag is named like the beginning of another commit's id.
+    #[error(
+        "{revision} is a branch or tag of {source_name}, and the beginning of the id of {commit}: give all of its digits"
+    )]
+    LooksLikeId {
+        /// The source.
+        source_name: String,
+        /// What was asked for.
+        revision: String,
+        /// The other commit.
+        commit: String,
+    },
+    /// The repository has no such commit.
+    #[error("{source_name} has no {revision}: neither branch, tag nor commit")]
+    NoSuchRevision {
+        /// The source.
+        source_name: String,
+        /// What was asked for.
+        revision: String,
+    },
+    /// A branch and a tag share the name, and name different commits.
+    #[error(
+        "{revision} is a branch and a tag of {source_name}: say refs/heads/{revision} or refs/tags/{revision}"
+    )]
+    Ambiguous {
+        /// The source.
+        source_name: String,
+        /// What was asked for.
+        revision: String,
+    },
+    /// git failed.
+    #[error("can't fetch {source_name}")]
+    Git {
+        /// The source.
+        source_name: String,
+        /// What git said.
+        #[source]
+        source: GitError,
+    },
+    /// The run's own tree can't be used.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        if let FetchError::NoRepository { .. } = error {
+            let hint = "name a repository's own top, e.g. a clone of the recipe; or make it one: git init, git commit";
+            return Self::configuration(error_chain(&error)).with_hint(hint);
+        }
+        if let FetchError::Shallow { .. } = error {
+            let hint = "fetch all of it, there: git fetch --unshallow --tags";
+            return Self::configuration(error_chain(&error)).with_hint(hint);
+        }
+        let fault = match error {
+            // What was asked for is not there: nothing was changed yet.
+            FetchError::Source(_)
+            | FetchError::NoCanonicalTree { .. }
+            | FetchError::Path { .. }
+            | FetchError::NoRepository { .. }
+            | FetchError::Shallow { .. }
+            | FetchError::LooksLikeId { .. }
+            | FetchError::NoSuchRevision { .. }
+            | FetchError::Ambiguous { .. } => Fault::Configuration,
+            FetchError::Git { .. } | FetchError::Workspace(_) => Fault::Host,
+        };
+        Self::new(fault, error_chain(&error))
+    }
+}
