@@ -2,7 +2,7 @@
 //!
 //! clap reads the environment and the flags; what they leave open is the file's, then the default's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -15,7 +15,7 @@ use cc_ci_abra::Backups;
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::{Domain, RecipeName, Suffix, Version};
 use cc_ci_core::recipe::PRIVILEGE_KEYS;
-use cc_ci_core::run::{self, WarmApp};
+use cc_ci_core::run::{self, RecipeScripts, WarmApp};
 use cc_ci_core::workspace::{Catalogue, RecipeSource};
 use serde::Deserialize;
 
@@ -56,6 +56,8 @@ struct File {
     converge_timeout: Option<Time>,
     converge_max: Option<Time>,
     report_only: Option<bool>,
+    recipe_scripts: Option<Scripts>,
+    sandbox: SandboxTable,
     test_timeout: Option<Time>,
     janitor_budget: Option<Time>,
     local: Local,
@@ -98,6 +100,37 @@ struct ProxyTable {
     ca_file: Option<PathBuf>,
 }
 
+/// Whether the recipes' own code is confined.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Scripts {
+    Confined,
+    Unconfined,
+}
+
+impl From<Scripts> for RecipeScripts {
+    fn from(scripts: Scripts) -> Self {
+        match scripts {
+            Scripts::Confined => Self::Confined,
+            Scripts::Unconfined => Self::Unconfined,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SandboxTable {
+    paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Network {
+    #[default]
+    App,
+    Host,
+}
+
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum CatalogueMode {
@@ -113,6 +146,7 @@ struct Recipe {
     warm_version: Option<Version>,
     source: Option<String>,
     allow: Vec<String>,
+    network: Network,
 }
 
 /// A time as the flags take it.
@@ -175,8 +209,12 @@ impl Config {
         let runs_dir = settings.runs_dir.clone().or(file.runs_dir).map_or_else(|| state("cc-ci-runs"), Ok)?;
         let runs_dir = absolute("the runs directory", runs_dir)?;
         let (mut dependencies, mut warm) = (BTreeMap::new(), BTreeMap::<RecipeName, WarmApp>::new());
-        let (mut granted, mut sources) = (BTreeMap::new(), BTreeMap::new());
+        let (mut granted, mut sources, mut host_network) =
+            (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         for (name, recipe) in file.recipes {
+            if recipe.network == Network::Host {
+                host_network.insert(name.clone());
+            }
             let depends = recipe.depends.iter().map(|text| source(&format!("recipes.{name}.depends"), text));
             let is_known = |privilege: &&String| {
                 privilege.split_once('=').is_some_and(|(key, _)| PRIVILEGE_KEYS.contains(&key))
@@ -249,6 +287,9 @@ impl Config {
                 granted,
                 sources,
                 report_only: file.report_only.unwrap_or(false),
+                recipe_scripts: file.recipe_scripts.map_or_else(RecipeScripts::default, Into::into),
+                sandbox_paths: sandbox_paths(file.sandbox.paths)?,
+                host_network,
                 dependencies,
                 warm,
                 keep_runs: file.keep_runs.unwrap_or(defaults.keep_runs),
@@ -292,6 +333,18 @@ impl Config {
                 .with_hint("name it: ABRA_DIR=/root/.abra")
         })
     }
+}
+
+/// What the recipes' code may read of the host. Each is shown as what it is: a link's end may be elsewhere in a sandbox.
+fn sandbox_paths(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
+    let real = |path: PathBuf| {
+        let path = absolute("a path of [sandbox]", path)?;
+        path.canonicalize().map_err(|error| {
+            let text = format!("the configuration's sandbox.paths: {}", path.display());
+            Failure::configuration(text).with_source(error)
+        })
+    };
+    paths.into_iter().map(real).collect()
 }
 
 /// What the configuration says of a recipe's warm app.

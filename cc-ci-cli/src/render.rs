@@ -21,8 +21,13 @@ use crate::shown::{Shown, indent};
 /// One event, as lines with their line feeds. `None` for what is not worth one.
 pub fn event(event: &Event) -> Option<String> {
     Some(match event {
-        Event::RunStarted { run_id, recipe, domain, executor } => {
-            format!("== run {run_id}: {recipe} at {domain}, executor {executor} ==\n")
+        Event::RunStarted { run_id, recipe, domain, executor, recipe_code } => {
+            // Only what is not as it should be is worth the space.
+            let recipe_code = match recipe_code.as_str() {
+                "confined" => String::new(),
+                unconfined => format!("; the recipe's code is {unconfined}"),
+            };
+            format!("== run {run_id}: {recipe} at {domain}, executor {executor}{recipe_code} ==\n")
         }
         Event::LockWaiting { domain } => format!("== app lock: {domain} in flight — waiting ==\n"),
         Event::LockHolder { holder, queue, .. } => {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use cc_ci_core::names::Domain;
 use cc_ci_tests::engine::{BUSYBOX, Object, TestEngine, http_get, until};
 use cc_ci_tests::stand_in::{Call, Wrong};
-use cc_ci_tests::{CcCi, Recipe};
+use cc_ci_tests::{CcCi, Recipe, unconfined};
 use serde_json::Value;
 
 use crate::stand_in::make;
@@ -48,7 +48,7 @@ impl Warmed {
         recipe.release("1.0.0+1");
         let domain: Domain = format!("blog.{}", world.suffix()).parse().expect("a domain");
         let config = format!("[recipes.blog]\nwarm = \"{domain}\"\n");
-        fs::write(world.path().join("config.toml"), config).expect("a configuration");
+        fs::write(world.path().join("config.toml"), unconfined(config)).expect("a configuration");
         let abra = world.abra();
         // No source is configured: the baseline is that of the canonical tree.
         abra.fetch(&recipe);

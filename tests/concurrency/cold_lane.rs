@@ -1,7 +1,7 @@
 //! The main job, through the built command: what is green, what is red, and where it says so.
 
 use cc_ci_core::lifetime::Line;
-use cc_ci_tests::{Ended, Recipe, World, executable, pipes};
+use cc_ci_tests::{Ended, Recipe, World, executable, pipes, unconfined};
 use serde_json::Value;
 
 fn run(world: &World, recipe: &Recipe) -> Ended {
@@ -144,7 +144,8 @@ fn what_reaches_into_another_app_is_red_before_it_is_deployed() {
     world.assert_empty();
     // Unless the operator shares it.
     let config = world.path().join("config.toml");
-    std::fs::write(&config, "shared_networks = [\"proxy\", \"blog_example_org_internal\"]\n").unwrap();
+    std::fs::write(&config, unconfined("shared_networks = [\"proxy\", \"blog_example_org_internal\"]\n"))
+        .unwrap();
     fresh().env("CCCI_CONFIG", &config).run().expect(0);
     world.assert_empty();
 }
@@ -302,7 +303,8 @@ fn what_a_recipe_needs_is_deployed_beside_it_and_removed_with_it() {
     let dependency = world.recipe("sso");
     dependency.release("1.0.0+1");
     let config = world.path().join("config.toml");
-    std::fs::write(&config, format!("[recipes.app]\ndepends = [{:?}]\n", dependency.path())).unwrap();
+    std::fs::write(&config, unconfined(format!("[recipes.app]\ndepends = [{:?}]\n", dependency.path())))
+        .unwrap();
     let run =
         world.cc_ci(["run", "--format", "json", "--pr", "1", "--config"]).arg(config).arg(recipe.path());
     let record = run.run().expect(0).json();

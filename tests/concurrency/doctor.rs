@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use cc_ci_tests::{CcCi, World};
+use cc_ci_tests::{CcCi, World, unconfined};
 use serde_json::Value;
 
 use crate::fake_engine::{Says, host, listen};
@@ -69,7 +69,7 @@ fn what_recipes_may_ask_for_is_told_and_a_directory_of_tests_that_is_not_there()
     let tests = world.path().join("tests");
     let text =
         format!("tests_dir = {tests:?}\n[recipes.pad]\nallow = [\"port=22\", \"cap_add=NET_ADMIN\"]\n");
-    fs::write(&config, text).unwrap();
+    fs::write(&config, unconfined(text)).unwrap();
     let look = || told(&world, doctor(&world).arg("--config").arg(&config));
     let missing = look();
     assert!(missing.facts.contains("pad may ask for port=22, cap_add=NET_ADMIN"), "{}", missing.facts);
@@ -83,7 +83,14 @@ fn a_host_that_is_well_has_facts_and_no_problems() {
     let world = host_of();
     let found = told(&world, doctor(&world));
     assert_eq!(found.problems, []);
-    for fact in ["executor: local", "confines nothing", "git: git version", "nobody's yet", "GiB free"] {
+    for fact in [
+        "executor: local",
+        "they have this host's network",
+        "recipes' code: not confined",
+        "git: git version",
+        "nobody's yet",
+        "GiB free",
+    ] {
         assert!(found.facts.contains(fact), "{fact}: {}", found.facts);
     }
     world.cc_ci(["janitor"]).run().expect(0);

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use cc_ci_core::lock::{AcquireError, AppGuard, AppLock, LockError, LockView, Wai
 use cc_ci_core::names::Domain;
 use cc_ci_core::run::{Status, TierName, Verdict};
 use cc_ci_core::system_info::{BootId, SystemInfo};
-use cc_ci_tests::World;
+use cc_ci_tests::{World, until};
 use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::Signal;
 
@@ -115,9 +117,29 @@ pub(crate) fn lifetime() -> Arc<EmbeddedMode> {
 }
 
 fn pass(ci_host: &CiHost, change: impl FnOnce(&mut Pass)) -> Report {
+    until("what this process let go of is free", || !holds_a_lock_of(ci_host));
     let mut pass = Pass::by_hand(Cancellation::new());
     change(&mut pass);
     block_on(HostJanitor::new(ci_host.clone(), lifetime()).pass(&pass)).unwrap()
+}
+
+/// Whether this process holds a lock of the world. It lets go of each before it returns; but what another test starts at
+/// that moment has a copy until it executes its program, and on a busy machine that takes its time.
+fn holds_a_lock_of(ci_host: &CiHost) -> bool {
+    let runs = ci_host.runs.runs_dir();
+    let entries = |directory: &Path| fs::read_dir(directory).into_iter().flatten().flatten();
+    let files = entries(&runs.with_file_name("locks"))
+        .map(|entry| entry.path())
+        .chain(entries(runs).map(|run| run.path().join("run.lock")));
+    let inodes: Vec<String> =
+        files.filter_map(|file| Some(format!(":{}", file.metadata().ok()?.ino()))).collect();
+    let own = std::process::id().to_string();
+    // 1: FLOCK  ADVISORY  WRITE 4711 00:19:1234 0 EOF
+    fs::read_to_string("/proc/locks").unwrap().lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.get(4) == Some(&own.as_str())
+            && words.get(5).is_some_and(|file| inodes.iter().any(|inode| file.ends_with(inode)))
+    })
 }
 
 fn of<'r>(report: &'r Report, domain: &Domain) -> &'r Finding {

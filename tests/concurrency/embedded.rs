@@ -13,7 +13,7 @@ use cc_ci_core::lifetime::{Bounds, EmbeddedMode};
 use cc_ci_core::names::{RunId, Subject};
 use cc_ci_core::run::{Deployed, Harness, Request, Verdict};
 use cc_ci_core::workspace::RecipeSource;
-use cc_ci_tests::{OnEvent, World};
+use cc_ci_tests::{OnEvent, World, built};
 use tokio::sync::{Barrier, Notify};
 
 fn lifetime() -> Arc<EmbeddedMode> {
@@ -56,7 +56,9 @@ fn a_harness_of_one_directory_serves_a_fixture() {
     let recipe = world.recipe("fixture");
     recipe.commit();
     let root = world.path().join("fixtures");
-    let harness = Harness::local(&root, "fixture.localhost".parse().unwrap()).unwrap();
+    let mut harness = Harness::local(&root, "fixture.localhost".parse().unwrap()).unwrap();
+    // Where services are confined, they see the host's programs, and what the fixture shows them.
+    harness.settings.sandbox_paths.push(built("cc-ci").with_file_name(""));
     let subject = Subject::reference("a test");
     let request =
         Request::new(RecipeSource::Path(recipe.path().to_owned()), subject, RunId::manual(1)).unwrap();

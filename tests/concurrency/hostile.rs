@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use cc_ci_core::event::Silent;
 use cc_ci_core::lifetime::{Bounds, EmbeddedMode};
 use cc_ci_core::run::Deployed;
-use cc_ci_tests::{Recipe, World, pipes};
+use cc_ci_tests::{Recipe, World, pipes, unconfined};
 use nix::sys::signal::Signal;
 
 use crate::paused_runs::RUN;
@@ -22,7 +22,7 @@ fn a_run_whose_domain_is_protected_is_refused_before_anything_is_changed() {
     let recipe = world.recipe("plain");
     recipe.commit();
     let config = world.path().join("config.toml");
-    fs::write(&config, format!("protect = [\"{}\"]\n", world.domain("plain", 7))).unwrap();
+    fs::write(&config, unconfined(format!("protect = [\"{}\"]\n", world.domain("plain", 7)))).unwrap();
     let end = run(&world, &recipe).env("CCCI_CONFIG", &config).run().expect(2);
     assert!(end.stdout.contains("protected"), "{}", end.stdout);
     assert!(!world.runs().join(RUN).exists(), "something was changed");
@@ -38,8 +38,11 @@ fn pipes_that_a_recipe_puts_where_cc_ci_reads_and_writes_are_never_waited_for() 
         "tests/install_steps.sh",
         "mkfifo \"$CCCI_SECRETS_DIR/other\"\necho SECRET_OTHER_VERSION=v1 >> \"$CCCI_ENV_FILE\"",
     );
-    recipe.script("tests/custom-log", "mkfifo \"$TMPDIR/../logs/custom-recipe-custom-log.log\"");
-    recipe.script("tests/custom-record", "rm \"$TMPDIR/../run.json\"; mkfifo \"$TMPDIR/../run.json\"");
+    recipe.script("tests/custom-log", "mkfifo \"$TMPDIR/../../../logs/custom-recipe-custom-log.log\"");
+    recipe.script(
+        "tests/custom-record",
+        "rm \"$TMPDIR/../../../run.json\"; mkfifo \"$TMPDIR/../../../run.json\"",
+    );
     recipe.commit();
     run(&world, &recipe).run().expect(0);
     assert_eq!(world.record(RUN)["verdict"], "green");
@@ -151,7 +154,7 @@ fn two_recipes_of_one_name_are_no_dependency() {
     let other = world.recipe_at(&world.path().join("elsewhere/plain"));
     other.commit();
     let config = world.path().join("config.toml");
-    fs::write(&config, format!("[recipes.plain]\ndepends = [{:?}]\n", other.path())).unwrap();
+    fs::write(&config, unconfined(format!("[recipes.plain]\ndepends = [{:?}]\n", other.path()))).unwrap();
     let end = run(&world, &recipe).env("CCCI_CONFIG", &config).run().expect(2);
     assert!(end.stdout.contains("plain"), "{}", end.stdout);
     world.assert_empty();

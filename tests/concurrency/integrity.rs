@@ -1,7 +1,7 @@
 //! What a pull request asks for is looked at before anything of it is done, wherever it comes from: the commit under
 //! test, an install step, a recipe that it needs.
 
-use cc_ci_tests::{CcCi, Recipe, World};
+use cc_ci_tests::{CcCi, Recipe, World, unconfined};
 use serde_json::Value;
 
 use crate::paused_runs::RUN;
@@ -106,7 +106,8 @@ fn a_recipe_that_another_one_needs_is_looked_at_likewise() {
     compose(&world, &dependency, |compose| compose.replace(VOLUME[0], VOLUME[1]));
     dependency.commit();
     let config = world.path().join("config.toml");
-    std::fs::write(&config, format!("[recipes.plain]\ndepends = [{:?}]\n", dependency.path())).unwrap();
+    std::fs::write(&config, unconfined(format!("[recipes.plain]\ndepends = [{:?}]\n", dependency.path())))
+        .unwrap();
     let record = call(&world, &recipe).env("CCCI_CONFIG", &config).run().expect(3).json();
     let error = record["errors"][0].as_str().unwrap();
     assert!(error.contains("the dependency sso did not come up") && error.contains("blog_data"), "{error}");
@@ -216,7 +217,7 @@ fn a_recipe_waits_for_itself_no_longer_than_the_operator_lets_it() {
         .replace("command: [", "command: [\"sleep\", \"1000\"] #");
     recipe.write("compose.yml", &compose).commit();
     let config = world.path().join("config.toml");
-    std::fs::write(&config, "converge_timeout = \"1s\"\nconverge_max = \"2s\"\n").unwrap();
+    std::fs::write(&config, unconfined("converge_timeout = \"1s\"\nconverge_max = \"2s\"\n")).unwrap();
     let record = call(&world, &recipe).env("CCCI_CONFIG", &config).run().expect(1).json();
     assert_red(&record, "install", &["deploy failed", "2s"]);
     assert!(record["warnings"].to_string().contains("converge_max"), "{record:#}");

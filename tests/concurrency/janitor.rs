@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use cc_ci_core::names::Domain;
 use cc_ci_core::process::{Marker, MarkerOwner};
-use cc_ci_tests::{Ended, World};
+use cc_ci_tests::{Ended, World, unconfined};
 use serde_json::Value;
 
 /// What a pass decided on `domain`; null when it was no candidate.
@@ -153,8 +153,8 @@ fn a_run_reaps_for_others_before_it_deploys_and_within_its_budget() {
     let domain = world.killed_run(&world.recipe("gone"), 1);
     let recipe = world.recipe("next");
     recipe.commit();
-    let config = world.path().join("config.toml");
-    fs::write(&config, "janitor_budget = \"0s\"\n").unwrap();
+    let config = world.path().join("no-janitor.toml");
+    fs::write(&config, unconfined("janitor_budget = \"0s\"\n")).unwrap();
     let run = |id: &str| world.cc_ci(["run", "--run-id", id]).arg(recipe.path());
     let end = run("1").env("CCCI_CONFIG", &config).run().expect(0);
     assert!(end.stderr.contains(&format!("janitor: {domain}: not reached")), "{}", end.stderr);
@@ -303,7 +303,8 @@ fn bystanders_protected_apps_and_longer_names_are_not_even_looked_at() {
     .map(|(domain, owner)| Bystander::new(&world, &domain, owner))
     .collect();
     let config = world.path().join("config.toml");
-    fs::write(&config, format!("protect = [\"{protected}\", \"warm-abcdef.{suffix}\"]\n")).unwrap();
+    fs::write(&config, unconfined(format!("protect = [\"{protected}\", \"warm-abcdef.{suffix}\"]\n")))
+        .unwrap();
     let theirs = |world: &World| {
         let names: Vec<&str> = bystanders.iter().map(|bystander| bystander.domain.as_str()).collect();
         let mut files = world.snapshot();

@@ -10,6 +10,7 @@
 mod cancelled;
 mod choice;
 mod cold_lane;
+mod confined;
 mod deployers;
 mod doctor;
 mod doubles;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use cc_ci_tests::{CcCi, Recipe, World};
+use cc_ci_tests::{CcCi, Recipe, World, unconfined};
 use serde_json::Value;
 
 fn call(world: &World, recipe: &Recipe) -> CcCi {
@@ -118,7 +118,7 @@ fn what_is_not_the_apps_own_needs_the_operators_word() {
     // The line as it was told.
     let config = world.path().join("allow.toml");
     let allow = reason.split("allow = ").nth(1).unwrap().split(": service").next().unwrap();
-    fs::write(&config, format!("[recipes.plain]\nallow = {allow}\n")).unwrap();
+    fs::write(&config, unconfined(format!("[recipes.plain]\nallow = {allow}\n"))).unwrap();
     let record = call(&world, &recipe).arg("--config").arg(&config).run().expect(0).json();
     assert_eq!(record["granted"], serde_json::json!(["cap_add=NET_ADMIN", "port=8080"]));
     let record = call(&world, &recipe).arg("--report-only").run().expect(0).json();
@@ -127,7 +127,7 @@ fn what_is_not_the_apps_own_needs_the_operators_word() {
         warnings.contains("but for --report-only: service app: publishes the host's port 8080"),
         "{warnings}"
     );
-    fs::write(&config, "[recipes.plain]\nallow = [\"everything=1\"]\n").unwrap();
+    fs::write(&config, unconfined("[recipes.plain]\nallow = [\"everything=1\"]\n")).unwrap();
     let end = call(&world, &recipe).arg("--config").arg(&config).run().expect(2);
     assert!(end.stderr.contains("is no privilege"), "{}", end.stderr);
     world.assert_empty();

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use cc_ci_tests::World;
+use cc_ci_tests::{World, unconfined};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::Value;
 use tokio_rustls::rustls::crypto::ring::default_provider;
@@ -149,7 +149,7 @@ fn an_app_serves_once_the_proxy_shows_a_certificate_that_is_good() {
     let proxy = Proxy::start(&world, vec![default(), default(), signed(domain.as_str(), &ca_file)]);
     let config = world.path().join("config.toml");
     let text = format!("[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n", proxy.address);
-    fs::write(&config, text).unwrap();
+    fs::write(&config, unconfined(text)).unwrap();
     paused_runs::run(&world, &recipe).arg("--config").arg(&config).run().expect(0);
     assert_eq!(serving(&world)["status"], "passed");
     let asked = proxy.asked();
@@ -201,7 +201,7 @@ fn a_ca_file_that_cannot_be_read_ends_the_call_before_anything() {
         ("address = \"127.0.0.1\"".to_owned(), "ADDRESS:PORT"),
         ("adress = \"127.0.0.1:443\"".to_owned(), "did you mean address?"),
     ] {
-        fs::write(&config, format!("[proxy]\n{proxy}\n")).unwrap();
+        fs::write(&config, unconfined(format!("[proxy]\n{proxy}\n"))).unwrap();
         let end = paused_runs::run(&world, &recipe).arg("--config").arg(&config).run().expect(2);
         assert!(end.stderr.contains(says), "{proxy}: {}", end.stderr);
         assert!(!world.runs().exists() && !world.local_root().exists(), "something was changed");

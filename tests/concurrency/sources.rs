@@ -1,6 +1,6 @@
 //! Which commit is tested, and whose releases it is upgraded from: what a pull request says of either is its author's word.
 
-use cc_ci_tests::{CcCi, Recipe, World};
+use cc_ci_tests::{CcCi, Recipe, World, unconfined};
 use serde_json::Value;
 
 fn call(world: &World, args: &[&str], recipe: &Recipe) -> CcCi {
@@ -11,7 +11,7 @@ fn call(world: &World, args: &[&str], recipe: &Recipe) -> CcCi {
 #[track_caller]
 fn configured(world: &World, recipe: &Recipe, config: &str, code: i32) -> Value {
     let path = world.path().join("config.toml");
-    std::fs::write(&path, config).unwrap();
+    std::fs::write(&path, unconfined(config)).unwrap();
     let record = call(world, &["--pr", "1"], recipe).env("CCCI_CONFIG", &path).run().expect(code).json();
     world.assert_empty();
     record

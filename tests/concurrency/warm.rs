@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use cc_ci_tests::unconfined;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -173,7 +174,7 @@ fn wrong_calls_and_configurations_are_refused_with_a_way_out() {
     let warmed = Warmed::undeployed("");
     let end = warmed.call(["warm", "reconcile", "nobody"]).run().expect(2);
     assert!(end.stderr.contains(warmed.domain.as_str()), "{}", end.stderr);
-    let end = warmed.cc_ci(["warm", "reconcile"]).run().expect(2);
+    let end = warmed.cc_ci(["warm", "reconcile"]).env("CCCI_CONFIG", "/dev/null").run().expect(2);
     assert!(end.stderr.contains("has no warm app"), "{}", end.stderr);
     fs::remove_file(warmed.env_file()).unwrap();
     let end = warmed.call(["warm", "reconcile"]).run().expect(2);
@@ -190,12 +191,16 @@ fn wrong_calls_and_configurations_are_refused_with_a_way_out() {
         ("[recipes.blog]\nwarm = \"a.b\"\nsource = \"/srv/other\"\n".to_owned(), "is of the recipe other"),
         ("[recipes.blog]\nwarm = \"a.b\"\nwarm_version = \"1\"\n".to_owned(), "1.2.0+1.27.0"),
     ] {
-        fs::write(&config, text).unwrap();
+        fs::write(&config, unconfined(text)).unwrap();
         // A janitor that could take a warm app for a run app must not begin either.
         let end = warmed.call(["janitor"]).run().expect(2);
         assert!(end.stderr.contains(says), "{says}: {}", end.stderr);
     }
-    fs::write(&config, format!("protect = [\"{run_app}\"]\n[recipes.blog]\nwarm = \"{run_app}\"\n")).unwrap();
+    fs::write(
+        &config,
+        unconfined(format!("protect = [\"{run_app}\"]\n[recipes.blog]\nwarm = \"{run_app}\"\n")),
+    )
+    .unwrap();
     warmed.call(["janitor"]).run().expect(0);
 }
 

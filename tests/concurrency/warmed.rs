@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 
 use cc_ci_core::names::Domain;
-use cc_ci_tests::{CcCi, Recipe, World};
+use cc_ci_tests::{CcCi, Recipe, World, unconfined};
 use serde_json::Value;
 
 /// The compose file of what is tested: it adds a service, a volume, a secret and a config to the canonical one.
@@ -98,7 +98,7 @@ impl Warmed {
         let (domain, source) = (&self.domain, self.canonical.path().display());
         let text =
             format!("keep_runs = 0\n[recipes.blog]\nwarm = \"{domain}\"\nsource = \"{source}\"\n{more}\n");
-        fs::write(self.path().join("config.toml"), text).unwrap();
+        fs::write(self.path().join("config.toml"), unconfined(text)).unwrap();
     }
 
     /// Makes the fork's next commit: another image and variable, and something of each kind more.

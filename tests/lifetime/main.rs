@@ -4,6 +4,7 @@
 
 mod children;
 mod ends;
+mod escapes;
 mod parent;
 mod probe;
 mod recover;

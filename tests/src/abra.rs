@@ -33,7 +33,7 @@ impl World {
     }
 
     /// What comes before the caller's `PATH`.
-    pub(crate) fn programs(&self) -> PathBuf {
+    pub fn programs(&self) -> PathBuf {
         self.path().join("bin")
     }
 }

@@ -17,7 +17,10 @@ use crate::pipes::gone;
 use crate::world::World;
 
 /// A program of the workspace, beside the test's own.
-pub(crate) fn built(name: &str) -> PathBuf {
+///
+/// # Panics
+/// Where it is not built.
+pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its program");
     let directory = test.parent().and_then(Path::parent).expect("tests are built in target/<profile>/deps");
     let program = directory.join(name);
@@ -45,6 +48,7 @@ impl CcCi {
             .args(args)
             .env_clear()
             .env("PATH", path(world))
+            .env("CCCI_CONFIG", world.config())
             .env("CCCI_APP_LOCK_DIR", world.locks())
             .env("CCCI_RUNS_DIR", world.runs())
             .env("CCCI_LOCAL_ROOT", world.local_root())

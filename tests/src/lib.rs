@@ -29,13 +29,13 @@ mod world;
 use std::time::Duration;
 
 pub use abra::Abra;
-pub use command::{CcCi, Ended, Running};
+pub use command::{CcCi, Ended, Running, built};
 pub use executable::executable;
 pub use gate::Gate;
 pub use library::OnEvent;
 pub use recipe::Recipe;
 pub use skip::{require_root, skip};
-pub use world::{World, until};
+pub use world::{World, unconfined, until};
 
 /// How long an event may take before a test calls it missing. Never part of what is tested.
 pub const PATIENCE: Duration = Duration::from_mins(3);

@@ -8,7 +8,7 @@ use cc_ci_core::lifetime::RunLifetime;
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::lock::FlockLocks;
 use cc_ci_core::names::{Domain, RunAppPattern, Subject};
-use cc_ci_core::run::{Harness, Request, Settings};
+use cc_ci_core::run::{Harness, RecipeScripts, Request, Settings};
 use cc_ci_core::system_info::{KernelSystemInfo, SystemInfo};
 use cc_ci_core::workspace::{KernelWorkspace, RecipeSource, Settings as WorkspaceSettings};
 use cc_ci_core::{CiHost, EnvFiles};
@@ -64,7 +64,9 @@ impl World {
     pub fn harness(&self, lifetime: Arc<dyn RunLifetime>) -> Harness {
         let ci_host = self.ci_host();
         let deployer = self.executor(ci_host.host.clone());
-        Harness { ci_host, deployer, lifetime, settings: Settings::default() }
+        // Its recipes' services are programs of the tests, wherever those were built.
+        let settings = Settings { recipe_scripts: RecipeScripts::Unconfined, ..Settings::default() };
+        Harness { ci_host, deployer, lifetime, settings }
     }
 
     /// A run of pull request `number` of the recipe at `path`.

@@ -45,7 +45,14 @@ impl World {
         let unique = name.bytes().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
         let unique = &unique[unique.len() - 12..];
         let suffix = format!("t{unique}.test").parse().expect("hex digits make a suffix");
-        Self { directory, suffix, engine: None }
+        let world = Self { directory, suffix, engine: None };
+        fs::write(world.config(), unconfined("")).expect("a configuration");
+        world
+    }
+
+    /// The configuration of its calls, where a test says nothing else.
+    pub fn config(&self) -> PathBuf {
+        self.path().join("config.toml")
     }
 
     /// The same, where the command uses this engine.
@@ -142,7 +149,7 @@ impl World {
         recipe.script("tests/custom-gate", &script).commit();
         // It leaves to others what others left.
         let config = self.path().join("no-janitor.toml");
-        fs::write(&config, "janitor_budget = \"0s\"\n").expect("a configuration");
+        fs::write(&config, unconfined("janitor_budget = \"0s\"\n")).expect("a configuration");
         let number_text = number.to_string();
         let run = self.cc_ci(["run", "--pr", &number_text, "--run-id", &id]).env("CCCI_CONFIG", config);
         let run = run.arg(recipe.path()).start();
@@ -257,6 +264,11 @@ impl Drop for World {
             drop(process::kill_process(&found.process, &boot, process::Signal::Kill));
         }
     }
+}
+
+/// `text`, as a configuration that confines no recipe's scripts: here they reach what a test has for them beside their app.
+pub fn unconfined(text: impl AsRef<str>) -> String {
+    format!("recipe_scripts = \"unconfined\"\n{}", text.as_ref())
 }
 
 fn names(directory: &Path) -> Vec<String> {

@@ -15,7 +15,7 @@ use std::thread;
 
 use cc_ci_core::names::Domain;
 use cc_ci_core::process::{Marked, MarkerOwner};
-use cc_ci_tests::{Recipe, Running, World, pipes};
+use cc_ci_tests::{Recipe, Running, World, pipes, unconfined};
 use nix::sys::signal::Signal;
 
 /// Each is a handful of runs at once.
@@ -69,7 +69,7 @@ impl Bystander {
         let domain = world.killed_run(&world.recipe("blog"), 1);
         world.settled();
         let config = world.path().join("protect.toml");
-        fs::write(&config, format!("protect = [\"{domain}\"]\n")).expect("a configuration");
+        fs::write(&config, unconfined(format!("protect = [\"{domain}\"]\n"))).expect("a configuration");
         let (files, services) = (Self::files(world, &domain), Self::services(world, &domain));
         assert!(!files.is_empty() && !services.is_empty(), "it is up");
         Self { domain, config, files, services }

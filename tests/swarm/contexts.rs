@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cc_ci_core::engine::{self, Engine as _, RunContext};
+use cc_ci_core::engine::{self, Engine as _, RecipeCode, RunContext};
 use cc_ci_core::event::Silent;
 use cc_ci_core::lifetime::{Bounds, EmbeddedMode};
 use tempfile::TempDir;
@@ -30,6 +30,7 @@ impl Run {
             environment: Vec::new(),
             tmp: tmp.path().to_owned(),
             redactor: app.swarm.redactor(),
+            recipe_code: RecipeCode::Unconfined("nothing of a recipe runs here".into()),
         };
         let app = engine::App {
             domain: app.domain.clone(),

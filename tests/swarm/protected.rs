@@ -5,6 +5,7 @@ use std::fs;
 use cc_ci_core::engine::Engine as _;
 use cc_ci_core::names::Domain;
 use cc_ci_tests::engine::{Bystanders, Object, TestEngine, until};
+use cc_ci_tests::unconfined;
 
 use crate::orphans::orphan;
 use crate::support::{LIMIT, block_on, swarm};
@@ -26,7 +27,7 @@ fn what_is_protected_or_no_run_app_is_left_beside_an_orphan() {
         fs::write(world.abra_dir().join(format!("servers/default/{domain}.env")), "TYPE=x\n").unwrap();
     }
     let config = world.path().join("protect.toml");
-    fs::write(&config, format!("protect = [\"{protected}\"]\n")).unwrap();
+    fs::write(&config, unconfined(format!("protect = [\"{protected}\"]\n"))).unwrap();
     let theirs = |object: &Object| {
         [&protected, &foreign].iter().any(|domain| {
             let stack = domain.stack();

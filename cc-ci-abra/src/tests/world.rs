@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cc_ci_core::engine::{
-    App, Endpoint, Engine, Failure, Inventory, LockSpace, MemoryEngine, Redactor, Resource, RunContext,
-    ServiceState,
+    App, Endpoint, Engine, Failure, Inventory, LockSpace, MemoryEngine, RecipeCode, Redactor, Resource,
+    RunContext, ServiceState,
 };
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::lifetime::{Bounds, EmbeddedMode, RunLifetime as _};
@@ -73,6 +73,7 @@ impl World {
             environment: environment(directory.path()),
             tmp: path("tmp"),
             redactor: Redactor::default(),
+            recipe_code: RecipeCode::Unconfined("nothing of a recipe runs here".into()),
         };
         let engine = FileEngine { root: directory.path().to_owned(), ..FileEngine::default() };
         let catalogue = Catalogue::default();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Redactor;
-use crate::lifetime::{Command, InTeardown, RunLifetime};
+use crate::lifetime::{Command, Confinement, InTeardown, RunLifetime, Sandbox, User};
 use crate::model::event::Reporter;
 use crate::names::{Domain, RunId};
 use crate::sys::process::{Marker, MarkerOwner};
@@ -25,6 +25,55 @@ pub struct RunContext {
     pub tmp: PathBuf,
     /// What no output may show.
     pub redactor: Redactor,
+    /// How what the recipe brings is run.
+    pub recipe_code: RecipeCode,
+}
+
+/// How what a recipe brings is run on this host: its tests, its install steps, and, where the deployer runs apps as
+/// processes of this host, its services.
+#[derive(Debug, Clone)]
+pub enum RecipeCode {
+    /// In sandboxes.
+    Confined(Confined),
+    /// As whoever runs cc-ci, and why.
+    Unconfined(String),
+}
+
+/// How sandboxes of a run are made.
+#[derive(Debug, Clone)]
+pub struct Confined {
+    /// This host can make them.
+    pub confinement: Confinement,
+    /// Who the recipe's tests and install steps are to the kernel.
+    pub user: User,
+    /// What else of the host they may read: absolute paths.
+    pub readable: Vec<PathBuf>,
+}
+
+impl Confined {
+    /// A sandbox for `user`, with what the operator shows to all.
+    pub fn sandbox(&self, user: User) -> Sandbox {
+        self.readable.iter().fold(Sandbox::new(&self.confinement, user), Sandbox::read)
+    }
+}
+
+impl RecipeCode {
+    /// How sandboxes are made, where there are any.
+    pub fn confined(&self) -> Option<&Confined> {
+        match self {
+            Self::Confined(confined) => Some(confined),
+            Self::Unconfined(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for RecipeCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Confined(_) => f.write_str("confined"),
+            Self::Unconfined(why) => write!(f, "not confined: {why}"),
+        }
+    }
 }
 
 impl RunContext {

@@ -30,7 +30,7 @@ pub use crate::model::failure::{Failure, Fault};
 pub use crate::model::inventory::{Inventory, Kind, Resource};
 pub use crate::model::secret::Secret;
 pub use backup::{restore_by_labels, take_by_labels};
-pub use context::RunContext;
+pub use context::{Confined, RecipeCode, RunContext};
 pub use lock_space::LockSpace;
 #[cfg(any(test, feature = "conformance"))]
 pub use memory::MemoryEngine;
@@ -136,6 +136,11 @@ pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {
     /// Why this deployer can't deploy such a recipe on any host; asked before anything of it is deployed.
     fn unfit(&self, _compose: &Compose) -> Option<String> {
         None
+    }
+
+    /// Whether what it deploys are processes of this host: then a recipe's services are code that runs here.
+    fn runs_on_host(&self) -> bool {
+        false
     }
 
     /// The domains of all apps that this deployer knows.

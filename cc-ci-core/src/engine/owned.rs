@@ -132,6 +132,10 @@ impl Deployer for Owned<dyn Deployer> {
         self.inner.unfit(compose)
     }
 
+    fn runs_on_host(&self) -> bool {
+        self.inner.runs_on_host()
+    }
+
     async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure> {
         self.inner.list(context).await
     }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::children::Children;
 use super::ended::Ended;
 use super::output::{Line, Lines};
+use super::sandbox::Forwards;
 
 /// A started child. Dropping it closes our end of its output, and leaves the child to
 /// [`end_children`](super::RunLifetime::end_children).
@@ -19,6 +20,8 @@ pub struct Child {
     children: Arc<Children>,
     ended: watch::Receiver<Option<Ended>>,
     lines: Lines,
+    /// What its sandbox reaches, for as long as somebody has the child.
+    _forwards: Forwards,
 }
 
 impl Child {
@@ -28,8 +31,9 @@ impl Child {
         children: Arc<Children>,
         ended: watch::Receiver<Option<Ended>>,
         lines: Lines,
+        forwards: Forwards,
     ) -> Self {
-        Self { pid, grace, children, ended, lines }
+        Self { pid, grace, children, ended, lines, _forwards: forwards }
     }
 
     /// Its pid, and its group's id.

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use super::descendants::members_of;
 use super::ended::Ended;
+use super::sandbox::Status;
 use crate::sys::process::{PidFd, ProcessIdentity};
 
 /// The children that are not reaped yet.
@@ -44,6 +45,8 @@ struct Live {
     program: String,
     started: Instant,
     grace: Duration,
+    /// What is told of its sandbox, where it is confined.
+    sandbox: Option<Status>,
     /// It was asked to end, with the rest of the children.
     asked: bool,
     ended: watch::Sender<Option<Ended>>,
@@ -67,6 +70,7 @@ impl Children {
         pid: i32,
         program: String,
         grace: Duration,
+        sandbox: Option<Status>,
     ) -> io::Result<watch::Receiver<Option<Ended>>> {
         let mut live = self.lock();
         let adopted = PidFd::open(pid).and_then(|pidfd| {
@@ -77,13 +81,14 @@ impl Children {
         let pidfd = match adopted {
             Ok(pidfd) => pidfd,
             Err(error) => {
-                self.force(pid, Signal::SIGKILL);
+                self.force(pid, None, Signal::SIGKILL);
                 let _status = waitpid(Pid::from_raw(pid), None).is_err();
                 return Err(error);
             }
         };
         let (ended, receiver) = watch::channel(None);
-        live.insert(pid, Live { pidfd, program, started: Instant::now(), grace, asked: false, ended });
+        let started = Instant::now();
+        live.insert(pid, Live { pidfd, program, started, grace, sandbox, asked: false, ended });
         self.count.send_replace(live.len());
         Ok(receiver)
     }
@@ -94,7 +99,7 @@ impl Children {
         if !live.contains_key(&pid) {
             return;
         }
-        let ended = match look_at_end(pid) {
+        let mut ended = match look_at_end(pid) {
             Ok(Some(ended)) => {
                 signal_group(pid, Signal::SIGKILL);
                 let _status = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)).is_err();
@@ -103,7 +108,7 @@ impl Children {
             Ok(None) => return,
             // Somebody else reaped it: the host waits for every child, or ignores SIGCHLD. Then the group's id may
             // be a stranger's by now.
-            Err(_) => Ended { code: None, signal: None },
+            Err(_) => Ended { code: None, signal: None, unstarted: false },
         };
         let others = group_has_members(pid);
         if others || ended.code.is_none() {
@@ -114,7 +119,14 @@ impl Children {
             let members = members_of(pid, &self.owner);
             self.lingering.lock().unwrap_or_else(PoisonError::into_inner).extend(members);
         }
-        if let Some(child) = live.remove(&pid) {
+        if let Some(mut child) = live.remove(&pid) {
+            if let Some(sandbox) = &mut child.sandbox {
+                ended.unstarted = ended.code.is_some() && !sandbox.has_exited();
+                // Its leader's death is its death; where somebody killed that one, it may not be gone yet.
+                let first = sandbox.first_process().filter(|_| ended.code.is_none());
+                let first = first.and_then(|pid| ProcessIdentity::of(pid, self.owner.boot_id.clone()).ok());
+                self.lingering.lock().unwrap_or_else(PoisonError::into_inner).extend(first);
+            }
             // Closing is not enough: a child between fork and exec holds a copy.
             let _absent = self.exits.delete(&child.pidfd).is_err();
             child.ended.send_replace(Some(ended));
@@ -124,17 +136,19 @@ impl Children {
 
     /// Signals one child's group; false when the child is reaped already.
     pub(super) fn signal(&self, pid: i32, signal: Signal) -> bool {
-        let live = self.lock();
-        let there = live.contains_key(&pid);
-        if there {
-            self.force(pid, signal);
-        }
-        there
+        let mut live = self.lock();
+        let Some(child) = live.get_mut(&pid) else { return false };
+        self.force(pid, child.sandbox.as_mut(), signal);
+        true
     }
 
-    fn force(&self, leader: i32, signal: Signal) {
+    fn force(&self, leader: i32, sandbox: Option<&mut Status>, signal: Signal) {
         self.by_force.store(true, Ordering::Release);
-        signal_group(leader, signal);
+        // A sandbox is killed from within, once: its leader ends when all in it are gone, and so its end is theirs.
+        let killed = signal == Signal::SIGKILL && sandbox.is_some_and(|sandbox| sandbox.kill(leader));
+        if !killed {
+            signal_group(leader, signal);
+        }
     }
 
     /// See [`ChildrenEnded::by_force`](super::ChildrenEnded::by_force).
@@ -150,15 +164,16 @@ impl Children {
         unasked
             .map(|(&pid, child)| {
                 child.asked = true;
-                self.force(pid, if child.grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM });
+                let signal = if child.grace.is_zero() { Signal::SIGKILL } else { Signal::SIGTERM };
+                self.force(pid, child.sandbox.as_mut(), signal);
             })
             .count()
     }
 
     /// Kills every group whose grace is at most this.
     pub(super) fn kill_all(&self, grace: Duration) {
-        for (&pid, _) in self.lock().iter().filter(|(_, child)| child.grace <= grace) {
-            self.force(pid, Signal::SIGKILL);
+        for (&pid, child) in self.lock().iter_mut().filter(|(_, child)| child.grace <= grace) {
+            self.force(pid, child.sandbox.as_mut(), Signal::SIGKILL);
         }
     }
 
@@ -214,7 +229,11 @@ fn look_at_end(pid: i32) -> io::Result<Option<Ended>> {
     // Not nix: to it, an end by a real-time signal is an error.
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     let status = rustix::io::retry_on_intr(|| process::waitid(WaitId::Pid(pid), look))?;
-    Ok(status.map(|status| Ended { code: status.exit_status(), signal: status.terminating_signal() }))
+    Ok(status.map(|status| Ended {
+        code: status.exit_status(),
+        signal: status.terminating_signal(),
+        unstarted: false,
+    }))
 }
 
 /// The caller knows that the leader is unreaped.

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Line;
+use super::{Line, Sandbox};
 use crate::sys::process::Marker;
 
 /// Where a child's standard input comes from.
@@ -57,6 +57,7 @@ pub struct Command {
     pub(super) grace: Duration,
     pub(super) output_limit: usize,
     pub(super) line_limit: usize,
+    pub(super) sandbox: Option<Sandbox>,
 }
 
 impl Command {
@@ -75,6 +76,7 @@ impl Command {
             grace: Duration::from_secs(5),
             output_limit: 8 * 1024 * 1024,
             line_limit: Line::MAX,
+            sandbox: None,
         }
     }
 
@@ -101,6 +103,12 @@ impl Command {
         for (name, value) in vars {
             self = self.env(name, value);
         }
+        self
+    }
+
+    /// Leaves out a variable that was set.
+    pub fn without(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.env.remove(name.as_ref());
         self
     }
 
@@ -143,6 +151,12 @@ impl Command {
     /// How long a line of captured output may be, in bytes: [`Line::MAX`] unless set. What is longer is cut there.
     pub fn line_limit(mut self, bytes: usize) -> Self {
         self.line_limit = bytes;
+        self
+    }
+
+    /// Confines it, see [`Sandbox`]. Its program, which must be an absolute path, and `cwd` are paths in the sandbox.
+    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = Some(sandbox);
         self
     }
 

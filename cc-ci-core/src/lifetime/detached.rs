@@ -14,7 +14,7 @@ use nix::unistd::pipe2;
 use tokio::sync::oneshot;
 
 use super::exec::{self, Handshake};
-use super::supervisor::{Supervisor, prepare};
+use super::supervisor::{Prepared, Supervisor, prepare};
 use super::{Command, RecordDetached, SpawnError, Stage, spawner};
 use crate::sys::process::ProcessIdentity;
 use crate::sys::system_info::BootId;
@@ -51,8 +51,8 @@ fn start(
     let go_writer = word.as_raw_fd();
     spawner::submit(move || {
         // Dropped with this frame: `told` ends when the process is gone too.
-        let spawned = prepare(&command).and_then(|mut prepared| {
-            exec::detached(&mut prepared, Handshake { report, go, go_writer });
+        let spawned = prepare(&command).and_then(|Prepared { command: mut prepared, entry, .. }| {
+            exec::detached(&mut prepared, Handshake { report, go, go_writer }, entry);
             prepared.spawn()?.wait()
         });
         let _gone = reply.send(spawned).is_err();

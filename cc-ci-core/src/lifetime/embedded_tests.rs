@@ -244,7 +244,10 @@ async fn an_end_by_a_signal_is_told_whichever_it_was() {
     let supervisor = lifetime();
     for signal in [nix::libc::SIGUSR2, nix::libc::SIGRTMIN() + 1] {
         let mut child = supervisor.spawn(sh(&format!("kill -{signal} $$"))).await.unwrap();
-        assert_eq!(child.wait().await, super::super::Ended { code: None, signal: Some(signal) });
+        assert_eq!(
+            child.wait().await,
+            super::super::Ended { code: None, signal: Some(signal), unstarted: false }
+        );
         assert_eq!(
             crate::sys::process::StatLine::read(child.pid()).unwrap_err().kind(),
             io::ErrorKind::NotFound

@@ -7,6 +7,8 @@ pub struct Ended {
     pub code: Option<i32>,
     /// The signal that killed it, where one did.
     pub signal: Option<i32>,
+    /// It was to be confined, and its program was never executed: what it printed says why.
+    pub unstarted: bool,
 }
 
 impl Ended {

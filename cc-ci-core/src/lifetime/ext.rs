@@ -11,6 +11,9 @@ use super::command::Stage;
 use super::{ChildrenEnded, Command, Ended, Line, RunLifetime, SpawnError};
 use crate::model::cancellation::Cause;
 
+/// So bubblewrap says that there is a sandbox, and that its program can't be executed: nothing else has printed then.
+const NOT_EXECUTED: &str = "bwrap: execvp ";
+
 /// A child brought no end of its own.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,6 +21,16 @@ pub enum ChildError {
     /// It was not started.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
+    /// It was to be confined: its sandbox could not be made, or its program not be executed there.
+    #[error("{program} was not started in a sandbox: {why}")]
+    Unstarted {
+        /// The program.
+        program: String,
+        /// What was said.
+        why: String,
+        /// Whether there was a sandbox: then it is the program that can't be executed.
+        by_program: bool,
+    },
     /// It took too long, and was ended.
     #[error("{program} was ended: it took longer than {limit:?}")]
     TimedOut {
@@ -65,7 +78,7 @@ pub trait RunLifetimeExt: RunLifetime {
         // Boxed: its buffers would stand in every future that waits for a child.
         Box::pin(async move {
             let program = command.program();
-            let of_body = command.stage == Stage::Body;
+            let (of_body, confined) = (command.stage == Stage::Body, command.sandbox.is_some());
             let cancellation = self.cancellation().clone();
             let cancelled =
                 async { if of_body { cancellation.cancelled().await } else { std::future::pending().await } };
@@ -76,8 +89,12 @@ pub trait RunLifetimeExt: RunLifetime {
                 child = self.spawn(command) => child,
             };
             let mut child = child?;
+            let mut last = String::new();
             let told = async {
                 while let Some(line) = child.next_line().await {
+                    if confined {
+                        last.clone_from(&line.text);
+                    }
                     on_line(&line);
                 }
                 child.wait().await
@@ -85,7 +102,13 @@ pub trait RunLifetimeExt: RunLifetime {
             tokio::select! {
                 biased;
                 cause = &mut cancelled => return Err(ChildError::Cancelled { program, cause }),
-                ended = told => return Ok(ended),
+                ended = told => {
+                    if !ended.unstarted {
+                        return Ok(ended);
+                    }
+                    let by_program = last.contains(NOT_EXECUTED);
+                    return Err(ChildError::Unstarted { program, why: last, by_program });
+                }
                 () = tokio::time::sleep(limit) => {}
             }
             child.end().await;

@@ -30,6 +30,7 @@ mod in_teardown;
 mod output;
 mod parent;
 mod process_mode;
+mod sandbox;
 mod spawner;
 mod supervisor;
 mod sweep;
@@ -55,6 +56,7 @@ pub use in_teardown::InTeardown;
 pub use output::{Line, Stream};
 pub use parent::ParentWatch;
 pub use process_mode::{ProcessMode, TakeOverError, TakenOver};
+pub use sandbox::{APP, Confinement, Sandbox, User};
 
 /// One run's life, and its children's.
 #[async_trait]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use tokio::sync::{oneshot, watch};
 
 use super::child::Child;
@@ -21,7 +23,9 @@ use super::ended::Ended;
 use super::output::Lines;
 
 use super::event_fd::SharedEventFd;
-use super::{BlockingTasks, SpawnError, Teardown, exec, spawner};
+use super::exec::Entry;
+use super::sandbox::{Forwards, Status};
+use super::{BlockingTasks, SpawnError, Teardown, exec, sandbox, spawner};
 use crate::model::cancellation::{Cancellation, Cause};
 use crate::model::event::{Event, Reporter};
 use crate::sys::process::{Marker, MarkerOwner, ProcessIdentity, StatLine};
@@ -79,6 +83,8 @@ struct Started {
     ended: watch::Receiver<Option<Ended>>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
+    /// Those of its sandbox.
+    listeners: Vec<(TcpListener, SocketAddr)>,
 }
 
 impl Supervisor {
@@ -202,7 +208,7 @@ impl Supervisor {
             let started = supervisor.start(&command);
             if let Err(Ok(unwanted)) = reply.send(started) {
                 // Whoever asked is gone.
-                supervisor.children.signal(unwanted.pid, nix::sys::signal::Signal::SIGKILL);
+                supervisor.children.signal(unwanted.pid, Signal::SIGKILL);
             }
         };
         let started = match spawner::submit(job) {
@@ -212,28 +218,39 @@ impl Supervisor {
             },
             Err(error) => Err(error),
         };
-        let Started { pid, ended, stdout, stderr } = match started {
+        let Started { pid, ended, stdout, stderr, listeners } = match started {
             Ok(started) => started,
             Err(error) => return Err(failed(error)),
         };
-        match Lines::new(stdout, stderr, limit, line_limit) {
-            Ok(lines) => Ok(Child::new(pid, grace, Arc::clone(&self.children), ended, lines)),
+        let lines = Lines::new(stdout, stderr, limit, line_limit);
+        match lines.and_then(|lines| Ok((lines, Forwards::start(listeners)?))) {
+            Ok((lines, forwards)) => {
+                Ok(Child::new(pid, grace, Arc::clone(&self.children), ended, lines, forwards))
+            }
             Err(error) => {
-                self.children.signal(pid, nix::sys::signal::Signal::SIGKILL);
+                self.children.signal(pid, Signal::SIGKILL);
                 Err(failed(error))
             }
         }
     }
 
     fn start(&self, command: &Command) -> io::Result<Started> {
-        let mut prepared = prepare(command)?;
-        exec::supervised(&mut prepared, command.stdin == Stdin::Terminal);
+        let Prepared { command: mut prepared, entry, status, listeners } = prepare(command)?;
+        // Who gets our own output writes as we do.
+        let umask = command.output != Output::Inherit;
+        exec::supervised(&mut prepared, command.stdin == Stdin::Terminal, umask, entry);
         let mut child = prepared.spawn()?;
+        // With it go the descriptors that are the child's alone.
+        drop(prepared);
         let pid = child.id().cast_signed();
-        let ended = self.children.adopt(pid, command.program(), command.grace)?;
+        let ended = self.children.adopt(pid, command.program(), command.grace, status)?;
         let (stdout, stderr) =
             (child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from));
-        Ok(Started { pid, ended, stdout, stderr })
+        let listeners = listeners.map(|(from, leads)| sandbox::listeners(&from, leads)).transpose();
+        let listeners = listeners.inspect_err(|_| {
+            self.children.signal(pid, Signal::SIGKILL);
+        })?;
+        Ok(Started { pid, ended, stdout, stderr, listeners: listeners.unwrap_or_default() })
     }
 
     fn admission(&self) -> MutexGuard<'_, Admission> {
@@ -267,17 +284,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A command as the standard library starts it, and what goes with a sandbox.
+pub(super) struct Prepared {
+    pub(super) command: std::process::Command,
+    pub(super) entry: Option<Entry>,
+    pub(super) status: Option<Status>,
+    listeners: Option<(OwnedFd, Vec<SocketAddr>)>,
+}
+
 /// The standard library's form of `command`, with nothing of our environment.
-pub(super) fn prepare(command: &Command) -> io::Result<std::process::Command> {
+pub(super) fn prepare(command: &Command) -> io::Result<Prepared> {
     let path =
         programs::absolute_parts(command.env.get(OsStr::new("PATH")).map_or(OsStr::new(""), |path| path));
-    let mut prepared = std::process::Command::new(programs::find(&command.program, &path)?);
-    prepared
-        .arg0(&command.program)
-        .args(&command.args)
-        .env_clear()
-        .envs(&command.env)
-        .current_dir(&command.cwd);
+    let (mut prepared, entry, status, listeners) = match &command.sandbox {
+        None => {
+            let mut prepared = std::process::Command::new(programs::find(&command.program, &path)?);
+            prepared.arg0(&command.program).args(&command.args).current_dir(&command.cwd);
+            (prepared, None, None, None)
+        }
+        Some(confined) => {
+            let sandbox::Prepared { program, args, entry, status, listeners } =
+                sandbox::prepare(confined, &command.program, &command.args, &command.cwd)?;
+            let mut prepared = std::process::Command::new(program);
+            prepared.args(args).current_dir("/");
+            (prepared, Some(entry), Some(status), listeners)
+        }
+    };
+    prepared.env_clear().envs(&command.env);
     if command.env.contains_key(OsStr::new("PATH")) {
         prepared.env("PATH", path);
     }
@@ -296,5 +329,5 @@ pub(super) fn prepare(command: &Command) -> io::Result<std::process::Command> {
             prepared.stdout(log.try_clone()?).stderr(log)
         }
     };
-    Ok(prepared)
+    Ok(Prepared { command: prepared, entry, status, listeners })
 }

@@ -104,6 +104,13 @@ async fn start(
         .envs(&service.environment)
         .output(Output::File(executor.state_dir.log_of(domain, &task)))
         .marker(executor.marker(domain, &service.name));
+    let command = match context.recipe_code.confined() {
+        Some(confined) => {
+            let sandbox = service.sandbox(confined, executor.user_of(domain), &scratch);
+            command.sandbox(sandbox.lasting())
+        }
+        None => command,
+    };
     let (state_dir, owned, name) = (executor.state_dir.clone(), domain.clone(), service.name.clone());
     let record = move |process: &crate::sys::process::ProcessIdentity| {
         let record = ContainerRecord { service: name, process: process.clone() };

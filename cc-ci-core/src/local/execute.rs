@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::state_dir::host;
 use super::{LocalExecutor, plan};
 use crate::engine::{App, Failure, RunContext};
 use crate::lifetime::{ChildError, RunLifetimeExt as _};
+use crate::workspace::home_environment;
 
 /// How much of its output an error tells, in bytes.
 const TAIL: usize = 800;
@@ -30,6 +32,15 @@ pub(super) async fn execute(
         .args(args)
         .envs(&planned.environment)
         .grace(Duration::ZERO);
+    let command = match context.recipe_code.confined() {
+        Some(confined) => {
+            let scratch = executor.state_dir.of(&app.domain, "scratch").join(service);
+            executor.state_dir.make(&scratch).map_err(host)?;
+            let command = command.envs(home_environment(&scratch, &scratch));
+            command.sandbox(planned.sandbox(confined, executor.user_of(&app.domain), &scratch))
+        }
+        None => command,
+    };
     let (mut output, mut said) = (String::new(), String::new());
     let ended = context
         .lifetime
@@ -77,7 +88,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::engine::Redactor;
+    use crate::engine::{RecipeCode, Redactor};
     use crate::lifetime::{Bounds, EmbeddedMode};
     use crate::model::event::Silent;
     use crate::sys::system_info::KernelSystemInfo;
@@ -99,6 +110,7 @@ mod tests {
             environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
             tmp: path("tmp"),
             redactor: Redactor::default(),
+            recipe_code: RecipeCode::Unconfined("a test's".into()),
         };
         context.redactor.hide("hunter22");
         let app = App {

@@ -37,6 +37,7 @@ use crate::engine::{
     restore_by_labels, take_by_labels,
 };
 use crate::engine::{Kind, Resource, Secret};
+use crate::lifetime::User;
 use crate::names::Domain;
 use crate::recipe::{Compose, EnvFile, Recipe, VolumeBackup};
 use crate::sys::beneath::read_beneath;
@@ -74,6 +75,12 @@ impl LocalExecutor {
     pub fn marker(&self, domain: &Domain, service: &str) -> Marker {
         let owner = MarkerOwner::Service { service: service.to_owned(), state_dir: self.state_dir.id() };
         Marker { domain: domain.clone(), owner }
+    }
+
+    /// Who the services of an app are to the kernel where they are confined, and cc-ci is root: the same in each run, since
+    /// their files are theirs.
+    fn user_of(&self, domain: &Domain) -> User {
+        User::of(&format!("{}/{domain}", self.state_dir.id()))
     }
 
     /// Its world.
@@ -119,6 +126,10 @@ impl Deployer for LocalExecutor {
             return Err(Failure::host(format!("{} is not deployed, so it can't be upgraded", app.domain)));
         }
         deploy::apply(self, context, app).await
+    }
+
+    fn runs_on_host(&self) -> bool {
+        true
     }
 
     async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {
@@ -265,6 +276,7 @@ impl Engine for LocalExecutor {
             &self.state_dir,
             from.to_owned(),
             self.state_dir.of(&app.domain, "volumes").join(volume),
+            self.user_of(&app.domain),
         )
         .await
     }

@@ -13,11 +13,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::LocalExecutor;
 use super::ports;
-use super::state_dir::{ServiceRecord, StateDir, copy_entries};
-use crate::engine::{App, Failure, RunContext};
+use super::state_dir::{ServiceRecord, StateDir};
+use crate::engine::{App, Confined, Failure, RunContext};
+use crate::lifetime::{Sandbox, User};
 use crate::model::cancellation::Cancellation;
 use crate::recipe::{Compose, LOCAL_KEY, Mode, MountKind, Recipe, RecipeError, Service, interpolate};
 use crate::sys::beneath::read_beneath;
+use crate::workspace::copy_entries;
 
 /// Swarm's own bound for a config or secret is half of this.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -35,6 +37,20 @@ pub(super) struct Planned {
     pub health: Option<String>,
     pub stop_grace: Duration,
     pub directory: PathBuf,
+    /// The directories of its volumes.
+    pub volumes: Vec<PathBuf>,
+    /// The directories that its secrets and configs are in.
+    pub files: Vec<PathBuf>,
+}
+
+impl Planned {
+    /// Where the service and what is executed in it are confined: it sees its copy of the recipe, its volumes, and the app's secrets
+    /// and configs, and reaches what the host reaches. `scratch` is its own.
+    pub fn sandbox(&self, confined: &Confined, user: User, scratch: &Path) -> Sandbox {
+        let sandbox = confined.sandbox(user).host_network().read_private(&self.directory).write(scratch);
+        let sandbox = self.volumes.iter().fold(sandbox, Sandbox::write);
+        self.files.iter().fold(sandbox, Sandbox::read_private)
+    }
 }
 
 /// What an app's recipe says at its tree and `.env` now.
@@ -194,8 +210,14 @@ impl Directory<'_> {
         vars.extend(urls.clone());
         vars.insert("CCCI_RECIPE_DIR".to_owned(), tree.display().to_string());
         vars.extend(port.map(|port| ("CCCI_PORT".to_owned(), port.to_string())));
+        let (mut volumes, mut files) = (Vec::new(), BTreeSet::new());
         let mut path_of = |kind: &str, directory: &str, key: &str, name: &str| {
-            vars.insert(variable(kind, key), self.of(directory).join(name).display().to_string());
+            let path = self.of(directory).join(name);
+            vars.insert(variable(kind, key), path.display().to_string());
+            match kind {
+                "VOLUME" => volumes.push(path),
+                _ => drop(files.insert(self.of(directory))),
+            }
         };
         for mount in service.volumes.iter().filter(|mount| mount.kind == MountKind::Volume) {
             if let Some((key, volume)) =
@@ -255,6 +277,8 @@ impl Directory<'_> {
             health: local.health.clone(),
             stop_grace: service.stop_grace_period,
             directory: tree.to_owned(),
+            volumes,
+            files: files.into_iter().collect(),
         })
     }
 }

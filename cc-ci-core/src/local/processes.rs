@@ -24,8 +24,19 @@ pub(super) fn of_app(
     let spared = process::self_and_ancestors();
     let mut found = Vec::new();
     for (_, container) in state_dir.records::<ContainerRecord>(domain, "containers")? {
-        if wanted(&container.service) && is_proven(state_dir, domain, &container.process, boot) {
+        if !wanted(&container.service) {
+            continue;
+        }
+        if is_proven(state_dir, domain, &container.process, boot) {
             found.extend(process::session_members(&container.process, boot)?);
+        } else if !container.process.is_alive(boot) {
+            // Somebody killed the leader alone. Its number stays the session's while that has a member; one who came to it
+            // later by chance does not write to the app's log.
+            let orphans = process::session_orphans(&container.process, boot)?;
+            let is_its_own = |process: &ProcessIdentity| {
+                process::is_own(process.pid) && logs_to(state_dir, domain, process.pid)
+            };
+            found.extend(orphans.into_iter().filter(is_its_own));
         }
     }
     found.retain(|process| !spared.contains(&process.pid));
@@ -117,7 +128,10 @@ pub(super) async fn end(
             return Ok(found);
         }
         for process in &found {
-            process::kill_process(process, boot_id, signal)?;
+            // What makes a sandbox ends with what is in it. Told to end first, it would leave that without a leader.
+            if signal == process::Signal::Kill || !process::is_sandbox(process.pid) {
+                process::kill_process(process, boot_id, signal)?;
+            }
         }
         // What forks while it is killed is found by the next look.
         let patience = if signal == process::Signal::Term { term_until } else { until };

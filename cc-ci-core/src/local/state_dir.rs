@@ -22,14 +22,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::engine::{Failure, Inventory, Kind, Resource};
-use crate::model::cancellation::Cancellation;
 use crate::names::Domain;
 use crate::sys::beneath::{BeneathError, read_beneath};
 use crate::sys::files::{
     Dir, RootError, RootKind, check_root, claim_root, is_full, is_present, mounts_beneath, new_id,
 };
 use crate::sys::process::ProcessIdentity;
-use crate::workspace::copy_tree;
 
 /// The longest record that is read, in bytes.
 const RECORD_LIMIT: u64 = 1 << 20;
@@ -324,20 +322,6 @@ impl StateDir {
     fn trash(&self, domain: &Domain) -> PathBuf {
         self.root.join("trash").join(domain.as_str())
     }
-}
-
-/// Copies what is in the directory `from`, but for the entry `skipped`, into the directory `to`.
-pub(super) fn copy_entries(
-    from: &Path,
-    to: &Path,
-    skipped: &str,
-    cancellation: &Cancellation,
-) -> io::Result<()> {
-    for name in Dir::open(from)?.names(Path::new("."))?.iter().filter(|name| *name != skipped) {
-        copy_tree(&from.join(name), &to.join(name), cancellation)
-            .map_err(|(path, error)| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-    }
-    Ok(())
 }
 
 /// What it is when the files of this world fail.

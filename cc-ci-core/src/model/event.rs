@@ -33,6 +33,8 @@ pub enum Event {
         domain: Domain,
         /// The executor, and why that one.
         executor: String,
+        /// How what the recipe brings is run on the host: `confined`, or `not confined: ` and why.
+        recipe_code: String,
     },
     /// An app's lock is taken: a wait begins. Said at once.
     LockWaiting {

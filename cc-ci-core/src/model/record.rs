@@ -70,6 +70,9 @@ pub struct RunRecord {
     /// The privileges that the recipe asked for and the operator grants.
     #[serde(default)]
     pub granted: BTreeSet<String>,
+    /// How what the recipe brought was run on the host: `confined`, or `not confined: ` and why.
+    #[serde(default)]
+    pub recipe_code: String,
     /// What went wrong outside of the tiers.
     pub errors: Vec<String>,
     /// What is worth knowing.

@@ -60,10 +60,9 @@ pub(super) struct Cold<'r> {
 
 /// Deploys the commit under test, and nothing else: what a fixture needs.
 pub(super) async fn bring_up(ready: &Ready<'_>) -> Result<Deployed, Failure> {
-    let scripts = ready.snapshot_scripts().await?;
     ready.deploy_dependencies().await?;
     ready.enter("install");
-    let tests = Tests::new(ready, &scripts);
+    let tests = Tests::new(ready);
     let mut cold = Cold::new(&tests);
     cold.create(&ready.fetched.revision()).await?;
     cold.deploy().await?;
@@ -268,7 +267,7 @@ impl<'r> Cold<'r> {
     async fn create(&mut self, revision: &Revision) -> Result<(), Failure> {
         let ready = self.tests.ready;
         ready.prepare(&self.app, revision).await?;
-        if !self.tests.scripts.install_steps.is_empty() {
+        if !self.tests.scripts().install_steps.is_empty() {
             let created = recipe::variables(ready.run, &self.app).await?;
             self.tests.install_steps(&revision.name).await?;
             self.set_by_steps = recipe::variables(ready.run, &self.app).await?;

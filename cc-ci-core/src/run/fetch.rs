@@ -1,5 +1,7 @@
 //! Opened → fetched: the commit under test, its releases, and the recipes that it needs.
 
+use super::confine;
+use super::scripts::Scripts;
 use super::state::{Fetched, Run};
 use super::step::first_few;
 use crate::model::failure::Failure;
@@ -34,6 +36,8 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
             run.warn(&format!("{rule}: {}", first_few(&tags)));
         }
     }
+    let scripts = scripts(run, &tested).await?;
+    confine::guard(run, &scripts)?;
     let release = releases.at(tested.tested()).cloned();
     if let Some(of) = &releases_of {
         run.note(format!("the releases are those of {of}"));
@@ -50,7 +54,26 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         let before = tested.releases_before(lifetime, tested.tested()).await?;
         request.upgrade_from.select(before, tested.tested())?
     };
-    Ok(Fetched { tested, releases_of, release, newest, upgrade_from, dependencies })
+    Ok(Fetched { tested, releases_of, release, newest, upgrade_from, dependencies, scripts })
+}
+
+/// The tests of both layers. The recipe's are kept as they are in the commit under test, before a checkout moves the tree.
+async fn scripts(run: &Run<'_>, tested: &RecipeTree) -> Result<Scripts, Failure> {
+    let to = run.context.tmp.join("recipe-tests");
+    run.directory
+        .make_private(&to)
+        .map_err(|error| Failure::host(format!("can't make {}", to.display())).with_source(error))?;
+    tested.snapshot(run.context.lifetime.as_ref(), "tests", &to).await?;
+    let (operators, recipes) = (run.operator_tests(), to.join("tests"));
+    let find = move || Scripts::find(operators.as_deref(), Some(&recipes));
+    let found = run.context.lifetime.blocking_tasks().run(find).await;
+    let scripts = found.map_err(|error| Failure::host("can't read the tests").with_source(error))?;
+    match scripts.unfit_of_operator() {
+        // It says nothing of the recipe.
+        Some((script, why)) => Err(Failure::configuration(format!("the test {}: {why}", script.name()))
+            .with_hint(format!("mend {}, or take it away", script.path.display()))),
+        None => Ok(scripts),
+    }
 }
 
 /// The commit has a part of its history in common with one of the releases, if there are any: what is upgraded to else is

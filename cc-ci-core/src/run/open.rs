@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use super::confine::recipe_code;
 use super::event_log::EventLog;
 use super::request::{Harness, Request, WarmApp};
 use super::state::{Run, write_record};
-use crate::engine::{Owners, RunContext};
+use crate::engine::{Owners, RecipeCode, RunContext};
 use crate::inventory::env_files::EnvFiles;
 use crate::model::error_chain;
 use crate::model::event::Event;
@@ -61,10 +62,14 @@ impl Harness {
                 }
                 Lane::Cold | Lane::Warm => self.ci_host.env_files.clone(),
             };
-            Ok((directory, env_files))
+            let recipe_code = recipe_code(self, &directory).await;
+            Ok((directory, env_files, recipe_code))
         };
         match opened.await {
-            Ok((directory, env_files)) => Ok(self.begin(request, record, directory, env_files)),
+            Ok((directory, env_files, recipe_code)) => {
+                record.recipe_code = recipe_code.to_string();
+                Ok(self.begin(request, record, directory, env_files, recipe_code))
+            }
             Err(failure) => Err((Box::new(record), failure)),
         }
     }
@@ -104,6 +109,7 @@ impl Harness {
             tiers: Vec::new(),
             receipt: None,
             granted: BTreeSet::new(),
+            recipe_code: String::new(),
             errors: Vec::new(),
             warnings: Vec::new(),
         }
@@ -116,6 +122,7 @@ impl Harness {
         record: RunRecord,
         directory: RunDir,
         env_files: EnvFiles,
+        recipe_code: RecipeCode,
     ) -> Run<'h> {
         let redactor = self.ci_host.engine.redactor().of_run();
         let (host, reporter) = (self.ci_host.host.clone(), self.ci_host.reporter.clone());
@@ -127,6 +134,7 @@ impl Harness {
             environment: [directory.environment(), self.deployer.environment()].concat(),
             tmp: directory.tmp(),
             redactor,
+            recipe_code,
         };
         let executor = match &self.settings.why_executor {
             Some(why) => format!("{} ({why})", record.executor),
@@ -137,6 +145,7 @@ impl Harness {
             recipe: record.recipe.clone(),
             domain: record.domain.clone(),
             executor,
+            recipe_code: record.recipe_code.clone(),
         });
         let owners = Owners::default();
         Run {

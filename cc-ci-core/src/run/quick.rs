@@ -24,8 +24,7 @@ pub(super) async fn lane(
 ) -> Result<(), Failure> {
     let run = ready.run;
     let app = run.main_app();
-    let scripts = ready.snapshot_scripts().await?;
-    let tests = Tests::new(ready, &scripts);
+    let tests = Tests::new(ready);
     for name in TierName::QUICK {
         run.record().put_tier(Tier::not_run(name));
     }

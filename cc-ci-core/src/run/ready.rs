@@ -6,7 +6,6 @@ use std::io;
 
 use super::integrity::{Call, CheckoutGuard};
 use super::recipe;
-use super::scripts::Scripts;
 use super::state::{Fetched, Revision, Run};
 use crate::engine::{App, Backup};
 use crate::lock::AppGuard;
@@ -34,26 +33,6 @@ impl<'r> Ready<'r> {
 
     pub fn enter(&self, phase: &str) {
         self.run.enter(phase, self.guards);
-    }
-
-    /// Keeps the recipe's tests as they are in the commit under test, before a checkout moves the tree.
-    pub async fn snapshot_scripts(&self) -> Result<Scripts, Failure> {
-        let run = self.run;
-        let to = run.context.tmp.join("recipe-tests");
-        run.directory
-            .make_private(&to)
-            .map_err(|error| Failure::host(format!("can't make {}", to.display())).with_source(error))?;
-        self.fetched.tested.snapshot(run.context.lifetime.as_ref(), "tests", &to).await?;
-        let (operators, recipes) = (run.operator_tests(), to.join("tests"));
-        let find = move || Scripts::find(operators.as_deref(), Some(&recipes));
-        let found = run.context.lifetime.blocking_tasks().run(find).await;
-        let scripts = found.map_err(|error| Failure::host("can't read the tests").with_source(error))?;
-        match scripts.unfit_of_operator() {
-            // It says nothing of the recipe.
-            Some((script, why)) => Err(Failure::configuration(format!("the test {}: {why}", script.name()))
-                .with_hint(format!("mend {}, or take it away", script.path.display()))),
-            None => Ok(scripts),
-        }
     }
 
     /// Brings up the recipes that the one under test needs.

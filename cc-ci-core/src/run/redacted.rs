@@ -32,6 +32,7 @@ pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
         receipt,
         granted,
         errors,
+        recipe_code: _,
         warnings,
     } = &mut seen;
     *granted = std::mem::take(granted).into_iter().map(|privilege| redactor.redact(&privilege)).collect();

@@ -1,6 +1,6 @@
 //! What is asked of a run, and how it goes about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,6 +74,16 @@ pub struct WarmApp {
     pub source: Option<RecipeSource>,
 }
 
+/// Whether what the recipe brings is confined: its tests and install steps, and with the local executor its services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RecipeScripts {
+    /// It is. Where that can't be had, it does not run as root, nor beside an engine.
+    #[default]
+    Confined,
+    /// It is not: for recipes whose authors are trusted like the operator.
+    Unconfined,
+}
+
 /// How a run goes about it.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -98,8 +108,14 @@ pub struct Settings {
     pub shared_networks: Vec<String>,
     /// The privileges that the operator grants to recipes, each as `key=value`: what is asked for without is red.
     pub granted: BTreeMap<RecipeName, Vec<String>>,
-    /// Only tell which privileges are missing, for the change-over.
+    /// Only tell which privileges are missing, and run the recipe's code unconfined, for the change-over.
     pub report_only: bool,
+    /// Whether the recipe's own code is confined.
+    pub recipe_scripts: RecipeScripts,
+    /// What of the host the recipe's code may read beside its own files and the host's programs: absolute paths.
+    pub sandbox_paths: Vec<PathBuf>,
+    /// The recipes whose tests and install steps reach all that this host reaches.
+    pub host_network: BTreeSet<RecipeName>,
     /// Where a recipe's releases come from; the canonical tree's recipe, or what is tested, unless given.
     pub sources: BTreeMap<RecipeName, RecipeSource>,
     /// The recipes that a recipe needs beside it.
@@ -126,6 +142,9 @@ impl Default for Settings {
             shared_networks: crate::recipe::SHARED_NETWORKS.map(str::to_owned).into(),
             granted: BTreeMap::new(),
             report_only: false,
+            recipe_scripts: RecipeScripts::default(),
+            sandbox_paths: Vec::new(),
+            host_network: BTreeSet::new(),
             sources: BTreeMap::new(),
             dependencies: BTreeMap::new(),
             warm: BTreeMap::new(),

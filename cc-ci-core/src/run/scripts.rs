@@ -38,14 +38,25 @@ pub(super) struct Script {
     pub unfit: Option<&'static str>,
 }
 
+impl Layer {
+    /// Its name, also of the directory in which it has all that is its own.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Recipe => "recipe",
+        }
+    }
+}
+
 impl Script {
     /// Its name in the report.
     pub fn name(&self) -> String {
-        let layer = match self.layer {
-            Layer::Operator => "operator",
-            Layer::Recipe => "recipe",
-        };
-        format!("{layer}/{}", self.file_name)
+        format!("{}/{}", self.layer.as_str(), self.file_name)
+    }
+
+    /// Whether it prepares a deploy, and tests nothing.
+    pub fn is_install_step(&self) -> bool {
+        self.file_name == INSTALL_STEPS
     }
 
     /// Whether it changes what the backup tier wrote, for the restore to bring back.
@@ -127,6 +138,12 @@ impl Scripts {
     /// The tests that run between backup and restore.
     pub fn changes(&self) -> impl Iterator<Item = &Script> {
         self.scripts.iter().filter(|script| script.changes())
+    }
+
+    /// How many the recipe has.
+    pub fn of_recipe(&self) -> usize {
+        let scripts = self.scripts.iter().chain(&self.install_steps);
+        scripts.filter(|script| script.layer == Layer::Recipe).count()
     }
 
     /// The operator's first test that can't be run, and why.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::event_log::EventLog;
 use super::redacted::redacted;
 use super::request::{Harness, Request};
+use super::scripts::Scripts;
 use super::step::bounded;
 use crate::engine::{App, Owners, Redactor, RunContext};
 use crate::inventory::ci_host::CiHost;
@@ -52,6 +53,8 @@ pub(super) struct Fetched {
     /// The releases to upgrade from, newest first.
     pub upgrade_from: Vec<Release>,
     pub dependencies: Vec<(RecipeTree, Domain)>,
+    /// The tests, as they are in the commit under test.
+    pub scripts: Scripts,
 }
 
 /// What is deployed: a release, or the commit under test.

@@ -1,19 +1,24 @@
 //! Running one test, or install step: an executable of the operator or the recipe.
 
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use sha2::{Digest as _, Sha256};
 
+use super::install_copy::Copies;
 use super::ready::Ready;
-use super::scripts::{Script, Scripts};
+use super::scripts::{Layer, Script, Scripts};
 use super::step::StepOutcome;
-use crate::lifetime::{ChildError, Command, RunLifetimeExt as _, SpawnError};
+use crate::lifetime::{APP, ChildError, Command, RunLifetimeExt as _, SpawnError};
 use crate::model::error_chain;
 use crate::model::event::Event;
 use crate::model::failure::{Failure, Fault};
 use crate::model::record::TierName;
 use crate::recipe::INSTALL_STEPS;
+use crate::workspace::home_environment;
 
 /// A test says with this status that it does not apply.
 const SKIPPED: i32 = 77;
@@ -31,25 +36,39 @@ const NAME_LIMIT: usize = 120;
 #[derive(Debug)]
 pub(super) struct Tests<'r> {
     pub ready: &'r Ready<'r>,
-    pub scripts: &'r Scripts,
     /// What the names of its logs and its state directory begin with.
     prefix: String,
 }
 
+/// Where a test works.
+struct Place {
+    home: PathBuf,
+    tmp: PathBuf,
+    scratch: PathBuf,
+    state: PathBuf,
+    /// Where it is confined.
+    copies: Option<Copies>,
+}
+
 impl<'r> Tests<'r> {
     /// Returns those of the main lane's app.
-    pub fn new(ready: &'r Ready<'r>, scripts: &'r Scripts) -> Self {
-        Self { ready, scripts, prefix: String::new() }
+    pub fn new(ready: &'r Ready<'r>) -> Self {
+        Self { ready, prefix: String::new() }
     }
 
     /// Returns those of the app that is upgraded from `release` in a pass of its own.
-    pub fn of_pass(ready: &'r Ready<'r>, scripts: &'r Scripts, release: &str) -> Self {
-        Self { ready, scripts, prefix: format!("from-{release}-") }
+    pub fn of_pass(ready: &'r Ready<'r>, release: &str) -> Self {
+        Self { ready, prefix: format!("from-{release}-") }
+    }
+
+    /// Returns all tests of the run.
+    pub fn scripts(&self) -> &'r Scripts {
+        &self.ready.fetched.scripts
     }
 
     /// Runs the install steps at `version`.
     pub async fn install_steps(&self, version: &str) -> Result<(), Failure> {
-        for script in &self.scripts.install_steps {
+        for script in &self.scripts().install_steps {
             match self.run(script, TierName::Install, Some(version)).await {
                 Ok(StepOutcome::Passed) => {}
                 // Install steps have nothing to skip.
@@ -77,7 +96,8 @@ impl<'r> Tests<'r> {
         }
         let run = self.ready.run;
         let log_name = file_name(format!("{}{tier}-{}", self.prefix, script.name().replace('/', "-")));
-        let command = self.command(script, tier, version, &log_name).await?;
+        let place = self.place(script, &log_name).await?;
+        let command = self.command(script, tier, version, &place).await?;
         run.owners.check(&run.main_app().domain)?;
         self.ready.checkouts.mark_dirty();
         let mut output = String::new();
@@ -91,12 +111,19 @@ impl<'r> Tests<'r> {
             .await;
         let output = self.keep_log(log_name, output).await;
         let reason = match ended {
-            Ok(ended) if ended.success() => return Ok(StepOutcome::Passed),
+            Ok(ended) if ended.success() => {
+                if let Some(copies) = place.copies.filter(|_| script.is_install_step()) {
+                    self.take_back(copies).await?;
+                }
+                return Ok(StepOutcome::Passed);
+            }
             Ok(ended) if ended.code == Some(SKIPPED) => {
                 return Ok(StepOutcome::skipped(why_skipped(&output)));
             }
             Ok(ended) => ended.to_string(),
-            Err(error @ ChildError::TimedOut { .. }) => error.to_string(),
+            Err(error @ (ChildError::TimedOut { .. } | ChildError::Unstarted { by_program: true, .. })) => {
+                error.to_string()
+            }
             Err(ChildError::Spawn(error)) if cannot_be_executed(&error) => error_chain(&error),
             Err(error) => return Err(Failure::host(error_chain(&error))),
         };
@@ -105,27 +132,53 @@ impl<'r> Tests<'r> {
         Err(Failure::recipe(reason))
     }
 
-    /// The test's process, with directories of its own.
+    /// The directories of a test: those that its layer alone uses, and one of its own. What is confined gets copies of
+    /// what it may change, or is not meant to reach.
+    async fn place(&self, script: &Script, log_name: &str) -> Result<Place, Failure> {
+        let run = self.ready.run;
+        let layer = run.context.tmp.join(script.layer.as_str());
+        let place = Place {
+            home: layer.join("home"),
+            tmp: layer.join("tmp"),
+            scratch: layer.join("scratch").join(log_name),
+            state: layer.join(file_name(format!("{}state", self.prefix))),
+            copies: None,
+        };
+        let directory = run.directory.clone();
+        let app = run.main_app();
+        let copies = (script.layer == Layer::Recipe && run.context.recipe_code.confined().is_some())
+            .then(|| Copies::new(&layer.join("copies").join(log_name), &app, script.is_install_step()));
+        let cancellation = run.context.lifetime.cancellation().clone();
+        let make = move || {
+            for path in [&place.home, &place.tmp, &place.scratch, &place.state] {
+                directory.make_private(path).map_err(|error| {
+                    Failure::host(format!("can't make {}", path.display())).with_source(error)
+                })?;
+            }
+            if let Some(copies) = &copies {
+                copies.make(&directory, &app, &cancellation)?;
+            }
+            Ok(Place { copies, ..place })
+        };
+        run.context.lifetime.blocking_tasks().run(make).await
+    }
+
+    /// The test's process.
     async fn command(
         &self,
         script: &Script,
         tier: TierName,
         version: Option<&str>,
-        log_name: &str,
+        place: &Place,
     ) -> Result<Command, Failure> {
         let run = self.ready.run;
         let app = run.main_app();
-        let scratch = run.context.tmp.join("scratch").join(log_name);
-        let state = run.context.tmp.join(file_name(format!("{}state", self.prefix)));
-        for directory in [&scratch, &state] {
-            run.directory.make_private(directory).map_err(|error| {
-                Failure::host(format!("can't make {}", directory.display())).with_source(error)
-            })?;
-        }
+        let secrets = run.secrets_directory(&app);
         let mut command = run
             .context
-            .command(&app.domain, &script.path, &scratch)
+            .command(&app.domain, &script.path, &place.scratch)
             .grace(Duration::ZERO)
+            .envs(home_environment(&place.home, &place.tmp))
             .env("CCCI_TIER", tier.as_str())
             .env("CCCI_RECIPE", app.recipe.as_str())
             .env("CCCI_RECIPE_DIR", &app.tree)
@@ -134,17 +187,67 @@ impl<'r> Tests<'r> {
             .env("CCCI_COMMIT", self.ready.fetched.tested.tested().as_str())
             .env("CCCI_VERSION", version.unwrap_or_default())
             .env("CCCI_ENV_FILE", &app.env_file)
-            .env("CCCI_SECRETS_DIR", run.secrets_directory(&app))
-            .env("CCCI_STATE_DIR", &state)
+            .env("CCCI_SECRETS_DIR", &secrets)
+            .env("CCCI_STATE_DIR", &place.state)
             .env("CCCI_EXECUTOR", run.harness.deployer.to_string());
-        if let Ok(endpoint) = run.harness.ci_host.engine.endpoint(&app.domain).await {
-            command = command.env("CCCI_URL", format!("http://{}", endpoint.address));
-        }
         for (tree, domain) in &self.ready.fetched.dependencies {
             let name = tree.name().as_str().to_ascii_uppercase().replace(['-', '.'], "_");
             command = command.env(format!("CCCI_DEPENDENCY_{name}_DOMAIN"), domain.as_str());
         }
-        Ok(command)
+        let endpoint = run.harness.ci_host.engine.endpoint(&app.domain).await.ok();
+        let endpoint = endpoint.map(|endpoint| endpoint.address);
+        let (Some(confined), Some(copies)) = (run.context.recipe_code.confined(), &place.copies) else {
+            return Ok(match endpoint {
+                Some(address) => command.env("CCCI_URL", format!("http://{address}")),
+                None => command,
+            });
+        };
+        // Neither the engine nor abra is its business.
+        let of_deployer = run.harness.deployer.environment();
+        let names = of_deployer.iter().map(|(name, _)| name.as_os_str());
+        for name in names.chain(["ABRA_DIR", "CCCI_DEPLOY_COUNT_FILE"].map(OsStr::new)) {
+            command = command.without(name);
+        }
+        let tests = script.path.parent().unwrap_or(&script.path);
+        let mut sandbox = confined
+            .sandbox(confined.user)
+            .read(tests)
+            .read_private(&secrets)
+            .write(&place.home)
+            .write(&place.scratch)
+            .write(&place.state);
+        sandbox = match &copies.tree {
+            Some(tree) => sandbox.write_all(tree).write(&copies.env_directory),
+            None => sandbox.read(&app.tree).read_private(&copies.env_directory),
+        };
+        command = command
+            .envs(home_environment(&place.home, Path::new("/tmp")))
+            .env("CCCI_RECIPE_DIR", copies.tree.as_ref().unwrap_or(&app.tree))
+            .env("CCCI_ENV_FILE", copies.env_file());
+        if let Some(address) = endpoint {
+            let url = if run.harness.settings.host_network.contains(&app.recipe) {
+                address
+            } else {
+                let inside = SocketAddrV4::new(Ipv4Addr::LOCALHOST, address.port());
+                sandbox = sandbox.forward(inside, address);
+                // By its name and the usual port, too.
+                let inside = SocketAddrV4::new(APP, 80);
+                sandbox = sandbox.name(app.domain.as_str()).forward(inside, address);
+                SocketAddrV4::new(Ipv4Addr::LOCALHOST, address.port()).into()
+            };
+            command = command.env("CCCI_URL", format!("http://{url}"));
+        }
+        if run.harness.settings.host_network.contains(&app.recipe) {
+            sandbox = sandbox.host_network();
+        }
+        Ok(command.sandbox(sandbox))
+    }
+
+    /// Takes over what install steps did to their copies: cc-ci reads it, and what is then deployed is judged like all else.
+    async fn take_back(&self, copies: Copies) -> Result<(), Failure> {
+        let run = self.ready.run;
+        let app = run.main_app();
+        run.context.lifetime.blocking_tasks().run(move || copies.take_back(&app)).await
     }
 
     /// A log that can't be kept never ends a run, and what a test put in its place is replaced.

@@ -142,7 +142,7 @@ impl<'r> TierRun<'r> {
         name: &str,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<(), Failure> {
-        let scripts = self.tests.map(|tests| tests.scripts);
+        let scripts = self.tests.map(Tests::scripts);
         match scripts.and_then(|scripts| scripts.replacement(self.stage(), name)) {
             Some(script) => self.script(script).await,
             None => self.step(&format!("generic/{name}"), work).await.map(drop),
@@ -152,13 +152,13 @@ impl<'r> TierRun<'r> {
     /// The tests of this tier, the operator's first. One that fails does not hide the next.
     pub async fn scripts(&mut self) -> Result<TestsEnd, Failure> {
         let (tests, stage) = (self.tests, self.stage());
-        self.each(tests.into_iter().flat_map(|tests| tests.scripts.of(stage))).await
+        self.each(tests.into_iter().flat_map(|tests| tests.scripts().of(stage))).await
     }
 
     /// The tests that change, between backup and restore, what the backup tests wrote.
     pub async fn changes(&mut self) -> Result<TestsEnd, Failure> {
         let tests = self.tests;
-        self.each(tests.into_iter().flat_map(|tests| tests.scripts.changes())).await
+        self.each(tests.into_iter().flat_map(|tests| tests.scripts().changes())).await
     }
 
     async fn each(&mut self, scripts: impl Iterator<Item = &'r Script>) -> Result<TestsEnd, Failure> {
@@ -176,7 +176,7 @@ impl<'r> TierRun<'r> {
 
     /// Whether a test of this tier exists.
     pub fn has_scripts(&self) -> bool {
-        self.tests.is_some_and(|tests| tests.scripts.of(self.tier.name).next().is_some())
+        self.tests.is_some_and(|tests| tests.scripts().of(self.tier.name).next().is_some())
     }
 
     async fn script(&mut self, script: &Script) -> Result<(), Failure> {

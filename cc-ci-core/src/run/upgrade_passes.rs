@@ -7,7 +7,6 @@
 use super::cold::{Cold, tier_from};
 use super::ready::Ready;
 use super::recover::empty;
-use super::scripts::Scripts;
 use super::state::Revision;
 use super::step::StepOutcome;
 use super::test_run::Tests;
@@ -19,7 +18,6 @@ use crate::model::record::{Tier, TierName};
 /// The lane.
 pub(super) async fn lane(ready: &Ready<'_>) -> Result<(), Failure> {
     let run = ready.run;
-    let scripts = ready.snapshot_scripts().await?;
     ready.deploy_dependencies().await?;
     let releases: Vec<Revision> = ready.fetched.upgrade_from.iter().map(Revision::release).collect();
     let (previous, older) =
@@ -31,16 +29,16 @@ pub(super) async fn lane(ready: &Ready<'_>) -> Result<(), Failure> {
     for release in older {
         run.record().put_tier(tier_from(TierName::Upgrade, Some(release)));
     }
-    Box::pin(Cold::new(&Tests::new(ready, &scripts)).all_tiers(previous)).await?;
+    Box::pin(Cold::new(&Tests::new(ready)).all_tiers(previous)).await?;
     for release in older {
-        Box::pin(pass(ready, &scripts, release)).await?;
+        Box::pin(pass(ready, release)).await?;
     }
     Ok(())
 }
 
 /// One pass. A red one does not keep the next from running.
-async fn pass(ready: &Ready<'_>, scripts: &Scripts, release: &Revision) -> Result<(), Failure> {
-    let tests = Tests::of_pass(ready, scripts, &release.name);
+async fn pass(ready: &Ready<'_>, release: &Revision) -> Result<(), Failure> {
+    let tests = Tests::of_pass(ready, &release.name);
     let phase = format!("upgrade from {}", release.name);
     let mut tier = TierRun::open(&tests, tier_from(TierName::Upgrade, Some(release)), &phase);
     let tested = ready.fetched.revision();

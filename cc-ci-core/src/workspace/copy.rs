@@ -36,6 +36,20 @@ pub(crate) fn copy_tree(
     Ok(())
 }
 
+/// Copies what is in the directory `from`, but for the entry `skipped`, into the directory `to`.
+pub(crate) fn copy_entries(
+    from: &Path,
+    to: &Path,
+    skipped: &str,
+    cancellation: &Cancellation,
+) -> io::Result<()> {
+    for name in Dir::open(from)?.names(Path::new("."))?.iter().filter(|name| *name != skipped) {
+        copy_tree(&from.join(name), &to.join(name), cancellation)
+            .map_err(|(path, error)| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+    }
+    Ok(())
+}
+
 /// Copies one entry; what is in a directory is added to `open`. A mount point is an error: what is on it is not asked.
 fn copy_one(
     (from, source): (&Dir, &Path),

@@ -37,7 +37,7 @@ use crate::names::RunId;
 use crate::sys::files::RootError;
 
 pub(crate) use crate::sys::files::{RUN_RECORD, remove_tree};
-pub(crate) use copy::copy_tree;
+pub(crate) use copy::copy_entries;
 pub use deploy_count::{DeployCount, DeployCountError};
 pub(crate) use fetch::fetch_into;
 pub use fetch::{FetchRequest, Fetched, ReleasesOf, fetch};
@@ -46,8 +46,8 @@ pub use git::GitError;
 pub use kernel::KernelWorkspace;
 pub use recipe_tree::{RecipeTree, SnapshotError};
 pub use releases::{Release, Releases};
-pub(crate) use run_dir::RESIDUE as RUN_TREE;
 pub use run_dir::RunDir;
+pub(crate) use run_dir::{RESIDUE as RUN_TREE, home_environment};
 pub use source::{CommitId, InvalidSource, RecipeSource, Revision};
 
 /// Private abra trees, one per run.

@@ -178,28 +178,23 @@ impl RunDir {
     }
 
     fn environment_of(&self, home: &Path, abra_dir: PathBuf) -> Vec<(OsString, OsString)> {
-        let mut environment: Vec<(OsString, OsString)> = [
-            ("HOME", home.to_owned()),
-            ("TMPDIR", self.tmp()),
-            ("DOCKER_CONFIG", home.join(".docker")),
-            ("XDG_CONFIG_HOME", home.join(".config")),
-            ("XDG_CACHE_HOME", home.join(".cache")),
-            ("XDG_DATA_HOME", home.join(".local/share")),
-            ("XDG_STATE_HOME", home.join(".local/state")),
-            ("XDG_RUNTIME_DIR", self.tmp().join("runtime")),
-            ("ABRA_DIR", abra_dir),
-            (deploy_count::VARIABLE, self.deploy_count.path()),
-        ]
-        .into_iter()
-        .map(|(name, path)| (name.into(), path.into()))
-        .collect();
-        environment.push(("PATH".into(), self.settings.path.clone()));
+        let mut environment = home_environment(home, &self.tmp());
+        environment.extend([
+            (OsString::from("ABRA_DIR"), abra_dir.into_os_string()),
+            (deploy_count::VARIABLE.into(), self.deploy_count.path().into_os_string()),
+        ]);
+        environment.push(("PATH".into(), self.path_variable()));
         for (name, value) in
             [("LANG", "C.UTF-8"), ("LC_ALL", "C.UTF-8"), ("TERM", "dumb"), ("CCCI_RUN_ID", self.id.as_str())]
         {
             environment.push((name.into(), value.into()));
         }
         environment
+    }
+
+    /// Where its children look for programs.
+    pub fn path_variable(&self) -> OsString {
+        self.settings.path.clone()
     }
 
     /// Looks whether the run's abra trees are still what was made: a plain file or directory in place of a symlink
@@ -306,6 +301,23 @@ impl RunDir {
         self.give_catalogue(&self.abra_dir())?;
         self.check()
     }
+}
+
+/// The variables that name somebody's home and temporary directory, and what programs keep there.
+pub(crate) fn home_environment(home: &Path, tmp: &Path) -> Vec<(OsString, OsString)> {
+    [
+        ("HOME", home.to_owned()),
+        ("TMPDIR", tmp.to_owned()),
+        ("DOCKER_CONFIG", home.join(".docker")),
+        ("XDG_CONFIG_HOME", home.join(".config")),
+        ("XDG_CACHE_HOME", home.join(".cache")),
+        ("XDG_DATA_HOME", home.join(".local/share")),
+        ("XDG_STATE_HOME", home.join(".local/state")),
+        ("XDG_RUNTIME_DIR", tmp.join("runtime")),
+    ]
+    .into_iter()
+    .map(|(name, path)| (name.into(), path.into()))
+    .collect()
 }
 
 /// Whether something is there, readable or not: what can't be looked at is not called gone.

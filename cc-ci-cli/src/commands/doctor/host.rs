@@ -5,9 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cc_ci_core::lifetime::{Command, Line, RunLifetimeExt as _};
+use cc_ci_core::lifetime::{Command, Confinement, Line, RunLifetimeExt as _};
 use cc_ci_core::lock::AppLock as _;
-use cc_ci_core::system_info::{free_space, is_noexec, may_write};
+use cc_ci_core::run::RecipeScripts;
+use cc_ci_core::sys::programs;
+use cc_ci_core::system_info::{free_space, is_noexec, is_root, may_write};
 use cc_ci_core::workspace::WorkspaceError;
 
 use super::{Check, Patient, blocking};
@@ -35,9 +37,8 @@ pub fn executor(patient: &Patient) -> Check {
         Err(error) => check.error(&error),
     };
     match &choice.engine {
-        Engine::Local => {
-            check.fact("it confines nothing: a recipe's commands run as the user who runs cc-ci")
-        }
+        Engine::Local => check
+            .fact("it confines services in files and processes at the most: they have this host's network"),
         Engine::Swarm(_) => check,
     }
 }
@@ -183,6 +184,26 @@ fn room(check: Check, path: &Path, free: u64) -> Check {
 pub async fn git(patient: &Patient) -> Vec<Check> {
     let fix = "install git: apt-get install git";
     vec![program(patient, "git", Some(fix)).await]
+}
+
+/// Whether what recipes bring can be confined.
+pub async fn confinement(patient: &Patient) -> Vec<Check> {
+    let check = Check::of("recipes' code");
+    let path = programs::operator_path();
+    let found = Confinement::probe(patient.lifetime.as_ref(), &path).await;
+    vec![match (patient.base.config.run.recipe_scripts, found) {
+        (RecipeScripts::Unconfined, _) => {
+            check.fact("not confined: the configuration says so (recipe_scripts)".to_owned())
+        }
+        (_, Ok(_)) => check.fact("confined, by bubblewrap".to_owned()),
+        (RecipeScripts::Confined, Err(why)) if patient.uses_local() && !is_root() => {
+            check.fact(format!("not confined, as an ordinary user's with the local executor may be: {why}"))
+        }
+        (RecipeScripts::Confined, Err(why)) => check.problem(
+            format!("recipes with tests of their own are refused: {why}"),
+            "apt-get install bubblewrap; a container needs a seccomp profile and capabilities that let it make namespaces",
+        ),
+    }]
 }
 
 /// A program and its version. That it is missing is a problem only where there is a fix for it.

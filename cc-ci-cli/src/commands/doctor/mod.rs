@@ -123,6 +123,7 @@ async fn examine(patient: &Patient) -> Vec<Check> {
         ("runs directory", Box::pin(host::runs_directory(patient))),
         ("abra", Box::pin(abra::all(patient))),
         ("git", Box::pin(host::git(patient))),
+        ("recipes' code", Box::pin(host::confinement(patient))),
     ];
     let bounded = checks.into_iter().map(async |(name, check)| {
         tokio::time::timeout(LIMIT, check).await.unwrap_or_else(|_| {

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use memchr::memmem;
@@ -59,6 +60,16 @@ pub fn marked(now: &BootId) -> io::Result<Vec<Marked>> {
 /// # Errors
 /// When `/proc` can't be read.
 pub(crate) fn session_members(leader: &ProcessIdentity, now: &BootId) -> io::Result<Vec<ProcessIdentity>> {
+    let members = session_orphans(leader, now)?;
+    // Alive after the look means alive during it: a session keeps its number from being given away.
+    Ok(if leader.is_alive(now) { members } else { Vec::new() })
+}
+
+/// The same once the leader is dead: of its session, or of one whose leader had its number later, and is dead too.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub(crate) fn session_orphans(leader: &ProcessIdentity, now: &BootId) -> io::Result<Vec<ProcessIdentity>> {
     let mut members = Vec::new();
     for pid in pids()? {
         if let Ok(stat) = StatLine::read(pid)
@@ -68,8 +79,13 @@ pub(crate) fn session_members(leader: &ProcessIdentity, now: &BootId) -> io::Res
             members.push(ProcessIdentity { pid, start_time: stat.start_time, boot_id: now.clone() });
         }
     }
-    // Alive after the look means alive during it: a session keeps its number from being given away.
-    Ok(if leader.is_alive(now) { members } else { Vec::new() })
+    Ok(members)
+}
+
+/// Whether the process makes a sandbox, or is the first one in it. It may say so falsely: then it is not asked to end
+/// before it is killed.
+pub(crate) fn is_sandbox(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"bwrap\n")
 }
 
 /// Processes of a dead owner could not be ended.
@@ -193,9 +209,21 @@ pub(crate) fn pids() -> io::Result<Vec<i32>> {
     Ok(pids)
 }
 
-/// Whether the process is of this user: one that the kernel shows to somebody else is not, nor one that is gone.
+/// The users of sandboxes, where cc-ci is root: between those that systemd gives out and the end of what programs take for
+/// a user, nobody else's.
+pub(crate) const SANDBOX_USERS: Range<u32> = 1_879_048_192..2_013_265_920;
+/// The same of services, which outlive a run.
+pub(crate) const SERVICE_USERS: Range<u32> = 2_013_265_920..2_080_374_784;
+
+/// Whether the process is of this user, or of one of root's sandboxes: one that the kernel shows to somebody else is not,
+/// nor one that is gone.
 pub(crate) fn is_own(pid: i32) -> bool {
-    fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| process.uid() == nix::unistd::geteuid().as_raw())
+    let ours = nix::unistd::geteuid();
+    let is_ours = |user: u32| {
+        user == ours.as_raw()
+            || (ours.is_root() && (SANDBOX_USERS.contains(&user) || SERVICE_USERS.contains(&user)))
+    };
+    fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| is_ours(process.uid()))
 }
 
 /// This process and those above it.

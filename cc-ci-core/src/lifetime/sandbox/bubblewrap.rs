@@ -1,0 +1,326 @@
+//! From what a child may see to a call of bubblewrap, and what has to happen before that is executed.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::libc;
+use nix::unistd::{getgid, getuid, pipe2};
+use rustix::fs::{AtFlags, FileType, MemfdFlags, Mode, OFlags};
+use rustix::mount::OpenTreeFlags;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
+};
+
+use super::status::Status;
+use super::{APP, Access, Mount, Network, Sandbox, filter};
+use crate::lifetime::exec::{Entry, Handed, OwnNetwork};
+
+/// Who it is in the sandbox.
+const USER: u32 = 1000;
+/// What may be written to a private file system in memory.
+const TMP: &str = "536870912";
+const SHM: &str = "268435456";
+/// How large a file of a child's may get.
+const FILE_LIMIT: u64 = 1 << 30;
+/// How many processes and threads a child may have.
+const PROCESS_LIMIT: u64 = 1024;
+
+/// What of `/etc` programs need: no file in it is the host's secret.
+const ETC: &[&str] = &[
+    "alternatives",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "crypto-policies",
+    "debian_version",
+    "fonts",
+    "gai.conf",
+    "host.conf",
+    "java",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "locale.alias",
+    "localtime",
+    "magic",
+    "mime.types",
+    "os-release",
+    "pki/ca-trust",
+    "pki/tls/certs",
+    "protocols",
+    "python3",
+    "rpc",
+    "services",
+    "shells",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "timezone",
+];
+
+/// A call of bubblewrap, ready to be started.
+pub(in crate::lifetime) struct Prepared {
+    /// bubblewrap.
+    pub program: PathBuf,
+    /// Its arguments, the child's program and arguments at their end.
+    pub args: Vec<OsString>,
+    /// What happens in the child before it is executed.
+    pub entry: Entry,
+    /// What it says.
+    pub status: Status,
+    /// Where the listeners of the sandbox's own network come from, and where each leads.
+    pub listeners: Option<(OwnedFd, Vec<SocketAddr>)>,
+}
+
+/// Prepares what starts `program` with `args` in `cwd` in a sandbox.
+pub(in crate::lifetime) fn prepare(
+    sandbox: &Sandbox,
+    program: &OsStr,
+    args: &[OsString],
+    cwd: &Path,
+) -> io::Result<Prepared> {
+    let mut call = Call::default();
+    let (status, report) = pipe2(OFlag::O_CLOEXEC)?;
+    nix::fcntl::fcntl(&status, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    for option in ["user", "pid", "ipc", "uts", "cgroup"] {
+        call.add([format!("--unshare-{option}")]);
+    }
+    call.add(["--disable-userns", "--hostname", "sandbox"]);
+    let user = USER.to_string();
+    call.add(["--uid", &user, "--gid", &user]);
+    // What outlives cc-ci has nobody to tell, and is in a session of its own.
+    if !sandbox.lasting {
+        call.add(["--new-session", "--die-with-parent"]);
+        call.give("--json-status-fd", report);
+    }
+    for program in filter::programs()? {
+        call.give("--add-seccomp-fd", memory("filter", &program)?);
+    }
+    host(&mut call, sandbox)?;
+    let mut handed = Vec::new();
+    for mount in &sandbox.mounts {
+        let source = match sandbox.user.id() {
+            Some(user) => hand_over(mount, user, &mut handed)?,
+            None => mount.path.clone(),
+        };
+        let writes = matches!(mount.access, Access::Write | Access::WriteAll);
+        let option = if writes { "--bind" } else { "--ro-bind" };
+        call.add([OsStr::new(option), source.as_os_str(), mount.path.as_os_str()]);
+    }
+    // What bubblewrap made to mount upon is nobody's to write.
+    call.add(["--remount-ro", "/dev", "--remount-ro", "/"]);
+    call.add([OsStr::new("--chdir"), cwd.as_os_str(), OsStr::new("--"), program]);
+    call.args.extend_from_slice(args);
+    let (network, listeners) = own_network(&sandbox.network)?;
+    let entry = Entry {
+        user: sandbox.user.id(),
+        maps: [getuid().as_raw(), getgid().as_raw()].map(|id| format!("{id} {id} 1").into_bytes()),
+        network,
+        handed,
+        kept: call.kept,
+        limits: [
+            (libc::RLIMIT_NPROC, PROCESS_LIMIT),
+            (libc::RLIMIT_FSIZE, FILE_LIMIT),
+            (libc::RLIMIT_CORE, 0),
+            (libc::RLIMIT_MSGQUEUE, 0),
+        ],
+    };
+    Ok(Prepared {
+        program: sandbox.bubblewrap.clone(),
+        args: call.args,
+        entry,
+        status: Status::new(File::from(status)),
+        listeners,
+    })
+}
+
+/// The arguments, and the descriptors that they name.
+#[derive(Default)]
+struct Call {
+    args: Vec<OsString>,
+    kept: Vec<OwnedFd>,
+}
+
+impl Call {
+    fn add(&mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+    }
+
+    /// Adds an option with a descriptor.
+    fn give(&mut self, option: &str, descriptor: OwnedFd) {
+        self.add([option, &descriptor.as_raw_fd().to_string()]);
+        self.kept.push(descriptor);
+    }
+
+    /// Adds a file that has this content.
+    fn file(&mut self, path: &str, content: &str) -> io::Result<()> {
+        self.give("--ro-bind-data", memory("file", content.as_bytes())?);
+        self.add([path]);
+        Ok(())
+    }
+}
+
+/// What every sandbox shows of the host, and what it has of its own.
+fn host(call: &mut Call, sandbox: &Sandbox) -> io::Result<()> {
+    call.add(["--ro-bind", "/usr", "/usr"]);
+    for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
+        let path = Path::new("/").join(name);
+        match path.symlink_metadata() {
+            Ok(metadata) if metadata.is_symlink() => {
+                let target = std::fs::read_link(&path)?;
+                call.add([OsStr::new("--symlink"), target.as_os_str(), path.as_os_str()]);
+            }
+            Ok(metadata) if metadata.is_dir() => {
+                call.add([OsStr::new("--ro-bind"), path.as_os_str(), path.as_os_str()]);
+            }
+            _ => {}
+        }
+    }
+    call.add(["--proc", "/proc", "--dev", "/dev"]);
+    for (path, size) in [("/dev/shm", SHM), ("/tmp", TMP), ("/var/tmp", TMP), ("/run", TMP)] {
+        call.add(["--perms", "1777", "--size", size, "--tmpfs", path]);
+    }
+    for name in ETC {
+        let path = Path::new("/etc").join(name);
+        call.add([OsStr::new("--ro-bind-try"), path.as_os_str(), path.as_os_str()]);
+    }
+    call.file(
+        "/etc/passwd",
+        "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nci:x:1000:1000:ci:/tmp:/bin/sh\n",
+    )?;
+    call.file("/etc/group", "root:x:0:\nci:x:1000:\n")?;
+    call.file("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")?;
+    let mut hosts = "127.0.0.1 localhost sandbox\n::1 localhost\n".to_owned();
+    for name in &sandbox.names {
+        hosts.extend([&APP.to_string(), " ", name, "\n"]);
+    }
+    call.file("/etc/hosts", &hosts)?;
+    if matches!(sandbox.network, Network::Host) {
+        call.add(["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]);
+    } else {
+        // Nobody is asked for names that nobody knows.
+        call.file("/etc/resolv.conf", "")?;
+    }
+    Ok(())
+}
+
+/// Clones `mount` by its descriptor, for a user who could not reach it, and gives it to that user where it is to be theirs.
+/// Returns where it will be.
+fn hand_over(mount: &Mount, user: u32, handed: &mut Vec<Handed>) -> io::Result<PathBuf> {
+    let path = &mount.path;
+    let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let opened = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| at(path, errno))?;
+    let is_directory = FileType::from_raw_mode(rustix::fs::fstat(&opened)?.st_mode).is_dir();
+    if mount.access != Access::Read {
+        give(&opened, user).map_err(|errno| at(path, errno))?;
+        if is_directory {
+            let directory =
+                rustix::fs::open(path, (flags - OFlags::PATH) | OFlags::DIRECTORY, Mode::empty())?;
+            give_content(&directory, user, mount.access == Access::WriteAll)
+                .map_err(|errno| at(path, errno))?;
+        }
+    }
+    let tree =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = rustix::mount::open_tree(&opened, "", tree | OpenTreeFlags::AT_RECURSIVE)
+        .map_err(|errno| at(path, errno))?;
+    let to = format!("/tmp/{}", handed.len());
+    handed.push(Handed { tree, to: CString::new(to.as_str())?, is_directory });
+    Ok(to.into())
+}
+
+/// Gives the directory `path` and all that is in it to `user`.
+pub(super) fn give_all(path: &Path, user: u32) -> io::Result<()> {
+    let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::DIRECTORY;
+    let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| at(path, errno))?;
+    give(&directory, user).map_err(|errno| at(path, errno))?;
+    give_content(&directory, user, true).map_err(|errno| at(path, errno))
+}
+
+/// Gives the files in `directory` to `user`, with `all` those beneath, too. What is neither a file nor a directory stays.
+fn give_content(directory: &OwnedFd, user: u32, all: bool) -> rustix::io::Result<()> {
+    for entry in rustix::fs::Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let opened = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+        match FileType::from_raw_mode(rustix::fs::fstat(&opened)?.st_mode) {
+            FileType::RegularFile => give(&opened, user)?,
+            FileType::Directory if all => {
+                give(&opened, user)?;
+                let flags = (flags - OFlags::PATH) | OFlags::DIRECTORY;
+                give_content(&rustix::fs::openat(directory, name, flags, Mode::empty())?, user, all)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn give(opened: &OwnedFd, user: u32) -> rustix::io::Result<()> {
+    let (owner, group) = (rustix::fs::Uid::from_raw(user), rustix::fs::Gid::from_raw(user));
+    rustix::fs::chownat(opened, "", Some(owner), Some(group), AtFlags::EMPTY_PATH)
+}
+
+fn at(path: &Path, errno: rustix::io::Errno) -> io::Error {
+    let error = io::Error::from(errno);
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// The network that the child makes for itself, and where its listeners come from.
+#[expect(clippy::type_complexity, reason = "both are one pair's ends")]
+fn own_network(network: &Network) -> io::Result<(Option<OwnNetwork>, Option<(OwnedFd, Vec<SocketAddr>)>)> {
+    let Network::Own(forwards) = network else { return Ok((None, None)) };
+    if forwards.len() > OwnNetwork::MOST {
+        return Err(io::Error::other("a sandbox has too many addresses"));
+    }
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let listen: Vec<SocketAddrV4> = forwards.iter().map(|forward| forward.inside).collect();
+    let leads = forwards.iter().map(|forward| forward.to).collect();
+    Ok((Some(OwnNetwork { listen, pass: theirs }), Some((ours, leads))))
+}
+
+/// Takes the listeners that a started child has passed.
+pub(in crate::lifetime) fn listeners(
+    from: &OwnedFd,
+    leads: Vec<SocketAddr>,
+) -> io::Result<Vec<(TcpListener, SocketAddr)>> {
+    if leads.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(OwnNetwork::MOST))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    rustix::net::recvmsg(
+        from,
+        &mut [io::IoSliceMut::new(&mut byte)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
+    )?;
+    let mut listeners = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            listeners.extend(descriptors.map(TcpListener::from));
+        }
+    }
+    if listeners.len() != leads.len() {
+        return Err(io::Error::other("the sandbox has not all of its addresses"));
+    }
+    Ok(listeners.into_iter().zip(leads).collect())
+}
+
+/// A file in memory, to be read from its begin.
+fn memory(name: &str, content: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file.into())
+}

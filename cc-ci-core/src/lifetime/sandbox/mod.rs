@@ -1,0 +1,235 @@
+//! Confined children: what a pull request brought sees its own files and its app, and nothing else (I15).
+//!
+//! A [`Sandbox`] names what a child may see; [`bubblewrap`](https://github.com/containers/bubblewrap) makes it. The file
+//! system is an allow-list: the host's programs (`/usr`) and some named files of `/etc`, both read-only, private `/tmp`,
+//! `/run`, `/dev/shm` and `/proc`, and the paths that the sandbox names. User, pid, mount, ipc, uts and cgroup namespaces are
+//! its own, and, unless it is to have the host's, the network. It can make no namespaces of its own, gains no privileges, and a filter of
+//! system calls keeps it from parts of the kernel that no test of an app needs.
+//!
+//! Where cc-ci is root, the kernel sees another user: one for each run, which no file of the host belongs to. Such a user can't reach
+//! directories of root's, so what the sandbox names is cloned as mounts by descriptor, by root, and handed over beneath a private `/tmp`,
+//! before the child becomes that user.
+//!
+//! The first process of the pid namespace is bubblewrap's. When it dies, the kernel kills all others, whatever they
+//! called themselves and whatever group or session they went to. It dies with the child's leader, which dies with cc-ci.
+//!
+//! # Limitations
+//! Memory and disk are bounded for each process and file (`RLIMIT_…`, sized tmpfs), not for the sandbox as a whole. With the host's
+//! network, abstract sockets and the ports of the host's loopback can be reached.
+
+mod bubblewrap;
+mod filter;
+mod forward;
+mod status;
+
+use std::ffi::OsStr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use nix::unistd::{geteuid, getpid};
+
+pub(super) use bubblewrap::{Prepared, listeners, prepare};
+pub(super) use forward::Forwards;
+pub(super) use status::Status;
+
+use super::{ChildError, Command, RunLifetime, RunLifetimeExt as _};
+use crate::model::error_chain;
+use crate::sys::process::{SANDBOX_USERS, SERVICE_USERS};
+use crate::sys::programs;
+
+/// The program that makes sandboxes.
+const PROGRAM: &str = "bwrap";
+/// What a sandbox around `true` may take: it takes milliseconds.
+const PROBE_LIMIT: Duration = Duration::from_secs(20);
+/// So many sandbox users has one process, one after the other: as many runs at once share none.
+const SLOTS: u32 = 32;
+/// More pids than a kernel gives.
+const PIDS: u32 = 1 << 22;
+
+/// The address of the sandbox's loopback that [names](Sandbox::name) mean: another one than what else listens there, which
+/// may have the same port.
+pub const APP: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// This host can confine children.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confinement {
+    bubblewrap: PathBuf,
+}
+
+impl Confinement {
+    /// Looks whether this host can confine children: by doing it once, with all that a sandbox has.
+    ///
+    /// # Errors
+    /// Why it can't, in a line.
+    pub async fn probe(lifetime: &dyn RunLifetime, path: &OsStr) -> Result<Self, String> {
+        let bubblewrap = programs::find(OsStr::new(PROGRAM), path)
+            .map_err(|_| format!("{PROGRAM} (bubblewrap) is not installed"))?;
+        let confinement = Self { bubblewrap };
+        let program = ["/usr/bin/true", "/bin/true"].into_iter().find(|program| Path::new(program).exists());
+        let command = Command::new(program.unwrap_or("true"), "/")
+            .env("PATH", path)
+            .grace(Duration::ZERO)
+            .sandbox(Sandbox::new(&confinement, User::of_run()));
+        let mut said = String::new();
+        let ended = lifetime.run(command, PROBE_LIMIT, &mut |line| said.clone_from(&line.text)).await;
+        match ended {
+            Ok(ended) if ended.success() => Ok(confinement),
+            Ok(ended) => Err(format!("a sandbox can't be made: {ended}: {said}")),
+            Err(error @ ChildError::Unstarted { .. }) => Err(error.to_string()),
+            Err(error) => Err(format!("a sandbox can't be made: {}", error_chain(&error))),
+        }
+    }
+}
+
+/// Who a confined child is to the kernel.
+///
+/// An ordinary user can be nobody else: there it is cc-ci's own user, in a user namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User(Option<u32>);
+
+impl User {
+    /// One that no other run has, of this process or another: what bounds a user's processes bounds this run's alone.
+    pub fn of_run() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let slot = NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS;
+        let pid = getpid().as_raw().unsigned_abs() % PIDS;
+        Self::as_root(SANDBOX_USERS.start + slot * PIDS + pid)
+    }
+
+    /// The one of what `name` names, the same each time: files that outlive a run stay its own.
+    pub fn of(name: &str) -> Self {
+        use sha2::Digest as _;
+        let digest = sha2::Sha256::digest(name);
+        let number = u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]]);
+        let users = SERVICE_USERS.end - SERVICE_USERS.start;
+        Self::as_root(SERVICE_USERS.start + number % users)
+    }
+
+    fn as_root(user: u32) -> Self {
+        Self(geteuid().is_root().then_some(user))
+    }
+
+    /// Gives it the directory `path` and all that is in it, where it is not cc-ci's own. Blocks.
+    pub(crate) fn own(self, path: &Path) -> io::Result<()> {
+        self.0.map_or(Ok(()), |user| bubblewrap::give_all(path, user))
+    }
+
+    /// Its id, where it is not cc-ci's own.
+    pub(crate) fn id(self) -> Option<u32> {
+        self.0
+    }
+}
+
+/// What a confined child may see, and whom it may reach.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    bubblewrap: PathBuf,
+    user: User,
+    mounts: Vec<Mount>,
+    network: Network,
+    names: Vec<String>,
+    lasting: bool,
+}
+
+/// A path of the host that is at the same path in the sandbox.
+#[derive(Debug, Clone)]
+struct Mount {
+    path: PathBuf,
+    access: Access,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    /// Read, and its user's own: what is in it is for nobody else's eyes.
+    Own,
+    Write,
+    /// Write, and all beneath is its user's own.
+    WriteAll,
+}
+
+/// Whom a confined child may reach.
+#[derive(Debug, Clone)]
+enum Network {
+    /// Itself, and what is forwarded.
+    Own(Vec<Forward>),
+    /// All that the host reaches.
+    Host,
+}
+
+/// What is reached at an address of the sandbox's loopback.
+#[derive(Debug, Clone, Copy)]
+struct Forward {
+    inside: SocketAddrV4,
+    to: SocketAddr,
+}
+
+impl Sandbox {
+    /// One with the host's programs, and a loopback where nobody is.
+    pub fn new(confinement: &Confinement, user: User) -> Self {
+        Self {
+            bubblewrap: confinement.bubblewrap.clone(),
+            user,
+            mounts: Vec::new(),
+            network: Network::Own(Vec::new()),
+            names: Vec::new(),
+            lasting: false,
+        }
+    }
+
+    /// Shows `path`, an absolute one, for reading.
+    pub fn read(self, path: impl Into<PathBuf>) -> Self {
+        self.mount(path, Access::Read)
+    }
+
+    /// Shows the directory `path` for reading, and gives it and the files in it to the sandbox's user: they are for nobody
+    /// else's eyes.
+    pub fn read_private(self, path: impl Into<PathBuf>) -> Self {
+        self.mount(path, Access::Own)
+    }
+
+    /// Shows `path` for writing, and gives it to the sandbox's user.
+    pub fn write(self, path: impl Into<PathBuf>) -> Self {
+        self.mount(path, Access::Write)
+    }
+
+    /// The same, with all that is in it.
+    pub fn write_all(self, path: impl Into<PathBuf>) -> Self {
+        self.mount(path, Access::WriteAll)
+    }
+
+    fn mount(mut self, path: impl Into<PathBuf>, access: Access) -> Self {
+        self.mounts.push(Mount { path: path.into(), access });
+        self
+    }
+
+    /// Whoever connects to `inside`, an address of the sandbox's own loopback, reaches `to`: as long as cc-ci has the
+    /// [`Child`](super::Child).
+    pub fn forward(mut self, inside: SocketAddrV4, to: SocketAddr) -> Self {
+        if let Network::Own(forwards) = &mut self.network {
+            forwards.push(Forward { inside, to });
+        }
+        self
+    }
+
+    /// Gives it the network of the host.
+    pub fn host_network(mut self) -> Self {
+        self.network = Network::Host;
+        self
+    }
+
+    /// Lets `name` mean [`APP`] in it.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.names.push(name.into());
+        self
+    }
+
+    /// Lets it outlive cc-ci: for what is started detached.
+    pub fn lasting(mut self) -> Self {
+        self.lasting = true;
+        self
+    }
+}

@@ -1,0 +1,94 @@
+//! What bubblewrap tells of a sandbox while it goes on: a line of JSON when its first process is there, one when it has ended.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+
+use serde::Deserialize;
+
+use crate::sys::process::{PidFd, Signal, StatLine};
+
+/// More than bubblewrap says.
+const LIMIT: usize = 1 << 16;
+
+/// The reading end of what bubblewrap tells, and what it has told.
+#[derive(Debug)]
+pub(in crate::lifetime) struct Status {
+    pipe: File,
+    text: Vec<u8>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+struct Said {
+    child_pid: Option<i32>,
+    exit_code: Option<i32>,
+}
+
+impl Status {
+    /// The pipe does not block.
+    pub(super) fn new(pipe: File) -> Self {
+        Self { pipe, text: Vec::new() }
+    }
+
+    fn said(&mut self) -> Said {
+        let mut buffer = [0; 1024];
+        while self.text.len() < LIMIT {
+            match self.pipe.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => self.text.extend_from_slice(&buffer[..read]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // It has nothing more to say yet.
+                Err(_) => break,
+            }
+        }
+        let documents = serde_json::Deserializer::from_slice(&self.text).into_iter::<Said>();
+        documents.map_while(Result::ok).fold(Said::default(), |all, one| Said {
+            child_pid: one.child_pid.or(all.child_pid),
+            exit_code: one.exit_code.or(all.exit_code),
+        })
+    }
+
+    /// Whether its program was executed, and came to an end of its own. Asked once the leader has ended.
+    pub fn has_exited(&mut self) -> bool {
+        self.said().exit_code.is_some()
+    }
+
+    /// The pid of its first process, once there was one.
+    pub fn first_process(&mut self) -> Option<i32> {
+        self.said().child_pid
+    }
+
+    /// Kills its first process, and so all of it; the leader, which waits for it, ends when all are gone. False where there
+    /// is none, or none any more.
+    pub fn kill(&mut self, leader: i32) -> bool {
+        let Some(first) = self.first_process() else { return false };
+        let Ok(process) = PidFd::open(first) else { return false };
+        // Opened, then looked at: the leader has not waited for it, so it is no other process with this number.
+        let is_its_own = StatLine::read(first).is_ok_and(|stat| stat.parent == leader);
+        is_its_own && process.send(Signal::Kill).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use nix::fcntl::OFlag;
+    use nix::unistd::pipe2;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_read_as_it_comes() {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
+        let (mut status, mut write) = (Status::new(read.into()), File::from(write));
+        assert_eq!(status.first_process(), None);
+        write.write_all(b"{ \"child-pid\": 17, \"cgroup-names").unwrap();
+        assert_eq!(status.first_process(), None, "half a line says nothing");
+        write.write_all(b"pace\": 4026534097 }\n").unwrap();
+        assert_eq!((status.first_process(), status.has_exited()), (Some(17), false));
+        write.write_all(b"{ \"exit-code\": 3 }\n").unwrap();
+        drop(write);
+        assert_eq!((status.first_process(), status.has_exited()), (Some(17), true));
+    }
+}

@@ -1,0 +1,256 @@
+//! Whole runs whose recipe's code is confined: what its tests, its install steps and its services see and can't touch.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+use cc_ci_tests::{CcCi, Recipe, World, built, skip, unconfined};
+use serde_json::Value;
+
+/// A world whose recipes are confined, where this host can do that.
+fn world(test: &str) -> Option<World> {
+    let world = World::new();
+    if !std::process::Command::new("bwrap").arg("--version").output().is_ok_and(|done| done.status.success())
+    {
+        skip(test, "bwrap (bubblewrap) is not installed");
+        return None;
+    }
+    let programs = built("cc-ci");
+    let programs = programs.parent().unwrap();
+    fs::write(world.config(), format!("[sandbox]\npaths = [{programs:?}]\n")).unwrap();
+    Some(world)
+}
+
+fn call(world: &World, recipe: &Recipe) -> CcCi {
+    world.cc_ci(["run", "--format", "json", "--pr", "1", "--run-id", "1"]).arg(recipe.path())
+}
+
+#[track_caller]
+fn run(world: &World, recipe: &Recipe, code: i32) -> Value {
+    let record = call(world, recipe).run().expect(code).json();
+    world.assert_empty();
+    record
+}
+
+fn log(world: &World, name: &str) -> String {
+    fs::read_to_string(world.runs().join("1/logs").join(name)).unwrap()
+}
+
+#[test]
+fn a_run_with_tests_in_every_tier_is_green() {
+    let Some(world) = world("a_run_with_tests_in_every_tier_is_green") else { return };
+    let recipe = world.recipe("plain");
+    recipe.script(
+        "tests/install_steps.sh",
+        "sed -i 's/^TYPE=test/&\\nGREETING=hello/' \"$CCCI_ENV_FILE\"\necho 'SECRET_MORE_VERSION=v1' >> \"$CCCI_ENV_FILE\"",
+    );
+    recipe.script("tests/install-keeps", "echo kept > \"$CCCI_STATE_DIR/note\"");
+    recipe.script("tests/upgrade-finds", "grep kept \"$CCCI_STATE_DIR/note\"");
+    recipe.script(
+        "tests/custom-asks",
+        "grep -q GREETING=hello \"$CCCI_ENV_FILE\"; test -s \"$CCCI_SECRETS_DIR/more\"; test -f \"$CCCI_RECIPE_DIR/compose.yml\"
+        cat \"$(dirname \"$0\")/data/fact\"
+        perl -MIO::Socket::INET -e '
+            for my $address ($ENV{CCCI_URL} =~ m{//(.*)}, \"$ENV{CCCI_DOMAIN}:80\") {
+                my $socket = IO::Socket::INET->new($address) or die \"$address: $@\";
+                print $socket \"GET / HTTP/1.0\\r\\n\\r\\n\";
+                print grep(/version/, <$socket>), \"\\n\";
+            }'",
+    );
+    recipe.write("tests/data/fact", "a fact\n");
+    recipe.release("1.0.0+1");
+    recipe.compose("2", "").release("1.1.0+2");
+    let record = run(&world, &recipe, 0);
+    assert_eq!(record["recipe_code"], "confined");
+    let asked = log(&world, "custom-recipe-custom-asks.log");
+    assert_eq!(asked.matches("version 2").count(), 2, "by address and by name: {asked}");
+    assert!(asked.contains("a fact"), "{asked}");
+}
+
+#[test]
+fn a_test_sees_neither_the_host_nor_what_started_it() {
+    let Some(world) = world("a_test_sees_neither_the_host_nor_what_started_it") else { return };
+    let recipe = world.recipe("plain");
+    recipe.script(
+        "tests/custom-looks",
+        "for p in /proc/[0-9]*; do tr '\\0' '\\n' < $p/environ 2>/dev/null; done | grep -a TOKEN && exit 1
+        [ -z \"${DOCKER_HOST:-}${ABRA_DIR:-}\" ]
+        ls -d /root /home /var/lib /etc/shadow /run/docker.sock \"$CCCI_RECIPE_DIR/../../../run.json\" 2>/dev/null && exit 1
+        ls \"$CCCI_RECIPE_DIR\"
+        touch \"$CCCI_RECIPE_DIR/new\" 2>/dev/null && exit 1
+        env -i setsid -f sleep 700000
+        exit 0",
+    );
+    recipe.commit();
+    let end = call(&world, &recipe).env("DRONE_TOKEN", "TOKEN").run();
+    assert_eq!(end.code, 0, "{}\n{}", end.stderr, log(&world, "custom-recipe-custom-looks.log"));
+    world.assert_empty();
+}
+
+#[test]
+fn what_install_steps_leave_is_read_and_judged_by_cc_ci() {
+    for (steps, code, why) in [
+        ("echo 'EVIL=1' > \"$CCCI_RECIPE_DIR/added.env\"", 0, ""),
+        ("echo '# changed' >> \"$CCCI_RECIPE_DIR/compose.yml\"", 1, "changed files of"),
+        ("ln -s /etc/passwd \"$CCCI_RECIPE_DIR/link\"", 1, "neither a file nor a directory"),
+        ("ln -sf /etc/passwd \"$CCCI_ENV_FILE\"", 1, "install steps"),
+        ("printf '=x=\\n' > \"$CCCI_ENV_FILE\"", 1, "install steps"),
+    ] {
+        let Some(world) = world("what_install_steps_leave_is_read_and_judged_by_cc_ci") else { return };
+        let recipe = world.recipe("plain");
+        recipe.script("tests/install_steps.sh", steps);
+        recipe.commit();
+        let end = call(&world, &recipe).run().expect(code);
+        world.assert_empty();
+        assert!(code == 0 || end.stderr.contains(why) || end.stdout.contains(why), "{steps}: {}", end.stderr);
+    }
+}
+
+#[test]
+fn a_pull_requests_home_is_not_the_operators() {
+    for confined in [true, false] {
+        let Some(world) = world("a_pull_requests_home_is_not_the_operators") else { return };
+        if !confined {
+            fs::write(world.config(), unconfined("")).unwrap();
+        }
+        let recipe = world.recipe("plain");
+        recipe.script(
+            "tests/install_steps.sh",
+            "echo poison > \"$HOME/.curlrc\"; echo poison > \"$TMPDIR/poison\"; echo poison > \"$CCCI_STATE_DIR/poison\"",
+        );
+        recipe.commit();
+        let operators = world.recipe_at(&world.path().join("operator/plain"));
+        operators.script(
+            "install-clean",
+            "[ ! -e \"$HOME/.curlrc\" ]; [ ! -e \"$TMPDIR/poison\" ]; [ ! -e \"$CCCI_STATE_DIR/poison\" ]",
+        );
+        fs::remove_file(operators.path().join("compose.yml")).unwrap();
+        let call = call(&world, &recipe).arg("--tests-dir").arg(world.path().join("operator"));
+        let record = call.run().expect(0).json();
+        assert!(record.to_string().contains("operator/install-clean"), "{record:#}");
+        world.assert_empty();
+    }
+}
+
+#[test]
+fn a_service_sees_its_app_and_keeps_its_data_over_an_upgrade_and_a_restore() {
+    let test = "a_service_sees_its_app_and_keeps_its_data_over_an_upgrade_and_a_restore";
+    let Some(world) = world(test) else { return };
+    let recipe = world.recipe("plain");
+    let service = built("service-probe");
+    let compose = |version: &str| {
+        format!(
+            r#"version: "3.8"
+services:
+  app:
+    image: test/app:{version}
+    volumes: ["data:/data"]
+    secrets: [key]
+    deploy: {{labels: ["backupbot.backup=true", "coop-cloud.${{STACK_NAME}}.timeout=60"]}}
+    x-cc-ci-local:
+      command: ["sh", "-ec", 'grep -q . "$$KEY"; echo {version} >> "$$DATA/versions"; ls / /root > "$$DATA/seen" 2>&1 || true; kill -0 {bystander} 2>/dev/null && echo sees >> "$$DATA/versions"; exec "{service}" "$$PORT" "$$(tr "\n" - < "$$DATA/versions")"']
+      health: /health
+      environment: {{KEY: "${{CCCI_SECRET_KEY:-}}", DATA: "${{CCCI_VOLUME_DATA:-}}", PORT: "${{CCCI_PORT:-}}"}}
+volumes: {{data: }}
+secrets: {{key: {{external: true, name: "${{STACK_NAME}}_key_${{SECRET_KEY_VERSION}}"}}}}
+"#,
+            service = service.display(),
+            bystander = std::process::id(),
+        )
+    };
+    recipe.write("compose.yml", &compose("1")).release("1.0.0+1");
+    recipe.write("compose.yml", &compose("2"));
+    let ask = "perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new($ENV{CCCI_URL} =~ m{//(.*)}); print $s \"GET / HTTP/1.0\\r\\n\\r\\n\"; print <$s>'";
+    recipe.script("tests/custom-asks", ask);
+    recipe.release("1.1.0+2");
+    run(&world, &recipe, 0);
+    let asked = log(&world, "custom-recipe-custom-asks.log");
+    assert!(asked.contains("1-2-") && !asked.contains("sees"), "{asked}");
+}
+
+#[test]
+fn services_of_a_killed_run_are_reaped_whatever_they_did() {
+    let test = "services_of_a_killed_run_are_reaped_whatever_they_did";
+    let Some(world) = world(test) else { return };
+    let recipe = world.recipe("plain");
+    let service = built("service-probe");
+    // It changes its session, its user's environment and its mark, and stays beside what serves.
+    let command = format!(
+        "command: [\"sh\", \"-c\", \"env -i setsid -f sleep 700001; env -i setsid -f sleep 700001; exec {} ${{CCCI_PORT:-}} 1\"]",
+        service.display()
+    );
+    let path = recipe.path().join("compose.yml");
+    let text = fs::read_to_string(&path).unwrap();
+    let line = text.lines().find(|line| line.contains("command:")).unwrap().trim().to_owned();
+    fs::write(&path, text.replace(&line, &command)).unwrap();
+    recipe.script("tests/custom-waits", "sleep 600").commit();
+    let running = call(&world, &recipe).start();
+    let pids = || {
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        entries
+            .filter(|entry| {
+                fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == b"sleep\0700001\0")
+            })
+            .count()
+    };
+    let waits = |what: &str| {
+        fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .any(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == what.as_bytes()))
+    };
+    cc_ci_tests::until("the test runs", || pids() == 2 && waits("sleep\0600\0"));
+    running.signal(nix::sys::signal::Signal::SIGKILL);
+    running.wait().expect(137);
+    cc_ci_tests::until("the test's sandbox is gone with the run", || !waits("sleep\0600\0"));
+    assert_eq!(pids(), 2, "services outlive a run");
+    world.cc_ci(["janitor"]).run().expect(0);
+    assert_eq!(pids(), 0);
+    world.assert_empty();
+}
+
+#[test]
+fn where_it_cannot_be_had_a_recipes_code_does_not_run_as_root() {
+    if !nix::unistd::geteuid().is_root() {
+        skip("where_it_cannot_be_had_a_recipes_code_does_not_run_as_root", "needs root");
+        return;
+    }
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.script("tests/custom-any", "exit 0").commit();
+    fs::write(world.config(), "").unwrap();
+    // A bwrap that can't do it: as in a container that may not make namespaces.
+    let bin = world.programs();
+    fs::create_dir_all(&bin).unwrap();
+    let broken = bin.join("bwrap");
+    fs::write(&broken, "#!/bin/sh\necho 'bwrap: No permissions to create a new namespace' >&2\nexit 1\n")
+        .unwrap();
+    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();
+    let end = call(&world, &recipe).run().expect(2);
+    for text in ["as root, not confined: ", "No permissions", "hint: install bubblewrap", "recipe_scripts"] {
+        assert!(end.stderr.contains(text) || end.stdout.contains(text), "{text}: {}", end.stderr);
+    }
+    assert!(!world.local_root().join("apps").exists());
+    world.assert_empty();
+    // Told, and wanted.
+    let record = call(&world, &recipe).arg("--report-only").run().expect(0).json();
+    assert!(record["recipe_code"].as_str().unwrap().starts_with("not confined: "), "{record:#}");
+    fs::write(world.config(), unconfined("")).unwrap();
+    call(&world, &recipe).run().expect(0);
+    world.assert_empty();
+}
+
+#[test]
+fn files_of_a_run_are_nobodys_but_roots_after_it() {
+    let Some(world) = world("files_of_a_run_are_nobodys_but_roots_after_it") else { return };
+    let recipe = world.recipe("plain");
+    recipe.script(
+        "tests/custom-writes",
+        "echo x > \"$CCCI_STATE_DIR/x\"; echo x > \"$HOME/x\"; chmod 0777 \"$HOME\"",
+    );
+    recipe.commit();
+    run(&world, &recipe, 0);
+    let own = world.path().metadata().unwrap().uid();
+    for path in world.snapshot_of(&world.runs()).keys() {
+        assert_eq!(path.symlink_metadata().unwrap().uid(), own, "{}", path.display());
+    }
+}

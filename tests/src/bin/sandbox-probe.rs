@@ -1,0 +1,63 @@
+//! Runs one program as a child of a lifetime, confined or not, and tells what it printed.
+//!
+//! `sandbox-probe [KEY=VALUE…] -- PROGRAM [ARG…]`; the keys are `confined=yes`, `network=host`, and, as often as needed,
+//! `read=PATH`, `write=PATH` and `forward=INSIDE>TO`. It ends as the program did, and with 125 where it was not started.
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cc_ci_core::event::Silent;
+use cc_ci_core::lifetime::{
+    Bounds, Command, Confinement, EmbeddedMode, RunLifetime as _, RunLifetimeExt as _, Sandbox, User,
+};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(run()));
+    done.unwrap_or_else(|error| {
+        let _closed = writeln!(std::io::stderr(), "sandbox-probe: {error}").is_err();
+        ExitCode::from(125)
+    })
+}
+
+async fn run() -> Result<ExitCode, Failure> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let middle = words.iter().position(|word| word == "--").ok_or("no -- before the program")?;
+    let (keys, program) = (&words[..middle], &words[middle + 1..]);
+    let (program, args) = program.split_first().ok_or("no program")?;
+    let lifetime = EmbeddedMode::new(Bounds::default(), Arc::new(Silent))?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut command = Command::new(program, "/").args(args).env("PATH", &path).grace(Duration::ZERO);
+    let passed = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GIVEN_"));
+    command = command.envs(passed);
+    if keys.iter().any(|key| key == "confined=yes") {
+        let confinement = Confinement::probe(&lifetime, OsStr::new(&path)).await?;
+        let mut sandbox = Sandbox::new(&confinement, User::of_run());
+        for key in keys {
+            sandbox = match key.split_once('=') {
+                Some(("read", path)) => sandbox.read(path),
+                Some(("own", path)) => sandbox.read_private(path),
+                Some(("write", path)) => sandbox.write(path),
+                Some(("name", name)) => sandbox.name(name),
+                Some(("network", "host")) => sandbox.host_network(),
+                Some(("forward", addresses)) => {
+                    let (inside, to) = addresses.split_once('>').ok_or("forward=INSIDE>TO")?;
+                    sandbox.forward(inside.parse()?, to.parse()?)
+                }
+                _ => sandbox,
+            };
+        }
+        command = command.sandbox(sandbox);
+    }
+    let told = &mut |line: &cc_ci_core::lifetime::Line| {
+        let _closed = writeln!(std::io::stdout(), "{}", line.text).is_err();
+    };
+    let ended = lifetime.run(command, Duration::from_mins(1), told).await;
+    lifetime.end_children().await;
+    Ok(ExitCode::from(u8::try_from(ended?.shell_code().unwrap_or(125))?))
+}
