@@ -3,7 +3,7 @@
 use std::fs;
 
 use cc_ci_tests::engine::TestEngine;
-use cc_ci_tests::{Recipe, World};
+use cc_ci_tests::{Recipe, World, confined};
 use serde_json::Value;
 
 use crate::support::{Canonical, call, light, nothing_left, receipt_is_clean, run, statuses, tier, warnings};
@@ -11,7 +11,9 @@ use crate::support::{Canonical, call, light, nothing_left, receipt_is_clean, run
 /// Both of the releases are tested, each as it should be.
 #[track_caller]
 fn is_green(world: &World, recipe: &Recipe, releases: [&str; 2]) -> Value {
+    fs::write(world.config(), confined(world)).unwrap();
     let record = run(world, recipe, 1).expect(0).json();
+    assert_eq!(record["recipe_code"], "confined");
     assert_eq!(statuses(&record), ["passed"; 5], "{record:#}");
     assert_eq!(tier(&record, "install")["version"], releases[0]);
     assert_eq!(tier(&record, "upgrade")["version"], releases[1]);

@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use cc_ci_tests::{CcCi, Recipe, World, built, skip, unconfined};
+use cc_ci_tests::{CcCi, Recipe, World, built, confined, skip, unconfined, until};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// A world whose recipes are confined, where this host can do that.
@@ -14,9 +15,7 @@ fn world(test: &str) -> Option<World> {
         skip(test, "bwrap (bubblewrap) is not installed");
         return None;
     }
-    let programs = built("cc-ci");
-    let programs = programs.parent().unwrap();
-    fs::write(world.config(), format!("[sandbox]\npaths = [{programs:?}]\n")).unwrap();
+    fs::write(world.config(), confined(&world)).unwrap();
     Some(world)
 }
 
@@ -107,9 +106,9 @@ fn what_install_steps_leave_is_read_and_judged_by_cc_ci() {
 
 #[test]
 fn a_pull_requests_home_is_not_the_operators() {
-    for confined in [true, false] {
+    for is_confined in [true, false] {
         let Some(world) = world("a_pull_requests_home_is_not_the_operators") else { return };
-        if !confined {
+        if !is_confined {
             fs::write(world.config(), unconfined("")).unwrap();
         }
         let recipe = world.recipe("plain");
@@ -169,42 +168,36 @@ secrets: {{key: {{external: true, name: "${{STACK_NAME}}_key_${{SECRET_KEY_VERSI
 
 #[test]
 fn services_of_a_killed_run_are_reaped_whatever_they_did() {
-    let test = "services_of_a_killed_run_are_reaped_whatever_they_did";
-    let Some(world) = world(test) else { return };
+    let Some(world) = world("services_of_a_killed_run_are_reaped_whatever_they_did") else { return };
     let recipe = world.recipe("plain");
     let service = built("service-probe");
-    // It changes its session, its user's environment and its mark, and stays beside what serves.
+    // No other process sleeps so long.
+    let [hidden, waiting] = [8, 9].map(|digit| format!("{digit}{}", std::process::id()));
+    // They leave the session, and lose the environment and with it the mark, beside what serves.
     let command = format!(
-        "command: [\"sh\", \"-c\", \"env -i setsid -f sleep 700001; env -i setsid -f sleep 700001; exec {} ${{CCCI_PORT:-}} 1\"]",
+        "command: [\"sh\", \"-c\", \"env -i setsid -f sleep {hidden}; env -i setsid -f sleep {hidden}; exec {} ${{CCCI_PORT:-}} 1\"]",
         service.display()
     );
     let path = recipe.path().join("compose.yml");
-    let text = fs::read_to_string(&path).unwrap();
-    let line = text.lines().find(|line| line.contains("command:")).unwrap().trim().to_owned();
-    fs::write(&path, text.replace(&line, &command)).unwrap();
-    recipe.script("tests/custom-waits", "sleep 600").commit();
+    let compose = fs::read_to_string(&path).unwrap();
+    let line = compose.lines().find(|line| line.contains("command:")).unwrap().trim().to_owned();
+    fs::write(&path, compose.replace(&line, &command)).unwrap();
+    recipe.script("tests/custom-waits", &format!("sleep {waiting}")).commit();
     let running = call(&world, &recipe).start();
-    let pids = || {
+    let sleeping = |seconds: &str| {
+        let wanted = ["sleep", seconds, ""].join("\0").into_bytes();
         let entries = fs::read_dir("/proc").unwrap().flatten();
         entries
-            .filter(|entry| {
-                fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == b"sleep\0700001\0")
-            })
+            .filter(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == wanted))
             .count()
     };
-    let waits = |what: &str| {
-        fs::read_dir("/proc")
-            .unwrap()
-            .flatten()
-            .any(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == what.as_bytes()))
-    };
-    cc_ci_tests::until("the test runs", || pids() == 2 && waits("sleep\0600\0"));
-    running.signal(nix::sys::signal::Signal::SIGKILL);
+    until("the test runs", || (sleeping(&hidden), sleeping(&waiting)) == (2, 1));
+    running.signal(Signal::SIGKILL);
     running.wait().expect(137);
-    cc_ci_tests::until("the test's sandbox is gone with the run", || !waits("sleep\0600\0"));
-    assert_eq!(pids(), 2, "services outlive a run");
+    until("the test's sandbox is gone with the run", || sleeping(&waiting) == 0);
+    assert_eq!(sleeping(&hidden), 2, "services outlive a run");
     world.cc_ci(["janitor"]).run().expect(0);
-    assert_eq!(pids(), 0);
+    assert_eq!(sleeping(&hidden), 0);
     world.assert_empty();
 }
 

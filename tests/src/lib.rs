@@ -35,7 +35,7 @@ pub use gate::Gate;
 pub use library::OnEvent;
 pub use recipe::Recipe;
 pub use skip::{require_root, skip};
-pub use world::{World, unconfined, until};
+pub use world::{World, confined, unconfined, until};
 
 /// How long an event may take before a test calls it missing. Never part of what is tested.
 pub const PATIENCE: Duration = Duration::from_mins(3);

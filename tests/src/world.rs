@@ -266,6 +266,13 @@ impl Drop for World {
     }
 }
 
+/// A configuration that confines recipes' scripts, and shows them the programs of the world and of the workspace.
+pub fn confined(world: &World) -> String {
+    let paths = [world.programs(), crate::command::built("cc-ci").with_file_name("")];
+    let there = paths.iter().filter(|path| path.is_dir()).map(|path| format!("\"{}\"", path.display()));
+    format!("[sandbox]\npaths = [{}]\n", there.collect::<Vec<_>>().join(", "))
+}
+
 /// `text`, as a configuration that confines no recipe's scripts: here they reach what a test has for them beside their app.
 pub fn unconfined(text: impl AsRef<str>) -> String {
     format!("recipe_scripts = \"unconfined\"\n{}", text.as_ref())
