@@ -13,7 +13,7 @@ use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{ExecConfig, TaskState};
 use bollard::query_parameters::ListTasksOptions;
 use cc_ci_core::engine::{App, Failure, RunContext};
-use cc_ci_core::names::Stack;
+use cc_ci_core::names::{Domain, Stack};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 
@@ -21,7 +21,7 @@ use crate::SwarmEngine;
 use crate::backoff::Backoff;
 use crate::client::Filters;
 use crate::client::{ApiError, Client};
-use crate::converge::{self, look};
+use crate::converge::{self, explain, look};
 use crate::sanitize;
 
 /// So much of an output is kept: its end.
@@ -65,6 +65,18 @@ pub(crate) async fn execute(
             Err(failed(&format!("took longer than {limit:?}; it goes on until the app is removed")))
         }
         Err(_) => Err(Failure::recipe(format!("can't run {what}: nothing of it ran for {limit:?}"))),
+    }
+}
+
+/// Gives the last lines that the newest running task of a service has logged; none where none runs.
+pub(crate) async fn log(engine: &SwarmEngine, domain: &Domain, service: &str) -> Result<String, Failure> {
+    let shown = sanitize::written(service);
+    match newest(&engine.client, &domain.stack(), service).await {
+        Ok(Some(container)) => Ok(explain::log(&engine.client, &container).await),
+        Ok(None) => Ok(String::new()),
+        Err(Trouble::NoService) => Err(Failure::recipe(format!("the app has no service {shown}"))),
+        Err(Trouble::Api(error)) => Err(error.during(format!("can't read the log of the service {shown}"))),
+        Err(Trouble::Settled(error)) => Err(error),
     }
 }
 

@@ -201,6 +201,10 @@ impl Engine for SwarmEngine {
         execute::execute(self, context, app, service, command, limit).await
     }
 
+    async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure> {
+        execute::log(self, domain, service).await
+    }
+
     async fn save_volume(
         &self,
         context: &RunContext,

@@ -85,6 +85,47 @@ fn a_test_sees_neither_the_host_nor_what_started_it() {
     world.assert_empty();
 }
 
+/// Asks the test's socket; prints the status and the body.
+const ASK: &str = r#"ask() { perl -MIO::Socket::UNIX -e '
+    my ($method, $path, $body) = @ARGV; $body //= "";
+    my $socket = IO::Socket::UNIX->new(Peer => $ENV{CCCI_API}) or die "no socket: $!";
+    print $socket "$method $path HTTP/1.0\r\nContent-Length: ", length $body, "\r\n\r\n$body";
+    my ($status, @rest) = <$socket>; $status =~ / (\d+)/; print "$1 ", $rest[-1], "\n";' "$@"; }
+"#;
+
+#[test]
+fn a_test_runs_commands_and_reads_logs_in_its_app_alone() {
+    let Some(world) = world("a_test_runs_commands_and_reads_logs_in_its_app_alone") else { return };
+    let recipe = world.recipe("plain");
+    let asks = r#"
+ask POST /exec/app '["sh", "-c", "echo from the inside; id -u > seen"]'
+ask POST /exec/app '["sh", "-c", "echo it failed; exit 3"]'
+ask POST /exec/app '["cat", "/etc/shadow"]'
+ask POST /exec/nobody '["true"]'
+ask POST /exec/app 'true'
+ask POST /exec/app '[]'
+ask POST '/exec/app?app=other' '["true"]'
+ask GET /log/app
+ask GET /log/nobody
+ask GET /exec/app
+ask DELETE /
+"#;
+    recipe.script("tests/custom-asks", &format!("{ASK}{asks}"));
+    recipe.commit();
+    run(&world, &recipe, 0);
+    let asked = log(&world, "custom-recipe-custom-asks.log");
+    let statuses: Vec<&str> = asked.lines().filter_map(|line| line.split(' ').next()).collect();
+    let statuses: Vec<&str> = statuses.into_iter().filter(|word| word.parse::<u16>().is_ok()).collect();
+    assert_eq!(
+        statuses,
+        ["200", "422", "422", "422", "400", "400", "404", "200", "422", "404", "404"],
+        "{asked}"
+    );
+    for text in ["200 from the inside", "it failed"] {
+        assert!(asked.contains(text), "{text}: {asked}");
+    }
+}
+
 #[test]
 fn what_install_steps_leave_is_read_and_judged_by_cc_ci() {
     for (steps, code, why) in [

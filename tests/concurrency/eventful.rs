@@ -151,6 +151,9 @@ impl Engine for Eventful {
     ) -> Result<String, Failure> {
         self.real.execute(context, app, service, command, limit).await
     }
+    async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure> {
+        self.real.log(domain, service).await
+    }
     async fn save_volume(
         &self,
         context: &RunContext,

@@ -41,6 +41,7 @@ mod recover;
 mod sources;
 mod stack_config;
 mod status;
+mod units;
 mod upgrade_passes;
 mod warm;
 mod warmed;

@@ -295,6 +295,10 @@ impl Engine for FileEngine {
         self.rest.execute(context, app, service, command, limit).await
     }
 
+    async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure> {
+        self.rest.log(domain, service).await
+    }
+
     async fn save_volume(
         &self,
         context: &RunContext,

@@ -160,6 +160,10 @@ impl Engine for MemoryEngine {
         Err(Failure::host("memory runs nothing"))
     }
 
+    async fn log(&self, _: &Domain, _: &str) -> Result<String, Failure> {
+        Ok(String::new())
+    }
+
     async fn save_volume(
         &self,
         _: &RunContext,

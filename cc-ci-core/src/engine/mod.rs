@@ -264,6 +264,9 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         limit: Duration,
     ) -> Result<String, Failure>;
 
+    /// The last lines that a service of the app has logged.
+    async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure>;
+
     /// Copies what `rule` takes of a volume into the new directory `to`, in the engine's own form: what only
     /// [`load_volume`](Self::load_volume) has to understand.
     async fn save_volume(

@@ -222,6 +222,10 @@ impl Engine for Owned<dyn Engine> {
         self.of(&app.domain)?.execute(context, app, service, command, limit).await
     }
 
+    async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure> {
+        self.inner.log(domain, service).await
+    }
+
     async fn save_volume(
         &self,
         context: &RunContext,

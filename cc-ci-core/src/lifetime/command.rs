@@ -154,7 +154,7 @@ impl Command {
         self
     }
 
-    /// Confines it, see [`Sandbox`]. Its program, which must be an absolute path, and `cwd` are paths in the sandbox.
+    /// Confines it, see [`Sandbox`]. Its program is found there, and `cwd` is a path there.
     pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
         self.sandbox = Some(sandbox);
         self

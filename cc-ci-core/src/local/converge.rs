@@ -92,7 +92,7 @@ async fn probe(record: &ServiceRecord, domain: &Domain) -> Result<(), String> {
 }
 
 /// The last words of a service's task, running or ended.
-fn log_tail(executor: &LocalExecutor, domain: &Domain, service: &str) -> String {
+pub(super) fn log_tail(executor: &LocalExecutor, domain: &Domain, service: &str) -> String {
     let tasks = executor.state_dir.records::<TaskRecord>(domain, "tasks").unwrap_or_default();
     let Some((task, _)) = tasks.into_iter().find(|(_, task)| task.service == service) else {
         return "it has no task".to_owned();

@@ -6,7 +6,8 @@
 //! killed run leaves real work for the janitor.
 //!
 //! # Limitations
-//! It confines nothing: a recipe's commands run as the user who runs cc-ci. A service has one task at the most.
+//! Where the run confines what a recipe brings, services and what is executed in them see their own files; their network is
+//! this host's. A service has one task at the most.
 //! Config templates are not rendered.
 
 mod claim;
@@ -250,6 +251,14 @@ impl Engine for LocalExecutor {
         limit: Duration,
     ) -> Result<String, Failure> {
         execute::execute(self, context, app, service, command, limit).await
+    }
+
+    async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure> {
+        let known = self.state_dir.records::<ServiceRecord>(domain, "services").map_err(host)?;
+        if !known.iter().any(|(name, _)| name == service) {
+            return Err(Failure::recipe(format!("the app has no service {service}")));
+        }
+        Ok(converge::log_tail(self, domain, service))
     }
 
     /// Whole, whatever paths the rule names: a copy here costs little.

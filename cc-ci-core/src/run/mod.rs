@@ -5,6 +5,7 @@
 //! ways in; `execute.rs` is the column, from top to bottom.
 
 mod acquire;
+mod api;
 mod baseline;
 mod checks;
 mod cold;

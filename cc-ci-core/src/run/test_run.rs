@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use sha2::{Digest as _, Sha256};
 
+use super::api::Api;
 use super::install_copy::Copies;
 use super::ready::Ready;
 use super::scripts::{Layer, Script, Scripts};
@@ -97,7 +98,11 @@ impl<'r> Tests<'r> {
         let run = self.ready.run;
         let log_name = file_name(format!("{}{tier}-{}", self.prefix, script.name().replace('/', "-")));
         let place = self.place(script, &log_name).await?;
-        let command = self.command(script, tier, version, &place).await?;
+        // Install steps have no app yet, and a warm app is somebody's.
+        let api = (script.layer == Layer::Recipe && !script.is_install_step() && !run.lane().is_warm())
+            .then(|| Api::serve(run, self.ready.fetched, &run.context.tmp.join(Layer::Recipe.as_str())))
+            .transpose()?;
+        let command = self.command(script, tier, version, &place, api.as_ref()).await?;
         run.owners.check(&run.main_app().domain)?;
         self.ready.checkouts.mark_dirty();
         let mut output = String::new();
@@ -170,6 +175,7 @@ impl<'r> Tests<'r> {
         tier: TierName,
         version: Option<&str>,
         place: &Place,
+        api: Option<&Api>,
     ) -> Result<Command, Failure> {
         let run = self.ready.run;
         let app = run.main_app();
@@ -190,6 +196,9 @@ impl<'r> Tests<'r> {
             .env("CCCI_SECRETS_DIR", &secrets)
             .env("CCCI_STATE_DIR", &place.state)
             .env("CCCI_EXECUTOR", run.harness.deployer.to_string());
+        if let Some(api) = api {
+            command = command.env("CCCI_API", &api.path);
+        }
         for (tree, domain) in &self.ready.fetched.dependencies {
             let name = tree.name().as_str().to_ascii_uppercase().replace(['-', '.'], "_");
             command = command.env(format!("CCCI_DEPENDENCY_{name}_DOMAIN"), domain.as_str());
@@ -217,7 +226,7 @@ impl<'r> Tests<'r> {
             .write(&place.scratch)
             .write(&place.state);
         sandbox = match &copies.tree {
-            Some(tree) => sandbox.write_all(tree).write(&copies.env_directory),
+            Some(tree) => sandbox.write(tree).write(&copies.env_directory),
             None => sandbox.read(&app.tree).read_private(&copies.env_directory),
         };
         command = command
@@ -239,6 +248,9 @@ impl<'r> Tests<'r> {
         }
         if run.harness.settings.host_network.contains(&app.recipe) {
             sandbox = sandbox.host_network();
+        }
+        if let Some(api) = api {
+            sandbox = sandbox.write(&api.path);
         }
         Ok(command.sandbox(sandbox))
     }

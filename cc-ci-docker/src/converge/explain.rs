@@ -94,7 +94,7 @@ fn last_probe(redactor: &Redactor, container: ContainerInspectResponse) -> Optio
 }
 
 /// The end of a container's log; empty where the log driver keeps none that can be read.
-async fn log(client: &Client, container: &str) -> String {
+pub(crate) async fn log(client: &Client, container: &str) -> String {
     let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(LINES).build();
     let Ok(docker) = client.docker().await else { return String::new() };
     let mut text = Vec::new();

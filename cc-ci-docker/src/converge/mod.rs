@@ -6,7 +6,7 @@
 
 mod crash_loop;
 mod current;
-mod explain;
+pub(crate) mod explain;
 pub(crate) mod look;
 mod verdict;
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::unistd::{getgid, getuid, pipe2};
-use rustix::fs::{AtFlags, FileType, MemfdFlags, Mode, OFlags};
+use rustix::fs::{FileType, MemfdFlags, Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
@@ -19,6 +19,7 @@ use rustix::net::{
 use super::status::Status;
 use super::{APP, Access, Mount, Network, Sandbox, filter};
 use crate::lifetime::exec::{Entry, Handed, OwnNetwork};
+use crate::sys::files::give_to;
 
 /// Who it is in the sandbox.
 const USER: u32 = 1000;
@@ -107,8 +108,7 @@ pub(in crate::lifetime) fn prepare(
             Some(user) => hand_over(mount, user, &mut handed)?,
             None => mount.path.clone(),
         };
-        let writes = matches!(mount.access, Access::Write | Access::WriteAll);
-        let option = if writes { "--bind" } else { "--ro-bind" };
+        let option = if mount.access == Access::Write { "--bind" } else { "--ro-bind" };
         call.add([OsStr::new(option), source.as_os_str(), mount.path.as_os_str()]);
     }
     // What bubblewrap made to mount upon is nobody's to write.
@@ -216,13 +216,8 @@ fn hand_over(mount: &Mount, user: u32, handed: &mut Vec<Handed>) -> io::Result<P
     let opened = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| at(path, errno))?;
     let is_directory = FileType::from_raw_mode(rustix::fs::fstat(&opened)?.st_mode).is_dir();
     if mount.access != Access::Read {
-        give(&opened, user).map_err(|errno| at(path, errno))?;
-        if is_directory {
-            let directory =
-                rustix::fs::open(path, (flags - OFlags::PATH) | OFlags::DIRECTORY, Mode::empty())?;
-            give_content(&directory, user, mount.access == Access::WriteAll)
-                .map_err(|errno| at(path, errno))?;
-        }
+        give_to(path, user, false)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     }
     let tree =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
@@ -231,42 +226,6 @@ fn hand_over(mount: &Mount, user: u32, handed: &mut Vec<Handed>) -> io::Result<P
     let to = format!("/tmp/{}", handed.len());
     handed.push(Handed { tree, to: CString::new(to.as_str())?, is_directory });
     Ok(to.into())
-}
-
-/// Gives the directory `path` and all that is in it to `user`.
-pub(super) fn give_all(path: &Path, user: u32) -> io::Result<()> {
-    let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::DIRECTORY;
-    let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| at(path, errno))?;
-    give(&directory, user).map_err(|errno| at(path, errno))?;
-    give_content(&directory, user, true).map_err(|errno| at(path, errno))
-}
-
-/// Gives the files in `directory` to `user`, with `all` those beneath, too. What is neither a file nor a directory stays.
-fn give_content(directory: &OwnedFd, user: u32, all: bool) -> rustix::io::Result<()> {
-    for entry in rustix::fs::Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let opened = rustix::fs::openat(directory, name, flags, Mode::empty())?;
-        match FileType::from_raw_mode(rustix::fs::fstat(&opened)?.st_mode) {
-            FileType::RegularFile => give(&opened, user)?,
-            FileType::Directory if all => {
-                give(&opened, user)?;
-                let flags = (flags - OFlags::PATH) | OFlags::DIRECTORY;
-                give_content(&rustix::fs::openat(directory, name, flags, Mode::empty())?, user, all)?;
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn give(opened: &OwnedFd, user: u32) -> rustix::io::Result<()> {
-    let (owner, group) = (rustix::fs::Uid::from_raw(user), rustix::fs::Gid::from_raw(user));
-    rustix::fs::chownat(opened, "", Some(owner), Some(group), AtFlags::EMPTY_PATH)
 }
 
 fn at(path: &Path, errno: rustix::io::Errno) -> io::Error {

@@ -37,13 +37,14 @@ pub(super) use status::Status;
 
 use super::{ChildError, Command, RunLifetime, RunLifetimeExt as _};
 use crate::model::error_chain;
+use crate::sys::files::give_to;
 use crate::sys::process::{SANDBOX_USERS, SERVICE_USERS};
 use crate::sys::programs;
 
 /// The program that makes sandboxes.
 const PROGRAM: &str = "bwrap";
 /// What a sandbox around `true` may take: it takes milliseconds.
-const PROBE_LIMIT: Duration = Duration::from_secs(20);
+const PROBE_LIMIT: Duration = Duration::from_mins(1);
 /// So many sandbox users has one process, one after the other: as many runs at once share none.
 const SLOTS: u32 = 32;
 /// More pids than a kernel gives.
@@ -114,7 +115,7 @@ impl User {
 
     /// Gives it the directory `path` and all that is in it, where it is not cc-ci's own. Blocks.
     pub(crate) fn own(self, path: &Path) -> io::Result<()> {
-        self.0.map_or(Ok(()), |user| bubblewrap::give_all(path, user))
+        self.0.map_or(Ok(()), |user| give_to(path, user, true))
     }
 
     /// Its id, where it is not cc-ci's own.
@@ -147,8 +148,6 @@ enum Access {
     /// Read, and its user's own: what is in it is for nobody else's eyes.
     Own,
     Write,
-    /// Write, and all beneath is its user's own.
-    WriteAll,
 }
 
 /// Whom a confined child may reach.
@@ -185,20 +184,15 @@ impl Sandbox {
         self.mount(path, Access::Read)
     }
 
-    /// Shows the directory `path` for reading, and gives it and the files in it to the sandbox's user: they are for nobody
-    /// else's eyes.
+    /// Shows `path` for reading, and gives it to the sandbox's user: it is for nobody else's eyes. What is in a directory is given
+    /// with it.
     pub fn read_private(self, path: impl Into<PathBuf>) -> Self {
         self.mount(path, Access::Own)
     }
 
-    /// Shows `path` for writing, and gives it to the sandbox's user.
+    /// Shows `path` for writing, and gives it to the sandbox's user, with what is in it.
     pub fn write(self, path: impl Into<PathBuf>) -> Self {
         self.mount(path, Access::Write)
-    }
-
-    /// The same, with all that is in it.
-    pub fn write_all(self, path: impl Into<PathBuf>) -> Self {
-        self.mount(path, Access::WriteAll)
     }
 
     fn mount(mut self, path: impl Into<PathBuf>, access: Access) -> Self {

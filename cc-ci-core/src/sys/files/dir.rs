@@ -182,6 +182,27 @@ impl Dir {
         Ok(rustix::fs::fchmod(opened, Mode::from_raw_mode(mode))?)
     }
 
+    /// Gives the directory itself, and the regular files in it, to `user`; all beneath too with `deep`, and where it was
+    /// somebody else's. What is mounted there stays whose it is.
+    pub fn give_to(&self, user: u32, deep: bool) -> io::Result<()> {
+        let deep = deep || self.owner()? != user;
+        chown(&self.fd, user)?;
+        for name in self.names(Path::new("."))? {
+            let opened = match self.open_at(name.as_ref(), OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+                Ok(opened) => opened,
+                // Mounted, or gone.
+                Err(Errno::XDEV | Errno::NOENT) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            match Found::of(&opened)?.kind {
+                FileType::RegularFile => chown(&opened, user)?,
+                FileType::Directory if deep => self.sub(name.as_ref())?.give_to(user, deep)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the symbolic link `path`.
     pub fn link(&self, target: &Path, path: &Path) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
@@ -320,6 +341,22 @@ impl Found {
     }
 }
 
+fn chown(opened: &OwnedFd, user: u32) -> io::Result<()> {
+    let (owner, group) = (rustix::fs::Uid::from_raw(user), rustix::fs::Gid::from_raw(user));
+    Ok(rustix::fs::chownat(opened, "", Some(owner), Some(group), AtFlags::EMPTY_PATH)?)
+}
+
+/// Gives `path`, which is a directory, a file or a socket and no link, to `user`: see [`Dir::give_to`].
+pub(crate) fn give_to(path: &Path, user: u32, deep: bool) -> io::Result<()> {
+    let (parent, name) = parent_of(path)?;
+    let opened = parent.open_at(name.as_ref(), OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
+    match Found::of(&opened)?.kind {
+        FileType::Directory => Dir { fd: Arc::new(opened), path: path.to_owned() }.give_to(user, deep),
+        FileType::RegularFile | FileType::Socket => chown(&opened, user),
+        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "it is neither a file nor a directory")),
+    }
+}
+
 fn outside(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("{} leads out of its directory", path.display()))
 }
@@ -374,4 +411,53 @@ pub(crate) fn parent_of(path: &Path) -> io::Result<(Dir, &OsStr)> {
     let fd =
         rustix::fs::openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     Ok((Dir { fd: Arc::new(fd), path: parent.to_owned() }, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+
+    use super::super::testing::{alone, mount};
+    use super::*;
+
+    #[test]
+    fn what_is_given_is_a_tree_and_neither_what_is_mounted_there_nor_what_links_name() {
+        if !nix::unistd::geteuid().is_root()
+            || !alone(concat!(
+                "sys::files::dir::tests::",
+                "what_is_given_is_a_tree_and_neither_what_is_mounted_there_nor_what_links_name"
+            ))
+        {
+            return;
+        }
+        let world = tempfile::tempdir().unwrap();
+        let path = |name: &str| world.path().join(name);
+        for name in ["tree/a/b", "tree/mounted", "precious"] {
+            fs::create_dir_all(path(name)).unwrap();
+        }
+        for name in ["tree/a/b/file", "precious/file", "outside", "tree/over"] {
+            fs::write(path(name), "").unwrap();
+        }
+        symlink(path("outside"), path("tree/link")).unwrap();
+        mount(&["--bind"], &path("precious"), &path("tree/mounted"));
+        mount(&["--bind"], &path("outside"), &path("tree/over"));
+        let owner = |name: &str| path(name).symlink_metadata().unwrap().uid();
+        give_to(&path("tree"), 12_345, false).unwrap();
+        for name in ["tree", "tree/a", "tree/a/b", "tree/a/b/file"] {
+            assert_eq!(owner(name), 12_345, "{name}");
+        }
+        for name in ["precious", "precious/file", "outside", "tree/link"] {
+            assert_eq!(owner(name), 0, "{name}");
+        }
+        // What came since is given at its top, or with all that is beneath.
+        fs::write(path("tree/new"), "").unwrap();
+        fs::write(path("tree/a/new"), "").unwrap();
+        give_to(&path("tree"), 12_345, false).unwrap();
+        assert_eq!((owner("tree/new"), owner("tree/a/new")), (12_345, 0));
+        give_to(&path("tree"), 12_345, true).unwrap();
+        assert_eq!(owner("tree/a/new"), 12_345);
+        assert!(give_to(&path("tree/link"), 12_345, true).is_err());
+        assert_eq!(owner("outside"), 0);
+    }
 }

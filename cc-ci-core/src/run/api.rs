@@ -1,0 +1,167 @@
+//! What a pull request's test can do with its app instead of talking to the engine: two verbs over HTTP, on a socket of its own.
+//!
+//! `POST /exec/SERVICE` runs a command, a JSON array of strings, in a service; `GET /log/SERVICE` gives the last lines of its
+//! log. With `?app=RECIPE` it is a service of an app that the operator has deployed beside it. The socket is there for as long
+//! as the test, reaches the run's own apps and nobody else's, and refuses once teardown begins.
+//!
+//! # Limitations
+//! A command that still runs when its test has ended goes on until its container, or the run, ends.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+use super::state::{Fetched, Run};
+use crate::engine::{App, Engine, RunContext};
+use crate::model::failure::{Failure, Fault};
+use crate::names::RecipeName;
+
+/// A command is no program: its words are short.
+const BODY_LIMIT: usize = 64 * 1024;
+/// So many requests are answered at once; the next one waits.
+const CONNECTIONS: usize = 8;
+
+/// The socket of one test. What it serves ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Api {
+    _serving: JoinSet<()>,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+/// What requests are answered with.
+struct Apps {
+    context: RunContext,
+    engine: Arc<dyn Engine>,
+    main: RecipeName,
+    apps: BTreeMap<RecipeName, App>,
+    limit: Duration,
+}
+
+impl Api {
+    /// Serves at `socket` in `directory`; what is there is replaced.
+    pub fn serve(run: &Run<'_>, fetched: &Fetched, directory: &Path) -> Result<Self, Failure> {
+        let main = run.main_app();
+        let dependencies = fetched.dependencies.iter().map(|(tree, domain)| run.app(tree.name(), domain));
+        let apps = Apps {
+            context: run.context.clone(),
+            engine: run.harness.ci_host.engine.clone(),
+            main: main.recipe.clone(),
+            apps: dependencies.chain([main]).map(|app| (app.recipe.clone(), app)).collect(),
+            limit: run.harness.settings.script_limit,
+        };
+        let path = directory.join("api");
+        let listener = || -> io::Result<UnixListener> {
+            run.directory.remove(&path)?;
+            run.directory.make_private(directory)?;
+            // By a short name, whatever the path is: a socket's has 107 bytes at the most.
+            let held = std::fs::File::open(directory)?;
+            UnixListener::bind(format!("/proc/self/fd/{}/api", held.as_raw_fd()))
+        };
+        let listener = listener().map_err(|error| {
+            Failure::host(format!("can't listen at {}", path.display())).with_source(error)
+        })?;
+        let mut serving = JoinSet::new();
+        serving.spawn(accept(listener, Arc::new(apps)));
+        Ok(Self { _serving: serving, path })
+    }
+}
+
+async fn accept(listener: UnixListener, apps: Arc<Apps>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(answer_all(stream, apps.clone()))),
+                Err(error) => {
+                    tracing::debug!(%error, "a test's socket");
+                    // It may be out of descriptors: they come back with the connections that end.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+}
+
+async fn answer_all(stream: UnixStream, apps: Arc<Apps>) {
+    let service = service_fn(move |request| {
+        let apps = apps.clone();
+        async move {
+            let (status, text) = match apps.answer(request).await {
+                Ok(text) => (StatusCode::OK, text),
+                Err((status, text)) => (status, text),
+            };
+            let mut response = Response::new(Full::new(Bytes::from(text)));
+            *response.status_mut() = status;
+            Ok::<_, Infallible>(response)
+        }
+    });
+    // Whoever speaks no HTTP is hung up on.
+    let _hung_up = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.is_err();
+}
+
+impl Apps {
+    async fn answer(&self, request: Request<Incoming>) -> Result<String, (StatusCode, String)> {
+        let refuse = |status, text: &str| Err((status, format!("{text}\n")));
+        if self.context.lifetime.teardown().is_some() {
+            return refuse(StatusCode::CONFLICT, "the run is ending");
+        }
+        let app = match request.uri().query() {
+            None => self.apps.get(&self.main),
+            Some(query) => query
+                .strip_prefix("app=")
+                .and_then(|name| name.parse::<RecipeName>().ok())
+                .and_then(|name| self.apps.get(&name)),
+        };
+        let Some(app) = app else {
+            return refuse(StatusCode::NOT_FOUND, "no such app in this run: ?app=RECIPE");
+        };
+        let path = request.uri().path().to_owned();
+        let words: Vec<&str> = path.split('/').collect();
+        match (request.method().clone(), words.as_slice()) {
+            (Method::GET, ["", "log", service]) => {
+                let log = self.engine.log(&app.domain, service).await;
+                log.map_err(|failure| self.failed(&failure))
+            }
+            (Method::POST, ["", "exec", service]) => {
+                let body = Limited::new(request.into_body(), BODY_LIMIT).collect().await;
+                let Ok(body) = body else {
+                    return refuse(StatusCode::BAD_REQUEST, "no command, or too long a one");
+                };
+                let Ok(command) = serde_json::from_slice::<Vec<String>>(&body.to_bytes()) else {
+                    return refuse(StatusCode::BAD_REQUEST, "a command is a JSON array of strings");
+                };
+                if command.is_empty() {
+                    return refuse(StatusCode::BAD_REQUEST, "an empty command");
+                }
+                let done = self.engine.execute(&self.context, app, service, &command, self.limit).await;
+                done.map_err(|failure| self.failed(&failure))
+            }
+            _ => refuse(StatusCode::NOT_FOUND, "POST /exec/SERVICE or GET /log/SERVICE"),
+        }
+    }
+
+    /// A command that fails is the caller's affair; what the engine fails is not.
+    fn failed(&self, failure: &Failure) -> (StatusCode, String) {
+        let status = match failure.fault() {
+            Fault::Recipe => StatusCode::UNPROCESSABLE_ENTITY,
+            _ => StatusCode::BAD_GATEWAY,
+        };
+        (status, format!("{}\n", self.context.redactor.redact(&failure.chain())))
+    }
+}
