@@ -147,6 +147,7 @@ struct Recipe {
     source: Option<String>,
     allow: Vec<String>,
     network: Network,
+    fixtures: Option<PathBuf>,
 }
 
 /// A time as the flags take it.
@@ -208,38 +209,7 @@ impl Config {
         let lock_dir = absolute("the lock directory", lock_dir)?;
         let runs_dir = settings.runs_dir.clone().or(file.runs_dir).map_or_else(|| state("cc-ci-runs"), Ok)?;
         let runs_dir = absolute("the runs directory", runs_dir)?;
-        let (mut dependencies, mut warm) = (BTreeMap::new(), BTreeMap::<RecipeName, WarmApp>::new());
-        let (mut granted, mut sources, mut host_network) =
-            (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        for (name, recipe) in file.recipes {
-            if recipe.network == Network::Host {
-                host_network.insert(name.clone());
-            }
-            let depends = recipe.depends.iter().map(|text| source(&format!("recipes.{name}.depends"), text));
-            let is_known = |privilege: &&String| {
-                privilege.split_once('=').is_some_and(|(key, _)| PRIVILEGE_KEYS.contains(&key))
-            };
-            if let Some(strange) = recipe.allow.iter().find(|privilege| !is_known(privilege)) {
-                return Err(Failure::configuration(format!(
-                    "the configuration's recipes.{name}.allow: {strange:?} is no privilege"
-                ))
-                .with_hint("write key=value, as the run that was refused says it: allow = [\"port=2222\"]"));
-            }
-            granted.insert(name.clone(), recipe.allow.clone());
-            if let Some(source) = source_of(&name, &recipe)? {
-                sources.insert(name.clone(), source);
-            }
-            dependencies.insert(name.clone(), depends.collect::<Result<Vec<_>, _>>()?);
-            if let Some(app) = warm_app(&name, &recipe)? {
-                if let Some((other, _)) = warm.iter().find(|(_, other)| other.domain == app.domain) {
-                    return Err(Failure::configuration(format!(
-                        "the configuration's recipes.{name}.warm: {} is the warm app of {other}",
-                        app.domain
-                    )));
-                }
-                warm.insert(name, app);
-            }
-        }
+        let of_recipes = OfRecipes::new(file.recipes)?;
         let server = settings.server.clone().or(file.server);
         let canonical = env::var_os("ABRA_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
         Ok(Self {
@@ -284,14 +254,15 @@ impl Config {
                 operator_tests: file.tests_dir,
                 proxy: None,
                 shared_networks: file.shared_networks.unwrap_or(defaults.shared_networks),
-                granted,
-                sources,
+                granted: of_recipes.granted,
+                sources: of_recipes.sources,
                 report_only: file.report_only.unwrap_or(false),
                 recipe_scripts: file.recipe_scripts.map_or_else(RecipeScripts::default, Into::into),
                 sandbox_paths: sandbox_paths(file.sandbox.paths)?,
-                host_network,
-                dependencies,
-                warm,
+                fixtures: of_recipes.fixtures,
+                host_network: of_recipes.host_network,
+                dependencies: of_recipes.dependencies,
+                warm: of_recipes.warm,
                 keep_runs: file.keep_runs.unwrap_or(defaults.keep_runs),
                 why_executor: None,
             },
@@ -332,6 +303,56 @@ impl Config {
             Failure::configuration("neither ABRA_DIR nor HOME says where abra's tree is")
                 .with_hint("name it: ABRA_DIR=/root/.abra")
         })
+    }
+}
+
+/// What the tables of recipes say, by what it is.
+#[derive(Debug, Default)]
+struct OfRecipes {
+    granted: BTreeMap<RecipeName, Vec<String>>,
+    sources: BTreeMap<RecipeName, RecipeSource>,
+    fixtures: BTreeMap<RecipeName, PathBuf>,
+    host_network: BTreeSet<RecipeName>,
+    dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
+    warm: BTreeMap<RecipeName, WarmApp>,
+}
+
+impl OfRecipes {
+    fn new(recipes: BTreeMap<RecipeName, Recipe>) -> Result<Self, Failure> {
+        let mut all = Self::default();
+        for (name, recipe) in recipes {
+            if recipe.network == Network::Host {
+                all.host_network.insert(name.clone());
+            }
+            if let Some(directory) = recipe.fixtures.clone() {
+                all.fixtures.insert(name.clone(), absolute("a directory of fixtures", directory)?);
+            }
+            let depends = recipe.depends.iter().map(|text| source(&format!("recipes.{name}.depends"), text));
+            let is_known = |privilege: &&String| {
+                privilege.split_once('=').is_some_and(|(key, _)| PRIVILEGE_KEYS.contains(&key))
+            };
+            if let Some(strange) = recipe.allow.iter().find(|privilege| !is_known(privilege)) {
+                return Err(Failure::configuration(format!(
+                    "the configuration's recipes.{name}.allow: {strange:?} is no privilege"
+                ))
+                .with_hint("write key=value, as the run that was refused says it: allow = [\"port=2222\"]"));
+            }
+            all.granted.insert(name.clone(), recipe.allow.clone());
+            if let Some(source) = source_of(&name, &recipe)? {
+                all.sources.insert(name.clone(), source);
+            }
+            all.dependencies.insert(name.clone(), depends.collect::<Result<Vec<_>, _>>()?);
+            if let Some(app) = warm_app(&name, &recipe)? {
+                if let Some((other, _)) = all.warm.iter().find(|(_, other)| other.domain == app.domain) {
+                    return Err(Failure::configuration(format!(
+                        "the configuration's recipes.{name}.warm: {} is the warm app of {other}",
+                        app.domain
+                    )));
+                }
+                all.warm.insert(name, app);
+            }
+        }
+        Ok(all)
     }
 }
 

@@ -98,7 +98,7 @@ fn a_test_runs_commands_and_reads_logs_in_its_app_alone() {
     let Some(world) = world("a_test_runs_commands_and_reads_logs_in_its_app_alone") else { return };
     let recipe = world.recipe("plain");
     let asks = r#"
-ask POST /exec/app '["sh", "-c", "echo from the inside; id -u > seen"]'
+ask POST /exec/app '["sh", "-c", "echo from the inside"]'
 ask POST /exec/app '["sh", "-c", "echo it failed; exit 3"]'
 ask POST /exec/app '["cat", "/etc/shadow"]'
 ask POST /exec/nobody '["true"]'
@@ -124,6 +124,23 @@ ask DELETE /
     for text in ["200 from the inside", "it failed"] {
         assert!(asked.contains(text), "{text}: {asked}");
     }
+}
+
+#[test]
+fn the_operators_fixtures_reach_a_confined_test_and_no_output() {
+    let Some(world) = world("the_operators_fixtures_reach_a_confined_test_and_no_output") else { return };
+    let fixtures = world.path().join("fixtures");
+    fs::create_dir(&fixtures).unwrap();
+    fs::write(fixtures.join("password"), "hunter22\n").unwrap();
+    fs::set_permissions(fixtures.join("password"), fs::Permissions::from_mode(0o600)).unwrap();
+    let more = format!("[recipes.plain]\nfixtures = \"{}\"\n", fixtures.display());
+    fs::write(world.config(), confined(&world) + &more).unwrap();
+    let recipe = world.recipe("plain");
+    recipe.script("tests/custom-reads", "echo \"it is $(cat \"$CCCI_FIXTURES_DIR/password\")\"").commit();
+    run(&world, &recipe, 0);
+    assert_eq!(log(&world, "custom-recipe-custom-reads.log"), "it is [secret]\n");
+    let kept = fixtures.join("password").metadata().unwrap();
+    assert_eq!((kept.uid(), kept.permissions().mode() & 0o777), (nix::unistd::geteuid().as_raw(), 0o600));
 }
 
 #[test]

@@ -20,8 +20,6 @@ fn the_units_are_what_systemd_takes() {
     for entry in fs::read_dir(examples).unwrap() {
         let entry = entry.unwrap();
         let unit = fs::read_to_string(entry.path()).unwrap();
-        // Where it is installed on a host, nothing is here.
-        let unit = unit.replace("/usr/local/bin/cc-ci", built("cc-ci").to_str().unwrap());
         if unit.contains("[Service]") {
             for key in ["User=", "ExecStart="] {
                 assert!(unit.contains(key), "{key}: {}", entry.path().display());
@@ -29,6 +27,8 @@ fn the_units_are_what_systemd_takes() {
         }
         assert_eq!(unit.contains("OnCalendar="), unit.contains("Persistent="), "{unit}");
         assert_eq!(unit.contains("bin/cc-ci "), unit.contains("OnFailure="), "{unit}");
+        // Where it is installed on a host, nothing is here.
+        let unit = unit.replace("/usr/local/bin/cc-ci", built("cc-ci").to_str().unwrap());
         fs::write(units.join(entry.file_name()), unit).unwrap();
         paths.push(units.join(entry.file_name()));
     }
@@ -46,6 +46,7 @@ fn the_units_are_what_systemd_takes() {
     // It is known to complain: of a key that there is none.
     let broken = units.join("cc-ci-broken.service");
     fs::write(&broken, "[Service]\nExecStart=/bin/true\nUsr=root\n").unwrap();
-    let verified = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&broken).output().unwrap();
+    let verified =
+        Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&broken).output().unwrap();
     assert!(String::from_utf8_lossy(&verified.stderr).contains("Usr"), "{verified:?}");
 }

@@ -47,7 +47,7 @@ struct Apps {
     context: RunContext,
     engine: Arc<dyn Engine>,
     main: RecipeName,
-    apps: BTreeMap<RecipeName, App>,
+    known: BTreeMap<RecipeName, App>,
     limit: Duration,
 }
 
@@ -60,7 +60,7 @@ impl Api {
             context: run.context.clone(),
             engine: run.harness.ci_host.engine.clone(),
             main: main.recipe.clone(),
-            apps: dependencies.chain([main]).map(|app| (app.recipe.clone(), app)).collect(),
+            known: dependencies.chain([main]).map(|app| (app.recipe.clone(), app)).collect(),
             limit: run.harness.settings.script_limit,
         };
         let path = directory.join("api");
@@ -122,11 +122,11 @@ impl Apps {
             return refuse(StatusCode::CONFLICT, "the run is ending");
         }
         let app = match request.uri().query() {
-            None => self.apps.get(&self.main),
+            None => self.known.get(&self.main),
             Some(query) => query
                 .strip_prefix("app=")
                 .and_then(|name| name.parse::<RecipeName>().ok())
-                .and_then(|name| self.apps.get(&name)),
+                .and_then(|name| self.known.get(&name)),
         };
         let Some(app) = app else {
             return refuse(StatusCode::NOT_FOUND, "no such app in this run: ?app=RECIPE");

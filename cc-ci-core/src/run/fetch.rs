@@ -1,5 +1,10 @@
 //! Opened → fetched: the commit under test, its releases, and the recipes that it needs.
 
+use std::io;
+use std::path::Path;
+
+use rustix::fs::FileType;
+
 use super::confine;
 use super::scripts::Scripts;
 use super::state::{Fetched, Run};
@@ -7,7 +12,14 @@ use super::step::first_few;
 use crate::model::failure::Failure;
 use crate::model::record::Lane;
 use crate::names::{Domain, TagFault};
-use crate::workspace::{self, FetchRequest, RecipeSource, RecipeTree, Releases, ReleasesOf, Revision};
+use crate::sys::beneath::read_beneath;
+use crate::sys::files::Dir;
+use crate::workspace::{
+    self, FetchRequest, RecipeSource, RecipeTree, Releases, ReleasesOf, Revision, copy_entries,
+};
+
+/// A fixture that is a secret is no longer.
+const FIXTURE_LIMIT: u64 = 4096;
 
 /// Fetches all recipes of the run.
 pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
@@ -37,6 +49,7 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         }
     }
     let scripts = scripts(run, &tested).await?;
+    copy_fixtures(run).await?;
     confine::guard(run, &scripts)?;
     let release = releases.at(tested.tested()).cloned();
     if let Some(of) = &releases_of {
@@ -55,6 +68,39 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         request.upgrade_from.select(before, tested.tested())?
     };
     Ok(Fetched { tested, releases_of, release, newest, upgrade_from, dependencies, scripts })
+}
+
+/// Copies the operator's files for the recipe's tests: a confined test can't read the operator's own. What is one line of them is
+/// hidden from every output, as a secret is.
+async fn copy_fixtures(run: &Run<'_>) -> Result<(), Failure> {
+    let (Some(from), Some(to)) = (run.harness.settings.fixtures.get(&run.request.recipe), run.fixtures())
+    else {
+        return Ok(());
+    };
+    let (directory, from, cancellation) =
+        (run.directory.clone(), from.clone(), run.context.lifetime.cancellation().clone());
+    let redactor = run.context.redactor.clone();
+    let shown = from.display().to_string();
+    let copy = move || -> io::Result<()> {
+        directory.make_private(&to)?;
+        copy_entries(&from, &to, "", &cancellation)?;
+        let copied = Dir::open(&to)?;
+        for name in copied.names(Path::new("."))? {
+            let is_file =
+                copied.find(name.as_ref())?.is_some_and(|found| found.kind == FileType::RegularFile);
+            let text = if is_file { read_beneath(&to, &name, FIXTURE_LIMIT).ok() } else { None };
+            let text = text.and_then(|text| String::from_utf8(text).ok());
+            if let Some(line) = text.as_deref().map(str::trim).filter(|text| !text.contains('\n')) {
+                redactor.hide(line);
+            }
+        }
+        Ok(())
+    };
+    run.context.lifetime.blocking_tasks().run(copy).await.map_err(|error| {
+        Failure::configuration(format!("can't copy the fixtures {shown}"))
+            .with_source(error)
+            .with_hint("name a directory of files: [recipes.X] fixtures")
+    })
 }
 
 /// The tests of both layers. The recipe's are kept as they are in the commit under test, before a checkout moves the tree.

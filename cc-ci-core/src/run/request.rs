@@ -114,6 +114,8 @@ pub struct Settings {
     pub recipe_scripts: RecipeScripts,
     /// What of the host the recipe's code may read beside its own files and the host's programs: absolute paths.
     pub sandbox_paths: Vec<PathBuf>,
+    /// The directories of files that the operator has for recipes' tests, such as a mail server's password.
+    pub fixtures: BTreeMap<RecipeName, PathBuf>,
     /// The recipes whose tests and install steps reach all that this host reaches.
     pub host_network: BTreeSet<RecipeName>,
     /// Where a recipe's releases come from; the canonical tree's recipe, or what is tested, unless given.
@@ -144,6 +146,7 @@ impl Default for Settings {
             report_only: false,
             recipe_scripts: RecipeScripts::default(),
             sandbox_paths: Vec::new(),
+            fixtures: BTreeMap::new(),
             host_network: BTreeSet::new(),
             sources: BTreeMap::new(),
             dependencies: BTreeMap::new(),

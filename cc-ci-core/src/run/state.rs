@@ -208,6 +208,12 @@ impl Run<'_> {
         self.context.tmp.join("secrets").join(app.domain.as_str())
     }
 
+    /// Where the operator's files for the recipe's tests are in this run, where there are any.
+    pub fn fixtures(&self) -> Option<PathBuf> {
+        let given = self.harness.settings.fixtures.contains_key(&self.request.recipe);
+        given.then(|| self.context.tmp.join("fixtures"))
+    }
+
     /// Concludes the record, writes it, and closes the event log. What can't be written is said, and never loses the
     /// verdict.
     pub fn finish(&self, exit: Exit) -> Exit {

@@ -199,6 +199,10 @@ impl<'r> Tests<'r> {
         if let Some(api) = api {
             command = command.env("CCCI_API", &api.path);
         }
+        let fixtures = run.fixtures();
+        if let Some(fixtures) = &fixtures {
+            command = command.env("CCCI_FIXTURES_DIR", fixtures);
+        }
         for (tree, domain) in &self.ready.fetched.dependencies {
             let name = tree.name().as_str().to_ascii_uppercase().replace(['-', '.'], "_");
             command = command.env(format!("CCCI_DEPENDENCY_{name}_DOMAIN"), domain.as_str());
@@ -251,6 +255,9 @@ impl<'r> Tests<'r> {
         }
         if let Some(api) = api {
             sandbox = sandbox.write(&api.path);
+        }
+        if let Some(fixtures) = fixtures {
+            sandbox = sandbox.read_private(fixtures);
         }
         Ok(command.sandbox(sandbox))
     }
