@@ -31,37 +31,33 @@ const FILE_LIMIT: u64 = 1 << 30;
 /// How many processes and threads a child may have.
 const PROCESS_LIMIT: u64 = 1024;
 
-/// What of `/etc` programs need: no file in it is the host's secret.
-const ETC: &[&str] = &[
-    "alternatives",
-    "ca-certificates",
-    "ca-certificates.conf",
-    "crypto-policies",
-    "debian_version",
-    "fonts",
+/// What of `/etc` programs need: nothing in it is a secret of the host's. Files are copied, which costs less than a mount.
+const ETC_FILES: &[&str] = &[
     "gai.conf",
     "host.conf",
-    "java",
     "ld.so.cache",
     "ld.so.conf",
-    "ld.so.conf.d",
-    "locale.alias",
     "localtime",
-    "magic",
     "mime.types",
     "os-release",
-    "pki/ca-trust",
-    "pki/tls/certs",
     "protocols",
-    "python3",
-    "rpc",
     "services",
-    "shells",
-    "ssl/certs",
     "ssl/openssl.cnf",
-    "terminfo",
     "timezone",
 ];
+const ETC_DIRECTORIES: &[&str] = &[
+    "alternatives",
+    "crypto-policies",
+    "fonts",
+    "java",
+    "ld.so.conf.d",
+    "pki/ca-trust",
+    "pki/tls/certs",
+    "python3",
+    "ssl/certs",
+];
+/// No file of those is larger.
+const ETC_LIMIT: u64 = 4 << 20;
 
 /// A call of bubblewrap, ready to be started.
 pub(in crate::lifetime) struct Prepared {
@@ -99,7 +95,7 @@ pub(in crate::lifetime) fn prepare(
         call.give("--json-status-fd", report);
     }
     for program in filter::programs()? {
-        call.give("--add-seccomp-fd", memory("filter", &program)?);
+        call.give("--add-seccomp-fd", memory("filter", program)?);
     }
     host(&mut call, sandbox)?;
     let mut handed = Vec::new();
@@ -158,7 +154,8 @@ impl Call {
 
     /// Adds a file that has this content.
     fn file(&mut self, path: &str, content: &str) -> io::Result<()> {
-        self.give("--ro-bind-data", memory("file", content.as_bytes())?);
+        self.add(["--perms", "0444"]);
+        self.give("--file", memory("file", content.as_bytes())?);
         self.add([path]);
         Ok(())
     }
@@ -184,9 +181,23 @@ fn host(call: &mut Call, sandbox: &Sandbox) -> io::Result<()> {
     for (path, size) in [("/dev/shm", SHM), ("/tmp", TMP), ("/var/tmp", TMP), ("/run", TMP)] {
         call.add(["--perms", "1777", "--size", size, "--tmpfs", path]);
     }
-    for name in ETC {
+    for name in ETC_DIRECTORIES {
         let path = Path::new("/etc").join(name);
-        call.add([OsStr::new("--ro-bind-try"), path.as_os_str(), path.as_os_str()]);
+        if path.is_dir() {
+            call.add([OsStr::new("--ro-bind"), path.as_os_str(), path.as_os_str()]);
+        }
+    }
+    for name in ETC_FILES {
+        let path = Path::new("/etc").join(name);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let Ok(file) = rustix::fs::open(&path, flags, Mode::empty()) else { continue };
+        let found = rustix::fs::fstat(&file)?;
+        let is_small = u64::try_from(found.st_size).is_ok_and(|size| size <= ETC_LIMIT);
+        if FileType::from_raw_mode(found.st_mode).is_file() && is_small {
+            call.add(["--perms", "0444"]);
+            call.give("--file", file);
+            call.add([path]);
+        }
     }
     call.file(
         "/etc/passwd",

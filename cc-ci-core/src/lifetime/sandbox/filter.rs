@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::OnceLock;
 
 use nix::libc;
 use seccompiler::{
@@ -96,7 +97,19 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
 
 /// The filters as the kernel reads them. One refuses as not permitted, the other as not there: then the C library falls back
 /// from `clone3` to `clone`, whose flags a filter can see.
-pub(super) fn programs() -> io::Result<[Vec<u8>; 2]> {
+pub(super) fn programs() -> io::Result<&'static [Vec<u8>; 2]> {
+    // Compiled once: it takes as long as the rest of a start.
+    static PROGRAMS: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
+    match PROGRAMS.get() {
+        Some(programs) => Ok(programs),
+        None => Ok(PROGRAMS.get_or_init({
+            let compiled = compiled()?;
+            || compiled
+        })),
+    }
+}
+
+fn compiled() -> io::Result<[Vec<u8>; 2]> {
     let absent = numbers(libc::SYS_clone3).map(|number| (number, Vec::new())).collect();
     Ok([bytes(compile(rules()?, libc::EPERM)?), bytes(compile(absent, libc::ENOSYS)?)])
 }
