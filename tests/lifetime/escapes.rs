@@ -61,6 +61,11 @@ const WAYS: &[(&str, Who, &str)] = &[
         Anyone,
         r#"for p in /proc/[0-9]*; do case "$(tr '\0' ' ' < $p/cmdline)" in bystander-of-the-host*) exit 0 ;; esac; done; exit 1"#,
     ),
+    (
+        "writes to the first process's memory",
+        Anyone,
+        "[ -w /proc/1/mem ] || [ \"$(readlink /proc/1/ns/pid)\" = \"$GIVEN_NS_PID\" ] || [ -e /proc/1/mem ]",
+    ),
     ("finds another process", Anyone, r#"kill -0 "$GIVEN_PID""#),
     ("reads another process's memory map", Anyone, r#"cat "/proc/$GIVEN_PID/maps" | grep -q ."#),
     ("goes through another process's root", Anyone, r#"ls "/proc/$GIVEN_PID/root/""#),

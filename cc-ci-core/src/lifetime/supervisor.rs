@@ -1,7 +1,7 @@
 //! What both modes of a kernel-backed lifetime share.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -292,34 +292,51 @@ pub(super) struct Prepared {
     listeners: Option<(OwnedFd, Vec<SocketAddr>)>,
 }
 
+/// The whole environment of the program, with a `PATH` of absolute parts alone.
+fn variables(command: &Command) -> BTreeMap<OsString, OsString> {
+    let mut variables = command.env.clone();
+    if let Some(path) = variables.get_mut(OsStr::new("PATH")) {
+        *path = programs::absolute_parts(path);
+    }
+    if let Some(marker) = &command.marker {
+        variables.insert(Marker::VARIABLE.into(), marker.to_string().into());
+    }
+    variables
+}
+
 /// The standard library's form of `command`, with nothing of our environment.
 pub(super) fn prepare(command: &Command) -> io::Result<Prepared> {
     let path =
         programs::absolute_parts(command.env.get(OsStr::new("PATH")).map_or(OsStr::new(""), |path| path));
+    let mut gate = None;
     let (mut prepared, entry, status, listeners) = match &command.sandbox {
         None => {
             let mut prepared = std::process::Command::new(programs::find(&command.program, &path)?);
             prepared.arg0(&command.program).args(&command.args).current_dir(&command.cwd);
+            prepared.env_clear().envs(&variables(command));
             (prepared, None, None, None)
         }
         Some(confined) => {
-            let sandbox::Prepared { program, args, entry, status, listeners } =
-                sandbox::prepare(confined, &command.program, &command.args, &command.cwd)?;
+            let sandbox::Prepared { program, args, entry, status, said, listeners } = sandbox::prepare(
+                confined,
+                &command.program,
+                &command.args,
+                &variables(command),
+                &command.cwd,
+            )?;
             let mut prepared = std::process::Command::new(program);
-            prepared.args(args).current_dir("/");
+            prepared.args(args).current_dir("/").env_clear();
+            gate = said;
             (prepared, Some(entry), Some(status), listeners)
         }
     };
-    prepared.env_clear().envs(&command.env);
-    if command.env.contains_key(OsStr::new("PATH")) {
-        prepared.env("PATH", path);
-    }
     if let Some(marker) = &command.marker {
         prepared.env(Marker::VARIABLE, marker.to_string());
     }
-    prepared.stdin(match command.stdin {
-        Stdin::Null => Stdio::null(),
-        Stdin::Inherit | Stdin::Terminal => Stdio::inherit(),
+    prepared.stdin(match (gate, command.stdin) {
+        (Some(gate), _) => Stdio::from(gate),
+        (None, Stdin::Null) => Stdio::null(),
+        (None, Stdin::Inherit | Stdin::Terminal) => Stdio::inherit(),
     });
     match &command.output {
         Output::Captured => prepared.stdout(Stdio::piped()).stderr(Stdio::piped()),

@@ -4,26 +4,36 @@ use super::request::{Harness, RecipeScripts};
 use super::scripts::Scripts;
 use super::state::Run;
 use crate::engine::{Confined, RecipeCode};
-use crate::lifetime::{Confinement, User};
+use crate::lifetime::{Confinement, NoConfinement, User};
 use crate::model::failure::Failure;
 use crate::workspace::RunDir;
 
+const HINT: &str = "install bubblewrap (apt-get install bubblewrap), and see `cc-ci doctor`; where all who write recipes are \
+                    trusted: recipe_scripts = \"unconfined\" in the configuration";
+
 /// How what the recipe brings is run: in sandboxes, where this host can make them and nobody says otherwise.
-pub(super) async fn recipe_code(harness: &Harness, directory: &RunDir) -> RecipeCode {
+///
+/// An ordinary user's recipes run without where there is no bubblewrap; one that fails is somebody's doing, or tells of a host
+/// that is not well.
+pub(super) async fn recipe_code(harness: &Harness, directory: &RunDir) -> Result<RecipeCode, Failure> {
     let settings = &harness.settings;
     if settings.recipe_scripts == RecipeScripts::Unconfined {
-        return RecipeCode::Unconfined("the operator says so (recipe_scripts)".to_owned());
+        return Ok(RecipeCode::Unconfined("the operator says so (recipe_scripts)".to_owned()));
     }
     if settings.report_only {
-        return RecipeCode::Unconfined("it would be, but for --report-only".to_owned());
+        return Ok(RecipeCode::Unconfined("it would be, but for --report-only".to_owned()));
     }
     match Confinement::probe(harness.lifetime.as_ref(), &directory.path_variable()).await {
-        Ok(confinement) => RecipeCode::Confined(Confined {
+        Ok(confinement) => Ok(RecipeCode::Confined(Confined {
             confinement,
             user: User::of_run(),
             readable: settings.sandbox_paths.clone(),
-        }),
-        Err(why) => RecipeCode::Unconfined(why),
+        })),
+        Err(why @ NoConfinement::NotInstalled) => Ok(RecipeCode::Unconfined(why.to_string())),
+        Err(why @ NoConfinement::Failed(_)) => {
+            let what = format!("the recipe's code would run unconfined: {why}");
+            Err(Failure::configuration(what).with_hint(HINT))
+        }
     }
 }
 
@@ -48,8 +58,5 @@ pub(super) fn guard(run: &Run<'_>, scripts: &Scripts) -> Result<(), Failure> {
         // Whoever runs that does it for themselves.
         (false, true) => return Ok(()),
     };
-    Err(Failure::configuration(format!("{what} would run {as_whom}, not confined: {why}")).with_hint(
-        "install bubblewrap (apt-get install bubblewrap), and see `cc-ci doctor`; where all who write recipes are trusted: \
-         recipe_scripts = \"unconfined\" in the configuration",
-    ))
+    Err(Failure::configuration(format!("{what} would run {as_whom}, not confined: {why}")).with_hint(HINT))
 }

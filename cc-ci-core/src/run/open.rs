@@ -62,7 +62,7 @@ impl Harness {
                 }
                 Lane::Cold | Lane::Warm => self.ci_host.env_files.clone(),
             };
-            let recipe_code = recipe_code(self, &directory).await;
+            let recipe_code = recipe_code(self, &directory).await?;
             Ok((directory, env_files, recipe_code))
         };
         match opened.await {

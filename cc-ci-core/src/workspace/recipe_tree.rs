@@ -271,6 +271,8 @@ fn snapshot(
         };
         if inside.symlink_metadata().map_err(fail)?.is_dir() {
             target.make_all(&path, 0o755).map_err(fail)?;
+            // Whatever this process's own mask is: a confined test is another user.
+            target.set_mode(&path, 0o755).map_err(fail)?;
             for entry in fs::read_dir(&inside).map_err(fail)? {
                 open.push(path.join(entry.map_err(fail)?.file_name()));
             }
@@ -290,7 +292,8 @@ fn copy_file(from: &mut File, to: &Dir, path: &Path) -> io::Result<()> {
     }
     let mode = if from.metadata()?.mode() & 0o111 == 0 { 0o644 } else { 0o755 };
     let mut target = to.open_file(path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode)?;
-    io::copy(from, &mut target).map(drop)
+    io::copy(from, &mut target)?;
+    files::set_mode(&target, mode)
 }
 
 /// The commit that `revision` names in the clone.

@@ -1,5 +1,6 @@
 //! From what a child may see to a call of bubblewrap, and what has to happen before that is executed.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
@@ -69,15 +70,22 @@ pub(in crate::lifetime) struct Prepared {
     pub entry: Entry,
     /// What it says.
     pub status: Status,
+    /// Its standard input, where the program says that it begins.
+    pub said: Option<OwnedFd>,
     /// Where the listeners of the sandbox's own network come from, and where each leads.
     pub listeners: Option<(OwnedFd, Vec<SocketAddr>)>,
 }
 
-/// Prepares what starts `program` with `args` in `cwd` in a sandbox.
+/// What the program of a sandbox that dies with cc-ci begins with: it says so to cc-ci, and ends where nobody is there to hear it. By then its namespace's first process has asked for the death of what started it, but not looked whether that one
+/// was dead already.
+const GATE: &str = "echo >&0 || exit 125; exec \"$@\" </dev/null";
+
+/// Prepares what starts `program` with `args` and `variables` in `cwd` in a sandbox.
 pub(in crate::lifetime) fn prepare(
     sandbox: &Sandbox,
     program: &OsStr,
     args: &[OsString],
+    variables: &BTreeMap<OsString, OsString>,
     cwd: &Path,
 ) -> io::Result<Prepared> {
     let mut call = Call::default();
@@ -109,7 +117,26 @@ pub(in crate::lifetime) fn prepare(
     }
     // What bubblewrap made to mount upon is nobody's to write.
     call.add(["--remount-ro", "/dev", "--remount-ro", "/"]);
-    call.add([OsStr::new("--chdir"), cwd.as_os_str(), OsStr::new("--"), program]);
+    call.add([OsStr::new("--chdir"), cwd.as_os_str()]);
+    // Not bubblewrap's own environment: what a recipe writes there a dynamic linker would obey before there is a sandbox. And not its
+    // arguments, which everybody on the host can read.
+    let mut environment = b"--clearenv\0".to_vec();
+    for (name, value) in variables {
+        for part in [OsStr::new("--setenv"), name, value] {
+            if part.as_encoded_bytes().contains(&0) {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "a variable has a NUL in it"));
+            }
+            environment.extend_from_slice(part.as_encoded_bytes());
+            environment.push(0);
+        }
+    }
+    call.give("--args", memory("environment", &environment)?);
+    let (heard, said) = pipe2(OFlag::O_CLOEXEC)?;
+    call.add(["--"]);
+    if !sandbox.lasting {
+        call.add(["/bin/sh", "-c", GATE, "sh"]);
+    }
+    call.add([program]);
     call.args.extend_from_slice(args);
     let (network, listeners) = own_network(&sandbox.network)?;
     let entry = Entry {
@@ -129,7 +156,8 @@ pub(in crate::lifetime) fn prepare(
         program: sandbox.bubblewrap.clone(),
         args: call.args,
         entry,
-        status: Status::new(File::from(status)),
+        status: Status::new(File::from(status), heard),
+        said: (!sandbox.lasting).then_some(said),
         listeners,
     })
 }
@@ -177,7 +205,8 @@ fn host(call: &mut Call, sandbox: &Sandbox) -> io::Result<()> {
             _ => {}
         }
     }
-    call.add(["--proc", "/proc", "--dev", "/dev"]);
+    // The first process is bubblewrap's, and the same user's: through its memory it would be whoever writes there.
+    call.add(["--proc", "/proc", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1", "--dev", "/dev"]);
     for (path, size) in [("/dev/shm", SHM), ("/tmp", TMP), ("/var/tmp", TMP), ("/run", TMP)] {
         call.add(["--perms", "1777", "--size", size, "--tmpfs", path]);
     }

@@ -35,7 +35,7 @@ pub(super) use bubblewrap::{Prepared, listeners, prepare};
 pub(super) use forward::Forwards;
 pub(super) use status::Status;
 
-use super::{ChildError, Command, RunLifetime, RunLifetimeExt as _};
+use super::{Command, RunLifetime, RunLifetimeExt as _};
 use crate::model::error_chain;
 use crate::sys::files::give_to;
 use crate::sys::process::{SANDBOX_USERS, SERVICE_USERS};
@@ -64,10 +64,10 @@ impl Confinement {
     /// Looks whether this host can confine children: by doing it once, with all that a sandbox has.
     ///
     /// # Errors
-    /// Why it can't, in a line.
-    pub async fn probe(lifetime: &dyn RunLifetime, path: &OsStr) -> Result<Self, String> {
-        let bubblewrap = programs::find(OsStr::new(PROGRAM), path)
-            .map_err(|_| format!("{PROGRAM} (bubblewrap) is not installed"))?;
+    /// Why it can't.
+    pub async fn probe(lifetime: &dyn RunLifetime, path: &OsStr) -> Result<Self, NoConfinement> {
+        let bubblewrap =
+            programs::find(OsStr::new(PROGRAM), path).map_err(|_| NoConfinement::NotInstalled)?;
         let confinement = Self { bubblewrap };
         let program = ["/usr/bin/true", "/bin/true"].into_iter().find(|program| Path::new(program).exists());
         let command = Command::new(program.unwrap_or("true"), "/")
@@ -78,11 +78,21 @@ impl Confinement {
         let ended = lifetime.run(command, PROBE_LIMIT, &mut |line| said.clone_from(&line.text)).await;
         match ended {
             Ok(ended) if ended.success() => Ok(confinement),
-            Ok(ended) => Err(format!("a sandbox can't be made: {ended}: {said}")),
-            Err(error @ ChildError::Unstarted { .. }) => Err(error.to_string()),
-            Err(error) => Err(format!("a sandbox can't be made: {}", error_chain(&error))),
+            Ok(ended) => Err(NoConfinement::Failed(format!("{ended}: {said}"))),
+            Err(error) => Err(NoConfinement::Failed(error_chain(&error))),
         }
     }
+}
+
+/// Why a host can't confine children.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoConfinement {
+    /// There is no bubblewrap.
+    #[error("{PROGRAM} (bubblewrap) is not installed")]
+    NotInstalled,
+    /// There is one, and it makes no sandbox.
+    #[error("a sandbox can't be made: {0}")]
+    Failed(String),
 }
 
 /// Who a confined child is to the kernel.

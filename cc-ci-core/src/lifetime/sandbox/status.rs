@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
+use std::os::fd::OwnedFd;
 
 use serde::Deserialize;
 
@@ -15,6 +16,8 @@ const LIMIT: usize = 1 << 16;
 pub(in crate::lifetime) struct Status {
     pipe: File,
     text: Vec<u8>,
+    /// Where the program says that it begins: it does not where nobody has this end.
+    _heard: OwnedFd,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -26,8 +29,8 @@ struct Said {
 
 impl Status {
     /// The pipe does not block.
-    pub(super) fn new(pipe: File) -> Self {
-        Self { pipe, text: Vec::new() }
+    pub(super) fn new(pipe: File, heard: OwnedFd) -> Self {
+        Self { pipe, text: Vec::new(), _heard: heard }
     }
 
     fn said(&mut self) -> Said {
@@ -81,7 +84,8 @@ mod tests {
     #[test]
     fn what_is_told_is_read_as_it_comes() {
         let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
-        let (mut status, mut write) = (Status::new(read.into()), File::from(write));
+        let (mut status, mut write) =
+            (Status::new(read.into(), pipe2(OFlag::O_CLOEXEC).unwrap().0), File::from(write));
         assert_eq!(status.first_process(), None);
         write.write_all(b"{ \"child-pid\": 17, \"cgroup-names").unwrap();
         assert_eq!(status.first_process(), None, "half a line says nothing");

@@ -196,7 +196,10 @@ impl Dir {
             };
             match Found::of(&opened)?.kind {
                 FileType::RegularFile => chown(&opened, user)?,
-                FileType::Directory if deep => self.sub(name.as_ref())?.give_to(user, deep)?,
+                FileType::Directory if deep => match self.sub(name.as_ref()) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    sub => sub?.give_to(user, deep)?,
+                },
                 _ => {}
             }
         }
