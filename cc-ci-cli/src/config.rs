@@ -2,7 +2,9 @@
 //!
 //! clap reads the environment and the flags; what they leave open is the file's, then the default's.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod recipes;
+
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;
@@ -13,11 +15,12 @@ use std::time::Duration;
 
 use cc_ci_abra::Backups;
 use cc_ci_core::local::LocalExecutor;
-use cc_ci_core::names::{Domain, RecipeName, Suffix, Version};
-use cc_ci_core::recipe::PRIVILEGE_KEYS;
-use cc_ci_core::run::{self, RecipeScripts, WarmApp};
-use cc_ci_core::workspace::{Catalogue, RecipeSource};
+use cc_ci_core::names::{Domain, RecipeName, Suffix};
+use cc_ci_core::run::{self, RecipeScripts};
+use cc_ci_core::workspace::Catalogue;
 use serde::Deserialize;
+
+use recipes::{OfRecipes, Recipe};
 
 use crate::args::{Executor, ProxyAddress, ServerName, Settings};
 use cc_ci_core::Failure;
@@ -123,31 +126,11 @@ struct SandboxTable {
     paths: Vec<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Network {
-    #[default]
-    App,
-    Host,
-}
-
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum CatalogueMode {
     Symlink,
     Copy,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Recipe {
-    depends: Vec<String>,
-    warm: Option<Domain>,
-    warm_version: Option<Version>,
-    source: Option<String>,
-    allow: Vec<String>,
-    network: Network,
-    fixtures: Option<PathBuf>,
 }
 
 /// A time as the flags take it.
@@ -306,56 +289,6 @@ impl Config {
     }
 }
 
-/// What the tables of recipes say, by what it is.
-#[derive(Debug, Default)]
-struct OfRecipes {
-    granted: BTreeMap<RecipeName, Vec<String>>,
-    sources: BTreeMap<RecipeName, RecipeSource>,
-    fixtures: BTreeMap<RecipeName, PathBuf>,
-    host_network: BTreeSet<RecipeName>,
-    dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
-    warm: BTreeMap<RecipeName, WarmApp>,
-}
-
-impl OfRecipes {
-    fn new(recipes: BTreeMap<RecipeName, Recipe>) -> Result<Self, Failure> {
-        let mut all = Self::default();
-        for (name, recipe) in recipes {
-            if recipe.network == Network::Host {
-                all.host_network.insert(name.clone());
-            }
-            if let Some(directory) = recipe.fixtures.clone() {
-                all.fixtures.insert(name.clone(), absolute("a directory of fixtures", directory)?);
-            }
-            let depends = recipe.depends.iter().map(|text| source(&format!("recipes.{name}.depends"), text));
-            let is_known = |privilege: &&String| {
-                privilege.split_once('=').is_some_and(|(key, _)| PRIVILEGE_KEYS.contains(&key))
-            };
-            if let Some(strange) = recipe.allow.iter().find(|privilege| !is_known(privilege)) {
-                return Err(Failure::configuration(format!(
-                    "the configuration's recipes.{name}.allow: {strange:?} is no privilege"
-                ))
-                .with_hint("write key=value, as the run that was refused says it: allow = [\"port=2222\"]"));
-            }
-            all.granted.insert(name.clone(), recipe.allow.clone());
-            if let Some(source) = source_of(&name, &recipe)? {
-                all.sources.insert(name.clone(), source);
-            }
-            all.dependencies.insert(name.clone(), depends.collect::<Result<Vec<_>, _>>()?);
-            if let Some(app) = warm_app(&name, &recipe)? {
-                if let Some((other, _)) = all.warm.iter().find(|(_, other)| other.domain == app.domain) {
-                    return Err(Failure::configuration(format!(
-                        "the configuration's recipes.{name}.warm: {} is the warm app of {other}",
-                        app.domain
-                    )));
-                }
-                all.warm.insert(name, app);
-            }
-        }
-        Ok(all)
-    }
-}
-
 /// What the recipes' code may read of the host. Each is shown as what it is: a link's end may be elsewhere in a sandbox.
 fn sandbox_paths(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
     let real = |path: PathBuf| {
@@ -366,47 +299,6 @@ fn sandbox_paths(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
         })
     };
     paths.into_iter().map(real).collect()
-}
-
-/// What the configuration says of a recipe's warm app.
-fn warm_app(name: &RecipeName, recipe: &Recipe) -> Result<Option<WarmApp>, Failure> {
-    let Some(domain) = recipe.warm.clone() else {
-        if recipe.warm_version.is_some() {
-            let text = format!("the configuration's recipes.{name} has warm_version, and no warm app");
-            return Err(Failure::configuration(text)
-                .with_hint(format!("name the app: warm = \"{name}.example.org\"")));
-        }
-        return Ok(None);
-    };
-    Ok(Some(WarmApp { domain, version: recipe.warm_version.clone(), source: source_of(name, recipe)? }))
-}
-
-/// Where the configuration says that a recipe's releases come from.
-fn source_of(name: &RecipeName, recipe: &Recipe) -> Result<Option<RecipeSource>, Failure> {
-    let Some(text) = &recipe.source else { return Ok(None) };
-    let key = format!("recipes.{name}.source");
-    let source = source(&key, text)?;
-    let named = source
-        .recipe_name()
-        .map_err(|error| Failure::configuration(format!("the configuration's {key}")).with_source(error))?;
-    if named != *name {
-        return Err(Failure::configuration(format!("the configuration's {key} is of the recipe {named}")));
-    }
-    Ok(Some(source))
-}
-
-/// A recipe that the configuration's `key` names.
-fn source(key: &str, text: &str) -> Result<RecipeSource, Failure> {
-    let source = text.parse::<RecipeSource>();
-    match source
-        .map_err(|error| Failure::configuration(format!("the configuration's {key}")).with_source(error))?
-    {
-        RecipeSource::Path(path) if !path.is_absolute() => {
-            let text = format!("the configuration's {key} is no absolute path: {}", path.display());
-            Err(Failure::configuration(text).with_hint(ABSOLUTE))
-        }
-        source => Ok(source),
-    }
 }
 
 /// Where an engine listens, unless somebody says otherwise.

@@ -299,7 +299,22 @@ fn where_it_cannot_be_had_a_recipes_code_does_not_run_as_root() {
     for text in ["would run unconfined: ", "No permissions", "hint: install bubblewrap", "recipe_scripts"] {
         assert!(end.stderr.contains(text) || end.stdout.contains(text), "{text}: {}", end.stderr);
     }
-    assert!(!world.local_root().join("apps").exists());
+    assert!(!world.runs().join("1").exists() && !world.local_root().join("apps").exists());
+    // None at all: a path with all programs but that one.
+    fs::remove_file(&broken).unwrap();
+    let path = world.path().join("path");
+    fs::create_dir(&path).unwrap();
+    for program in
+        ["/bin", "/usr/bin"].iter().flat_map(|directory| fs::read_dir(directory).unwrap().flatten())
+    {
+        if program.file_name() != "bwrap" {
+            drop(std::os::unix::fs::symlink(program.path(), path.join(program.file_name())));
+        }
+    }
+    let end = call(&world, &recipe).env("PATH", &path).run().expect(2);
+    let told = end.stderr.clone() + &end.stdout;
+    assert!(told.contains("as root, not confined: bwrap (bubblewrap) is not installed"), "{told}");
+    world.assert_empty();
     // Told, and wanted.
     let record = call(&world, &recipe).arg("--report-only").run().expect(0).json();
     assert!(record["recipe_code"].as_str().unwrap().starts_with("not confined: "), "{record:#}");

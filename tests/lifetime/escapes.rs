@@ -1,15 +1,12 @@
 //! Ways out of a sandbox: each is first seen to lead out where there is none.
 
 use std::fs;
-use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::{SocketAddr, UnixListener};
-use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
-use cc_ci_tests::{built, require_root, skip, until};
-use tempfile::TempDir;
+use cc_ci_tests::{require_root, until};
+
+use crate::sandbox_host::{Host, ORDINARY, can_confine, for_each_user};
 
 /// Who tries it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,11 +58,7 @@ const WAYS: &[(&str, Who, &str)] = &[
         Anyone,
         r#"for p in /proc/[0-9]*; do case "$(tr '\0' ' ' < $p/cmdline)" in bystander-of-the-host*) exit 0 ;; esac; done; exit 1"#,
     ),
-    (
-        "writes to the first process's memory",
-        Anyone,
-        "[ -w /proc/1/mem ] || [ \"$(readlink /proc/1/ns/pid)\" = \"$GIVEN_NS_PID\" ] || [ -e /proc/1/mem ]",
-    ),
+    ("reaches the first process's memory", Anyone, "[ -e /proc/1/mem ]"),
     ("finds another process", Anyone, r#"kill -0 "$GIVEN_PID""#),
     ("reads another process's memory map", Anyone, r#"cat "/proc/$GIVEN_PID/maps" | grep -q ."#),
     ("goes through another process's root", Anyone, r#"ls "/proc/$GIVEN_PID/root/""#),
@@ -154,175 +147,24 @@ const CALLS: &[(&str, &str)] = &[
     ("clone3", "435, 0, 0"),
 ];
 
-/// A host with what nobody else may touch, and a process that is none of ours.
-struct Host {
-    directory: TempDir,
-    bystander: Child,
-    abstract_name: String,
-    port: u16,
-    _sockets: (std::net::TcpListener, UnixListener, UnixListener),
-}
-
-impl Host {
-    /// One whose bystander is of `user`.
-    fn new(user: Option<u32>) -> Self {
-        let directory = tempfile::Builder::new().prefix("cc-ci-test-").tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        for name in ["other", "for-all", "recipe", "scratch", "bin"] {
-            fs::create_dir(path(name)).unwrap();
-        }
-        fs::write(path("other/run.json"), "{}").unwrap();
-        fs::write(path("app.lock"), "of the host\n").unwrap();
-        fs::write(path("recipe/compose.yml"), "services: {}\n").unwrap();
-        fs::copy(built("sandbox-probe"), path("bin/sandbox-probe")).unwrap();
-        // For an ordinary user to reach, and to succeed with.
-        for (name, mode) in [
-            (".", 0o755),
-            ("other", 0o777),
-            ("other/run.json", 0o666),
-            ("for-all", 0o777),
-            ("app.lock", 0o666),
-            ("recipe", 0o777),
-            ("recipe/compose.yml", 0o666),
-            ("scratch", 0o777),
-        ] {
-            fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
-        }
-        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        let engine = UnixListener::bind(path("docker.sock")).unwrap();
-        fs::set_permissions(path("docker.sock"), fs::Permissions::from_mode(0o666)).unwrap();
-        let abstract_name = format!("cc-ci-test-{}", directory.path().file_name().unwrap().display());
-        let address = SocketAddr::from_abstract_name(&abstract_name).unwrap();
-        let hidden = UnixListener::bind_addr(&address).unwrap();
-        let mut bystander = Command::new("sleep");
-        bystander.arg("100000").arg0("bystander-of-the-host");
-        if let Some(user) = user {
-            bystander.uid(user).gid(user);
-        }
-        let bystander = bystander.spawn().unwrap();
-        Self { directory, bystander, abstract_name, port, _sockets: (tcp, engine, hidden) }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// Runs a shell script as `user`.
-    fn run(&self, user: Option<u32>, confined: bool, script: &str) -> Output {
-        self.call(user, confined, &["/bin/sh", "-c", script]).output().unwrap()
-    }
-
-    fn call(&self, user: Option<u32>, confined: bool, program: &[&str]) -> Command {
-        self.call_with(user, confined, &[], program)
-    }
-
-    fn call_with(&self, user: Option<u32>, confined: bool, more: &[String], program: &[&str]) -> Command {
-        let (scratch, recipe) = (self.path("scratch"), self.path("recipe"));
-        let probe = self.path("bin/sandbox-probe");
-        let mut command = match user {
-            None => Command::new(probe),
-            Some(user) => {
-                let mut command = Command::new("setpriv");
-                command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".into()]);
-                command.arg(probe);
-                command
+#[test]
+fn every_way_out_of_a_sandbox_is_closed() {
+    for_each_user("every_way_out_of_a_sandbox_is_closed", |host, user| {
+        let mut wrong = Vec::new();
+        for (way, _, script) in WAYS.iter().filter(|(_, who, _)| user.is_none() || *who == Anyone) {
+            let [open, confined] = [false, true].map(|confined| host.run(user, confined, script));
+            let printed = |output: &Output| {
+                String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
+            };
+            if !open.status.success() {
+                wrong.push(format!("{way}: leads nowhere without a sandbox: {}", printed(&open)));
             }
-        };
-        if confined {
-            command.arg("confined=yes").arg(format!("read={}", recipe.display()));
-            command.arg(format!("write={}", scratch.display()));
+            if confined.status.success() || confined.status.code() == Some(125) {
+                wrong.push(format!("{way}: {} in a sandbox: {}", confined.status, printed(&confined)));
+            }
         }
-        command.args(more).arg("--").args(program);
-        let namespace = |name: &str| fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
-        for name in ["net", "pid", "mnt", "ipc", "uts", "cgroup", "user"] {
-            command.env(format!("GIVEN_NS_{}", name.to_uppercase()), namespace(name));
-        }
-        let mount = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let mut mounts = mount.lines().filter_map(|line| line.split(' ').nth(4));
-        let mount = mounts.rfind(|path| path.starts_with("/sys")).unwrap_or("/sys").to_owned();
-        command
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("SOME_TOKEN", "TOKEN=hunter22")
-            .env("GIVEN_HOST", self.directory.path())
-            .env("GIVEN_SCRATCH", scratch)
-            .env("GIVEN_RECIPE", recipe)
-            .env("GIVEN_PORT", self.port.to_string())
-            .env("GIVEN_ABSTRACT", &self.abstract_name)
-            .env("GIVEN_PID", self.bystander.id().to_string())
-            .env("GIVEN_MOUNT", mount)
-            .env("GIVEN_NAME", fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim_end())
-            .stdin(Stdio::null());
-        command
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        drop(self.bystander.kill());
-        drop(self.bystander.wait());
-    }
-}
-
-/// Whether this kernel lets bubblewrap work for `user`; a skip says why not. Where it does, sandboxes must work, too.
-fn can_confine(test: &str, host: &Host, user: Option<u32>) -> bool {
-    let mut plain = Command::new("bwrap");
-    plain.args(["--unshare-all", "--ro-bind", "/", "/", "true"]);
-    if let Some(user) = user {
-        plain.uid(user).gid(user);
-    }
-    match plain.output() {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => {
-            skip(test, String::from_utf8_lossy(&output.stderr).trim());
-            return false;
-        }
-        Err(error) => {
-            skip(test, &format!("bwrap (bubblewrap): {error}"));
-            return false;
-        }
-    }
-    let output = host.run(user, true, "true");
-    assert!(output.status.success(), "bubblewrap works, and a sandbox does not: {output:?}");
-    true
-}
-
-fn all_ways(test: &str, user: Option<u32>) {
-    let host = Host::new(user);
-    if !can_confine(test, &host, user) {
-        return;
-    }
-    let is_root = user.is_none();
-    let mut wrong = Vec::new();
-    for (way, _, script) in WAYS.iter().filter(|(_, who, _)| is_root || *who == Anyone) {
-        let [open, confined] = [false, true].map(|confined| host.run(user, confined, script));
-        let printed = |output: &Output| {
-            String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
-        };
-        if !open.status.success() {
-            wrong.push(format!("{way}: leads nowhere without a sandbox: {}", printed(&open)));
-        }
-        if confined.status.success() || confined.status.code() == Some(125) {
-            wrong.push(format!("{way}: {} in a sandbox: {}", confined.status, printed(&confined)));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-fn every_way_out_of_roots_sandbox_is_closed() {
-    let test = "every_way_out_of_roots_sandbox_is_closed";
-    if require_root(test) {
-        all_ways(test, None);
-    }
-}
-
-#[test]
-fn every_way_out_of_an_ordinary_users_sandbox_is_closed() {
-    let test = "every_way_out_of_an_ordinary_users_sandbox_is_closed";
-    if require_root(test) {
-        all_ways(test, Some(65_534));
-    }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    });
 }
 
 #[test]
@@ -363,6 +205,25 @@ fn processes(word: &str) -> Vec<i32> {
     .collect()
 }
 
+/// How many of those sleep already: a shell has the words of its script in its command line, too.
+fn sleepers(seconds: &str) -> usize {
+    let is_asleep = |pid: &i32| fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"sleep\n");
+    processes(seconds).iter().filter(|pid| is_asleep(pid)).count()
+}
+
+/// Whether a process is there and no zombie.
+fn is_running(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
+}
+
+/// The child of a process, whichever of its threads started it.
+fn child_of(pid: i32) -> i32 {
+    let of_thread = |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
+    let all: String = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten().map(of_thread).collect();
+    all.split_whitespace().next().unwrap().parse().unwrap()
+}
+
 /// Scripts that leave a process `sleep SECONDS` behind, as hidden as can be.
 const SURVIVORS: &[(&str, &str)] = &[
     ("in a session of its own, without a mark", "env -i setsid -f sleep SECONDS"),
@@ -377,15 +238,7 @@ const SURVIVORS: &[(&str, &str)] = &[
 
 #[test]
 fn nobody_survives_the_end_of_a_sandbox() {
-    let test = "nobody_survives_the_end_of_a_sandbox";
-    if !require_root(test) {
-        return;
-    }
-    let host = Host::new(None);
-    for user in [None, Some(65_534)] {
-        if !can_confine(test, &host, user) {
-            return;
-        }
+    for_each_user("nobody_survives_the_end_of_a_sandbox", |host, user| {
         for (number, (how, script)) in SURVIVORS.iter().enumerate() {
             let seconds = format!("7{}{number:03}", std::process::id());
             let script = script.replace("SECONDS", &seconds);
@@ -403,57 +256,74 @@ fn nobody_survives_the_end_of_a_sandbox() {
             assert!(host.run(user, true, &script).status.success(), "{how}");
             assert_eq!(processes(&seconds).len(), 0, "{how}: it has ended when its leader has");
         }
-    }
+    });
 }
 
 #[test]
 fn whoever_is_killed_the_sandbox_dies_whole() {
-    let test = "whoever_is_killed_the_sandbox_dies_whole";
-    if !require_root(test) {
-        return;
-    }
-    let host = Host::new(None);
-    for (number, user) in [None, Some(65_534)].into_iter().enumerate() {
-        if !can_confine(test, &host, user) {
-            return;
-        }
+    for_each_user("whoever_is_killed_the_sandbox_dies_whole", |host, user| {
+        let seconds = format!("8{}", std::process::id());
+        let script = format!("env -i setsid -f sleep {seconds}; exec sleep {seconds}");
         for victim in ["sandbox-probe", "bwrap"] {
-            let seconds = format!("8{}{number:03}", std::process::id());
-            let script = format!("env -i setsid -f sleep {seconds}; exec sleep {seconds}");
             let mut probe = host.call(user, true, &["/bin/sh", "-c", &script]);
             let mut probe = probe.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            until("both are there", || processes(&seconds).len() >= 4);
-            let pid = if victim == "bwrap" {
-                // The thread that starts children is another one than the first.
-                let of_thread =
-                    |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
-                let all: String = fs::read_dir(format!("/proc/{}/task", probe.id()))
-                    .unwrap()
-                    .flatten()
-                    .map(of_thread)
-                    .collect();
-                all.split_whitespace().next().unwrap().parse().unwrap()
-            } else {
-                probe.id().cast_signed()
-            };
-            kill(pid);
+            until("both sleep", || sleepers(&seconds) == 2);
+            let pid = probe.id().cast_signed();
+            kill(if victim == "bwrap" { child_of(pid) } else { pid });
             drop(probe.wait());
             until("all of it is gone", || processes(&seconds).is_empty());
         }
+    });
+}
+
+/// A bubblewrap that loses cc-ci while it makes the sandbox: whoever started it is dead by the time that its program could begin.
+#[test]
+fn a_program_does_not_begin_where_nobody_waits_for_it() {
+    let test = "a_program_does_not_begin_where_nobody_waits_for_it";
+    let host = Host::new(Some(ORDINARY));
+    if !require_root(test) || !can_confine(test, &host, Some(ORDINARY)) {
+        return;
+    }
+    let (late, orphan) = (host.path("late"), host.path("scratch/orphan"));
+    // The first call is the look whether a sandbox can be made.
+    let script = format!(
+        "#!/bin/sh
+[ -e {scratch}/looked ] || {{ : > {scratch}/looked; exec /usr/bin/bwrap \"$@\"; }}
+exec 9<&0
+setsid sh -c 'echo $$ > {scratch}/.pid; mv {scratch}/.pid {scratch}/pid; read -r go < {scratch}/go; exec /usr/bin/bwrap \"$@\"' sh \"$@\" <&9 &
+sleep 1000
+",
+        scratch = host.path("scratch").display()
+    );
+    fs::create_dir(&late).unwrap();
+    fs::write(late.join("bwrap"), script).unwrap();
+    fs::set_permissions(late.join("bwrap"), fs::Permissions::from_mode(0o755)).unwrap();
+    let go = host.path("scratch/go");
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+    fs::set_permissions(&go, fs::Permissions::from_mode(0o666)).unwrap();
+    for waits in [true, false] {
+        drop((fs::remove_file(host.path("scratch/looked")), fs::remove_file(host.path("scratch/pid"))));
+        let mut probe =
+            host.call(Some(ORDINARY), true, &["/bin/sh", "-c", &format!(": > {}", orphan.display())]);
+        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", late.display());
+        let mut probe = probe.env("PATH", path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        until("bubblewrap is about to be executed", || host.path("scratch/pid").exists());
+        let pid: i32 = fs::read_to_string(host.path("scratch/pid")).unwrap().trim().parse().unwrap();
+        if !waits {
+            kill(probe.id().cast_signed());
+            drop(probe.wait());
+        }
+        fs::write(&go, "go\n").unwrap();
+        until("bubblewrap has ended", || !is_running(pid));
+        assert_eq!(orphan.exists(), waits, "whether it began");
+        kill(probe.id().cast_signed());
+        drop((probe.wait(), fs::remove_file(&orphan)));
     }
 }
 
 #[test]
 fn what_is_forwarded_is_reached_and_nothing_else() {
-    let test = "what_is_forwarded_is_reached_and_nothing_else";
-    if !require_root(test) {
-        return;
-    }
-    let host = Host::new(None);
-    for user in [None, Some(65_534)] {
-        if !can_confine(test, &host, user) {
-            return;
-        }
+    for_each_user("what_is_forwarded_is_reached_and_nothing_else", |host, user| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
         let server = std::thread::spawn(move || {
@@ -465,7 +335,7 @@ fn what_is_forwarded_is_reached_and_nothing_else() {
         let output = host.call_with(user, true, &more, &["/bin/sh", "-c", ask]).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), "reached\n", "{output:?}");
         server.join().unwrap();
-    }
+    });
 }
 
 #[test]

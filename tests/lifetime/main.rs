@@ -8,3 +8,4 @@ mod escapes;
 mod parent;
 mod probe;
 mod recover;
+mod sandbox_host;

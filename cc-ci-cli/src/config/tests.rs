@@ -1,5 +1,6 @@
 use cc_ci_core::Fault;
 
+use super::recipes::source;
 use super::*;
 
 #[test]

@@ -122,10 +122,10 @@ impl Children {
         if let Some(mut child) = live.remove(&pid) {
             if let Some(sandbox) = &mut child.sandbox {
                 ended.unstarted = ended.code.is_some() && !sandbox.has_exited();
-                // Its leader's death is its death; where somebody killed that one, it may not be gone yet.
-                let first = sandbox.first_process().filter(|_| ended.code.is_none());
-                let first = first.and_then(|pid| ProcessIdentity::of(pid, self.owner.boot_id.clone()).ok());
-                self.lingering.lock().unwrap_or_else(PoisonError::into_inner).extend(first);
+                if ended.code.is_none() {
+                    let orphan = sandbox.kill_orphan(&self.owner.boot_id);
+                    self.lingering.lock().unwrap_or_else(PoisonError::into_inner).extend(orphan);
+                }
             }
             // Closing is not enough: a child between fork and exec holds a copy.
             let _absent = self.exits.delete(&child.pidfd).is_err();

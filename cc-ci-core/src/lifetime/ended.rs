@@ -7,7 +7,8 @@ pub struct Ended {
     pub code: Option<i32>,
     /// The signal that killed it, where one did.
     pub signal: Option<i32>,
-    /// It was to be confined, and its program was never executed: what it printed says why.
+    /// It was to be confined, and there was no sandbox: what it printed says why. A program that can't be executed in one ends
+    /// with 126 or 127, as a shell tells it.
     pub unstarted: bool,
 }
 

@@ -11,9 +11,6 @@ use super::command::Stage;
 use super::{ChildrenEnded, Command, Ended, Line, RunLifetime, SpawnError};
 use crate::model::cancellation::Cause;
 
-/// So bubblewrap says that there is a sandbox, and that its program can't be executed: nothing else has printed then.
-const NOT_EXECUTED: &str = "bwrap: execvp ";
-
 /// A child brought no end of its own.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -21,15 +18,13 @@ pub enum ChildError {
     /// It was not started.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
-    /// It was to be confined: its sandbox could not be made, or its program not be executed there.
+    /// It was to be confined, and its sandbox could not be made.
     #[error("{program} was not started in a sandbox: {why}")]
     Unstarted {
         /// The program.
         program: String,
         /// What was said.
         why: String,
-        /// Whether there was a sandbox: then it is the program that can't be executed.
-        by_program: bool,
     },
     /// It took too long, and was ended.
     #[error("{program} was ended: it took longer than {limit:?}")]
@@ -106,8 +101,7 @@ pub trait RunLifetimeExt: RunLifetime {
                     if !ended.unstarted {
                         return Ok(ended);
                     }
-                    let by_program = last.contains(NOT_EXECUTED);
-                    return Err(ChildError::Unstarted { program, why: last, by_program });
+                    return Err(ChildError::Unstarted { program, why: last });
                 }
                 () = tokio::time::sleep(limit) => {}
             }

@@ -306,33 +306,27 @@ fn variables(command: &Command) -> BTreeMap<OsString, OsString> {
 
 /// The standard library's form of `command`, with nothing of our environment.
 pub(super) fn prepare(command: &Command) -> io::Result<Prepared> {
-    let path =
-        programs::absolute_parts(command.env.get(OsStr::new("PATH")).map_or(OsStr::new(""), |path| path));
+    let variables = variables(command);
     let mut gate = None;
     let (mut prepared, entry, status, listeners) = match &command.sandbox {
         None => {
-            let mut prepared = std::process::Command::new(programs::find(&command.program, &path)?);
+            let path = variables.get(OsStr::new("PATH")).map_or(OsStr::new(""), |path| path);
+            let mut prepared = std::process::Command::new(programs::find(&command.program, path)?);
             prepared.arg0(&command.program).args(&command.args).current_dir(&command.cwd);
-            prepared.env_clear().envs(&variables(command));
+            prepared.env_clear().envs(&variables);
             (prepared, None, None, None)
         }
         Some(confined) => {
-            let sandbox::Prepared { program, args, entry, status, said, listeners } = sandbox::prepare(
-                confined,
-                &command.program,
-                &command.args,
-                &variables(command),
-                &command.cwd,
-            )?;
-            let mut prepared = std::process::Command::new(program);
-            prepared.args(args).current_dir("/").env_clear();
-            gate = said;
-            (prepared, Some(entry), Some(status), listeners)
+            let (program, args) = (&command.program, &command.args);
+            let made = sandbox::prepare(confined, program, args, &variables, &command.cwd)?;
+            let mut prepared = std::process::Command::new(made.program);
+            prepared.args(made.args).current_dir("/").env_clear();
+            // The mark alone: whoever looks for it finds bubblewrap, too.
+            prepared.envs(variables.get_key_value(OsStr::new(Marker::VARIABLE)));
+            gate = made.gate;
+            (prepared, Some(made.entry), Some(made.status), made.listeners)
         }
     };
-    if let Some(marker) = &command.marker {
-        prepared.env(Marker::VARIABLE, marker.to_string());
-    }
     prepared.stdin(match (gate, command.stdin) {
         (Some(gate), _) => Stdio::from(gate),
         (None, Stdin::Null) => Stdio::null(),

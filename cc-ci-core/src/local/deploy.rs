@@ -107,7 +107,7 @@ async fn start(
     let command = match context.recipe_code.confined() {
         Some(confined) => {
             let sandbox = service.sandbox(confined, executor.user_of(domain), &scratch);
-            command.sandbox(sandbox.lasting())
+            command.sandbox(sandbox.persistent())
         }
         None => command,
     };

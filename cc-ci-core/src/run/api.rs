@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -28,6 +29,7 @@ use super::state::{Fetched, Run};
 use crate::engine::{App, Engine, RunContext};
 use crate::model::failure::{Failure, Fault};
 use crate::names::RecipeName;
+use crate::sys::connections;
 
 /// A command is no program: its words are short.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -52,7 +54,7 @@ struct Apps {
 }
 
 impl Api {
-    /// Serves at `socket` in `directory`; what is there is replaced.
+    /// Serves at `api` in `directory`; what is there is replaced.
     pub fn serve(run: &Run<'_>, fetched: &Fetched, directory: &Path) -> Result<Self, Failure> {
         let main = run.main_app();
         let dependencies = fetched.dependencies.iter().map(|(tree, domain)| run.app(tree.name(), domain));
@@ -75,26 +77,11 @@ impl Api {
             Failure::host(format!("can't listen at {}", path.display())).with_source(error)
         })?;
         let mut serving = JoinSet::new();
-        serving.spawn(accept(listener, Arc::new(apps)));
+        let apps = Arc::new(apps);
+        let accept = move |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
+        serving
+            .spawn(connections::serve(accept, CONNECTIONS, move |stream| answer_all(stream, apps.clone())));
         Ok(Self { _serving: serving, path })
-    }
-}
-
-async fn accept(listener: UnixListener, apps: Arc<Apps>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            biased;
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(answer_all(stream, apps.clone()))),
-                Err(error) => {
-                    tracing::debug!(%error, "a test's socket");
-                    // It may be out of descriptors: they come back with the connections that end.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            },
-        }
     }
 }
 

@@ -45,6 +45,7 @@ impl Harness {
             } else {
                 self.guard_cold(&record.domains)?;
             }
+            let recipe_code = recipe_code(self).await?;
             // Another's claim may be stuck, and no scope ends us yet.
             tokio::select! {
                 biased;
@@ -62,7 +63,6 @@ impl Harness {
                 }
                 Lane::Cold | Lane::Warm => self.ci_host.env_files.clone(),
             };
-            let recipe_code = recipe_code(self, &directory).await?;
             Ok((directory, env_files, recipe_code))
         };
         match opened.await {

@@ -126,9 +126,7 @@ impl<'r> Tests<'r> {
                 return Ok(StepOutcome::skipped(why_skipped(&output)));
             }
             Ok(ended) => ended.to_string(),
-            Err(error @ (ChildError::TimedOut { .. } | ChildError::Unstarted { by_program: true, .. })) => {
-                error.to_string()
-            }
+            Err(error @ ChildError::TimedOut { .. }) => error.to_string(),
             Err(ChildError::Spawn(error)) if cannot_be_executed(&error) => error_chain(&error),
             Err(error) => return Err(Failure::host(error_chain(&error))),
         };
@@ -155,7 +153,7 @@ impl<'r> Tests<'r> {
             .then(|| Copies::new(&layer.join("copies").join(log_name), &app, script.is_install_step()));
         let cancellation = run.context.lifetime.cancellation().clone();
         let make = move || {
-            for path in [&place.home, &place.tmp, &place.scratch, &place.state] {
+            for path in [&place.home, &place.tmp.join("runtime"), &place.scratch, &place.state] {
                 directory.make_private(path).map_err(|error| {
                     Failure::host(format!("can't make {}", path.display())).with_source(error)
                 })?;
@@ -235,22 +233,24 @@ impl<'r> Tests<'r> {
         };
         command = command
             .envs(home_environment(&place.home, Path::new("/tmp")))
+            .env("XDG_RUNTIME_DIR", "/run")
             .env("CCCI_RECIPE_DIR", copies.tree.as_ref().unwrap_or(&app.tree))
             .env("CCCI_ENV_FILE", copies.env_file());
-        if let Some(address) = endpoint {
-            let url = if run.harness.settings.host_network.contains(&app.recipe) {
-                address
-            } else {
+        let has_host_network = run.harness.settings.host_network.contains(&app.recipe);
+        let url = match endpoint {
+            Some(address) if !has_host_network => {
                 let inside = SocketAddrV4::new(Ipv4Addr::LOCALHOST, address.port());
-                sandbox = sandbox.forward(inside, address);
                 // By its name and the usual port, too.
-                let inside = SocketAddrV4::new(APP, 80);
-                sandbox = sandbox.name(app.domain.as_str()).forward(inside, address);
-                SocketAddrV4::new(Ipv4Addr::LOCALHOST, address.port()).into()
-            };
+                sandbox = sandbox.forward(inside, address).forward(SocketAddrV4::new(APP, 80), address);
+                sandbox = sandbox.name(app.domain.as_str());
+                Some(inside.into())
+            }
+            endpoint => endpoint,
+        };
+        if let Some(url) = url {
             command = command.env("CCCI_URL", format!("http://{url}"));
         }
-        if run.harness.settings.host_network.contains(&app.recipe) {
+        if has_host_network {
             sandbox = sandbox.host_network();
         }
         if let Some(api) = api {

@@ -183,18 +183,13 @@ impl RunDir {
             (OsString::from("ABRA_DIR"), abra_dir.into_os_string()),
             (deploy_count::VARIABLE.into(), self.deploy_count.path().into_os_string()),
         ]);
-        environment.push(("PATH".into(), self.path_variable()));
+        environment.push(("PATH".into(), self.settings.path.clone()));
         for (name, value) in
             [("LANG", "C.UTF-8"), ("LC_ALL", "C.UTF-8"), ("TERM", "dumb"), ("CCCI_RUN_ID", self.id.as_str())]
         {
             environment.push((name.into(), value.into()));
         }
         environment
-    }
-
-    /// Where its children look for programs.
-    pub fn path_variable(&self) -> OsString {
-        self.settings.path.clone()
     }
 
     /// Looks whether the run's abra trees are still what was made: a plain file or directory in place of a symlink

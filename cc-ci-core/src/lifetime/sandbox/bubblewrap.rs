@@ -70,14 +70,15 @@ pub(in crate::lifetime) struct Prepared {
     pub entry: Entry,
     /// What it says.
     pub status: Status,
-    /// Its standard input, where the program says that it begins.
-    pub said: Option<OwnedFd>,
+    /// Its standard input, where its program has a [`GATE`].
+    pub gate: Option<OwnedFd>,
     /// Where the listeners of the sandbox's own network come from, and where each leads.
     pub listeners: Option<(OwnedFd, Vec<SocketAddr>)>,
 }
 
-/// What the program of a sandbox that dies with cc-ci begins with: it says so to cc-ci, and ends where nobody is there to hear it. By then its namespace's first process has asked for the death of what started it, but not looked whether that one
-/// was dead already.
+/// What the program of a sandbox that dies with cc-ci begins with: a word to cc-ci through its standard input, a pipe that it
+/// writes to; where nobody has the other end, it ends. By then the first process has asked for the death of what started it, but
+/// not looked whether that one was dead already.
 const GATE: &str = "echo >&0 || exit 125; exec \"$@\" </dev/null";
 
 /// Prepares what starts `program` with `args` and `variables` in `cwd` in a sandbox.
@@ -98,7 +99,7 @@ pub(in crate::lifetime) fn prepare(
     let user = USER.to_string();
     call.add(["--uid", &user, "--gid", &user]);
     // What outlives cc-ci has nobody to tell, and is in a session of its own.
-    if !sandbox.lasting {
+    if !sandbox.persistent {
         call.add(["--new-session", "--die-with-parent"]);
         call.give("--json-status-fd", report);
     }
@@ -131,9 +132,9 @@ pub(in crate::lifetime) fn prepare(
         }
     }
     call.give("--args", memory("environment", &environment)?);
-    let (heard, said) = pipe2(OFlag::O_CLOEXEC)?;
+    let (gate_reader, gate) = pipe2(OFlag::O_CLOEXEC)?;
     call.add(["--"]);
-    if !sandbox.lasting {
+    if !sandbox.persistent {
         call.add(["/bin/sh", "-c", GATE, "sh"]);
     }
     call.add([program]);
@@ -156,8 +157,8 @@ pub(in crate::lifetime) fn prepare(
         program: sandbox.bubblewrap.clone(),
         args: call.args,
         entry,
-        status: Status::new(File::from(status), heard),
-        said: (!sandbox.lasting).then_some(said),
+        status: Status::new(File::from(status), gate_reader),
+        gate: (!sandbox.persistent).then_some(gate),
         listeners,
     })
 }

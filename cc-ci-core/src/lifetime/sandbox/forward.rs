@@ -2,10 +2,13 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as Listener};
+use std::task::Context;
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+
+use crate::sys::connections;
 
 /// So many connections are carried at once; the next one waits.
 const CONNECTIONS: usize = 256;
@@ -23,28 +26,10 @@ impl Forwards {
         for (listener, to) in listeners {
             listener.set_nonblocking(true)?;
             let listener = TcpListener::from_std(listener)?;
-            tasks.spawn(serve(listener, to));
+            let accept = move |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(stream, _)| stream);
+            tasks.spawn(connections::serve(accept, CONNECTIONS, move |stream| carry(stream, to)));
         }
         Ok(Self { _tasks: tasks })
-    }
-}
-
-async fn serve(listener: TcpListener, to: SocketAddr) {
-    // Its connections end with it.
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            biased;
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(carry(stream, to))),
-                Err(error) => {
-                    tracing::debug!(%error, "a sandbox's listener");
-                    // It may be out of descriptors: they come back with the connections that end.
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                }
-            },
-        }
     }
 }
 

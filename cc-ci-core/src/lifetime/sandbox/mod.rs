@@ -11,11 +11,15 @@
 //! before the child becomes that user.
 //!
 //! The first process of the pid namespace is bubblewrap's. When it dies, the kernel kills all others, whatever they
-//! called themselves and whatever group or session they went to. It dies with the child's leader, which dies with cc-ci.
+//! called themselves and whatever group or session they went to. It dies with the child's leader, which dies with cc-ci. It
+//! asks for that late and does not look whether it is too late: so the program begins only where cc-ci is there to hear it
+//! (`GATE`).
 //!
 //! # Limitations
 //! Memory and disk are bounded for each process and file (`RLIMIT_…`, sized tmpfs), not for the sandbox as a whole. With the host's
-//! network, abstract sockets and the ports of the host's loopback can be reached.
+//! network, abstract sockets and the ports of the host's loopback can be reached. Where bubblewrap is killed while it makes a
+//! sandbox, and cc-ci with it, the first process may stay, with nothing of the recipe's in it: the next owner of the domain finds
+//! its mark.
 
 mod bubblewrap;
 mod filter;
@@ -31,7 +35,7 @@ use std::time::Duration;
 
 use nix::unistd::{geteuid, getpid};
 
-pub(super) use bubblewrap::{Prepared, listeners, prepare};
+pub(super) use bubblewrap::{listeners, prepare};
 pub(super) use forward::Forwards;
 pub(super) use status::Status;
 
@@ -73,12 +77,12 @@ impl Confinement {
         let command = Command::new(program.unwrap_or("true"), "/")
             .env("PATH", path)
             .grace(Duration::ZERO)
-            .sandbox(Sandbox::new(&confinement, User::of_run()));
-        let mut said = String::new();
-        let ended = lifetime.run(command, PROBE_LIMIT, &mut |line| said.clone_from(&line.text)).await;
+            .sandbox(Sandbox::new(&confinement, User::of(PROGRAM)));
+        let mut last_line = String::new();
+        let ended = lifetime.run(command, PROBE_LIMIT, &mut |line| last_line.clone_from(&line.text)).await;
         match ended {
             Ok(ended) if ended.success() => Ok(confinement),
-            Ok(ended) => Err(NoConfinement::Failed(format!("{ended}: {said}"))),
+            Ok(ended) => Err(NoConfinement::Failed(format!("{ended}: {last_line}"))),
             Err(error) => Err(NoConfinement::Failed(error_chain(&error))),
         }
     }
@@ -142,7 +146,7 @@ pub struct Sandbox {
     mounts: Vec<Mount>,
     network: Network,
     names: Vec<String>,
-    lasting: bool,
+    persistent: bool,
 }
 
 /// A path of the host that is at the same path in the sandbox.
@@ -185,7 +189,7 @@ impl Sandbox {
             mounts: Vec::new(),
             network: Network::Own(Vec::new()),
             names: Vec::new(),
-            lasting: false,
+            persistent: false,
         }
     }
 
@@ -232,8 +236,8 @@ impl Sandbox {
     }
 
     /// Lets it outlive cc-ci: for what is started detached.
-    pub fn lasting(mut self) -> Self {
-        self.lasting = true;
+    pub fn persistent(mut self) -> Self {
+        self.persistent = true;
         self
     }
 }

@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 
 use serde::Deserialize;
 
-use crate::sys::process::{PidFd, Signal, StatLine};
+use crate::sys::process::{PidFd, ProcessIdentity, Signal, StatLine, is_own, is_sandbox};
+use crate::sys::system_info::BootId;
 
 /// More than bubblewrap says.
 const LIMIT: usize = 1 << 16;
@@ -16,24 +17,24 @@ const LIMIT: usize = 1 << 16;
 pub(in crate::lifetime) struct Status {
     pipe: File,
     text: Vec<u8>,
-    /// Where the program says that it begins: it does not where nobody has this end.
-    _heard: OwnedFd,
+    /// The other end of the program's gate: without it, it does not begin.
+    _gate: OwnedFd,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
-struct Said {
+struct Report {
     child_pid: Option<i32>,
     exit_code: Option<i32>,
 }
 
 impl Status {
     /// The pipe does not block.
-    pub(super) fn new(pipe: File, heard: OwnedFd) -> Self {
-        Self { pipe, text: Vec::new(), _heard: heard }
+    pub(super) fn new(pipe: File, gate: OwnedFd) -> Self {
+        Self { pipe, text: Vec::new(), _gate: gate }
     }
 
-    fn said(&mut self) -> Said {
+    fn report(&mut self) -> Report {
         let mut buffer = [0; 1024];
         while self.text.len() < LIMIT {
             match self.pipe.read(&mut buffer) {
@@ -44,8 +45,8 @@ impl Status {
                 Err(_) => break,
             }
         }
-        let documents = serde_json::Deserializer::from_slice(&self.text).into_iter::<Said>();
-        documents.map_while(Result::ok).fold(Said::default(), |all, one| Said {
+        let documents = serde_json::Deserializer::from_slice(&self.text).into_iter::<Report>();
+        documents.map_while(Result::ok).fold(Report::default(), |all, one| Report {
             child_pid: one.child_pid.or(all.child_pid),
             exit_code: one.exit_code.or(all.exit_code),
         })
@@ -53,12 +54,23 @@ impl Status {
 
     /// Whether its program was executed, and came to an end of its own. Asked once the leader has ended.
     pub fn has_exited(&mut self) -> bool {
-        self.said().exit_code.is_some()
+        self.report().exit_code.is_some()
+    }
+
+    /// Kills its first process where the leader was killed, by whomever: it may not have asked yet to die with it. Gives who it
+    /// is, to be waited for.
+    pub fn kill_orphan(&mut self, boot: &BootId) -> Option<ProcessIdentity> {
+        let first = self.first_process()?;
+        let process = PidFd::open(first).ok()?;
+        let identity = ProcessIdentity::of(first, boot.clone()).ok()?;
+        // No other process has its number by now, a moment later, unless all numbers were given away meanwhile.
+        let is_killed = is_own(first) && is_sandbox(first) && process.send(Signal::Kill).is_ok();
+        is_killed.then_some(identity)
     }
 
     /// The pid of its first process, once there was one.
-    pub fn first_process(&mut self) -> Option<i32> {
-        self.said().child_pid
+    fn first_process(&mut self) -> Option<i32> {
+        self.report().child_pid
     }
 
     /// Kills its first process, and so all of it; the leader, which waits for it, ends when all are gone. False where there
