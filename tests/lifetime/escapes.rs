@@ -285,15 +285,22 @@ fn a_program_does_not_begin_where_nobody_waits_for_it() {
         return;
     }
     let (late, orphan) = (host.path("late"), host.path("scratch/orphan"));
-    // The first call is the look whether a sandbox can be made.
+    // The first call is the look whether a sandbox can be made. The second leaves what started it, and tells nobody of its sandbox:
+    // as one does that had told already.
     let script = format!(
-        "#!/bin/sh
-[ -e {scratch}/looked ] || {{ : > {scratch}/looked; exec /usr/bin/bwrap \"$@\"; }}
-exec 9<&0
-setsid sh -c 'echo $$ > {scratch}/.pid; mv {scratch}/.pid {scratch}/pid; read -r go < {scratch}/go; exec /usr/bin/bwrap \"$@\"' sh \"$@\" <&9 &
-sleep 1000
-",
-        scratch = host.path("scratch").display()
+        r#"#!/usr/bin/perl
+use POSIX;
+chdir '{}' or die;
+if (!-e 'looked') {{ open(my $looked, '>', 'looked'); exec '/usr/bin/bwrap', @ARGV }}
+if (fork) {{ sleep 1000; exit }}
+setsid();
+open(my $nowhere, '>', '/dev/null');
+for (0..$#ARGV) {{ dup2(fileno $nowhere, $ARGV[$_ + 1]) if $ARGV[$_] eq '--json-status-fd' }}
+open(my $pid, '>', '.pid'); print $pid $$; close $pid; rename '.pid', 'pid';
+open(my $go, '<', 'go'); <$go>;
+exec '/usr/bin/bwrap', @ARGV;
+"#,
+        host.path("scratch").display()
     );
     fs::create_dir(&late).unwrap();
     fs::write(late.join("bwrap"), script).unwrap();
