@@ -288,7 +288,7 @@ fn a_program_does_not_begin_where_nobody_waits_for_it() {
     // The first call is the look whether a sandbox can be made. The second leaves what started it, and tells nobody of its sandbox:
     // as one does that had told already.
     let script = format!(
-        r#"#!/usr/bin/perl
+        r"#!/usr/bin/perl
 use POSIX;
 chdir '{}' or die;
 if (!-e 'looked') {{ open(my $looked, '>', 'looked'); exec '/usr/bin/bwrap', @ARGV }}
@@ -299,7 +299,7 @@ for (0..$#ARGV) {{ dup2(fileno $nowhere, $ARGV[$_ + 1]) if $ARGV[$_] eq '--json-
 open(my $pid, '>', '.pid'); print $pid $$; close $pid; rename '.pid', 'pid';
 open(my $go, '<', 'go'); <$go>;
 exec '/usr/bin/bwrap', @ARGV;
-"#,
+",
         host.path("scratch").display()
     );
     fs::create_dir(&late).unwrap();

@@ -6,6 +6,7 @@ use super::state::Run;
 use crate::engine::{Confined, RecipeCode};
 use crate::lifetime::{Confinement, NoConfinement, User};
 use crate::model::failure::Failure;
+use crate::sys::process::Marker;
 use crate::sys::programs::operator_path;
 
 const HINT: &str = "install bubblewrap (apt-get install bubblewrap), and see `cc-ci doctor`; where all who write recipes are \
@@ -15,7 +16,7 @@ const HINT: &str = "install bubblewrap (apt-get install bubblewrap), and see `cc
 ///
 /// An ordinary user's recipes run without where there is no bubblewrap; one that fails is somebody's doing, or tells of a host
 /// that is not well.
-pub(super) async fn recipe_code(harness: &Harness) -> Result<RecipeCode, Failure> {
+pub(super) async fn recipe_code(harness: &Harness, marker: Marker) -> Result<RecipeCode, Failure> {
     let settings = &harness.settings;
     if settings.recipe_scripts == RecipeScripts::Unconfined {
         return Ok(RecipeCode::Unconfined("the operator says so (recipe_scripts)".to_owned()));
@@ -23,7 +24,7 @@ pub(super) async fn recipe_code(harness: &Harness) -> Result<RecipeCode, Failure
     if settings.report_only {
         return Ok(RecipeCode::Unconfined("it would be, but for --report-only".to_owned()));
     }
-    let probed = Confinement::probe(harness.lifetime.as_ref(), &operator_path()).await;
+    let probed = Confinement::probe(harness.lifetime.as_ref(), &operator_path(), Some(marker)).await;
     // Whatever ended the probe then says nothing of the host.
     if let Some(cause) = harness.lifetime.cancellation().cause() {
         return Err(Failure::cancelled(cause));

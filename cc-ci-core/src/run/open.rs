@@ -14,6 +14,7 @@ use crate::model::event::Event;
 use crate::model::failure::Failure;
 use crate::model::record::{Lane, RUN_SCHEMA, RunRecord};
 use crate::names::{Domain, RecipeName, Stack, Subject};
+use crate::sys::process::{Marker, MarkerOwner};
 use crate::workspace::{RecipeSource, RunDir};
 
 impl Harness {
@@ -45,7 +46,9 @@ impl Harness {
             } else {
                 self.guard_cold(&record.domains)?;
             }
-            let recipe_code = recipe_code(self).await?;
+            let owner = MarkerOwner::Run { run_id: record.run_id.clone(), owner: record.owner.clone() };
+            let marker = Marker { domain: record.domain.clone(), owner };
+            let recipe_code = recipe_code(self, marker).await?;
             // Another's claim may be stuck, and no scope ends us yet.
             tokio::select! {
                 biased;

@@ -36,7 +36,7 @@ async fn run() -> Result<ExitCode, Failure> {
     let passed = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GIVEN_"));
     command = command.envs(passed);
     if keys.iter().any(|key| key == "confined=yes") {
-        let confinement = Confinement::probe(&lifetime, OsStr::new(&path)).await?;
+        let confinement = Confinement::probe(&lifetime, OsStr::new(&path), None).await?;
         let mut sandbox = Sandbox::new(&confinement, User::of_run());
         for key in keys {
             sandbox = match key.split_once('=') {

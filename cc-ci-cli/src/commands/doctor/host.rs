@@ -190,7 +190,7 @@ pub async fn git(patient: &Patient) -> Vec<Check> {
 pub async fn confinement(patient: &Patient) -> Vec<Check> {
     let check = Check::of("recipes' code");
     let path = programs::operator_path();
-    let found = Confinement::probe(patient.lifetime.as_ref(), &path).await;
+    let found = Confinement::probe(patient.lifetime.as_ref(), &path, None).await;
     vec![match (patient.base.config.run.recipe_scripts, found) {
         (RecipeScripts::Unconfined, _) => {
             check.fact("not confined: the configuration says so (recipe_scripts)".to_owned())

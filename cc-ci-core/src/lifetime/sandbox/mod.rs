@@ -42,7 +42,7 @@ pub(super) use status::Status;
 use super::{Command, RunLifetime, RunLifetimeExt as _};
 use crate::model::error_chain;
 use crate::sys::files::give_to;
-use crate::sys::process::{SANDBOX_USERS, SERVICE_USERS};
+use crate::sys::process::{Marker, SANDBOX_USERS, SERVICE_USERS};
 use crate::sys::programs;
 
 /// The program that makes sandboxes.
@@ -65,11 +65,16 @@ pub struct Confinement {
 }
 
 impl Confinement {
-    /// Looks whether this host can confine children: by doing it once, with all that a sandbox has.
+    /// Looks whether this host can confine children, with the bubblewrap that is in `path`: by doing it once, with all that a
+    /// sandbox has. `marker` says whose it is, should cc-ci be killed meanwhile.
     ///
     /// # Errors
     /// Why it can't.
-    pub async fn probe(lifetime: &dyn RunLifetime, path: &OsStr) -> Result<Self, NoConfinement> {
+    pub async fn probe(
+        lifetime: &dyn RunLifetime,
+        path: &OsStr,
+        marker: Option<Marker>,
+    ) -> Result<Self, NoConfinement> {
         let bubblewrap =
             programs::find(OsStr::new(PROGRAM), path).map_err(|_| NoConfinement::NotInstalled)?;
         let confinement = Self { bubblewrap };
@@ -78,6 +83,7 @@ impl Confinement {
             .env("PATH", path)
             .grace(Duration::ZERO)
             .sandbox(Sandbox::new(&confinement, User::of(PROGRAM)));
+        let command = marker.into_iter().fold(command, Command::marker);
         let mut last_line = String::new();
         let ended = lifetime.run(command, PROBE_LIMIT, &mut |line| last_line.clone_from(&line.text)).await;
         match ended {
