@@ -19,13 +19,17 @@ pub(crate) fn alone(name: &str) -> bool {
         return false;
     }
     let exe = std::env::current_exe().unwrap();
+    // What it mounts goes with its namespace, and only then can what is beneath be removed.
+    let tmp = tempfile::tempdir().unwrap();
     let output = command
         .args(["--mount", "--propagation", "private"])
         .arg(exe)
         .args(["--exact", name, "--nocapture"])
         .env(INNER, "1")
+        .env("TMPDIR", tmp.path())
         .output()
         .unwrap();
+    tmp.close().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("1 passed"), "{text}");
