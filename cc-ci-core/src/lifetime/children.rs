@@ -47,6 +47,8 @@ struct Live {
     grace: Duration,
     /// What is told of its sandbox, where it is confined.
     sandbox: Option<Status>,
+    /// The sandbox's first process, once the leader has ended before it.
+    first: Option<PidFd>,
     /// It was asked to end, with the rest of the children.
     asked: bool,
     ended: watch::Sender<Option<Ended>>,
@@ -88,18 +90,21 @@ impl Children {
         };
         let (ended, receiver) = watch::channel(None);
         let started = Instant::now();
-        live.insert(pid, Live { pidfd, program, started, grace, sandbox, asked: false, ended });
+        live.insert(pid, Live { pidfd, program, started, grace, sandbox, first: None, asked: false, ended });
         self.count.send_replace(live.len());
         Ok(receiver)
     }
 
-    /// Sweeps the group of a leader that has exited, then reaps the leader.
+    /// Sweeps the group of a leader that has exited, then reaps the leader. That of a sandbox is reaped when all in it are
+    /// gone: this is called again then.
     pub(super) fn reap(&self, pid: i32) {
         let mut live = self.lock();
-        if !live.contains_key(&pid) {
+        let Some(child) = live.get_mut(&pid) else { return };
+        let end = look_at_end(pid);
+        if !matches!(end, Ok(None)) && self.outlives_leader(pid, child) {
             return;
         }
-        let mut ended = match look_at_end(pid) {
+        let mut ended = match end {
             Ok(Some(ended)) => {
                 signal_group(pid, Signal::SIGKILL);
                 let _status = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)).is_err();
@@ -122,16 +127,28 @@ impl Children {
         if let Some(mut child) = live.remove(&pid) {
             if let Some(sandbox) = &mut child.sandbox {
                 ended.unstarted = ended.code.is_some() && !sandbox.has_exited();
-                if ended.code.is_none() {
-                    let orphan = sandbox.kill_orphan(&self.owner.boot_id);
-                    self.lingering.lock().unwrap_or_else(PoisonError::into_inner).extend(orphan);
-                }
             }
             // Closing is not enough: a child between fork and exec holds a copy.
-            let _absent = self.exits.delete(&child.pidfd).is_err();
+            let _absent = self.exits.delete(child.first.as_ref().unwrap_or(&child.pidfd)).is_err();
             child.ended.send_replace(Some(ended));
         }
         self.count.send_replace(live.len());
+    }
+
+    /// Whether the sandbox of a leader that has ended is still there. It is killed, and its end is told in the leader's place:
+    /// bubblewrap ends with its program, a moment before the kernel has ended everybody else.
+    fn outlives_leader(&self, pid: i32, child: &mut Live) -> bool {
+        if child.first.is_some() {
+            return false;
+        }
+        let Some(first) = child.sandbox.as_mut().and_then(Status::kill_rest) else { return false };
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, u64::from(pid.cast_unsigned()));
+        if self.exits.add(&first, event).is_err() {
+            return false;
+        }
+        let _absent = self.exits.delete(&child.pidfd).is_err();
+        child.first = Some(first);
+        true
     }
 
     /// Signals one child's group; false when the child is reaped already.

@@ -6,8 +6,7 @@ use std::os::fd::OwnedFd;
 
 use serde::Deserialize;
 
-use crate::sys::process::{PidFd, ProcessIdentity, Signal, StatLine, is_own, is_sandbox};
-use crate::sys::system_info::BootId;
+use crate::sys::process::{PidFd, Signal, StatLine, is_own, is_sandbox};
 
 /// More than bubblewrap says.
 const LIMIT: usize = 1 << 16;
@@ -57,15 +56,14 @@ impl Status {
         self.report().exit_code.is_some()
     }
 
-    /// Kills its first process where the leader was killed, by whomever: it may not have asked yet to die with it. Gives who it
-    /// is, to be waited for.
-    pub fn kill_orphan(&mut self, boot: &BootId) -> Option<ProcessIdentity> {
+    /// Kills its first process, and so all of it, once the leader has ended: it may not have asked yet to die with it, and it
+    /// dies after it. Gives the one to wait for.
+    pub fn kill_rest(&mut self) -> Option<PidFd> {
         let first = self.first_process()?;
         let process = PidFd::open(first).ok()?;
-        let identity = ProcessIdentity::of(first, boot.clone()).ok()?;
         // No other process has its number by now, a moment later, unless all numbers were given away meanwhile.
         let is_killed = is_own(first) && is_sandbox(first) && process.send(Signal::Kill).is_ok();
-        is_killed.then_some(identity)
+        is_killed.then_some(process)
     }
 
     /// The pid of its first process, once there was one.
