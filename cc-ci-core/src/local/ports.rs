@@ -112,6 +112,8 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, state_dir.ports()).unwrap();
         assert!(!state_dir.has_port_owner(20_000));
         assert!(take(&state_dir, &domain, "app").is_err());
+        let error = state_dir.domains().unwrap_err().to_string();
+        assert!(error.contains(&state_dir.ports().display().to_string()), "{error}");
         assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1);
     }
 }

@@ -179,6 +179,14 @@ impl StateDir {
         Ok(root.names(directory)?.into_iter().map(|name| name.to_string_lossy().into_owned()).collect())
     }
 
+    /// The same of a directory that every look needs: an error says which one it is.
+    fn names_or_where(&self, directory: &Path) -> io::Result<Vec<String>> {
+        let where_it_is = |error: io::Error| {
+            io::Error::new(error.kind(), format!("can't list {}: {error}", directory.display()))
+        };
+        self.names(directory).map_err(where_it_is)
+    }
+
     /// The records of one kind, by name. One that is half-written or goes away meanwhile is left out: the
     /// inventory lists the file all the same.
     pub fn records<T: DeserializeOwned>(&self, domain: &Domain, kind: &str) -> io::Result<Vec<(String, T)>> {
@@ -215,8 +223,8 @@ impl StateDir {
     pub fn domains(&self) -> io::Result<Vec<Domain>> {
         let mut domains: Vec<Domain> = Vec::new();
         for directory in ["apps", "trash"] {
-            domains
-                .extend(self.names(&self.root.join(directory))?.iter().filter_map(|name| name.parse().ok()));
+            let names = self.names_or_where(&self.root.join(directory))?;
+            domains.extend(names.iter().filter_map(|name| name.parse().ok()));
         }
         domains.extend(self.taken_ports()?.into_iter().map(|(_, domain)| domain));
         domains.sort();
@@ -266,7 +274,7 @@ impl StateDir {
     /// The ports that are taken, and by whom.
     pub fn taken_ports(&self) -> io::Result<Vec<(u16, Domain)>> {
         let mut taken = Vec::new();
-        for name in self.names(&self.ports())? {
+        for name in self.names_or_where(&self.ports())? {
             if let (Ok(port), Some(owner)) = (name.parse::<u16>(), self.port_owner(&name))
                 // Only what can be given back by its number.
                 && port.to_string() == name
