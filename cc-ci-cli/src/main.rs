@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod engine;
 mod foreground;
+mod overtime;
 mod render;
 mod shown;
 mod terminal;

@@ -9,7 +9,7 @@ use cc_ci_core::event::Event;
 use cc_ci_core::janitor::Report;
 use cc_ci_core::lock::{Holder, LockView};
 use cc_ci_core::names::RecipeName;
-use cc_ci_core::run::{Lane, Outcome, RunRecord, Status as TierStatus, Verdict, WarmEnd};
+use cc_ci_core::run::{Lane, Outcome, Receipt, RunRecord, Status as TierStatus, Verdict, WarmEnd};
 use jiff::Timestamp;
 use owo_colors::Style;
 
@@ -112,12 +112,8 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
             let left = if left.is_empty() { String::new() } else { format!(", left {left}") };
             let proven = if receipt.verified.is_empty() { "" } else { ", the app is proven to be as before" };
             let _ = writeln!(text, "  rollback: removed {}{left}{proven}", receipt.removed.len());
-        } else if receipt.verified.is_empty() && receipt.left.is_empty() {
-            text.push_str("  receipt: the run never owned its app, and removed nothing\n");
         } else {
-            let left =
-                if receipt.left.is_empty() { "nothing".to_owned() } else { Resource::list(&receipt.left) };
-            let _ = writeln!(text, "  receipt: removed {}, left {left}", receipt.removed.len());
+            let _ = writeln!(text, "  receipt: {}", of_cold_run(receipt, record.owned));
         }
         for failure in &receipt.failures {
             let _ = writeln!(text, "  teardown: {}", indent(failure));
@@ -131,6 +127,17 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
     }
     shown.push(&text);
     shown
+}
+
+/// What a cold run removed and left. Where nothing is verified, nobody may read that nothing is left.
+fn of_cold_run(receipt: &Receipt, owned: bool) -> String {
+    let left = match (receipt.left.as_slice(), receipt.verified.is_empty()) {
+        ([], true) if !owned => return "the run never owned its app, and removed nothing".to_owned(),
+        ([], true) => "could not tell what is left".to_owned(),
+        ([], false) => "left nothing".to_owned(),
+        (left, _) => format!("left {}", Resource::list(left)),
+    };
+    format!("removed {}, {left}", receipt.removed.len())
 }
 
 /// What became of the warm apps.
@@ -319,4 +326,20 @@ fn holder_text(holder: &Holder) -> String {
 
 fn seconds(duration: Duration) -> String {
     format!("{:.1}s", duration.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_says_that_nothing_is_left_only_where_that_was_verified() {
+        let nothing = Receipt::default();
+        assert_eq!(of_cold_run(&nothing, false), "the run never owned its app, and removed nothing");
+        assert_eq!(of_cold_run(&nothing, true), "removed 0, could not tell what is left");
+        let verified = Receipt { verified: vec!["a.test".parse().unwrap()], ..Receipt::default() };
+        assert_eq!(of_cold_run(&verified, true), "removed 0, left nothing");
+        let left = Receipt { left: vec![Resource::new(Kind::Volume, "data")], ..Receipt::default() };
+        assert_eq!(of_cold_run(&left, true), "removed 0, left volume data");
+    }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::app::{self, Base, Parts, look_failed};
 use crate::args::{self, Format};
+use crate::overtime;
 use crate::render;
 use crate::terminal::Terminal;
 use cc_ci_core::Failure;
@@ -51,7 +52,8 @@ pub fn janitor(
         Ok::<_, Failure>(report)
     };
     // Whoever hangs in a call of the engine is ended with the process, as by a kill: the next pass finishes it.
-    let end = app::block_on(async { Ok(tokio::time::timeout(deadline, Box::pin(work)).await.ok()) })?;
+    let work = async { Ok(tokio::time::timeout(deadline, Box::pin(work)).await.ok()) };
+    let end = overtime::bounded(&lifetime, Some(deadline), terminal, || app::block_on(work))?;
     let over = end.is_none();
     let report = match end {
         Some(report) => report?,

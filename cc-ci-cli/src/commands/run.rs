@@ -11,6 +11,7 @@ use cc_ci_core::run::{Request, UpgradeFrom};
 use crate::app::{self, Base};
 use crate::args::{self, Format};
 use crate::engine;
+use crate::overtime;
 use crate::render;
 use crate::terminal::Terminal;
 use cc_ci_core::Failure;
@@ -74,7 +75,7 @@ pub fn run(
     let bounds = Bounds { deadline, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = app::start(taken, settings, bounds, terminal)?;
     let runs_dir = base.config.runs_dir.clone();
-    let end = app::block_on(async {
+    let work = async {
         let chosen = async {
             let choice = engine::choose(&base.config).await?;
             base.wire_on(choice)?.harness(lifetime.clone(), proxy).await
@@ -88,7 +89,8 @@ pub fn run(
             }
         };
         Ok(if args.quick { harness.run_quick(&request).await } else { harness.run_cold(&request).await })
-    })?;
+    };
+    let end = overtime::bounded(&lifetime, None, terminal, || app::block_on(work))?;
     let directory = runs_dir.join(end.record.run_id.as_str());
     match settings.format {
         Format::Human => terminal.result(render::run(&end.record, &directory, terminal.colour)),

@@ -12,6 +12,7 @@ use crate::app::{self, Base};
 use crate::args::{self, Format};
 use crate::config::Config;
 use crate::engine;
+use crate::overtime;
 use crate::render;
 use crate::terminal::Terminal;
 use cc_ci_core::Failure;
@@ -37,7 +38,7 @@ pub fn reconcile(
         .map_err(|error| Failure::host("a run id").with_source(error))?;
     let bounds = Bounds { deadline: None, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = app::start(taken, settings, bounds, terminal)?;
-    let ends = app::block_on(async {
+    let work = async {
         let choice = tokio::select! {
             biased;
             cause = lifetime.cancellation().cancelled() => return Err(Failure::cancelled(cause)),
@@ -58,7 +59,8 @@ pub fn reconcile(
             cause = lifetime.cancellation().cancelled() => Err(Failure::cancelled(cause)),
             ends = harness.plan_reconcile(&recipes) => Ok(ends),
         }
-    })?;
+    };
+    let ends = overtime::bounded(&lifetime, None, terminal, || app::block_on(work))?;
     match settings.format {
         Format::Human => terminal.result(render::warm(&ends)),
         Format::Json => {

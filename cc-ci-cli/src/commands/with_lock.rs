@@ -18,6 +18,7 @@ use cc_ci_core::process::{Marker, MarkerOwner};
 use crate::app::{self, Base};
 use crate::args;
 use crate::foreground;
+use crate::overtime;
 use crate::terminal::Terminal;
 use cc_ci_core::Failure;
 
@@ -54,7 +55,7 @@ fn run(
 ) -> Result<Exit, Failure> {
     let bounds = Bounds { deadline: None, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = app::start(taken, settings, bounds, terminal)?;
-    app::block_on(async {
+    let work = async {
         // Outside of the scope: the lock goes after the last child.
         let mut guard = None;
         let mut pid = None;
@@ -83,7 +84,8 @@ fn run(
             ScopeEnd::Cancelled(cause) => Err(Failure::cancelled(cause)),
             ScopeEnd::Panicked(panic) => std::panic::resume_unwind(panic),
         }
-    })
+    };
+    overtime::bounded(&lifetime, None, terminal, || app::block_on(work))
 }
 
 async fn acquire(

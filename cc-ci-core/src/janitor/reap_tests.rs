@@ -171,6 +171,31 @@ async fn a_run_that_concluded_and_kept_its_tree_is_reaped_though_its_process_liv
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_forged_record_costs_its_own_tree_and_nobodys_app() {
+    let scene = Memory::sound();
+    let (dead, live, bystander) = (scene.run_app(1), scene.run_app(2), scene.bystander());
+    for domain in [&live, &bystander] {
+        scene.deploy(domain).await;
+    }
+    let _held = scene.ci_host.locks.try_acquire(&live).unwrap().unwrap();
+    let tree = dead_tree(&scene, &dead);
+    let record = tree.with_file_name("run.json");
+    let mut forged: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    forged["domains"] = serde_json::json!([bystander, live, dead]);
+    // Whoever is dead keeps nobody off.
+    forged["owned"] = true.into();
+    fs::write(&record, forged.to_string()).unwrap();
+    let report = scene.janitor().pass(&Pass::by_hand(Cancellation::new())).await.unwrap();
+    let decisions: Vec<_> =
+        report.findings.iter().map(|finding| (&finding.domain, finding.decision)).collect();
+    assert_eq!(decisions, [(&dead, Decision::Reaped), (&live, Decision::Live)]);
+    for domain in [&live, &bystander] {
+        assert!(scene.exists(domain).await && scene.removals(domain) == 0, "{domain}");
+    }
+    assert!(!tree.exists());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pass_whose_time_is_over_looks_no_more() {
     let scene = Memory::sound();
     for number in 0..40 {

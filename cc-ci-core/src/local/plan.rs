@@ -4,11 +4,12 @@
 //! recipe's files that the services work from, so that a later checkout can't change what runs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{FileType, OFlags};
 use sha2::{Digest as _, Sha256};
 
 use super::LocalExecutor;
@@ -19,6 +20,7 @@ use crate::lifetime::{Sandbox, User};
 use crate::model::cancellation::Cancellation;
 use crate::recipe::{Compose, LOCAL_KEY, Mode, MountKind, Recipe, RecipeError, Service, interpolate};
 use crate::sys::beneath::read_beneath;
+use crate::sys::files::Dir;
 use crate::workspace::copy_entries;
 
 /// Swarm's own bound for a config or secret is half of this.
@@ -114,16 +116,13 @@ impl Directory<'_> {
         self.state_dir.make(&fresh).map_err(io)?;
         copy_entries(&self.app.tree, &fresh, ".git", cancellation).map_err(io)?;
         let mut digest = Sha256::new();
-        hash_tree(&fresh, Path::new(""), &mut digest).map_err(io)?;
+        let root = self.state_dir.dir().map_err(|error| io(error.into()))?;
+        root.sub(&fresh).and_then(|copy| hash_tree(&copy, Path::new("."), &mut digest)).map_err(io)?;
         let named = trees.join(hex(&digest.finalize()));
-        if named.exists() {
+        if root.has(&named) {
             self.state_dir.remove(&fresh).map_err(io)?;
         } else {
-            self.state_dir
-                .dir()
-                .map_err(io::Error::from)
-                .and_then(|dir| dir.rename(&fresh, &named))
-                .map_err(io)?;
+            root.rename(&fresh, &named).map_err(io)?;
         }
         Ok(named)
     }
@@ -150,7 +149,7 @@ impl Directory<'_> {
                 let content = self.file(file)?;
                 self.state_dir.make(&self.of("secrets")).map_err(io)?;
                 self.state_dir.write(&path, &content, 0o600).map_err(io)?;
-            } else if !path.exists() && used(compose, key) {
+            } else if !self.state_dir.has(&path) && used(compose, key) {
                 return Err(Failure::recipe(format!("secret not generated: {}", secret.name)));
             }
         }
@@ -294,26 +293,37 @@ fn variable(kind: &str, key: &str) -> String {
     format!("CCCI_{kind}_{key}")
 }
 
-fn hash_tree(root: &Path, relative: &Path, digest: &mut Sha256) -> io::Result<()> {
-    let mut names = BTreeSet::new();
-    for entry in fs::read_dir(root.join(relative))? {
-        names.insert(entry?.file_name());
-    }
-    for name in names {
-        let relative = relative.join(name);
-        let path = root.join(&relative);
-        let metadata = path.symlink_metadata()?;
-        let content = if metadata.is_symlink() {
-            fs::read_link(&path)?.into_os_string().into_encoded_bytes()
-        } else if metadata.is_file() {
-            fs::read(&path)?
-        } else {
-            Vec::new()
+/// Adds what is beneath `directory` of `tree`: each name, what it is, its mode, and what a file or link says.
+fn hash_tree(tree: &Dir, directory: &Path, digest: &mut Sha256) -> io::Result<()> {
+    for name in tree.names(directory)? {
+        let path = directory.join(name);
+        let found = tree.find(&path)?.ok_or(io::ErrorKind::NotFound)?;
+        let mut entry = |length: u64| {
+            digest.update(path.as_os_str().as_bytes());
+            digest.update(format!("\0{:?}\0{:o}\0{length}\0", found.kind, found.mode));
         };
-        digest.update(format!("{}\0{:?}\0{}\0", relative.display(), metadata.permissions(), content.len()));
-        digest.update(&content);
-        if metadata.is_dir() {
-            hash_tree(root, &relative, digest)?;
+        match found.kind {
+            FileType::RegularFile => {
+                let mut file = tree.open_file(&path, OFlags::RDONLY, 0)?;
+                entry(file.metadata()?.len());
+                let mut buffer = vec![0; 64 << 10];
+                loop {
+                    match file.read(&mut buffer)? {
+                        0 => break,
+                        read => digest.update(&buffer[..read]),
+                    }
+                }
+            }
+            FileType::Symlink => {
+                let target = tree.read_link(&path)?;
+                entry(target.as_os_str().len() as u64);
+                digest.update(target.as_os_str().as_bytes());
+            }
+            FileType::Directory => {
+                entry(0);
+                hash_tree(tree, &path, digest)?;
+            }
+            _ => entry(0),
         }
     }
     Ok(())
@@ -326,4 +336,48 @@ fn hex(bytes: &[u8]) -> String {
 /// What the local executor says of a service that is not meant for it.
 pub(super) fn no_local(service: &str) -> String {
     format!("the service {service} has no {LOCAL_KEY}, so the local executor can't run it")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn digest_of(tree: &Path) -> String {
+        let mut digest = Sha256::new();
+        hash_tree(&Dir::open(tree).unwrap(), Path::new("."), &mut digest).unwrap();
+        hex(&digest.finalize())
+    }
+
+    #[test]
+    fn a_copy_is_known_by_each_name_mode_content_and_target() {
+        type Change = fn(&Path) -> std::io::Result<()>;
+        let changes: [Change; 6] = [
+            |tree| fs::write(tree.join("inner/file"), "other"),
+            |tree| fs::rename(tree.join("inner/file"), tree.join("inner/renamed")),
+            |tree| fs::set_permissions(tree.join("inner/file"), fs::Permissions::from_mode(0o755)),
+            |tree| fs::create_dir(tree.join("inner/empty")),
+            |tree| fs::remove_file(tree.join("link")).and_then(|()| symlink("outside", tree.join("link"))),
+            // The same letters in another file.
+            |tree| fs::write(tree.join("inner/file"), "on").and_then(|()| fs::write(tree.join("z"), "e")),
+        ];
+        let make = || {
+            let tree = tempfile::tempdir().unwrap();
+            fs::create_dir(tree.path().join("inner")).unwrap();
+            fs::write(tree.path().join("inner/file"), "one").unwrap();
+            fs::write(tree.path().join("z"), "").unwrap();
+            symlink("inner/file", tree.path().join("link")).unwrap();
+            tree
+        };
+        let plain = digest_of(make().path());
+        assert_eq!(digest_of(make().path()), plain);
+        let mut seen = BTreeSet::from([plain]);
+        for (number, change) in changes.iter().enumerate() {
+            let tree = make();
+            change(tree.path()).unwrap();
+            assert!(seen.insert(digest_of(tree.path())), "change {number} is not seen");
+        }
+    }
 }

@@ -3,10 +3,11 @@
 //! An app's directory is there as long as it has ports. So a port that is taken in the name of an app without one is
 //! nobody's, whoever wrote that, and is given to who needs it.
 
-use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+
+use rustix::fs::OFlags;
 
 use super::state_dir::StateDir;
 use crate::names::Domain;
@@ -51,7 +52,7 @@ fn take_over(state_dir: &StateDir, domain: &Domain, port: u16) -> io::Result<boo
         return Ok(false);
     }
     // One at a time, and looked at again: else the second would remove what the first has just claimed.
-    let ports = File::open(state_dir.ports())?;
+    let ports = state_dir.dir()?.open_file(&state_dir.ports(), OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
     if ports.try_lock().is_err() || state_dir.has_port_owner(port) {
         return Ok(false);
     }
@@ -96,5 +97,23 @@ mod tests {
         std::os::unix::fs::symlink(other.as_str(), &path).unwrap();
         std::fs::create_dir_all(state_dir.app(&other)).unwrap();
         assert_ne!(take(&state_dir, &domain, "app").unwrap(), port);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_ports_is_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let local = root.path().join("local");
+        let elsewhere = root.path().join("elsewhere");
+        let state_dir = StateDir::new(local.clone());
+        let domain: Domain = "note-012345.ci.example.org".parse().unwrap();
+        state_dir.make(&state_dir.app(&domain)).unwrap();
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(domain.as_str(), elsewhere.join("20000")).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, state_dir.ports()).unwrap();
+        assert!(!state_dir.has_port_owner(20_000));
+        assert!(take(&state_dir, &domain, "app").is_err());
+        let error = state_dir.domains().unwrap_err().to_string();
+        assert!(error.contains(&state_dir.ports().display().to_string()), "{error}");
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1);
     }
 }

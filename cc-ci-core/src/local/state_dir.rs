@@ -11,9 +11,7 @@
 //! <root>/trash/<domain>/<id>/                   what is being removed
 //! ```
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -23,10 +21,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::engine::{Failure, Inventory, Kind, Resource};
 use crate::names::Domain;
-use crate::sys::beneath::{BeneathError, read_beneath};
-use crate::sys::files::{
-    Dir, RootError, RootKind, check_root, claim_root, is_full, is_present, mounts_beneath, new_id,
-};
+use crate::sys::beneath::{BeneathError, read_in};
+use crate::sys::files::{Dir, RootError, RootKind, check_root, claim_root, is_full, new_id};
 use crate::sys::process::ProcessIdentity;
 
 /// The longest record that is read, in bytes.
@@ -93,6 +89,25 @@ impl StateDir {
         self.claimed.get().ok_or_else(|| RootError::missing(&self.root))
     }
 
+    /// The root, to be looked at: the very one that is changed, whatever its path names since. `None` where there is none.
+    pub fn look(&self) -> io::Result<Option<Dir>> {
+        if let Some(dir) = self.claimed.get() {
+            return Ok(Some(dir.clone()));
+        }
+        match Dir::open(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// Whether anything is at `path`. What can't be looked at is not called gone.
+    pub fn has(&self, path: &Path) -> bool {
+        match self.look() {
+            Ok(root) => root.is_some_and(|root| root.has(path)),
+            Err(_) => true,
+        }
+    }
+
     /// Whether the root is ours to change. Changes nothing.
     pub fn check(&self) -> Result<(), RootError> {
         check_root(&self.root, RootKind::Local)
@@ -110,7 +125,13 @@ impl StateDir {
 
     /// Reads a regular file of at most `limit` bytes, through no link and on the root's own mount.
     pub fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, BeneathError> {
-        read_beneath(&self.root, path.strip_prefix(&self.root).unwrap_or(path), limit)
+        let relative = path.strip_prefix(&self.root).unwrap_or(path);
+        let root = self.look().and_then(|root| root.ok_or_else(|| io::ErrorKind::NotFound.into()));
+        read_in(
+            &root.map_err(|source| BeneathError::Io { path: self.root.clone(), source })?,
+            relative,
+            limit,
+        )
     }
 
     /// Removes a file or a directory with all that is in it.
@@ -122,9 +143,10 @@ impl StateDir {
     /// counts, by whatever name it is called.
     pub fn id(&self) -> String {
         let path = std::path::absolute(&self.root).unwrap_or_else(|_| self.root.clone());
-        let digest = match fs::metadata(&path) {
-            Ok(root) => Sha256::digest(format!("{}:{}", root.dev(), root.ino())),
-            Err(_) => Sha256::digest(path.as_os_str().as_encoded_bytes()),
+        let named = self.look().ok().flatten().and_then(|root| root.device_and_inode().ok());
+        let digest = match named {
+            Some((device, inode)) => Sha256::digest(format!("{device}:{inode}")),
+            None => Sha256::digest(path.as_os_str().as_encoded_bytes()),
         };
         digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
     }
@@ -153,11 +175,16 @@ impl StateDir {
 
     /// The names in a directory of this world, in order; none where it is missing. No link leads out of the root.
     pub fn names(&self, directory: &Path) -> io::Result<Vec<String>> {
-        let root = match Dir::open(&self.root) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            opened => opened?,
-        };
+        let Some(root) = self.look()? else { return Ok(Vec::new()) };
         Ok(root.names(directory)?.into_iter().map(|name| name.to_string_lossy().into_owned()).collect())
+    }
+
+    /// The same of a directory that every look needs: an error says which one it is.
+    fn names_or_where(&self, directory: &Path) -> io::Result<Vec<String>> {
+        let where_it_is = |error: io::Error| {
+            io::Error::new(error.kind(), format!("can't list {}: {error}", directory.display()))
+        };
+        self.names(directory).map_err(where_it_is)
     }
 
     /// The records of one kind, by name. One that is half-written or goes away meanwhile is left out: the
@@ -196,8 +223,8 @@ impl StateDir {
     pub fn domains(&self) -> io::Result<Vec<Domain>> {
         let mut domains: Vec<Domain> = Vec::new();
         for directory in ["apps", "trash"] {
-            domains
-                .extend(self.names(&self.root.join(directory))?.iter().filter_map(|name| name.parse().ok()));
+            let names = self.names_or_where(&self.root.join(directory))?;
+            domains.extend(names.iter().filter_map(|name| name.parse().ok()));
         }
         domains.extend(self.taken_ports()?.into_iter().map(|(_, domain)| domain));
         domains.sort();
@@ -227,7 +254,8 @@ impl StateDir {
                 empty = false;
             }
         }
-        for mount in mounts_beneath(&app) {
+        let mounts = self.look().ok().flatten().and_then(|root| root.mounts(&app).ok());
+        for mount in mounts.unwrap_or_default() {
             inventory.add(domain, Resource::new(Kind::Volume, mount.display().to_string()));
         }
         for (port, _) in ports.iter().filter(|(_, owner)| owner == domain) {
@@ -236,7 +264,7 @@ impl StateDir {
         // A directory with nothing in it that counts is residue all the same.
         let bare = if empty { Some(app) } else { None };
         for directory in bare.into_iter().chain([self.trash(domain)]) {
-            if is_present(&directory) {
+            if self.has(&directory) {
                 inventory.add(domain, Resource::new(Kind::Volume, directory.display().to_string()));
             }
         }
@@ -246,7 +274,7 @@ impl StateDir {
     /// The ports that are taken, and by whom.
     pub fn taken_ports(&self) -> io::Result<Vec<(u16, Domain)>> {
         let mut taken = Vec::new();
-        for name in self.names(&self.ports())? {
+        for name in self.names_or_where(&self.ports())? {
             if let (Ok(port), Some(owner)) = (name.parse::<u16>(), self.port_owner(&name))
                 // Only what can be given back by its number.
                 && port.to_string() == name
@@ -260,12 +288,12 @@ impl StateDir {
     /// Whether a port is taken by an app that is there, or whose files are yet to go.
     pub fn has_port_owner(&self, port: u16) -> bool {
         let owner = self.port_owner(&port.to_string());
-        owner.is_some_and(|owner| is_present(&self.app(&owner)) || is_present(&self.trash(&owner)))
+        owner.is_some_and(|owner| self.has(&self.app(&owner)) || self.has(&self.trash(&owner)))
     }
 
     /// Whom the entry of a port names, if it names an app.
     fn port_owner(&self, name: &str) -> Option<Domain> {
-        fs::read_link(self.ports().join(name)).ok()?.to_str()?.parse().ok()
+        self.look().ok()??.read_link(&self.ports().join(name)).ok()?.to_str()?.parse().ok()
     }
 
     /// Takes the app's files out of the way at once, so that a removal which outlives its caller can't touch what
@@ -353,6 +381,8 @@ fn not_found_is_fine(result: io::Result<()>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::sys::files::testing::{alone, mount, unmount};
 
@@ -374,6 +404,24 @@ mod tests {
         assert_eq!(state_dir.domains().unwrap(), []);
         drop(state_dir);
         unmount(root.path());
+    }
+
+    #[test]
+    fn what_is_looked_at_is_what_is_changed_whatever_the_roots_path_names_since() {
+        let world = tempfile::tempdir().unwrap();
+        let root = world.path().join("local");
+        let state_dir = StateDir::new(root.clone());
+        let domain: Domain = "a.test".parse().unwrap();
+        state_dir.write_record(&domain, "tasks", "1", &TaskRecord { service: "app".into() }).unwrap();
+        state_dir.make(&state_dir.ports()).unwrap();
+        state_dir.dir().unwrap().link("a.test".as_ref(), &state_dir.ports().join("20000")).unwrap();
+        let id = state_dir.id();
+        fs::rename(&root, world.path().join("moved")).unwrap();
+        fs::create_dir_all(root.join("apps/b.test")).unwrap();
+        assert_eq!(state_dir.domains().unwrap(), std::slice::from_ref(&domain));
+        assert_eq!(state_dir.records::<TaskRecord>(&domain, "tasks").unwrap().len(), 1);
+        assert!(state_dir.has_port_owner(20_000) && !state_dir.has(&root.join("apps/b.test")));
+        assert_eq!(state_dir.id(), id);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use rustix::fs::OFlags;
 
 use super::LockError;
 use crate::names::Domain;
-use crate::sys::files::{parent_of, set_mode};
+use crate::sys::files::{parent_of, set_group, set_mode};
 
 /// How often an operation starts over because the path changed under it.
 pub(super) const ATTEMPTS: u32 = 32;
@@ -167,8 +167,8 @@ impl LockDirectory {
             Err(errno) => return Err(failed("create the lock file", path, errno)),
         };
         if let Some(group) = self.group {
-            nix::unistd::fchown(&file, None, Some(group.into()))
-                .map_err(|errno| failed("give its group to the lock file", path, errno))?;
+            set_group(&file, group)
+                .map_err(|error| failed("give its group to the lock file", path, errno(&error)))?;
             // The mode that was asked for has lost what the umask takes away.
             set_mode(&file, mode)
                 .map_err(|error| failed("give its mode to the lock file", path, errno(&error)))?;

@@ -10,7 +10,6 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Context;
@@ -69,9 +68,7 @@ impl Api {
         let listener = || -> io::Result<UnixListener> {
             run.directory.remove(&path)?;
             run.directory.make_private(directory)?;
-            // By a short name, whatever the path is: a socket's has 107 bytes at the most.
-            let held = std::fs::File::open(directory)?;
-            UnixListener::bind(format!("/proc/self/fd/{}/api", held.as_raw_fd()))
+            run.directory.listen(&path)
         };
         let listener = listener().map_err(|error| {
             Failure::host(format!("can't listen at {}", path.display())).with_source(error)

@@ -91,9 +91,17 @@ pub fn resolve_beneath(root: &Path, relative: impl AsRef<Path>) -> Result<PathBu
 /// Opens the regular file `relative` below `root` for reading, each component below the one before and on the same mount,
 /// so that a swap in between can't lead outside. A FIFO there is refused and never waited for, nor is what is mounted.
 pub fn open_beneath(root: &Path, relative: impl AsRef<Path>) -> Result<File, BeneathError> {
+    // A path that leads out is one wherever the root is.
+    plain_components(relative.as_ref())?;
+    let root = Dir::open(root).map_err(|source| BeneathError::Io { path: root.to_owned(), source })?;
+    open_in(&root, relative)
+}
+
+/// The same in a directory that is held.
+fn open_in(root: &Dir, relative: impl AsRef<Path>) -> Result<File, BeneathError> {
     let names = plain_components(relative.as_ref())?;
     let mut inside = PathBuf::new();
-    let mut at = Dir::open(root).map_err(|source| BeneathError::Io { path: root.to_owned(), source })?;
+    let mut at = root.clone();
     let last = names.len() - 1;
     for name in &names[..last] {
         inside.push(name);
@@ -123,9 +131,18 @@ fn refused(path: &Path, source: io::Error) -> BeneathError {
 /// Reads the regular file `relative` below `root`, whoever wrote it: it is opened as [`open_beneath`] does, and
 /// has at most `limit` bytes.
 pub fn read_beneath(root: &Path, relative: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, BeneathError> {
-    let path = relative.as_ref().to_owned();
+    read(open_beneath(root, &relative)?, relative.as_ref(), limit)
+}
+
+/// The same in a directory that is held.
+pub(crate) fn read_in(root: &Dir, relative: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, BeneathError> {
+    read(open_in(root, &relative)?, relative.as_ref(), limit)
+}
+
+fn read(file: File, path: &Path, limit: u64) -> Result<Vec<u8>, BeneathError> {
+    let path = path.to_owned();
     let mut content = Vec::new();
-    match open_beneath(root, &path)?.take(limit + 1).read_to_end(&mut content) {
+    match file.take(limit + 1).read_to_end(&mut content) {
         Ok(_) if content.len() as u64 > limit => Err(BeneathError::TooLong { path, limit }),
         Ok(_) => Ok(content),
         Err(source) => Err(BeneathError::Io { path, source }),

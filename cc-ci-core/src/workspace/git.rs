@@ -22,6 +22,7 @@ use crate::model::error_chain;
 use crate::model::failure::Failure;
 use crate::sys::files::replace_file;
 use crate::sys::process::Marker;
+use crate::sys::programs;
 
 /// How much of git's own words an error keeps.
 const LAST_LINES: usize = 8;
@@ -173,6 +174,7 @@ fn quoted(said: &[String]) -> String {
 /// git on one clone.
 #[derive(Debug, Clone)]
 pub(super) struct Git {
+    program: PathBuf,
     root: PathBuf,
     home: PathBuf,
     environment: Vec<(OsString, OsString)>,
@@ -183,6 +185,10 @@ impl Git {
     /// git for the clone at `root`, which need not exist yet.
     pub(super) fn new(run: &RunDir, root: PathBuf, marker: Option<Marker>) -> Self {
         let mut environment = run.environment();
+        let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_os_str());
+        // Found once, before anything of the recipe's has run. A host without it tells when it is needed.
+        let git = OsStr::new("git");
+        let program = programs::find(git, path.unwrap_or_default()).unwrap_or_else(|_| git.into());
         for (name, value) in [
             ("GIT_CONFIG_NOSYSTEM", "1"),
             ("GIT_CONFIG_GLOBAL", "/dev/null"),
@@ -200,7 +206,7 @@ impl Git {
         }
         // Outside of the clone no repository is looked for above the run's own directories.
         environment.push(("GIT_CEILING_DIRECTORIES".into(), run.root().into()));
-        Self { root, home: run.home(), environment, marker }
+        Self { program, root, home: run.home(), environment, marker }
     }
 
     /// The clone's tree.
@@ -300,7 +306,7 @@ impl Git {
         let subcommand = args.iter().find(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
         let name = subcommand.map(|arg| arg.to_string_lossy().into_owned()).unwrap_or_default();
         let mut command =
-            Command::new("git", cwd).envs(self.environment.iter().map(|(name, value)| (name, value)));
+            Command::new(&self.program, cwd).envs(self.environment.iter().map(|(name, value)| (name, value)));
         for setting in OVERRIDES {
             command = command.arg("-c").arg(setting);
         }
@@ -380,7 +386,14 @@ pub(super) fn redact(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Arc;
+
+    use super::super::{AbraWorkspace as _, KernelWorkspace, Settings};
     use super::*;
+    use crate::lifetime::{Bounds, EmbeddedMode};
+    use crate::model::event::Silent;
 
     #[test]
     fn users_and_passwords_are_taken_out_of_addresses() {
@@ -396,5 +409,25 @@ mod tests {
         ] {
             assert_eq!(redact(text), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn the_git_that_was_found_first_is_the_one_that_runs() {
+        let world = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| world.path().join(name));
+        for directory in [&first, &second] {
+            fs::create_dir(directory).unwrap();
+        }
+        let git = programs::find("git".as_ref(), &programs::operator_path()).unwrap();
+        std::os::unix::fs::symlink(git, second.join("git")).unwrap();
+        let path = std::env::join_paths([&first, &second]).unwrap();
+        let settings = Settings::new(world.path().join("runs")).unwrap().path(path);
+        let run = KernelWorkspace::new(settings).unwrap().create(&"7".parse().unwrap()).unwrap();
+        let git = Git::new(&run, run.recipes().join("notes"), None);
+        fs::write(first.join("git"), "#!/bin/sh\necho another\n").unwrap();
+        fs::set_permissions(first.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
+        let life = EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).unwrap();
+        let said = git.run_nowhere(&life, ["version"], Duration::from_mins(1)).await.unwrap();
+        assert!(said[0].starts_with("git version"), "{said:?}");
     }
 }

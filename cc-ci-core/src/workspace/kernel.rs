@@ -136,7 +136,12 @@ impl AbraWorkspace for KernelWorkspace {
 
     fn run_ids(&self) -> Result<Vec<RunId>, WorkspaceError> {
         let fail = |error| WorkspaceError::io("list the runs directory", &self.settings.runs_dir)(error);
-        let runs = match Dir::open(&self.settings.runs_dir) {
+        // The very one that is changed, whatever its path names since.
+        let runs = match self
+            .claimed
+            .get()
+            .map_or_else(|| Dir::open(&self.settings.runs_dir), |runs| Ok(runs.clone()))
+        {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             opened => opened.map_err(fail)?,
         };

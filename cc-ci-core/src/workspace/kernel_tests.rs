@@ -361,3 +361,15 @@ fn whoever_only_looks_makes_nothing_and_a_strangers_directory_stays_as_it_is() {
     );
     assert_eq!(fs::read_dir(&runs).unwrap().count(), 1);
 }
+
+#[test]
+fn the_runs_are_those_of_the_directory_that_is_changed_whatever_its_path_names_since() {
+    let world = tempfile::tempdir().unwrap();
+    let runs = world.path().join("runs");
+    let workspace = KernelWorkspace::new(Settings::new(&runs).unwrap()).unwrap();
+    let run = workspace.create(&"7".parse().unwrap()).unwrap();
+    fs::rename(&runs, world.path().join("moved")).unwrap();
+    fs::create_dir_all(runs.join("8")).unwrap();
+    fs::write(runs.join("8/run.lock"), "").unwrap();
+    assert_eq!(workspace.run_ids().unwrap(), [run.id().clone()]);
+}

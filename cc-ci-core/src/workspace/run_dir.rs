@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::OFlags;
+use tokio::net::UnixListener;
 
 use super::copy::copy_tree;
 use super::deploy_count::{self, DeployCount};
@@ -237,6 +238,13 @@ impl RunDir {
     /// Makes a directory beneath the run's own, and those above it, for nobody else's eyes.
     pub(crate) fn make_private(&self, path: &Path) -> io::Result<()> {
         self.dir.make_private(path).map(drop)
+    }
+
+    /// Listens at the socket `path` beneath the run's directory.
+    pub(crate) fn listen(&self, path: &Path) -> io::Result<UnixListener> {
+        let listener = self.dir.listen(path)?;
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
     }
 
     /// Removes `path` beneath the run's directory, whatever it is. Blocks.

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cc_ci_core::exit::Exit;
-use cc_ci_core::files;
+use cc_ci_core::files::{self, TemporaryDirectory};
 use cc_ci_core::lifetime::{
     Child, Command, Ended, Line, ProcessMode, RunLifetime as _, RunLifetimeExt as _, Stage, Stream,
 };
 use serde::de::DeserializeOwned;
-use tempfile::TempDir;
 
 use crate::terminal::Terminal;
 use cc_ci_core::Failure;
@@ -64,7 +63,7 @@ pub struct World {
     pub terminal: Terminal,
     /// Whether people look on.
     pub human: bool,
-    directory: TempDir,
+    directory: TemporaryDirectory,
     root: PathBuf,
     exe: PathBuf,
     environment: Vec<(&'static str, OsString)>,
@@ -74,7 +73,7 @@ impl World {
     pub fn new(lifetime: Arc<ProcessMode>, terminal: Terminal, human: bool) -> Result<Self, Failure> {
         let failed =
             |error: io::Error| Failure::host("can't prepare the demo's directory").with_source(error);
-        let directory = tempfile::Builder::new().prefix("cc-ci-demo-").tempdir().map_err(failed)?;
+        let directory = TemporaryDirectory::new("cc-ci-demo-").map_err(failed)?;
         let root = directory.path().canonicalize().map_err(failed)?;
         if root.to_str().is_none_or(|root| root.contains(':')) {
             return Err(Failure::host(format!("can't work in {}", root.display()))

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cc_ci_core::exit::Exit;
+use cc_ci_core::files::TemporaryDirectory;
 use cc_ci_core::inspect::{InspectError, inspect};
 use cc_ci_core::lifetime::{Bounds, RunLifetime, RunLifetimeExt as _, ScopeEnd, TakenOver};
 use cc_ci_core::names::RunId;
@@ -58,7 +59,7 @@ pub fn check(
 
 /// Looks at the recipe through a directory of its own, which is gone afterwards.
 fn look(path: &Path, lifetime: &dyn RunLifetime) -> Result<Report, Failure> {
-    let directory = tempfile::Builder::new().prefix("cc-ci-check-").tempdir().map_err(no_scratch)?;
+    let directory = TemporaryDirectory::new("cc-ci-check-").map_err(no_scratch)?;
     let scratch = Scratch::new(directory.path())
         .and_then(KernelWorkspace::new)
         .and_then(|runs| runs.create(&RunId::manual(std::process::id())))

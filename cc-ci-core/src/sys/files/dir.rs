@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,6 +55,12 @@ impl Dir {
     /// The path by which it was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Which directory it is, whatever it is called, as `stat` numbers it.
+    pub fn device_and_inode(&self) -> io::Result<(u64, u64)> {
+        let found = rustix::fs::fstat(&self.fd)?;
+        Ok((found.st_dev, found.st_ino))
     }
 
     /// Who owns it.
@@ -210,6 +217,15 @@ impl Dir {
     pub fn link(&self, target: &Path, path: &Path) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
         Ok(symlinkat(target, &parent, name)?)
+    }
+
+    /// Listens at the socket `path`, which must be new.
+    pub fn listen(&self, path: &Path) -> io::Result<UnixListener> {
+        let (parent, name) = self.parent(path)?;
+        // By a short name, whatever the path is: a socket's has 107 bytes at the most.
+        let mut short = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd()));
+        short.push(name);
+        UnixListener::bind(short)
     }
 
     /// Moves what is at `from` to `to`, both beneath this directory.
@@ -402,6 +418,11 @@ pub(crate) fn is_present(path: &Path) -> bool {
 /// Gives an open file these permissions.
 pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
+}
+
+/// Gives an open file to this group.
+pub(crate) fn set_group(file: &File, group: u32) -> io::Result<()> {
+    Ok(rustix::fs::fchown(file, None, Some(rustix::fs::Gid::from_raw(group)))?)
 }
 
 /// Opens the directory that `path` is in, through the operator's links.

@@ -45,3 +45,19 @@ fn what_is_given_is_a_tree_and_neither_what_is_mounted_there_nor_what_links_name
     assert!(give_to(&path("tree/link"), 12_345, true).is_err());
     assert_eq!(owner("outside"), 0);
 }
+
+#[test]
+fn a_socket_has_any_length_of_path_and_is_made_through_no_link_and_in_nobodys_place() {
+    let world = tempfile::tempdir().unwrap();
+    let (root, elsewhere) = (world.path().join("root"), world.path().join("elsewhere"));
+    let deep = Path::new("d").join("x".repeat(200));
+    fs::create_dir_all(root.join(&deep)).unwrap();
+    fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, root.join("link")).unwrap();
+    let dir = Dir::open(&root).unwrap();
+    let _listener = dir.listen(&deep.join("socket")).unwrap();
+    assert_eq!(dir.find(&deep.join("socket")).unwrap().unwrap().kind, FileType::Socket);
+    assert_eq!(dir.listen(&deep.join("socket")).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    assert!(dir.listen(Path::new("link/socket")).is_err());
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+}

@@ -17,13 +17,15 @@ mod confined;
 mod dir;
 pub(crate) mod mark;
 mod remove;
+mod temporary;
 #[cfg(test)]
 pub(crate) mod testing;
 mod whole;
 
-pub(crate) use dir::{Dir, give_to, is_present, mounts_beneath, parent_of, set_mode};
+pub(crate) use dir::{Dir, give_to, is_present, mounts_beneath, parent_of, set_group, set_mode};
 pub(crate) use mark::{
     RUN_LOCK, RUN_RECORD, RootError, RootKind, check_root, claim_root, is_full, is_run_directory, user,
 };
+pub use temporary::TemporaryDirectory;
 pub use whole::{link, new_file, private_directory, remove_file, write_whole};
 pub(crate) use whole::{new_id, open_log, remove_tree, remove_tree_until, replace_file, write_whole_by};

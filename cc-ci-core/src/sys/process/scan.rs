@@ -42,8 +42,10 @@ pub fn marked(now: &BootId) -> io::Result<Vec<Marked>> {
     let mut marked = Vec::new();
     for pid in pids()?.into_iter().filter(|pid| !spared.contains(pid)) {
         // The start time is read between two looks: a mark that is read after it can only be of this process or a
-        // successor, and whoever signals checks again. The first look spares the many that have no mark the rest.
-        if marker_of(pid).is_some()
+        // successor, and whoever signals checks again. Others' are not even read; the first look spares the many that have
+        // no mark the rest.
+        if is_own(pid)
+            && marker_of(pid).is_some()
             && let Ok(process) = ProcessIdentity::of(pid, now.clone())
             && let Some(marker) = marker_of(pid)
             && is_own(pid)
