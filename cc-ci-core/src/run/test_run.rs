@@ -105,6 +105,8 @@ impl<'r> Tests<'r> {
         let command = self.command(script, tier, version, &place, api.as_ref()).await?;
         run.owners.check(&run.main_app().domain)?;
         self.ready.checkouts.mark_dirty();
+        let engine = run.harness.ci_host.engine.as_ref();
+        run.strangers.begin(engine, script).await;
         let mut output = String::new();
         let ended = run
             .context
@@ -114,6 +116,7 @@ impl<'r> Tests<'r> {
                 output.push('\n');
             })
             .await;
+        run.strangers.end(engine).await;
         let output = self.keep_log(log_name, output).await;
         let reason = match ended {
             Ok(ended) if ended.success() => {
