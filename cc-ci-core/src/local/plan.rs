@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use crate::model::cancellation::Cancellation;
 use crate::recipe::{Compose, LOCAL_KEY, Mode, MountKind, Recipe, RecipeError, Service, interpolate};
 use crate::sys::beneath::read_beneath;
 use crate::workspace::copy_entries;
+
+/// git's own part of a checkout.
+const GIT: &str = ".git";
 
 /// Swarm's own bound for a config or secret is half of this.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -109,12 +113,19 @@ impl Directory<'_> {
     fn tree(&self, cancellation: &Cancellation) -> Result<PathBuf, Failure> {
         let io = |error: io::Error| Failure::host("can't copy the recipe's files").with_source(error);
         let trees = self.of("trees");
+        // What is asked for in a service comes often, and is mostly there already.
+        let mut digest = Sha256::new();
+        hash_tree(&self.app.tree, Path::new(""), GIT, &mut digest).map_err(io)?;
+        let named = trees.join(hex(&digest.finalize()));
+        if named.exists() {
+            return Ok(named);
+        }
         self.state_dir.make(&trees).map_err(io)?;
         let fresh = trees.join(crate::sys::files::new_id().map_err(io)?);
         self.state_dir.make(&fresh).map_err(io)?;
-        copy_entries(&self.app.tree, &fresh, ".git", cancellation).map_err(io)?;
+        copy_entries(&self.app.tree, &fresh, GIT, cancellation).map_err(io)?;
         let mut digest = Sha256::new();
-        hash_tree(&fresh, Path::new(""), &mut digest).map_err(io)?;
+        hash_tree(&fresh, Path::new(""), "", &mut digest).map_err(io)?;
         let named = trees.join(hex(&digest.finalize()));
         if named.exists() {
             self.state_dir.remove(&fresh).map_err(io)?;
@@ -294,11 +305,13 @@ fn variable(kind: &str, key: &str) -> String {
     format!("CCCI_{kind}_{key}")
 }
 
-fn hash_tree(root: &Path, relative: &Path, digest: &mut Sha256) -> io::Result<()> {
+/// The same for a tree and for its copy; without the entry `skipped` at its top.
+fn hash_tree(root: &Path, relative: &Path, skipped: &str, digest: &mut Sha256) -> io::Result<()> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(root.join(relative))? {
         names.insert(entry?.file_name());
     }
+    names.retain(|name| name != skipped);
     for name in names {
         let relative = relative.join(name);
         let path = root.join(&relative);
@@ -310,10 +323,13 @@ fn hash_tree(root: &Path, relative: &Path, digest: &mut Sha256) -> io::Result<()
         } else {
             Vec::new()
         };
-        digest.update(format!("{}\0{:?}\0{}\0", relative.display(), metadata.permissions(), content.len()));
+        // A copied directory is its owner's to write.
+        let mode = metadata.mode() & 0o777 | if metadata.is_dir() { 0o700 } else { 0 };
+        let kind = metadata.file_type();
+        digest.update(format!("{}\0{kind:?} {mode:o}\0{}\0", relative.display(), content.len()));
         digest.update(&content);
         if metadata.is_dir() {
-            hash_tree(root, &relative, digest)?;
+            hash_tree(root, &relative, "", digest)?;
         }
     }
     Ok(())

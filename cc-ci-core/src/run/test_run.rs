@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::api::Api;
@@ -13,7 +12,7 @@ use super::install_copy::Copies;
 use super::ready::Ready;
 use super::scripts::{Layer, Script, Scripts};
 use super::step::StepOutcome;
-use crate::lifetime::{APP, ChildError, Command, RunLifetimeExt as _, SpawnError};
+use crate::lifetime::{APP, ChildError, Command, RunLifetimeExt as _};
 use crate::model::error_chain;
 use crate::model::event::Event;
 use crate::model::failure::{Failure, Fault};
@@ -130,7 +129,7 @@ impl<'r> Tests<'r> {
             }
             Ok(ended) => ended.to_string(),
             Err(error @ ChildError::TimedOut { .. }) => error.to_string(),
-            Err(ChildError::Spawn(error)) if cannot_be_executed(&error) => error_chain(&error),
+            Err(ChildError::Spawn(error)) if error.is_of_command() => error_chain(&error),
             Err(error) => return Err(Failure::host(error_chain(&error))),
         };
         let text = tail(&output, OUTPUT_TAIL).to_owned();
@@ -287,27 +286,6 @@ impl<'r> Tests<'r> {
     }
 }
 
-/// Whether it is the test's own fault that it was not started: what it is, or names as its interpreter, can't be
-/// executed. All else, such as no memory for one more process, is the host's.
-fn cannot_be_executed(error: &SpawnError) -> bool {
-    let SpawnError::Io { source, .. } = error else { return false };
-    source.raw_os_error().map(Errno::from_raw).is_some_and(|errno| {
-        matches!(
-            errno,
-            Errno::ENOENT
-                | Errno::EACCES
-                | Errno::ENOEXEC
-                | Errno::ELIBBAD
-                | Errno::ELOOP
-                | Errno::E2BIG
-                | Errno::ENOTDIR
-                | Errno::EISDIR
-                | Errno::ENAMETOOLONG
-                | Errno::ETXTBSY
-        )
-    })
-}
-
 /// `name` as the name of a file that gets an ending yet: a test's own name may be as long as any file's.
 fn file_name(mut name: String) -> String {
     if name.len() > NAME_LIMIT {
@@ -354,20 +332,6 @@ mod tests {
         let (one, other) = (file_name("ä".repeat(127) + "a"), file_name("ä".repeat(127) + "b"));
         assert!(one.len() <= NAME_LIMIT && other.len() <= NAME_LIMIT, "{one}");
         assert_ne!(one, other);
-    }
-
-    #[test]
-    fn a_test_that_cannot_be_executed_is_told_from_a_host_that_starts_nothing() {
-        let refused = |errno: Errno| SpawnError::Io { program: "x".into(), source: errno.into() };
-        for errno in
-            [Errno::ENOENT, Errno::EACCES, Errno::ENOEXEC, Errno::ELOOP, Errno::E2BIG, Errno::ENOTDIR]
-        {
-            assert!(cannot_be_executed(&refused(errno)), "{errno}");
-        }
-        for errno in [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE, Errno::EIO] {
-            assert!(!cannot_be_executed(&refused(errno)), "{errno}");
-        }
-        assert!(!cannot_be_executed(&SpawnError::TearingDown { program: "x".into() }));
     }
 
     #[test]
