@@ -97,8 +97,9 @@ impl<'r> Tests<'r> {
         let run = self.ready.run;
         let log_name = file_name(format!("{}{tier}-{}", self.prefix, script.name().replace('/', "-")));
         let place = self.place(script, &log_name).await?;
-        // Install steps have no app yet, and a warm app is somebody's.
-        let api = (script.layer == Layer::Recipe && !script.is_install_step() && !run.lane().is_warm())
+        // Install steps have no app yet, and a warm app is somebody's, who may allow it.
+        let is_allowed = !run.lane().is_warm() || run.harness.settings.warm_api.contains(&run.request.recipe);
+        let api = (script.layer == Layer::Recipe && !script.is_install_step() && is_allowed)
             .then(|| Api::serve(run, self.ready.fetched, &run.context.tmp.join(Layer::Recipe.as_str())))
             .transpose()?;
         let command = self.command(script, tier, version, &place, api.as_ref()).await?;
