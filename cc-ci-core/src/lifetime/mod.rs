@@ -57,7 +57,7 @@ pub use in_teardown::InTeardown;
 pub use output::{Line, Stream};
 pub use parent::ParentWatch;
 pub use process_mode::{ProcessMode, TakeOverError, TakenOver};
-pub use sandbox::{APP, Confinement, NoConfinement, Sandbox, User};
+pub use sandbox::{Confinement, NoConfinement, Sandbox, TRUSTED, User};
 
 /// One run's life, and its children's.
 #[async_trait]

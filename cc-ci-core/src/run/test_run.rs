@@ -1,18 +1,18 @@
 //! Running one test, or install step: an executable of the operator or the recipe.
 
 use std::ffi::OsStr;
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
 use super::api::Api;
+use super::confine;
 use super::install_copy::Copies;
 use super::ready::Ready;
 use super::scripts::{Layer, Script, Scripts};
 use super::step::StepOutcome;
-use crate::lifetime::{APP, ChildError, Command, RunLifetimeExt as _};
+use crate::lifetime::{ChildError, Command, RunLifetimeExt as _};
 use crate::model::error_chain;
 use crate::model::event::Event;
 use crate::model::failure::{Failure, Fault};
@@ -239,23 +239,7 @@ impl<'r> Tests<'r> {
             .env("XDG_RUNTIME_DIR", "/run")
             .env("CCCI_RECIPE_DIR", copies.tree.as_ref().unwrap_or(&app.tree))
             .env("CCCI_ENV_FILE", copies.env_file());
-        let has_host_network = run.harness.settings.host_network.contains(&app.recipe);
-        let url = match endpoint {
-            Some(address) if !has_host_network => {
-                let inside = SocketAddrV4::new(Ipv4Addr::LOCALHOST, address.port());
-                // By its name and the usual port, too.
-                sandbox = sandbox.forward(inside, address).forward(SocketAddrV4::new(APP, 80), address);
-                sandbox = sandbox.name(app.domain.as_str());
-                Some(inside.into())
-            }
-            endpoint => endpoint,
-        };
-        if let Some(url) = url {
-            command = command.env("CCCI_URL", format!("http://{url}"));
-        }
-        if has_host_network {
-            sandbox = sandbox.host_network();
-        }
+        (command, sandbox) = confine::network(run, self.ready.fetched, endpoint, command, sandbox).await?;
         if let Some(api) = api {
             sandbox = sandbox.write(&api.path);
         }
