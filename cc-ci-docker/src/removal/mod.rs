@@ -62,7 +62,8 @@ enum Round {
 
 impl Removal<'_> {
     async fn within(mut self, limit: Duration) -> Result<(), Failure> {
-        let patience = USED_BY_OTHERS.min(limit / 10);
+        // What of a stack stays may use the rest for as long as its tasks are given to end.
+        let patience = if self.only.is_some() { limit } else { USED_BY_OTHERS.min(limit / 10) };
         match tokio::time::timeout(limit, self.run(patience)).await {
             Ok(ended) => ended,
             Err(_) => Err(self.overdue(&format!("within {limit:?}"))),
