@@ -256,13 +256,13 @@ fn a_confined_test_reaches_its_apps_through_the_proxy_and_no_other() {
     let (_, suffix) = domain.as_str().split_once('.').unwrap();
     let other = format!("other-012345.{suffix}");
     let proxy = Proxy::start(&world, vec![signed(&format!("*.{suffix}"), &ca_file)]);
-    let text = format!(
+    let config = format!(
         "{}[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n[recipes.plain]\ndepends = [{:?}]\n",
         confined(&world),
         proxy.address,
         base.path()
     );
-    fs::write(world.config(), text).unwrap();
+    fs::write(world.config(), config).unwrap();
     let asks = ASK.replace("OTHER", &other).replace("$PROXY", &proxy.address.to_string());
     recipe.script("tests/custom-asks", &asks).commit();
     paused_runs::run(&world, &recipe).run().expect(0);

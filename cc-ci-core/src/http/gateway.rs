@@ -6,7 +6,7 @@
 //! and asks the proxy anew, with one `Host` that is the name of the connection, and the proxy's own certificate checked.
 //!
 //! # Limitations
-//! HTTP/1.1, and WebSockets. Names beneath one of its own are others. Routes of the proxy that go by no host, answer its names too.
+//! HTTP/1.1, and what changes from it to `websocket`. Names beneath one of its own are others. Routes of the proxy that go by no host, answer its names too.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -147,13 +147,10 @@ impl Gateway {
         let value = HeaderValue::from_str(host.as_str()).map_err(|error| self.failed(&error))?;
         parts.headers.insert(header::HOST, value);
         let stream = Box::pin(async { self.proxy.connect(connect(self.proxy.address()).await?, host).await });
-        let stream = match tokio::time::timeout(HANDSHAKE, stream).await {
-            Ok(connected) => connected.map_err(|error| self.failed(&error))?,
-            Err(_) => {
-                let (address, limit) = (self.proxy.address(), HANDSHAKE);
-                return Err(self.failed(&HttpError::NoConnection { address, limit }));
-            }
-        };
+        let (address, limit) = (self.proxy.address(), HANDSHAKE);
+        let stream = tokio::time::timeout(limit, stream).await;
+        let stream = stream.unwrap_or(Err(HttpError::NoConnection { address, limit }));
+        let stream = stream.map_err(|error| self.failed(&error))?;
         let handshake = client().handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| self.failed(&error))?;
         beside.spawn(async { drop(connection.with_upgrades().await) });

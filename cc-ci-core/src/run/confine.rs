@@ -89,7 +89,7 @@ pub(super) async fn network(
 ) -> Result<(Command, Sandbox), Failure> {
     let app = run.main_app();
     if run.harness.settings.host_network.contains(&app.recipe) {
-        let command = endpoint.into_iter().fold(command, |command, address| url(command, address));
+        let command = endpoint.into_iter().fold(command, url);
         return Ok((command, sandbox.host_network()));
     }
     if let Some(address) = endpoint {

@@ -63,23 +63,23 @@ impl Served {
 
 async fn proxied(authority: &Authority, name: &str, answers: &[String]) -> (FakeProxy, Served) {
     let server = FakeProxy::start(authority.certificate(name), answers).await;
-    let served = Served::new(authority.proxy(server.address)).await;
-    (server, served)
+    let gateway = Served::new(authority.proxy(server.address)).await;
+    (server, gateway)
 }
 
 #[tokio::test]
 async fn the_proxy_is_asked_for_each_of_the_names() {
     let authority = Authority::new();
-    let (server, served) = proxied(&authority, "*.ci.example.org", &[page("200 OK", "hello")]).await;
+    let (server, gateway) = proxied(&authority, "*.ci.example.org", &[page("200 OK", "hello")]).await;
     for name in [OWN, BESIDE] {
-        let answer = get_through(&served.seen_as, &name.parse().unwrap(), "/a?b=c", PATIENCE).await.unwrap();
+        let answer = get_through(&gateway.seen_as, &name.parse().unwrap(), "/a?b=c", PATIENCE).await.unwrap();
         assert_eq!(answer, Answer { status: 200, body: "hello".into() });
         let seen = server.seen().pop().unwrap();
         assert_eq!(seen.name.as_deref(), Some(name));
         assert!(seen.head.starts_with("GET /a?b=c HTTP/1.1\r\n"), "{}", seen.head);
         assert!(seen.head.contains(&format!("host: {name}\r\n")), "{}", seen.head);
     }
-    let elsewhere = get_through(&served.seen_as, &OTHER.parse().unwrap(), "/", PATIENCE).await;
+    let elsewhere = get_through(&gateway.seen_as, &OTHER.parse().unwrap(), "/", PATIENCE).await;
     assert!(elsewhere.is_err(), "no certificate for it");
     assert_eq!(server.seen().len(), 2);
 }
@@ -87,7 +87,7 @@ async fn the_proxy_is_asked_for_each_of_the_names() {
 #[tokio::test]
 async fn no_request_is_for_another_host_whatever_its_connection_was_opened_for() {
     let authority = Authority::new();
-    let (server, served) = proxied(&authority, "*.ci.example.org", &[page("200 OK", "another app's")]).await;
+    let (server, gateway) = proxied(&authority, "*.ci.example.org", &[page("200 OK", "another app's")]).await;
     for (request, status) in [
         (format!("GET / HTTP/1.1\r\nHost: {OTHER}\r\n"), "421"),
         (format!("GET / HTTP/1.1\r\nHost: x.{OWN}\r\n"), "421"),
@@ -101,7 +101,7 @@ async fn no_request_is_for_another_host_whatever_its_connection_was_opened_for()
         ("GET / HTTP/1.0\r\n".to_owned(), "421"),
         (format!("GET / HTTP/1.1\r\nHost: {OWN}\r\nContent-Length: 1\r\nContent-Length: 2\r\n"), "400"),
     ] {
-        let answer = served.told(&format!("{request}Connection: close\r\n\r\n")).await;
+        let answer = gateway.told(&format!("{request}Connection: close\r\n\r\n")).await;
         assert!(
             answer.starts_with(&format!("HTTP/1.{} {status}", u8::from(!request.contains("1.0")))),
             "{request}: {answer}"
@@ -111,7 +111,7 @@ async fn no_request_is_for_another_host_whatever_its_connection_was_opened_for()
     // A connection is no request's: the next one is read, too.
     let own = format!("GET /one HTTP/1.1\r\nHost: {OWN}\r\n\r\n");
     let answer =
-        served.told(&format!("{own}GET /two HTTP/1.1\r\nHost: {OTHER}\r\nConnection: close\r\n\r\n")).await;
+        gateway.told(&format!("{own}GET /two HTTP/1.1\r\nHost: {OTHER}\r\nConnection: close\r\n\r\n")).await;
     assert!(answer.contains("another app's") && answer.contains("HTTP/1.1 421"), "{answer}");
     let [seen] = &server.seen()[..] else { panic!("one request") };
     assert!(seen.head.starts_with("GET /one"), "{}", seen.head);
@@ -120,7 +120,7 @@ async fn no_request_is_for_another_host_whatever_its_connection_was_opened_for()
 #[tokio::test]
 async fn what_a_request_says_of_its_way_is_said_anew() {
     let authority = Authority::new();
-    let (server, served) = proxied(&authority, "*.ci.example.org", &[page("200 OK", "")]).await;
+    let (server, gateway) = proxied(&authority, "*.ci.example.org", &[page("200 OK", "")]).await;
     let upper = OWN.to_uppercase();
     for way in [
         format!("Host: {upper}:443\r\nConnection: host, x-hop\r\nX-Hop: 1\r\n"),
@@ -131,7 +131,7 @@ async fn what_a_request_says_of_its_way_is_said_anew() {
     ] {
         let body = if way.contains("chunked") { "0\r\n\r\n" } else { "" };
         let close = if way.contains("Connection") { "" } else { "Connection: close\r\n" };
-        let mut stream = served.opened(OWN).await;
+        let mut stream = gateway.opened(OWN).await;
         stream.write_all(format!("POST / HTTP/1.1\r\n{way}{close}\r\n{body}").as_bytes()).await.unwrap();
         assert_eq!(stream.read_u8().await.unwrap(), b'H', "{way}");
         let seen = server.seen().pop().unwrap().head.to_lowercase();
@@ -165,8 +165,8 @@ async fn changes_protocol(authority: &Authority, answer: &'static str) -> (JoinS
 async fn a_websocket_goes_through_and_no_other_protocol() {
     let authority = Authority::new();
     let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-    let (_serving, served) = changes_protocol(&authority, answer).await;
-    let mut stream = served.opened(OWN).await;
+    let (_serving, gateway) = changes_protocol(&authority, answer).await;
+    let mut stream = gateway.opened(OWN).await;
     let asks = format!(
         "GET / HTTP/1.1\r\nHost: {OWN}\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
     );
@@ -192,10 +192,10 @@ async fn a_websocket_goes_through_and_no_other_protocol() {
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
         ),
     ] {
-        let (_serving, served) = changes_protocol(&authority, answer).await;
+        let (_serving, gateway) = changes_protocol(&authority, answer).await;
         let connection = if asks.is_empty() { "close" } else { "close, Upgrade" };
         let asks = format!("GET / HTTP/1.1\r\nHost: {OWN}\r\n{asks}Connection: {connection}\r\n\r\n");
-        let answer = served.told(&asks).await;
+        let answer = gateway.told(&asks).await;
         assert!(answer.starts_with("HTTP/1.1 502"), "{asks}: {answer}");
     }
 }
@@ -203,8 +203,8 @@ async fn a_websocket_goes_through_and_no_other_protocol() {
 #[tokio::test]
 async fn a_proxy_that_shows_what_is_not_good_is_said_so() {
     let authority = Authority::new();
-    let (server, served) = proxied(&authority, OTHER, &[page("200 OK", "")]).await;
-    let answer = get_through(&served.seen_as, &OWN.parse().unwrap(), "/", PATIENCE).await.unwrap();
+    let (server, gateway) = proxied(&authority, OTHER, &[page("200 OK", "")]).await;
+    let answer = get_through(&gateway.seen_as, &OWN.parse().unwrap(), "/", PATIENCE).await.unwrap();
     assert_eq!(answer.status, 502);
     assert!(answer.body.contains(&format!("a certificate for another name: {OTHER}")), "{answer:?}");
     assert!(server.seen().is_empty());
