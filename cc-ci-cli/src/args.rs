@@ -250,7 +250,8 @@ pub struct Run {
     /// Copy the recipe from the canonical abra tree instead of fetching it
     #[arg(long, env = "CCCI_SKIP_FETCH", value_parser = FalseyValueParser::new())]
     pub skip_fetch: bool,
-    /// Only warn of privileges that the configuration does not grant
+    /// Only warn of privileges that the configuration does not grant, and of what is deployed beyond what was judged; confines
+    /// nothing: the recipe's scripts run as cc-ci's own user
     #[arg(long, env = "CCCI_REPORT_ONLY", value_parser = FalseyValueParser::new())]
     pub report_only: bool,
     /// The quick lane: upgrade the recipe's warm app in place, test it, roll it back; it proves less

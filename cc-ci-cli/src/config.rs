@@ -244,6 +244,7 @@ impl Config {
                 sandbox_paths: sandbox_paths(file.sandbox.paths)?,
                 fixtures: of_recipes.fixtures,
                 host_network: of_recipes.host_network,
+                warm_api: of_recipes.warm_api,
                 dependencies: of_recipes.dependencies,
                 warm: of_recipes.warm,
                 keep_runs: file.keep_runs.unwrap_or(defaults.keep_runs),

@@ -1,7 +1,9 @@
-//! One HTTP request to an address, with a `Host` header of our choice: plain, or through a [`Proxy`].
+//! One HTTP request to an address, with a `Host` header of our choice: plain, or through a [`Proxy`]. And a [`Gateway`] for
+//! those who are to ask the proxy for some names only.
 
 #[cfg(test)]
 pub(crate) mod fake_proxy;
+mod gateway;
 mod proxy;
 
 use std::net::SocketAddr;
@@ -15,6 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::names::Domain;
 
+pub use gateway::Gateway;
 pub(crate) use proxy::CertificateFault;
 pub use proxy::{InvalidProxy, Proxy};
 
@@ -142,6 +145,17 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, HttpError> {
     TcpStream::connect(address).await.map_err(|source| HttpError::Connect { address, source })
 }
 
+fn client() -> hyper::client::conn::http1::Builder {
+    let mut client = hyper::client::conn::http1::Builder::new();
+    client
+        // What browsers and proxies put up with is no fault of an app's.
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .ignore_invalid_headers_in_responses(true)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(HEAD_LIMIT);
+    client
+}
+
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     address: SocketAddr,
@@ -149,15 +163,8 @@ async fn exchange(
     path: &str,
 ) -> Result<Response, HttpError> {
     let protocol = |source: Box<dyn std::error::Error + Send + Sync>| HttpError::Protocol { address, source };
-    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-        // What browsers and proxies put up with is no fault of an app's.
-        .allow_obsolete_multiline_headers_in_responses(true)
-        .ignore_invalid_headers_in_responses(true)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(HEAD_LIMIT)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| protocol(error.into()))?;
+    let (mut sender, connection) =
+        client().handshake(TokioIo::new(stream)).await.map_err(|error| protocol(error.into()))?;
     let request = hyper::Request::get(path)
         .header(hyper::header::HOST, host)
         .body(Empty::<Bytes>::new())

@@ -1,11 +1,11 @@
 //! Everything that exists of an app, by label and by name.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cc_ci_core::engine::{Failure, Inventory, Resource, StackSource};
+use cc_ci_core::engine::{Failure, Inventory, Kind, Resource, StackSource};
 use cc_ci_core::error_chain;
 use cc_ci_core::event::Event;
 use cc_ci_core::names::{Domain, RunAppPattern, Stack, Suffix};
@@ -74,6 +74,19 @@ async fn look(engine: &SwarmEngine, domains: Option<&[Domain]>) -> Result<Invent
         }
     }
     Ok(inventory)
+}
+
+/// What is no stack's, but for what the Swarm makes of it itself: tasks, and their containers.
+pub(crate) async fn unowned(engine: &SwarmEngine) -> Result<BTreeSet<Resource>, Failure> {
+    let snapshot = read(engine).await.map_err(|error| error.during("can't look at what exists"))?;
+    let attribution = Attribution::new(&snapshot, run_app_stacks(&snapshot, &engine.settings.suffix));
+    let of_services = snapshot.containers.iter().filter(|container| container.service.is_some());
+    let made: HashSet<&str> = of_services.map(|container| container.id.as_str()).collect();
+    let found = attribution.found(&Anonymous::new(&attribution));
+    let nobodys = found
+        .into_iter()
+        .filter(|found| found.owner == Owner::Nobody && found.kind != Kind::Task && !made.contains(found.id));
+    Ok(nobodys.map(|found| Resource::new(found.kind, found.name)).collect())
 }
 
 /// Everything that exists. An engine that showed it before and does not now is waited for: it restarts, and becomes a

@@ -246,4 +246,8 @@ impl Engine for SwarmEngine {
     ) -> Result<(), Failure> {
         removal::remove_selected(self, domain, residue, limit).await
     }
+
+    async fn unowned(&self) -> Result<BTreeSet<Resource>, Failure> {
+        inventory::unowned(self).await
+    }
 }

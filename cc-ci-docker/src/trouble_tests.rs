@@ -226,3 +226,53 @@ async fn an_engine_that_restarts_is_waited_for() {
     broken.store(1_000, Ordering::Relaxed);
     fake.engine().inventory(None).await.unwrap_err();
 }
+
+/// An engine with a volume of the stack that a container of nobody's has mounted.
+fn volume_in_use() -> FakeEngine {
+    FakeEngine::start(|call| {
+        let body = match call {
+            _ if call.starts_with("DELETE") => {
+                return Reply::Json(409, r#"{"message":"volume is in use"}"#.to_owned());
+            }
+            _ if call.contains("/volumes") => {
+                r#"{"Volumes":[{"Name":"immi-012345_ci_example_org_data","Driver":"local","Mountpoint":"","Options":null,"Scope":"local",
+                "Labels":{"com.docker.stack.namespace":"immi-012345_ci_example_org"}}]}"#
+            }
+            _ if call.contains("/containers/json") => {
+                r#"[{"Id":"c1","Names":["/of-a-test"],"Labels":{},"Mounts":[{"Type":"volume","Name":"immi-012345_ci_example_org_data"}]}]"#
+            }
+            _ => return nothing(call),
+        };
+        Reply::Json(200, body.to_owned())
+    })
+}
+
+#[tokio::test]
+async fn what_others_use_is_not_waited_for_until_the_limit_and_they_are_named() {
+    let began = Instant::now();
+    let error = volume_in_use().engine().remove(&domain(), PATIENCE).await.unwrap_err();
+    assert!(began.elapsed() < PATIENCE / 2, "it took {:?}", began.elapsed());
+    assert_says(&error, "while others use it, still there: volume immi-012345_ci_example_org_data", "");
+    assert_says(&error, "used by the container of-a-test", "");
+}
+
+#[tokio::test]
+async fn what_is_of_no_stack_is_listed_apart() {
+    let fake = FakeEngine::start(|call| {
+        let body = match call {
+            _ if call.contains("/containers/json") => {
+                r#"[{"Id":"c1","Names":["/of-a-test"],"Labels":{}},
+                {"Id":"c2","Names":["/of-a-service"],"Labels":{"com.docker.swarm.service.id":"s1","com.docker.swarm.task.id":"t1"}},
+                {"Id":"c3","Names":["/of-a-stack"],"Labels":{"com.docker.stack.namespace":"blog"}}]"#
+            }
+            _ if call.contains("/secrets") => {
+                r#"[{"ID":"1","Spec":{"Name":"immi-012345_ci_example_org_pw"}},{"ID":"2","Spec":{"Name":"pw"}}]"#
+            }
+            _ => return nothing(call),
+        };
+        Reply::Json(200, body.to_owned())
+    });
+    let unowned: Vec<String> =
+        fake.engine().unowned().await.unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(unowned, ["container of-a-test", "secret pw"]);
+}

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use cc_ci_tests::{World, unconfined};
+use cc_ci_tests::{World, confined, skip, unconfined};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::Value;
 use tokio_rustls::rustls::crypto::ring::default_provider;
@@ -221,4 +221,61 @@ fn warm_apps_are_asked_through_the_proxy_too() {
     let mut asked = proxy.asked();
     asked.dedup();
     assert_eq!(asked, [Some(warmed.domain.to_string())]);
+}
+
+/// Says what each of these brings: the page, its status, and why there is none.
+const ASK: &str = r#"
+ask() { curl --silent --show-error --max-time 20 --write-out '\n= %{http_code}\n' "$@" || echo "= $?"; }
+ask "https://$CCCI_DOMAIN/"
+ask "http://$CCCI_DOMAIN/"
+ask "https://$CCCI_DEPENDENCY_BASE_DOMAIN/"
+ask "http://$CCCI_DEPENDENCY_BASE_DOMAIN/"
+ask --header "Host: OTHER" "https://$CCCI_DOMAIN/"
+ask --request-target "https://OTHER/" "https://$CCCI_DOMAIN/"
+ask --connect-to "OTHER:443:$CCCI_DOMAIN:443" --insecure "https://OTHER/"
+ask "https://OTHER/"
+ask --insecure "https://$PROXY/"
+"#;
+
+#[test]
+fn a_confined_test_reaches_its_apps_through_the_proxy_and_no_other() {
+    let test = "a_confined_test_reaches_its_apps_through_the_proxy_and_no_other";
+    for program in ["bwrap", "curl"] {
+        if !std::process::Command::new(program)
+            .arg("--version")
+            .output()
+            .is_ok_and(|done| done.status.success())
+        {
+            return skip(test, &format!("{program} is not installed"));
+        }
+    }
+    let world = World::new();
+    let (recipe, base) = (world.recipe("plain"), world.recipe("base"));
+    base.commit();
+    let (domain, ca_file) = (world.domain("plain", 7), world.path().join("ca.pem"));
+    let (_, suffix) = domain.as_str().split_once('.').unwrap();
+    let other = format!("other-012345.{suffix}");
+    let proxy = Proxy::start(&world, vec![signed(&format!("*.{suffix}"), &ca_file)]);
+    let config = format!(
+        "{}[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n[recipes.plain]\ndepends = [{:?}]\n",
+        confined(&world),
+        proxy.address,
+        base.path()
+    );
+    fs::write(world.config(), config).unwrap();
+    let asks = ASK.replace("OTHER", &other).replace("$PROXY", &proxy.address.to_string());
+    recipe.script("tests/custom-asks", &asks).commit();
+    paused_runs::run(&world, &recipe).run().expect(0);
+    let log = world.runs().join(RUN).join("logs/custom-recipe-custom-asks.log");
+    let asked = fs::read_to_string(log).unwrap();
+    let ends = asked.lines().filter_map(|line| line.strip_prefix("= "));
+    // Six and seven: no such name, no connection.
+    assert_eq!(
+        ends.collect::<Vec<_>>(),
+        ["200", "200", "200", "200", "421", "421", "421", "000", "6", "000", "7"],
+        "{asked}"
+    );
+    let asked: Vec<String> = proxy.asked().into_iter().flatten().collect();
+    assert!(asked.contains(&domain.to_string()) && !asked.contains(&other), "{asked:?}");
+    world.assert_empty();
 }

@@ -349,3 +349,18 @@ fn status_shows_who_is_at_work_on_a_warm_app_and_who_waits_for_it() {
     first.wait().expect(0);
     second.wait().expect(0);
 }
+
+#[test]
+fn a_recipes_test_asks_a_warm_app_through_a_socket_only_where_the_operator_allows_it() {
+    let warmed = Warmed::new();
+    let asks = r#"perl -MIO::Socket::UNIX -e '
+        my $body = q(["echo", "from the inside"]);
+        my $socket = IO::Socket::UNIX->new(Peer => $ENV{CCCI_API}) or die "no socket: $!";
+        print $socket "POST /exec/app HTTP/1.0\r\nContent-Length: ", length $body, "\r\n\r\n$body";
+        print <$socket>;' | grep "from the inside""#;
+    for (more, test) in [("", "[ -z \"${CCCI_API:-}\" ]"), ("warm_api = true", asks)] {
+        warmed.configure(more);
+        warmed.fork.script("tests/custom-asks", test).commit();
+        warmed.quick("1").run().expect(0);
+    }
+}

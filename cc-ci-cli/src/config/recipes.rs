@@ -30,6 +30,7 @@ pub struct Recipe {
     source: Option<String>,
     allow: Vec<String>,
     network: Network,
+    warm_api: bool,
     fixtures: Option<PathBuf>,
 }
 
@@ -40,6 +41,7 @@ pub struct OfRecipes {
     pub sources: BTreeMap<RecipeName, RecipeSource>,
     pub fixtures: BTreeMap<RecipeName, PathBuf>,
     pub host_network: BTreeSet<RecipeName>,
+    pub warm_api: BTreeSet<RecipeName>,
     pub dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
     pub warm: BTreeMap<RecipeName, WarmApp>,
 }
@@ -50,6 +52,9 @@ impl OfRecipes {
         for (name, recipe) in recipes {
             if recipe.network == Network::Host {
                 all.host_network.insert(name.clone());
+            }
+            if recipe.warm_api {
+                all.warm_api.insert(name.clone());
             }
             if let Some(directory) = recipe.fixtures.clone() {
                 all.fixtures.insert(name.clone(), absolute("a directory of fixtures", directory)?);
@@ -86,8 +91,9 @@ impl OfRecipes {
 /// What the configuration says of a recipe's warm app.
 fn warm_app(name: &RecipeName, recipe: &Recipe) -> Result<Option<WarmApp>, Failure> {
     let Some(domain) = recipe.warm.clone() else {
-        if recipe.warm_version.is_some() {
-            let text = format!("the configuration's recipes.{name} has warm_version, and no warm app");
+        let needless = [("warm_version", recipe.warm_version.is_some()), ("warm_api", recipe.warm_api)];
+        if let Some((key, _)) = needless.into_iter().find(|(_, is_set)| *is_set) {
+            let text = format!("the configuration's recipes.{name} has {key}, and no warm app");
             return Err(Failure::configuration(text)
                 .with_hint(format!("name the app: warm = \"{name}.example.org\"")));
         }

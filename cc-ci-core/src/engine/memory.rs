@@ -29,6 +29,7 @@ struct MemoryState {
     looks: usize,
     removals: Vec<Domain>,
     claim: Option<LockSpace>,
+    unowned: BTreeSet<Resource>,
 }
 
 impl MemoryEngine {
@@ -50,6 +51,11 @@ impl MemoryEngine {
     /// Makes one that appears after a while.
     pub fn put_late(&self, domain: &Domain, residue: Resource, after: Duration) {
         self.state().late.push((Instant::now() + after, domain.clone(), residue));
+    }
+
+    /// Lets these be there, and be no stack's.
+    pub fn set_unowned(&self, resources: impl IntoIterator<Item = Resource>) {
+        self.state().unowned = resources.into_iter().collect();
     }
 
     /// How often it was looked at.
@@ -196,5 +202,9 @@ impl Engine for MemoryEngine {
         }
         self.state().objects.retain(|(owner, object)| owner != domain || !residue.contains(object));
         Ok(())
+    }
+
+    async fn unowned(&self) -> Result<BTreeSet<Resource>, Failure> {
+        Ok(self.state().unowned.clone())
     }
 }

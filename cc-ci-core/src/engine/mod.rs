@@ -311,6 +311,11 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         residue: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure>;
+
+    /// What exists and is no stack's: whatever made it, nobody but who made it removes it.
+    async fn unowned(&self) -> Result<BTreeSet<Resource>, Failure> {
+        Ok(BTreeSet::new())
+    }
 }
 
 /// Names stacks that exist. An engine's object without a label belongs to the longest of all known stacks that its

@@ -267,4 +267,8 @@ impl Engine for Owned<dyn Engine> {
     ) -> Result<(), Failure> {
         self.of(domain)?.remove_selected(domain, residue, limit).await
     }
+
+    async fn unowned(&self) -> Result<BTreeSet<Resource>, Failure> {
+        self.inner.unowned().await
+    }
 }

@@ -228,7 +228,7 @@ const SOCKADDR_SIZE: libc::socklen_t = size_of::<libc::sockaddr_in>() as libc::s
 
 impl OwnNetwork {
     /// So many listeners at the most.
-    pub(super) const MOST: usize = 4;
+    pub(super) const MOST: usize = 64;
 
     /// Brings the loopback up, listens, and passes the listeners on.
     ///
@@ -276,8 +276,8 @@ impl OwnNetwork {
         let mut byte = [0u8; 1];
         let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
         // Aligned as the kernel's header is.
-        let mut control = [0u64; 16];
-        // SAFETY: the header and the descriptors fit into `control`: `CMSG_SPACE` of four numbers is 32 bytes.
+        let mut control = [0u64; 40];
+        // SAFETY: the header and the descriptors fit into `control`: `CMSG_SPACE` of 64 numbers is 272 bytes.
         unsafe {
             let length = u32::try_from(size_of_val(listeners)).unwrap_or(0);
             let mut message: libc::msghdr = std::mem::zeroed();

@@ -41,6 +41,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use nix::errno::Errno;
 
 use crate::model::cancellation::Cancellation;
 use crate::sys::process::ProcessIdentity;
@@ -56,7 +57,7 @@ pub use in_teardown::InTeardown;
 pub use output::{Line, Stream};
 pub use parent::ParentWatch;
 pub use process_mode::{ProcessMode, TakeOverError, TakenOver};
-pub use sandbox::{APP, Confinement, NoConfinement, Sandbox, User};
+pub use sandbox::{Confinement, NoConfinement, Sandbox, TRUSTED, User};
 
 /// One run's life, and its children's.
 #[async_trait]
@@ -170,6 +171,32 @@ pub enum SpawnError {
     },
 }
 
+impl SpawnError {
+    /// Whether the command itself is why it was not started: what it is, or names as its interpreter, can't be executed, or it is
+    /// given more than the kernel takes. All else, such as no memory for one more process, is the host's.
+    pub fn is_of_command(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        // Something in it has a NUL.
+        let is_invalid = source.kind() == io::ErrorKind::InvalidInput && source.raw_os_error().is_none();
+        is_invalid
+            || source.raw_os_error().map(Errno::from_raw).is_some_and(|errno| {
+                matches!(
+                    errno,
+                    Errno::ENOENT
+                        | Errno::EACCES
+                        | Errno::ENOEXEC
+                        | Errno::ELIBBAD
+                        | Errno::ELOOP
+                        | Errno::E2BIG
+                        | Errno::ENOTDIR
+                        | Errno::EISDIR
+                        | Errno::ENAMETOOLONG
+                        | Errno::ETXTBSY
+                )
+            })
+    }
+}
+
 /// Both modes share one implementation.
 macro_rules! delegate_to_supervisor {
     ($mode:ty) => {
@@ -210,3 +237,24 @@ macro_rules! delegate_to_supervisor {
     };
 }
 use delegate_to_supervisor;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_cannot_be_executed_is_told_from_a_host_that_starts_nothing() {
+        let refused = |source: io::Error| SpawnError::Io { program: "x".into(), source };
+        for errno in
+            [Errno::ENOENT, Errno::EACCES, Errno::ENOEXEC, Errno::ELOOP, Errno::E2BIG, Errno::ENOTDIR]
+        {
+            assert!(refused(errno.into()).is_of_command(), "{errno}");
+        }
+        for errno in [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE, Errno::EIO, Errno::EINVAL] {
+            assert!(!refused(errno.into()).is_of_command(), "{errno}");
+        }
+        let nul = std::process::Command::new("a\0b").spawn().unwrap_err();
+        assert!(refused(nul).is_of_command());
+        assert!(!SpawnError::TearingDown { program: "x".into() }.is_of_command());
+    }
+}

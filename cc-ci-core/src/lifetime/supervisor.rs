@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
@@ -24,7 +24,7 @@ use super::output::Lines;
 
 use super::event_fd::SharedEventFd;
 use super::exec::Entry;
-use super::sandbox::{Forwards, Status};
+use super::sandbox::{Forwards, Status, Target};
 use super::{BlockingTasks, SpawnError, Teardown, exec, sandbox, spawner};
 use crate::model::cancellation::{Cancellation, Cause};
 use crate::model::event::{Event, Reporter};
@@ -84,7 +84,7 @@ struct Started {
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     /// Those of its sandbox.
-    listeners: Vec<(TcpListener, SocketAddr)>,
+    listeners: Vec<(TcpListener, Target)>,
 }
 
 impl Supervisor {
@@ -289,7 +289,7 @@ pub(super) struct Prepared {
     pub(super) command: std::process::Command,
     pub(super) entry: Option<Entry>,
     pub(super) status: Option<Status>,
-    listeners: Option<(OwnedFd, Vec<SocketAddr>)>,
+    listeners: Option<(OwnedFd, Vec<Target>)>,
 }
 
 /// The whole environment of the program, with a `PATH` of absolute parts alone.

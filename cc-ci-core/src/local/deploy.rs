@@ -9,7 +9,7 @@ use super::plan::{self, Planned};
 use super::processes;
 use super::state_dir::{ContainerRecord, ServiceRecord, StateDir, TaskRecord, host};
 use crate::engine::{App, Failure, RunContext};
-use crate::lifetime::{Command, Output, SpawnError};
+use crate::lifetime::{Command, Output};
 use crate::names::Domain;
 use crate::sys::files::new_id;
 
@@ -118,13 +118,10 @@ async fn start(
     };
     context.lifetime.spawn_detached(command, Box::new(record)).await.map(drop).map_err(|error| {
         let message = format!("can't start the service {}", service.name);
-        match &error {
-            SpawnError::Io { source, .. }
-                if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) =>
-            {
-                Failure::recipe(message).with_source(error)
-            }
-            _ => Failure::host(message).with_source(error),
+        if error.is_of_command() {
+            Failure::recipe(message).with_source(error)
+        } else {
+            Failure::host(message).with_source(error)
         }
     })
 }

@@ -93,8 +93,14 @@ mod tests {
     use crate::model::event::Silent;
     use crate::sys::system_info::KernelSystemInfo;
 
-    #[tokio::test]
-    async fn an_error_tells_no_secret_and_not_all_that_was_said() {
+    struct World {
+        root: tempfile::TempDir,
+        context: RunContext,
+        app: App,
+        executor: LocalExecutor,
+    }
+
+    fn world() -> World {
         let root = tempfile::tempdir().unwrap();
         let path = |name: &str| root.path().join(name);
         for name in ["tree", "tmp"] {
@@ -112,7 +118,6 @@ mod tests {
             redactor: Redactor::default(),
             recipe_code: RecipeCode::Unconfined("a test's".into()),
         };
-        context.redactor.hide("hunter22");
         let app = App {
             domain: "a.test".parse().unwrap(),
             recipe: "test".parse().unwrap(),
@@ -120,14 +125,43 @@ mod tests {
             env_file: path("env"),
         };
         let executor = LocalExecutor::new(path("world"), Arc::new(KernelSystemInfo::new().unwrap()));
-        let run = async |script: &str| {
+        World { root, context, app, executor }
+    }
+
+    impl World {
+        async fn run(&self, script: &str) -> Result<String, Failure> {
             let command = ["sh", "-c", script].map(str::to_owned);
-            execute(&executor, &context, &app, "app", &command, Duration::from_mins(1)).await
-        };
-        assert_eq!(run("echo it is hunter22").await.unwrap(), "it is hunter22\n");
-        let failed = run("yes 123456789 | head -n 100000; echo it is hunter22; exit 3").await.unwrap_err();
+            let limit = Duration::from_mins(1);
+            execute(&self.executor, &self.context, &self.app, "app", &command, limit).await
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_tells_no_secret_and_not_all_that_was_said() {
+        let world = world();
+        world.context.redactor.hide("hunter22");
+        assert_eq!(world.run("echo it is hunter22").await.unwrap(), "it is hunter22\n");
+        let failed =
+            world.run("yes 123456789 | head -n 100000; echo it is hunter22; exit 3").await.unwrap_err();
         let told = failed.to_string();
         assert!(told.len() < 1000 && told.ends_with("123456789\nit is [secret]"), "{}", told.len());
+    }
+
+    #[tokio::test]
+    async fn the_recipes_files_are_copied_once_and_again_where_they_changed() {
+        let world = world();
+        let inner = world.root.path().join("tree/inner");
+        std::fs::create_dir_all(world.root.path().join("tree/.git")).unwrap();
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(inner.join("file"), "one").unwrap();
+        let trees = world.executor.state_dir.of(&world.app.domain, "trees");
+        let changed = || trees.metadata().unwrap().modified().unwrap();
+        assert_eq!(world.run("cat inner/file; ls -A").await.unwrap(), "onecompose.yml\ninner\n");
+        let first = changed();
+        assert_eq!(world.run("cat inner/file").await.unwrap(), "one\n");
+        assert_eq!(changed(), first, "another copy was made beside it");
+        std::fs::write(inner.join("file"), "two").unwrap();
+        assert_eq!(world.run("cat inner/file").await.unwrap(), "two\n");
     }
 
     #[test]

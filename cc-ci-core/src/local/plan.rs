@@ -23,6 +23,9 @@ use crate::sys::beneath::read_beneath;
 use crate::sys::files::Dir;
 use crate::workspace::copy_entries;
 
+/// git's own part of a checkout.
+const GIT: &str = ".git";
+
 /// Swarm's own bound for a config or secret is half of this.
 const FILE_LIMIT: u64 = 1 << 20;
 
@@ -111,13 +114,21 @@ impl Directory<'_> {
     fn tree(&self, cancellation: &Cancellation) -> Result<PathBuf, Failure> {
         let io = |error: io::Error| Failure::host("can't copy the recipe's files").with_source(error);
         let trees = self.of("trees");
+        // What is asked for in a service comes often, and is mostly there already.
+        let mut digest = Sha256::new();
+        let tree = Dir::open(&self.app.tree).map_err(io)?;
+        hash_tree(&tree, Path::new("."), GIT, &mut digest).map_err(io)?;
+        let named = trees.join(hex(&digest.finalize()));
+        if self.state_dir.dir().is_ok_and(|root| root.has(&named)) {
+            return Ok(named);
+        }
         self.state_dir.make(&trees).map_err(io)?;
         let fresh = trees.join(crate::sys::files::new_id().map_err(io)?);
         self.state_dir.make(&fresh).map_err(io)?;
-        copy_entries(&self.app.tree, &fresh, ".git", cancellation).map_err(io)?;
+        copy_entries(&self.app.tree, &fresh, GIT, cancellation).map_err(io)?;
         let mut digest = Sha256::new();
         let root = self.state_dir.dir().map_err(|error| io(error.into()))?;
-        root.sub(&fresh).and_then(|copy| hash_tree(&copy, Path::new("."), &mut digest)).map_err(io)?;
+        root.sub(&fresh).and_then(|copy| hash_tree(&copy, Path::new("."), "", &mut digest)).map_err(io)?;
         let named = trees.join(hex(&digest.finalize()));
         if root.has(&named) {
             self.state_dir.remove(&fresh).map_err(io)?;
@@ -293,14 +304,20 @@ fn variable(kind: &str, key: &str) -> String {
     format!("CCCI_{kind}_{key}")
 }
 
-/// Adds what is beneath `directory` of `tree`: each name, what it is, its mode, and what a file or link says.
-fn hash_tree(tree: &Dir, directory: &Path, digest: &mut Sha256) -> io::Result<()> {
+/// Adds what is beneath `directory` of `tree`: each name, what it is, its mode, and what a file or link says; without the entry
+/// `skipped` at its top. The same for a tree and for its copy.
+fn hash_tree(tree: &Dir, directory: &Path, skipped: &str, digest: &mut Sha256) -> io::Result<()> {
     for name in tree.names(directory)? {
+        if name == *skipped {
+            continue;
+        }
         let path = directory.join(name);
         let found = tree.find(&path)?.ok_or(io::ErrorKind::NotFound)?;
+        // A copied directory is its owner's to write.
+        let mode = found.mode & 0o777 | if found.kind == FileType::Directory { 0o700 } else { 0 };
         let mut entry = |length: u64| {
             digest.update(path.as_os_str().as_bytes());
-            digest.update(format!("\0{:?}\0{:o}\0{length}\0", found.kind, found.mode));
+            digest.update(format!("\0{:?}\0{mode:o}\0{length}\0", found.kind));
         };
         match found.kind {
             FileType::RegularFile => {
@@ -321,7 +338,7 @@ fn hash_tree(tree: &Dir, directory: &Path, digest: &mut Sha256) -> io::Result<()
             }
             FileType::Directory => {
                 entry(0);
-                hash_tree(tree, &path, digest)?;
+                hash_tree(tree, &path, "", digest)?;
             }
             _ => entry(0),
         }
@@ -347,7 +364,7 @@ mod tests {
 
     fn digest_of(tree: &Path) -> String {
         let mut digest = Sha256::new();
-        hash_tree(&Dir::open(tree).unwrap(), Path::new("."), &mut digest).unwrap();
+        hash_tree(&Dir::open(tree).unwrap(), Path::new("."), "", &mut digest).unwrap();
         hex(&digest.finalize())
     }
 

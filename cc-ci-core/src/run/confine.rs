@@ -1,13 +1,24 @@
-//! Whether what the recipe brings is confined in this run, and what is refused where it can't be (I15).
+//! Whether what the recipe brings is confined in this run, what is refused where it can't be (I15), and whom it reaches.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 
 use super::request::{Harness, RecipeScripts};
 use super::scripts::Scripts;
-use super::state::Run;
+use super::state::{Fetched, Run};
 use crate::engine::{Confined, RecipeCode};
-use crate::lifetime::{Confinement, NoConfinement, User};
+use crate::http::Gateway;
+use crate::lifetime::{Command, Confinement, NoConfinement, Sandbox, TRUSTED, User};
 use crate::model::failure::Failure;
 use crate::sys::process::Marker;
 use crate::sys::programs::operator_path;
+
+/// The address of a sandbox's loopback that the app's name means, another one than what else listens there; the names of the
+/// apps beside it mean those that follow.
+const APP: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// Where programs are told whose certificates are good, if they don't look for the host's own bundle.
+const TRUST: [&str; 3] = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
 
 const HINT: &str = "install bubblewrap (apt-get install bubblewrap), and see `cc-ci doctor`; where all who write recipes are \
                     trusted: recipe_scripts = \"unconfined\" in the configuration";
@@ -65,4 +76,58 @@ pub(super) fn guard(run: &Run<'_>, scripts: &Scripts) -> Result<(), Failure> {
         (false, true) => return Ok(()),
     };
     Err(Failure::configuration(format!("{what} would run {as_whom}, not confined: {why}")).with_hint(HINT))
+}
+
+/// Lets a confined test reach the app at `CCCI_URL`, and by their names the app and those beside it: their tasks at port 80, as
+/// `CCCI_URL` does, and where there is a proxy, that at 443, for these names alone.
+pub(super) async fn network(
+    run: &Run<'_>,
+    fetched: &Fetched,
+    endpoint: Option<SocketAddr>,
+    mut command: Command,
+    mut sandbox: Sandbox,
+) -> Result<(Command, Sandbox), Failure> {
+    let app = run.main_app();
+    if run.harness.settings.host_network.contains(&app.recipe) {
+        let command = endpoint.into_iter().fold(command, url);
+        return Ok((command, sandbox.host_network()));
+    }
+    if let Some(address) = endpoint {
+        let inside = SocketAddrV4::new(Ipv4Addr::LOCALHOST, address.port());
+        command = url(command, inside.into());
+        sandbox = sandbox.forward(inside, address);
+    }
+    let mut apps = vec![(app.domain, endpoint)];
+    for (_, domain) in &fetched.dependencies {
+        // What is not there yet, or has no port, has no task to reach.
+        let task = run.harness.ci_host.engine.endpoint(domain).await.ok();
+        apps.push((domain.clone(), task.map(|task| task.address)));
+    }
+    let names = || apps.iter().map(|(domain, _)| domain.clone()).collect();
+    let gateway = run.harness.settings.proxy.as_ref().map(|proxy| Gateway::new(proxy.clone(), names()));
+    let gateway = gateway.transpose().map_err(|error| {
+        Failure::host("can't make the certificates of a test's own way to the proxy").with_source(error)
+    })?;
+    if let Some(gateway) = &gateway {
+        sandbox = sandbox.trust(gateway.authority());
+        command = command.envs(TRUST.map(|name| (name, TRUSTED)));
+    }
+    let gateway = gateway.map(Arc::new);
+    for (number, (domain, task)) in (0..).zip(&apps) {
+        let address = Ipv4Addr::from(u32::from(APP) + number);
+        if let Some(task) = *task {
+            sandbox = sandbox.forward(SocketAddrV4::new(address, 80), task);
+        }
+        if let Some(gateway) = &gateway {
+            sandbox = sandbox.gateway(SocketAddrV4::new(address, 443), gateway.clone());
+        }
+        if task.is_some() || gateway.is_some() {
+            sandbox = sandbox.name(domain.as_str(), address);
+        }
+    }
+    Ok((command, sandbox))
+}
+
+fn url(command: Command, address: SocketAddr) -> Command {
+    command.env("CCCI_URL", format!("http://{address}"))
 }

@@ -31,6 +31,7 @@ mod rollback;
 mod scripts;
 mod state;
 mod step;
+mod strangers;
 mod teardown;
 mod test_run;
 mod tier_run;

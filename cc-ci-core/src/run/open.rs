@@ -7,6 +7,7 @@ use super::confine::recipe_code;
 use super::event_log::EventLog;
 use super::request::{Harness, Request, WarmApp};
 use super::state::{Run, write_record};
+use super::strangers::Strangers;
 use crate::engine::{Owners, RecipeCode, RunContext};
 use crate::inventory::env_files::EnvFiles;
 use crate::model::error_chain;
@@ -162,6 +163,7 @@ impl Harness {
             record: Mutex::new(record),
             events,
             announced: Mutex::default(),
+            strangers: Strangers::default(),
         }
     }
 

@@ -118,6 +118,8 @@ pub struct Settings {
     pub fixtures: BTreeMap<RecipeName, PathBuf>,
     /// The recipes whose tests and install steps reach all that this host reaches.
     pub host_network: BTreeSet<RecipeName>,
+    /// Recipes whose own tests may run commands and read logs in their warm app.
+    pub warm_api: BTreeSet<RecipeName>,
     /// Where a recipe's releases come from; the canonical tree's recipe, or what is tested, unless given.
     pub sources: BTreeMap<RecipeName, RecipeSource>,
     /// The recipes that a recipe needs beside it.
@@ -148,6 +150,7 @@ impl Default for Settings {
             sandbox_paths: Vec::new(),
             fixtures: BTreeMap::new(),
             host_network: BTreeSet::new(),
+            warm_api: BTreeSet::new(),
             sources: BTreeMap::new(),
             dependencies: BTreeMap::new(),
             warm: BTreeMap::new(),

@@ -9,6 +9,7 @@ use super::redacted::redacted;
 use super::request::{Harness, Request};
 use super::scripts::Scripts;
 use super::step::bounded;
+use super::strangers::Strangers;
 use crate::engine::{App, Owners, Redactor, RunContext};
 use crate::inventory::ci_host::CiHost;
 use crate::inventory::env_files::EnvFiles;
@@ -38,6 +39,8 @@ pub(super) struct Run<'h> {
     pub events: Arc<EventLog>,
     /// What is said once.
     pub announced: Mutex<BTreeSet<String>>,
+    /// What its tests may have left on the engine.
+    pub strangers: Strangers,
 }
 
 /// The checkouts of a run.

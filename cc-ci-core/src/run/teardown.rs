@@ -65,6 +65,9 @@ pub(super) async fn tear_down(run: &Run<'_>, held: &Held, end: BodyEnd<'_>) -> (
         let tree = run.directory.root().display();
         receipt.failures.push(format!("{tree} stays: {}", undone.tree_tells));
     }
+    if let Some(left) = run.strangers.left(run.harness.ci_host.engine.as_ref()).await {
+        run.warn(&left);
+    }
     for failure in &mut receipt.failures {
         *failure = run.context.redactor.redact(failure);
     }

@@ -1,19 +1,18 @@
 //! Running one test, or install step: an executable of the operator or the recipe.
 
 use std::ffi::OsStr;
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::api::Api;
+use super::confine;
 use super::install_copy::Copies;
 use super::ready::Ready;
 use super::scripts::{Layer, Script, Scripts};
 use super::step::StepOutcome;
-use crate::lifetime::{APP, ChildError, Command, RunLifetimeExt as _, SpawnError};
+use crate::lifetime::{ChildError, Command, RunLifetimeExt as _};
 use crate::model::error_chain;
 use crate::model::event::Event;
 use crate::model::failure::{Failure, Fault};
@@ -98,13 +97,16 @@ impl<'r> Tests<'r> {
         let run = self.ready.run;
         let log_name = file_name(format!("{}{tier}-{}", self.prefix, script.name().replace('/', "-")));
         let place = self.place(script, &log_name).await?;
-        // Install steps have no app yet, and a warm app is somebody's.
-        let api = (script.layer == Layer::Recipe && !script.is_install_step() && !run.lane().is_warm())
+        // Install steps have no app yet, and a warm app is somebody's, who may allow it.
+        let is_allowed = !run.lane().is_warm() || run.harness.settings.warm_api.contains(&run.request.recipe);
+        let api = (script.layer == Layer::Recipe && !script.is_install_step() && is_allowed)
             .then(|| Api::serve(run, self.ready.fetched, &run.context.tmp.join(Layer::Recipe.as_str())))
             .transpose()?;
         let command = self.command(script, tier, version, &place, api.as_ref()).await?;
         run.owners.check(&run.main_app().domain)?;
         self.ready.checkouts.mark_dirty();
+        let engine = run.harness.ci_host.engine.as_ref();
+        run.strangers.begin(engine, script).await;
         let mut output = String::new();
         let ended = run
             .context
@@ -114,6 +116,7 @@ impl<'r> Tests<'r> {
                 output.push('\n');
             })
             .await;
+        run.strangers.end(engine).await;
         let output = self.keep_log(log_name, output).await;
         let reason = match ended {
             Ok(ended) if ended.success() => {
@@ -127,7 +130,7 @@ impl<'r> Tests<'r> {
             }
             Ok(ended) => ended.to_string(),
             Err(error @ ChildError::TimedOut { .. }) => error.to_string(),
-            Err(ChildError::Spawn(error)) if cannot_be_executed(&error) => error_chain(&error),
+            Err(ChildError::Spawn(error)) if error.is_of_command() => error_chain(&error),
             Err(error) => return Err(Failure::host(error_chain(&error))),
         };
         let text = tail(&output, OUTPUT_TAIL).to_owned();
@@ -236,23 +239,7 @@ impl<'r> Tests<'r> {
             .env("XDG_RUNTIME_DIR", "/run")
             .env("CCCI_RECIPE_DIR", copies.tree.as_ref().unwrap_or(&app.tree))
             .env("CCCI_ENV_FILE", copies.env_file());
-        let has_host_network = run.harness.settings.host_network.contains(&app.recipe);
-        let url = match endpoint {
-            Some(address) if !has_host_network => {
-                let inside = SocketAddrV4::new(Ipv4Addr::LOCALHOST, address.port());
-                // By its name and the usual port, too.
-                sandbox = sandbox.forward(inside, address).forward(SocketAddrV4::new(APP, 80), address);
-                sandbox = sandbox.name(app.domain.as_str());
-                Some(inside.into())
-            }
-            endpoint => endpoint,
-        };
-        if let Some(url) = url {
-            command = command.env("CCCI_URL", format!("http://{url}"));
-        }
-        if has_host_network {
-            sandbox = sandbox.host_network();
-        }
+        (command, sandbox) = confine::network(run, self.ready.fetched, endpoint, command, sandbox).await?;
         if let Some(api) = api {
             sandbox = sandbox.write(&api.path);
         }
@@ -282,27 +269,6 @@ impl<'r> Tests<'r> {
         };
         run.context.lifetime.blocking_tasks().run(keep).await
     }
-}
-
-/// Whether it is the test's own fault that it was not started: what it is, or names as its interpreter, can't be
-/// executed. All else, such as no memory for one more process, is the host's.
-fn cannot_be_executed(error: &SpawnError) -> bool {
-    let SpawnError::Io { source, .. } = error else { return false };
-    source.raw_os_error().map(Errno::from_raw).is_some_and(|errno| {
-        matches!(
-            errno,
-            Errno::ENOENT
-                | Errno::EACCES
-                | Errno::ENOEXEC
-                | Errno::ELIBBAD
-                | Errno::ELOOP
-                | Errno::E2BIG
-                | Errno::ENOTDIR
-                | Errno::EISDIR
-                | Errno::ENAMETOOLONG
-                | Errno::ETXTBSY
-        )
-    })
 }
 
 /// `name` as the name of a file that gets an ending yet: a test's own name may be as long as any file's.
@@ -351,20 +317,6 @@ mod tests {
         let (one, other) = (file_name("ä".repeat(127) + "a"), file_name("ä".repeat(127) + "b"));
         assert!(one.len() <= NAME_LIMIT && other.len() <= NAME_LIMIT, "{one}");
         assert_ne!(one, other);
-    }
-
-    #[test]
-    fn a_test_that_cannot_be_executed_is_told_from_a_host_that_starts_nothing() {
-        let refused = |errno: Errno| SpawnError::Io { program: "x".into(), source: errno.into() };
-        for errno in
-            [Errno::ENOENT, Errno::EACCES, Errno::ENOEXEC, Errno::ELOOP, Errno::E2BIG, Errno::ENOTDIR]
-        {
-            assert!(cannot_be_executed(&refused(errno)), "{errno}");
-        }
-        for errno in [Errno::EAGAIN, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE, Errno::EIO] {
-            assert!(!cannot_be_executed(&refused(errno)), "{errno}");
-        }
-        assert!(!cannot_be_executed(&SpawnError::TearingDown { program: "x".into() }));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Copies a directory tree as it is: symlinks stay symlinks and are never followed.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, OFlags, SeekFrom};
+use rustix::io::Errno;
 
 use crate::model::cancellation::Cancellation;
 use crate::sys::files::{self, Dir, parent_of};
@@ -19,21 +20,7 @@ pub(crate) fn copy_tree(
     to: &Path,
     cancellation: &Cancellation,
 ) -> Result<(), (PathBuf, io::Error)> {
-    let fail = |path: &Path| {
-        let path = path.to_owned();
-        move |error| (path, error)
-    };
-    let (from_parent, name) = parent_of(from).map_err(fail(from))?;
-    let (to_parent, copied) = parent_of(to).map_err(fail(to))?;
-    let mut open = vec![(PathBuf::from(name), PathBuf::from(copied))];
-    while let Some((source, target)) = open.pop() {
-        let path = from_parent.path().join(&source);
-        if cancellation.cause().is_some() {
-            return Err((path, io::Error::new(io::ErrorKind::Interrupted, "the run was cancelled")));
-        }
-        copy_one((&from_parent, &source), (&to_parent, &target), &mut open).map_err(fail(&path))?;
-    }
-    Ok(())
+    Copying { living: false, room: u64::MAX, cancellation }.tree(from, to)
 }
 
 /// Copies what is in the directory `from`, but for the entry `skipped`, into the directory `to`.
@@ -43,38 +30,113 @@ pub(crate) fn copy_entries(
     skipped: &str,
     cancellation: &Cancellation,
 ) -> io::Result<()> {
-    for name in Dir::open(from)?.names(Path::new("."))?.iter().filter(|name| *name != skipped) {
-        copy_tree(&from.join(name), &to.join(name), cancellation)
-            .map_err(|(path, error)| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-    }
-    Ok(())
+    Copying { living: false, room: u64::MAX, cancellation }.entries(from, to, skipped)
 }
 
-/// Copies one entry; what is in a directory is added to `open`. A mount point is an error: what is on it is not asked.
-fn copy_one(
-    (from, source): (&Dir, &Path),
-    (to, target): (&Dir, &Path),
-    open: &mut Vec<(PathBuf, PathBuf)>,
-) -> io::Result<()> {
-    let found = from.find(source)?.ok_or(io::ErrorKind::NotFound)?;
-    match found.kind {
-        FileType::Symlink => to.link(&from.read_link(source)?, target),
-        FileType::RegularFile => {
-            let mut source = from.open_file(source, OFlags::RDONLY, 0)?;
-            let mut copied = to.open_file(target, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)?;
-            io::copy(&mut source, &mut copied)?;
-            files::set_mode(&copied, found.mode & 0o777)
+/// The same of a directory that a process is at work in: what goes meanwhile was never there, and a socket is left out, which its
+/// listener makes anew. At most `room` bytes are copied; holes are none.
+pub(crate) fn copy_living(from: &Path, to: &Path, room: u64, cancellation: &Cancellation) -> io::Result<()> {
+    Copying { living: true, room, cancellation }.entries(from, to, "")
+}
+
+/// Where a copy failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", path.display())]
+struct AtPath {
+    path: PathBuf,
+    source: io::Error,
+}
+
+struct Copying<'a> {
+    living: bool,
+    /// So many bytes may yet be copied.
+    room: u64,
+    cancellation: &'a Cancellation,
+}
+
+impl Copying<'_> {
+    fn entries(&mut self, from: &Path, to: &Path, skipped: &str) -> io::Result<()> {
+        for name in Dir::open(from)?.names(Path::new("."))?.iter().filter(|name| *name != skipped) {
+            self.tree(&from.join(name), &to.join(name))
+                .map_err(|(path, source)| io::Error::new(source.kind(), AtPath { path, source }))?;
         }
-        FileType::Directory => {
-            // The copy must be writable for us, whatever the original is.
-            to.make_new(target, 0o700)?;
-            to.set_mode(target, found.mode & 0o777 | 0o700)?;
-            for name in from.names(source)? {
-                open.push((source.join(&name), target.join(&name)));
+        Ok(())
+    }
+
+    fn tree(&mut self, from: &Path, to: &Path) -> Result<(), (PathBuf, io::Error)> {
+        let fail = |path: &Path| {
+            let path = path.to_owned();
+            move |error| (path, error)
+        };
+        let (from_parent, name) = parent_of(from).map_err(fail(from))?;
+        let (to_parent, copied) = parent_of(to).map_err(fail(to))?;
+        let mut open = vec![(PathBuf::from(name), PathBuf::from(copied))];
+        while let Some((source, target)) = open.pop() {
+            let path = from_parent.path().join(&source);
+            if self.cancellation.cause().is_some() {
+                return Err((path, io::Error::new(io::ErrorKind::Interrupted, "the run was cancelled")));
             }
-            Ok(())
+            match self.one((&from_parent, &source), (&to_parent, &target), &mut open) {
+                Err(_) if self.living && !from_parent.has(&source) => {}
+                copied => copied.map_err(fail(&path))?,
+            }
         }
-        _ => Err(io::Error::new(io::ErrorKind::Unsupported, "neither a file, a directory nor a symlink")),
+        Ok(())
+    }
+
+    /// Copies one entry; what is in a directory is added to `open`. A mount point is an error: what is on it is not asked.
+    fn one(
+        &mut self,
+        (from, source): (&Dir, &Path),
+        (to, target): (&Dir, &Path),
+        open: &mut Vec<(PathBuf, PathBuf)>,
+    ) -> io::Result<()> {
+        let found = from.find(source)?.ok_or(io::ErrorKind::NotFound)?;
+        match found.kind {
+            FileType::Symlink => to.link(&from.read_link(source)?, target),
+            FileType::RegularFile => {
+                let mut source = from.open_file(source, OFlags::RDONLY, 0)?;
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+                let mut copied = to.open_file(target, flags, 0o600)?;
+                self.content(&mut source, &mut copied)?;
+                files::set_mode(&copied, found.mode & 0o777)
+            }
+            FileType::Directory => {
+                // The copy must be writable for us, whatever the original is.
+                to.make_new(target, 0o700)?;
+                to.set_mode(target, found.mode & 0o777 | 0o700)?;
+                for name in from.names(source)? {
+                    open.push((source.join(&name), target.join(&name)));
+                }
+                Ok(())
+            }
+            FileType::Socket if self.living => Ok(()),
+            _ => Err(io::Error::new(io::ErrorKind::Unsupported, "neither a file, a directory nor a symlink")),
+        }
+    }
+
+    /// Copies what a file has now. Holes stay holes: a file may say that it is large and have next to nothing.
+    fn content(&mut self, from: &mut File, to: &mut File) -> io::Result<()> {
+        let size = from.metadata()?.len();
+        let mut at = 0;
+        while at < size {
+            let start = match rustix::fs::seek(&*from, SeekFrom::Data(at)) {
+                Ok(start) if start < size => start,
+                // A hole up to the end.
+                Ok(_) | Err(Errno::NXIO) => break,
+                Err(error) => return Err(error.into()),
+            };
+            let end = rustix::fs::seek(&*from, SeekFrom::Hole(start))?.min(size);
+            let length = end.saturating_sub(start);
+            self.room = self.room.checked_sub(length).ok_or_else(|| {
+                io::Error::new(io::ErrorKind::FileTooLarge, "there is more than may be copied")
+            })?;
+            from.seek(io::SeekFrom::Start(start))?;
+            to.seek(io::SeekFrom::Start(start))?;
+            io::copy(&mut Read::by_ref(from).take(length), to)?;
+            at = end;
+        }
+        to.set_len(size)
     }
 }
 
@@ -131,5 +193,44 @@ mod tests {
         let (_, error) = copy_tree(&from, &world.path().join("b"), &cancelled).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Interrupted);
         assert!(!world.path().join("b").exists());
+    }
+
+    #[test]
+    fn holes_stay_holes_and_what_is_between_them_is_copied() {
+        use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+        let world = tempfile::tempdir().unwrap();
+        let (from, to) = (world.path().join("from"), world.path().join("to"));
+        let file = File::create(&from).unwrap();
+        file.set_len(1 << 30).unwrap();
+        file.write_all_at(b"begin", 0).unwrap();
+        file.write_all_at(b"middle", 1 << 29).unwrap();
+        copy_tree(&from, &to, &Cancellation::new()).unwrap();
+        let copied = to.metadata().unwrap();
+        assert!(copied.len() == 1 << 30 && copied.blocks() * 512 < 1 << 21, "{} blocks", copied.blocks());
+        let read = |at, length| {
+            let mut read = vec![0; length];
+            File::open(&to).unwrap().read_exact_at(&mut read, at).unwrap();
+            read
+        };
+        assert_eq!((read(0, 6), read(1 << 29, 6)), (b"begin\0".to_vec(), b"middle".to_vec()));
+    }
+
+    #[test]
+    fn of_what_lives_sockets_are_left_out_and_all_is_bounded() {
+        let world = tempfile::tempdir().unwrap();
+        let (from, to) = (world.path().join("from"), world.path().join("to"));
+        for directory in [&from, &to] {
+            fs::create_dir(directory).unwrap();
+        }
+        let _listener = std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap();
+        fs::write(from.join("file"), "12345678").unwrap();
+        File::create(from.join("hole")).unwrap().set_len(1 << 30).unwrap();
+        copy_living(&from, &to, 8, &Cancellation::new()).unwrap();
+        assert_eq!(fs::read_to_string(to.join("file")).unwrap(), "12345678");
+        assert!(to.join("hole").exists() && !to.join("socket").exists());
+        fs::remove_file(to.join("file")).unwrap();
+        fs::remove_file(to.join("hole")).unwrap();
+        let error = copy_living(&from, &to, 7, &Cancellation::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }
 }

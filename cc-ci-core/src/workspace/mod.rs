@@ -37,7 +37,7 @@ use crate::names::RunId;
 use crate::sys::files::RootError;
 
 pub(crate) use crate::sys::files::{RUN_RECORD, remove_tree};
-pub(crate) use copy::copy_entries;
+pub(crate) use copy::{copy_entries, copy_living};
 pub use deploy_count::{DeployCount, DeployCountError};
 pub(crate) use fetch::fetch_into;
 pub use fetch::{FetchRequest, Fetched, ReleasesOf, fetch};

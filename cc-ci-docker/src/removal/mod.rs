@@ -31,6 +31,10 @@ use state::Removal;
 /// The last traces of a removed network go with the tasks that used it. Whoever asks again at once gets an error.
 const NETWORK_LINGERS: Duration = Duration::from_secs(2);
 
+/// So long, or a tenth of the limit, may what is not the stack's use what is left of it: then it is told. Whoever comes to an end
+/// by itself has done so by then, and all others would have the whole limit waited for.
+const USED_BY_OTHERS: Duration = Duration::from_secs(20);
+
 /// Removes everything of the stack of `domain`.
 pub(crate) async fn remove(engine: &SwarmEngine, domain: &Domain, limit: Duration) -> Result<(), Failure> {
     Removal::new(engine, domain, None).within(limit).await
@@ -58,17 +62,26 @@ enum Round {
 
 impl Removal<'_> {
     async fn within(mut self, limit: Duration) -> Result<(), Failure> {
-        match tokio::time::timeout(limit, self.run()).await {
+        // What of a stack stays may use the rest for as long as its tasks are given to end.
+        let patience = if self.only.is_some() { limit } else { USED_BY_OTHERS.min(limit / 10) };
+        match tokio::time::timeout(limit, self.run(patience)).await {
             Ok(ended) => ended,
-            Err(_) => Err(self.overdue(limit)),
+            Err(_) => Err(self.overdue(&format!("within {limit:?}"))),
         }
     }
 
-    async fn run(&mut self) -> Result<(), Failure> {
+    async fn run(&mut self, patience: Duration) -> Result<(), Failure> {
+        let mut used_since = None;
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         loop {
             let round = self.round().await;
             self.trouble = None;
+            let waits_for_others = matches!(round, Ok(Round::Stuck)) && self.is_used_by_others();
+            if !waits_for_others {
+                used_since = None;
+            } else if used_since.get_or_insert_with(Instant::now).elapsed() > patience {
+                return Err(self.overdue("while others use it"));
+            }
             match round {
                 Ok(Round::Empty) => return Ok(()),
                 Ok(Round::HeldBack(targets)) => return Err(self.held_back(&targets)),
@@ -135,9 +148,16 @@ impl Removal<'_> {
         ))
     }
 
-    /// What is left when the limit is spent, and why.
-    fn overdue(&mut self, limit: Duration) -> Failure {
-        let doing = format!("can't remove all of {} within {limit:?}", self.domain);
+    /// Whether all that the last look saw is used by what is not to be removed.
+    fn is_used_by_others(&self) -> bool {
+        let Some((snapshot, targets)) = &self.last else { return false };
+        let removed: HashSet<&str> = targets.iter().map(|target| target.id.as_str()).collect();
+        !targets.is_empty() && targets.iter().all(|target| !snapshot.users(target, &removed).is_empty())
+    }
+
+    /// What is left when no more is tried, and why.
+    fn overdue(&mut self, when: &str) -> Failure {
+        let doing = format!("can't remove all of {} {when}", self.domain);
         if let Some(trouble) = self.trouble.take() {
             return trouble.during(doing);
         }

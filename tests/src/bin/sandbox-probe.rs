@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +44,7 @@ async fn run() -> Result<ExitCode, Failure> {
                 Some(("read", path)) => sandbox.read(path),
                 Some(("own", path)) => sandbox.read_private(path),
                 Some(("write", path)) => sandbox.write(path),
-                Some(("name", name)) => sandbox.name(name),
+                Some(("name", name)) => sandbox.name(name, Ipv4Addr::new(127, 0, 0, 2)),
                 Some(("network", "host")) => sandbox.host_network(),
                 Some(("forward", addresses)) => {
                     let (inside, to) = addresses.split_once('>').ok_or("forward=INSIDE>TO")?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
-use std::net::{SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{SocketAddrV4, TcpListener};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ use rustix::net::{
 };
 
 use super::status::Status;
-use super::{APP, Access, Mount, Network, Sandbox, filter};
+use super::{Access, Mount, Network, Sandbox, TRUSTED, Target, filter};
 use crate::lifetime::exec::{Entry, Handed, OwnNetwork};
 use crate::sys::files::give_to;
 
@@ -48,6 +48,8 @@ const ETC_FILES: &[&str] = &[
 ];
 const ETC_DIRECTORIES: &[&str] = &[
     "alternatives",
+    // Without it, Debian's browser does not start.
+    "chromium.d",
     "crypto-policies",
     "fonts",
     "java",
@@ -57,6 +59,8 @@ const ETC_DIRECTORIES: &[&str] = &[
     "python3",
     "ssl/certs",
 ];
+/// Where Debian and those who follow it have whom their programs trust.
+const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// No file of those is larger.
 const ETC_LIMIT: u64 = 4 << 20;
 
@@ -73,7 +77,7 @@ pub(in crate::lifetime) struct Prepared {
     /// Its standard input, where its program has a [`GATE`].
     pub gate: Option<OwnedFd>,
     /// Where the listeners of the sandbox's own network come from, and where each leads.
-    pub listeners: Option<(OwnedFd, Vec<SocketAddr>)>,
+    pub listeners: Option<(OwnedFd, Vec<Target>)>,
 }
 
 /// What the program of a sandbox that dies with cc-ci begins with: a word to cc-ci through its standard input, a pipe that it
@@ -229,6 +233,14 @@ fn host(call: &mut Call, sandbox: &Sandbox) -> io::Result<()> {
             call.add([path]);
         }
     }
+    if let Some(trusted) = &sandbox.trusted {
+        call.file(TRUSTED, trusted)?;
+        // Over a link there would be nothing to mount upon.
+        if Path::new(BUNDLE).symlink_metadata().is_ok_and(|found| found.is_file()) {
+            call.give("--ro-bind-data", memory("bundle", trusted.as_bytes())?);
+            call.add([BUNDLE]);
+        }
+    }
     call.file(
         "/etc/passwd",
         "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nci:x:1000:1000:ci:/tmp:/bin/sh\n",
@@ -236,8 +248,8 @@ fn host(call: &mut Call, sandbox: &Sandbox) -> io::Result<()> {
     call.file("/etc/group", "root:x:0:\nci:x:1000:\n")?;
     call.file("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")?;
     let mut hosts = "127.0.0.1 localhost sandbox\n::1 localhost\n".to_owned();
-    for name in &sandbox.names {
-        hosts.extend([&APP.to_string(), " ", name, "\n"]);
+    for (name, address) in &sandbox.names {
+        hosts.extend([&address.to_string(), " ", name, "\n"]);
     }
     call.file("/etc/hosts", &hosts)?;
     if matches!(sandbox.network, Network::Host) {
@@ -276,7 +288,7 @@ fn at(path: &Path, errno: rustix::io::Errno) -> io::Error {
 
 /// The network that the child makes for itself, and where its listeners come from.
 #[expect(clippy::type_complexity, reason = "both are one pair's ends")]
-fn own_network(network: &Network) -> io::Result<(Option<OwnNetwork>, Option<(OwnedFd, Vec<SocketAddr>)>)> {
+fn own_network(network: &Network) -> io::Result<(Option<OwnNetwork>, Option<(OwnedFd, Vec<Target>)>)> {
     let Network::Own(forwards) = network else { return Ok((None, None)) };
     if forwards.len() > OwnNetwork::MOST {
         return Err(io::Error::other("a sandbox has too many addresses"));
@@ -284,15 +296,15 @@ fn own_network(network: &Network) -> io::Result<(Option<OwnNetwork>, Option<(Own
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let listen: Vec<SocketAddrV4> = forwards.iter().map(|forward| forward.inside).collect();
-    let leads = forwards.iter().map(|forward| forward.to).collect();
+    let leads = forwards.iter().map(|forward| forward.to.clone()).collect();
     Ok((Some(OwnNetwork { listen, pass: theirs }), Some((ours, leads))))
 }
 
 /// Takes the listeners that a started child has passed.
 pub(in crate::lifetime) fn listeners(
     from: &OwnedFd,
-    leads: Vec<SocketAddr>,
-) -> io::Result<Vec<(TcpListener, SocketAddr)>> {
+    leads: Vec<Target>,
+) -> io::Result<Vec<(TcpListener, Target)>> {
     if leads.is_empty() {
         return Ok(Vec::new());
     }

@@ -30,16 +30,18 @@ use std::ffi::OsStr;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::unistd::{geteuid, getpid};
 
 pub(super) use bubblewrap::{listeners, prepare};
-pub(super) use forward::Forwards;
+pub(super) use forward::{Forwards, Target};
 pub(super) use status::Status;
 
 use super::{Command, RunLifetime, RunLifetimeExt as _};
+use crate::http::Gateway;
 use crate::model::error_chain;
 use crate::sys::files::give_to;
 use crate::sys::process::{Marker, SANDBOX_USERS, SERVICE_USERS};
@@ -54,9 +56,8 @@ const SLOTS: u32 = 32;
 /// More pids than a kernel gives.
 const PIDS: u32 = 1 << 22;
 
-/// The address of the sandbox's loopback that [names](Sandbox::name) mean: another one than what else listens there, which
-/// may have the same port.
-pub const APP: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// Where a sandbox has the certificates of who says which others are good, where it is asked to [trust](Sandbox::trust) one.
+pub const TRUSTED: &str = "/etc/ssl/cc-ci.pem";
 
 /// This host can confine children.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,7 +152,8 @@ pub struct Sandbox {
     user: User,
     mounts: Vec<Mount>,
     network: Network,
-    names: Vec<String>,
+    names: Vec<(String, Ipv4Addr)>,
+    trusted: Option<String>,
     persistent: bool,
 }
 
@@ -180,10 +182,10 @@ enum Network {
 }
 
 /// What is reached at an address of the sandbox's loopback.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Forward {
     inside: SocketAddrV4,
-    to: SocketAddr,
+    to: Target,
 }
 
 impl Sandbox {
@@ -195,6 +197,7 @@ impl Sandbox {
             mounts: Vec::new(),
             network: Network::Own(Vec::new()),
             names: Vec::new(),
+            trusted: None,
             persistent: false,
         }
     }
@@ -222,7 +225,16 @@ impl Sandbox {
 
     /// Whoever connects to `inside`, an address of the sandbox's own loopback, reaches `to`: as long as cc-ci has the
     /// [`Child`](super::Child).
-    pub fn forward(mut self, inside: SocketAddrV4, to: SocketAddr) -> Self {
+    pub fn forward(self, inside: SocketAddrV4, to: SocketAddr) -> Self {
+        self.listen(inside, Target::Address(to))
+    }
+
+    /// Whoever connects to `inside` is served by `gateway`, as long.
+    pub fn gateway(self, inside: SocketAddrV4, gateway: Arc<Gateway>) -> Self {
+        self.listen(inside, Target::Gateway(gateway))
+    }
+
+    fn listen(mut self, inside: SocketAddrV4, to: Target) -> Self {
         if let Network::Own(forwards) = &mut self.network {
             forwards.push(Forward { inside, to });
         }
@@ -235,9 +247,16 @@ impl Sandbox {
         self
     }
 
-    /// Lets `name` mean [`APP`] in it.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.names.push(name.into());
+    /// Lets `name` mean `address` in it.
+    pub fn name(mut self, name: impl Into<String>, address: Ipv4Addr) -> Self {
+        self.names.push((name.into(), address));
+        self
+    }
+
+    /// Lets programs in it take those certificates for good that `authority` signed, itself one in PEM, and no others: it is at
+    /// [`TRUSTED`], and in the place of the host's own bundle where most look for that.
+    pub fn trust(mut self, authority: impl Into<String>) -> Self {
+        self.trusted = Some(authority.into());
         self
     }
 
