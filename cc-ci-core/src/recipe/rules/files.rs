@@ -199,8 +199,7 @@ impl Judge<'_> {
         let secrets = sample.secrets().unwrap_or_default();
         let networks = SHARED_NETWORKS.map(str::to_owned);
         let policy = Policy { domain: self.domain, networks: &networks, granted: &[], operators: None };
-        let readable = |file: &Path| self.recipe.read(file).map(drop);
-        let mut found = check::issues(compose, sample, &secrets, &policy, readable);
+        let mut found = check::issues(compose, sample, &secrets, &policy, |file| self.recipe.read(file));
         found.retain(|issue| issue.variable.as_ref().is_none_or(|name| known.get(name).is_none()));
         found.extend(self.unversioned(compose));
         for (key, secret) in compose.secrets.iter().filter(|(key, _)| key.len() > SECRET_KEY_LEN) {

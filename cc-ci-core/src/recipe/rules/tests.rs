@@ -156,6 +156,13 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     (
         "compose.yml",
         "    image: pad:1.2\n",
+        // Its line is no `NAME=value`.
+        "    image: pad:1.2\n    env_file: pad.conf\n",
+        "file-unreadable compose.yml:5",
+    ),
+    (
+        "compose.yml",
+        "    image: pad:1.2\n",
         "    image: pad:1.2\n    env_file: /etc/passwd\n",
         "compose-invalid compose.yml:5",
     ),
