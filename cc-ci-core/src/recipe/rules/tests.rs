@@ -422,6 +422,18 @@ volumes: {{data: {{driver_opts: {{type: nfs, o: addr=nas, device: ':/pad'}}}}}}
     tree.write(".env.sample", format!("{SAMPLE}#HOST=blog.org\n#NETWORK=monitoring\n"));
     tree.write("compose.more.yml", overlay("$HOST", "$NETWORK"));
     assert_eq!(tree.found(&History::default()), [""; 0]);
+    for (host, network) in
+        [("bl${NOTHING:-}og.org", "moni${NOTHING}toring"), ("bl${SHORT:-}og.org", "moni${SHORT}toring")]
+    {
+        tree.write(".env.sample", format!("{SAMPLE}#NOTHING=\n#SHORT=\n"));
+        tree.write("compose.more.yml", overlay(host, network));
+        let found = tree.found(&History::default());
+        assert_eq!(
+            found,
+            ["foreign-host compose.more.yml:2", "foreign-network compose.more.yml:3"],
+            "{host}"
+        );
+    }
     tree.write("compose.more.yml", overlay("blog.org", "monitoring"));
     let expected = ["foreign-host compose.more.yml:2", "foreign-network compose.more.yml:3"];
     assert_eq!(tree.found(&History::default()), expected);
