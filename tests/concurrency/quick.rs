@@ -81,6 +81,26 @@ fn a_network_for_the_app_is_chosen_by_its_own_env_and_by_no_new_variable() {
 }
 
 #[test]
+fn a_fresh_install_of_the_commit_is_judged_too_where_no_install_steps_have_their_say() {
+    let warmed = Warmed::new();
+    let before = warmed.persistent();
+    // The warm app keeps the secret that no new one would have.
+    warmed.change();
+    let sample = fs::read_to_string(warmed.fork.path().join(".env.sample")).unwrap();
+    let lost: String = sample.split_inclusive('\n').filter(|line| !line.contains("SECRET_KEY_")).collect();
+    assert_ne!(lost, sample);
+    warmed.fork.write(".env.sample", &lost).commit();
+    let record = warmed.quick("fresh").run().expect(1).json();
+    let reason = tier(&record, "upgrade")["reason"].to_string();
+    assert!(reason.contains("generic/fresh-install failed: with its own .env.sample: "), "{reason}");
+    rolled_back(&warmed, &before, "fresh");
+    // Nobody knows here what they would set.
+    warmed.fork.script("tests/install_steps.sh", "exit 0").commit();
+    let record = warmed.quick("steps").run().expect(0).json();
+    assert!(!record.to_string().contains("fresh-install"), "{record:#}");
+}
+
+#[test]
 fn red_tests_and_a_broken_upgrade_are_rolled_back_too() {
     let warmed = Warmed::new();
     let before = warmed.persistent();

@@ -3,6 +3,10 @@
 //! What Docker refuses is refused. What both take is read alike. What cc-ci alone refuses is one of the forms that other
 //! readers read otherwise, and its message says so.
 
+mod compared;
+mod corpus;
+mod generated;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -11,18 +15,45 @@ use std::process::Command;
 use cc_ci_core::error_chain;
 use cc_ci_core::recipe::Compose;
 
-const VARIABLES: [(&str, &str); 3] = [("A", "1"), ("EMPTY", ""), ("B_2", "b-2")];
+const VARIABLES: [(&str, &str); 4] = [("A", "1"), ("EMPTY", ""), ("B_2", "b-2"), ("STACK_NAME", "stack")];
 
 /// So many texts are generated.
 const GENERATED: usize = 300;
 
 /// What a refusal of cc-ci's own says.
-const OWN: [&str; 5] = [
+const OWN: [&str; 30] = [
     "Docker reads an operator here",
     "Docker takes another operator",
     "Docker takes a default as it stands",
-    "joins the tests",
-    "takes a letter before the colon for a drive",
+    "Docker joins the tests of several files",
+    "Docker takes a letter before the colon for a drive",
+    "Docker takes no test together with `disable:`",
+    "Docker takes ~ for the home of whoever deploys",
+    "Docker takes a time before its beginning",
+    "Docker takes \u{17f} and \u{212a} for s and k",
+    "Docker makes no address of a number",
+    "a ${ is followed by a name",
+    "a date without quotes",
+    "a number with _ in it",
+    "a key that is no text",
+    "a tag (!)",
+    "a ? within brackets",
+    // What a deploy refuses, or what no engine can do.
+    "a mode is replicated",
+    "a protocol is tcp, udp or sctp",
+    "a port is [[address:]published:]target",
+    "a target is needed",
+    "a mount has an absolute target",
+    "a mount is [volume or path:]/path",
+    "a mount's type is volume, bind or tmpfs",
+    "memory that is mounted has no source",
+    "expected a whole number, found a number",
+    "a service has an image",
+    "a whole number that is neither negative nor too big",
+    "a name is 1 to 200 of",
+    "is not declared under",
+    // What is judged more strictly.
+    "a file is a relative path inside the recipe",
 ];
 
 /// What texts are generated of.
@@ -169,13 +200,20 @@ fn docker(directory: &Path, files: usize) -> Result<String, String> {
     if ended.status.success() { Ok(out) } else { Err(error) }
 }
 
+fn variables() -> BTreeMap<String, String> {
+    VARIABLES.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
 fn ours(directory: &Path, files: usize) -> Result<Compose, String> {
     let names: Vec<&str> = names(files).collect();
-    let mut variables: BTreeMap<String, String> =
-        VARIABLES.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    variables.insert("STACK_NAME".to_owned(), "stack".to_owned());
+    let mut variables = variables();
     variables.insert("COMPOSE_FILE".to_owned(), names.join(":"));
     Compose::load(directory, &variables).map_err(|error| error_chain(&error))
+}
+
+/// Which refusal of cc-ci's own this is, if it is one.
+fn own(refusal: &str) -> Option<&'static str> {
+    OWN.into_iter().find(|own| refusal.contains(own))
 }
 
 fn names(files: usize) -> impl Iterator<Item = &'static str> {
@@ -194,7 +232,7 @@ fn compared(files: &[String]) -> Option<(Compose, String)> {
         (Err(refusal), Ok(docker)) => {
             // Docker loses the error of a broken substitution when a good one follows.
             let is_lost = refusal.contains("invalid interpolation") && files[0].matches('$').count() > 1;
-            let is_own = is_lost || OWN.iter().any(|own| refusal.contains(own));
+            let is_own = is_lost || own(&refusal).is_some();
             assert!(is_own, "only cc-ci refuses {files:#?}: {refusal}\nDocker reads: {docker}");
             None
         }

@@ -107,7 +107,6 @@ fn what_is_deployed_otherwise_is_named() {
 /// Forms of a service, each in one file or two, with what Docker is known to make of them otherwise than one would think.
 const FORMS: &[(&str, &str)] = &[
     ("environment: {A: 1.0, B: 1.10, C: 1e6, D: 12345678.9, E: 0644, F: 0x1f, K: -1, M: 1e-7}", ""),
-    ("environment: {A: 2024-01-01}", ""),
     ("environment: {A: base}", "environment: {A: '', B: }"),
     ("environment: {A: ''}", "environment: {A: }"),
     ("labels: {a: 1.0, b: 5, c: , d: 1e3}", "labels: {b: '', e: f}"),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::compose::privilege::shown;
-use super::compose::{Compose, MountKind, Protocol, Service};
+use super::compose::{Compose, MountKind, Protocol, Service, env_file_fault};
 use super::env_file::{EnvFile, SecretSpec};
 use super::issue::{Issue, Policy};
 use super::routes;
@@ -35,10 +35,10 @@ pub(super) fn check(
     env: &EnvFile,
     secrets: &[SecretSpec],
     policy: &Policy<'_>,
-    readable: impl Fn(&Path) -> Result<(), ReadError>,
+    read: impl Fn(&Path) -> Result<Vec<u8>, ReadError>,
 ) -> Findings {
     let mut found = Findings::default();
-    for issue in issues(compose, env, secrets, policy, readable) {
+    for issue in issues(compose, env, secrets, policy, read) {
         match (issue.privilege, issue.rule.severity) {
             (Some(privilege), _) if policy.granted.contains(&privilege) => {
                 found.granted.insert(privilege);
@@ -52,13 +52,13 @@ pub(super) fn check(
     found
 }
 
-/// Looks at what the files say together; `readable` tries to read a file of the recipe.
+/// Looks at what the files say together; `read` reads a file of the recipe.
 pub(super) fn issues(
     compose: &Compose,
     env: &EnvFile,
     secrets: &[SecretSpec],
     policy: &Policy<'_>,
-    readable: impl Fn(&Path) -> Result<(), ReadError>,
+    read: impl Fn(&Path) -> Result<Vec<u8>, ReadError>,
 ) -> Vec<Issue> {
     let labels = compose.labels();
     let declared: BTreeSet<String> =
@@ -105,7 +105,7 @@ pub(super) fn issues(
                 let what = format!("no SECRET_<NAME>_VERSION in the .env says {}", object.name);
                 issue(&table::SECRET_NOT_IN_SAMPLE, "name", what);
             }
-            if let Some((file, Err(error))) = object.file.as_deref().map(|file| (file, readable(file))) {
+            if let Some((file, Err(error))) = object.file.as_deref().map(|file| (file, read(file))) {
                 issue(
                     &table::FILE_UNREADABLE,
                     "file",
@@ -115,7 +115,7 @@ pub(super) fn issues(
         }
     }
     for (key, service) in &compose.services {
-        of_service(compose, key, service, &readable, &mut found);
+        of_service(compose, key, service, &read, &mut found);
     }
     for privilege in &compose.privileges {
         let what = format!("{}: {privilege}", privilege.path.join("."));
@@ -138,14 +138,20 @@ fn of_service(
     compose: &Compose,
     key: &str,
     service: &Service,
-    readable: &impl Fn(&Path) -> Result<(), ReadError>,
+    read: &impl Fn(&Path) -> Result<Vec<u8>, ReadError>,
     found: &mut Vec<Issue>,
 ) {
     for file in service.env_files() {
-        if let Err(error) = readable(file) {
-            let what = format!("service {key}: reading its env_file {}: {error}", file.display());
-            found.push(Issue::at(&table::FILE_UNREADABLE, &["services", key, "env_file"], what));
-        }
+        let fault = match read(file).map(String::from_utf8) {
+            Err(error) => error.to_string(),
+            Ok(Err(_)) => ReadError::NotText.to_string(),
+            Ok(Ok(text)) => match env_file_fault(&text) {
+                Some((line, rule)) => format!("line {line}: {rule}"),
+                None => continue,
+            },
+        };
+        let what = format!("service {key}: reading its env_file {}: {fault}", file.display());
+        found.push(Issue::at(&table::FILE_UNREADABLE, &["services", key, "env_file"], what));
     }
     for (network, aliases) in &service.aliases {
         let Some(shared) = compose.networks.get(network).filter(|network| network.external) else {

@@ -5,10 +5,10 @@
 //! warn. Values are not interpolated again.
 //!
 //! docker/cli finds a substitution with one regular expression, and then looks for an operator *anywhere* in it: `:-` first,
-//! then `-`, `:?` and `?`. It takes a default as it stands, and one that ends in `}}` to the last `}}` of the line. So what is
-//! written for another reader, Compose's or a shell's, is read otherwise there. Such a text is refused, with the form that
-//! everybody reads alike: variables in a default, alternatives (`:+`), an operator without braces, and one that docker/cli
-//! would find elsewhere than behind the name.
+//! then `-`, `:?` and `?`. It takes a default as it stands, to the first `}`. So what is written for another reader,
+//! Compose's or a shell's, is read otherwise there. Such a text is refused, with the form that everybody reads alike:
+//! variables in a default, alternatives (`:+`), an operator without braces, and one that docker/cli would find elsewhere
+//! than behind the name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,6 +123,9 @@ fn parse(text: &str, dollar: usize) -> Result<(Option<Substitution<'_>>, usize),
                 "a $ is followed by a name, { or another $; write $$ for a dollar sign",
             ));
         }
+        if text[end..].starts_with(['\u{17f}', '\u{212a}']) {
+            return Err(syntax(end, "Docker takes \u{17f} and \u{212a} for s and k: put the name in braces"));
+        }
         if Operator::read(&text[end..]).is_some() {
             return Err(syntax(
                 end,
@@ -166,10 +169,9 @@ fn name_of(text: &str) -> &str {
     if text.starts_with(|c: char| c.is_ascii_digit()) { "" } else { &text[..length] }
 }
 
-/// The text up to its closing brace: the last of a doubled one on the line, else the first.
+/// The text up to its closing brace, the first.
 fn operand_of(rest: &str) -> Option<&str> {
-    let line = rest.split('\n').next().unwrap_or_default();
-    line.rfind("}}").map(|at| &rest[..=at]).or_else(|| rest.find('}').map(|at| &rest[..at]))
+    rest.find('}').map(|at| &rest[..at])
 }
 
 /// Where a variable begins that another reader would replace.
@@ -245,7 +247,10 @@ mod tests {
             ("${A:?e}${A?e}", "11"),
             ("${EMPTY?e}", ""),
             ("${NO:-{}}", "{}"),
-            ("${A:-{}}", "1"),
+            ("${A:-{}}", "1}"),
+            ("{{${A:-x}}} {{.N}}", "{{1}} {{.N}}"),
+            ("${NO:-x} {{.N}}", "x {{.N}}"),
+            ("${NO:-a}b${B:-{}}", "ab{}"),
             ("${NO:-a$$b $2y$05$}", "a$$b $2y$05$"),
             ("${NO:-a\nb}", "a\nb"),
             ("$PASS", "a$B${C}"),
@@ -287,7 +292,7 @@ mod tests {
             ("${NO-a:-b}", "without :-"),
             ("${NO:-${A}}", "byte 6: Docker takes a default as it stands"),
             ("${NO:-x$A}", "byte 7: Docker takes a default as it stands"),
-            ("${NO:-a}b${B:-{}}", "Docker takes"),
+            ("$A\u{17f}", "put the name in braces"),
             ("${NO:?set NO first}", "NO is not set: set NO first"),
             ("${EMPTY:?}", "EMPTY is not set"),
         ] {

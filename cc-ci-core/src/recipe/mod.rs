@@ -155,7 +155,7 @@ impl Recipe {
         compose: &Compose,
         policy: &Policy<'_>,
     ) -> Result<Findings, RecipeError> {
-        Ok(check::check(compose, env, &env.secrets()?, policy, |file| self.read(file).map(drop)))
+        Ok(check::check(compose, env, &env.secrets()?, policy, |file| self.read(file)))
     }
 }
 

@@ -286,19 +286,29 @@ struct Reader<'a> {
     paths: Vec<&'a str>,
     /// Whether it names the app's domain itself.
     at_domain: bool,
+    /// Whether what was read last takes no plain request: it asks for a method, a header or the like too.
+    is_special: bool,
     depth: usize,
 }
 
 impl<'a> Reader<'a> {
     fn new(rule: &'a str, hosts: &'a OwnHosts) -> Self {
-        Self { rest: rule, hosts, foreign: Vec::new(), paths: Vec::new(), at_domain: false, depth: 0 }
+        Self {
+            rest: rule,
+            hosts,
+            foreign: Vec::new(),
+            paths: Vec::new(),
+            at_domain: false,
+            is_special: false,
+            depth: 0,
+        }
     }
 
     /// A path that the rule takes at the app's domain, the root where it takes all of them; nothing of a rule that names
-    /// another host, or can't be read.
+    /// another host, takes no plain request, or can't be read.
     fn path(rule: &'a str, hosts: &'a OwnHosts) -> Option<&'a str> {
         let mut reader = Self::new(rule, hosts);
-        reader.any().filter(|_| reader.rest.trim().is_empty() && reader.at_domain)?;
+        reader.any().filter(|_| reader.rest.trim().is_empty() && reader.at_domain && !reader.is_special)?;
         // A pattern is no path, and what can't stand in a request is asked for by nobody.
         let is_path = |path: &&str| {
             let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'{' | b'}' | b'#' | b'\\');
@@ -327,25 +337,36 @@ impl<'a> Reader<'a> {
     /// Whether what is read holds at the app's own hosts only.
     fn any(&mut self) -> Option<bool> {
         let before = self.paths.len();
-        let mut own = self.all()?;
-        let mut some = self.paths.len() > before;
-        while self.eat("||") {
+        let (mut own, mut some, mut is_special) = (true, true, true);
+        loop {
             let known = self.paths.len();
             own &= self.all()?;
-            some &= self.paths.len() > known;
+            if self.is_special {
+                self.paths.truncate(known);
+            } else {
+                is_special = false;
+                some &= self.paths.len() > known;
+            }
+            if !self.eat("||") {
+                break;
+            }
         }
         // One that asks for none takes all of them.
         if !some {
             self.paths.truncate(before);
         }
+        self.is_special = is_special;
         Some(own)
     }
 
     fn all(&mut self) -> Option<bool> {
         let mut own = self.one()?;
+        let mut is_special = self.is_special;
         while self.eat("&&") {
             own |= self.one()?;
+            is_special |= self.is_special;
         }
+        self.is_special = is_special;
         Some(own)
     }
 
@@ -360,6 +381,8 @@ impl<'a> Reader<'a> {
             self.one()?;
             self.foreign.truncate(known.0);
             self.paths.truncate(known.1);
+            // A plain request has nothing of the kind.
+            self.is_special = false;
             false
         } else if self.eat("(") {
             let own = self.any()?;
@@ -386,9 +409,13 @@ impl<'a> Reader<'a> {
                 return None;
             }
         }
+        self.is_special = false;
         let Some((_, patterns)) = HOSTS.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)) else {
             if PATHS.iter().any(|path| name.eq_ignore_ascii_case(path)) {
                 self.paths.append(&mut arguments);
+            } else {
+                let gets = arguments.iter().any(|method| method.eq_ignore_ascii_case("GET"));
+                self.is_special = !(name.eq_ignore_ascii_case("method") && gets);
             }
             return Some(false);
         };
@@ -518,6 +545,12 @@ mod tests {
             ("Host(`a`) || Host(`a`) && Path(`/.well-known/x`)", Some("/")),
             ("Host(`a`) && Path(`/y`) && (Host(`a`) || Path(`/x`))", Some("/y")),
             ("Host(`a`) && Path(`/y`) || Host(`b`) && Path(`/x`)", Some("/y")),
+            ("Host(`a`) && PathPrefix(`/x`) && Method(`POST`)", None),
+            ("Host(`a`) && (PathPrefix(`/x`) && Method(`POST`))", None),
+            ("Host(`a`) && Method(`POST`, `GET`) && Path(`/x`)", Some("/x")),
+            ("Host(`a`) && !Method(`POST`)", Some("/")),
+            ("Host(`a`) && (Method(`POST`) || Path(`/z`))", Some("/z")),
+            ("Host(`a`) && Path(`/x`) && Headers(`k`, `v`) || Host(`a`) && Path(`/y`)", Some("/y")),
         ] {
             assert_eq!(path(rule), wanted, "{rule}");
         }

@@ -3,6 +3,8 @@
 //! Anchors and merge keys work, but what aliases make of a text is bounded too: what an alias repeats counts each
 //! time. Duplicate keys are refused rather than resolved, since two readers of a recipe could choose differently.
 
+mod doubted;
+
 use serde_json::Value;
 use serde_saphyr::DuplicateKeyPolicy;
 
@@ -55,7 +57,7 @@ pub(super) fn parse(text: &str) -> Result<Value, YamlFault> {
         emit_comments: false,
         with_snippet: false,
     };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+    let value = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
         // The place is told apart, and the parser's advice is for programmers.
         let mut detail = error.to_string();
@@ -63,7 +65,9 @@ pub(super) fn parse(text: &str) -> Result<Value, YamlFault> {
             detail.truncate(detail.find(tail).unwrap_or(detail.len()));
         }
         YamlFault { line, detail }
-    })
+    })?;
+    doubted::check(text)?;
+    Ok(value)
 }
 
 #[cfg(test)]

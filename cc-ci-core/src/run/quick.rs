@@ -3,6 +3,8 @@
 //! Confidence is lower than the cold lane's: nothing is installed, backed up or restored, and what an upgrade does to
 //! the data stays. The rollback is this lane's teardown.
 
+use std::collections::BTreeMap;
+
 use super::baseline::Baseline;
 use super::checks;
 use super::diff::Before;
@@ -99,7 +101,14 @@ impl Quick<'_> {
         tier.check("serving", checks::serving(ready.run, &self.app)).await?;
         tier.check("healthy", async { checks::healthy(&self.services().await?) }).await?;
         // The recipe's own upgrade tests compare with what its install tests wrote, and none was installed here.
-        self.check_unchanged(tier).await
+        let end = self.check_unchanged(tier).await?;
+        // What install steps would set is not known here.
+        if self.tests.scripts().install_steps.is_empty() {
+            let set_by_steps = BTreeMap::new();
+            let judged = recipe::check_fresh(ready.run, &self.app, &set_by_steps);
+            tier.check("fresh-install", judged).await?;
+        }
+        Ok(end)
     }
 
     async fn custom(&mut self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {

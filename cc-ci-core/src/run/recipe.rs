@@ -140,10 +140,9 @@ pub(super) async fn check_deployed(run: &Run<'_>, app: &App) -> Result<Vec<(Stri
     let granted = settings.granted.get(&app.recipe).cloned().unwrap_or_default();
     let is_main = run.main_app().domain == app.domain;
     let (app, networks) = (app.clone(), settings.shared_networks.clone());
-    // What a person wrote of a long-lived app is no fault of the recipe's.
-    let operators = run.lane().is_warm().then(|| run.harness.ci_host.env_files.path(&app.domain));
+    let operators = operators(run, &app);
     let look = move || {
-        let operators = operators.map(|env_file| App { env_file, ..app.clone() }.env()).transpose()?;
+        let operators = operators.map(|app| app.env()).transpose()?;
         findings(&app, &app.env()?, &networks, &granted, operators.as_ref())
     };
     let found = run.context.lifetime.blocking_tasks().run(look).await?;
@@ -157,6 +156,13 @@ pub(super) async fn check_deployed(run: &Run<'_>, app: &App) -> Result<Vec<(Stri
         run.record().granted.extend(found.granted);
     }
     Ok(found.ungranted)
+}
+
+/// The app with the `.env` that a person wrote of it, where it is a long-lived one: that is no fault of the recipe's.
+fn operators(run: &Run<'_>, app: &App) -> Option<App> {
+    run.lane()
+        .is_warm()
+        .then(|| App { env_file: run.harness.ci_host.env_files.path(&app.domain), ..app.clone() })
 }
 
 /// What can be said against the app of this `.env`. Blocks.
@@ -183,7 +189,9 @@ pub(super) async fn check_fresh(
     let granted = settings.granted.get(&app.recipe).cloned().unwrap_or_default();
     let (app, networks, report_only) = (app.clone(), settings.shared_networks.clone(), settings.report_only);
     let set_by_steps = set_by_steps.clone();
+    let operators = operators(run, &app);
     let look = move || {
+        let operators = operators.map(|app| app.env()).transpose()?;
         let mut env = sample(&app)?;
         env.set("DOMAIN", app.domain.as_str())?;
         if env.get(ACME).is_some() {
@@ -192,7 +200,7 @@ pub(super) async fn check_fresh(
         for (name, value) in &set_by_steps {
             env.set(name, value)?;
         }
-        findings(&app, &env, &networks, &granted, None)
+        findings(&app, &env, &networks, &granted, operators.as_ref())
     };
     let found = run.context.lifetime.blocking_tasks().run(look).await?;
     let mut problems = found.problems;

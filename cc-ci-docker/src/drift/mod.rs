@@ -172,7 +172,7 @@ fn differ(path: &mut Vec<String>, wanted: &Value, there: &Value, differences: &m
             );
             path.pop();
         }
-    } else if wanted != there && !is_date(wanted, there) {
+    } else if wanted != there {
         let short = |key: &&String| !matches!(key.as_str(), "TaskTemplate" | "ContainerSpec");
         let field: Vec<&str> = path.iter().filter(short).map(String::as_str).collect();
         let field = sanitize::written(&field.join("."));
@@ -187,12 +187,6 @@ fn differ(path: &mut Vec<String>, wanted: &Value, there: &Value, differences: &m
             (wanted, there) => format!("{field} is {}, not {}", shown(there), shown(wanted)),
         });
     }
-}
-
-/// Whether a date without quotes, which docker/cli takes for a time, was made one.
-fn is_date(wanted: &Value, there: &Value) -> bool {
-    let dated = wanted.as_str().map(|date| format!("{date} 00:00:00 +0000 UTC"));
-    dated.is_some() && dated.as_deref() == there.as_str()
 }
 
 fn shown(value: &Value) -> String {

@@ -66,6 +66,7 @@ pub(super) fn spec(order: &Order, key: &str, service: &Service) -> Value {
                 "DNSConfig": {"Nameservers": given("dns"), "Search": given("dns_search")},
                 "Secrets": used(&service.secrets, &compose.secrets, "SecretName"),
                 "Configs": used(&service.configs, &compose.configs, "ConfigName"),
+                "OomScoreAdj": whole(&given("oom_score_adj")),
                 "Isolation": given("isolation"),
                 "Sysctls": texts(&strings(&given("sysctls"))),
                 "CapabilityAdd": add,
@@ -112,6 +113,10 @@ pub(super) fn ignore_unspecified(service: &Service, wanted: &mut Value, there: &
             form::remove(spec, "/TaskTemplate", "RestartPolicy");
         }
     }
+    // docker/cli knows the key, and tells no engine of it (28.2).
+    if there.pointer(CONTAINER).is_none_or(|container| container.get("OomScoreAdj").is_none()) {
+        form::remove(wanted, CONTAINER, "OomScoreAdj");
+    }
     // An engine of before 25 knows no such interval.
     if !value_at(service, "healthcheck/start_interval").is_null() {
         form::remove(there, &format!("{CONTAINER}/Healthcheck"), "StartInterval");
@@ -123,9 +128,9 @@ pub(super) fn ignore_unspecified(service: &Service, wanted: &mut Value, there: &
     }
 }
 
-/// A path of the host as the engine gets it: absolute, and without `.` and `..`. One of somebody's home stays.
+/// A path of the host as the engine gets it: absolute, and without `.` and `..`.
 fn cleaned(root: &Path, path: &str) -> String {
-    if path.starts_with(['/', '~']) {
+    if path.starts_with('/') {
         return path.to_owned();
     }
     let mut cleaned = PathBuf::new();

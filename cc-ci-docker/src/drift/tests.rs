@@ -324,3 +324,18 @@ fn variables_of_files_are_ordered_too() {
     assert_eq!(compared(file, vec![spec(json!(["A=b", "M=2"]))]).differences, ["service app: Env.M differs"]);
     assert_eq!(compared(file, vec![spec(json!(["A=b"]))]).differences, ["service app: Env.M is not there"]);
 }
+
+#[test]
+fn a_score_that_docker_does_not_pass_on_is_no_difference_and_another_one_is() {
+    let file =
+        FILE.replace("image: bb:2", "{image: bb:2, oom_score_adj: 5}").replace("  b:\n    {", "  b: {");
+    let told = |score: Option<i64>| {
+        let mut services = engine();
+        if let Some(score) = score {
+            services[1]["Spec"]["TaskTemplate"]["ContainerSpec"]["OomScoreAdj"] = json!(score);
+        }
+        compared(&file, services).differences
+    };
+    assert!(told(None).is_empty() && told(Some(5)).is_empty());
+    assert_eq!(told(Some(6)), ["service b: OomScoreAdj is 6, not 5"]);
+}

@@ -23,7 +23,7 @@ pub(super) fn lay(
     let mut whole = Variables::new();
     for layer in layers {
         let texts = layer.files.iter().filter_map(|file| files.get(file));
-        let mut own: Variables = texts.flat_map(|text| variables(text)).collect();
+        let mut own: Variables = texts.flat_map(|text| variables(text, vars)).collect();
         own.extend(layer.variables.clone());
         for (name, mut value) in own {
             if is_empty(value.as_ref()) {
@@ -43,9 +43,77 @@ fn is_empty(value: Option<&String>) -> bool {
 }
 
 /// The variables of a file. One without a `=` is the deployer's own, if it has one.
-fn variables(text: &str) -> impl Iterator<Item = (String, Option<String>)> {
+fn variables<'a>(
+    text: &'a str,
+    vars: &'a BTreeMap<String, String>,
+) -> impl Iterator<Item = (String, Option<String>)> {
+    lines(text).filter_map(|line| {
+        let (name, value) =
+            line.split_once('=').or_else(|| Some((line, vars.get(line).map(String::as_str)?)))?;
+        Some((name.to_owned(), Some(value.to_owned())))
+    })
+}
+
+/// Lines that say something.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
     let lines = text.trim_start_matches('\u{feff}').split('\n');
     let lines = lines.map(|line| line.strip_suffix('\r').unwrap_or(line).trim_start());
-    let lines = lines.filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
-    lines.map(|(name, value)| (name.to_owned(), Some(value.to_owned())))
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// The rule that an `env_file` of this text breaks, and the line, from 1.
+pub(in crate::recipe) fn fault(text: &str) -> Option<(usize, &'static str)> {
+    /// As long as docker/cli takes a line.
+    const MAX_LINE: usize = 64 << 10;
+    text.split('\n').enumerate().find_map(|(index, whole)| {
+        let line = lines(whole).next()?;
+        let name = line.split('=').next().unwrap_or_default();
+        let rule = if whole.len() >= MAX_LINE {
+            "Docker takes lines of less than 64 KiB"
+        } else if name.is_empty() || name.contains([' ', '\t']) {
+            "Docker takes a name without blanks before the ="
+        } else if !line.contains('=') {
+            "Docker puts there what whoever deploys has, or nothing: write NAME=value"
+        } else {
+            return None;
+        };
+        Some((index + 1, rule))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_docker_refuses_or_fills_by_itself_are_told() {
+        for (text, expected) in [
+            ("\u{feff}A=1\n# none\n\n  B = x\n", Some((4, "blanks"))),
+            ("A=1\r\nB\r\n", Some((2, "NAME=value"))),
+            ("=x", Some((1, "blanks"))),
+            ("A\tB=1", Some((1, "blanks"))),
+            ("A==\n  C=x y \n\r\n#B\n", None),
+            ("", None),
+        ] {
+            let told = fault(text);
+            assert_eq!(told.map(|(line, _)| line), expected.map(|(line, _)| line), "{text}");
+            assert!(
+                expected.is_none_or(|(_, says)| told.is_some_and(|(_, rule)| rule.contains(says))),
+                "{text}"
+            );
+        }
+        let long = format!("A=1\nB={}", "x".repeat(64 << 10));
+        assert_eq!(fault(&long).map(|(line, _)| line), Some(2));
+    }
+
+    #[test]
+    fn a_line_without_a_value_has_the_deployers() {
+        let files = BTreeMap::from([(PathBuf::from("f"), "A\nB\nC=\nD=${A}\n".to_owned())]);
+        let layer = EnvironmentLayer { files: vec!["f".into()], variables: Variables::new() };
+        let vars = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
+        let read = lay(&[layer], &vars, &files);
+        let text = |text: &str| Some(text.to_owned());
+        let expected = [("A", text("1")), ("C", text("")), ("D", text("${A}"))];
+        assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value)).into());
+    }
 }

@@ -27,6 +27,7 @@ use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::Path;
 
+pub(in crate::recipe) use environment::fault as env_file_fault;
 use node::Node;
 use object::ObjectLayer;
 use service::ServiceLayer;
@@ -253,7 +254,7 @@ impl Layer {
             if let Some(entries) = root.get(section)? {
                 for (key, object) in entries.entries()? {
                     check_key(&object, key)?;
-                    objects.insert(key.to_owned(), ObjectLayer::parse(&object)?);
+                    objects.insert(key.to_owned(), ObjectLayer::parse(&object, section)?);
                 }
             }
         }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Component, PathBuf};
 
+use serde_json::{Map, Value};
+
 use super::ComposeError;
 use super::forms::labels;
 use super::node::Node;
@@ -27,6 +29,8 @@ pub struct Object {
     pub driver_opts: BTreeMap<String, String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// What a network is besides: `attachable`, `internal`, and its `ipam`, by the files' keys.
+    pub network: Map<String, Value>,
     /// Where a volume's driver or its options keep it, when that is not the engine: then its data outlives it.
     pub outside: Option<String>,
 }
@@ -41,6 +45,7 @@ impl Object {
             driver: None,
             driver_opts: BTreeMap::new(),
             labels: BTreeMap::new(),
+            network: Map::new(),
             outside: None,
         }
     }
@@ -55,10 +60,11 @@ pub(super) struct ObjectLayer {
     driver: Option<String>,
     driver_opts: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
+    network: Map<String, Value>,
 }
 
 impl ObjectLayer {
-    pub(super) fn parse(at: &Node<'_>) -> Result<Self, ComposeError> {
+    pub(super) fn parse(at: &Node<'_>, section: &str) -> Result<Self, ComposeError> {
         let mut layer = Self {
             name: at.field("name", Node::text)?,
             file: at.field("file", file)?,
@@ -66,6 +72,7 @@ impl ObjectLayer {
             driver: at.field("driver", Node::text)?,
             driver_opts: at.field("driver_opts", options)?.unwrap_or_default(),
             labels: at.field("labels", labels)?.unwrap_or_default(),
+            network: network(at)?,
             external: None,
         };
         if let Some(external) = at.get("external")? {
@@ -80,6 +87,21 @@ impl ObjectLayer {
             } else {
                 layer.external = Some(external.boolean()?);
             }
+        }
+        let driven = layer.driver.as_ref().is_some_and(|driver| !driver.is_empty());
+        let is_external = layer.external == Some(true);
+        if section == "volumes" && is_external {
+            let said = [
+                ("driver", !driven),
+                ("driver_opts", layer.driver_opts.is_empty()),
+                ("labels", layer.labels.is_empty()),
+            ];
+            if let Some((key, _)) = said.into_iter().find(|(_, is_empty)| !is_empty) {
+                return Err(at.error(format_args!("Docker takes no {key} of a volume that is external")));
+            }
+        }
+        if driven && !is_external && layer.file.is_some() {
+            return Err(at.error("Docker takes a file or a driver, not both"));
         }
         Ok(layer)
     }
@@ -101,9 +123,22 @@ impl ObjectLayer {
             return Err("a name is 1 to 200 of [A-Za-z0-9._-], first a letter or digit");
         }
         let outside = outside(self.driver.as_deref().unwrap_or_default(), &self.driver_opts);
-        let Self { file, template_driver, driver, driver_opts, labels, .. } = self;
-        Ok(Object { name, external, file, template_driver, driver, driver_opts, labels, outside })
+        let Self { file, template_driver, driver, driver_opts, labels, network, .. } = self;
+        Ok(Object { name, external, file, template_driver, driver, driver_opts, labels, network, outside })
     }
+}
+
+fn network(at: &Node<'_>) -> Result<Map<String, Value>, ComposeError> {
+    let mut network = Map::new();
+    for key in ["attachable", "internal"] {
+        if at.field(key, Node::boolean)?.unwrap_or(false) {
+            network.insert(key.to_owned(), Value::Bool(true));
+        }
+    }
+    if let Some(ipam) = at.get("ipam")? {
+        network.insert("ipam".to_owned(), ipam.value.clone());
+    }
+    Ok(network)
 }
 
 fn options(at: &Node<'_>) -> Result<BTreeMap<String, String>, ComposeError> {

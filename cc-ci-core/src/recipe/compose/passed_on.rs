@@ -9,12 +9,13 @@ use super::node::Node;
 use super::short;
 
 /// Keys whose values are kept as they stand.
-const KEPT: [&str; 11] = [
+const KEPT: [&str; 12] = [
     "cap_add",
     "cap_drop",
     "credential_spec",
     "hostname",
     "networks",
+    "oom_score_adj",
     "restart",
     "stop_signal",
     "ulimits",
@@ -82,14 +83,31 @@ fn logging(at: &Node<'_>) -> Result<Value, ComposeError> {
     Ok(logging)
 }
 
-/// `host:address` texts, in the order of the hosts where they were a map.
+/// `host:address` texts, in the order of the hosts where they were a map. What has no address is left out, as docker/cli
+/// does, which looks for a `=` in a text before it does for a `:`.
 fn hosts(at: &Node<'_>) -> Result<Value, ComposeError> {
-    if at.is_list() {
-        return Ok(at.value.clone());
-    }
-    let hosts = at.entries()?.into_iter();
-    let hosts = hosts.map(|(host, at)| Ok(format!("{host}:{}", at.scalar()?.unwrap_or_default())));
-    Ok(hosts.collect::<Result<Vec<String>, ComposeError>>()?.into())
+    let texts = if at.is_list() {
+        at.list(Node::text)?
+    } else {
+        let hosts = at.entries()?.into_iter().filter(|(_, at)| !at.value.is_null());
+        let address = |(host, at): (&str, Node<'_>)| match at.value {
+            Value::String(address) => Ok(format!("{host}:{address}")),
+            _ => Err(at.error("Docker makes no address of a number: write it in quotes")),
+        };
+        let mut hosts = hosts.map(address).collect::<Result<Vec<_>, ComposeError>>()?;
+        hosts.sort();
+        hosts
+    };
+    let cut = |text: String| {
+        let sign = if at.is_list() && text.contains('=') { '=' } else { ':' };
+        let (host, address) = text.split_once(sign)?;
+        let whole = format!("{host}:{address}");
+        let (host, address) = whole.split_once(':')?;
+        let inner = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+        let address = inner.filter(|inner| !inner.is_empty()).unwrap_or(address);
+        Some(Value::from(format!("{host}:{address}")))
+    };
+    Ok(texts.into_iter().filter_map(cut).collect())
 }
 
 /// Lays what a later file says over what earlier ones did.
@@ -106,7 +124,17 @@ pub(super) fn lay(base: &mut Map<String, Value>, over: Map<String, Value>) {
                 known.extend(over);
             }
             ("networks", Value::Object(known), Value::Object(over)) => {
-                known.extend(over.into_iter().filter(|(_, options)| !options.is_null()));
+                for (network, mut options) in over.into_iter().filter(|(_, options)| !options.is_null()) {
+                    // The options of its driver stay what they were, be it none.
+                    let driver = known
+                        .get(&network)
+                        .filter(|known| known.is_object())
+                        .map(|known| &known["driver_opts"]);
+                    if let (Some(driver), Value::Object(options)) = (driver, &mut options) {
+                        options.insert("driver_opts".to_owned(), driver.clone());
+                    }
+                    known.insert(network, options);
+                }
             }
             ("entrypoint", known, over) => {
                 if !is_empty(&over) {
@@ -117,8 +145,13 @@ pub(super) fn lay(base: &mut Map<String, Value>, over: Map<String, Value>) {
             (_, Value::Array(known), Value::Array(over)) => known.extend(over),
             (key, known, over) => {
                 let counts = ["max_failure_ratio", "max_replicas_per_node", "pids"];
-                let is_zero =
-                    || counts.contains(&key) && over.as_str().is_some_and(|text| text.parse() == Ok(0.0));
+                let zero = |text: &str| text.parse() == Ok(0.0);
+                let is_zero = || {
+                    over.as_str().is_some_and(|text| match key {
+                        "memory" => zero(text.trim_end_matches(|c: char| !c.is_ascii_digit())),
+                        key => counts.contains(&key) && zero(text),
+                    })
+                };
                 if COUNTS.contains(&key) || !(is_empty(&over) || is_zero()) {
                     *known = over;
                 }
@@ -133,6 +166,11 @@ fn lay_logging(base: &mut Map<String, Value>, over: Map<String, Value>) {
         |of: &Map<String, Value>| of.get("driver").and_then(Value::as_str).unwrap_or_default().to_owned();
     let (known, new) = (driver(base), driver(&over));
     if known == new || known.is_empty() || new.is_empty() {
+        let mut over = over;
+        // What it lays over none is lost.
+        if base.get("options").is_none() {
+            over.remove("options");
+        }
         lay(base, over);
     } else {
         *base = over;

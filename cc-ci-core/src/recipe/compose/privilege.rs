@@ -59,12 +59,11 @@ const MAX_WAIT: Duration = Duration::from_mins(10);
 const MAX_CHARS: usize = 200;
 
 /// Every key that the operator can grant.
-pub const KEYS: [&str; 37] = [
+pub const KEYS: [&str; 39] = [
     "bind",
     "cap_add",
     "cgroup_parent",
     "cgroupns_mode",
-    "config.driver",
     "credential_spec",
     "devices",
     "entrypoint",
@@ -74,6 +73,7 @@ pub const KEYS: [&str; 37] = [
     "isolation",
     "key",
     "label",
+    "log",
     "logging",
     "mac_address",
     "network.driver",
@@ -81,12 +81,14 @@ pub const KEYS: [&str; 37] = [
     "network.ipam",
     "network.subnet",
     "network_mode",
+    "oom_score_adj",
     "pid",
     "port",
     "privileged",
     "propagation",
     "proxy",
     "replicas",
+    "reservations",
     "secret.driver",
     "security_opt",
     "shm_size",
@@ -129,10 +131,8 @@ pub(super) fn asked(file: &Value, stack: &str) -> Vec<Privilege> {
     for (name, volume) in section(file, "volumes") {
         asked.at(&["volumes", name], |asked| asked.volume(volume));
     }
-    for (kind, key) in [("secrets", "secret.driver"), ("configs", "config.driver")] {
-        for (name, object) in section(file, kind) {
-            asked.at(&[kind, name], |asked| asked.all(key, "driver", object.get("driver")));
-        }
+    for (name, secret) in section(file, "secrets") {
+        asked.at(&["secrets", name], |asked| asked.all("secret.driver", "driver", secret.get("driver")));
     }
     asked.found
 }
@@ -188,6 +188,10 @@ impl Asked {
                     if !matches!(driver, "" | "json-file" | "local" | "none") {
                         self.push("logging", key, driver);
                     }
+                    let size = value.get("options").and_then(|options| options.get("max-size"));
+                    if let Some(size) = size.filter(|size| bytes(size) > MAX_MEMORY) {
+                        self.push("log", key, format_args!("max-size:{}", text(size).unwrap_or_default()));
+                    }
                 }
                 "networks" => {
                     for (network, options) in value.as_object().into_iter().flatten() {
@@ -225,6 +229,11 @@ impl Asked {
                         if let Some(size) = option("tmpfs", "size").filter(|size| bytes(size) > MAX_MEMORY) {
                             self.push("tmpfs", key, text(size).unwrap_or_default());
                         }
+                        if mount.get("type").is_some_and(|kind| kind == "tmpfs")
+                            && option("tmpfs", "size").is_none()
+                        {
+                            self.push("tmpfs", key, "without a size");
+                        }
                         self.all("propagation", key, option("bind", "propagation"));
                         let short =
                             mount.as_str().and_then(|mount| mount.splitn(3, ':').nth(2)).unwrap_or_default();
@@ -260,6 +269,15 @@ impl Asked {
         if resources.is_some_and(|resources| resources.get("generic_resources").is_some()) {
             self.push("generic_resources", "resources", "any");
         }
+        for (what, is_big) in
+            [("cpus", is_many as fn(&Value) -> bool), ("memory", |memory| bytes(memory) > MAX_MEMORY)]
+        {
+            let reserved = resources.and_then(|resources| resources.get(what)).filter(|value| is_big(value));
+            if let Some(reserved) = reserved {
+                let value = text(reserved).unwrap_or_default();
+                self.push("reservations", "resources", format_args!("{what}:{value}"));
+            }
+        }
         if let Some(labels) = deploy.get("labels") {
             self.labels("labels", labels);
         }
@@ -294,15 +312,18 @@ impl Asked {
         if volume.contains_key("cluster_spec") {
             self.push("volume", "cluster_spec", "of a cluster");
         }
-        let options = volume.get("driver_opts").and_then(|options| options.get("o")).and_then(Value::as_str);
-        if let Some(options) = options.filter(|options| size_of(options) > MAX_MEMORY) {
-            self.push("tmpfs", "driver_opts", options);
+        let option = |name: &str| volume.get("driver_opts")?.get(name)?.as_str();
+        let size = option("o").map_or(0, size_of);
+        if size > MAX_MEMORY {
+            self.push("tmpfs", "driver_opts", option("o").unwrap_or_default());
+        } else if size == 0 && option("type") == Some("tmpfs") {
+            self.push("tmpfs", "driver_opts", "without a size");
         }
     }
 }
 
 /// Privileges of a service that are named like its key.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     "cgroup_parent",
     "cgroupns_mode",
     "credential_spec",
@@ -312,6 +333,7 @@ const KNOWN: [&str; 15] = [
     "isolation",
     "mac_address",
     "network_mode",
+    "oom_score_adj",
     "pid",
     "privileged",
     "security_opt",
@@ -352,6 +374,11 @@ fn text(value: &Value) -> Option<String> {
 
 fn number(value: &Value) -> Option<u64> {
     text(value)?.trim().parse().ok()
+}
+
+/// Whether it is more than one processor, or nothing that can be read.
+fn is_many(cpus: &Value) -> bool {
+    text(cpus).and_then(|text| text.parse::<f64>().ok()).is_none_or(|cpus| cpus.is_nan() || cpus > 1.0)
 }
 
 fn is_short(value: &Value) -> bool {

@@ -21,21 +21,24 @@ pub(super) struct ServiceLayer {
     image: Option<String>,
     environment_layers: Vec<EnvironmentLayer>,
     command: Option<Vec<String>>,
-    volumes: Vec<Mount>,
-    secrets: Vec<FileReference>,
-    configs: Vec<FileReference>,
+    /// Each of these lists may be there and empty: what is laid over that is merged.
+    volumes: Option<Vec<Mount>>,
+    secrets: Option<Vec<FileReference>>,
+    configs: Option<Vec<FileReference>>,
     networks: BTreeSet<String>,
     aliases: BTreeMap<String, BTreeSet<String>>,
     labels: BTreeMap<String, String>,
     passed_on: Map<String, Value>,
     healthcheck: Option<HealthLayer>,
-    /// By how many replicas.
-    mode: Option<fn(u32) -> Mode>,
+    mode: Option<ModeOf>,
     replicas: Option<u32>,
     stop_grace_period: Option<Duration>,
-    ports: Vec<Port>,
+    ports: Option<Vec<Port>>,
     local: Option<LocalLayer>,
 }
+
+/// A mode by how many replicas.
+type ModeOf = fn(u32) -> Mode;
 
 #[derive(Debug, Default)]
 struct HealthLayer {
@@ -59,23 +62,21 @@ impl ServiceLayer {
                 variables: at.field("environment", variables)?.unwrap_or_default(),
             }],
             command: at.field("command", command)?,
-            volumes: at.field("volumes", |at| at.list(mount))?.unwrap_or_default(),
-            secrets: at
-                .field("secrets", |at| at.list(|at| file_reference(at, "/run/secrets/")))?
-                .unwrap_or_default(),
-            configs: at.field("configs", |at| at.list(|at| file_reference(at, "/")))?.unwrap_or_default(),
+            volumes: at.field("volumes", |at| at.list(mount))?,
+            secrets: at.field("secrets", |at| at.list(|at| file_reference(at, "/run/secrets/")))?,
+            configs: at.field("configs", |at| at.list(|at| file_reference(at, "/")))?,
             networks: at.field("networks", networks)?.unwrap_or_default(),
             aliases: at.field("networks", aliases)?.unwrap_or_default(),
             healthcheck: at.field("healthcheck", healthcheck)?,
             stop_grace_period: at.field("stop_grace_period", Node::duration)?,
-            ports: at.field("ports", ports)?.unwrap_or_default(),
+            ports: at.field("ports", ports)?,
             local: at.field(LOCAL_KEY, LocalLayer::parse)?,
             passed_on: passed_on::of(at)?,
             ..Self::default()
         };
         if let Some(deploy) = deploy {
             layer.labels = deploy.field("labels", labels)?.unwrap_or_default();
-            layer.mode = deploy.field("mode", mode)?;
+            layer.mode = deploy.field("mode", mode)?.flatten();
             layer.replicas = deploy.field("replicas", Node::number)?;
         }
         Ok(layer)
@@ -83,7 +84,7 @@ impl ServiceLayer {
 
     /// How many ports it publishes.
     pub(super) fn ports(&self) -> usize {
-        self.ports.len()
+        self.ports.as_ref().map_or(0, Vec::len)
     }
 
     pub(super) fn merge(&mut self, over: Self) {
@@ -104,17 +105,15 @@ impl ServiceLayer {
             base.tests += over.tests;
             base.disable |= over.disable;
             base.test = over.test.or(base.test.take());
-            let given = |over: Option<Duration>| over.filter(|time| !time.is_zero());
-            base.interval = given(over.interval).or(base.interval);
-            base.timeout = given(over.timeout).or(base.timeout);
-            base.start_period = given(over.start_period).or(base.start_period);
+            base.interval = later(base.interval, over.interval);
+            base.timeout = later(base.timeout, over.timeout);
+            base.start_period = later(base.start_period, over.start_period);
             base.retries = over.retries.or(base.retries);
         }
         passed_on::lay(&mut self.passed_on, over.passed_on);
         self.mode = over.mode.or(self.mode);
         self.replicas = over.replicas.or(self.replicas);
-        self.stop_grace_period =
-            over.stop_grace_period.filter(|period| !period.is_zero()).or(self.stop_grace_period);
+        self.stop_grace_period = later(self.stop_grace_period, over.stop_grace_period);
         if let Some(over) = over.local {
             self.local.get_or_insert_default().merge(over);
         }
@@ -156,9 +155,9 @@ impl ServiceLayer {
             environment: environment::lay(&self.environment_layers, vars, &BTreeMap::new()),
             environment_layers: self.environment_layers,
             command: self.command,
-            volumes: self.volumes,
-            secrets: self.secrets,
-            configs: self.configs,
+            volumes: self.volumes.unwrap_or_default(),
+            secrets: self.secrets.unwrap_or_default(),
+            configs: self.configs.unwrap_or_default(),
             networks,
             aliases: self.aliases,
             labels: self.labels,
@@ -166,21 +165,26 @@ impl ServiceLayer {
             healthcheck,
             mode: self.mode.unwrap_or(Mode::Replicated)(self.replicas.unwrap_or(1)),
             stop_grace_period: self.stop_grace_period.unwrap_or(Duration::from_secs(10)),
-            ports: self.ports,
+            ports: self.ports.unwrap_or_default(),
             local,
         })
     }
 }
 
+/// The later of two times; none at all replaces only nothing.
+fn later(base: Option<Duration>, over: Option<Duration>) -> Option<Duration> {
+    over.filter(|time| !time.is_zero()).or(base).or(over)
+}
+
 /// Appends `over`; of several with the same key the last one stays, in the place of the first. What is laid over nothing
 /// stays as it is, whatever is twice in it.
-fn merge_by<T, K: Ord>(base: &mut Vec<T>, over: Vec<T>, key: impl Fn(&T) -> K) {
-    if base.is_empty() {
-        *base = over;
+fn merge_by<T, K: Ord>(base: &mut Option<Vec<T>>, over: Option<Vec<T>>, key: impl Fn(&T) -> K) {
+    let Some(base) = base else {
+        *base = over.filter(|over| !over.is_empty());
         return;
-    }
+    };
     let mut places = BTreeMap::new();
-    for item in std::mem::take(base).into_iter().chain(over) {
+    for item in std::mem::take(base).into_iter().chain(over.unwrap_or_default()) {
         if let Some(at) = places.get(&key(&item)) {
             base[*at] = item;
         } else {
@@ -216,9 +220,15 @@ fn mount(at: &Node<'_>) -> Result<Mount, ComposeError> {
         _ => return Err(at.error("a mount's type is volume, bind or tmpfs")),
     };
     let target = at.field("target", Node::text)?.filter(|target| target.starts_with('/'));
-    let source = at.field("source", Node::text)?.filter(|_| kind != MountKind::Tmpfs);
+    let source = at.field("source", Node::text)?.filter(|source| !source.is_empty());
+    if kind == MountKind::Tmpfs && source.is_some() {
+        return Err(at.error("memory that is mounted has no source"));
+    }
     if kind == MountKind::Bind && source.is_none() {
         return Err(at.error("a bind has a source"));
+    }
+    if kind == MountKind::Bind && source.as_ref().is_some_and(|source| source.starts_with('~')) {
+        return Err(at.error(short::HOME));
     }
     Ok(Mount {
         kind,
@@ -301,12 +311,14 @@ fn healthcheck(at: &Node<'_>) -> Result<HealthLayer, ComposeError> {
     })
 }
 
-fn mode(at: &Node<'_>) -> Result<fn(u32) -> Mode, ComposeError> {
+/// An empty one replaces none.
+fn mode(at: &Node<'_>) -> Result<Option<ModeOf>, ComposeError> {
     match at.str()? {
-        "" | "replicated" => Ok(Mode::Replicated),
-        "global" => Ok(|_| Mode::Global),
-        "replicated-job" => Ok(Mode::ReplicatedJob),
-        "global-job" => Ok(|_| Mode::GlobalJob),
+        "" => Ok(None),
+        "replicated" => Ok(Some(Mode::Replicated)),
+        "global" => Ok(Some(|_| Mode::Global)),
+        "replicated-job" => Ok(Some(Mode::ReplicatedJob)),
+        "global-job" => Ok(Some(|_| Mode::GlobalJob)),
         _ => Err(at.error("a mode is replicated, global, replicated-job or global-job")),
     }
 }

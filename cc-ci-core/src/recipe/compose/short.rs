@@ -1,5 +1,6 @@
 //! The short ways in which Compose writes durations, ports, mounts and commands.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::{Mount, MountKind, MountOptions, Port, Protocol};
@@ -7,32 +8,52 @@ use super::{Mount, MountKind, MountOptions, Port, Protocol};
 /// `1m30s`, `1.5h`, `500ms`: what Go reads as a duration.
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     const RULE: &str = "a duration is numbers with units, e.g. 1m30s; units are h, m, s, ms, us and ns";
-    if text == "0" {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if unsigned == "0" {
         return Ok(Duration::ZERO);
     }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
+    let mut total: u64 = 0;
+    let mut rest = unsigned;
     while !rest.is_empty() {
         let len = rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
         let (number, tail) = rest.split_at(len);
         let len = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(len);
-        let factor = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
+        let unit = match unit {
+            "h" => 3_600_000_000_000,
+            "m" => 60_000_000_000,
+            "s" => 1_000_000_000,
+            "ms" => 1_000_000,
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1000,
+            "ns" => 1,
             _ => return Err(RULE),
         };
-        let seconds = number.parse::<f64>().map_err(|_| RULE)? * factor;
-        let part = Duration::try_from_secs_f64(seconds).map_err(|_| RULE)?;
-        total = total.checked_add(part).ok_or(RULE)?;
+        total = total.checked_add(nanos(number, unit).ok_or(RULE)?).ok_or(RULE)?;
         rest = tail;
     }
     // Go counts nanoseconds in 64 bits. So no sum with a time on our clocks overflows either.
-    if text.is_empty() || i64::try_from(total.as_nanos()).is_err() { Err(RULE) } else { Ok(total) }
+    if unsigned.is_empty() || i64::try_from(total).is_err() {
+        return Err(RULE);
+    }
+    if total > 0 && text.starts_with('-') {
+        return Err("Docker takes a time before its beginning: write one that is not negative");
+    }
+    Ok(Duration::from_nanos(total))
+}
+
+/// So many of a unit, which has so many nanoseconds: what is less than one is cut off.
+fn nanos(number: &str, unit: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
+        return None;
+    }
+    let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()? };
+    // More digits than these make no nanosecond.
+    let digits = fraction.get(..15).unwrap_or(fraction);
+    let part = if digits.is_empty() { 0 } else { digits.parse::<u64>().ok()? };
+    let scale = 10_u128.pow(u32::try_from(digits.len()).ok()?);
+    let part = u64::try_from(u128::from(part) * u128::from(unit) / scale).ok()?;
+    whole.checked_mul(unit)?.checked_add(part)
 }
 
 /// `[[ip:]published:]target[/protocol]`, where both can be ranges of the same length.
@@ -41,9 +62,20 @@ pub(super) fn ports(text: &str) -> Result<Vec<Port>, &'static str> {
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let protocol = self::protocol(protocol).ok_or(RULE)?;
     let (rest, target) = ports.rsplit_once(':').map_or((None, ports), |(rest, target)| (Some(rest), target));
-    let published = rest.map(|rest| rest.rsplit_once(':').map_or(rest, |(_, published)| published));
+    let (address, published) = match rest.map(|rest| rest.rsplit_once(':').unwrap_or(("", rest))) {
+        Some((address, published)) => (address, Some(published)),
+        None => ("", None),
+    };
+    let inner = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+    let is_address = inner.map_or_else(
+        || address.is_empty() || address.parse::<Ipv4Addr>().is_ok(),
+        |inner| inner.parse::<IpAddr>().is_ok(),
+    );
+    if !is_address {
+        return Err(RULE);
+    }
     let (first, last) = range(target).ok_or(RULE)?;
-    let published = match published.filter(|published| !published.is_empty()) {
+    let published = match published.filter(|published| !published.is_empty() && *published != "0") {
         Some(published) => Some(range(published).ok_or(RULE)?),
         None => None,
     };
@@ -86,6 +118,9 @@ fn range(text: &str) -> Option<(u16, u16)> {
 /// What a bind mount can share with the host, beyond what is in it.
 pub(super) const PROPAGATION: [&str; 6] = ["private", "rprivate", "rshared", "rslave", "shared", "slave"];
 
+/// Whose home that is, the recipe does not know.
+pub(super) const HOME: &str = "Docker takes ~ for the home of whoever deploys: write an absolute path";
+
 /// `[source:]target[:options]`; a source that begins like a path is bound, any other is a volume.
 pub(super) fn mount(text: &str) -> Result<Mount, &'static str> {
     const RULE: &str = "a mount is [volume or path:]/path[:options]";
@@ -102,7 +137,10 @@ pub(super) fn mount(text: &str) -> Result<Mount, &'static str> {
     if !target.starts_with('/') || source.is_some_and(str::is_empty) {
         return Err(RULE);
     }
-    let is_path = |source: &str| source.starts_with(['/', '.', '~']);
+    if source.is_some_and(|source| source.starts_with('~')) {
+        return Err(HOME);
+    }
+    let is_path = |source: &str| source.starts_with(['/', '.']);
     Ok(Mount {
         kind: if source.is_some_and(is_path) { MountKind::Bind } else { MountKind::Volume },
         source: source.map(str::to_owned),
@@ -165,14 +203,20 @@ mod tests {
             ("500ms", 500),
             (".5s", 500),
             ("1000us", 1),
+            ("+1s", 1000),
+            ("-0s", 0),
+            ("0.0015s", 1),
         ] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+            assert_eq!(duration(text).map(|time| time.as_millis()), Ok(millis), "{text}");
         }
         for bad in [
             "",
             "10",
             "s",
             "-1s",
+            "+",
+            "+-1s",
+            ".s",
             "1 s",
             "1d",
             "1..5s",
@@ -199,7 +243,21 @@ mod tests {
         assert_eq!(many.len(), 3);
         assert_eq!(many[2], port(80, Some(8108), Protocol::Tcp));
         assert_eq!(ports("1:2/UDP"), Ok(vec![port(2, Some(1), Protocol::Udp)]));
-        for bad in ["", "0", "80:", "x", "1-2:3-5", "1:3-5", "2-1", "80/icmp", "70000", "80:80:", "-"] {
+        for bad in [
+            "",
+            "0",
+            "80:",
+            "x",
+            "1-2:3-5",
+            "1:3-5",
+            "2-1",
+            "80/icmp",
+            "70000",
+            "80:80:",
+            "-",
+            "80:80:80",
+            "::1:80:80",
+        ] {
             assert!(ports(bad).is_err(), "{bad}");
         }
     }
@@ -216,7 +274,7 @@ mod tests {
             read("/s.sock:/s.sock:ro"),
             Ok((MountKind::Bind, text("/s.sock"), "/s.sock".into(), true))
         );
-        for bad in ["", "data", ":/data", "a:b", "a:/b:c:d", "a:"] {
+        for bad in ["", "data", ":/data", "a:b", "a:/b:c:d", "a:", "~/a:/a"] {
             assert!(mount(bad).is_err(), "{bad}");
         }
     }

@@ -131,7 +131,7 @@ impl Judge<'_> {
             };
             let mut issues = self.issues(&compose, &known, &known);
             issues.extend(self.unannounced(&overlay_vars, overlay));
-            issues.retain(|issue| self.is_of(overlay, issue));
+            issues.retain(|issue| self.is_of(overlay, issue, &known));
             for issue in issues {
                 self.sink.issue(overlay, &issue);
             }
@@ -199,8 +199,7 @@ impl Judge<'_> {
         let secrets = sample.secrets().unwrap_or_default();
         let networks = SHARED_NETWORKS.map(str::to_owned);
         let policy = Policy { domain: self.domain, networks: &networks, granted: &[], operators: None };
-        let readable = |file: &Path| self.recipe.read(file).map(drop);
-        let mut found = check::issues(compose, sample, &secrets, &policy, readable);
+        let mut found = check::issues(compose, sample, &secrets, &policy, |file| self.recipe.read(file));
         found.retain(|issue| issue.variable.as_ref().is_none_or(|name| known.get(name).is_none()));
         found.extend(self.unversioned(compose));
         for (key, secret) in compose.secrets.iter().filter(|(key, _)| key.len() > SECRET_KEY_LEN) {
@@ -312,13 +311,23 @@ impl Judge<'_> {
     }
 
     /// Whether an issue of the whole stack is an overlay's doing.
-    fn is_of(&self, overlay: &str, issue: &Issue) -> bool {
+    fn is_of(&self, overlay: &str, issue: &Issue, known: &EnvFile) -> bool {
         // Who takes the overlay into use wants the port, and has the place for the data.
         if [&table::PUBLISHED_PORT, &table::VOLUME_OUTSIDE].contains(&issue.rule) {
             return false;
         }
-        // What a variable names there is the operator's choice, not the overlay's.
-        let names = |named: &String| self.texts.get(overlay).is_some_and(|text| text.contains(named));
+        // What a variable names there is the operator's choice, not the overlay's. One whose value has nothing of the name
+        // only hides it.
+        let part = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+        let is_given = |named: &String| {
+            let words = known.vars().values().flat_map(|value| value.split(part));
+            words
+                .filter(|word| word.len() > 2)
+                .any(|word| named.to_ascii_lowercase().contains(&word.to_ascii_lowercase()))
+        };
+        let names = |named: &String| {
+            self.texts.get(overlay).is_some_and(|text| text.contains(named)) || !is_given(named)
+        };
         if [&table::FOREIGN_HOST, &table::FOREIGN_NETWORK].contains(&issue.rule)
             && issue.named.as_ref().is_some_and(|named| !names(named))
         {

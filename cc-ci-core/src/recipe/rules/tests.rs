@@ -156,6 +156,13 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
     (
         "compose.yml",
         "    image: pad:1.2\n",
+        // Its line is no `NAME=value`.
+        "    image: pad:1.2\n    env_file: pad.conf\n",
+        "file-unreadable compose.yml:5",
+    ),
+    (
+        "compose.yml",
+        "    image: pad:1.2\n",
         "    image: pad:1.2\n    env_file: /etc/passwd\n",
         "compose-invalid compose.yml:5",
     ),
@@ -415,6 +422,18 @@ volumes: {{data: {{driver_opts: {{type: nfs, o: addr=nas, device: ':/pad'}}}}}}
     tree.write(".env.sample", format!("{SAMPLE}#HOST=blog.org\n#NETWORK=monitoring\n"));
     tree.write("compose.more.yml", overlay("$HOST", "$NETWORK"));
     assert_eq!(tree.found(&History::default()), [""; 0]);
+    for (host, network) in
+        [("bl${NOTHING:-}og.org", "moni${NOTHING}toring"), ("bl${SHORT:-}og.org", "moni${SHORT}toring")]
+    {
+        tree.write(".env.sample", format!("{SAMPLE}#NOTHING=\n#SHORT=\n"));
+        tree.write("compose.more.yml", overlay(host, network));
+        let found = tree.found(&History::default());
+        assert_eq!(
+            found,
+            ["foreign-host compose.more.yml:2", "foreign-network compose.more.yml:3"],
+            "{host}"
+        );
+    }
     tree.write("compose.more.yml", overlay("blog.org", "monitoring"));
     let expected = ["foreign-host compose.more.yml:2", "foreign-network compose.more.yml:3"];
     assert_eq!(tree.found(&History::default()), expected);

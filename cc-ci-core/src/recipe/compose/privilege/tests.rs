@@ -37,6 +37,16 @@ fn what_reaches_beyond_the_app_is_asked_for() {
         ("volumes: [{type: tmpfs, target: /t, tmpfs: {size: 999999999999}}]", &["tmpfs=999999999999"]),
         ("tmpfs: ['/t:size=2g']", &["tmpfs=/t:size=2g"]),
         ("tmpfs: /t:size=x", &["tmpfs=/t:size=x"]),
+        ("volumes: [{type: tmpfs, target: /t}]", &["tmpfs=without a size"]),
+        ("volumes: [{type: tmpfs, target: /t, tmpfs: {size: 1000}}]", &[]),
+        ("logging: {driver: local, options: {max-size: 10g}}", &["log=max-size:10g"]),
+        ("logging: {options: {max-size: '-1'}}", &["log=max-size:-1"]),
+        ("oom_score_adj: -1000", &["oom_score_adj=-1000"]),
+        (
+            "deploy: {resources: {reservations: {cpus: '1.5', memory: 2G}}}",
+            &["reservations=cpus:1.5", "reservations=memory:2G"],
+        ),
+        ("deploy: {resources: {reservations: {cpus: '1', memory: 512M}}}", &[]),
         ("deploy: {replicas: 17}", &["replicas=17"]),
         ("stop_grace_period: 1000h", &["stop_grace_period=1000h"]),
         ("volumes: ['/srv:/srv:ro,rshared']", &["propagation=rshared"]),
@@ -74,7 +84,8 @@ fn what_reaches_beyond_the_app_is_asked_for() {
         ),
         ("volumes: {v: {driver_opts: {type: tmpfs, device: tmpfs, o: 'size=900g'}}}", &["tmpfs=size=900g"]),
         ("secrets: {s: {driver: vault}}", &["secret.driver=vault"]),
-        ("configs: {c: {driver: vault}}", &["config.driver=vault"]),
+        ("volumes: {v: {driver_opts: {type: tmpfs, device: tmpfs}}}", &["tmpfs=without a size"]),
+        ("volumes: {v: {driver_opts: {type: tmpfs, device: tmpfs, o: 'size=64m'}}}", &[]),
     ] {
         let text = format!("{{version: '3.13', services: {{app: {{SERVICE}}}}, {top}}}");
         assert_eq!(asked_of(&text), expected, "{top}");
