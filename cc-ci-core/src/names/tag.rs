@@ -25,14 +25,19 @@ pub enum TagFault {
 impl TagFault {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Lightweight, Self::NoCommit, Self::Misnamed];
+
+    /// Returns the sentence that says it of `tags`.
+    pub(crate) fn of(self, tags: &str) -> String {
+        format!("{self} are no releases: {tags}")
+    }
 }
 
 impl fmt::Display for TagFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Lightweight => "not annotated",
+            Self::Lightweight => "tags that are not annotated",
             Self::NoCommit => "tags of another tag, or of no commit",
-            Self::Misnamed => "not named <recipe semver>+<upstream>",
+            Self::Misnamed => "tags that are not named <recipe semver>+<upstream>",
         })
     }
 }
