@@ -389,9 +389,6 @@ impl Deployer for Redeploys {
     async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure> {
         self.0.restore(context, app, backup).await
     }
-    async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure> {
-        self.0.list(context).await
-    }
     fn environment(&self) -> Vec<(OsString, OsString)> {
         vec![("DOCKER_HOST".into(), "unix:///of/the/deployer".into())]
     }

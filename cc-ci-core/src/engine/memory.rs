@@ -129,10 +129,6 @@ impl Engine for MemoryEngine {
         Ok(())
     }
 
-    async fn pre_pull(&self, _: &App) -> Result<(), Failure> {
-        Ok(())
-    }
-
     async fn endpoint(&self, _: &Domain) -> Result<Endpoint, Failure> {
         Err(Failure::host("memory serves nothing"))
     }

@@ -136,10 +136,6 @@ impl Deployer for Owned<dyn Deployer> {
         self.inner.runs_on_host()
     }
 
-    async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure> {
-        self.inner.list(context).await
-    }
-
     fn environment(&self) -> Vec<(OsString, OsString)> {
         self.inner.environment()
     }
