@@ -10,6 +10,8 @@ mod engine;
 mod foreground;
 mod render;
 mod shown;
+#[cfg(test)]
+mod snapshots;
 mod terminal;
 
 use std::process::ExitCode;

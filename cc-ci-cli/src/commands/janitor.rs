@@ -5,21 +5,13 @@ use std::sync::Arc;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::janitor::{HostJanitor, Janitor as _, Pass, Report};
 use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::app::{self, Base, Parts, look_failed};
 use crate::args::{self, Format};
 use crate::render;
-use crate::terminal::Terminal;
+use crate::terminal::{Document, Terminal};
 use cc_ci_core::Failure;
-
-#[derive(Serialize)]
-struct Output<'a> {
-    schema: &'static str,
-    dry_run: bool,
-    #[serde(flatten)]
-    report: &'a Report,
-}
 
 pub fn janitor(
     args: &args::Janitor,
@@ -68,9 +60,7 @@ pub fn janitor(
     }
     match settings.format {
         Format::Human => terminal.result(render::janitor(&report)),
-        Format::Json => {
-            terminal.json(&Output { schema: "cc-ci.janitor/v1", dry_run: args.dry_run, report: &report });
-        }
+        Format::Json => terminal.json(&document(args.dry_run, &report)),
     }
     let exit = if report.leaves_residue() { Exit::Residue } else { Exit::Green };
     if over {
@@ -80,6 +70,12 @@ pub fn janitor(
         Some(cause) => Exit::Cancelled(cause).or_graver(exit),
         None => exit,
     })
+}
+
+pub fn document(dry_run: bool, report: &Report) -> Document<Value> {
+    let Report { findings, warnings } = report;
+    let content = json!({ "dry_run": dry_run, "findings": findings, "warnings": warnings });
+    Document { schema: "cc-ci.janitor/v1", content }
 }
 
 /// The engine; claimed, unless it is only looked at.

@@ -15,11 +15,10 @@ use serde::Serialize;
 use crate::app::{self, Base, look_failed};
 use crate::args::{self, Format};
 use crate::render;
-use crate::terminal::Terminal;
+use crate::terminal::{Document, Terminal};
 
 #[derive(Debug, Serialize)]
 pub struct Status {
-    schema: &'static str,
     /// The executor and its engine, in one line.
     pub engine: String,
     /// When this was so.
@@ -94,16 +93,19 @@ pub fn status(
     }
     match settings.format {
         Format::Human => terminal.result(render::status(&status)),
-        Format::Json => terminal.json(&status),
+        Format::Json => terminal.json(&document(&status)),
     }
     Ok(Exit::Green)
+}
+
+pub fn document(status: &Status) -> Document<&Status> {
+    Document { schema: "cc-ci.status/v1", content: status }
 }
 
 async fn look(ci_host: &CiHost, engine: String, executor: &str) -> Result<Status, Failure> {
     let statuses = ci_host.app_status(None).await?;
     let runs = ci_host.run_summaries()?;
     let mut status = Status {
-        schema: "cc-ci.status/v1",
         engine,
         at: ci_host.host.now(),
         live: Vec::new(),
