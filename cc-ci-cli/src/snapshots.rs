@@ -132,11 +132,16 @@ fn errors() {
 #[test]
 fn claims_of_the_demo() {
     use crate::commands::demo::{Claim, document};
-    let claim =
-        |claim, holds| Claim { claim, holds, detail: "seen".to_owned(), said: Vec::new(), seconds: 1.0 };
+    let claim = |claim, holds| Claim {
+        claim,
+        holds,
+        detail: "seen".to_owned(),
+        last_lines: Vec::new(),
+        seconds: 1.0,
+    };
     let claims = [
         claim("a run leaves nothing", true),
-        Claim { said: vec!["one".to_owned()], ..claim("and nobody", false) },
+        Claim { last_lines: vec!["one".to_owned()], ..claim("and nobody", false) },
     ];
     let lines: String = claims.iter().map(|claim| render::claim(claim, false).into_text()).collect();
     let ends = [&claims[..1], &claims].map(|claims| render::demo_end(claims, Duration::from_secs(3)));

@@ -333,9 +333,9 @@ impl Engine for FileEngine {
     async fn remove_selected(
         &self,
         domain: &Domain,
-        residue: &[Resource],
+        named: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure> {
-        self.rest.remove_selected(domain, residue, limit).await
+        self.rest.remove_selected(domain, named, limit).await
     }
 }

@@ -10,7 +10,7 @@ use cc_ci_core::{AppStatus, Ownership};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::app::{self, Base, look_failed};
+use crate::app::{self, Base, inspection_failed};
 use crate::args::{self, Format};
 use crate::terminal::{Document, Terminal};
 use cc_ci_core::Failure;
@@ -47,12 +47,12 @@ pub fn audit(
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
-    let lifetime = app::look(taken, terminal)?;
+    let lifetime = app::start_read_only(taken, terminal)?;
     let asked = (!domains.is_empty()).then_some(domains);
-    let statuses = app::block_on_look(lifetime.as_ref(), async {
+    let statuses = app::block_on_read_only(lifetime.as_ref(), async {
         let parts = base.wire().await?;
         parts.tell_engine(terminal);
-        parts.ci_host.app_status(asked.as_deref()).await.map_err(look_failed)
+        parts.ci_host.app_status(asked.as_deref()).await.map_err(inspection_failed)
     })?;
     let mut apps = Vec::new();
     for AppStatus { domain, ownership, exists, .. } in statuses {

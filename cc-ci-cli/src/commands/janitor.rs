@@ -7,7 +7,7 @@ use cc_ci_core::janitor::{HostJanitor, Janitor as _, Pass, Report};
 use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
 use serde_json::{Value, json};
 
-use crate::app::{self, Base, Parts, look_failed};
+use crate::app::{self, Base, Parts, inspection_failed};
 use crate::args::{self, Format};
 use crate::render;
 use crate::terminal::{Document, Terminal};
@@ -34,7 +34,7 @@ pub fn janitor(
         };
         let janitor = begun.insert(HostJanitor::new(parts.ci_host.clone(), lifetime.clone()));
         // A cancellation is the pass's own affair: what it holds, it finishes.
-        let report = janitor.pass(&pass).await.map_err(look_failed)?;
+        let report = janitor.pass(&pass).await.map_err(inspection_failed)?;
         if !args.dry_run && pass.cancellation.cause().is_none() {
             for warning in janitor.prune(parts.config.run.keep_runs, &pass).await {
                 terminal.warn(warning);

@@ -21,7 +21,7 @@ pub fn locks(
     let domains = if domains.is_empty() { base.locks.domains().map_err(failed)? } else { domains };
     let mut views = Vec::new();
     for domain in domains {
-        match base.locks.look(&domain) {
+        match base.locks.inspect(&domain) {
             Ok(view) => views.extend(view),
             Err(error) => terminal.warn(format_args!("{domain}: {error}")),
         }

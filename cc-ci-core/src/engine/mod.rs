@@ -315,7 +315,7 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     async fn remove_selected(
         &self,
         domain: &Domain,
-        residue: &[Resource],
+        named: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure>;
 }

@@ -258,9 +258,9 @@ impl Engine for Owned<dyn Engine> {
     async fn remove_selected(
         &self,
         domain: &Domain,
-        residue: &[Resource],
+        named: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure> {
-        self.of(domain)?.remove_selected(domain, residue, limit).await
+        self.of(domain)?.remove_selected(domain, named, limit).await
     }
 }

@@ -289,10 +289,10 @@ impl Engine for LocalExecutor {
     async fn remove_selected(
         &self,
         domain: &Domain,
-        residue: &[Resource],
+        named: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure> {
-        partial::remove(self, domain, residue, limit).await
+        partial::remove(self, domain, named, limit).await
     }
 }
 

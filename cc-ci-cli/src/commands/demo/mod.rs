@@ -47,7 +47,7 @@ pub struct Claim {
     pub detail: String,
     /// The last words of a run that broke it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub said: Vec<String>,
+    pub last_lines: Vec<String>,
     pub seconds: f64,
 }
 

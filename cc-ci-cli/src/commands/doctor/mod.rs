@@ -90,10 +90,10 @@ pub fn doctor(
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
-    let lifetime: Arc<dyn RunLifetime> = app::look(taken, terminal)?;
+    let lifetime: Arc<dyn RunLifetime> = app::start_read_only(taken, terminal)?;
     // It reads a file.
     let proxy = base.config.proxy().err();
-    let checks = app::block_on_look(lifetime.as_ref(), async {
+    let checks = app::block_on_read_only(lifetime.as_ref(), async {
         let chosen = tokio::time::timeout(LIMIT, which::choose(&base.config)).await;
         let choice = chosen.unwrap_or_else(|_| Err(Failure::host("choosing the engine took too long")));
         let patient = Patient { base, choice, proxy, lifetime: lifetime.clone() };
