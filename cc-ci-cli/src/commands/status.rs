@@ -117,7 +117,7 @@ async fn look(ci_host: &CiHost, engine: String, executor: &str) -> Result<Status
         warnings: Vec::new(),
     };
     let mut views = BTreeMap::new();
-    for AppStatus { domain, ownership, exists, lock } in statuses {
+    for AppStatus { domain, ownership, exists, lock, .. } in statuses {
         let exists = by_kind(&exists);
         match ownership {
             Ownership::Live => {

@@ -10,6 +10,7 @@ use crate::names::Domain;
 
 /// One app, as a look at the host showed it.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct AppStatus {
     /// Its domain.
     pub domain: Domain,

@@ -13,6 +13,7 @@ pub struct UnfitTag {
 
 /// Why a tag is no release; it prints as what the tags are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TagFault {
     /// It is named like one, and is not annotated.
     Lightweight,
