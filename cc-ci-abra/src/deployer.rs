@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cc_ci_core::engine::{App, Backup, Deployer, Engine, Failure, RunContext, Secret, ServiceState};
-use cc_ci_core::lifetime::Command;
-use cc_ci_core::names::Domain;
 
 use crate::app_files::{adapt, compose, sample};
 use crate::backup::{BackupTaker, Backups};
@@ -23,9 +21,6 @@ const NEW_LIMIT: Duration = Duration::from_mins(2);
 /// Deploying ends when the engine has taken the order; the wait for the app is our own. An engine under load takes its
 /// time for each of some ten services.
 const DEPLOY_LIMIT: Duration = Duration::from_mins(5);
-/// abra waits until the services are gone, which stop within their own grace.
-/// Every server is asked.
-const LIST_LIMIT: Duration = Duration::from_mins(1);
 
 /// What a deployer works with.
 #[derive(Debug, Clone)]
@@ -166,15 +161,6 @@ impl Deployer for AbraDeployer {
 
     async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure> {
         self.backups.restore(context, app, backup).await
-    }
-
-    async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure> {
-        let environment = context.environment.iter().map(|(name, value)| (name, value));
-        let command = Command::new(self.abra().program(), &context.tmp).envs(environment);
-        let apps =
-            self.abra().apps(context.lifetime.as_ref(), command, &context.redactor, LIST_LIMIT).await?;
-        // A name that is no domain is no app of anybody's.
-        Ok(apps.iter().filter_map(|app| app.domain.parse().ok()).collect())
     }
 
     fn environment(&self) -> Vec<(OsString, OsString)> {

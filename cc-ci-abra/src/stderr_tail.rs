@@ -10,7 +10,7 @@ use cc_ci_core::sys::text::sanitize_line;
 /// How many lines of each stream are kept.
 const KEPT: usize = 64;
 /// How many lines an error tells.
-const TOLD: usize = 6;
+const SHOWN: usize = 6;
 /// How much of one line an error tells, in bytes.
 const LINE_LIMIT: usize = 500;
 
@@ -45,8 +45,8 @@ impl StderrTail {
         let said = if self.stderr.is_empty() { &self.stdout } else { &self.stderr };
         let said: Vec<String> = said.iter().map(|line| sanitize(line, redactor, LINE_LIMIT)).collect();
         let fatal = said.iter().position(|line| is_fatal(line));
-        let first = fatal.unwrap_or_else(|| said.len().saturating_sub(TOLD));
-        said.into_iter().skip(first).take(TOLD).collect::<Vec<_>>().join(" | ")
+        let first = fatal.unwrap_or_else(|| said.len().saturating_sub(SHOWN));
+        said.into_iter().skip(first).take(SHOWN).collect::<Vec<_>>().join(" | ")
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(told(&[(Stderr, "one"), (Stderr, "two")], &none), "one | two");
         assert_eq!(told(&[(Stdout, "only this")], &none), "only this");
         let many: Vec<_> = (0..1000).map(|_| (Stderr, "x")).collect();
-        assert_eq!(told(&many, &none).matches('x').count(), TOLD);
+        assert_eq!(told(&many, &none).matches('x').count(), SHOWN);
     }
 
     #[test]

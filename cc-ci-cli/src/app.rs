@@ -236,7 +236,7 @@ pub fn start(
 }
 
 /// A lifetime for commands that only look: whoever started them may be gone.
-pub fn look(taken: TakenOver, terminal: &Terminal) -> Result<Arc<ProcessMode>, Failure> {
+pub fn start_read_only(taken: TakenOver, terminal: &Terminal) -> Result<Arc<ProcessMode>, Failure> {
     let bounds = Bounds { deadline: None, ..Bounds::default() };
     taken
         .start(ParentWatch::None, bounds, terminal.reporter())
@@ -256,7 +256,7 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, 
 }
 
 /// Runs `work` to its end; a cancellation ends it where it waits. For commands that change nothing.
-pub fn block_on_look<T>(
+pub fn block_on_read_only<T>(
     lifetime: &dyn RunLifetime,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
@@ -292,7 +292,7 @@ pub async fn end_children(lifetime: &dyn RunLifetime) {
 }
 
 /// A host that could not be looked at, whatever the reason.
-pub fn look_failed(failure: Failure) -> Failure {
+pub fn inspection_failed(failure: Failure) -> Failure {
     let hint = failure.hint().map(str::to_owned);
     Failure::host("can't tell what exists").with_any_hint(hint).with_source(failure)
 }
@@ -304,8 +304,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_that_failed_is_the_hosts_fault_and_keeps_what_helps() {
-        let failure = look_failed(Failure::configuration("no such engine").with_hint("start it"));
+    fn an_inspection_that_failed_is_the_hosts_fault_and_keeps_what_helps() {
+        let failure = inspection_failed(Failure::configuration("no such engine").with_hint("start it"));
         assert_eq!((failure.fault(), failure.hint()), (Fault::Host, Some("start it")));
         assert_eq!(failure.chain(), "can't tell what exists: no such engine");
     }

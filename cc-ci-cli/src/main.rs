@@ -11,6 +11,8 @@ mod foreground;
 mod overtime;
 mod render;
 mod shown;
+#[cfg(test)]
+mod snapshots;
 mod terminal;
 
 use std::process::ExitCode;

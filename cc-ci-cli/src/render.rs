@@ -337,9 +337,11 @@ mod tests {
         let nothing = Receipt::default();
         assert_eq!(of_cold_run(&nothing, false), "the run never owned its app, and removed nothing");
         assert_eq!(of_cold_run(&nothing, true), "removed 0, could not tell what is left");
-        let verified = Receipt { verified: vec!["a.test".parse().unwrap()], ..Receipt::default() };
+        let mut verified = Receipt::default();
+        verified.verified.push("a.test".parse().unwrap());
         assert_eq!(of_cold_run(&verified, true), "removed 0, left nothing");
-        let left = Receipt { left: vec![Resource::new(Kind::Volume, "data")], ..Receipt::default() };
+        let mut left = Receipt::default();
+        left.left.push(Resource::new(Kind::Volume, "data"));
         assert_eq!(of_cold_run(&left, true), "removed 0, left volume data");
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::output::QueuedWriter;
 use cc_ci_core::sys::text::{sanitize, sanitize_json};
+use serde::Serialize;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -46,9 +47,9 @@ impl Terminal {
     }
 
     /// A result as JSON. What a terminal would obey is escaped in it.
-    pub fn json(&self, value: &impl serde::Serialize) {
-        match serde_json::to_string_pretty(value) {
-            Ok(text) => self.out.write(sanitize_json(&text) + "\n"),
+    pub fn json(&self, value: &impl Serialize) {
+        match json_text(value) {
+            Ok(text) => self.out.write(text),
             Err(error) => self.progress(format!("error: can't write the result as JSON: {error}\n")),
         }
     }
@@ -65,24 +66,12 @@ impl Terminal {
 
     /// What may help.
     pub fn hint(&self, hint: &str) {
-        self.progress(format!("\nhint: {}\n", indent(hint)));
+        self.progress(hint_text(hint));
     }
 
     /// An error that ends the command.
     pub fn error(&self, failure: &Failure) {
-        let mut text = format!("error: {}\n", indent(&failure.to_string()));
-        let mut source = failure.source();
-        if source.is_some() {
-            text.push_str("Caused by:\n");
-        }
-        while let Some(cause) = source {
-            let _ = writeln!(text, "    {}", indent(&cause.to_string()));
-            source = cause.source();
-        }
-        self.progress(text);
-        if let Some(hint) = failure.hint() {
-            self.hint(hint);
-        }
+        self.progress(error_text(failure));
     }
 
     /// Where diagnostics of the libraries go.
@@ -146,6 +135,37 @@ impl Write for Log {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// An error, what lies beneath it, and what helps.
+pub fn error_text(failure: &Failure) -> String {
+    let mut text = format!("error: {}\n", indent(&failure.to_string()));
+    let mut source = failure.source();
+    if source.is_some() {
+        text.push_str("Caused by:\n");
+    }
+    while let Some(cause) = source {
+        let _ = writeln!(text, "    {}", indent(&cause.to_string()));
+        source = cause.source();
+    }
+    failure.hint().map(hint_text).into_iter().fold(text, |text, hint| text + &hint)
+}
+
+fn hint_text(hint: &str) -> String {
+    format!("\nhint: {}\n", indent(hint))
+}
+
+/// A result that says its own form.
+#[derive(Debug, Serialize)]
+pub struct Document<T> {
+    pub schema: &'static str,
+    #[serde(flatten)]
+    pub content: T,
+}
+
+/// Returns `value` as harmless JSON, in lines.
+pub fn json_text(value: &impl Serialize) -> serde_json::Result<String> {
+    Ok(sanitize_json(&serde_json::to_string_pretty(value)?) + "\n")
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use cc_ci_core::engine::{Endpoint, Failure};
 use cc_ci_core::names::{Domain, Stack};
 
 use crate::client::{ApiError, Client};
-use crate::converge::look;
+use crate::converge::observe;
 use crate::snapshot::{TASK_ID, labelled};
 
 /// The bridge between a host and its tasks.
@@ -30,9 +30,9 @@ const LABEL: (&str, &str) = ("traefik.http.services.", ".loadbalancer.server.por
 pub(crate) async fn endpoint(client: &Client, domain: &Domain) -> Result<Endpoint, Failure> {
     let stack = domain.stack();
     let read = futures_util::try_join!(
-        look::services(client, &stack),
+        observe::services(client, &stack),
         wanted(client, &stack),
-        look::running(client, &stack),
+        observe::running(client, &stack),
         client.call(async |docker| docker.inspect_network(BRIDGE, None::<InspectNetworkOptions>).await)
     );
     let (services, wanted, mut containers, bridge) =

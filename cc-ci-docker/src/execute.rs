@@ -21,7 +21,7 @@ use crate::SwarmEngine;
 use crate::backoff::Backoff;
 use crate::client::Filters;
 use crate::client::{ApiError, Client};
-use crate::converge::{self, explain, look};
+use crate::converge::{self, explain, observe};
 use crate::sanitize;
 
 /// So much of an output is kept: its end.
@@ -164,7 +164,7 @@ impl RunningCommand {
 /// The container of the newest running task.
 async fn newest(client: &Client, stack: &Stack, service: &str) -> Result<Option<String>, Trouble> {
     let name = format!("{stack}_{service}");
-    let services = look::services(client, stack).await?;
+    let services = observe::services(client, stack).await?;
     let found = services
         .into_iter()
         .find(|found| found.spec.as_ref().and_then(|spec| spec.name.as_deref()) == Some(name.as_str()))

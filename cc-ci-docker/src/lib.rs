@@ -80,7 +80,7 @@ pub struct SwarmEngine {
     client: Client,
     settings: Settings,
     pull_silence: Duration,
-    look_pause: Duration,
+    poll_pause: Duration,
     /// Whether it ever showed what exists. One that did and does not any more is likely to be restarting.
     has_shown: AtomicBool,
 }
@@ -89,8 +89,8 @@ impl SwarmEngine {
     /// An engine of these settings; nothing is asked of it yet.
     pub fn new(settings: Settings) -> Self {
         let client = Client::new(settings.socket.clone());
-        let (pull_silence, look_pause) = (images::SILENCE, converge::PAUSE);
-        Self { client, settings, pull_silence, look_pause, has_shown: AtomicBool::new(false) }
+        let (pull_silence, poll_pause) = (images::SILENCE, converge::PAUSE);
+        Self { client, settings, pull_silence, poll_pause, has_shown: AtomicBool::new(false) }
     }
 
     /// The same engine, where no call may take longer than `limit`. The default of 30 s is meant for production; tests
@@ -101,8 +101,8 @@ impl SwarmEngine {
 
     /// The same engine, where a wait that hears nothing looks again only after `pause`, and not after 100 ms and then
     /// less and less often: tests see by it that events drive a wait.
-    pub fn with_look_pause(self, pause: Duration) -> Self {
-        Self { look_pause: pause, ..self }
+    pub fn with_poll_pause(self, pause: Duration) -> Self {
+        Self { poll_pause: pause, ..self }
     }
 
     /// The same engine, where a registry is given up on that sends nothing for `limit`. The default is 60 s.
@@ -140,7 +140,7 @@ impl Engine for SwarmEngine {
     }
 
     async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
-        converge::wait(&self.client, domain, limit, self.look_pause).await
+        converge::wait(&self.client, domain, limit, self.poll_pause).await
     }
 
     async fn drift(&self, domain: &Domain, order: &Order) -> Result<Drift, Failure> {
@@ -241,10 +241,10 @@ impl Engine for SwarmEngine {
     async fn remove_selected(
         &self,
         domain: &Domain,
-        residue: &[Resource],
+        named: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure> {
-        removal::remove_selected(self, domain, residue, limit).await
+        removal::remove_selected(self, domain, named, limit).await
     }
 
     async fn unowned(&self) -> Result<BTreeSet<Resource>, Failure> {

@@ -24,7 +24,7 @@ const ATTEMPTS: usize = 3;
 /// The full names of the secrets of `domain`.
 pub(crate) async fn secrets(engine: &SwarmEngine, domain: &Domain) -> Result<BTreeSet<String>, Failure> {
     let found = inventory(engine, Some(std::slice::from_ref(domain))).await?.of(domain);
-    let secrets = found.into_iter().filter(|residue| residue.kind == Kind::Secret);
+    let secrets = found.into_iter().filter(|resource| resource.kind == Kind::Secret);
     Ok(secrets.map(|secret| secret.name).collect())
 }
 

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use cc_ci_tests::engine::TestEngine;
 use cc_ci_tests::stand_in::Wrong;
-use cc_ci_tests::{CcCi, Ended, Gate, Recipe, Running, World, pipes};
+use cc_ci_tests::{CcCi, Ended, Gate, Recipe, StartedCommand, World, pipes};
 use nix::sys::signal::Signal;
 
 use crate::support::{call, light, nothing_left, receipt_is_clean};
@@ -23,7 +23,7 @@ fn staying(world: &World, tier: &str) -> (Recipe, Gate) {
 }
 
 /// A run that stays in this tier.
-fn held(world: &World, tier: &str, with: impl FnOnce(CcCi) -> CcCi) -> Running {
+fn held(world: &World, tier: &str, with: impl FnOnce(CcCi) -> CcCi) -> StartedCommand {
     let (recipe, gate) = staying(world, tier);
     let running = with(call(world, &recipe, RUN)).start();
     gate.wait();
@@ -32,7 +32,7 @@ fn held(world: &World, tier: &str, with: impl FnOnce(CcCi) -> CcCi) -> Running {
 
 /// The run tore itself down.
 #[track_caller]
-fn torn_down(engine: &TestEngine, running: Running, code: i32) -> Ended {
+fn torn_down(engine: &TestEngine, running: StartedCommand, code: i32) -> Ended {
     let end = running.wait().expect(code);
     recorded(engine, code);
     end
@@ -61,7 +61,7 @@ fn reaped(engine: &TestEngine) {
 }
 
 #[track_caller]
-fn kill(running: Running) {
+fn kill(running: StartedCommand) {
     running.signal(Signal::SIGKILL);
     running.wait().expect(137);
 }

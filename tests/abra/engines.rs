@@ -3,7 +3,7 @@
 use std::fs;
 
 use cc_ci_tests::engine::PrivateEngine;
-use cc_ci_tests::{CcCi, Gate, Running, World};
+use cc_ci_tests::{CcCi, Gate, StartedCommand, World};
 use nix::sys::signal::Signal;
 
 use crate::support::{backup_service, call, is_work, left_below, light, nothing_left_on, statuses};
@@ -15,7 +15,7 @@ fn beside(engine: &PrivateEngine, call: CcCi) -> CcCi {
 }
 
 /// A run that stays in this tier.
-fn held(engine: &PrivateEngine, world: &World, tier: &str) -> (Running, Gate) {
+fn held(engine: &PrivateEngine, world: &World, tier: &str) -> (StartedCommand, Gate) {
     let (recipe, gate) = (light(world, "light"), world.gate("held"));
     recipe.script(&format!("tests/{tier}-gate"), &gate.script()).commit();
     let running = beside(engine, call(world, &recipe, 1)).start();

@@ -1,6 +1,6 @@
 //! Warm apps on a Swarm: the quick lane upgrades, tests and rolls back, and `warm reconcile` mends what it could not.
 
-use cc_ci_tests::Running;
+use cc_ci_tests::StartedCommand;
 use cc_ci_tests::stand_in::Wrong;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -123,7 +123,7 @@ fn term_in_the_tests_and_in_the_middle_of_the_upgrade_is_rolled_back() {
 
 /// Kills a run, and sees that no janitor touches the app that it left in between.
 #[track_caller]
-fn killed(warmed: &Warmed, run: Running, id: &str) {
+fn killed(warmed: &Warmed, run: StartedCommand, id: &str) {
     run.signal(Signal::SIGKILL);
     run.wait().expect(137);
     let half_way = (warmed.look(), warmed.version_index());

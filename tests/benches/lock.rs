@@ -139,7 +139,7 @@ impl Waiter {
             }
         };
         self.go.write_all(b"\n").unwrap();
-        while locks.look(domain).unwrap().unwrap().waiting == 0 {
+        while locks.inspect(domain).unwrap().unwrap().waiting == 0 {
             std::thread::yield_now();
         }
         let released = since_epoch();

@@ -14,7 +14,6 @@ use cc_ci_core::engine::{App, Backup, Deployer, Failure, RunContext, Secret};
 use cc_ci_core::event::Event;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::local::LocalExecutor;
-use cc_ci_core::names::Domain;
 use cc_ci_core::run::{RunEnd, Status, TierName};
 use cc_ci_core::workspace::RecipeSource;
 use cc_ci_tests::{Recipe, World};
@@ -81,9 +80,6 @@ impl Deployer for Meddles {
         self.real.restore(context, app, backup).await?;
         (self.with)("restore", app);
         Ok(())
-    }
-    async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure> {
-        self.real.list(context).await
     }
     fn environment(&self) -> Vec<(OsString, OsString)> {
         vec![("MEDDLER_HOST".into(), "unix:///run/meddler".into())]

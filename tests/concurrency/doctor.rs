@@ -21,12 +21,12 @@ fn doctor(world: &World) -> CcCi {
 }
 
 /// What it says: every check's facts in one text, and the problems.
-struct Told {
+struct Diagnosis {
     facts: String,
     problems: Vec<(String, String, String)>,
 }
 
-impl Told {
+impl Diagnosis {
     /// One problem of this check, with a text in it and one in its fix.
     #[track_caller]
     fn has(&self, check: &str, problem: &str, fix: &str) {
@@ -38,14 +38,14 @@ impl Told {
 
 /// Runs it. Its exit is that of its problems, and it changes nothing.
 #[track_caller]
-fn told(world: &World, call: CcCi) -> Told {
+fn diagnosis(world: &World, call: CcCi) -> Diagnosis {
     let before = world.snapshot();
     let end = call.run();
     assert_eq!(world.snapshot(), before, "a look changed something");
     let json = end.json();
     assert_eq!(json["schema"], "cc-ci.doctor/v1");
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let mut told = Told { facts: String::new(), problems: Vec::new() };
+    let mut told = Diagnosis { facts: String::new(), problems: Vec::new() };
     for check in json["checks"].as_array().unwrap() {
         for fact in check["facts"].as_array().unwrap() {
             writeln!(told.facts, "{}: {}", text(&check["name"]), text(fact)).unwrap();
@@ -70,7 +70,7 @@ fn what_recipes_may_ask_for_is_told_and_a_directory_of_tests_that_is_not_there()
     let text =
         format!("tests_dir = {tests:?}\n[recipes.pad]\nallow = [\"port=22\", \"cap_add=NET_ADMIN\"]\n");
     fs::write(&config, unconfined(text)).unwrap();
-    let look = || told(&world, doctor(&world).arg("--config").arg(&config));
+    let look = || diagnosis(&world, doctor(&world).arg("--config").arg(&config));
     let missing = look();
     assert!(missing.facts.contains("pad may ask for port=22, cap_add=NET_ADMIN"), "{}", missing.facts);
     missing.has("recipes", "is no directory of tests", "tests_dir");
@@ -81,7 +81,7 @@ fn what_recipes_may_ask_for_is_told_and_a_directory_of_tests_that_is_not_there()
 #[test]
 fn a_host_that_is_well_has_facts_and_no_problems() {
     let world = host_of();
-    let found = told(&world, doctor(&world));
+    let found = diagnosis(&world, doctor(&world));
     assert_eq!(found.problems, []);
     for fact in [
         "executor: local",
@@ -94,7 +94,7 @@ fn a_host_that_is_well_has_facts_and_no_problems() {
         assert!(found.facts.contains(fact), "{fact}: {}", found.facts);
     }
     world.cc_ci(["janitor"]).run().expect(0);
-    assert!(told(&world, doctor(&world)).facts.contains("lock space: ours: "));
+    assert!(diagnosis(&world, doctor(&world)).facts.contains("lock space: ours: "));
     let end = world.cc_ci(["doctor"]).run();
     assert!(end.stdout.starts_with("executor        local"), "{}", end.stdout);
 }
@@ -106,7 +106,7 @@ fn broken_directories_are_told_each_with_its_knob() {
     fs::remove_dir(world.runs()).unwrap();
     fs::write(world.runs(), "").unwrap();
     fs::write(world.local_root(), "").unwrap();
-    let found = told(&world, doctor(&world));
+    let found = diagnosis(&world, doctor(&world));
     found.has("lock directory", "it does not exist", "CCCI_APP_LOCK_DIR");
     found.has("runs directory", "no directory", "CCCI_RUNS_DIR");
     found.has("local root", "no directory", "CCCI_LOCAL_ROOT");
@@ -117,7 +117,7 @@ fn broken_directories_are_told_each_with_its_knob() {
 fn a_lock_directory_where_anybody_can_replace_a_lock_is_told() {
     let world = host_of();
     fs::set_permissions(world.locks(), PermissionsExt::from_mode(0o777)).unwrap();
-    told(&world, doctor(&world)).has("lock directory", "not sticky", "CCCI_APP_LOCK_DIR");
+    diagnosis(&world, doctor(&world)).has("lock directory", "not sticky", "CCCI_APP_LOCK_DIR");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_lock_file_that_nobody_can_trust_is_told_by_its_name() {
     let world = host_of();
     let domain = world.domain("x", 1);
     let path = world.fifo(&format!("locks/cc-ci-app-{domain}.lock"));
-    told(&world, doctor(&world)).has("lock directory", "FIFO", &format!("rm {}", path.display()));
+    diagnosis(&world, doctor(&world)).has("lock directory", "FIFO", &format!("rm {}", path.display()));
 }
 
 #[test]
@@ -135,21 +135,21 @@ fn a_claim_of_another_lock_directory_is_told_before_a_run_is_refused() {
     fs::create_dir(&other).unwrap();
     world.cc_ci(["janitor"]).env("CCCI_APP_LOCK_DIR", &other).run().expect(0);
     let fix = format!("CCCI_APP_LOCK_DIR={}", other.display());
-    told(&world, doctor(&world)).has("lock space", "another lock directory", &fix);
+    diagnosis(&world, doctor(&world)).has("lock space", "another lock directory", &fix);
     world.cc_ci(["janitor"]).run().expect(2);
     fs::write(world.local_root().join("lock-space.json"), "garbage").unwrap();
-    told(&world, doctor(&world)).has("lock space", "no lock-space claim", "rm ");
+    diagnosis(&world, doctor(&world)).has("lock space", "no lock-space claim", "rm ");
 }
 
 #[test]
 fn a_git_that_is_missing_or_hangs_is_told() {
     let world = host_of();
-    let found = told(&world, doctor(&world).env("PATH", "/nonexistent"));
+    let found = diagnosis(&world, doctor(&world).env("PATH", "/nonexistent"));
     found.has("git", "no git in PATH", "install git");
     let bin = world.path().join("hanging");
     world.recipe_at(&bin).script("git", "exec sleep 1000");
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    told(&world, doctor(&world).env("PATH", path)).has("git", "longer than", "install git");
+    diagnosis(&world, doctor(&world).env("PATH", path)).has("git", "longer than", "install git");
 }
 
 #[test]
@@ -163,16 +163,17 @@ fn an_engine_that_is_not_there_or_hangs_is_a_problem_where_it_is_needed() {
         ("tcp://10.0.0.1:2376".to_owned(), "locks are per host", "unix://"),
     ];
     for (docker, problem, fix) in engines {
-        let found = told(&world, doctor(&world).env("CCCI_EXECUTOR", "abra").env("DOCKER_HOST", &docker));
+        let found =
+            diagnosis(&world, doctor(&world).env("CCCI_EXECUTOR", "abra").env("DOCKER_HOST", &docker));
         let check = if docker.starts_with("tcp") { "executor" } else { "engine" };
         found.has(check, problem, fix);
         // The rest is looked at all the same.
         assert!(found.facts.contains("git: git version"), "{}", found.facts);
         // To the local executor it is nothing.
-        assert_eq!(told(&world, doctor(&world).env("DOCKER_HOST", &docker)).problems, []);
+        assert_eq!(diagnosis(&world, doctor(&world).env("DOCKER_HOST", &docker)).problems, []);
         // Who can't tell which one is meant says so.
         let auto = doctor(&world).env("CCCI_EXECUTOR", "auto").env("DOCKER_HOST", &docker);
-        let found = told(&world, world.with_quiet_abra(auto));
+        let found = diagnosis(&world, world.with_quiet_abra(auto));
         found.has("executor", "", "");
     }
 }
@@ -186,7 +187,7 @@ fn a_swarm_is_looked_at_whole() {
         let call = doctor(&world).env("CCCI_EXECUTOR", "abra").env("DOCKER_HOST", &docker);
         world.with_quiet_abra(call)
     };
-    let found = told(&world, call().env("ABRA_DIR", world.abra_dir()));
+    let found = diagnosis(&world, call().env("ABRA_DIR", world.abra_dir()));
     assert_eq!(found.problems, []);
     let facts = [
         "engine: Docker 20.10.24, API 1.41",
@@ -202,9 +203,9 @@ fn a_swarm_is_looked_at_whole() {
         assert!(found.facts.contains(fact), "{fact}: {}", found.facts);
     }
     let old = doctor(&world).env("CCCI_EXECUTOR", "abra").env("DOCKER_HOST", &docker);
-    let found = told(&world, world.with_old_abra(old.env("ABRA_DIR", world.abra_dir())));
+    let found = diagnosis(&world, world.with_old_abra(old.env("ABRA_DIR", world.abra_dir())));
     found.has("abra", "lacks what cc-ci needs: abra app new", "newer abra");
     assert!(found.facts.contains("abra: app deploy: missing, needed"), "{}", found.facts);
-    let found = told(&world, call().env("ABRA_DIR", "/nonexistent"));
+    let found = diagnosis(&world, call().env("ABRA_DIR", "/nonexistent"));
     found.has("abra", "no abra tree", "ABRA_DIR");
 }

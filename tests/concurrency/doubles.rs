@@ -89,9 +89,9 @@ impl AppLock for Watched {
         self.asked.lock().unwrap().push(domain.clone());
         self.real.acquire(domain, wait, cancellation, reporter).await
     }
-    fn look(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
+    fn inspect(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
         self.asked.lock().unwrap().push(domain.clone());
-        self.real.look(domain)
+        self.real.inspect(domain)
     }
     fn domains(&self) -> Result<Vec<Domain>, LockError> {
         self.real.domains()
@@ -239,8 +239,8 @@ fn what_changed_between_the_look_and_the_lock_is_read_again() {
 fn a_pass_without_time_takes_no_lock_and_says_what_it_did_not_reach() {
     let world = World::new();
     let domain = world.killed_run(&world.recipe("none"), 1);
-    world.settled();
-    let before = world.residue();
+    world.children_are_gone();
+    let before = world.resources();
     let mut ci_host = world.ci_host();
     watched(&mut ci_host, |domain| panic!("the lock of {domain} was to be taken"));
     let report = pass(&ci_host, |pass| pass.budget = Duration::ZERO);
@@ -250,7 +250,7 @@ fn a_pass_without_time_takes_no_lock_and_says_what_it_did_not_reach() {
         pass.cancellation.cancel(cc_ci_core::cancellation::Cause::Term);
     });
     assert_eq!(of(&report, &domain).decision, Decision::NotReached);
-    assert_eq!(world.residue(), before);
+    assert_eq!(world.resources(), before);
     pass(&world.ci_host(), |_| ());
     world.assert_empty();
 }
@@ -388,9 +388,6 @@ impl Deployer for Redeploys {
     }
     async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure> {
         self.0.restore(context, app, backup).await
-    }
-    async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure> {
-        self.0.list(context).await
     }
     fn environment(&self) -> Vec<(OsString, OsString)> {
         vec![("DOCKER_HOST".into(), "unix:///of/the/deployer".into())]

@@ -179,10 +179,10 @@ impl Engine for Eventful {
     async fn remove_selected(
         &self,
         domain: &Domain,
-        residue: &[Resource],
+        named: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure> {
-        self.real.remove_selected(domain, residue, limit).await
+        self.real.remove_selected(domain, named, limit).await
     }
 }
 

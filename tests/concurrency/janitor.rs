@@ -62,12 +62,12 @@ fn a_live_run_is_left_alone_before_its_deploy_and_after() {
     let domain = world.domain("live", 1);
     for gate in [before, after] {
         gate.wait();
-        let left = world.residue();
+        let left = world.resources();
         let report = pass(&world, 0).json();
         assert_eq!(decision(&report, &domain), "live");
         let holder = &report["findings"][0]["holder"];
         assert_eq!((&holder["pid"], &holder["description"]["run_id"]), (&run.pid().into(), &"1".into()));
-        assert_eq!(world.residue(), left);
+        assert_eq!(world.resources(), left);
         world.cc_ci(["audit"]).run().expect(0);
         gate.open();
     }
@@ -158,7 +158,7 @@ fn a_run_reaps_for_others_before_it_deploys_and_within_its_budget() {
     let run = |id: &str| world.cc_ci(["run", "--run-id", id]).arg(recipe.path());
     let end = run("1").env("CCCI_CONFIG", &config).run().expect(0);
     assert!(end.stderr.contains(&format!("janitor: {domain}: not reached")), "{}", end.stderr);
-    assert!(!world.residue().is_empty());
+    assert!(!world.resources().is_empty());
     let end = run("2").run().expect(0);
     let (reap, deploy) =
         (end.stderr.find(&format!("janitor: {domain}: orphan, reaped")), end.stderr.find("-- install"));
@@ -175,12 +175,12 @@ fn a_dry_run_says_what_it_would_do_and_does_nothing() {
     fs::write(world.lock_file(&stale), "").unwrap();
     // Of this one no lock file is left, and none is made.
     fs::remove_file(world.lock_file(&domain)).unwrap();
-    world.settled();
-    let before = (world.snapshot(), world.residue());
+    world.children_are_gone();
+    let before = (world.snapshot(), world.resources());
     let end = world.cc_ci(["janitor", "--dry-run", "--format", "json"]).run().expect(4);
     assert_eq!(decision(&end.json(), &domain), "would_reap");
     assert_eq!(decision(&end.json(), &stale), "would_remove_lock");
-    assert_eq!((world.snapshot(), world.residue()), before);
+    assert_eq!((world.snapshot(), world.resources()), before);
     pass(&world, 0);
 }
 
@@ -206,7 +206,7 @@ fn a_domain_whose_lock_file_is_refused_keeps_its_residue_and_holds_nobody_up() {
     assert_eq!(decision(&end.json(), &refused), "failed");
     assert!(end.stdout.contains("symbolic link"), "{}", end.stdout);
     assert_eq!(decision(&end.json(), &other), "reaped");
-    let residue = world.residue();
+    let residue = world.resources();
     assert!(residue.iter().any(|left| left.contains(refused.as_str())), "{residue:?}");
     assert!(!residue.iter().any(|left| left.contains(other.as_str())), "{residue:?}");
     assert!(path.symlink_metadata().is_ok());

@@ -2,14 +2,14 @@
 
 use std::net::TcpListener;
 
-use cc_ci_tests::{Running, World, pipes};
+use cc_ci_tests::{StartedCommand, World, pipes};
 use nix::sys::signal::Signal;
 
 use crate::frozen::Frozen;
 use crate::paused_runs::{self, RUN};
 
 #[track_caller]
-fn kill(running: Running) {
+fn kill(running: StartedCommand) {
     running.signal(Signal::SIGKILL);
     running.wait().expect(137);
 }
@@ -38,7 +38,7 @@ fn killed_while_it_waits_for_its_lock() {
     kill(running);
     // Its tree is left, and nobody touches it as long as the domain is somebody's.
     world.cc_ci(["janitor"]).run().expect(0);
-    assert!(!world.residue().is_empty(), "reaped under another's lock");
+    assert!(!world.resources().is_empty(), "reaped under another's lock");
     holder.release();
     paused_runs::reaped_by_one_pass(&world);
 }

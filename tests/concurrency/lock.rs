@@ -113,7 +113,7 @@ fn waiting_commands_get_the_lock_in_the_order_in_which_they_came() {
             let script = format!("echo {n} >> '{}'", order.display());
             let waiter = world.cc_ci(["with-lock", domain.as_str(), "--", "sh", "-c", &script]).start();
             until("the kernel shows the waiter", || {
-                locks.look(&domain).unwrap().is_some_and(|view| view.waiting == n)
+                locks.inspect(&domain).unwrap().is_some_and(|view| view.waiting == n)
             });
             waiter
         })
@@ -199,7 +199,7 @@ fn whoever_only_looks_never_keeps_anybody_from_the_lock() {
     std::thread::scope(|scope| {
         let looker = scope.spawn(|| {
             for _ in 0..500 {
-                locks.look(&domain).unwrap();
+                locks.inspect(&domain).unwrap();
             }
             for args in [&["locks"][..], &["audit"], &["janitor", "--dry-run"]] {
                 world.cc_ci(args).run().expect(0);
@@ -220,8 +220,8 @@ fn a_second_lock_directory_on_one_local_root_is_refused_and_changes_nothing() {
     let domain = world.killed_run(&recipe, 1);
     let elsewhere = world.path().join("other-locks");
     fs::create_dir(&elsewhere).unwrap();
-    world.settled();
-    let before = (world.snapshot(), world.residue());
+    world.children_are_gone();
+    let before = (world.snapshot(), world.resources());
     let calls = [
         world.cc_ci(["run", "--pr", "1", "--run-id", "2"]).arg(recipe.path()),
         world.cc_ci(["run", "--pr", "2", "--run-id", "3"]).arg(recipe.path()),
@@ -235,7 +235,7 @@ fn a_second_lock_directory_on_one_local_root_is_refused_and_changes_nothing() {
             "{}",
             end.stderr
         );
-        assert_eq!((world.snapshot(), world.residue()), before);
+        assert_eq!((world.snapshot(), world.resources()), before);
     }
     let end = world.cc_ci(["janitor"]).run().expect(0);
     assert!(end.stdout.contains(&format!("{domain}: orphan, reaped")), "{}", end.stdout);

@@ -14,7 +14,7 @@ fn a_live_run_without_its_lock_file_is_left_by_all_and_ends_with_3_hands_off() {
     recipe.script("tests/custom", &gate.script()).commit();
     let first = world.cc_ci(["run", "--pr", "1", "--run-id", "1"]).arg(recipe.path()).start();
     gate.wait();
-    let (domain, left) = (world.domain("lost", 1), world.residue());
+    let (domain, left) = (world.domain("lost", 1), world.resources());
     fs::remove_file(world.lock_file(&domain)).unwrap();
     let report = world.cc_ci(["janitor", "--format", "json"]).run().expect(0).json();
     assert_eq!(report["findings"][0]["decision"], "live", "{report}");
@@ -28,7 +28,7 @@ fn a_live_run_without_its_lock_file_is_left_by_all_and_ends_with_3_hands_off() {
     let shown = ended.stdout + &ended.stderr;
     assert!(shown.contains("is lost: ") && shown.contains("cc-ci locks"), "{shown}");
     // Its own children ended with it.
-    let now = world.residue();
+    let now = world.resources();
     let gone: Vec<_> = left.difference(&now).filter(|line| !line.contains(" v1/run/")).collect();
     assert!(gone.is_empty(), "a run that lost its lock tore the app down: {gone:#?}");
     assert_eq!(world.record("1")["verdict"], "harness_failed");

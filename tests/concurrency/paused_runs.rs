@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use cc_ci_core::process::MarkerOwner;
-use cc_ci_tests::{CcCi, Ended, Recipe, Running, World, pipes};
+use cc_ci_tests::{CcCi, Ended, Recipe, StartedCommand, World, pipes};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -26,12 +26,12 @@ pub fn recipe(world: &World, body: &str) -> (Recipe, PathBuf) {
 }
 
 /// A run in its last test, which does `body`, and the test's pid. The app is up.
-pub fn in_a_test(world: &World, body: &str) -> (Running, i32) {
+pub fn in_a_test(world: &World, body: &str) -> (StartedCommand, i32) {
     in_a_test_with(world, body, |call| call)
 }
 
 /// The same with something else in the call.
-pub fn in_a_test_with(world: &World, body: &str, call: impl FnOnce(CcCi) -> CcCi) -> (Running, i32) {
+pub fn in_a_test_with(world: &World, body: &str, call: impl FnOnce(CcCi) -> CcCi) -> (StartedCommand, i32) {
     let (recipe, pipe) = recipe(world, body);
     let running = call(run(world, &recipe)).start();
     let pid = pipes::hear(&pipe).parse().expect("a pid");
@@ -40,7 +40,7 @@ pub fn in_a_test_with(world: &World, body: &str, call: impl FnOnce(CcCi) -> CcCi
 
 /// What a run says that it does, once whoever told that it is there has been started for good.
 #[track_caller]
-pub fn state(running: &mut Running) -> String {
+pub fn state(running: &mut StartedCommand) -> String {
     loop {
         running.signal(Signal::SIGUSR1);
         let state = running.wait_for("   ");
@@ -93,7 +93,7 @@ pub fn service(world: &World) -> i32 {
 
 /// The command ended early with `code`, told so once, tore down, and left nothing.
 #[track_caller]
-pub fn torn_down(world: &World, running: Running, code: i32) -> (Ended, Value) {
+pub fn torn_down(world: &World, running: StartedCommand, code: i32) -> (Ended, Value) {
     let end = running.wait().expect(code);
     assert_eq!(end.stderr.matches("tearing down").count(), 1, "{}", end.stderr);
     (end, recorded(world, code))

@@ -15,7 +15,6 @@ use cc_ci_core::event::Silent;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, EmbeddedMode, RunLifetime};
 use cc_ci_core::local::LocalExecutor;
-use cc_ci_core::names::Domain;
 use cc_ci_core::run::{RunEnd, Status, TierName, WarmApp};
 use cc_ci_core::workspace::RecipeSource;
 
@@ -104,9 +103,6 @@ impl Deployer for Oddly {
     }
     async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure> {
         self.1.restore(context, app, backup).await
-    }
-    async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure> {
-        self.1.list(context).await
     }
 }
 

@@ -103,7 +103,7 @@ fn an_ancestor_survives_though_it_carries_a_dead_runs_mark() {
     ready.open();
     assert_eq!(result.wait(), "0");
     assert_eq!(world.record("2")["verdict"], "green");
-    world.settled();
+    world.children_are_gone();
     world.assert_empty();
 }
 

@@ -26,7 +26,7 @@ fn a_quiet_host_says_so() {
 fn live_runs_those_that_wait_or_fetch_and_what_is_left_are_told_apart() {
     let world = World::new();
     let left = world.killed_run(&world.recipe("left"), 2);
-    world.settled();
+    world.children_are_gone();
     let (recipe, gate) = (world.recipe("live"), world.gate("live"));
     // The first only: the one that waits finds it gone.
     let script = format!("[ \"$CCCI_RUN_ID\" != first ] || {{ {}; }}", gate.script());

@@ -62,7 +62,7 @@ fn a_reconcile_that_is_killed_is_finished_by_the_next() {
     first.wait_for("is restored to");
     first.signal(Signal::SIGKILL);
     first.wait().expect(137);
-    warmed.settled();
+    warmed.children_are_gone();
     let mut second = warmed.reconcile().start();
     second.wait_for("is restored to");
     second.signal(Signal::SIGTERM);
@@ -292,7 +292,7 @@ fn a_run_that_never_touched_the_app_leaves_it_to_its_operator() {
     run.signal(Signal::SIGKILL);
     run.wait().expect(137);
     holder.release();
-    warmed.settled();
+    warmed.children_are_gone();
     assert!(warmed.has_tree("early"));
     let status = warmed.call(["status", "--format", "json"]).run().expect(0).json();
     assert_eq!(status["warm"], json!([]), "{status}");

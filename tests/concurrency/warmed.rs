@@ -143,7 +143,7 @@ impl Warmed {
         gate.wait();
         run.signal(nix::sys::signal::Signal::SIGKILL);
         run.wait().expect(137);
-        self.settled();
+        self.children_are_gone();
         fs::remove_file(self.fork.path().join("tests/custom-gate")).unwrap();
         self.fork.commit();
     }

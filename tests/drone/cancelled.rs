@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use cc_ci_tests::{Gate, Running, World};
+use cc_ci_tests::{Gate, StartedCommand, World};
 use nix::sys::signal::Signal;
 
 use crate::{BUILD, everywhere};
 
 /// Somebody who works on the app of pull request 7 until the gate opens.
-pub fn hold(world: &World) -> (Running, Gate) {
+pub fn hold(world: &World) -> (StartedCommand, Gate) {
     let gate = world.gate("held");
     let domain = world.domain("plain", 7);
     let call = world.cc_ci(["with-lock", domain.as_str(), "--", "sh", "-c"]).arg(gate.script());
@@ -48,7 +48,7 @@ fn a_cancelled_step_leaves_nothing_although_its_workspace_and_home_and_log_are_g
                 let build = if step == "parameters" { ci.build(&recipe) } else { ci.pull_request(&recipe) };
                 let step = build.start(step);
                 gate.wait();
-                assert!(!ci.world.residue().is_empty(), "there is an app to remove");
+                assert!(!ci.world.resources().is_empty(), "there is an app to remove");
                 step.cancel(*whom);
                 let record = ci.recorded(runs.next().expect("a run"), "cancelled", 143);
                 assert_ne!(record["receipt"]["removed"], serde_json::json!([]), "{record:#}");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::command::{Ended, Running, built};
+use crate::command::{Ended, StartedCommand, built};
 use crate::executable;
 use crate::recipe::Recipe;
 use crate::stand_in::{self, Call, Wrong};
@@ -110,6 +110,6 @@ impl Abra<'_> {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        Running::new(command.spawn().expect("the stand-in starts")).wait()
+        StartedCommand::new(command.spawn().expect("the stand-in starts")).wait()
     }
 }

@@ -112,8 +112,8 @@ impl CcCi {
     }
 
     /// Starts it.
-    pub fn start(mut self) -> Running {
-        Running::new(self.command.spawn().expect("the command starts"))
+    pub fn start(mut self) -> StartedCommand {
+        StartedCommand::new(self.command.spawn().expect("the command starts"))
     }
 
     /// Runs it to its end.
@@ -124,7 +124,7 @@ impl CcCi {
 
 /// A started command. Its stderr is read from the first moment on.
 #[derive(Debug)]
-pub struct Running {
+pub struct StartedCommand {
     child: Child,
     lines: Receiver<String>,
     seen: String,
@@ -157,7 +157,7 @@ impl Ended {
     }
 }
 
-impl Running {
+impl StartedCommand {
     /// A started process whose stdout and stderr are pipes.
     pub fn new(mut child: Child) -> Self {
         let (sender, lines) = mpsc::channel();
@@ -256,7 +256,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for StartedCommand {
     fn drop(&mut self) {
         // Of a test that failed elsewhere, at a gate perhaps: what the command said tells why.
         if std::thread::panicking() {

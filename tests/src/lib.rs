@@ -29,7 +29,7 @@ mod world;
 use std::time::Duration;
 
 pub use abra::Abra;
-pub use command::{CcCi, Ended, Running, built};
+pub use command::{CcCi, Ended, StartedCommand, built};
 pub use executable::executable;
 pub use gate::Gate;
 pub use library::OnEvent;

@@ -196,7 +196,7 @@ impl World {
     }
 
     /// Waits until no child of a killed run is on its way out any more.
-    pub fn settled(&self) {
+    pub fn children_are_gone(&self) {
         until("the children of killed runs are gone", || {
             self.processes().iter().all(|found| !matches!(found.marker.owner, MarkerOwner::Run { .. }))
         });
@@ -215,30 +215,30 @@ impl World {
     }
 
     /// Whatever of run apps exists in this world, in words; live lock holders too.
-    pub fn residue(&self) -> BTreeSet<String> {
-        let mut residue: BTreeSet<String> = self
+    pub fn resources(&self) -> BTreeSet<String> {
+        let mut found: BTreeSet<String> = self
             .processes()
             .iter()
             .map(|found| format!("process {} {}", found.process.pid, found.marker))
             .collect();
         for place in ["local/apps", "local/trash", "local/ports", "local/servers/local"] {
-            residue.extend(names(&self.path().join(place)).iter().map(|name| format!("{place}/{name}")));
+            found.extend(names(&self.path().join(place)).iter().map(|name| format!("{place}/{name}")));
         }
         for run in names(&self.runs()) {
             for part in ["abra", "warm", "home", "tmp"] {
                 if self.runs().join(&run).join(part).symlink_metadata().is_ok() {
-                    residue.insert(format!("runs/{run}/{part}"));
+                    found.insert(format!("runs/{run}/{part}"));
                 }
             }
         }
-        residue
+        found
     }
 
     /// Asserts that nothing is left.
     #[track_caller]
     pub fn assert_empty(&self) {
-        let residue = self.residue();
-        assert!(residue.is_empty(), "left behind: {residue:#?}");
+        let found = self.resources();
+        assert!(found.is_empty(), "left behind: {found:#?}");
     }
 
     /// What a run told, in order.

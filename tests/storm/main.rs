@@ -15,7 +15,7 @@ use std::thread;
 
 use cc_ci_core::names::Domain;
 use cc_ci_core::process::{Marked, MarkerOwner};
-use cc_ci_tests::{Recipe, Running, World, pipes, unconfined};
+use cc_ci_tests::{Recipe, StartedCommand, World, pipes, unconfined};
 use nix::sys::signal::Signal;
 
 /// Each is a handful of runs at once.
@@ -67,7 +67,7 @@ struct Bystander {
 impl Bystander {
     fn new(world: &World) -> Self {
         let domain = world.killed_run(&world.recipe("blog"), 1);
-        world.settled();
+        world.children_are_gone();
         let config = world.path().join("protect.toml");
         fs::write(&config, unconfined(format!("protect = [\"{domain}\"]\n"))).expect("a configuration");
         let (files, services) = (Self::files(world, &domain), Self::services(world, &domain));
@@ -113,7 +113,7 @@ fn recipes(world: &World) -> [Recipe; 3] {
 }
 
 /// Signals a run at its `line`th line, unless it ends before; gives how it ended and what it said.
-fn strike(mut run: Running, line: u64, signal: Signal) -> (i32, String) {
+fn strike(mut run: StartedCommand, line: u64, signal: Signal) -> (i32, String) {
     let there = (0..line).all(|_| run.next_line().is_some());
     if there {
         run.signal(signal);

@@ -146,7 +146,7 @@ fn it_is_noticed_when_the_engine_says_so() {
     for replicas in 2..=4 {
         engine.docker(["service", "scale", "--detach", &format!("{service}={replicas}")]);
         // No look is due by the clock before this test is over.
-        let swarm = swarm(&engine, engine.world().suffix()).with_look_pause(PATIENT * 10);
+        let swarm = swarm(&engine, engine.world().suffix()).with_poll_pause(PATIENT * 10);
         if let Err(error) = block_on(swarm.wait_converged(&app.domain, PATIENT)) {
             panic!("{}", error_chain(&error));
         }

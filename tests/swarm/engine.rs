@@ -8,14 +8,14 @@ use std::process::{Command, Stdio};
 use cc_ci_core::process::ProcessIdentity;
 use cc_ci_core::system_info::BootId;
 use cc_ci_tests::engine::{self, BUSYBOX, PrivateEngine, TestEngine};
-use cc_ci_tests::{Running, World, pipes};
+use cc_ci_tests::{StartedCommand, World, pipes};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// `private-engine run` with its files in this world, and a pipe to say that the command is there.
 struct Owner {
     world: World,
-    running: Option<Running>,
+    running: Option<StartedCommand>,
     directory: PathBuf,
     /// The engine's first process, then every other one of it, and the command.
     processes: Vec<ProcessIdentity>,
@@ -68,7 +68,7 @@ impl Drop for Owner {
     }
 }
 
-fn run(world: &World, options: &[&str], script: &str) -> Running {
+fn run(world: &World, options: &[&str], script: &str) -> StartedCommand {
     let child = Command::new(env!("CARGO_BIN_EXE_private-engine"))
         .arg("run")
         .args(options)
@@ -78,7 +78,7 @@ fn run(world: &World, options: &[&str], script: &str) -> Running {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    Running::new(child.expect("private-engine starts"))
+    StartedCommand::new(child.expect("private-engine starts"))
 }
 
 /// Every process of the engine in `directory`, its first one first.
@@ -228,7 +228,7 @@ fn two_engines_know_nothing_of_each_other() {
     let id = |engine: &PrivateEngine| engine.docker(["info", "--format", "{{.Swarm.Cluster.ID}}"]);
     assert_ne!(id(&first), id(&second));
     second.end().expect("nothing is left of it");
-    assert_eq!(first.docker(["inspect", "--format", "{{.State.Running}}", "one"]), "true");
+    assert_eq!(first.docker(["inspect", "--format", "{{.State.StartedCommand}}", "one"]), "true");
     first.end().expect("nothing is left of it");
 }
 

@@ -26,8 +26,8 @@ fn each_kind_alone_is_found_and_reaped_by_label_and_by_name() {
             let app = App::new(&test, &format!("00000{number}"));
             let made = app.make(kind, by);
             let expected = BTreeSet::from([made]);
-            assert_eq!(app.residue(), expected, "{by:?}");
-            assert_eq!(app.residue_among_all(), expected, "{by:?}");
+            assert_eq!(app.resources(), expected, "{by:?}");
+            assert_eq!(app.resources_among_all(), expected, "{by:?}");
             app.remove();
             assert!(test.left().is_empty(), "{kind} {by:?}: {:?}", test.left());
         }
@@ -51,7 +51,7 @@ fn all_kinds_together_are_found_and_reaped_and_those_of_others_are_not() {
     }
     for app in [&ours, &other] {
         app.four_run();
-        let seen = app.residue();
+        let seen = app.resources();
         let meant = meant(&seen);
         let counts = [
             (Kind::Service, 4 + 2),
@@ -73,10 +73,10 @@ fn all_kinds_together_are_found_and_reaped_and_those_of_others_are_not() {
         objects.retain(|object| of_other(&object.name) || object.stack.as_deref().is_some_and(of_other));
         objects
     };
-    let (before, seen) = (objects_of_other(), other.residue());
+    let (before, seen) = (objects_of_other(), other.resources());
     ours.remove();
     assert_eq!(objects_of_other(), before);
-    assert_eq!(other.residue(), seen);
+    assert_eq!(other.resources(), seen);
     other.remove();
 }
 
@@ -152,7 +152,7 @@ fn a_name_that_nests_belongs_to_the_longest_stack_that_is_known() {
     let mine = ours.make(Kind::Secret, By::Name);
     let mut all = theirs.clone();
     all.insert(mine.clone());
-    assert_eq!(ours.residue(), all, "nobody knows another stack");
+    assert_eq!(ours.resources(), all, "nobody knows another stack");
 
     // By a source.
     let knows = with_source(&test, Ok(longer.clone()));
@@ -162,7 +162,7 @@ fn a_name_that_nests_belongs_to_the_longest_stack_that_is_known() {
     };
     assert_eq!(look(&knows), BTreeSet::from([mine.clone()]));
     block_on(knows.remove(&ours.domain, LIMIT)).expect("what is ours can be removed");
-    assert_eq!(ours.residue(), theirs);
+    assert_eq!(ours.resources(), theirs);
 
     // By the domain that is asked for beside it.
     let uk: Domain = longer.as_str().replace('_', ".").parse().expect("a domain");
@@ -174,7 +174,7 @@ fn a_name_that_nests_belongs_to_the_longest_stack_that_is_known() {
     // By a label.
     let label = format!("--label=com.docker.stack.namespace={longer}");
     test.docker_with(["secret", "create", &label, "any-of-uk", "-"], "content");
-    assert_eq!(ours.residue(), BTreeSet::new());
+    assert_eq!(ours.resources(), BTreeSet::new());
     ours.remove();
     block_on(ours.swarm.remove(&uk, LIMIT)).expect("it can be removed");
 }
@@ -246,7 +246,7 @@ fn somebody_elses_anonymous_volume_is_not_ours_because_we_name_it() {
     let words = ["run", "--detach", "--name", &plain, "--label", &label, "--volume", &bind];
     test.docker(words.iter().chain(&["--volume", "/own", BUSYBOX, "sleep", "1000"]));
 
-    let seen = ours.residue();
+    let seen = ours.resources();
     assert!(!seen.contains(&format!("volume {volume}")), "{seen:#?}");
     assert_eq!(count(&seen, Kind::Volume), 2, "its own are its: {seen:#?}");
     ours.remove();

@@ -146,7 +146,7 @@ fn a_stack_that_somebody_else_removes_too_is_gone_for_both() {
             same.join().expect("two removals of our own");
             theirs.join().expect("docker stack rm ends");
         });
-        assert_eq!(app.residue(), BTreeSet::new());
+        assert_eq!(app.resources(), BTreeSet::new());
     }
 }
 
@@ -183,7 +183,7 @@ fn what_a_foreign_container_uses_stays_and_is_named_with_its_user() {
     }
     assert!(said.contains(&format!("{}, used by the container {user}", made[3])), "{said}");
     assert!(!said.contains(&free), "what nobody uses is gone: {said}");
-    assert_eq!(app.residue(), made.iter().cloned().collect::<BTreeSet<_>>());
+    assert_eq!(app.resources(), made.iter().cloned().collect::<BTreeSet<_>>());
     assert_eq!(id(&user), before, "their container was touched");
     test.docker(["service", "inspect", &service]);
 
@@ -211,7 +211,7 @@ fn anonymous_volumes_go_with_what_made_them() {
     app.deploy_four();
     app.four_run();
     let ours: Vec<String> = app
-        .residue()
+        .resources()
         .iter()
         .filter_map(|line| line.strip_prefix("volume ").filter(|name| name.len() == 64).map(str::to_owned))
         .collect();

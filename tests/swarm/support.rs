@@ -70,7 +70,7 @@ impl<'a> App<'a> {
 
     /// What the inventory says of it, and that it says the same of it among all.
     #[track_caller]
-    pub fn residue(&self) -> BTreeSet<String> {
+    pub fn resources(&self) -> BTreeSet<String> {
         block_on(async {
             let asked = self.swarm.inventory(Some(std::slice::from_ref(&self.domain))).await;
             lines(&asked.expect("the engine can be looked at"), &self.domain)
@@ -79,7 +79,7 @@ impl<'a> App<'a> {
 
     /// The same, of a look at all domains.
     #[track_caller]
-    pub fn residue_among_all(&self) -> BTreeSet<String> {
+    pub fn resources_among_all(&self) -> BTreeSet<String> {
         let all = block_on(self.swarm.inventory(None));
         lines(&all.expect("the engine can be looked at"), &self.domain)
     }
@@ -90,7 +90,7 @@ impl<'a> App<'a> {
         if let Err(error) = self.try_remove(LIMIT) {
             panic!("{}", error_chain(&error));
         }
-        assert_eq!(self.residue(), BTreeSet::new());
+        assert_eq!(self.resources(), BTreeSet::new());
     }
 
     pub fn try_remove(&self, limit: Duration) -> Result<(), Failure> {

@@ -56,7 +56,7 @@ fn a_removal_outlasts_an_engine_that_is_killed_and_restarted() {
             panic!("{moment}: {}", error_chain(&error));
         }
         let app = App::below(&engine, &suffix(), "012345");
-        assert!(app.residue().is_empty(), "{moment}: {:?}", app.residue());
+        assert!(app.resources().is_empty(), "{moment}: {:?}", app.resources());
         engine.wait_until_idle();
         bystanders::nothing_else(&engine, &others, |_| false);
     }

@@ -93,8 +93,7 @@ async fn an_abra_that_hangs_is_ended_with_its_group_and_has_its_last_words() {
 async fn a_cancelled_run_waits_for_no_abra() {
     let world = World::new();
     world.does("ls", "touch up; sleep 1000; :");
-    let deployer = world.deployer().await;
-    let call = deployer.list(&world.context);
+    let call = world.listed();
     tokio::pin!(call);
     while !world.path("up").exists() {
         assert!(futures_util::poll!(call.as_mut()).is_pending());

@@ -14,7 +14,7 @@ use cc_ci_core::engine::{
     RunContext, ServiceState,
 };
 use cc_ci_core::event::{Event, Reporter};
-use cc_ci_core::lifetime::{Bounds, EmbeddedMode, RunLifetime as _};
+use cc_ci_core::lifetime::{Bounds, Command, EmbeddedMode, RunLifetime as _};
 use cc_ci_core::names::Domain;
 use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_core::workspace::Catalogue;
@@ -138,6 +138,16 @@ impl World {
 
     pub async fn abra(&self) -> Abra {
         Abra::probe(self.lifetime.as_ref(), self.probe_of(&program())).await.unwrap()
+    }
+
+    /// The domains that `app ls` tells of.
+    pub async fn listed(&self) -> Result<Vec<String>, Failure> {
+        let abra = self.abra().await;
+        let environment = self.context.environment.iter().map(|(name, value)| (name, value));
+        let command = Command::new(abra.program(), &self.context.tmp).envs(environment);
+        let (lifetime, redactor) = (self.lifetime.as_ref(), &self.context.redactor);
+        let apps = abra.apps(lifetime, command, redactor, Duration::from_mins(1)).await?;
+        Ok(apps.into_iter().map(|app| app.domain).collect())
     }
 
     pub async fn deployer(&self) -> AbraDeployer {
@@ -323,9 +333,9 @@ impl Engine for FileEngine {
     async fn remove_selected(
         &self,
         domain: &Domain,
-        residue: &[Resource],
+        named: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure> {
-        self.rest.remove_selected(domain, residue, limit).await
+        self.rest.remove_selected(domain, named, limit).await
     }
 }

@@ -8,31 +8,26 @@ use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::names::Domain;
 use cc_ci_core::{AppStatus, Ownership};
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::app::{self, Base, look_failed};
+use crate::app::{self, Base, inspection_failed};
 use crate::args::{self, Format};
-use crate::terminal::Terminal;
+use crate::terminal::{Document, Terminal};
 use cc_ci_core::Failure;
 
 #[derive(Serialize)]
-struct Output {
-    schema: &'static str,
-    apps: Vec<App>,
-}
-
-#[derive(Serialize)]
-struct App {
-    domain: Domain,
-    state: State,
-    exists: Vec<Resource>,
+pub struct App {
+    pub domain: Domain,
+    pub state: State,
+    pub exists: Vec<Resource>,
     /// Why nobody can tell whose it is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    pub reason: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum State {
+pub enum State {
     /// A live run's.
     Live,
     /// Nobody's any more.
@@ -52,12 +47,12 @@ pub fn audit(
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
-    let lifetime = app::look(taken, terminal)?;
+    let lifetime = app::start_read_only(taken, terminal)?;
     let asked = (!domains.is_empty()).then_some(domains);
-    let statuses = app::block_on_look(lifetime.as_ref(), async {
+    let statuses = app::block_on_read_only(lifetime.as_ref(), async {
         let parts = base.wire().await?;
         parts.tell_engine(terminal);
-        parts.ci_host.app_status(asked.as_deref()).await.map_err(look_failed)
+        parts.ci_host.app_status(asked.as_deref()).await.map_err(inspection_failed)
     })?;
     let mut apps = Vec::new();
     for AppStatus { domain, ownership, exists, .. } in statuses {
@@ -82,12 +77,16 @@ pub fn audit(
     };
     match settings.format {
         Format::Human => terminal.result(text(&apps)),
-        Format::Json => terminal.json(&Output { schema: "cc-ci.audit/v1", apps }),
+        Format::Json => terminal.json(&document(&apps)),
     }
     Ok(exit)
 }
 
-fn text(apps: &[App]) -> String {
+pub fn document(apps: &[App]) -> Document<Value> {
+    Document { schema: "cc-ci.audit/v1", content: json!({ "apps": apps }) }
+}
+
+pub fn text(apps: &[App]) -> String {
     if apps.iter().all(|app| app.state == State::Empty) {
         return "nothing exists\n".to_owned();
     }

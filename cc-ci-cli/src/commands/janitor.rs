@@ -5,22 +5,14 @@ use std::sync::Arc;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::janitor::{HostJanitor, Janitor as _, Pass, Report};
 use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
-use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::app::{self, Base, Parts, look_failed};
+use crate::app::{self, Base, Parts, inspection_failed};
 use crate::args::{self, Format};
 use crate::overtime;
 use crate::render;
-use crate::terminal::Terminal;
+use crate::terminal::{Document, Terminal};
 use cc_ci_core::Failure;
-
-#[derive(Serialize)]
-struct Output<'a> {
-    schema: &'static str,
-    dry_run: bool,
-    #[serde(flatten)]
-    report: &'a Report,
-}
 
 pub fn janitor(
     args: &args::Janitor,
@@ -43,7 +35,7 @@ pub fn janitor(
         };
         let janitor = begun.insert(HostJanitor::new(parts.ci_host.clone(), lifetime.clone()));
         // A cancellation is the pass's own affair: what it holds, it finishes.
-        let report = janitor.pass(&pass).await.map_err(look_failed)?;
+        let report = janitor.pass(&pass).await.map_err(inspection_failed)?;
         if !args.dry_run && pass.cancellation.cause().is_none() {
             for warning in janitor.prune(parts.config.run.keep_runs, &pass).await {
                 terminal.warn(warning);
@@ -70,9 +62,7 @@ pub fn janitor(
     }
     match settings.format {
         Format::Human => terminal.result(render::janitor(&report)),
-        Format::Json => {
-            terminal.json(&Output { schema: "cc-ci.janitor/v1", dry_run: args.dry_run, report: &report });
-        }
+        Format::Json => terminal.json(&document(args.dry_run, &report)),
     }
     let exit = if report.leaves_residue() { Exit::Residue } else { Exit::Green };
     if over {
@@ -82,6 +72,12 @@ pub fn janitor(
         Some(cause) => Exit::Cancelled(cause).or_graver(exit),
         None => exit,
     })
+}
+
+pub fn document(dry_run: bool, report: &Report) -> Document<Value> {
+    let Report { findings, warnings } = report;
+    let content = json!({ "dry_run": dry_run, "findings": findings, "warnings": warnings });
+    Document { schema: "cc-ci.janitor/v1", content }
 }
 
 /// The engine; claimed, unless it is only looked at.

@@ -3,19 +3,13 @@
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lock::{AppLock as _, LockError, LockView};
 use cc_ci_core::names::Domain;
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::app::Base;
 use crate::args::{self, Format};
 use crate::render;
-use crate::terminal::Terminal;
+use crate::terminal::{Document, Terminal};
 use cc_ci_core::Failure;
-
-#[derive(Serialize)]
-struct Output<'a> {
-    schema: &'static str,
-    locks: &'a [LockView],
-}
 
 pub fn locks(
     domains: Vec<Domain>,
@@ -27,14 +21,18 @@ pub fn locks(
     let domains = if domains.is_empty() { base.locks.domains().map_err(failed)? } else { domains };
     let mut views = Vec::new();
     for domain in domains {
-        match base.locks.look(&domain) {
+        match base.locks.inspect(&domain) {
             Ok(view) => views.extend(view),
             Err(error) => terminal.warn(format_args!("{domain}: {error}")),
         }
     }
     match settings.format {
         Format::Human => terminal.result(render::locks(&views, std::time::SystemTime::now())),
-        Format::Json => terminal.json(&Output { schema: "cc-ci.locks/v1", locks: &views }),
+        Format::Json => terminal.json(&document(&views)),
     }
     Ok(Exit::Green)
+}
+
+pub fn document(views: &[LockView]) -> Document<Value> {
+    Document { schema: "cc-ci.locks/v1", content: json!({ "locks": views }) }
 }

@@ -1,15 +1,15 @@
 //! One file a command.
 
-mod audit;
+pub mod audit;
 #[cfg(feature = "demo")]
 pub mod demo;
-mod doctor;
-mod janitor;
-mod locks;
-mod recipe;
+pub mod doctor;
+pub mod janitor;
+pub mod locks;
+pub mod recipe;
 mod run;
 pub mod status;
-mod warm;
+pub mod warm;
 mod with_lock;
 
 use cc_ci_core::exit::Exit;

@@ -12,14 +12,13 @@ use cc_ci_core::{AppStatus, CiHost, Failure, Ownership, RunSummary};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::app::{self, Base, look_failed};
+use crate::app::{self, Base, inspection_failed};
 use crate::args::{self, Format};
 use crate::render;
-use crate::terminal::Terminal;
+use crate::terminal::{Document, Terminal};
 
 #[derive(Debug, Serialize)]
 pub struct Status {
-    schema: &'static str,
     /// The executor and its engine, in one line.
     pub engine: String,
     /// When this was so.
@@ -83,27 +82,32 @@ pub fn status(
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
-    let lifetime = app::look(taken, terminal)?;
-    let status = app::block_on_look(lifetime.as_ref(), async {
+    let lifetime = app::start_read_only(taken, terminal)?;
+    let status = app::block_on_read_only(lifetime.as_ref(), async {
         let parts = base.wire().await?;
         parts.tell_engine(terminal);
-        look(&parts.ci_host, parts.engine_line(), parts.choice.engine.executor()).await.map_err(look_failed)
+        look(&parts.ci_host, parts.engine_line(), parts.choice.engine.executor())
+            .await
+            .map_err(inspection_failed)
     })?;
     for warning in &status.warnings {
         terminal.warn(warning);
     }
     match settings.format {
         Format::Human => terminal.result(render::status(&status)),
-        Format::Json => terminal.json(&status),
+        Format::Json => terminal.json(&document(&status)),
     }
     Ok(Exit::Green)
+}
+
+pub fn document(status: &Status) -> Document<&Status> {
+    Document { schema: "cc-ci.status/v1", content: status }
 }
 
 async fn look(ci_host: &CiHost, engine: String, executor: &str) -> Result<Status, Failure> {
     let statuses = ci_host.app_status(None).await?;
     let runs = ci_host.run_summaries()?;
     let mut status = Status {
-        schema: "cc-ci.status/v1",
         engine,
         at: ci_host.host.now(),
         live: Vec::new(),
@@ -113,7 +117,7 @@ async fn look(ci_host: &CiHost, engine: String, executor: &str) -> Result<Status
         warnings: Vec::new(),
     };
     let mut views = BTreeMap::new();
-    for AppStatus { domain, ownership, exists, lock } in statuses {
+    for AppStatus { domain, ownership, exists, lock, .. } in statuses {
         let exists = by_kind(&exists);
         match ownership {
             Ownership::Live => {
@@ -133,7 +137,7 @@ async fn look(ci_host: &CiHost, engine: String, executor: &str) -> Result<Status
     // No status opens the lock of what is no run app: only those of apps that a live run names are looked at.
     let warm = alive.iter().filter(|run| run.lane.is_warm()).flat_map(|run| &run.domains);
     for domain in warm.filter(|domain| !ci_host.pattern.is_run_app(domain)).collect::<BTreeSet<_>>() {
-        match ci_host.locks.look(domain) {
+        match ci_host.locks.inspect(domain) {
             Ok(Some(view)) if view.held => {
                 let held = Live { warm: true, ..live(domain, &view, BTreeMap::new()) };
                 if alive.iter().any(|run| held.run_id.as_ref() == Some(&run.id)) {
@@ -206,8 +210,8 @@ fn leavers(domain: &Domain, runs: &[RunSummary]) -> Vec<RunId> {
 
 fn by_kind(exists: &[Resource]) -> BTreeMap<Kind, usize> {
     let mut counts = BTreeMap::new();
-    for residue in exists {
-        *counts.entry(residue.kind).or_default() += 1;
+    for resource in exists {
+        *counts.entry(resource.kind).or_default() += 1;
     }
     counts
 }

@@ -6,7 +6,7 @@ use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
 use cc_ci_core::names::{RecipeName, RunId};
 use cc_ci_core::run::WarmEnd;
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::app::{self, Base};
 use crate::args::{self, Format};
@@ -14,15 +14,8 @@ use crate::config::Config;
 use crate::engine;
 use crate::overtime;
 use crate::render;
-use crate::terminal::Terminal;
+use crate::terminal::{Document, Terminal};
 use cc_ci_core::Failure;
-
-#[derive(Serialize)]
-struct Output<'a> {
-    schema: &'static str,
-    dry_run: bool,
-    apps: &'a [WarmEnd],
-}
 
 pub fn reconcile(
     args: &args::Reconcile,
@@ -63,11 +56,13 @@ pub fn reconcile(
     let ends = overtime::bounded(&lifetime, None, terminal, || app::block_on(work))?;
     match settings.format {
         Format::Human => terminal.result(render::warm(&ends)),
-        Format::Json => {
-            terminal.json(&Output { schema: "cc-ci.warm/v1", dry_run: args.dry_run, apps: &ends });
-        }
+        Format::Json => terminal.json(&document(args.dry_run, &ends)),
     }
     Ok(ends.iter().fold(Exit::Green, |exit, end| exit.or_graver(end.exit)))
+}
+
+pub fn document(dry_run: bool, ends: &[WarmEnd]) -> Document<Value> {
+    Document { schema: "cc-ci.warm/v1", content: json!({ "dry_run": dry_run, "apps": ends }) }
 }
 
 /// The recipes whose warm apps are meant; all without a word.

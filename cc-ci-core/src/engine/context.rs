@@ -32,6 +32,7 @@ pub struct RunContext {
 /// How what a recipe brings is run on this host: its tests, its install steps, and, where the deployer runs apps as
 /// processes of this host, its services.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum RecipeCode {
     /// In sandboxes.
     Confined(Confined),

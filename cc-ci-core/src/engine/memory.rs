@@ -44,13 +44,13 @@ impl MemoryEngine {
     }
 
     /// Makes an object.
-    pub fn put(&self, domain: &Domain, residue: Resource) {
-        self.state().objects.push((domain.clone(), residue));
+    pub fn put(&self, domain: &Domain, resource: Resource) {
+        self.state().objects.push((domain.clone(), resource));
     }
 
     /// Makes one that appears after a while.
-    pub fn put_late(&self, domain: &Domain, residue: Resource, after: Duration) {
-        self.state().late.push((Instant::now() + after, domain.clone(), residue));
+    pub fn put_late(&self, domain: &Domain, resource: Resource, after: Duration) {
+        self.state().late.push((Instant::now() + after, domain.clone(), resource));
     }
 
     /// Lets these be there, and be no stack's.
@@ -72,7 +72,7 @@ impl MemoryEngine {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let appeared = state.late.extract_if(.., |(at, ..)| *at <= now).collect::<Vec<_>>();
-        state.objects.extend(appeared.into_iter().map(|(_, domain, residue)| (domain, residue)));
+        state.objects.extend(appeared.into_iter().map(|(_, domain, resource)| (domain, resource)));
         state
     }
 }
@@ -100,9 +100,9 @@ impl Engine for MemoryEngine {
         let mut inventory = Inventory::default();
         let mut state = self.state();
         state.looks += 1;
-        for (domain, residue) in &state.objects {
+        for (domain, resource) in &state.objects {
             if domains.is_none_or(|domains| domains.contains(domain)) {
-                inventory.add(domain, residue.clone());
+                inventory.add(domain, resource.clone());
             }
         }
         Ok(inventory)
@@ -132,10 +132,6 @@ impl Engine for MemoryEngine {
         if state.objects.len() < before {
             state.removals.push(domain.clone());
         }
-        Ok(())
-    }
-
-    async fn pre_pull(&self, _: &App) -> Result<(), Failure> {
         Ok(())
     }
 
@@ -191,16 +187,11 @@ impl Engine for MemoryEngine {
         Ok(secrets.map(|(_, secret)| secret.name.clone()).collect())
     }
 
-    async fn remove_selected(
-        &self,
-        domain: &Domain,
-        residue: &[Resource],
-        _: Duration,
-    ) -> Result<(), Failure> {
+    async fn remove_selected(&self, domain: &Domain, named: &[Resource], _: Duration) -> Result<(), Failure> {
         if self.keeps {
             return Err(Failure::host("memory removes nothing"));
         }
-        self.state().objects.retain(|(owner, object)| owner != domain || !residue.contains(object));
+        self.state().objects.retain(|(owner, object)| owner != domain || !named.contains(object));
         Ok(())
     }
 

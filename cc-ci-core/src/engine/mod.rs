@@ -5,6 +5,11 @@
 //! its own pair.
 
 mod backup;
+#[cfg(any(test, feature = "conformance"))]
+#[expect(clippy::disallowed_methods, reason = "the cases make what they look at")]
+pub mod conformance;
+#[cfg(test)]
+mod conformance_tests;
 mod context;
 mod lock_space;
 #[cfg(any(test, feature = "conformance"))]
@@ -124,8 +129,11 @@ pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {
     /// [`Engine::wait_converged`].
     async fn deploy(&self, context: &RunContext, app: &App) -> Result<(), Failure>;
 
-    /// Upgrades a deployed app in place to what its tree and `.env` say now.
-    async fn upgrade(&self, context: &RunContext, app: &App) -> Result<(), Failure>;
+    /// Upgrades a deployed app in place to what its tree and `.env` say now. The same order as a deploy, unless a deployer
+    /// has another.
+    async fn upgrade(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
+        self.deploy(context, app).await
+    }
 
     /// Takes a backup of what the recipe's labels declare.
     async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure>;
@@ -142,9 +150,6 @@ pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {
     fn runs_on_host(&self) -> bool {
         false
     }
-
-    /// The domains of all apps that this deployer knows.
-    async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure>;
 
     /// What a child of the run needs in its environment to reach the same engine.
     fn environment(&self) -> Vec<(OsString, OsString)> {
@@ -219,8 +224,10 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// The caller holds the domain's lock, and keeps it until this has *returned*.
     async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), Failure>;
 
-    /// Fetches the images that a deployment needs, before anything is deployed.
-    async fn pre_pull(&self, app: &App) -> Result<(), Failure>;
+    /// Fetches the images that a deployment needs, before anything is deployed. Where there are none, there is nothing to do.
+    async fn pre_pull(&self, _app: &App) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// Takes secrets out of what apps said, before it is cut: half of one would not be known for one. A run on this
     /// engine hides its secrets there.
@@ -308,7 +315,7 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     async fn remove_selected(
         &self,
         domain: &Domain,
-        residue: &[Resource],
+        named: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure>;
 

@@ -136,10 +136,6 @@ impl Deployer for Owned<dyn Deployer> {
         self.inner.runs_on_host()
     }
 
-    async fn list(&self, context: &RunContext) -> Result<Vec<Domain>, Failure> {
-        self.inner.list(context).await
-    }
-
     fn environment(&self) -> Vec<(OsString, OsString)> {
         self.inner.environment()
     }
@@ -262,10 +258,10 @@ impl Engine for Owned<dyn Engine> {
     async fn remove_selected(
         &self,
         domain: &Domain,
-        residue: &[Resource],
+        named: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure> {
-        self.of(domain)?.remove_selected(domain, residue, limit).await
+        self.of(domain)?.remove_selected(domain, named, limit).await
     }
 
     async fn unowned(&self) -> Result<BTreeSet<Resource>, Failure> {

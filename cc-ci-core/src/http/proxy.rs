@@ -28,6 +28,7 @@ use tokio_rustls::rustls::{
 
 use super::HttpError;
 use crate::names::Domain;
+use crate::sys::text::first_few;
 
 /// More than any bundle of roots has.
 const CA_LIMIT: u64 = 4 << 20;
@@ -36,7 +37,7 @@ const CA_LIMIT: u64 = 4 << 20;
 const DEFAULT_SUBJECT: &[u8] = b"TRAEFIK DEFAULT CERT";
 
 /// So many of a certificate's names are told.
-const NAMES_TOLD: usize = 5;
+const NAMES_SHOWN: usize = 5;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -223,14 +224,10 @@ fn names(presented: &[String]) -> String {
         let name = name.strip_prefix("DnsName(\"").and_then(|name| name.strip_suffix("\")")).unwrap_or(name);
         name.chars().take(253).collect::<String>()
     };
-    let mut names: Vec<String> = presented.iter().take(NAMES_TOLD).map(plain).collect();
-    if names.is_empty() {
-        names.push("it has none".to_owned());
+    if presented.is_empty() {
+        return "it has none".to_owned();
     }
-    if presented.len() > NAMES_TOLD {
-        names.push(format!("and {} more", presented.len() - NAMES_TOLD));
-    }
-    names.join(", ")
+    first_few(presented.iter().map(plain), NAMES_SHOWN)
 }
 
 fn stamp(time: UnixTime) -> String {

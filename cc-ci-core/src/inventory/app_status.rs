@@ -10,6 +10,7 @@ use crate::names::Domain;
 
 /// One app, as a look at the host showed it.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct AppStatus {
     /// Its domain.
     pub domain: Domain,
@@ -50,7 +51,7 @@ impl CiHost {
             None => self.locks.domains()?,
         };
         // What can't be looked at now is told after the inventory, where anything exists.
-        let held = |domain: &Domain| self.locks.look(domain).ok().flatten().filter(|view| view.held);
+        let held = |domain: &Domain| self.locks.inspect(domain).ok().flatten().filter(|view| view.held);
         let mut before: BTreeMap<Domain, LockView> = candidates
             .into_iter()
             .filter(|domain| self.pattern.is_run_app(domain))
@@ -72,7 +73,7 @@ impl CiHost {
                 return AppStatus { domain, ownership: Ownership::NotARunApp, exists, lock: None };
             }
             let mut lock = before.remove(&domain);
-            let ownership = match self.locks.look(&domain) {
+            let ownership = match self.locks.inspect(&domain) {
                 Ok(Some(view)) if view.held => {
                     lock = Some(view);
                     Ownership::Live
@@ -136,12 +137,12 @@ mod tests {
         ) -> Result<AppGuard, AcquireError> {
             panic!("a look took the lock of {domain}");
         }
-        fn look(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
+        fn inspect(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
             if domain.as_str().contains("refused") {
                 let reason = "it is a FIFO".to_owned();
                 return Err(LockError::Refused { path: "/x".into(), reason });
             }
-            let view = self.0.look(domain);
+            let view = self.0.inspect(domain);
             if let Some(then) = self.1.lock().unwrap().take() {
                 then();
             }
@@ -220,7 +221,7 @@ mod tests {
         hand.send(hold(&scene.locks, &app(1))).unwrap();
         let statuses = scene.ci_host.app_status(Some(&[app(1)])).await.unwrap();
         assert!(matches!(statuses[0].ownership, Ownership::Live), "{statuses:?}");
-        assert!(!scene.locks.look(&app(1)).unwrap().unwrap().held);
+        assert!(!scene.locks.inspect(&app(1)).unwrap().unwrap().held);
     }
 
     #[tokio::test]

@@ -33,6 +33,7 @@ const DOMAINS_LIMIT: usize = 256;
 /// A run, as its directory and the kernel tell. Everything but whether it lives is its own word: it explains.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a word of its own in the record")]
+#[non_exhaustive]
 pub struct RunSummary {
     /// Its id.
     pub id: RunId,

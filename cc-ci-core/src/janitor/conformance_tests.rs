@@ -248,8 +248,8 @@ impl AppLock for Slow {
     ) -> Result<AppGuard, AcquireError> {
         self.0.acquire(domain, wait, cancellation, reporter).await
     }
-    fn look(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
-        self.0.look(domain)
+    fn inspect(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
+        self.0.inspect(domain)
     }
     fn domains(&self) -> Result<Vec<Domain>, LockError> {
         self.0.domains()

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use super::reap::{DomainSnapshot, PendingRequests, Reaped, clear, looks};
+use super::reap::{DomainSnapshot, PendingRequests, Reaped, by_domain, clear};
 use super::{Decision, Finding, Janitor, Pass, Report};
 use crate::engine::Owners;
 use crate::inventory::ci_host::{CiHost, cannot_look};
@@ -157,12 +157,12 @@ async fn plan(ci_host: &CiHost, pass: &Pass, domains: &[Domain]) -> Result<Vec<F
     let all: Vec<&Domain> = domains.iter().collect();
     let lived = ci_host.live_owners(&all, pass.own_run.as_ref()).await?;
     let mut findings = Vec::new();
-    for (domain, residue) in looks(&inventory, domains) {
+    for (domain, residue) in by_domain(&inventory, domains) {
         if pass.own.contains(domain) {
             findings.push(finding(domain, Decision::Own));
             continue;
         }
-        match ci_host.locks.look(domain) {
+        match ci_host.locks.inspect(domain) {
             Ok(Some(view)) if view.held => findings.push(live(ci_host, domain, Some(view))),
             Ok(_) if let Some((_, run)) = lived.iter().find(|(_, run)| run.domains.contains(domain)) => {
                 findings.push(lockless(domain, run));
@@ -198,7 +198,7 @@ async fn sweep(
     let guards = without_live(ci_host, pass, guards, &mut findings).await?;
     let held: Vec<Domain> = guards.iter().map(|guard| guard.domain().clone()).collect();
     let before = ci_host.inventory(Some(&held), pass.own_run.as_ref()).await?;
-    let found: Vec<DomainSnapshot> = looks(&before, &held)
+    let found: Vec<DomainSnapshot> = by_domain(&before, &held)
         .filter(|(_, residue)| !residue.is_empty())
         .map(|(domain, residue)| DomainSnapshot { domain: domain.clone(), residue, failures: Vec::new() })
         .collect();
@@ -263,7 +263,9 @@ fn probe(ci_host: &CiHost, pass: &Pass, batch: &[Domain], until: Instant) -> (Ve
                     guard.describe(&Description { run_id: None, recipe: None, phase: "janitor".to_owned() });
                     guards.push(guard);
                 }
-                Ok(None) => findings.push(live(ci_host, domain, ci_host.locks.look(domain).ok().flatten())),
+                Ok(None) => {
+                    findings.push(live(ci_host, domain, ci_host.locks.inspect(domain).ok().flatten()));
+                }
                 Err(error) => findings.push(refused(domain, &error)),
             }
         }

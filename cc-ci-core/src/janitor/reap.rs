@@ -252,7 +252,7 @@ async fn clear_files(
 }
 
 /// What `inventory` knows of each of `domains`, for callers that look once for many.
-pub(super) fn looks<'a>(
+pub(super) fn by_domain<'a>(
     inventory: &'a Inventory,
     domains: impl IntoIterator<Item = &'a Domain> + 'a,
 ) -> impl Iterator<Item = (&'a Domain, Vec<Resource>)> + 'a {

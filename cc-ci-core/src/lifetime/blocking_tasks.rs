@@ -1,6 +1,6 @@
 //! Blocking work that belongs to a run: nothing of it outlives the run's body.
 
-use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 /// Runs blocking work off the runtime, and knows how much of it is still going on.
 ///
@@ -9,21 +9,15 @@ use tokio::sync::watch;
 /// between two steps.
 #[derive(Debug)]
 pub struct BlockingTasks {
-    running: watch::Sender<usize>,
+    tracker: TaskTracker,
 }
 
 impl Default for BlockingTasks {
     fn default() -> Self {
-        Self { running: watch::Sender::new(0) }
-    }
-}
-
-/// Counts one task until it is dropped, also when the task panics.
-struct RunningTask(watch::Sender<usize>);
-
-impl Drop for RunningTask {
-    fn drop(&mut self) {
-        self.0.send_modify(|running| *running -= 1);
+        let tracker = TaskTracker::new();
+        // A wait ends only on a closed tracker, which takes new tasks all the same.
+        tracker.close();
+        Self { tracker }
     }
 }
 
@@ -33,13 +27,7 @@ impl BlockingTasks {
     /// # Panics
     /// Passes a panic of `work` on.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        self.running.send_modify(|running| *running += 1);
-        let running = RunningTask(self.running.clone());
-        let job = tokio::task::spawn_blocking(move || {
-            let _running = running;
-            work()
-        });
-        joined(job).await
+        joined(self.tracker.spawn_blocking(work)).await
     }
 
     /// Runs async `work` to its end on a task of its own, whether or not somebody still waits for it: for work
@@ -48,25 +36,17 @@ impl BlockingTasks {
     /// # Panics
     /// Passes a panic of `work` on.
     pub async fn task<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
-        self.running.send_modify(|running| *running += 1);
-        let running = RunningTask(self.running.clone());
-        joined(tokio::spawn(async move {
-            let _running = running;
-            work.await
-        }))
-        .await
+        joined(self.tracker.spawn(work)).await
     }
 
     /// How many tasks are running.
     pub fn running(&self) -> usize {
-        *self.running.borrow()
+        self.tracker.len()
     }
 
     /// Waits until no task is running. Cancel-safe.
     pub async fn idle(&self) {
-        let mut running = self.running.subscribe();
-        // The sender lives in `self`.
-        let _closed = running.wait_for(|running| *running == 0).await.is_err();
+        self.tracker.wait().await;
     }
 }
 
@@ -102,6 +82,6 @@ mod tests {
             release.send(()).unwrap();
             idle.await;
         }
-        assert_eq!(*blocking_tasks.running.borrow(), 0);
+        assert_eq!(blocking_tasks.running(), 0);
     }
 }

@@ -70,7 +70,7 @@ impl Supervisor {
         let mut clean = 0;
         while clean < 2 {
             let supervisor = Arc::clone(self);
-            let looked = tokio::task::spawn_blocking(move || sweep::look(&supervisor)).await;
+            let looked = tokio::task::spawn_blocking(move || sweep::find(&supervisor)).await;
             let Ok(Ok(Found { escaped: killed, dying })) = looked else {
                 tracing::warn!("can't look for escaped children");
                 return;

@@ -23,7 +23,7 @@ pub(super) struct Found {
 }
 
 /// Looks once, kills what it finds, and reaps what has ended.
-pub(super) fn look(supervisor: &Supervisor) -> io::Result<Found> {
+pub(super) fn find(supervisor: &Supervisor) -> io::Result<Found> {
     let boot = &supervisor.owner.boot_id;
     let mut found = Found { dying: supervisor.children.lingering(), ..Found::default() };
     let mut targets = Vec::new();

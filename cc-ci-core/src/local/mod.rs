@@ -145,10 +145,6 @@ impl Deployer for LocalExecutor {
         let mut services = compose.services.iter().filter(|(_, service)| service.local.is_none());
         services.next().map(|(name, _)| plan::no_local(name))
     }
-
-    async fn list(&self, _: &RunContext) -> Result<Vec<Domain>, Failure> {
-        self.state_dir.domains().map_err(host)
-    }
 }
 
 #[async_trait]
@@ -189,10 +185,6 @@ impl Engine for LocalExecutor {
         tokio::time::timeout_at(until.into(), emptied)
             .await
             .unwrap_or_else(|_| Err(Failure::host("removing the files took too long")))
-    }
-
-    async fn pre_pull(&self, _: &App) -> Result<(), Failure> {
-        Ok(())
     }
 
     async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure> {
@@ -297,10 +289,10 @@ impl Engine for LocalExecutor {
     async fn remove_selected(
         &self,
         domain: &Domain,
-        residue: &[Resource],
+        named: &[Resource],
         limit: Duration,
     ) -> Result<(), Failure> {
-        partial::remove(self, domain, residue, limit).await
+        partial::remove(self, domain, named, limit).await
     }
 }
 

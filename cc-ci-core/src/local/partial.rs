@@ -24,7 +24,7 @@ const KEPT: [(&str, Kind); 4] = [
 pub(super) async fn remove(
     executor: &LocalExecutor,
     domain: &Domain,
-    residue: &[Resource],
+    named: &[Resource],
     limit: Duration,
 ) -> Result<(), Failure> {
     let until = crate::sys::after(Instant::now(), limit);
@@ -32,13 +32,13 @@ pub(super) async fn remove(
         let (state_dir, owned) = (executor.state_dir.clone(), domain.clone());
         let records = blocking(move || state_dir.records::<ServiceRecord>(&owned, "services").map_err(host));
         let services = records.await?;
-        for (name, _) in services.iter().filter(|(name, _)| is_named(residue, Kind::Service, name)) {
+        for (name, _) in services.iter().filter(|(name, _)| is_named(named, Kind::Service, name)) {
             deploy::stop(executor, domain, name, Duration::ZERO).await?;
             executor.state_dir.remove_record(domain, "services", name).map_err(host)?;
         }
         // Out of the way first, and on this thread, which a few renames don't keep: what outlives a caller that gives
         // up touches only the trash.
-        let in_place = trash(&executor.state_dir, domain, residue).map_err(host)?;
+        let in_place = trash(&executor.state_dir, domain, named).map_err(host)?;
         let (state_dir, domain) = (executor.state_dir.clone(), domain.clone());
         let (stop, _stopped) = stop_on_drop();
         blocking(move || remove_files(&state_dir, &domain, &in_place, &*stop).map_err(host)).await
@@ -50,24 +50,24 @@ pub(super) async fn remove(
 
 /// Only names that are in the app's directories count: whatever else is named is not the app's.
 /// Gives their paths.
-fn trash(state_dir: &StateDir, domain: &Domain, residue: &[Resource]) -> io::Result<Vec<PathBuf>> {
-    let mut named = Vec::new();
+fn trash(state_dir: &StateDir, domain: &Domain, named: &[Resource]) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
     for (directory, kind) in KEPT {
         for name in state_dir.names(&state_dir.of(domain, directory))? {
-            if is_named(residue, kind, &name) {
+            if is_named(named, kind, &name) {
                 state_dir.trash_one(domain, directory, &name)?;
-                named.push(state_dir.of(domain, directory).join(&name));
+                found.push(state_dir.of(domain, directory).join(&name));
             }
         }
     }
     let stay = state_dir.records::<ServiceRecord>(domain, "services")?;
     for (port, owner) in state_dir.taken_ports()? {
         let used = stay.iter().any(|(_, record)| record.port == Some(port));
-        if owner == *domain && !used && is_named(residue, Kind::Network, &format!("port {port}")) {
+        if owner == *domain && !used && is_named(named, Kind::Network, &format!("port {port}")) {
             state_dir.free_port(port)?;
         }
     }
-    Ok(named)
+    Ok(found)
 }
 
 /// Empties the trash, and removes what could not be moved there.
@@ -84,8 +84,8 @@ fn remove_files(
     removed
 }
 
-fn is_named(residue: &[Resource], kind: Kind, name: &str) -> bool {
-    residue.iter().any(|residue| residue.kind == kind && residue.name == name)
+fn is_named(named: &[Resource], kind: Kind, name: &str) -> bool {
+    named.iter().any(|resource| resource.kind == kind && resource.name == name)
 }
 
 #[cfg(test)]

@@ -79,18 +79,18 @@ pub async fn run_all(locks: Locks) {
     }
 }
 
-/// Keeps what it is told.
+/// Keeps what it is recorder.
 #[derive(Debug)]
-struct Told(mpsc::UnboundedSender<Event>);
+struct Recorder(mpsc::UnboundedSender<Event>);
 
-impl Told {
+impl Recorder {
     fn new() -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
     }
 }
 
-impl Reporter for Told {
+impl Reporter for Recorder {
     fn report(&self, event: &Event) {
         self.0.send(event.clone()).ok();
     }
@@ -123,7 +123,7 @@ fn take(locks: &Locks, domain: &Domain) -> AppGuard {
 
 #[track_caller]
 fn look(locks: &Locks, domain: &Domain) -> Option<LockView> {
-    match locks.look(domain) {
+    match locks.inspect(domain) {
         Ok(view) => view,
         Err(error) => panic!("looking at {domain}: {error}"),
     }
@@ -216,9 +216,9 @@ async fn dropping_the_guard_gives_up_the_app(locks: Locks) {
 }
 
 async fn a_free_lock_is_taken_silently(locks: Locks) {
-    let (told, mut events) = Told::new();
+    let (recorder, mut events) = Recorder::new();
     for wait in [Wait::No, Wait::Until(Duration::from_secs(5)), Wait::Forever] {
-        let taken = locks.acquire(&domain("silent"), wait, &Cancellation::new(), &told).await;
+        let taken = locks.acquire(&domain("silent"), wait, &Cancellation::new(), &recorder).await;
         assert!(taken.is_ok(), "{wait:?}: {taken:?}");
         drop(taken);
         assert!(events.try_recv().is_err(), "taking a free lock was reported");
@@ -229,10 +229,10 @@ async fn a_wait_is_visible_from_its_first_moment(locks: Locks) {
     let domain = domain("visible");
     let guard = take(&locks, &domain);
     guard.describe(&described("recover"));
-    let (told, mut events) = Told::new();
+    let (recorder, mut events) = Recorder::new();
     let cancellation = Cancellation::new();
     {
-        let wait = locks.acquire(&domain, Wait::Forever, &cancellation, &told);
+        let wait = locks.acquire(&domain, Wait::Forever, &cancellation, &recorder);
         let holder = async {
             let waiting = events.recv().await;
             assert!(matches!(waiting, Some(Event::LockWaiting { .. })), "first: {waiting:?}");
@@ -280,8 +280,8 @@ async fn waiters_are_served_in_order(locks: Locks) {
 async fn no_wait_returns_at_once(locks: Locks) {
     let domain = domain("unwaited");
     let _guard = take(&locks, &domain);
-    let (told, mut events) = Told::new();
-    let result = locks.acquire(&domain, Wait::No, &Cancellation::new(), &told).await;
+    let (recorder, mut events) = Recorder::new();
+    let result = locks.acquire(&domain, Wait::No, &Cancellation::new(), &recorder).await;
     assert!(matches!(&result, Err(AcquireError::TimedOut { domain: of, .. }) if *of == domain), "{result:?}");
     assert!(events.try_recv().is_err(), "a wait that is none was reported");
 }

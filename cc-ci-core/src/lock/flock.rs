@@ -133,7 +133,7 @@ impl FlockLocks {
     }
 
     fn tell_holder(&self, domain: &Domain, reporter: &dyn Reporter) {
-        let view = self.look(domain).unwrap_or_else(|error| {
+        let view = self.inspect(domain).unwrap_or_else(|error| {
             tracing::debug!(%domain, %error, "can't look at the awaited lock");
             None
         });
@@ -229,7 +229,7 @@ impl AppLock for FlockLocks {
         Err(failure)
     }
 
-    fn look(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
+    fn inspect(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
         let Some((file, stat)) = self.directory.open_to_look(&self.path(domain))? else { return Ok(None) };
         let record = file.as_ref().and_then(Record::read_from);
         drop(file);

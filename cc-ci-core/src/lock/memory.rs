@@ -176,7 +176,7 @@ impl AppLock for MemoryLocks {
         }
     }
 
-    fn look(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
+    fn inspect(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
         Ok(self.view(domain))
     }
 

@@ -76,7 +76,7 @@ pub trait AppLock: fmt::Debug + fmt::Display + Send + Sync {
     ) -> Result<AppGuard, AcquireError>;
 
     /// Looks without taking: a look never makes others see "held". `None` when there is no lock file.
-    fn look(&self, domain: &Domain) -> Result<Option<LockView>, LockError>;
+    fn inspect(&self, domain: &Domain) -> Result<Option<LockView>, LockError>;
 
     /// The domains that have a lock file, held or not, in order. Names that are no domain are left out.
     fn domains(&self) -> Result<Vec<Domain>, LockError>;

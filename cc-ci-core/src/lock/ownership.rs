@@ -44,7 +44,7 @@ impl From<LostOwnership> for Failure {
     }
 }
 
-type Look = dyn Fn() -> Result<(), String> + Send + Sync;
+type Check = dyn Fn() -> Result<(), String> + Send + Sync;
 
 /// Asks whether a held lock still owns its app. It keeps nothing: the answer is worth something only while the
 /// [guard](super::AppGuard) that gave it lives.
@@ -52,7 +52,7 @@ type Look = dyn Fn() -> Result<(), String> + Send + Sync;
 pub struct OwnershipCheck {
     domain: Domain,
     path: Option<PathBuf>,
-    look: Arc<Look>,
+    look: Arc<Check>,
 }
 
 impl OwnershipCheck {

@@ -89,7 +89,7 @@ impl Record {
             writeln!(rest, "phase {}", clean_phase(phase)).ok()?;
         }
         let body = room - rest.len();
-        let checksum = crc32(&bytes[BODY..BODY + body]);
+        let checksum = crc32fast::hash(&bytes[BODY..BODY + body]);
         writeln!(&mut bytes[..BODY], "{SCHEMA}{checksum:08x}").ok()?;
         Some(bytes)
     }
@@ -99,7 +99,7 @@ impl Record {
         let (checksum, body) = (rest.get(..8)?, rest.get(8..)?.strip_prefix(b"\n")?.strip_suffix(b"\n")?);
         let body = body.get(..=body.iter().rposition(|&byte| byte != b' ')?)?;
         let checksum = u32::from_str_radix(std::str::from_utf8(checksum).ok()?, 16).ok()?;
-        if crc32(body) != checksum {
+        if crc32fast::hash(body) != checksum {
             return None;
         }
         let mut lines = std::str::from_utf8(body).ok()?.split_terminator('\n').peekable();
@@ -149,27 +149,6 @@ fn clean_phase(phase: &str) -> String {
     cut.trim().to_owned()
 }
 
-/// CRC-32 as zlib, gzip and PNG have it.
-fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut index = 0;
-        while index < 256 {
-            #[expect(clippy::cast_possible_truncation, reason = "below 256")]
-            let mut value = index as u32;
-            let mut bit = 0;
-            while bit < 8 {
-                value = if value & 1 == 1 { 0xedb8_8320 ^ (value >> 1) } else { value >> 1 };
-                bit += 1;
-            }
-            table[index] = value;
-            index += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(!0, |sum: u32, &byte| TABLE[usize::from(sum.to_le_bytes()[0] ^ byte)] ^ (sum >> 8))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -215,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_checksum_is_the_one_that_other_languages_know() {
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        assert_eq!(crc32fast::hash(b"123456789"), 0xcbf4_3926);
     }
 
     #[test]

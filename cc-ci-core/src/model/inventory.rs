@@ -67,8 +67,8 @@ impl Resource {
     }
 
     /// Several things, in one line.
-    pub fn list(residue: &[Self]) -> String {
-        residue.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    pub fn list(resources: &[Self]) -> String {
+        resources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -87,14 +87,14 @@ pub struct Inventory {
 
 impl Inventory {
     /// Adds one thing of `domain`.
-    pub fn add(&mut self, domain: &Domain, residue: Resource) {
-        self.apps.entry(domain.clone()).or_default().insert(residue);
+    pub fn add(&mut self, domain: &Domain, resource: Resource) {
+        self.apps.entry(domain.clone()).or_default().insert(resource);
     }
 
     /// Adds everything of another inventory.
     pub fn merge(&mut self, other: Self) {
-        for (domain, residue) in other.apps {
-            self.apps.entry(domain).or_default().extend(residue);
+        for (domain, resources) in other.apps {
+            self.apps.entry(domain).or_default().extend(resources);
         }
     }
 

@@ -18,6 +18,7 @@ pub const RUN_SCHEMA: &str = "cc-ci.run/v1";
 
 /// A run, from its first second to its receipt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RunRecord {
     /// [`RUN_SCHEMA`].
     pub schema: String,
@@ -96,6 +97,7 @@ impl RunRecord {
 /// How a run goes about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Lane {
     /// A throw-away app of its own.
     #[default]
@@ -137,6 +139,7 @@ pub enum Verdict {
 /// The name of a tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum TierName {
     /// The app installs and serves.
     Install,
@@ -181,6 +184,7 @@ impl std::fmt::Display for TierName {
 
 /// One tier. Skipped is not green, and not run is neither (I9).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Tier {
     /// Which.
     pub name: TierName,
@@ -216,6 +220,7 @@ impl Tier {
 /// What became of a tier or a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Status {
     /// It holds.
     Passed,
@@ -241,6 +246,7 @@ impl Status {
 
 /// A step of a tier: a generic check, or a test of the operator or the recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Step {
     /// Its name: `generic/serving`, `operator/install-login`, `recipe/custom.sh`.
     pub name: String,
@@ -254,6 +260,7 @@ pub struct Step {
 
 /// What of the run's domains existed before and after (I6).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Receipt {
     /// What was there when the run took its locks, and was removed: a dead run's leftovers.
     pub recovered: Vec<Resource>,

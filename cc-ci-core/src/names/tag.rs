@@ -13,6 +13,7 @@ pub struct UnfitTag {
 
 /// Why a tag is no release; it prints as what the tags are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TagFault {
     /// It is named like one, and is not annotated.
     Lightweight,
@@ -25,14 +26,19 @@ pub enum TagFault {
 impl TagFault {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Lightweight, Self::NoCommit, Self::Misnamed];
+
+    /// Returns the sentence that says it of `tags`.
+    pub(crate) fn of(self, tags: &str) -> String {
+        format!("{self} are no releases: {tags}")
+    }
 }
 
 impl fmt::Display for TagFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Lightweight => "not annotated",
+            Self::Lightweight => "tags that are not annotated",
             Self::NoCommit => "tags of another tag, or of no commit",
-            Self::Misnamed => "not named <recipe semver>+<upstream>",
+            Self::Misnamed => "tags that are not named <recipe semver>+<upstream>",
         })
     }
 }

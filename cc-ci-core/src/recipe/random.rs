@@ -1,7 +1,9 @@
 //! Values for secrets that a recipe lets us make.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read as _};
+use std::io;
+
+use rand::rngs::{StdRng, SysRng};
+use rand::{RngExt as _, SeedableRng as _};
 
 use super::SecretSpec;
 use crate::model::secret::Secret;
@@ -17,17 +19,11 @@ impl SecretSpec {
             Some("hex") => b"0123456789abcdef",
             _ => b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
         };
-        let fair = 256 / charset.len() * charset.len();
-        let mut bytes = BufReader::with_capacity(256, File::open("/dev/urandom")?).bytes();
+        let mut random = StdRng::try_from_rng(&mut SysRng).map_err(io::Error::other)?;
         let length = self.length.unwrap_or(LENGTH) as usize;
         // At once: what a text leaves behind when it grows is wiped by nobody.
         let mut value = String::with_capacity(length);
-        while value.len() < length {
-            let byte = usize::from(bytes.next().ok_or(io::ErrorKind::UnexpectedEof)??);
-            if byte < fair {
-                value.push(char::from(charset[byte % charset.len()]));
-            }
-        }
+        value.extend((0..length).map(|_| char::from(charset[random.random_range(0..charset.len())])));
         Ok(Secret::new(value))
     }
 }

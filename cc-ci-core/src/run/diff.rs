@@ -53,7 +53,7 @@ pub(super) async fn remove_added(
             return Ok(removed.into_iter().collect());
         }
         // What is still there after it was removed is not removed for ever.
-        if added.iter().all(|residue| removed.contains(residue)) {
+        if added.iter().all(|resource| removed.contains(resource)) {
             let failure = Failure::recipe(format!(
                 "what was added to {domain} is still there: {}",
                 Resource::list(&added)
@@ -73,7 +73,7 @@ pub(super) async fn remove_added(
 /// A record without any service is none of a warm app that was deployed: where the before is not known, nothing
 /// counts as added.
 pub(super) async fn added(run: &Run<'_>, app: &App, before: &[Resource]) -> Result<Vec<Resource>, Failure> {
-    if !before.iter().any(|residue| residue.kind == Kind::Service) {
+    if !before.iter().any(|resource| resource.kind == Kind::Service) {
         return Ok(Vec::new());
     }
     let compose = recipe::load(run, app).await?.compose;
@@ -91,7 +91,7 @@ pub(super) async fn added(run: &Run<'_>, app: &App, before: &[Resource]) -> Resu
         kept.extend(objects.values().map(|object| Resource::new(kind, &object.name)));
     }
     let mut added = persistent(run, &app.domain).await?;
-    added.retain(|residue| !before.contains(residue) && !kept.contains(residue));
+    added.retain(|resource| !before.contains(resource) && !kept.contains(resource));
     Ok(added)
 }
 
@@ -105,12 +105,12 @@ pub(super) async fn persistent(run: &Run<'_>, domain: &Domain) -> Result<Vec<Res
 
 /// Whether a thing is the app's own for longer than one start of its services. The rest comes and goes: a volume
 /// without a name of its own with its container, a port with its service.
-fn persists(residue: &Resource) -> bool {
-    let anonymous = residue.name.len() == 64 && residue.name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match residue.kind {
+fn persists(resource: &Resource) -> bool {
+    let anonymous = resource.name.len() == 64 && resource.name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match resource.kind {
         Kind::Service | Kind::Secret | Kind::Config => true,
         Kind::Volume => !anonymous,
-        Kind::Network => !residue.name.starts_with("port "),
+        Kind::Network => !resource.name.starts_with("port "),
         _ => false,
     }
 }

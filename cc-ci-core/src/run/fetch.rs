@@ -38,12 +38,7 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         let tags = releases.unfit.iter().filter(|tag| tag.fault == fault);
         let tags: Vec<String> = tags.map(|tag| tag.name.clone()).collect();
         if !tags.is_empty() {
-            let rule = match fault {
-                TagFault::Lightweight => "R014: abra takes only annotated tags, so these are no releases",
-                TagFault::NoCommit => "abra takes only tags of a commit, so these are no releases",
-                TagFault::Misnamed => "a release is named <recipe semver>+<upstream>, so these are none",
-            };
-            run.warn(&format!("{rule}: {}", first_few(&tags)));
+            run.warn(&fault.of(&first_few(&tags)));
         }
     }
     let scripts = scripts(run, &tested).await?;

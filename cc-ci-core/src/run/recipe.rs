@@ -12,7 +12,7 @@ use crate::model::record::Lane;
 use crate::recipe::{Compose, EnvFile, Findings, Labels, Policy, Recipe, Service};
 
 /// So many findings are told, of each kind.
-const TOLD: usize = 50;
+const SHOWN: usize = 50;
 
 /// A run app asks for no certificate.
 const ACME: &str = "LETS_ENCRYPT_ENV";
@@ -109,7 +109,7 @@ pub(super) async fn check(run: &Run<'_>, app: &App) -> Result<(), Failure> {
     let told: Vec<String> = ungranted.iter().map(|(what, _)| what.clone()).collect();
     let told = shortened(&told);
     let wanted: BTreeSet<&str> =
-        ungranted.iter().map(|(_, privilege)| privilege.as_str()).take(TOLD).collect();
+        ungranted.iter().map(|(_, privilege)| privilege.as_str()).take(SHOWN).collect();
     // A text of JSON is one of TOML.
     let wanted = serde_json::to_string(&wanted).unwrap_or_default();
     if ungranted.is_empty() {
@@ -254,9 +254,9 @@ pub(super) fn converge_limit(run: &Run<'_>, app: &App, labels: &Labels) -> Durat
 
 /// The first of `findings`, and how many more there are: a recipe may have thousands.
 fn shortened(findings: &[String]) -> Vec<String> {
-    let mut shortened: Vec<String> = findings.iter().take(TOLD).cloned().collect();
-    if findings.len() > TOLD {
-        shortened.push(format!("and {} more", findings.len() - TOLD));
+    let mut shortened: Vec<String> = findings.iter().take(SHOWN).cloned().collect();
+    if findings.len() > SHOWN {
+        shortened.push(format!("and {} more", findings.len() - SHOWN));
     }
     shortened
 }

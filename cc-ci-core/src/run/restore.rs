@@ -200,7 +200,7 @@ impl<'r> Restore<'r> {
         recipe::check_order(run, app, &order).await?;
         if let Some(before) = before {
             let mut added = added(run, app, before).await?;
-            added.retain(|residue| residue.kind == Kind::Service);
+            added.retain(|resource| resource.kind == Kind::Service);
             if !added.is_empty() {
                 engine.remove_selected(&app.domain, &added, REMOVAL_LIMIT).await?;
             }

@@ -112,14 +112,14 @@ impl Steps<'_> {
         let domain = &self.warm.baseline.app.domain;
         let now = persistent(self.run, domain).await?;
         let lost: Vec<Resource> =
-            before.persistent.iter().filter(|residue| !now.contains(residue)).cloned().collect();
+            before.persistent.iter().filter(|resource| !now.contains(resource)).cloned().collect();
         if !lost.is_empty() {
             return Err(Failure::recipe(format!("the app lost {}", Resource::list(&lost))));
         }
         // What is not the baseline's is gone: the app is what was just deployed and proven, and was something else
         // before.
         let gained: Vec<Resource> =
-            now.into_iter().filter(|residue| !before.persistent.contains(residue)).collect();
+            now.into_iter().filter(|resource| !before.persistent.contains(resource)).collect();
         let services = self.run.harness.ci_host.engine.services(domain).await?;
         let differs = match compare(&before.services, &services) {
             Err(reason) => reason,

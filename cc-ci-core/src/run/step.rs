@@ -1,5 +1,7 @@
 //! How a step of a tier ends, and how much of what it says is kept.
 
+use crate::sys::text;
+
 /// How a step, or a tier, ended that did not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StepOutcome {
@@ -41,11 +43,7 @@ pub(super) fn bounded(mut text: String) -> String {
 
 /// Returns the first of `names`, and how many more there are.
 pub(super) fn first_few(names: &[String]) -> String {
-    let first: Vec<String> = names.iter().take(NAMES).map(|name| name.chars().take(80).collect()).collect();
-    match names.len().saturating_sub(NAMES) {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
-    }
+    text::first_few(names.iter().map(|name| name.chars().take(80).collect::<String>()), NAMES)
 }
 
 #[cfg(test)]
@@ -63,7 +61,7 @@ mod tests {
     fn a_line_names_a_few_and_counts_the_rest() {
         let names: Vec<String> = (0..12).map(|number| format!("N{number}")).collect();
         assert_eq!(first_few(&names[..2]), "N0, N1");
-        assert!(first_few(&names).ends_with("N9 and 2 more"));
+        assert!(first_few(&names).ends_with("N9, and 2 more"));
         assert_eq!(first_few(&["x".repeat(1 << 20)]).len(), 80);
     }
 }

@@ -54,6 +54,16 @@ pub fn sanitize_json(json: &str) -> String {
     shown
 }
 
+/// Joins the first `most` of `items`, and counts the rest: `a, b, and 3 more`.
+pub(crate) fn first_few(items: impl ExactSizeIterator<Item: Into<String>>, most: usize) -> String {
+    let more = items.len().saturating_sub(most);
+    let mut shown: Vec<String> = items.take(most).map(Into::into).collect();
+    if more > 0 {
+        shown.push(format!("and {more} more"));
+    }
+    shown.join(", ")
+}
+
 fn hex_digit(bits: u16) -> char {
     char::from_digit(u32::from(bits & 0xf), 16).unwrap_or('0')
 }
@@ -96,6 +106,13 @@ mod tests {
             assert_eq!(sanitize(text), shown);
         }
         assert_eq!(sanitize_line("a\n::b"), "a\\n::b");
+    }
+
+    #[test]
+    fn a_line_names_a_few_and_counts_the_rest() {
+        assert_eq!(first_few(["a", "b"].into_iter(), 2), "a, b");
+        assert_eq!(first_few(["a", "b", "c"].into_iter(), 1), "a, and 2 more");
+        assert_eq!(first_few(std::iter::empty::<String>(), 1), "");
     }
 
     proptest! {

@@ -7,7 +7,7 @@
 mod crash_loop;
 mod current;
 pub(crate) mod explain;
-pub(crate) mod look;
+pub(crate) mod observe;
 mod verdict;
 
 use std::time::Duration;
@@ -53,9 +53,9 @@ pub(crate) async fn wait(
         let look = async {
             let node = match &node {
                 Some(node) => node,
-                None => node.insert(look::node(client).await?),
+                None => node.insert(observe::node(client).await?),
             };
-            look::look(client, &stack, node).await
+            observe::services_of(client, &stack, node).await
         };
         let looked = tokio::time::timeout_at(until, events.during(look)).await;
         let Ok((seen, heard)) = looked else { break };
@@ -115,10 +115,10 @@ pub(crate) async fn wait(
 /// The services as they are now.
 pub(crate) async fn services(client: &Client, domain: &Domain) -> Result<Vec<ServiceState>, Failure> {
     let seen = async {
-        let node = look::node(client).await?;
-        let mut seen = look::look(client, &domain.stack(), &node).await?;
+        let node = observe::node(client).await?;
+        let mut seen = observe::services_of(client, &domain.stack(), &node).await?;
         // Whoever asks right after a wait must not see what has just ended.
-        look::confirm(client, &mut seen).await?;
+        observe::confirm(client, &mut seen).await?;
         Ok(seen)
     };
     let seen = seen

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use super::look::{Look, Target, is_ours};
+use super::inspection::{Inspection, Target, is_ours};
 use super::state::{Removal, delete};
 use crate::backoff::Backoff;
 use crate::client::ApiError;
@@ -26,7 +26,7 @@ const NEW_CONTAINERS: Duration = Duration::from_millis(100);
 
 impl Removal<'_> {
     /// Drains the stack, whose services are gone. False when that takes so long that another look is due.
-    pub(crate) async fn drain(&mut self, look: &Look) -> Result<bool, ApiError> {
+    pub(crate) async fn drain(&mut self, look: &Inspection) -> Result<bool, ApiError> {
         let client = &self.engine.client;
         let began = Instant::now();
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(250));
@@ -50,7 +50,7 @@ impl Removal<'_> {
             let (containers, waits) = if let Some(verdict) = verdict {
                 verdict
             } else {
-                let look = self.look().await?;
+                let look = self.inspect().await?;
                 (look.containers, !look.tasks.is_empty())
             };
             if containers.is_empty() && !waits {

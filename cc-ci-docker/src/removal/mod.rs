@@ -5,9 +5,9 @@
 //! What is in use, and an engine that restarts, are tried again until the limit is spent.
 
 mod drain;
-mod look;
+mod inspection;
 #[cfg(test)]
-mod look_tests;
+mod inspection_tests;
 mod selective;
 #[cfg(test)]
 mod selective_tests;
@@ -24,7 +24,7 @@ use crate::backoff::Backoff;
 use crate::client::ApiError;
 use crate::client::Filters;
 use crate::snapshot::{Task, networks};
-use look::Target;
+use inspection::Target;
 use selective::Selective;
 use state::Removal;
 
@@ -44,10 +44,10 @@ pub(crate) async fn remove(engine: &SwarmEngine, domain: &Domain, limit: Duratio
 pub(crate) async fn remove_selected(
     engine: &SwarmEngine,
     domain: &Domain,
-    residue: &[Resource],
+    named: &[Resource],
     limit: Duration,
 ) -> Result<(), Failure> {
-    Removal::new(engine, domain, Some(Selective::new(residue))).within(limit).await
+    Removal::new(engine, domain, Some(Selective::new(named))).within(limit).await
 }
 
 /// How a round ended.
@@ -97,7 +97,7 @@ impl Removal<'_> {
     }
 
     async fn round(&mut self) -> Result<Round, ApiError> {
-        let look = self.look().await?;
+        let look = self.inspect().await?;
         if look.is_empty() {
             let held_back = look.held_back;
             return Ok(if held_back.is_empty() { Round::Empty } else { Round::HeldBack(held_back) });
@@ -168,17 +168,17 @@ impl Removal<'_> {
         let left: Vec<String> = targets
             .iter()
             .map(|target| {
-                let residue = Resource::new(target.kind, &target.name);
+                let resource = Resource::new(target.kind, &target.name);
                 let users = snapshot.users(target, &removed);
-                match self.refusals.get(&residue) {
-                    _ if !users.is_empty() => format!("{residue}, used by {}", users.join(" and ")),
-                    Some(refusal) => format!("{residue}: {refusal}"),
+                match self.refusals.get(&resource) {
+                    _ if !users.is_empty() => format!("{resource}, used by {}", users.join(" and ")),
+                    Some(refusal) => format!("{resource}: {refusal}"),
                     None => match snapshot.tasks.iter().find(|task| task.id == target.id) {
                         // It is the engine that has not seen to it.
                         Some(Task { state: Some(state), .. }) => {
-                            format!("{residue}, which the engine left {state}")
+                            format!("{resource}, which the engine left {state}")
                         }
-                        _ => residue.to_string(),
+                        _ => resource.to_string(),
                     },
                 }
             })

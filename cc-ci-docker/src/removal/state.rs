@@ -8,7 +8,7 @@ use cc_ci_core::names::Domain;
 use futures_util::future::join_all;
 use tokio::sync::OnceCell;
 
-use super::look::{Look, Remembered, Target};
+use super::inspection::{Inspection, Remembered, Target};
 use super::selective::Selective;
 use crate::SwarmEngine;
 use crate::client::{ApiError, Client};
@@ -49,7 +49,7 @@ impl<'e> Removal<'e> {
     }
 
     /// Looks at everything.
-    pub async fn look(&mut self) -> Result<Look, ApiError> {
+    pub async fn inspect(&mut self) -> Result<Inspection, ApiError> {
         let client = &self.engine.client;
         // Before the containers are: what a task says of its container is judged by a later list.
         let tasks = own_tasks(client, &self.stack).await?;
@@ -60,7 +60,7 @@ impl<'e> Removal<'e> {
         if let Some(only) = &self.only {
             only.narrow(&self.stack, &snapshot, &mut found, &self.remembered.services);
         }
-        let mut look = Look::new(&self.stack, &snapshot, &found, &tasks, &mut self.remembered, certain);
+        let mut look = Inspection::new(&self.stack, &snapshot, &found, &tasks, &mut self.remembered, certain);
         drop(found);
         // The engine's filters know nothing of what is not to go.
         look.labelled &= self.only.is_none();

@@ -60,16 +60,16 @@ pub async fn all(world: &World, claims: &mut Vec<Claim>) -> Result<(), Failure> 
         let held = tokio::time::timeout(LIMIT, work)
             .await
             .unwrap_or_else(|_| Err(Broken::new(format!("not done after {LIMIT:?}"))));
-        let (holds, detail, said) = match held {
+        let (holds, detail, last_lines) = match held {
             Ok(detail) => (true, detail, Vec::new()),
-            Err(Broken { what, said }) => (false, what, said),
+            Err(Broken { what, last_lines }) => (false, what, last_lines),
         };
-        let claim = Claim { claim, holds, detail, said, seconds: began.elapsed().as_secs_f64() };
+        let claim = Claim { claim, holds, detail, last_lines, seconds: began.elapsed().as_secs_f64() };
         if world.human {
             world.terminal.result(render::claim(&claim, world.terminal.colour));
         }
-        if !claim.said.is_empty() {
-            world.terminal.progress(format!("   it said:\n      {}\n", claim.said.join("\n      ")));
+        if !claim.last_lines.is_empty() {
+            world.terminal.progress(format!("   it said:\n      {}\n", claim.last_lines.join("\n      ")));
         }
         claims.push(claim);
     };
@@ -200,7 +200,7 @@ impl<'w> Demo<'w> {
         audit.expect(Exit::Residue)?;
         let exists: Vec<Resource> =
             audit.json::<Audit>()?.apps.into_iter().flat_map(|app| app.exists).collect();
-        if !exists.iter().any(|residue| residue.kind == Kind::Process) {
+        if !exists.iter().any(|resource| resource.kind == Kind::Process) {
             return Err(audit.broken(format!("none of its processes is left, only {}", counted(&exists))));
         }
         Ok(format!("audit finds what it left: {}", counted(&exists)))
@@ -216,7 +216,7 @@ impl<'w> Demo<'w> {
             .filter(|finding| finding.decision == "reaped")
             .flat_map(|finding| finding.removed)
             .collect();
-        if !reaped.iter().any(|residue| residue.kind == Kind::Process) {
+        if !reaped.iter().any(|resource| resource.kind == Kind::Process) {
             return Err(janitor.broken(format!("it ended no process, and removed {}", counted(&reaped))));
         }
         Ok(format!("ended and removed {}", counted(&reaped)))
@@ -312,10 +312,10 @@ fn said_it_waits(run: &Finished) -> bool {
 }
 
 /// Things by kind: `2 processes, 1 volume`.
-fn counted(residue: &[Resource]) -> String {
+fn counted(resources: &[Resource]) -> String {
     let mut kinds = BTreeMap::<Kind, usize>::new();
-    for residue in residue {
-        *kinds.entry(residue.kind).or_default() += 1;
+    for resource in resources {
+        *kinds.entry(resource.kind).or_default() += 1;
     }
     if kinds.is_empty() {
         return "nothing".to_owned();

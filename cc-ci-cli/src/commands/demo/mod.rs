@@ -18,11 +18,12 @@ use std::time::{Duration, Instant};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, RunLifetimeExt as _, ScopeEnd, TakenOver};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::app;
 use crate::args::{self, Format};
 use crate::render;
-use crate::terminal::Terminal;
+use crate::terminal::{Document, Terminal};
 use cc_ci_core::Failure;
 use world::World;
 
@@ -46,14 +47,12 @@ pub struct Claim {
     pub detail: String,
     /// The last words of a run that broke it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub said: Vec<String>,
+    pub last_lines: Vec<String>,
     pub seconds: f64,
 }
 
-#[derive(Serialize)]
-struct Output<'a> {
-    schema: &'static str,
-    claims: &'a [Claim],
+pub fn document(claims: &[Claim]) -> Document<Value> {
+    Document { schema: "cc-ci.demo/v1", content: json!({ "claims": claims }) }
 }
 
 pub fn demo(
@@ -74,7 +73,7 @@ pub fn demo(
         Ok((end, all_hold, clean))
     })?;
     if settings.format == Format::Json {
-        terminal.json(&Output { schema: "cc-ci.demo/v1", claims: &claims });
+        terminal.json(&document(&claims));
     } else if matches!(end, ScopeEnd::Returned(Ok(()))) {
         terminal.result(render::demo_end(&claims, began.elapsed()));
     }

@@ -37,12 +37,12 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub struct Broken {
     pub what: String,
     /// The last lines of whoever broke it.
-    pub said: Vec<String>,
+    pub last_lines: Vec<String>,
 }
 
 impl Broken {
     pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), said: Vec::new() }
+        Self { what: what.into(), last_lines: Vec::new() }
     }
 
     pub fn with_source(what: &str, error: &dyn std::error::Error) -> Self {
@@ -242,7 +242,7 @@ impl Started<'_> {
         }
         let ended = self.child.wait().await;
         let what = format!("{} ended ({ended}) before it said {beginning:?}", self.label);
-        Err(Broken { what, said: tail(&self.err) })
+        Err(Broken { what, last_lines: tail(&self.err) })
     }
 
     /// Reads on to the end.
@@ -282,7 +282,7 @@ pub struct Finished {
 impl Finished {
     /// What was wrong with it, with its last lines.
     pub fn broken(&self, what: impl std::fmt::Display) -> Broken {
-        Broken { what: format!("{}: {what}", self.label), said: tail(&self.err) }
+        Broken { what: format!("{}: {what}", self.label), last_lines: tail(&self.err) }
     }
 
     /// Whether it ended so.

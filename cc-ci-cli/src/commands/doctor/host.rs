@@ -86,7 +86,7 @@ pub async fn lock_directory(patient: &Patient) -> Vec<Check> {
         };
         let (mut held, count) = (0, domains.len());
         for domain in domains {
-            match locks.look(&domain) {
+            match locks.inspect(&domain) {
                 Ok(view) => held += usize::from(view.is_some_and(|view| view.held)),
                 Err(error) => {
                     let fix =

@@ -16,26 +16,20 @@ use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{RunLifetime, TakenOver};
 use futures_util::future::{BoxFuture, join_all};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::app::{self, Base};
 use crate::args::{self, Format};
 use crate::engine::{self as which, Choice, Engine};
-use crate::terminal::Terminal;
+use crate::terminal::{Document, Terminal};
 use cc_ci_core::Failure;
 
 /// What one check may take. The engine is given the time of some answers.
 const LIMIT: Duration = Duration::from_secs(15);
 
-#[derive(Serialize)]
-struct Output {
-    schema: &'static str,
-    healthy: bool,
-    checks: Vec<Check>,
-}
-
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
-struct Check {
+pub struct Check {
     name: &'static str,
     facts: Vec<String>,
     problems: Vec<Problem>,
@@ -49,16 +43,16 @@ struct Problem {
 }
 
 impl Check {
-    fn of(name: &'static str) -> Self {
+    pub fn of(name: &'static str) -> Self {
         Self { name, facts: Vec::new(), problems: Vec::new() }
     }
 
-    fn fact(mut self, fact: impl Into<String>) -> Self {
+    pub fn fact(mut self, fact: impl Into<String>) -> Self {
         self.facts.push(fact.into());
         self
     }
 
-    fn problem(mut self, problem: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub fn problem(mut self, problem: impl Into<String>, fix: impl Into<String>) -> Self {
         self.problems.push(Problem { problem: problem.into(), fix: fix.into() });
         self
     }
@@ -96,21 +90,29 @@ pub fn doctor(
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
-    let lifetime: Arc<dyn RunLifetime> = app::look(taken, terminal)?;
+    let lifetime: Arc<dyn RunLifetime> = app::start_read_only(taken, terminal)?;
     // It reads a file.
     let proxy = base.config.proxy().err();
-    let checks = app::block_on_look(lifetime.as_ref(), async {
+    let checks = app::block_on_read_only(lifetime.as_ref(), async {
         let chosen = tokio::time::timeout(LIMIT, which::choose(&base.config)).await;
         let choice = chosen.unwrap_or_else(|_| Err(Failure::host("choosing the engine took too long")));
         let patient = Patient { base, choice, proxy, lifetime: lifetime.clone() };
         Ok(examine(&patient).await)
     })?;
-    let healthy = checks.iter().all(|check| check.problems.is_empty());
     match settings.format {
         Format::Human => terminal.result(text(&checks)),
-        Format::Json => terminal.json(&Output { schema: "cc-ci.doctor/v1", healthy, checks }),
+        Format::Json => terminal.json(&document(&checks)),
     }
-    Ok(if healthy { Exit::Green } else { Exit::Red })
+    Ok(if healthy(&checks) { Exit::Green } else { Exit::Red })
+}
+
+fn healthy(checks: &[Check]) -> bool {
+    checks.iter().all(|check| check.problems.is_empty())
+}
+
+pub fn document(checks: &[Check]) -> Document<Value> {
+    let content = json!({ "healthy": healthy(checks), "checks": checks });
+    Document { schema: "cc-ci.doctor/v1", content }
 }
 
 /// All checks at once: together they take as long as the slowest.
@@ -156,7 +158,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 /// Facts first, then the problems with their numbers.
-fn text(checks: &[Check]) -> String {
+pub fn text(checks: &[Check]) -> String {
     let mut text = String::new();
     for check in checks {
         let mut name = check.name;

@@ -1,7 +1,7 @@
 //! `cc-ci recipe check`: what can be said against a recipe without deploying it. Needs neither engine nor abra, and no
 //! configuration.
 
-mod sarif;
+pub mod sarif;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,24 +16,16 @@ use cc_ci_core::recipe::rules::{Report, Severity};
 use cc_ci_core::sys::text::sanitize_line;
 use cc_ci_core::workspace::{AbraWorkspace as _, FetchError, KernelWorkspace, Settings as Scratch};
 use owo_colors::Style;
-use serde::Serialize;
 
 use crate::app;
 use crate::args::{self, Format, RecipeCheck};
 use crate::shown::Shown;
-use crate::terminal::Terminal;
+use crate::terminal::{Document, Terminal};
 use cc_ci_core::Failure;
 
 /// What git may take to bring the releases.
 const FETCH_LIMIT: Duration = Duration::from_mins(2);
 const BOUNDS: Bounds = Bounds { deadline: Some(Duration::from_mins(5)), teardown: Duration::from_secs(30) };
-
-#[derive(Serialize)]
-struct Output<'a> {
-    schema: &'static str,
-    #[serde(flatten)]
-    report: &'a Report,
-}
 
 pub fn check(
     check: &RecipeCheck,
@@ -43,22 +35,24 @@ pub fn check(
 ) -> Result<Exit, Failure> {
     // What a CI step starts ends with the step.
     let lifetime = app::start(taken, settings, BOUNDS, terminal)?;
-    let report = look(&check.path, lifetime.as_ref())?;
+    let report = report(&check.path, lifetime.as_ref())?;
     if check.sarif {
         terminal.json(&sarif::log(&report));
     } else {
         match settings.format {
             Format::Human => terminal.result(text(&report, terminal.colour)),
-            Format::Json => {
-                terminal.json(&Output { schema: "cc-ci.recipe-check/v1", report: &report });
-            }
+            Format::Json => terminal.json(&document(&report)),
         }
     }
     Ok(if report.count(Severity::Error) == 0 { Exit::Green } else { Exit::Red })
 }
 
-/// Looks at the recipe through a directory of its own, which is gone afterwards.
-fn look(path: &Path, lifetime: &dyn RunLifetime) -> Result<Report, Failure> {
+pub fn document(report: &Report) -> Document<&Report> {
+    Document { schema: "cc-ci.recipe-check/v1", content: report }
+}
+
+/// Checks the recipe through a directory of its own, which is gone afterwards.
+pub fn report(path: &Path, lifetime: &dyn RunLifetime) -> Result<Report, Failure> {
     let directory = TemporaryDirectory::new("cc-ci-check-").map_err(no_scratch)?;
     let scratch = Scratch::new(directory.path())
         .and_then(KernelWorkspace::new)
@@ -91,7 +85,7 @@ fn refused(error: InspectError) -> Failure {
 }
 
 /// Each finding with its place; what is the same for all of a rule once.
-fn text(report: &Report, colour: bool) -> Shown {
+pub fn text(report: &Report, colour: bool) -> Shown {
     let mut shown = Shown::default();
     let mut told = BTreeSet::new();
     for finding in &report.findings {

@@ -207,11 +207,11 @@ impl AppLock for Broken {
         Ok(self.wrap(guard))
     }
 
-    fn look(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
+    fn inspect(&self, domain: &Domain) -> Result<Option<LockView>, LockError> {
         if self.fault == LookCreates {
             drop(self.good.try_acquire(domain)?);
         }
-        let mut view = self.good.look(domain)?;
+        let mut view = self.good.inspect(domain)?;
         let mut state = self.state.lock().unwrap();
         if let Some(view) = &mut view {
             view.waiting += state.stack.len();

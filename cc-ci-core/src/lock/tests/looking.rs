@@ -13,7 +13,7 @@ use crate::sys::process::ProcessIdentity;
 use crate::sys::system_info::BootId;
 
 fn look(locks: &FlockLocks) -> LockView {
-    locks.look(&domain()).unwrap().expect("there is a lock file")
+    locks.inspect(&domain()).unwrap().expect("there is a lock file")
 }
 
 fn forge(locks: &FlockLocks, process: ProcessIdentity) {

@@ -19,7 +19,7 @@ fn refused(locks: &FlockLocks) -> String {
         LockError::Refused { path: named, reason } if named == path => reason,
         other => panic!("{other:?}"),
     };
-    let looked = reason(locks.look(&domain()).unwrap_err());
+    let looked = reason(locks.inspect(&domain()).unwrap_err());
     let taken = reason(locks.try_acquire(&domain()).unwrap_err());
     assert_eq!(looked, taken);
     taken

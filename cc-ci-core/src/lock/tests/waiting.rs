@@ -17,7 +17,7 @@ use crate::model::event::{Event, Reporter, Silent};
 type Task = tokio::task::JoinHandle<Result<AppGuard, AcquireError>>;
 
 fn waiting(locks: &dyn AppLock) -> usize {
-    locks.look(&domain()).unwrap().map_or(0, |view| view.waiting)
+    locks.inspect(&domain()).unwrap().map_or(0, |view| view.waiting)
 }
 
 async fn until(mut condition: impl FnMut() -> bool) {

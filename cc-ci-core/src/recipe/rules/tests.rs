@@ -300,8 +300,11 @@ fn each_kind_of_tag_that_is_no_release_is_told_by_its_rule() {
     let report = tree.report(&History { unfit, ..History::default() });
     let told: Vec<_> = report.findings.iter().map(|finding| (finding.rule, finding.what.as_str())).collect();
     let expected = [
-        ("release-tag-no-commit", "tags of another tag, or of no commit, so no release: 1.0.0+1"),
-        ("release-tag-misnamed", "not named <recipe semver>+<upstream>, so no release: v1.0.3"),
+        ("release-tag-no-commit", "tags of another tag, or of no commit are no releases: 1.0.0+1"),
+        (
+            "release-tag-misnamed",
+            "tags that are not named <recipe semver>+<upstream> are no releases: v1.0.3",
+        ),
     ];
     assert_eq!(told, expected);
 }

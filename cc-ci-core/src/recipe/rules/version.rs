@@ -1,13 +1,12 @@
 //! Releases: the version label, and the tags.
 
-use std::fmt::Write as _;
-
 use super::finding_sink::FindingSink;
 use super::layout::COMPOSE;
 use super::{History, table};
 use crate::names::{TagFault, Version};
 use crate::recipe::compose::Compose;
 use crate::recipe::issue::Issue;
+use crate::sys::text::first_few;
 
 /// How many tags one finding names.
 const NAMED: usize = 5;
@@ -52,15 +51,11 @@ pub(super) fn tags(history: &History, sink: &mut FindingSink<'_>) {
         if tags.is_empty() {
             continue;
         }
-        let mut named = tags[..tags.len().min(NAMED)].join(", ");
-        if tags.len() > NAMED {
-            let _ = write!(named, ", and {} more", tags.len() - NAMED);
-        }
         let rule = match fault {
             TagFault::Lightweight => &table::RELEASE_TAG_LIGHTWEIGHT,
             TagFault::NoCommit => &table::RELEASE_TAG_NO_COMMIT,
             TagFault::Misnamed => &table::RELEASE_TAG_MISNAMED,
         };
-        sink.write(rule, COMPOSE, None, &format!("{fault}, so no release: {named}"));
+        sink.write(rule, COMPOSE, None, &fault.of(&first_few(tags.into_iter(), NAMED)));
     }
 }

@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::Dir;
+use crate::sys::text::first_few;
 
 /// What is in a mark file.
 const TEXT: &str =
@@ -192,15 +193,8 @@ fn is_marked(dir: &Dir, kind: RootKind) -> Result<bool, RootError> {
     if foreign.is_empty() || marked().map_err(look)? {
         return Ok(false);
     }
-    let mut told: Vec<String> = foreign
-        .iter()
-        .take(SHOWN)
-        .map(|name| format!("\"{}\"", name.to_string_lossy().escape_debug()))
-        .collect();
-    if foreign.len() > SHOWN {
-        told.push(format!("and {} more", foreign.len() - SHOWN));
-    }
-    Err(RootError::Foreign { kind, path: dir.path().to_owned(), names: told.join(", ") })
+    let quoted = foreign.iter().map(|name| format!("\"{}\"", name.to_string_lossy().escape_debug()));
+    Err(RootError::Foreign { kind, path: dir.path().to_owned(), names: first_few(quoted, SHOWN) })
 }
 
 /// Whether there is no room, or no inode.

@@ -41,7 +41,7 @@ impl Remembered {
 
 /// What a look found of a stack.
 #[derive(Debug, Default)]
-pub(crate) struct Look {
+pub(crate) struct Inspection {
     pub services: Vec<Target>,
     pub containers: Vec<Target>,
     /// Tasks that may still do something.
@@ -56,7 +56,7 @@ pub(crate) struct Look {
     pub labelled: bool,
 }
 
-impl Look {
+impl Inspection {
     /// `found` is everything in `snapshot`; `tasks`, listed before it, are what the engine's own filters say to be the
     /// stack's. Where `certain` is false, there may be stacks that nobody named.
     pub(crate) fn new(

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use bollard::models::TaskState;
 use cc_ci_core::engine::Kind;
 
-use super::look::{Look, Remembered, Target};
+use super::inspection::{Inspection, Remembered, Target};
 use crate::attribution::{Anonymous, Attribution};
 use crate::snapshot::{Container, Object, Service, Snapshot, Task, Uses};
 use crate::tasks::is_harmless;
@@ -36,10 +36,10 @@ fn preparing(id: &str, service: &str, uses: Uses) -> Task {
     }
 }
 
-fn look(snapshot: &Snapshot, tasks: &[Task], remembered: &mut Remembered, certain: bool) -> Look {
+fn look(snapshot: &Snapshot, tasks: &[Task], remembered: &mut Remembered, certain: bool) -> Inspection {
     let attribution = Attribution::new(snapshot, [OURS]);
     let found = attribution.found(&Anonymous::new(&attribution));
-    Look::new(OURS, snapshot, &found, tasks, remembered, certain)
+    Inspection::new(OURS, snapshot, &found, tasks, remembered, certain)
 }
 
 fn names(targets: &[Target]) -> Vec<&str> {

@@ -31,7 +31,11 @@ const AT_ONCE: usize = 8;
 
 /// Looks at the services of `stack`, in the order of their names. What runs on this node, called `node`, is told by
 /// its containers: the tasks that Swarm knows of lag behind them by 70 to 200 ms, as was measured.
-pub(super) async fn look(client: &Client, stack: &Stack, node: &str) -> Result<Vec<Service>, ApiError> {
+pub(super) async fn services_of(
+    client: &Client,
+    stack: &Stack,
+    node: &str,
+) -> Result<Vec<Service>, ApiError> {
     let (services, tasks, containers) =
         futures_util::try_join!(services(client, stack), tasks(client, stack), running(client, stack))?;
     let redactor = client.redactor();

@@ -1,0 +1,433 @@
+//! Every screen, help text and form of JSON, as it is: `src/snapshots/`.
+//!
+//! What is meant to change is written anew with `INSTA_UPDATE=always cargo test -p cc-ci-cli --bins snapshots`, and read
+//! in the diff.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cc_ci_core::Failure;
+use cc_ci_core::engine::{Kind, Resource};
+use cc_ci_core::event::{Event, Silent};
+use cc_ci_core::exit::Exit;
+use cc_ci_core::janitor::{Decision, Finding, Report};
+use cc_ci_core::lifetime::{Bounds, EmbeddedMode};
+use cc_ci_core::lock::{Description, Holder, LockView};
+use cc_ci_core::names::Domain;
+use cc_ci_core::run::{Outcome, RunRecord, WarmEnd};
+use clap::CommandFactory as _;
+use insta::assert_snapshot;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::args::{self, Cli, Invocation};
+use crate::commands::status::{Left, Live, Status, Waiting, Warm};
+use crate::commands::{audit, doctor, janitor, locks, recipe, status, warm};
+use crate::render;
+use crate::shown::Shown;
+use crate::terminal::{error_text, json_text};
+
+const AT: &str = "2026-01-02T03:04:05Z";
+
+fn domain(label: &str) -> Domain {
+    format!("{label}.ci.example.org").parse().unwrap()
+}
+
+fn at() -> Timestamp {
+    AT.parse().unwrap()
+}
+
+/// The text and the JSON of one result, below each other.
+fn both(text: impl Into<Shown>, document: &impl Serialize) -> String {
+    format!("{}\n{}", text.into().into_text(), json_text(document).unwrap())
+}
+
+/// The help of a command, without what the environment of the test says.
+fn help(words: &[&str]) -> String {
+    let line = ["cc-ci"].into_iter().chain(words.iter().copied()).chain(["--help"]).map(Into::into);
+    let Ok(Invocation::Help(text)) = args::parse(line) else { panic!("{words:?} has no help") };
+    let plain = |line: &str| match line.split_once("[env: ") {
+        Some((before, variable)) => {
+            let (name, _) = variable.split_once('=').unwrap();
+            let after = variable.rsplit_once(']').map_or("", |(_, after)| after);
+            format!("{before}[env: {name}=]{after}")
+        }
+        None => line.to_owned(),
+    };
+    text.lines().map(|line| plain(line) + "\n").collect()
+}
+
+/// What a command takes beside what all commands take.
+fn own_help(words: &[&str]) -> String {
+    let common = help(&[]);
+    let is_common =
+        |line: &&str| line.trim_start().starts_with('-') && common.lines().any(|known| known == *line);
+    let mut own = String::new();
+    let mut skips = false;
+    for line in help(words).lines() {
+        // An option's text is indented further, and goes with it.
+        skips = is_common(&line) || skips && (line.is_empty() || line.starts_with("          "));
+        if !skips {
+            own.push_str(line);
+            own.push('\n');
+        }
+    }
+    own
+}
+
+#[cfg(feature = "demo")]
+#[test]
+fn help_of_all() {
+    assert_snapshot!(help(&[]));
+}
+
+#[cfg(feature = "demo")]
+#[test]
+fn help_of_each_command() {
+    fn each(command: &clap::Command, path: &mut Vec<String>, all: &mut String) {
+        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+            path.push(command.get_name().to_owned());
+            let words: Vec<&str> = path.iter().map(String::as_str).collect();
+            all.push_str(
+                &["==== cc-ci ", words.join(" ").as_str(), " --help\n", &own_help(&words), "\n"].concat(),
+            );
+            each(command, path, all);
+            path.pop();
+        }
+    }
+    let mut all = String::new();
+    each(&Cli::command(), &mut Vec::new(), &mut all);
+    assert_snapshot!(all);
+}
+
+#[test]
+fn usage_errors() {
+    let refused = |words: &[&str]| match args::parse(["cc-ci"].iter().chain(words).map(Into::into)) {
+        // The line on usage names what the environment gives.
+        Err(text) => {
+            let lines = text.lines().filter(|line| !line.starts_with("Usage: "));
+            lines.fold(format!("$ cc-ci {}\n", words.join(" ")), |shown, line| shown + line + "\n")
+        }
+        Ok(_) => panic!("{words:?} is accepted"),
+    };
+    let texts =
+        [&["jantor"][..], &["run"], &["run", "x", "--deadline", "soon"], &["audit", "a_b"]].map(refused);
+    assert_snapshot!(texts.concat());
+}
+
+#[test]
+fn errors() {
+    let beneath = std::io::Error::other("no such\nfile");
+    let failure = Failure::host("can't read the configuration")
+        .with_source(beneath)
+        .with_hint("name another: --config");
+    assert_snapshot!(error_text(&failure) + &error_text(&Failure::configuration("no suffix")));
+}
+
+#[cfg(feature = "demo")]
+#[test]
+fn claims_of_the_demo() {
+    use crate::commands::demo::{Claim, document};
+    let claim = |claim, holds| Claim {
+        claim,
+        holds,
+        detail: "seen".to_owned(),
+        last_lines: Vec::new(),
+        seconds: 1.0,
+    };
+    let claims = [
+        claim("a run leaves nothing", true),
+        Claim { last_lines: vec!["one".to_owned()], ..claim("and nobody", false) },
+    ];
+    let lines: String = claims.iter().map(|claim| render::claim(claim, false).into_text()).collect();
+    let ends = [&claims[..1], &claims].map(|claims| render::demo_end(claims, Duration::from_secs(3)));
+    assert_snapshot!(both(lines + &ends.concat(), &document(&claims)));
+}
+
+fn record(changes: &serde_json::Value) -> RunRecord {
+    let tier = |name: &str, status: &str, reason: Option<&str>, steps: serde_json::Value| {
+        json!({ "name": name, "status": status, "reason": reason, "from": null, "version": "1.1.0+2", "seconds": 1.25,
+                "steps": steps })
+    };
+    let step = json!([{ "name": "generic/serving", "status": "passed", "detail": null, "seconds": 0.5 }]);
+    let mut record = json!({
+        "schema": "cc-ci.run/v1", "run_id": "7",
+        "owner": { "pid": 4711, "start_time": 99, "boot_id": "b007" },
+        "lane": "cold", "recipe": "my-app", "subject": { "pull_request": 12 }, "domain": domain("my-a-012345"),
+        "domains": [domain("my-a-012345")], "commit": "0123456789abcdef0123456789abcdef01234567", "executor": "abra",
+        "started": AT, "finished": AT, "dirty": false, "owned": true, "verdict": "green", "exit_code": 0,
+        "cancelled_by": null, "lock_waited_seconds": 2.5, "deploy_count": 1,
+        "tiers": [tier("install", "passed", None, step), tier("upgrade", "skipped", Some("there is no release"), json!([]))],
+        "receipt": {
+            "recovered": [{ "kind": "volume", "name": "my-a-012345_ci_example_org_data" }], "before": [],
+            "removed": [{ "kind": "service", "name": "app" }], "left": [],
+            "verified": [domain("my-a-012345")], "failures": []
+        },
+        "granted": ["port=2222"], "recipe_code": "confined", "errors": [], "warnings": []
+    });
+    for (key, value) in changes.as_object().unwrap() {
+        record[key] = value.clone();
+    }
+    serde_json::from_value(record).unwrap()
+}
+
+#[test]
+fn a_green_run() {
+    let record = record(&json!({}));
+    assert_snapshot!(both(render::run(&record, Path::new("/runs/7"), false), &record));
+}
+
+#[test]
+fn runs_that_are_not_green() {
+    let failed = json!([{ "name": "install", "status": "failed", "reason": "serving: HTTP 502\nfrom the proxy", "from": null,
+                          "version": null, "seconds": 0.5, "steps": [] },
+                        { "name": "custom", "status": "not_run", "reason": null, "from": null, "version": null,
+                          "seconds": 0.0, "steps": [] }]);
+    let left = json!({ "recovered": [], "before": [], "removed": [], "verified": [],
+                       "left": [{ "kind": "secret", "name": "key" }], "failures": ["the engine hangs"] });
+    let never =
+        json!({ "recovered": [], "before": [], "removed": [], "left": [], "verified": [], "failures": [] });
+    let screens = [
+        json!({ "verdict": "red", "tiers": failed }),
+        json!({ "verdict": "residue", "receipt": left, "errors": ["something is left"] }),
+        json!({ "verdict": "lock_timeout", "tiers": [], "receipt": never, "deploy_count": 0 }),
+        json!({ "verdict": "refused", "tiers": [], "receipt": null, "commit": null }),
+        json!({ "verdict": "cancelled", "lane": "quick", "cancelled_by": "term" }),
+        json!({ "verdict": null }),
+    ];
+    let texts =
+        screens.map(|changes| render::run(&record(&changes), Path::new("/runs/7"), false).into_text() + "\n");
+    assert_snapshot!(texts.concat());
+}
+
+#[test]
+fn events() {
+    let holder = Some(holder());
+    let events = [
+        Event::Phase { phase: "install".to_owned() },
+        Event::LockWaiting { domain: domain("my-a-012345") },
+        Event::LockHolder { domain: domain("my-a-012345"), holder, queue: 2 },
+        Event::LockHolder { domain: domain("my-a-012345"), holder: None, queue: 0 },
+        Event::Note { text: "two\nlines".to_owned() },
+        Event::Warning { text: "\u{1b}[2J ::error::".to_owned() },
+        Event::Output { of: "custom.sh".to_owned(), text: "one\ntwo\n".to_owned() },
+        Event::Output { of: "custom.sh".to_owned(), text: "\n".to_owned() },
+    ];
+    let texts = events.iter().filter_map(render::event).map(|text| Shown::from(text).into_text());
+    assert_snapshot!(texts.collect::<String>());
+}
+
+fn holder() -> Holder {
+    let description = Description {
+        run_id: Some("6".parse().unwrap()),
+        recipe: Some("my-app".parse().unwrap()),
+        phase: "install".to_owned(),
+    };
+    Holder { pid: 4711, description: Some(description), since: Some(at()) }
+}
+
+#[test]
+fn janitor_report() {
+    let finding = |label: &str, decision| Finding {
+        domain: domain(label),
+        decision,
+        removed: Vec::new(),
+        left: Vec::new(),
+        holder: None,
+        detail: Vec::new(),
+    };
+    let removed = vec![Resource::new(Kind::Volume, "data"), Resource::new(Kind::EnvFile, "/a/b.env")];
+    let left = vec![Resource::new(Kind::Service, "app")];
+    let report = Report {
+        findings: vec![
+            Finding { removed, ..finding("a-012345", Decision::Reaped) },
+            Finding { left, detail: vec!["it hangs".to_owned()], ..finding("b-012345", Decision::Failed) },
+            Finding { holder: Some(holder()), ..finding("c-012345", Decision::Live) },
+            finding("d-012345", Decision::StaleLock),
+            finding("e-012345", Decision::NotReached),
+        ],
+        warnings: vec!["one .env file can't be read".to_owned()],
+    };
+    let nothing = render::janitor(&Report::default());
+    let shown = both(render::janitor(&report), &janitor::document(false, &report));
+    assert_snapshot!(format!("{nothing}\n{shown}"));
+}
+
+#[test]
+fn locks_that_are_held_and_free() {
+    let held = LockView {
+        domain: domain("a-012345"),
+        held: true,
+        holder: Some(holder()),
+        waiting: 1,
+        waiters: vec![4712],
+        since: Some(at()),
+    };
+    let unknown = LockView { domain: domain("b-012345"), holder: None, since: None, ..held.clone() };
+    let free =
+        LockView { domain: domain("c-012345"), held: false, waiting: 0, waiters: vec![], ..unknown.clone() };
+    let views = [held, unknown, free];
+    let now = std::time::SystemTime::from(at()) + Duration::from_secs(90);
+    let nothing = render::locks(&[], now);
+    assert_snapshot!(format!("{nothing}\n{}", both(render::locks(&views, now), &locks::document(&views))));
+}
+
+#[test]
+fn status_of_a_busy_host() {
+    let (id, recipe) = (Some("7".parse().unwrap()), Some("my-app".parse().unwrap()));
+    let hour = Some(at() - Duration::from_hours(1));
+    let live = Live {
+        domain: domain("a-012345"),
+        run_id: id.clone(),
+        recipe: recipe.clone(),
+        phase: Some("install".to_owned()),
+        holder: Some(4711),
+        since: hour,
+        warm: false,
+        exists: BTreeMap::from([(Kind::Service, 2), (Kind::Volume, 1)]),
+        waiting: 1,
+    };
+    let unknown = Live { run_id: None, phase: None, holder: None, ..empty_live() };
+    let warm_app = Live { run_id: id, recipe: recipe.clone(), warm: true, ..empty_live() };
+    let waiting = Waiting {
+        run_id: "8".parse().unwrap(),
+        recipe,
+        domain: Some(domain("a-012345")),
+        pid: 4712,
+        since: hour,
+    };
+    let fetching =
+        Waiting { run_id: "9".parse().unwrap(), recipe: None, domain: None, pid: 4713, since: None };
+    let exists = BTreeMap::from([(Kind::Process, 2), (Kind::Secret, 1)]);
+    let left = Left { domain: domain("d-012345"), by: vec!["3".parse().unwrap()], exists };
+    let warm = Warm { domain: domain("my-app"), by: vec!["2".parse().unwrap()] };
+    let none = Status {
+        engine: "local: processes on this host, below /var/lib/cc-ci-local".to_owned(),
+        at: at(),
+        live: Vec::new(),
+        waiting: Vec::new(),
+        left: Vec::new(),
+        warm: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let quiet = render::status(&none);
+    let busy = Status {
+        live: vec![live, unknown, warm_app],
+        waiting: vec![waiting, fetching],
+        left: vec![left],
+        warm: vec![warm],
+        warnings: vec!["a run.json can't be read".to_owned()],
+        ..none
+    };
+    assert_snapshot!(format!("{quiet}\n{}", both(render::status(&busy), &status::document(&busy))));
+}
+
+fn empty_live() -> Live {
+    Live {
+        domain: domain("b-012345"),
+        run_id: None,
+        recipe: None,
+        phase: None,
+        holder: None,
+        since: None,
+        warm: false,
+        exists: BTreeMap::new(),
+        waiting: 0,
+    }
+}
+
+#[test]
+fn warm_apps() {
+    let end = |outcome, reasons: &[&str]| WarmEnd {
+        recipe: "my-app".parse().unwrap(),
+        domain: Some(domain("my-app")),
+        run_id: None,
+        version: Some("1.0.0+1".to_owned()),
+        outcome,
+        reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+        removed: Vec::new(),
+        errors: Vec::new(),
+        hint: None,
+        exit: Exit::Green,
+    };
+    let removed = vec![Resource::new(Kind::Config, "new")];
+    let ends = [
+        end(Outcome::AtBaseline, &[]),
+        WarmEnd {
+            removed,
+            run_id: Some("w".parse().unwrap()),
+            ..end(Outcome::Restored, &["a service is gone"])
+        },
+        WarmEnd {
+            errors: vec!["it does not come up".to_owned()],
+            hint: Some("see its log".to_owned()),
+            ..end(Outcome::Failed, &["another image"])
+        },
+    ];
+    assert_snapshot!(both(render::warm(&ends), &warm::document(true, &ends)));
+}
+
+#[test]
+fn audit_of_all_states() {
+    use audit::{App, State};
+    let app = |label: &str, state| App { domain: domain(label), state, exists: Vec::new(), reason: None };
+    let exists = || vec![Resource::new(Kind::Service, "app"), Resource::new(Kind::Volume, "data")];
+    let apps = [
+        App { exists: exists(), ..app("a-012345", State::Live) },
+        App { exists: exists(), ..app("b-012345", State::Left) },
+        app("c-012345", State::Empty),
+        App {
+            reason: Some("it is a symlink".to_owned()),
+            exists: exists(),
+            ..app("d-012345", State::Refused)
+        },
+        app("my-app", State::NotARunApp),
+    ];
+    let nothing = audit::text(&[]);
+    assert_snapshot!(format!("{nothing}\n{}", both(audit::text(&apps), &audit::document(&apps))));
+}
+
+#[test]
+fn doctor_of_a_sick_host() {
+    let checks = [
+        doctor::Check::of("executor").fact("local (no abra in PATH)"),
+        doctor::Check::of("lock directory")
+            .fact("/run/lock")
+            .problem("anybody may write there", "chmod +t /run/lock"),
+        doctor::Check::of("git").problem("there is no git in PATH", "apt-get install git"),
+    ];
+    assert_snapshot!(both(doctor::text(&checks), &doctor::document(&checks)));
+}
+
+#[test]
+fn findings_of_a_recipe_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("my-app");
+    std::fs::create_dir(&tree).unwrap();
+    std::fs::write(tree.join("compose.yml"), "version: \"3.8\"\nservices:\n  app:\n    image: nginx\n")
+        .unwrap();
+    std::fs::write(tree.join(".env.sample"), "TYPE=my-app\nDOMAIN=my-app.example.com\n").unwrap();
+    let git = |arguments: &[&str]| {
+        let identity = ["-c", "user.name=m", "-c", "user.email=m@example.org", "-c", "commit.gpgsign=false"];
+        let done = Command::new("git")
+            .arg("-C")
+            .arg(&tree)
+            .args(identity)
+            .args(arguments)
+            .envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_SYSTEM", "/dev/null")])
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    git(&["commit", "-qm", "one"]);
+    let lifetime = EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).unwrap();
+    let report = recipe::report(&tree, &lifetime).unwrap();
+    assert_snapshot!(both(recipe::text(&report, false), &recipe::document(&report)));
+    assert_snapshot!("sarif", json_text(&recipe::sarif::log(&report)).unwrap());
+}
