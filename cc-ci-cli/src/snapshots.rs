@@ -194,7 +194,7 @@ fn runs_that_are_not_green() {
     let screens = [
         json!({ "verdict": "red", "tiers": failed }),
         json!({ "verdict": "residue", "receipt": left, "errors": ["something is left"] }),
-        json!({ "verdict": "lock_timeout", "tiers": [], "receipt": never, "deploy_count": 0 }),
+        json!({ "verdict": "lock_timeout", "tiers": [], "receipt": never, "deploy_count": 0, "owned": false }),
         json!({ "verdict": "refused", "tiers": [], "receipt": null, "commit": null }),
         json!({ "verdict": "cancelled", "lane": "quick", "cancelled_by": "term" }),
         json!({ "verdict": null }),
