@@ -62,7 +62,7 @@ impl App<'_> {
         let listed = self.engine.docker(["ps", "--quiet", "--filter", &name]);
         let runs = |id: &&str| {
             let told = self.engine.get(&format!("/containers/{id}/json"));
-            told.is_some_and(|told| told["State"]["StartedCommand"] == true)
+            told.is_some_and(|told| told["State"]["Running"] == true)
         };
         listed.lines().filter(runs).count()
     }

@@ -228,7 +228,7 @@ fn two_engines_know_nothing_of_each_other() {
     let id = |engine: &PrivateEngine| engine.docker(["info", "--format", "{{.Swarm.Cluster.ID}}"]);
     assert_ne!(id(&first), id(&second));
     second.end().expect("nothing is left of it");
-    assert_eq!(first.docker(["inspect", "--format", "{{.State.StartedCommand}}", "one"]), "true");
+    assert_eq!(first.docker(["inspect", "--format", "{{.State.Running}}", "one"]), "true");
     first.end().expect("nothing is left of it");
 }
 
