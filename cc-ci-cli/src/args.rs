@@ -95,7 +95,7 @@ pub enum Executor {
     /// abra, where there is an `abra` command and a Swarm to manage; else local.
     #[default]
     Auto,
-    /// Processes on this host; confines nothing.
+    /// Processes on this host, in sandboxes where bubblewrap makes them.
     Local,
     /// abra and the Docker Swarm at `DOCKER_HOST`.
     Abra,

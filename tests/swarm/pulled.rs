@@ -58,7 +58,7 @@ impl Pulled {
         block_on(self.swarm.pre_pull(&self.app))
     }
 
-    fn said(&self) -> Vec<String> {
+    fn reported(&self) -> Vec<String> {
         std::mem::take(&mut *self.said.lock().expect("nobody panicked"))
     }
 }
@@ -78,7 +78,7 @@ fn an_image_is_pulled_once_and_needs_no_registry_then() {
     pulled.pull().expect("the registry has them");
     assert!(engine.get(&format!("/images/{image}/json")).is_some());
     assert!(engine.get(&format!("/images/{other}/json")).is_some());
-    let said = pulled.said();
+    let said = pulled.reported();
     assert_eq!(said[0], format!("pulling 2 of 3 images: {image}, {other}"));
     assert!(said[1].starts_with("pulled ") && said[1].ends_with("; 1 left"), "{said:?}");
     assert!(said[2].starts_with("pulled ") && said[2].ends_with("; 0 left"), "{said:?}");
@@ -89,10 +89,10 @@ fn an_image_is_pulled_once_and_needs_no_registry_then() {
     fs::write(&pulled.app.env_file, "TAG=1\nCOMPOSE_FILE=compose.yml:compose.more.yml\n").expect("a file");
     pulled.pull().expect("the registry has it");
     let z = registry.image("good/z", "1");
-    assert_eq!(pulled.said(), [format!("pulling 1 of 4 images: {z}"), format!("pulled {z}; 0 left")]);
+    assert_eq!(pulled.reported(), [format!("pulling 1 of 4 images: {z}"), format!("pulled {z}; 0 left")]);
     drop(registry);
     pulled.pull().expect("all of them are there");
-    assert_eq!(pulled.said(), [""; 0]);
+    assert_eq!(pulled.reported(), [""; 0]);
     engine.docker(["image", "rm", &image, &other, &z]);
 }
 

@@ -101,7 +101,7 @@ impl Children {
         let mut live = self.lock();
         let Some(child) = live.get_mut(&pid) else { return };
         let end = look_at_end(pid);
-        if !matches!(end, Ok(None)) && self.outlives_leader(pid, child) {
+        if !matches!(end, Ok(None)) && self.waits_for_sandbox(pid, child) {
             return;
         }
         let mut ended = match end {
@@ -135,9 +135,9 @@ impl Children {
         self.count.send_replace(live.len());
     }
 
-    /// Whether the sandbox of a leader that has ended is still there. It is killed, and its end is told in the leader's place:
-    /// bubblewrap ends with its program, a moment before the kernel has ended everybody else.
-    fn outlives_leader(&self, pid: i32, child: &mut Live) -> bool {
+    /// Kills what is left of the sandbox of a leader that has ended, and gives whether its end is to be waited for: it is told in
+    /// the leader's place. bubblewrap ends with its program, a moment before the kernel has ended everybody else.
+    fn waits_for_sandbox(&self, pid: i32, child: &mut Live) -> bool {
         if child.first.is_some() {
             return false;
         }

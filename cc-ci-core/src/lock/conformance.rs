@@ -79,7 +79,7 @@ pub async fn run_all(locks: Locks) {
     }
 }
 
-/// Keeps what it is recorder.
+/// Keeps each event.
 #[derive(Debug)]
 struct Recorder(mpsc::UnboundedSender<Event>);
 

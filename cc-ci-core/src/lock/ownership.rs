@@ -52,17 +52,17 @@ type Check = dyn Fn() -> Result<(), String> + Send + Sync;
 pub struct OwnershipCheck {
     domain: Domain,
     path: Option<PathBuf>,
-    look: Arc<Check>,
+    check: Arc<Check>,
 }
 
 impl OwnershipCheck {
-    /// Of the lock of `domain`; `look` says what is wrong.
+    /// Of the lock of `domain`; `check` says what is wrong.
     pub fn new(
         domain: Domain,
         path: Option<PathBuf>,
-        look: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        Self { domain, path, look: Arc::new(look) }
+        Self { domain, path, check: Arc::new(check) }
     }
 
     /// Whose lock it is.
@@ -75,7 +75,7 @@ impl OwnershipCheck {
     /// # Errors
     /// When not, or when it can't be told.
     pub fn check(&self) -> Result<(), LostOwnership> {
-        (self.look)().map_err(|reason| LostOwnership {
+        (self.check)().map_err(|reason| LostOwnership {
             domain: self.domain.clone(),
             reason,
             path: self.path.clone(),

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::scripts::{Layer, Script};
 use crate::engine::{Engine, Resource};
+use crate::sys::text::first_few;
 
 /// So many are named.
 const NAMED: usize = 20;
@@ -52,17 +53,9 @@ impl Strangers {
         let now = engine.unowned().await.ok()?;
         let seen = self.seen();
         let left: Vec<_> = seen.appeared.iter().filter(|(made, _)| now.contains(made)).collect();
-        let mut named: Vec<String> =
-            left.iter().take(NAMED).map(|(made, script)| format!("{made} ({script})")).collect();
-        if left.len() > NAMED {
-            named.push(format!("and {} more", left.len() - NAMED));
-        }
-        (!left.is_empty()).then(|| {
-            format!(
-                "appeared while a test of the operator's ran, is of no app, and stays: {}",
-                named.join(", ")
-            )
-        })
+        let named = first_few(left.iter().map(|(made, script)| format!("{made} ({script})")), NAMED);
+        (!left.is_empty())
+            .then(|| format!("appeared while a test of the operator's ran, is of no app, and stays: {named}"))
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::current::{digest, is_current, is_of_iteration};
-use super::verdict::{Mode, Running, Service, Task, Update};
+use super::verdict::{Liveness, Mode, Service, Task, Update};
 use crate::client::{ApiError, Client};
 use crate::sanitize;
 use crate::snapshot::{TASK_ID, labelled};
@@ -193,8 +193,8 @@ impl View<'_> {
         let running = match container {
             Some(container) => health(container.status.as_deref().unwrap_or_default(), running_for),
             // It waits for the healthcheck itself before it says so.
-            None if node != self.node && state == TaskState::RUNNING => Running::For(running_for),
-            None => Running::No,
+            None if node != self.node && state == TaskState::RUNNING => Liveness::For(running_for),
+            None => Liveness::No,
         };
         let container = container.and_then(|container| container.id.clone()).or_else(|| {
             status.container_status.and_then(|status| status.container_id).filter(|_| node == self.node)
@@ -226,12 +226,12 @@ impl View<'_> {
 
 /// The engine's own words: `Up 5 seconds (health: starting)`. There is no other place in a list that tells the
 /// health of all containers in one answer.
-fn health(status: &str, running_for: Duration) -> Running {
+fn health(status: &str, running_for: Duration) -> Liveness {
     match status.rsplit_once('(').map(|(_, state)| state.trim_end_matches(')')) {
-        Some("healthy") => Running::Healthy,
-        Some("unhealthy") => Running::Unhealthy,
-        Some("health: starting") => Running::Starting,
-        _ => Running::For(running_for),
+        Some("healthy") => Liveness::Healthy,
+        Some("unhealthy") => Liveness::Unhealthy,
+        Some("health: starting") => Liveness::Starting,
+        _ => Liveness::For(running_for),
     }
 }
 

@@ -99,12 +99,12 @@ pub(super) struct Task {
     pub error: String,
     /// Its container, if it has had one on this node.
     pub container: Option<String>,
-    pub running: Running,
+    pub running: Liveness,
 }
 
 /// Whether it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Running {
+pub(super) enum Liveness {
     No,
     /// Its healthcheck has not passed yet.
     Starting,
@@ -151,7 +151,7 @@ impl Service {
     pub(super) fn mark_exited(&mut self, dead: &HashSet<String>) {
         for task in &mut self.tasks {
             if task.container.as_ref().is_some_and(|container| dead.contains(container)) {
-                task.running = Running::No;
+                task.running = Liveness::No;
             }
         }
     }
@@ -306,15 +306,15 @@ impl Service {
 
     fn is_up(&self, task: &Task) -> bool {
         match task.running {
-            Running::Healthy => true,
-            Running::For(_) => self.unsteady(task).is_none(),
-            Running::No | Running::Starting | Running::Unhealthy => false,
+            Liveness::Healthy => true,
+            Liveness::For(_) => self.unsteady(task).is_none(),
+            Liveness::No | Liveness::Starting | Liveness::Unhealthy => false,
         }
     }
 
     /// How long a task without a healthcheck still has to run.
     fn unsteady(&self, task: &Task) -> Option<Duration> {
-        let Running::For(time) = task.running else { return None };
+        let Liveness::For(time) = task.running else { return None };
         let failed = self.tasks.iter().any(|task| task.current && self.failed(task));
         let steady = if failed { STEADY_AFTER_FAILURE } else { STEADY };
         steady.checked_sub(time).filter(|left| !left.is_zero())
@@ -350,13 +350,13 @@ impl Service {
             return failed.or_else(|| old.then(|| "an older task is to be replaced".to_owned()));
         };
         let state = match task.running {
-            Running::Unhealthy => "it is unhealthy",
-            Running::Starting => "its healthcheck has not passed yet",
-            Running::For(_) | Running::Healthy if self.mode.is_job() => "it has not completed yet",
-            Running::For(_) | Running::Healthy => "it has just started",
-            Running::No if !task.error.is_empty() => return Some(task.reason()),
-            Running::No if failed.is_some() => return failed,
-            Running::No => match task.state {
+            Liveness::Unhealthy => "it is unhealthy",
+            Liveness::Starting => "its healthcheck has not passed yet",
+            Liveness::For(_) | Liveness::Healthy if self.mode.is_job() => "it has not completed yet",
+            Liveness::For(_) | Liveness::Healthy => "it has just started",
+            Liveness::No if !task.error.is_empty() => return Some(task.reason()),
+            Liveness::No if failed.is_some() => return failed,
+            Liveness::No => match task.state {
                 TaskState::NEW | TaskState::ALLOCATED | TaskState::PENDING => "it waits for a node",
                 TaskState::ASSIGNED | TaskState::ACCEPTED | TaskState::PREPARING => {
                     "its container is being made"
@@ -381,7 +381,7 @@ impl Service {
 impl Task {
     /// Whether its container runs, in whatever health.
     pub(super) fn runs(&self) -> bool {
-        self.running != Running::No
+        self.running != Liveness::No
     }
 
     /// Whether the engine failed it, whatever it is made of. Swarm makes another task: that is no crash loop. Two such

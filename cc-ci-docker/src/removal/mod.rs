@@ -2,7 +2,8 @@
 //!
 //! Services, then whatever they still make ([`drain`]), then all that only lies there: volumes, secrets,
 //! configs, networks. Each round begins with a look at everything, and only a look that finds nothing ends the work.
-//! What is in use, and an engine that restarts, are tried again until the limit is spent.
+//! What is in use, and an engine that restarts, are tried again until the limit is spent; what others than the stack use, for a
+//! while.
 
 mod drain;
 mod inspection;

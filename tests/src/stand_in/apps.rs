@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::command_line::Call;
 use super::docker::{self, docker, docker_with};
 use super::tree::Tree;
-use super::{Abra, Fatal, Wrong, said};
+use super::{Abra, Fatal, Wrong, print};
 
 /// What the removal of a volume may take.
 const REMOVAL: Duration = Duration::from_secs(20);
@@ -57,16 +57,16 @@ impl App {
 
     /// What the compose files are read with.
     pub fn vars(&self, tree: &Tree) -> Result<BTreeMap<String, String>, Fatal> {
-        let recipe = self.said(tree)?;
+        let recipe = self.recipe_in(tree)?;
         recipe.vars(&self.env, &self.domain).map_err(|error| Fatal(cc_ci_core::error_chain(&error)))
     }
 
     pub fn compose(&self, tree: &Tree) -> Result<Compose, Fatal> {
         let vars = self.vars(tree)?;
-        self.said(tree)?.compose(&vars).map_err(|error| Fatal(cc_ci_core::error_chain(&error)))
+        self.recipe_in(tree)?.compose(&vars).map_err(|error| Fatal(cc_ci_core::error_chain(&error)))
     }
 
-    fn said(&self, tree: &Tree) -> Result<Recipe, Fatal> {
+    fn recipe_in(&self, tree: &Tree) -> Result<Recipe, Fatal> {
         let name = self.recipe.parse().map_err(|error| Fatal(format!("{error}")))?;
         Recipe::open(name, tree.path()).map_err(|error| Fatal(cc_ci_core::error_chain(&error)))
     }
@@ -150,9 +150,9 @@ pub(super) fn servers(abra: &Abra, call: &Call) -> Result<(), Fatal> {
     let servers = servers_of(abra)?;
     if call.has("machine") {
         let list: Vec<Value> = servers.iter().map(|name| json!({ "name": name, "host": name })).collect();
-        return said(&format!("{}\n", Value::from(list)));
+        return print(&format!("{}\n", Value::from(list)));
     }
-    servers.iter().try_for_each(|name| said(&format!("{name}\n")))
+    servers.iter().try_for_each(|name| print(&format!("{name}\n")))
 }
 
 /// `app new`: the `.env` is the recipe's sample with the app's domain.
@@ -216,7 +216,7 @@ pub(super) fn list(abra: &Abra, call: &Call) -> Result<(), Fatal> {
         }));
     }
     if !call.has("machine") {
-        return said(&text);
+        return print(&text);
     }
     let servers: Map<String, Value> = servers
         .into_iter()
@@ -230,9 +230,9 @@ pub(super) fn list(abra: &Abra, call: &Call) -> Result<(), Fatal> {
         })
         .collect();
     if abra.does(&Wrong::JsonNoise) {
-        said("WARN retrieving remote recipes failed {\"offline\": true}\n[fetching] done\n")?;
+        print("WARN retrieving remote recipes failed {\"offline\": true}\n[fetching] done\n")?;
     }
-    said(&format!("{}\n", Value::from(servers)))
+    print(&format!("{}\n", Value::from(servers)))
 }
 
 /// `app remove`: what `undeploy` left, and the `.env`.
@@ -276,7 +276,7 @@ pub(super) fn run(abra: &Abra, call: &Call) -> Result<(), Fatal> {
     }
     words.push(&container);
     words.extend(call.args[2..].iter().map(String::as_str));
-    said(&format!("{}\n", docker(&words)?))
+    print(&format!("{}\n", docker(&words)?))
 }
 
 /// A running container of a service.
@@ -332,7 +332,7 @@ fn generate(abra: &Abra, app: &App, tree: &Tree, only: Option<&str>) -> Result<(
             create_secret(&app.secret(&spec), &value.as_bytes()[..length])?;
         }
         // As abra does: there is no other time to see it.
-        said(&format!("{} {}\n", spec.name, &value[..length]))?;
+        print(&format!("{} {}\n", spec.name, &value[..length]))?;
     }
     Ok(())
 }
@@ -352,7 +352,7 @@ pub(super) fn list_secrets(abra: &Abra, call: &Call) -> Result<(), Fatal> {
         })
         .collect();
     if call.has("machine") {
-        return said(&format!("{}\n", Value::from(rows)));
+        return print(&format!("{}\n", Value::from(rows)));
     }
-    rows.iter().try_for_each(|row| said(&format!("{row}\n")))
+    rows.iter().try_for_each(|row| print(&format!("{row}\n")))
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::apps::{App, container_of};
 use super::command_line::Call;
 use super::docker::{self, docker};
-use super::{Abra, Fatal, said};
+use super::{Abra, Fatal, print};
 
 /// What the label of a backup service is.
 const LABEL: &str = "label=coop-cloud.backupbot.enabled=true";
@@ -49,7 +49,7 @@ pub(super) fn create(abra: &Abra, call: &Call) -> Result<(), Fatal> {
         }
     }
     hooks(&app, &compose, HookKind::BackupPost)?;
-    said(&format!("snapshot {} saved\n", to.file_name().unwrap_or_default().display()))
+    print(&format!("snapshot {} saved\n", to.file_name().unwrap_or_default().display()))
 }
 
 pub(super) fn restore(abra: &Abra, call: &Call) -> Result<(), Fatal> {
@@ -71,9 +71,9 @@ pub(super) fn snapshots(abra: &Abra, call: &Call) -> Result<(), Fatal> {
     let (_, _, snapshots) = begin(abra, call)?;
     let names = names(&snapshots);
     if call.has("machine") {
-        return said(&format!("{}\n", Value::from(names)));
+        return print(&format!("{}\n", Value::from(names)));
     }
-    names.iter().try_for_each(|name| said(&format!("{name}\n")))
+    names.iter().try_for_each(|name| print(&format!("{name}\n")))
 }
 
 fn names(directory: &std::path::Path) -> Vec<String> {

@@ -112,7 +112,7 @@ impl Abra {
     fn run(&self, words: &[String]) -> Result<(), Fatal> {
         let call = match command_line::parse(words, &self.wrong) {
             Ok(Asked::Call(call)) => call,
-            Ok(Asked::Text(text)) => return said(&text),
+            Ok(Asked::Text(text)) => return print(&text),
             Err(usage) => return Err(Fatal(usage)),
         };
         match call.command.words {
@@ -136,7 +136,7 @@ impl Abra {
 }
 
 /// Writes to stdout. A reader that is gone is none of abra's business.
-fn said(text: &str) -> Result<(), Fatal> {
+fn print(text: &str) -> Result<(), Fatal> {
     Ok(io::stdout().write_all(text.as_bytes())?)
 }
 

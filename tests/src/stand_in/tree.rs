@@ -8,7 +8,7 @@ use cc_ci_core::names::Version;
 use serde_json::{Map, Value};
 
 use super::command_line::Call;
-use super::{Abra, Fatal, SECOND, said};
+use super::{Abra, Fatal, SECOND, print};
 
 /// The checkout of a recipe.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ pub(super) fn list(abra: &Abra, call: &Call) -> Result<(), Fatal> {
         }
     }
     if call.has("machine") {
-        return said(&format!("{}\n", Value::from(recipes)));
+        return print(&format!("{}\n", Value::from(recipes)));
     }
-    recipes.keys().try_for_each(|name| said(&format!("{name}\n")))
+    recipes.keys().try_for_each(|name| print(&format!("{name}\n")))
 }

@@ -90,27 +90,27 @@ fn a_service_that_is_up_is_seen_as_one() {
 #[test]
 fn a_task_of_this_node_runs_as_long_as_its_container_does() {
     for (status, running) in [
-        ("Up 3 seconds (healthy)", Running::Healthy),
-        ("Up 3 seconds (unhealthy)", Running::Unhealthy),
-        ("Up Less than a second (health: starting)", Running::Starting),
-        ("Up 3 seconds", Running::For(Duration::from_secs(3))),
+        ("Up 3 seconds (healthy)", Liveness::Healthy),
+        ("Up 3 seconds (unhealthy)", Liveness::Unhealthy),
+        ("Up Less than a second (health: starting)", Liveness::Starting),
+        ("Up 3 seconds", Liveness::For(Duration::from_secs(3))),
     ] {
         assert_eq!(seen_task(json!({}), vec![container(status)]).running, running, "{status}");
     }
-    assert_eq!(seen_task(json!({}), vec![]).running, Running::No);
+    assert_eq!(seen_task(json!({}), vec![]).running, Liveness::No);
     let starting = json!({"Status": {"State": "starting", "Timestamp": "2026-11-21T14:02:07Z"}});
     let fresh = seen_task(starting, vec![container("Up 3 seconds")]);
-    assert_eq!(fresh.running, Running::For(Duration::ZERO));
+    assert_eq!(fresh.running, Liveness::For(Duration::ZERO));
     assert_eq!(fresh.container.as_deref(), Some("55c8"));
 }
 
 #[test]
 fn a_task_of_another_node_runs_when_swarm_says_so() {
     let elsewhere = seen_task(json!({"NodeID": "elsewhere"}), vec![]);
-    assert_eq!(elsewhere.running, Running::For(Duration::from_secs(3)));
+    assert_eq!(elsewhere.running, Liveness::For(Duration::from_secs(3)));
     assert_eq!(elsewhere.container, None, "it can't be asked for");
     let starting = json!({"NodeID": "elsewhere", "Status": {"State": "starting"}});
-    assert_eq!(seen_task(starting, vec![]).running, Running::No);
+    assert_eq!(seen_task(starting, vec![]).running, Liveness::No);
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn ending(mode: Mode, tasks: Vec<Task>) -> Service {
 }
 
 /// A task of the current spec that is meant to run, made later the higher its number.
-fn task(number: u64, state: TaskState, running: Running) -> Task {
+fn task(number: u64, state: TaskState, running: Liveness) -> Task {
     Task {
         id: format!("t{number}"),
         place: "1".to_owned(),
@@ -45,12 +45,12 @@ fn task(number: u64, state: TaskState, running: Running) -> Task {
 }
 
 fn healthy(number: u64) -> Task {
-    task(number, TaskState::RUNNING, Running::Healthy)
+    task(number, TaskState::RUNNING, Liveness::Healthy)
 }
 
 /// One that ended, and of which Swarm has seen to the rest.
 fn ended(number: u64, state: TaskState, error: &str) -> Task {
-    Task { desired: TaskState::SHUTDOWN, error: error.to_owned(), ..task(number, state, Running::No) }
+    Task { desired: TaskState::SHUTDOWN, error: error.to_owned(), ..task(number, state, Liveness::No) }
 }
 
 fn failed(number: u64) -> Task {
@@ -104,18 +104,18 @@ fn a_service_is_up_when_all_its_tasks_are() {
 fn a_service_that_is_begun_anew_on_purpose_is_up_between_its_runs() {
     let periodic = |tasks| Service { periodic: true, ..service(Mode::Replicated(1), tasks) };
     let done = ended(1, TaskState::COMPLETE, "");
-    let waits = task(2, TaskState::READY, Running::No);
+    let waits = task(2, TaskState::READY, Liveness::No);
     assert_up(&periodic(vec![done.clone(), waits.clone()]));
-    assert_up(&periodic(vec![done.clone(), task(2, TaskState::RUNNING, Running::For(STEADY / 2))]));
+    assert_up(&periodic(vec![done.clone(), task(2, TaskState::RUNNING, Liveness::For(STEADY / 2))]));
     assert_eq!(periodic(vec![done.clone(), healthy(2)]).watched_tasks(), [""; 0]);
     // Before it has ended once it is like any other, and so it is once it failed.
     assert_lags(&periodic(vec![waits.clone()]), "0 of 1 tasks are up: it waits for its turn to start");
     assert_eq!(periodic(vec![healthy(2)]).watched_tasks(), ["t2"]);
-    let tasks = vec![done.clone(), failed(2), task(3, TaskState::READY, Running::No)];
+    let tasks = vec![done.clone(), failed(2), task(3, TaskState::READY, Liveness::No)];
     assert_lags(&periodic(tasks), "0 of 1 tasks are up: task: non-zero exit (1)");
     assert_eq!(periodic(vec![done.clone(), failed(2), healthy(3)]).watched_tasks(), ["t3"]);
     // A run that ended well says nothing of another slot.
-    let tasks = vec![done.clone(), waits.clone(), at("2", task(3, TaskState::PREPARING, Running::No))];
+    let tasks = vec![done.clone(), waits.clone(), at("2", task(3, TaskState::PREPARING, Liveness::No))];
     let two = Service { periodic: true, ..service(Mode::Replicated(2), tasks) };
     assert_lags(&two, "1 of 2 tasks are up: it waits for its turn to start");
     // Without a purpose an end is a failure.
@@ -137,7 +137,7 @@ fn no_replicas_means_that_none_runs() {
 
 #[test]
 fn a_task_too_many_is_waited_for() {
-    let more = [healthy(2), task(2, TaskState::PREPARING, Running::No)];
+    let more = [healthy(2), task(2, TaskState::PREPARING, Liveness::No)];
     for more in more {
         let tasks = vec![healthy(1), at("2", more)];
         assert_lags(&service(Mode::Replicated(1), tasks), "1 of its tasks are to be removed");
@@ -148,26 +148,26 @@ fn a_task_too_many_is_waited_for() {
 fn every_state_before_running_lags() {
     let error = |text: &str, task: Task| Task { error: text.to_owned(), ..task };
     for (found, reason) in [
-        (task(1, TaskState::NEW, Running::No), "it waits for a node"),
-        (task(1, TaskState::PENDING, Running::No), "it waits for a node"),
+        (task(1, TaskState::NEW, Liveness::No), "it waits for a node"),
+        (task(1, TaskState::PENDING, Liveness::No), "it waits for a node"),
         (
-            error("no suitable node (x on 1 node)", task(1, TaskState::PENDING, Running::No)),
+            error("no suitable node (x on 1 node)", task(1, TaskState::PENDING, Liveness::No)),
             "no suitable node (x on 1 node)",
         ),
-        (task(1, TaskState::ASSIGNED, Running::No), "its container is being made"),
-        (task(1, TaskState::PREPARING, Running::No), "its container is being made"),
+        (task(1, TaskState::ASSIGNED, Liveness::No), "its container is being made"),
+        (task(1, TaskState::PREPARING, Liveness::No), "its container is being made"),
         (
-            Task { desired: TaskState::READY, ..task(1, TaskState::READY, Running::No) },
+            Task { desired: TaskState::READY, ..task(1, TaskState::READY, Liveness::No) },
             "it waits for its turn to start",
         ),
-        (task(1, TaskState::STARTING, Running::No), "it is being started"),
-        (task(1, TaskState::STARTING, Running::Starting), "its healthcheck has not passed yet"),
-        (task(1, TaskState::STARTING, Running::Unhealthy), "it is unhealthy"),
-        (task(1, TaskState::STARTING, Running::For(Duration::ZERO)), "it has just started"),
+        (task(1, TaskState::STARTING, Liveness::No), "it is being started"),
+        (task(1, TaskState::STARTING, Liveness::Starting), "its healthcheck has not passed yet"),
+        (task(1, TaskState::STARTING, Liveness::Unhealthy), "it is unhealthy"),
+        (task(1, TaskState::STARTING, Liveness::For(Duration::ZERO)), "it has just started"),
         // The store lags behind the containers, in both directions.
-        (task(1, TaskState::RUNNING, Running::No), "its container is gone"),
+        (task(1, TaskState::RUNNING, Liveness::No), "its container is gone"),
         (
-            error("No such image: x:1", task(1, TaskState::REJECTED, Running::No)),
+            error("No such image: x:1", task(1, TaskState::REJECTED, Liveness::No)),
             "its image is missing (No such image: x:1)",
         ),
     ] {
@@ -177,7 +177,7 @@ fn every_state_before_running_lags() {
 
 #[test]
 fn a_container_is_believed_before_the_store_of_tasks_is() {
-    assert_up(&service(Mode::Replicated(1), vec![task(1, TaskState::STARTING, Running::Healthy)]));
+    assert_up(&service(Mode::Replicated(1), vec![task(1, TaskState::STARTING, Liveness::Healthy)]));
     let mut gone = service(Mode::Replicated(1), vec![healthy(1)]);
     gone.mark_exited(&HashSet::from(["c1".to_owned()]));
     assert_lags(&gone, "0 of 1 tasks are up: its container is gone");
@@ -188,7 +188,7 @@ fn a_container_is_believed_before_the_store_of_tasks_is() {
 
 #[test]
 fn a_task_without_a_healthcheck_must_run_for_a_while() {
-    let young = |time| task(9, TaskState::RUNNING, Running::For(time));
+    let young = |time| task(9, TaskState::RUNNING, Liveness::For(time));
     let second = Duration::from_secs(1);
     assert_up(&service(Mode::Replicated(1), vec![young(second)]));
     let almost = service(Mode::Replicated(1), vec![young(Duration::from_millis(999))]);
@@ -209,7 +209,7 @@ fn a_task_without_a_healthcheck_must_run_for_a_while() {
 
 #[test]
 fn failures_are_counted_and_the_last_one_is_named() {
-    let next = Task { desired: TaskState::READY, ..task(9, TaskState::READY, Running::No) };
+    let next = Task { desired: TaskState::READY, ..task(9, TaskState::READY, Liveness::No) };
     let twice = vec![failed(1), ended(2, TaskState::FAILED, "task: non-zero exit (2)"), next.clone()];
     let lag = assert_lags(
         &service(Mode::Replicated(1), twice),
@@ -223,7 +223,7 @@ fn failures_are_counted_and_the_last_one_is_named() {
         "0 of 1 tasks are up: it waits for its turn to start",
     );
     assert_eq!(lag.failed, Vec::<String>::new());
-    let sick = task(9, TaskState::STARTING, Running::Unhealthy);
+    let sick = task(9, TaskState::STARTING, Liveness::Unhealthy);
     assert_lags(
         &service(Mode::Replicated(1), vec![failed(1), sick]),
         "0 of 1 tasks are up: it is unhealthy; before: task: non-zero exit (1)",
@@ -238,8 +238,8 @@ fn what_is_of_an_older_spec_does_not_count_and_must_go() {
     );
     let both = |old: Task| service(Mode::Replicated(1), vec![of_old_spec(leaving(old)), healthy(2)]);
     assert_lags(&both(healthy(1)), "1 of its older tasks still run");
-    assert_lags(&both(task(1, TaskState::RUNNING, Running::Unhealthy)), "1 of its older tasks still run");
-    assert_up(&both(task(1, TaskState::SHUTDOWN, Running::No)));
+    assert_lags(&both(task(1, TaskState::RUNNING, Liveness::Unhealthy)), "1 of its older tasks still run");
+    assert_up(&both(task(1, TaskState::SHUTDOWN, Liveness::No)));
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn a_task_that_came_before_its_network_is_no_sign_of_a_crash_loop() {
     let error = "node is missing network attachments, ip addresses may be exhausted";
     let tasks = vec![ended(1, TaskState::REJECTED, error), ended(2, TaskState::REJECTED, error), failed(3)];
     let lag = assert_lags(
-        &service(Mode::Replicated(1), [tasks, vec![task(4, TaskState::READY, Running::No)]].concat()),
+        &service(Mode::Replicated(1), [tasks, vec![task(4, TaskState::READY, Liveness::No)]].concat()),
         "0 of 1 tasks are up: task: non-zero exit (1), 3 times",
     );
     assert_eq!(lag.failed, ["t3"]);
@@ -273,7 +273,7 @@ fn a_task_that_came_before_its_network_is_no_sign_of_a_crash_loop() {
 fn a_task_that_the_engine_failed_is_no_sign_of_a_crash_loop_and_its_update_not_the_recipes() {
     let error = "starting container failed: unable to remount dir as readonly: mount tmpfs:/x/mounts/secrets: device or \
                  resource busy";
-    let tasks = vec![ended(1, TaskState::FAILED, error), failed(2), task(3, TaskState::READY, Running::No)];
+    let tasks = vec![ended(1, TaskState::FAILED, error), failed(2), task(3, TaskState::READY, Liveness::No)];
     let lag = assert_lags(
         &service(Mode::Replicated(1), tasks.clone()),
         "0 of 1 tasks are up: task: non-zero exit (1), 2 times",
@@ -334,7 +334,7 @@ fn what_swarm_gave_up_is_over() {
     // One slot of two.
     assert_over(&service(Mode::Replicated(2), vec![healthy(1), at("2", failed(2))]), reason);
     // Its next task is there already.
-    let next = Task { desired: TaskState::READY, ..task(2, TaskState::NEW, Running::No) };
+    let next = Task { desired: TaskState::READY, ..task(2, TaskState::NEW, Liveness::No) };
     assert_lags(
         &service(Mode::Replicated(1), vec![failed(1), next]),
         "0 of 1 tasks are up: task: non-zero exit (1)",
@@ -349,7 +349,7 @@ fn what_swarm_gave_up_is_over() {
     );
     // A slot that the service no longer has.
     assert_up(&service(Mode::Replicated(1), vec![healthy(1), at("2", failed(2))]));
-    let coming = task(1, TaskState::STARTING, Running::Starting);
+    let coming = task(1, TaskState::STARTING, Liveness::Starting);
     assert_lags(
         &service(Mode::Replicated(1), vec![coming, at("2", failed(2))]),
         "0 of 1 tasks are up: its healthcheck has not passed yet; before: task: non-zero exit (1)",
@@ -369,7 +369,7 @@ fn a_task_that_ended_well_is_done_unless_it_is_started_again() {
         "Swarm does not start it again: it ended with status 0",
     );
     // Ends with status 0 in a loop are failures.
-    let next = Task { desired: TaskState::READY, ..task(2, TaskState::READY, Running::No) };
+    let next = Task { desired: TaskState::READY, ..task(2, TaskState::READY, Liveness::No) };
     let tasks = vec![ended(1, TaskState::COMPLETE, ""), next];
     let lag =
         assert_lags(&service(Mode::Replicated(1), tasks), "0 of 1 tasks are up: it ended with status 0");
@@ -380,7 +380,7 @@ fn a_task_that_ended_well_is_done_unless_it_is_started_again() {
         "0 of 1 tasks are up: Swarm has made no task of it",
     );
     // Run again, e.g. by a forced update.
-    let tasks = vec![ended(1, TaskState::COMPLETE, ""), task(2, TaskState::STARTING, Running::Starting)];
+    let tasks = vec![ended(1, TaskState::COMPLETE, ""), task(2, TaskState::STARTING, Liveness::Starting)];
     assert_lags(
         &ending(Mode::Replicated(1), tasks),
         "0 of 1 tasks are up: its healthcheck has not passed yet",
@@ -395,7 +395,7 @@ fn a_task_that_ended_well_is_done_unless_it_is_started_again() {
 #[test]
 fn a_global_service_has_a_task_on_each_node_and_on_one_at_least() {
     assert_up(&service(Mode::Global, vec![at("n1", healthy(1)), at("n2", healthy(2))]));
-    let two = vec![at("n1", healthy(1)), at("n2", task(2, TaskState::PREPARING, Running::No))];
+    let two = vec![at("n1", healthy(1)), at("n2", task(2, TaskState::PREPARING, Liveness::No))];
     assert_lags(&service(Mode::Global, two), "1 of 2 tasks are up: its container is being made");
     assert_lags(&service(Mode::Global, vec![]), "0 of 1 tasks are up: Swarm has made no task of it");
     let constraints = vec!["node.labels.x == y".to_owned(), "node.role == worker".to_owned()];
@@ -412,10 +412,10 @@ fn a_global_service_has_a_task_on_each_node_and_on_one_at_least() {
 fn a_job_is_up_when_it_has_completed() {
     let complete = |number: u64| Task {
         desired: TaskState::COMPLETE,
-        ..at(&number.to_string(), task(number, TaskState::COMPLETE, Running::No))
+        ..at(&number.to_string(), task(number, TaskState::COMPLETE, Liveness::No))
     };
     let runs =
-        Task { desired: TaskState::COMPLETE, ..at("2", task(2, TaskState::RUNNING, Running::For(LONG))) };
+        Task { desired: TaskState::COMPLETE, ..at("2", task(2, TaskState::RUNNING, Liveness::For(LONG))) };
     assert_up(&service(Mode::Job(2), vec![complete(1), complete(2)]));
     assert_up(&service(Mode::GlobalJob, vec![complete(1), complete(2)]));
     for mode in [Mode::Job(2), Mode::GlobalJob] {
@@ -446,7 +446,7 @@ fn a_job_is_up_when_it_has_completed() {
 
 #[test]
 fn the_output_of_what_is_not_up_tells_most() {
-    let sick = task(2, TaskState::STARTING, Running::Unhealthy);
+    let sick = task(2, TaskState::STARTING, Liveness::Unhealthy);
     let telling = |tasks| service(Mode::Replicated(1), tasks).telling().map(|task| task.id.clone());
     assert_eq!(telling(vec![failed(1), sick]).as_deref(), Some("t2"));
     assert_eq!(telling(vec![failed(1), failed(2)]).as_deref(), Some("t2"));
