@@ -199,7 +199,11 @@ impl Directory<'_> {
         let records = self.state_dir.records::<ServiceRecord>(&self.app.domain, "services").map_err(io)?;
         let kept = records.into_iter().find(|(known, _)| known == name).and_then(|(_, record)| record.port);
         match kept {
-            Some(port) => Ok(Some(port)),
+            Some(port) => {
+                // It may be stopped and started anew. Whoever holds it meanwhile will not get it: it is in use.
+                let _held = self.state_dir.held_ports().hold(port).map_err(io)?;
+                Ok(Some(port))
+            }
             None => ports::take(self.state_dir, &self.app.domain, name).map(Some).map_err(io),
         }
     }

@@ -2,10 +2,18 @@
 //!
 //! An app's directory is there as long as it has ports. So a port that is taken in the name of an app without one is
 //! nobody's, whoever wrote that, and is given to who needs it.
+//!
+//! Names are of one root; a port is of the whole host, and between taking it and the service's own `bind` nobody
+//! listens there. So whoever deploys also holds the port by a name that the kernel keeps for the network namespace, and
+//! gives back when the holder ends: executors of other roots and other users go on to the next port.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::OFlags;
 
@@ -14,6 +22,34 @@ use crate::names::Domain;
 
 /// Below the range that Linux hands out by itself, so that no outgoing connection sits there.
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
+
+/// The ports that this executor holds against those of other roots, until they are given back or the process ends.
+#[derive(Debug, Clone, Default)]
+pub(super) struct HeldPorts(Arc<Mutex<BTreeMap<u16, UnixListener>>>);
+
+impl HeldPorts {
+    /// Holds a port. `false` where another executor of this network namespace does.
+    pub fn hold(&self, port: u16) -> io::Result<bool> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.contains_key(&port) {
+            return Ok(true);
+        }
+        // An abstract name: no file, and gone with its last descriptor.
+        let name = SocketAddr::from_abstract_name(format!("cc-ci/port/{port}"))?;
+        match UnixListener::bind_addr(&name) {
+            Ok(listener) => {
+                held.insert(port, listener);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub fn release(&self, port: u16) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&port);
+    }
+}
 
 /// Takes a port for a service of `domain`. A symbolic link names the owner: it is made at once and whole.
 pub(super) fn take(state_dir: &StateDir, domain: &Domain, service: &str) -> io::Result<u16> {
@@ -28,8 +64,8 @@ pub(super) fn take(state_dir: &StateDir, domain: &Domain, service: &str) -> io::
         if !(claim(state_dir, domain, port)? || take_over(state_dir, domain, port)?) {
             continue;
         }
-        // Somebody else's program may listen there.
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        // Another root's service may be about to listen there, or somebody else's program do so.
+        if state_dir.held_ports().hold(port)? && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(port);
         }
         state_dir.free_port(port)?;
@@ -77,6 +113,21 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, first)).unwrap();
         assert_ne!(take(&state_dir, &domain, "app").unwrap(), first);
         drop(listener);
+    }
+
+    #[test]
+    fn a_port_that_an_executor_of_another_root_holds_is_not_taken_until_it_is_given_back() {
+        let roots = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [one, other] = roots.each_ref().map(|root| StateDir::new(root.path().to_owned()));
+        let domain: Domain = "held-012345.ci.example.org".parse().unwrap();
+        // Nobody listens yet: the service is yet to be started.
+        let port = take(&one, &domain, "app").unwrap();
+        let beside = take(&other, &domain, "app").unwrap();
+        assert_ne!(beside, port);
+        assert_eq!(other.taken_ports().unwrap(), [(beside, domain.clone())], "what was not had is not noted");
+        one.free_ports(&domain).unwrap();
+        other.free_ports(&domain).unwrap();
+        assert_eq!(take(&other, &domain, "app").unwrap(), port);
     }
 
     #[test]

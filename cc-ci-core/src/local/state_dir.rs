@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::ports::HeldPorts;
 use crate::engine::{Failure, Inventory, Kind, Resource};
 use crate::names::Domain;
 use crate::sys::beneath::{BeneathError, read_in};
@@ -34,6 +35,7 @@ pub(super) struct StateDir {
     root: PathBuf,
     /// The root, once it is known to be ours.
     claimed: Arc<OnceLock<Dir>>,
+    held_ports: HeldPorts,
 }
 
 /// A service, as it is meant to be.
@@ -76,7 +78,7 @@ const KINDS: [(&str, Kind); 7] = [
 
 impl StateDir {
     pub fn new(root: PathBuf) -> Self {
-        Self { root, claimed: Arc::default() }
+        Self { root, claimed: Arc::default(), held_ports: HeldPorts::default() }
     }
 
     /// The root, to be changed: it is ours.
@@ -271,6 +273,11 @@ impl StateDir {
         Ok(())
     }
 
+    /// What keeps this root's ports from the executors of other roots.
+    pub fn held_ports(&self) -> &HeldPorts {
+        &self.held_ports
+    }
+
     /// The ports that are taken, and by whom.
     pub fn taken_ports(&self) -> io::Result<Vec<(u16, Domain)>> {
         let mut taken = Vec::new();
@@ -344,6 +351,7 @@ impl StateDir {
     }
 
     pub fn free_port(&self, port: u16) -> io::Result<()> {
+        self.held_ports.release(port);
         self.dir()?.unlink(&self.ports().join(port.to_string()))
     }
 
