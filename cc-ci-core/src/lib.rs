@@ -31,16 +31,19 @@
 
 pub mod engine;
 mod http;
+#[doc(hidden)]
 pub mod inspect;
 mod inventory;
 pub mod janitor;
 pub mod lifetime;
 pub mod local;
 pub mod lock;
+#[doc(hidden)]
 pub mod model;
 pub mod names;
 pub mod recipe;
 pub mod run;
+#[doc(hidden)]
 pub mod sys;
 pub mod workspace;
 
@@ -53,8 +56,16 @@ pub use inventory::env_files::EnvFiles;
 pub use inventory::run_store::RunSummary;
 pub use model::failure::{Failure, Fault};
 pub use model::secret::Secret;
-pub use model::{cancellation, error_chain, event, exit};
-pub use sys::{beneath, files, output, process, system_info};
+#[doc(inline)]
+pub use model::{cancellation, event, exit};
+#[doc(inline)]
+pub use sys::{process, system_info};
+
+// For the crates beside this one, and no promise to anybody else: like the hidden modules above.
+#[doc(hidden)]
+pub use model::error_chain;
+#[doc(hidden)]
+pub use sys::{beneath, files, output};
 
 /// What a test fixture needs.
 pub mod prelude {
