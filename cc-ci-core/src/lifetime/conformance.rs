@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::LocalBoxFuture;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -29,29 +30,60 @@ const FAR: Duration = Duration::from_mins(1);
 /// Makes a lifetime.
 pub type New<'a> = &'a (dyn Fn(Bounds) -> Box<dyn RunLifetime> + Sync);
 
-/// Every case.
-pub async fn all(new: New<'_>) {
-    teardown_refuses_children_of_the_body(new).await;
-    a_child_starts_clean(new).await;
-    a_mark_replaces_the_outer_one(new).await;
-    ending_leaves_nobody(new).await;
-    a_leaders_exit_ends_its_group(new).await;
-    an_exit_is_no_end_by_force(new).await;
-    an_end_by_its_limit_is_told_at_the_end(new).await;
-    an_end_by_a_signal_is_told_at_the_end(new).await;
-    the_end_of_what_a_leader_left_is_told_at_the_end(new).await;
-    two_lifetimes_end_their_own_children_only(new).await;
-    the_hosts_own_children_are_untouched(new).await;
-    the_deadline_stands_still_while_held(new).await;
-    the_deadline_ends_with_the_body(new).await;
-    a_detached_process_is_recorded_before_it_executes(new).await;
-    a_detached_process_that_nobody_recorded_never_executes(new).await;
-    blocking_work_is_waited_for(new).await;
-    a_scope_ends_children_however_its_body_ends(new).await;
+/// One promise.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// The promise, as a sentence with underscores.
+    pub name: &'static str,
+    body: for<'a> fn(New<'a>) -> LocalBoxFuture<'a, ()>,
 }
 
+impl std::fmt::Debug for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Case").field(&self.name).finish()
+    }
+}
+
+impl Case {
+    /// Runs it.
+    ///
+    /// # Panics
+    /// When the promise is broken.
+    pub async fn run(&self, new: New<'_>) {
+        (self.body)(new).await;
+    }
+}
+
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        /// Every case.
+        pub const CASES: &[Case] =
+            &[$(Case { name: stringify!($name), body: |new| Box::pin($name(new)) }),*];
+    };
+}
+
+cases![
+    teardown_refuses_children_of_the_body,
+    a_child_starts_clean,
+    a_mark_replaces_the_outer_one,
+    ending_leaves_nobody,
+    a_leaders_exit_ends_its_group,
+    an_exit_is_no_end_by_force,
+    an_end_by_its_limit_is_told_at_the_end,
+    an_end_by_a_signal_is_told_at_the_end,
+    the_end_of_what_a_leader_left_is_told_at_the_end,
+    two_lifetimes_end_their_own_children_only,
+    the_hosts_own_children_are_untouched,
+    the_deadline_stands_still_while_held,
+    the_deadline_ends_with_the_body,
+    a_detached_process_is_recorded_before_it_executes,
+    a_detached_process_that_nobody_recorded_never_executes,
+    blocking_work_is_waited_for,
+    a_scope_ends_children_however_its_body_ends,
+];
+
 /// Once teardown has begun, only its own children start, and its budget runs from the first call.
-pub async fn teardown_refuses_children_of_the_body(new: New<'_>) {
+async fn teardown_refuses_children_of_the_body(new: New<'_>) {
     let supervisor = new(Bounds::default());
     assert_eq!(supervisor.begin_teardown(), supervisor.begin_teardown());
     let refused = supervisor.spawn(sh("true")).await;
@@ -61,7 +93,7 @@ pub async fn teardown_refuses_children_of_the_body(new: New<'_>) {
 }
 
 /// Empty mask, default dispositions, a group of its own, no inherited descriptor, no inherited variable.
-pub async fn a_child_starts_clean(new: New<'_>) {
+async fn a_child_starts_clean(new: New<'_>) {
     let supervisor = new(Bounds::default());
     let leak = tempfile::tempfile().unwrap();
     fcntl(leak.as_fd(), FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
@@ -81,7 +113,7 @@ pub async fn a_child_starts_clean(new: New<'_>) {
 }
 
 /// One variable holds the mark: a nested run's child carries the inner run's only.
-pub async fn a_mark_replaces_the_outer_one(new: New<'_>) {
+async fn a_mark_replaces_the_outer_one(new: New<'_>) {
     let supervisor = new(Bounds::default());
     let mark = mark(&*supervisor, "inner");
     let command = Command::new("/usr/bin/env", "/").env(Marker::VARIABLE, "outer").marker(mark.clone());
@@ -89,7 +121,7 @@ pub async fn a_mark_replaces_the_outer_one(new: New<'_>) {
 }
 
 /// Who ignores TERM, who is in the background, and who escaped with `setsid` and still carries the mark.
-pub async fn ending_leaves_nobody(new: New<'_>) {
+async fn ending_leaves_nobody(new: New<'_>) {
     let supervisor = new(Bounds::default());
     let script = "trap '' TERM; sleep 1000 & echo $!; setsid sh -c 'echo $$; exec sleep 1000' & \
                   while :; do sleep 1000; done";
@@ -109,7 +141,7 @@ pub async fn ending_leaves_nobody(new: New<'_>) {
 }
 
 /// What a child left in the background is gone once the children are ended, though the child itself ended long ago.
-pub async fn a_leaders_exit_ends_its_group(new: New<'_>) {
+async fn a_leaders_exit_ends_its_group(new: New<'_>) {
     let supervisor = new(Bounds::default());
     let mut child = supervisor.spawn(sh("sleep 1000 & echo $!")).await.unwrap();
     let background = identity(next_pid(&mut child).await);
@@ -121,23 +153,23 @@ pub async fn a_leaders_exit_ends_its_group(new: New<'_>) {
 }
 
 /// An exit with a failure is an end of its own.
-pub async fn an_exit_is_no_end_by_force(new: New<'_>) {
+async fn an_exit_is_no_end_by_force(new: New<'_>) {
     assert!(!ends_by_force(new, "exit 1", FAR).await);
 }
 
 /// However long ago, and though it exits when it is asked to: what such a client had ordered may still be carried
 /// out.
-pub async fn an_end_by_its_limit_is_told_at_the_end(new: New<'_>) {
+async fn an_end_by_its_limit_is_told_at_the_end(new: New<'_>) {
     assert!(ends_by_force(new, "trap 'exit 1' TERM; while :; do :; done", Duration::from_millis(100)).await);
 }
 
 /// Whoever sent it.
-pub async fn an_end_by_a_signal_is_told_at_the_end(new: New<'_>) {
+async fn an_end_by_a_signal_is_told_at_the_end(new: New<'_>) {
     assert!(ends_by_force(new, "kill -9 $$", FAR).await);
 }
 
 /// What it left in the background was at work.
-pub async fn the_end_of_what_a_leader_left_is_told_at_the_end(new: New<'_>) {
+async fn the_end_of_what_a_leader_left_is_told_at_the_end(new: New<'_>) {
     assert!(ends_by_force(new, "sleep 1000 & exit 0", FAR).await);
 }
 
@@ -151,7 +183,7 @@ async fn ends_by_force(new: New<'_>, script: &str, limit: Duration) -> bool {
 }
 
 /// Two runs in one process.
-pub async fn two_lifetimes_end_their_own_children_only(new: New<'_>) {
+async fn two_lifetimes_end_their_own_children_only(new: New<'_>) {
     let (ours, theirs) = (new(Bounds::default()), new(Bounds::default()));
     let sleeper =
         |supervisor: &dyn RunLifetime, run| sh("echo up; exec sleep 1000").marker(mark(supervisor, run));
@@ -169,7 +201,7 @@ pub async fn two_lifetimes_end_their_own_children_only(new: New<'_>) {
 }
 
 /// A process that the host started by itself is neither ended nor waited for.
-pub async fn the_hosts_own_children_are_untouched(new: New<'_>) {
+async fn the_hosts_own_children_are_untouched(new: New<'_>) {
     let mut host = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
     let mut ended_host = std::process::Command::new("true").spawn().unwrap();
     let supervisor = new(Bounds::default());
@@ -183,7 +215,7 @@ pub async fn the_hosts_own_children_are_untouched(new: New<'_>) {
 }
 
 /// A run that waits for its lock does not age.
-pub async fn the_deadline_stands_still_while_held(new: New<'_>) {
+async fn the_deadline_stands_still_while_held(new: New<'_>) {
     let supervisor = new(Bounds { deadline: Some(Duration::from_millis(100)), ..Bounds::default() });
     let hold = supervisor.hold_deadline();
     let second = supervisor.hold_deadline();
@@ -195,7 +227,7 @@ pub async fn the_deadline_stands_still_while_held(new: New<'_>) {
 }
 
 /// The teardown has its own budget.
-pub async fn the_deadline_ends_with_the_body(new: New<'_>) {
+async fn the_deadline_ends_with_the_body(new: New<'_>) {
     let supervisor =
         new(Bounds { deadline: Some(Duration::from_millis(200)), teardown: Duration::from_secs(90) });
     assert!(supervisor.begin_teardown().remaining() > Duration::from_mins(1));
@@ -204,7 +236,7 @@ pub async fn the_deadline_ends_with_the_body(new: New<'_>) {
 }
 
 /// It runs on after the end of the children, in a session of its own.
-pub async fn a_detached_process_is_recorded_before_it_executes(new: New<'_>) {
+async fn a_detached_process_is_recorded_before_it_executes(new: New<'_>) {
     let supervisor = new(Bounds::default());
     let dir = tempfile::tempdir().unwrap();
     let (record, log) = (dir.path().join("record"), dir.path().join("log"));
@@ -236,7 +268,7 @@ pub async fn a_detached_process_is_recorded_before_it_executes(new: New<'_>) {
 }
 
 /// Nothing runs that nobody knows of.
-pub async fn a_detached_process_that_nobody_recorded_never_executes(new: New<'_>) {
+async fn a_detached_process_that_nobody_recorded_never_executes(new: New<'_>) {
     let supervisor = new(Bounds::default());
     let dir = tempfile::tempdir().unwrap();
     let witness = dir.path().join("witness");
@@ -260,7 +292,7 @@ pub async fn a_detached_process_that_nobody_recorded_never_executes(new: New<'_>
 }
 
 /// A job whose waiter is gone still ends before the end of the children does.
-pub async fn blocking_work_is_waited_for(new: New<'_>) {
+async fn blocking_work_is_waited_for(new: New<'_>) {
     let supervisor = new(Bounds::default());
     let (release, blocked) = std::sync::mpsc::channel::<()>();
     let done = Arc::new(AtomicBool::new(false));
@@ -284,7 +316,7 @@ pub async fn blocking_work_is_waited_for(new: New<'_>) {
 }
 
 /// Return, panic and cancellation: in each the children are gone when the scope is.
-pub async fn a_scope_ends_children_however_its_body_ends(new: New<'_>) {
+async fn a_scope_ends_children_however_its_body_ends(new: New<'_>) {
     for how in ["return", "panic", "cancel"] {
         let supervisor = new(Bounds::default());
         let started = std::sync::Mutex::new(None);

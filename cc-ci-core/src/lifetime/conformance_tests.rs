@@ -1,6 +1,6 @@
 //! The cases hold for the embedded lifetime, and each is red on a double that breaks its promise.
 
-use super::conformance::{self, New};
+use super::conformance::CASES;
 use super::*;
 use crate::model::event::Silent;
 use crate::sys::process::{Signal, kill_process, wait_gone};
@@ -112,19 +112,19 @@ impl RunLifetime for Broken {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_lifetime_keeps_the_contract() {
-    conformance::all(&|bounds| Box::new(embedded(bounds))).await;
+    for case in CASES {
+        case.run(&|bounds| Box::new(embedded(bounds))).await;
+    }
 }
 
 /// Runs a case on a double, where it must panic.
 macro_rules! red {
     ($($fault:ident: $case:ident),* $(,)?) => {
-        $(red_on_a_double(Fault::$fault, stringify!($case), |new| Box::pin(conformance::$case(new))).await;)*
+        $(red_on_a_double(Fault::$fault, stringify!($case)).await;)*
     };
 }
 
-type Case = for<'a> fn(New<'a>) -> futures_util::future::LocalBoxFuture<'a, ()>;
-
-async fn red_on_a_double(fault: Fault, name: &str, case: Case) {
+async fn red_on_a_double(fault: Fault, name: &str) {
     use futures_util::FutureExt as _;
     let shared = OnceLock::new();
     let make = |bounds| -> Box<dyn RunLifetime> {
@@ -134,7 +134,8 @@ async fn red_on_a_double(fault: Fault, name: &str, case: Case) {
         };
         Box::new(Broken(supervisor, fault, Mutex::default()))
     };
-    let outcome = std::panic::AssertUnwindSafe(case(&make)).catch_unwind().await;
+    let case = CASES.iter().find(|case| case.name == name).unwrap();
+    let outcome = std::panic::AssertUnwindSafe(case.run(&make)).catch_unwind().await;
     assert!(outcome.is_err(), "{name} is green on a double that {fault:?}");
 }
 

@@ -14,6 +14,7 @@ mod claim;
 mod converge;
 mod deploy;
 mod execute;
+mod held_ports;
 mod partial;
 mod plan;
 mod ports;

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::ports::HeldPorts;
+use super::held_ports::HeldPorts;
 use crate::engine::{Failure, Inventory, Kind, Resource};
 use crate::names::Domain;
 use crate::sys::beneath::{BeneathError, read_in};

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::exit::Exit;
+use cc_ci_core::lifetime::conformance::CASES;
 use cc_ci_core::lifetime::{
     Bounds, Command, ParentWatch, ProcessMode, RunLifetime, RunLifetimeExt as _, ScopeEnd, TakenOver,
-    conformance,
 };
 use cc_ci_core::process::{Marker, MarkerOwner, ProcessIdentity, end_marked_of_dead_owners};
 use cc_ci_core::system_info::BootId;
@@ -192,27 +192,11 @@ async fn conform(case: &str, life: ProcessMode) -> Result<(), Failure> {
     let life = Mutex::new(Some(life));
     let new = |_: Bounds| -> Box<dyn RunLifetime> {
         let life = life.lock().unwrap_or_else(PoisonError::into_inner).take();
-        #[expect(
-            clippy::expect_used,
-            reason = "a case that asks for two lifetimes is a mistake of the suite"
-        )]
+        #[expect(clippy::expect_used, reason = "who names a case that asks for two lifetimes is mistaken")]
         Box::new(life.expect("one lifetime for one process"))
     };
-    match case {
-        "refuses" => conformance::teardown_refuses_children_of_the_body(&new).await,
-        "clean" => conformance::a_child_starts_clean(&new).await,
-        "mark" => conformance::a_mark_replaces_the_outer_one(&new).await,
-        "nobody" => conformance::ending_leaves_nobody(&new).await,
-        "group" => conformance::a_leaders_exit_ends_its_group(&new).await,
-        "exit" => conformance::an_exit_is_no_end_by_force(&new).await,
-        "limit" => conformance::an_end_by_its_limit_is_told_at_the_end(&new).await,
-        "signal" => conformance::an_end_by_a_signal_is_told_at_the_end(&new).await,
-        "rest" => conformance::the_end_of_what_a_leader_left_is_told_at_the_end(&new).await,
-        "detached" => conformance::a_detached_process_is_recorded_before_it_executes(&new).await,
-        "unrecorded" => conformance::a_detached_process_that_nobody_recorded_never_executes(&new).await,
-        "jobs" => conformance::blocking_work_is_waited_for(&new).await,
-        _ => return Err("no such case".into()),
-    }
+    let case = CASES.iter().find(|known| known.name == case).ok_or("no such case")?;
+    case.run(&new).await;
     Ok(())
 }
 
