@@ -3,7 +3,7 @@
 //! A case panics when the contract is broken. The lifetimes that it asks for live in its own process, several at
 //! once in some, and on a runtime with I/O and time.
 
-#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a failed expectation is a failed case")]
+#![expect(clippy::unwrap_used, reason = "a failed expectation is a failed case")]
 
 use std::io;
 use std::os::fd::AsFd as _;
