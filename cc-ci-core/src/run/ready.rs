@@ -121,12 +121,14 @@ impl<'r> Ready<'r> {
         // What is deployed anew begins with nothing.
         let before = match call {
             Call::Deploy => Vec::new(),
-            _ => self.run.harness.ci_host.engine.services(&app.domain).await?,
+            _ => {
+                let engine = &self.run.harness.ci_host.engine;
+                engine.inventory(Some(std::slice::from_ref(&app.domain))).await?.of(&app.domain)
+            }
         };
-        let before = before.into_iter().map(|service| service.name).collect();
         // What is read now, right after it was judged, is what is meant to be deployed.
         let order = async {
-            let order = recipe::order(self.run, app, before).await?;
+            let order = recipe::order(self.run, app, before.into_iter().collect()).await?;
             work.await?;
             Ok(order)
         };
