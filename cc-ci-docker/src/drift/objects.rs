@@ -9,7 +9,7 @@
 //!
 //! # Limitations
 //! The data of a secret can't be read. A subnet that the files leave to the engine, and the numbers of an overlay, are
-//! anybody's choice. Objects that are external are not looked at, unless they are labelled as the stack's.
+//! anybody's choice. Objects that are external are not looked at, but for whether a network is labelled as the stack's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -88,7 +88,9 @@ fn kind<'a>(
         let was_there = order.before.contains(&Resource::new(kind, &name));
         let Some(Wanted { key, spec, .. }) = wanted.get(name.as_str()) else {
             let is_labelled = object["Labels"][NAMESPACE].as_str() == Some(order.compose.stack.as_str());
-            if is_labelled && !was_there {
+            // A deployer may label what it made before, as secrets. A network of the operator's is not the stack's.
+            let is_given = kind != Kind::Network && declared.values().any(|object| object.name == name);
+            if is_labelled && !was_there && !is_given {
                 drift.differences.push(format!("{kind} {}: was not ordered", sanitize::written(&name)));
             }
             continue;
