@@ -74,8 +74,8 @@ pub(crate) async fn drift(client: &Client, domain: &Domain, order: &Order) -> Re
         }
     };
     let text = |of: &Value, key: &str| of[key].as_str().unwrap_or_default().to_owned();
-    let names = networks.iter().map(|network| (text(network, "Id"), text(network, "Name"))).collect();
-    let mut drift = compare(&stack, order, services, &names);
+    let by_id = networks.iter().map(|network| (text(network, "Id"), text(network, "Name"))).collect();
+    let mut drift = compare(&stack, order, services, &by_id);
     // Each volume once, whichever way it was asked for.
     let volumes: BTreeMap<String, Value> =
         volumes.into_iter().chain(named).map(|volume| (text(&volume, "Name"), volume)).collect();
