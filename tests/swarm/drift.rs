@@ -1,10 +1,12 @@
 //! What is deployed, against what was judged: the deployer has the last word on an engine, and is not believed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use cc_ci_core::engine::{Drift, Engine as _, Order};
 use cc_ci_core::recipe::Compose;
 use cc_ci_tests::engine::{BUSYBOX, TestEngine};
+use sha2::{Digest as _, Sha256};
 
 use crate::support::{App, block_on};
 
@@ -41,11 +43,17 @@ fn order(app: &App<'_>, file: &str) -> Order {
         .expect("a file");
     let vars = BTreeMap::from([("STACK_NAME".to_owned(), app.stack.clone())]);
     let compose = Compose::load(directory.path(), &vars).expect("it is good");
+    ordered(compose, vars, directory.path(), &std::fs::read("/proc/version").expect("a file"))
+}
+
+/// The order of these files, with one that is called `here`; nothing is there before.
+fn ordered(compose: Compose, vars: BTreeMap<String, String>, root: &Path, here: &[u8]) -> Order {
     Order {
         compose,
         vars,
-        root: directory.path().to_owned(),
+        root: root.to_owned(),
         env_files: BTreeMap::new(),
+        config_files: BTreeMap::from([("here".into(), Sha256::digest(here).into())]),
         before: BTreeSet::new(),
     }
 }
@@ -221,18 +229,116 @@ fn what_docker_makes_of_the_files_is_what_was_expected_of_it() {
         ("ZERO".to_owned(), "0".to_owned()),
     ]);
     let compose = Compose::load(directory.path(), &vars).expect("it is good");
-    let order = Order {
-        compose,
-        vars,
-        root: directory.path().to_owned(),
-        env_files: BTreeMap::new(),
-        before: BTreeSet::new(),
-    };
+    let order = ordered(compose, vars, directory.path(), b"content");
     let files =
         ["compose.yml", "compose.over.yml"].map(|name| directory.path().join(name).display().to_string());
     let words = ["stack", "deploy", "--resolve-image", "never", "-c", &files[0], "-c", &files[1], &app.stack];
     app.engine.docker(words);
     let drift = block_on(app.swarm.drift(&app.domain, &order)).expect("the engine can be looked at");
     assert_eq!(drift, Drift::default());
+    app.remove();
+}
+
+/// One service, which is in all networks and has all else, and a network that nobody is in.
+fn with_objects() -> String {
+    format!(
+        r#"version: "3.13"
+services:
+  app:
+    image: {BUSYBOX}
+    networks: [plain, open, inner, noted, driven, subnets, renamed, proxy]
+    volumes: ["data:/data", "memory:/memory"]
+    deploy: {{replicas: 0}}
+networks:
+  plain: {{ipam: {{}}}}
+  open: {{attachable: true, labels: {{a: 1.0, b: , c: ""}}}}
+  inner: {{internal: true, driver: ""}}
+  noted: {{labels: ["x=y"]}}
+  driven: {{driver: overlay, driver_opts: {{encrypted: "", com.docker.network.driver.mtu: 1400}}}}
+  subnets: {{ipam: {{driver: default, config: [{{subnet: 10.79.0.0/24}}, {{subnet: "fd00:79::/64"}}]}}}}
+  renamed: {{name: "${{STACK_NAME}}_x"}}
+  unused: {{attachable: true}}
+  proxy: {{external: true}}
+volumes:
+  data:
+  memory: {{labels: {{a: 1.0}}, driver: local, driver_opts: {{type: tmpfs, device: tmpfs}}}}
+secrets:
+  s1: {{file: /proc/version}}
+  s2: {{file: /proc/version, labels: {{a: b}}}}
+  s3: {{file: /proc/version, name: "${{STACK_NAME}}_s3_v1"}}
+configs:
+  c1: {{file: /proc/version}}
+  c2: {{file: /proc/version, labels: [a=b]}}
+  c3: {{file: /proc/version, template_driver: golang}}
+"#
+    )
+}
+
+#[test]
+fn what_a_stack_is_made_of_is_as_it_was_ordered_and_each_change_is_named() {
+    let name = "what_a_stack_is_made_of_is_as_it_was_ordered_and_each_change_is_named";
+    let Some(engine) = TestEngine::shared(name) else { return };
+    let app = App::new(&engine, "0d0003");
+    let file = with_objects();
+    let order = order(&app, &file);
+    let deployed = |file: &str| deployed(&app, &file.replace("${STACK_NAME}", &app.stack), &order);
+    assert_eq!(deployed(&file), Drift::default());
+    app.remove();
+
+    let mut changed = file.clone();
+    for (said, done) in [
+        ("plain: {ipam: {}}", "plain: {ipam: {config: [{subnet: 10.79.1.0/24}, {subnet: 10.79.2.0/24}]}}"),
+        ("open: {attachable: true, ", "open: {"),
+        ("inner: {internal: true, ", "inner: {"),
+        ("[\"x=y\"]", "[\"x=z\"]"),
+        ("mtu: 1400", "mtu: 1300"),
+        ("10.79.0.0", "10.79.3.0"),
+        ("renamed: {name: \"${STACK_NAME}_x\"}", "renamed: "),
+        ("s1: {file: /proc/version}", "s1: {file: /proc/version, labels: {a: b}}"),
+        ("labels: {a: b}}\n  s3", "template_driver: golang}\n  s3"),
+        ("_s3_v1", "_s3_v2"),
+        ("c1: {file: /proc/version}", "c1: {file: /proc/sys/kernel/ostype}"),
+        ("labels: [a=b]", "labels: [a=c]"),
+        (", template_driver: golang}\n", "}\n  c4: {file: /proc/version}\n"),
+    ] {
+        let before = changed.clone();
+        // The last place: the template of a secret is put before that of a config.
+        let place = changed.rfind(said).expect(said);
+        changed.replace_range(place..place + said.len(), done);
+        assert_ne!(changed, before, "{said}");
+    }
+    // A volume that is there is used as it is.
+    let volume = format!("{}_data", app.stack);
+    app.engine.docker(["volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs", &volume]);
+    let drift = deployed(&changed);
+    let stack = &app.stack;
+    let mut differences = drift.differences;
+    differences.retain(|difference| !difference.starts_with("service "));
+    differences.sort();
+    let mut expected = [
+        "network plain: IPAM.Config was not ordered".to_owned(),
+        "network open: Attachable is not there".to_owned(),
+        "network inner: Internal is not there".to_owned(),
+        "network noted: Labels.x differs".to_owned(),
+        "network driven: Options.com.docker.network.driver.mtu differs".to_owned(),
+        "network subnets: IPAM.Config.10.79.0.0/24 is not there".to_owned(),
+        "network subnets: IPAM.Config.10.79.3.0/24 was not ordered".to_owned(),
+        "network renamed: is not there".to_owned(),
+        format!("network {stack}_renamed: was not ordered"),
+        "volume data: Labels is not there".to_owned(),
+        "volume data: Options was not ordered".to_owned(),
+        "secret s1: Labels.a was not ordered".to_owned(),
+        "secret s2: Labels.a is not there".to_owned(),
+        "secret s2: Templating was not ordered".to_owned(),
+        "secret s3: is not there".to_owned(),
+        format!("secret {stack}_s3_v2: was not ordered"),
+        "config c1: Data differs".to_owned(),
+        "config c2: Labels.a differs".to_owned(),
+        "config c3: Templating is not there".to_owned(),
+        format!("config {stack}_c4: was not ordered"),
+    ];
+    expected.sort();
+    assert_eq!(differences, expected);
+    assert_eq!(drift.remarks, [""; 0]);
     app.remove();
 }

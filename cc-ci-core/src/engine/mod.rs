@@ -176,8 +176,10 @@ pub struct Order {
     pub root: PathBuf,
     /// The texts of the files that services have more variables from.
     pub env_files: BTreeMap<PathBuf, String>,
-    /// The services that were there before: deploying a release that lacks one does not remove it.
-    pub before: BTreeSet<String>,
+    /// The SHA-256 of each file that a config is made of.
+    pub config_files: BTreeMap<PathBuf, [u8; 32]>,
+    /// What of the app was there before: deploying a release that lacks it does not remove it.
+    pub before: BTreeSet<Resource>,
 }
 
 /// Where what is deployed is not what was ordered. No value that may be a secret is told.

@@ -153,6 +153,16 @@ fn of_service(
         let what = format!("service {key}: reading its env_file {}: {fault}", file.display());
         found.push(Issue::at(&table::FILE_UNREADABLE, &["services", key, "env_file"], what));
     }
+    // Everybody there can be asked for by the service's key, too. One like a host or another stack's service is no `app`.
+    let is_others = !compose.stack.prefixes(key) && (key.contains('.') || key.matches('_').count() > 1);
+    let mut shared = service.networks.iter().filter_map(|network| compose.networks.get(network));
+    if let Some(network) = shared.find(|network| network.external && is_others) {
+        let what = format!(
+            "service {key}: its key is its name in the network {}, and may be that of a host or of another app's service",
+            network.name
+        );
+        found.push(Issue::at(&table::FOREIGN_NAME, &["services", key, "networks"], what));
+    }
     for (network, aliases) in &service.aliases {
         let Some(shared) = compose.networks.get(network).filter(|network| network.external) else {
             continue;

@@ -167,6 +167,31 @@ networks: {proxy: {external: true}, own: }",
 }
 
 #[test]
+fn a_service_in_a_shared_network_is_no_host_and_no_other_stacks_service() {
+    let tree = Tree::new(&[
+        (".env.sample", ""),
+        (
+            "compose.yml",
+            "services:
+  app: {image: 'a:1', networks: [proxy, own]}
+  celery_worker: {image: 'a:1', networks: [proxy]}
+  sso.example.net: {image: 'a:1', networks: [proxy]}
+  sso_example_net_app: {image: 'a:1', networks: [own, proxy]}
+  db.example.net: {image: 'a:1', networks: [own]}
+networks: {proxy: {external: true}, own: }",
+        ),
+    ]);
+    let found = found(&tree.recipe(), &SHARED_NETWORKS, None);
+    assert_starts(
+        &found.problems,
+        &[
+            "service sso.example.net: its key is its name in the network proxy",
+            "service sso_example_net_app: its key is its name in the network proxy",
+        ],
+    );
+}
+
+#[test]
 fn what_time_it_is_on_the_host_an_app_may_read() {
     let mounts = "['/etc/localtime:/etc/localtime:ro', '/etc/timezone:/etc/timezone']";
     let text = format!("services: {{app: {{image: 'a:1', volumes: {mounts}}}}}");

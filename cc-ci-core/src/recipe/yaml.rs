@@ -4,6 +4,7 @@
 //! time. Duplicate keys are refused rather than resolved, since two readers of a recipe could choose differently.
 
 mod doubted;
+mod merges;
 
 use serde_json::Value;
 use serde_saphyr::DuplicateKeyPolicy;

@@ -7,7 +7,7 @@ use std::io;
 use super::integrity::{Call, CheckoutGuard};
 use super::recipe;
 use super::state::{Fetched, Revision, Run};
-use crate::engine::{App, Backup};
+use crate::engine::{App, Backup, Kind};
 use crate::lock::AppGuard;
 use crate::model::failure::{Failure, Fault};
 use crate::model::secret::Secret;
@@ -118,15 +118,15 @@ impl<'r> Ready<'r> {
         call: Call,
         work: impl Future<Output = Result<(), Failure>>,
     ) -> Result<(), Failure> {
-        // What is deployed anew begins with nothing.
-        let before = match call {
-            Call::Deploy => Vec::new(),
-            _ => self.run.harness.ci_host.engine.services(&app.domain).await?,
-        };
-        let before = before.into_iter().map(|service| service.name).collect();
+        let engine = &self.run.harness.ci_host.engine;
+        let mut before = engine.inventory(Some(std::slice::from_ref(&app.domain))).await?.of(&app.domain);
+        if call == Call::Deploy {
+            // What is deployed anew begins with its secrets, and what was made with them.
+            before.retain(|resource| matches!(resource.kind, Kind::Secret | Kind::Config));
+        }
         // What is read now, right after it was judged, is what is meant to be deployed.
         let order = async {
-            let order = recipe::order(self.run, app, before).await?;
+            let order = recipe::order(self.run, app, before.into_iter().collect()).await?;
             work.await?;
             Ok(order)
         };

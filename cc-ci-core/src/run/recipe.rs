@@ -2,11 +2,14 @@
 //! may have changed either.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
 
 use super::state::Run;
 use super::step::first_few;
-use crate::engine::{App, Order};
+use crate::engine::{App, Order, Resource};
 use crate::model::failure::Failure;
 use crate::model::record::Lane;
 use crate::recipe::{Compose, EnvFile, Findings, Labels, Policy, Recipe, Service};
@@ -46,19 +49,25 @@ fn sample(app: &App) -> Result<EnvFile, Failure> {
     Ok(Recipe::open(app.recipe.clone(), &app.tree)?.sample()?)
 }
 
-/// What a deployer was told to deploy, as the app's tree and `.env` say it now; `before` it, these services were there.
-pub(super) async fn order(run: &Run<'_>, app: &App, before: BTreeSet<String>) -> Result<Order, Failure> {
+/// What a deployer was told to deploy, as the app's tree and `.env` say it now; `before` it, this was there of the app.
+pub(super) async fn order(run: &Run<'_>, app: &App, before: BTreeSet<Resource>) -> Result<Order, Failure> {
     let app = app.clone();
     let order = move || {
         let (recipe, vars, compose) = read(&app, &app.env()?)?;
+        let read = |file: &Path| {
+            let cannot = |error| Failure::recipe(format!("can't read {}", file.display())).with_source(error);
+            recipe.read(file).map_err(cannot)
+        };
         let mut env_files = BTreeMap::new();
         for file in compose.services.values().flat_map(Service::env_files) {
-            let text = recipe.read(file).map_err(|error| {
-                Failure::recipe(format!("can't read {}", file.display())).with_source(error)
-            })?;
-            env_files.insert(file.to_owned(), String::from_utf8_lossy(&text).into_owned());
+            env_files.insert(file.to_owned(), String::from_utf8_lossy(&read(file)?).into_owned());
         }
-        Ok(Order { compose, vars, root: app.tree.clone(), env_files, before })
+        let mut config_files = BTreeMap::new();
+        let configs = compose.configs.values().filter(|config| !config.external);
+        for file in configs.filter_map(|config| config.file.as_ref()) {
+            config_files.insert(file.clone(), Sha256::digest(read(file)?).into());
+        }
+        Ok(Order { compose, vars, root: app.tree.clone(), env_files, config_files, before })
     };
     run.context.lifetime.blocking_tasks().run(order).await
 }

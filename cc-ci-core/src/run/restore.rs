@@ -1,6 +1,5 @@
 //! Restoring a warm app's baseline: what `cc-ci warm reconcile`, the start of a quick run and its rollback all do.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::baseline::Baseline;
@@ -184,10 +183,9 @@ impl<'r> Restore<'r> {
         self.baseline.lay_out(run, context).await?;
         let env = env_text(run, app).await?;
         engine.pre_pull(app).await?;
-        let there: BTreeSet<String> =
-            engine.services(&app.domain).await?.into_iter().map(|service| service.name).collect();
-        let is_down = there.is_empty();
-        let order = recipe::order(run, app, there).await?;
+        let is_down = engine.services(&app.domain).await?.is_empty();
+        let there = engine.inventory(Some(std::slice::from_ref(&app.domain))).await?.of(&app.domain);
+        let order = recipe::order(run, app, there.into_iter().collect()).await?;
         if is_down {
             deployer.deploy(context, app).await?;
         } else {

@@ -169,7 +169,7 @@ fn mode(mode: &Value) -> String {
 }
 
 /// A map of texts, each of them there though it be empty.
-fn texts(map: &Value) -> Value {
+pub(super) fn texts(map: &Value) -> Value {
     let texts = map.as_object().into_iter().flatten();
     Value::Object(
         texts.map(|(name, value)| (name.clone(), present(value.as_str().unwrap_or_default()))).collect(),
@@ -190,7 +190,7 @@ pub(super) fn set(list: &Value) -> Value {
 }
 
 /// A list as a map; of two of one name the second has its place added to it.
-fn keyed(list: &Value, name: impl Fn(Value) -> (String, Value)) -> Value {
+pub(super) fn keyed(list: &Value, name: impl Fn(Value) -> (String, Value)) -> Value {
     let mut map = Map::new();
     for (place, element) in list.as_array().into_iter().flatten().enumerate() {
         let (name, element) = name(element.clone());
@@ -204,7 +204,7 @@ fn keyed(list: &Value, name: impl Fn(Value) -> (String, Value)) -> Value {
     Value::Object(map)
 }
 
-fn change(of: &mut Value, path: &str, change: impl FnOnce(&Value) -> Value) {
+pub(super) fn change(of: &mut Value, path: &str, change: impl FnOnce(&Value) -> Value) {
     if let Some(value) = of.pointer_mut(path).filter(|value| !value.is_null()) {
         *value = change(value);
     }

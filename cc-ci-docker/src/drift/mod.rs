@@ -3,15 +3,17 @@
 //!
 //! [`ordered`] makes that one, [`form`] brings what the engine gives into the same form, and [`differ`] compares them leaf
 //! by leaf, so that a field that nobody knew of is a difference too. Both leave out what says nothing: what is empty, and
-//! what counts how often something was forced.
+//! what counts how often something was forced. [`objects`] does the same for networks, volumes, secrets and configs.
 //!
 //! # Limitations
 //! Images are compared by their tags, where the files have no digest. A variable more than the files say is a remark, whoever
-//! added it. The networks, volumes, secrets and configs themselves are not looked at, nor is a service that was there before
-//! and is not ordered any more. Where the engine has begun to roll an update back, it shows the older specification: such a
+//! added it. A service that was there before and is not ordered any more is not looked at. Where the engine has begun to roll an update back, it shows the older specification: such a
 //! service is left to the wait, which is red then.
 
 mod form;
+mod objects;
+#[cfg(test)]
+mod objects_tests;
 mod ordered;
 #[cfg(test)]
 mod tests;
@@ -19,7 +21,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cc_ci_core::engine::{Drift, Failure, Order};
+use cc_ci_core::engine::{Drift, Failure, Kind, Order, Resource};
 use cc_ci_core::names::{Domain, Stack};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
@@ -27,7 +29,9 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 use crate::client::{ApiError, Client, Filters};
 use crate::sanitize;
-use crate::snapshot::{self, labelled};
+use crate::snapshot::labelled;
+
+use objects::Listed;
 
 /// How long an engine that can't be asked just now is asked again.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,7 +49,7 @@ const ADDED: [&str; 3] = ["autoupdate", "timeout", "version"];
 const ENV: &str = "/TaskTemplate/ContainerSpec/Env";
 
 /// Values that may be secrets stand beneath these.
-const SILENT: [&str; 7] = ["Args", "Command", "DriverOpts", "Env", "Labels", "Options", "Sysctls"];
+const SILENT: [&str; 8] = ["Args", "Command", "Data", "DriverOpts", "Env", "Labels", "Options", "Sysctls"];
 
 pub(crate) async fn drift(client: &Client, domain: &Domain, order: &Order) -> Result<Drift, Failure> {
     let stack = domain.stack();
@@ -53,10 +57,15 @@ pub(crate) async fn drift(client: &Client, domain: &Domain, order: &Order) -> Re
     let during = |error: ApiError| error.during(format!("can't tell what is deployed of {domain}"));
     let (mut backoff, until) =
         (Backoff::new(Duration::from_millis(100), Duration::from_secs(1)), Instant::now() + PATIENCE);
-    let (services, networks) = loop {
+    let (all, of_name) = (Filters::new(), Filters::from([("name".to_owned(), vec![stack.to_string()])]));
+    let (services, networks, volumes, named, secrets, configs) = loop {
         let asked = futures_util::try_join!(
-            client.get("/services", &filters),
-            snapshot::networks(client, None::<Filters>)
+            list(client, "/services", &filters),
+            list(client, "/networks", &all),
+            list(client, "/volumes", &filters),
+            list(client, "/volumes", &of_name),
+            list(client, "/secrets", &filters),
+            list(client, "/configs", &filters),
         );
         match asked {
             // One that restarts only delays the look.
@@ -64,9 +73,29 @@ pub(crate) async fn drift(client: &Client, domain: &Domain, order: &Order) -> Re
             asked => break asked.map_err(during)?,
         }
     };
-    let networks = networks.into_iter().map(|network| (network.id, network.name)).collect();
-    let Value::Array(services) = services else { return Err(during(ApiError::Incomplete("no list"))) };
-    Ok(compare(&stack, order, services, &networks))
+    let text = |of: &Value, key: &str| of[key].as_str().unwrap_or_default().to_owned();
+    let by_id = networks.iter().map(|network| (text(network, "Id"), text(network, "Name"))).collect();
+    let mut drift = compare(&stack, order, services, &by_id);
+    // Each volume once, whichever way it was asked for.
+    let volumes: BTreeMap<String, Value> =
+        volumes.into_iter().chain(named).map(|volume| (text(&volume, "Name"), volume)).collect();
+    let listed = Listed { networks, volumes: volumes.into_values().collect(), secrets, configs };
+    objects::compare(order, listed, &mut drift);
+    Ok(drift)
+}
+
+/// What the engine lists at `path`.
+async fn list(client: &Client, path: &str, filters: &Filters) -> Result<Vec<Value>, ApiError> {
+    let mut answer = client.get(path, filters).await?;
+    if path == "/volumes" {
+        answer = answer["Volumes"].take();
+        // None is nothing there.
+        if answer.is_null() {
+            return Ok(Vec::new());
+        }
+    }
+    let Value::Array(list) = answer else { return Err(ApiError::Incomplete("no list")) };
+    Ok(list)
 }
 
 /// Compares what the engine lists with the order; `networks` are their names by id.
@@ -107,7 +136,9 @@ fn compare(stack: &Stack, order: &Order, services: Vec<Value>, networks: &BTreeM
         differ(&mut Vec::new(), &wanted, &spec, &mut differences);
         drift.differences.extend(differences.into_iter().map(|what| format!("service {key}: {what}")));
     }
-    for key in there.into_keys().filter(|key| !order.before.contains(key)) {
+    let was_there =
+        |key: &String| order.before.contains(&Resource::new(Kind::Service, format!("{stack}_{key}")));
+    for key in there.into_keys().filter(|key| !was_there(key)) {
         drift.differences.push(format!("service {}: was not ordered", sanitize::written(&key)));
     }
     drift

@@ -182,7 +182,7 @@ fn strings(map: &Value) -> BTreeMap<String, String> {
     map.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), text(value))).collect()
 }
 
-fn texts(map: &BTreeMap<String, String>) -> Map<String, Value> {
+pub(super) fn texts(map: &BTreeMap<String, String>) -> Map<String, Value> {
     map.iter().map(|(name, value)| (name.clone(), present(value))).collect()
 }
 
@@ -255,7 +255,7 @@ fn mount(order: &Order, mount: &Mount) -> Value {
     })
 }
 
-fn of_stack(stack: &Stack, object: &Object) -> Map<String, Value> {
+pub(super) fn of_stack(stack: &Stack, object: &Object) -> Map<String, Value> {
     let mut labels = texts(&object.labels);
     labels.insert(NAMESPACE.to_owned(), present(stack.as_str()));
     labels

@@ -84,7 +84,8 @@ fn order_of(file: &str, before: &[&str]) -> Order {
         vars: BTreeMap::from([("TYPE".to_owned(), "x".to_owned())]),
         root: Path::new("/recipes/x").to_owned(),
         env_files: BTreeMap::from([(Path::new("more.env").to_owned(), "# no\n\n  M=1\nA=z\nN\n".to_owned())]),
-        before: before.iter().map(|name| (*name).to_owned()).collect(),
+        config_files: BTreeMap::new(),
+        before: before.iter().map(|name| Resource::new(Kind::Service, format!("a_test_x_{name}"))).collect(),
     }
 }
 

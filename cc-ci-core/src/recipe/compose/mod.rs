@@ -315,6 +315,20 @@ impl Layer {
 
 impl Compose {
     fn check_references(&self) -> Result<(), (String, String)> {
+        for (section, objects) in [
+            ("volumes", &self.volumes),
+            ("secrets", &self.secrets),
+            ("configs", &self.configs),
+            ("networks", &self.networks),
+        ] {
+            let mut made: BTreeMap<&str, &str> = BTreeMap::new();
+            for (key, object) in objects.iter().filter(|(_, object)| !object.external) {
+                if let Some(other) = made.insert(&object.name, key) {
+                    let rule = format!("{other} has the same name, and Docker makes the one or the other");
+                    return Err((format!("{section}.{key}.name"), rule));
+                }
+            }
+        }
         for (key, service) in &self.services {
             let volumes = service.volumes.iter().filter(|mount| mount.kind == MountKind::Volume);
             let volumes: Vec<&String> = volumes.filter_map(|mount| mount.source.as_ref()).collect();

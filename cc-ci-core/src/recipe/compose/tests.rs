@@ -363,6 +363,24 @@ fn a_wrong_file_is_refused() {
 }
 
 #[test]
+fn two_objects_of_one_name_are_refused_where_docker_makes_them() {
+    for section in ["volumes", "secrets", "configs", "networks"] {
+        let text = format!(
+            "services: {{app: {{image: x}}}}\n{section}: {{aa: {{name: n}}, bb: {{name: n, labels: [a]}}}}"
+        );
+        let error = refused(&text);
+        assert!(
+            error.starts_with(&format!("compose.yml: {section}.bb.name: aa has the same name")),
+            "{error}"
+        );
+        let external = text
+            .replace("{name: n}", "{name: n, external: true}")
+            .replace("n, labels: [a]", "n, external: true");
+        assert!(compose(&external).is_ok(), "{section}");
+    }
+}
+
+#[test]
 fn an_error_names_the_file_among_several() {
     let over = "services: {app: {image: 1}}";
     let error = load(&[("compose.yml", BASE), ("compose.b.yml", over)], &[]).unwrap_err();

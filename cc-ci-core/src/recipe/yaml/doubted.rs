@@ -4,6 +4,7 @@
 use granit_parser::{Event, Options, Parser, ScalarStyle, StructureStyle};
 
 use super::YamlFault;
+use super::merges::Merges;
 
 /// A list or a map that is being read.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ struct Collection {
 /// Refuses a text, that is YAML within bounds, for the first such thing.
 pub(super) fn check(text: &str) -> Result<(), YamlFault> {
     let mut open: Vec<Collection> = Vec::new();
+    let mut merges = Merges::default();
     let mut options = Options::default();
     // Else many lines of comment are refused, and `%YAML 1.2` is not, which go-yaml does.
     options.set_emit_comments(false);
@@ -31,6 +33,7 @@ pub(super) fn check(text: &str) -> Result<(), YamlFault> {
         if event.tag().is_some() {
             return Err(fault(line, "a tag (!), which readers take in different ways: leave it out"));
         }
+        merges.take(&event, line)?;
         let (style, is_map) = match &event {
             Event::MappingEnd | Event::SequenceEnd => {
                 open.pop();
