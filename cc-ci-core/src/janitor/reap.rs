@@ -216,7 +216,9 @@ async fn end_orphans_of(host: &dyn SystemInfo, domains: BTreeSet<Domain>) -> BTr
     // It only ever ends what no live owner has, so it may outlive a caller that gives up.
     let ended = tokio::task::spawn_blocking(move || process::end_marked_of_many(&domains, &boot)).await;
     let why = match ended {
-        Ok(Ok(ended)) => return ended.into_iter().map(|(domain, ended)| (domain, Orphans::of(ended))).collect(),
+        Ok(Ok(ended)) => {
+            return ended.into_iter().map(|(domain, ended)| (domain, Orphans::of(ended))).collect();
+        }
         Ok(Err(error)) => format!("can't look for what a dead owner left running: {error}"),
         Err(error) => format!("ending orphaned processes failed: {error}"),
     };

@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
+use super::identity::read_proc;
 use super::pidfd::{PidFd, Signal};
 use super::{Marker, MarkerOwner, ProcessIdentity, StatLine};
 use crate::names::Domain;
@@ -129,7 +130,11 @@ pub fn end_marked_of_dead_owners(domain: &Domain, now: &BootId) -> Result<usize,
         .map_err(|source| EndMarkedError::Look { domain: domain.clone(), source })?
         .remove(domain)
         .unwrap_or_default();
-    if left.is_empty() { Ok(ended) } else { Err(EndMarkedError::Left { domain: domain.clone(), ended, left }) }
+    if left.is_empty() {
+        Ok(ended)
+    } else {
+        Err(EndMarkedError::Left { domain: domain.clone(), ended, left })
+    }
 }
 
 /// What became of the processes that dead owners had left running on one domain.
@@ -224,7 +229,7 @@ fn wait_ended(processes: &[PidFd], until: Instant) -> bool {
 
 /// The mark in the environment of `pid`, if it is there and ours to read. A zombie has none.
 pub(crate) fn marker_of(pid: i32) -> Option<Marker> {
-    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let environ = read_proc(&format!("/proc/{pid}/environ")).ok()?;
     // Searched before it is split: this reads every process there is.
     let begins = |&at: &usize| at == 0 || environ[at - 1] == 0;
     let at = memmem::find_iter(&environ, Marker::VARIABLE)
