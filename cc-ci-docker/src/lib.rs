@@ -32,6 +32,7 @@ mod order_tests;
 mod removal;
 mod sanitize;
 mod secrets;
+mod shared_look;
 mod snapshot;
 mod tasks;
 #[cfg(test)]
@@ -56,6 +57,7 @@ use cc_ci_core::recipe::VolumeBackup;
 
 use client::Client;
 pub use engine_info::{EngineInfo, ProxyNetwork, SwarmInfo};
+use shared_look::SharedLook;
 use volumes::copies;
 
 /// The overlay network that the reverse proxy reaches every app by. No app's, whoever made it.
@@ -81,6 +83,7 @@ pub struct SwarmEngine {
     settings: Settings,
     pull_silence: Duration,
     poll_pause: Duration,
+    looks: SharedLook,
     /// Whether it ever showed what exists. One that did and does not any more is likely to be restarting.
     has_shown: AtomicBool,
 }
@@ -90,7 +93,14 @@ impl SwarmEngine {
     pub fn new(settings: Settings) -> Self {
         let client = Client::new(settings.socket.clone());
         let (pull_silence, poll_pause) = (images::SILENCE, converge::PAUSE);
-        Self { client, settings, pull_silence, poll_pause, has_shown: AtomicBool::new(false) }
+        Self {
+            client,
+            settings,
+            pull_silence,
+            poll_pause,
+            looks: SharedLook::default(),
+            has_shown: AtomicBool::new(false),
+        }
     }
 
     /// The same engine, where no call may take longer than `limit`. The default of 30 s is meant for production; tests

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use cc_ci_core::engine::{Engine as _, Failure, Fault};
 use cc_ci_core::error_chain;
 use cc_ci_core::names::Domain;
+use futures_util::future::join_all;
 
 use crate::SwarmEngine;
 use crate::fake_engine::{FakeEngine, Reply, engine, nothing};
@@ -200,6 +201,26 @@ async fn a_look_takes_one_list_call_a_kind_however_many_domains() {
             ["configs", "containers/json", "info", "networks", "secrets", "services", "tasks", "volumes"];
         assert_eq!(calls, expected.map(|kind| format!("GET /{kind}")));
     }
+}
+
+#[tokio::test]
+async fn removals_at_once_share_a_look_that_began_after_each_asked() {
+    const LONG: Duration = Duration::from_mins(1);
+    let fake = FakeEngine::start(nothing);
+    let engine = fake.engine();
+    let domains: Vec<Domain> =
+        (0..20).map(|number| format!("immi-{number:06}.ci.example.org").parse().unwrap()).collect();
+    let lists = || fake.calls().iter().filter(|call| call.starts_with("GET /services")).count();
+    for removed in join_all(domains.iter().map(|domain| engine.remove(domain, LONG))).await {
+        removed.unwrap();
+    }
+    // The first one's look had begun when the others asked.
+    assert_eq!(lists(), 2);
+    // What was seen before is never shown again.
+    engine.remove(&domains[0], LONG).await.unwrap();
+    engine.remove(&domains[1], LONG).await.unwrap();
+    assert_eq!(lists(), 4);
+    assert_eq!(fake.calls().len(), 4 * 8, "nothing is asked of each stack: {:?}", fake.calls());
 }
 
 #[tokio::test]

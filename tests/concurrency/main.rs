@@ -11,6 +11,7 @@ mod cancelled;
 mod choice;
 mod cold_lane;
 mod confined;
+mod counts;
 mod deployers;
 mod doctor;
 mod doubles;

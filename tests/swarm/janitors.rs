@@ -47,7 +47,7 @@ fn fifty_orphaned_stacks_are_reaped_by_two_janitors_at_once() {
 }
 
 /// So many are looked at and removed together.
-const BATCH: usize = 16;
+const BATCH: usize = 128;
 
 /// Nothing runs of it, so there can be many.
 fn idle_orphan(engine: &TestEngine, domain: &Domain) -> Domain {

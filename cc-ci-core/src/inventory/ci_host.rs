@@ -1,5 +1,6 @@
 //! Everything of this host that a run or a janitor must know.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
@@ -13,6 +14,9 @@ use crate::sys::files::mounts_beneath;
 use crate::sys::process::{self, MarkerOwner};
 use crate::sys::system_info::SystemInfo;
 use crate::workspace::{AbraWorkspace, WorkspaceError};
+
+/// The files of so many apps are asked for by name; of more, the directory is listed.
+const ASKED_ONE_BY_ONE: usize = 16;
 
 /// A host with its engine, its locks and its runs.
 #[derive(Debug, Clone)]
@@ -67,8 +71,9 @@ impl CiHost {
         own: Option<&RunId>,
     ) -> Result<Inventory, Failure> {
         let mut inventory = self.engine.inventory(domains).await?;
-        let wanted = |domain: &Domain| domains.is_none_or(|domains| domains.contains(domain));
-        for domain in self.env_domains(domains)? {
+        let names: Option<HashSet<&Domain>> = domains.map(|domains| domains.iter().collect());
+        let wanted = |domain: &Domain| names.as_ref().is_none_or(|names| names.contains(domain));
+        for domain in self.env_domains(domains)?.into_iter().filter(wanted) {
             for path in self.env_files.found(&domain) {
                 inventory.add(&domain, Resource::new(Kind::EnvFile, path.display().to_string()));
             }
@@ -96,8 +101,8 @@ impl CiHost {
 
     fn env_domains(&self, domains: Option<&[Domain]>) -> Result<Vec<Domain>, Failure> {
         match domains {
-            Some(domains) => Ok(domains.to_vec()),
-            None => self.env_files.domains().map_err(|error| cannot_look(".env files", error)),
+            Some(domains) if domains.len() <= ASKED_ONE_BY_ONE => Ok(domains.to_vec()),
+            _ => self.env_files.domains().map_err(|error| cannot_look(".env files", error)),
         }
     }
 }

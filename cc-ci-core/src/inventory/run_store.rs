@@ -174,6 +174,7 @@ impl CiHost {
     /// Every run that has a directory, in the order of their ids. Whether one lives is asked of the process that it
     /// names: a look takes no lock.
     pub fn run_summaries(&self) -> Result<Vec<RunSummary>, Failure> {
+        tracing::debug!("the records of all runs are read");
         let boot = self.host.boot_id();
         let ids = self.runs.run_ids()?.into_iter();
         let summaries = ids.filter_map(|id| {

@@ -18,11 +18,16 @@ use crate::model::failure::Failure;
 use crate::names::Domain;
 use crate::workspace::{Pruned, RUN_RECORD, WorkspaceError};
 
-/// So many domains are held and looked at together: one inventory serves them all.
-const BATCH: usize = 16;
+/// So many domains that seem to have nothing but a lock file are held and looked at together: one look serves them all,
+/// and they are free after it.
+const EMPTY_BATCH: usize = 256;
 
-/// What the removal of a batch may take.
+/// So many orphans are held, looked at and removed together; a run that wants one of them waits for all.
+const ORPHAN_BATCH: usize = 128;
+
+/// What the removal of a batch may take, and for each of its orphans as much longer.
 const REMOVAL_LIMIT: Duration = Duration::from_mins(1);
+const REMOVAL_LIMIT_EACH: Duration = Duration::from_secs(1);
 
 /// A lock held for longer is worth a word.
 const LONG_HELD: Duration = Duration::from_hours(2);
@@ -118,7 +123,7 @@ impl fmt::Display for HostJanitor {
 #[async_trait]
 impl Janitor for HostJanitor {
     async fn pass(&self, pass: &Pass) -> Result<Report, Failure> {
-        let (domains, warnings) = candidates(&self.ci_host, pass).await?;
+        let Candidates { domains, orphans, warnings } = candidates(&self.ci_host, pass).await?;
         let mut report = Report { findings: Vec::new(), warnings };
         *self.progress() = Progress { domains: domains.clone(), report: report.clone() };
         if pass.dry_run {
@@ -126,29 +131,41 @@ impl Janitor for HostJanitor {
             return Ok(report);
         }
         let until = crate::sys::after(Instant::now(), pass.budget);
-        for batch in domains.chunks(BATCH) {
+        // A hint, like the domain itself: what a batch holds is decided by a look that begins under its locks.
+        let (orphans, empty): (Vec<Domain>, Vec<Domain>) =
+            domains.into_iter().partition(|domain| orphans.contains(domain));
+        for batch in empty.chunks(EMPTY_BATCH).chain(orphans.chunks(ORPHAN_BATCH)) {
             let (ci_host, pass, batch) = (self.ci_host.clone(), pass.clone(), batch.to_vec());
             // A task of its own: it keeps the locks until what it began is done, also when nobody waits any more.
             let work = async move { sweep(&ci_host, &pass, &batch, until).await };
             report.findings.extend(self.lifetime.blocking_tasks().task(work).await?);
             self.progress().report = report.clone();
         }
+        report.findings.sort_by(|a, b| a.domain.cmp(&b.domain));
         Ok(report)
     }
 }
 
-/// The run apps that leave any trace, in order. A source that fails is a warning, not an end: but without the
-/// engine nothing can be verified.
-async fn candidates(ci_host: &CiHost, pass: &Pass) -> Result<(Vec<Domain>, Vec<String>), Failure> {
+/// The run apps that leave any trace, in order.
+struct Candidates {
+    domains: Vec<Domain>,
+    /// Those of which more than a lock file seems to be there.
+    orphans: BTreeSet<Domain>,
+    warnings: Vec<String>,
+}
+
+/// A source that fails is a warning, not an end: but without the engine nothing can be verified.
+async fn candidates(ci_host: &CiHost, pass: &Pass) -> Result<Candidates, Failure> {
     let inventory = ci_host.inventory(None, pass.own_run.as_ref()).await?;
-    let mut domains: BTreeSet<Domain> = inventory.domains().cloned().collect();
+    let orphans: BTreeSet<Domain> = inventory.domains().cloned().collect();
+    let mut domains = orphans.clone();
     let mut warnings = Vec::new();
     match ci_host.locks.domains() {
         Ok(locked) => domains.extend(locked),
         Err(error) => warnings.push(format!("lock files could not be listed: {error}")),
     }
     domains.retain(|domain| ci_host.pattern.is_run_app(domain));
-    Ok((domains.into_iter().collect(), warnings))
+    Ok(Candidates { domains: domains.into_iter().collect(), orphans, warnings })
 }
 
 /// What a pass would do, without taking a lock.
@@ -177,8 +194,8 @@ async fn plan(ci_host: &CiHost, pass: &Pass, domains: &[Domain]) -> Result<Vec<F
     Ok(findings)
 }
 
-/// Takes what locks of the batch are free, looks once, reaps what is there, looks once more, and removes the
-/// lock files of what is verified empty.
+/// Takes what locks of the batch are free, looks once, and removes the lock files of what is empty at once; then reaps what
+/// is there, looks once more, and removes the lock files of what is verified empty.
 async fn sweep(
     ci_host: &CiHost,
     pass: &Pass,
@@ -203,23 +220,32 @@ async fn sweep(
         .map(|(domain, residue)| DomainSnapshot { domain: domain.clone(), residue, failures: Vec::new() })
         .collect();
     let orphans: Vec<Domain> = found.iter().map(|found| found.domain.clone()).collect();
-    let removal_until = crate::sys::after(Instant::now(), REMOVAL_LIMIT);
-    let reaped = clear(
-        ci_host,
-        &Owners::of(&guards),
-        found,
-        pass.own_run.as_ref(),
-        PendingRequests::Unknown,
-        removal_until,
-    )
-    .await?;
-    let mut reaped: BTreeMap<Domain, Reaped> = orphans.into_iter().zip(reaped).collect();
-    for guard in guards {
-        let reaped = reaped.remove(guard.domain()).unwrap_or_default();
-        findings.push(conclude(guard, reaped));
+    let is_orphan: BTreeSet<&Domain> = orphans.iter().collect();
+    let (guards, empty): (Vec<AppGuard>, Vec<AppGuard>) =
+        guards.into_iter().partition(|guard| is_orphan.contains(guard.domain()));
+    findings.extend(conclude_all(empty.into_iter().map(|guard| (guard, Reaped::default())).collect()).await?);
+    if !guards.is_empty() {
+        let each = REMOVAL_LIMIT_EACH.saturating_mul(u32::try_from(guards.len()).unwrap_or(u32::MAX));
+        let until = crate::sys::after(Instant::now(), REMOVAL_LIMIT + each);
+        let (owners, own) = (Owners::of(&guards), pass.own_run.as_ref());
+        let reaped = clear(ci_host, &owners, found, own, PendingRequests::Unknown, until).await?;
+        let mut reaped: BTreeMap<Domain, Reaped> = orphans.into_iter().zip(reaped).collect();
+        let reaped = guards.into_iter().map(|guard| {
+            let reaped = reaped.remove(guard.domain()).unwrap_or_default();
+            (guard, reaped)
+        });
+        findings.extend(conclude_all(reaped.collect()).await?);
     }
     findings.sort_by(|a, b| a.domain.cmp(&b.domain));
     Ok(findings)
+}
+
+/// Removes the lock files of what is empty, and gives all locks up.
+async fn conclude_all(ended: Vec<(AppGuard, Reaped)>) -> Result<Vec<Finding>, Failure> {
+    let concluded = tokio::task::spawn_blocking(move || {
+        ended.into_iter().map(|(guard, reaped)| conclude(guard, reaped)).collect()
+    });
+    concluded.await.map_err(|error| cannot_look("lock files", error.into()))
 }
 
 /// The guards of what no live run owns. Whoever removed a live run's lock file has made its domain no one's to reap.

@@ -16,6 +16,7 @@
 //! `with-lock` has no tree, and that of a run whose future was dropped is not a dead run's while its process lives:
 //! what their clients had ordered when they were killed may appear after a pass, and is the next one's.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -26,7 +27,7 @@ use crate::inventory::run_store::RunSummary;
 use crate::lock::{AppGuard, LostOwnership};
 use crate::model::failure::Failure;
 use crate::names::{Domain, RunId};
-use crate::sys::process::{self, EndMarkedError};
+use crate::sys::process::{self, EndedMarked};
 use crate::sys::system_info::SystemInfo;
 
 /// What the caller knows of the orders that the domain's clients gave to the engine.
@@ -126,15 +127,23 @@ pub(super) async fn clear(
     let mut reaped = vec![Reaped::default(); found.len()];
     let mut open: Vec<(usize, DomainSnapshot)> = found.into_iter().enumerate().collect();
     while !open.is_empty() {
+        let owned = open.iter().map(|(_, found)| &found.domain).filter(|domain| owners.check(domain).is_ok());
+        let owned: BTreeSet<Domain> = owned.cloned().collect();
+        let mut orphans = end_orphans_of(ci_host.host.as_ref(), owned.clone()).await;
+        let limit = until.saturating_duration_since(Instant::now());
         let removals = join_all(open.iter_mut().map(async |(_, found)| {
-            let limit = until.saturating_duration_since(Instant::now());
-            owners.check(&found.domain).ok()?;
-            found.failures.extend(end_orphans(ci_host.host.as_ref(), &found.domain).await.failures);
+            if !owned.contains(&found.domain) {
+                return None;
+            }
             let error = ci_host.engine.remove(&found.domain, limit).await.err()?;
             found.failures.push(crate::model::error_chain(&error));
             Some(found.domain.clone())
         }))
         .await;
+        for (_, found) in &mut open {
+            let ended = orphans.remove(&found.domain).unwrap_or_default();
+            found.failures.splice(0..0, ended.failures);
+        }
         let failed: Vec<Domain> = removals.into_iter().flatten().collect();
         if !lag.is_zero() {
             tokio::time::sleep(lag).await;
@@ -151,10 +160,11 @@ pub(super) async fn clear(
                 false
             }
         });
-        for (_, found) in &mut open {
-            found.failures.extend(clear_files(ci_host, &found.domain, own, &failed).await);
-        }
         let domains: Vec<Domain> = open.iter().map(|(_, found)| found.domain.clone()).collect();
+        let mut failures = clear_files(ci_host, &domains, own, &failed).await;
+        for (_, found) in &mut open {
+            found.failures.extend(failures.remove(&found.domain).into_iter().flatten());
+        }
         let after = ci_host.inventory(Some(&domains), own).await?;
         let over = Instant::now() >= until;
         let mut again = Vec::new();
@@ -197,44 +207,71 @@ pub struct Orphans {
 
 /// Ends the processes that dead owners left running on `domain`.
 pub async fn end_orphans(host: &dyn SystemInfo, domain: &Domain) -> Orphans {
-    let (domain, boot) = (domain.clone(), host.boot_id());
-    // It only ever ends what no live owner has, so it may outlive a caller that gives up.
-    let ended = tokio::task::spawn_blocking(move || process::end_marked_of_dead_owners(&domain, &boot)).await;
-    let (ended, failure) = match ended {
-        Ok(Ok(ended)) => (ended, None),
-        Ok(Err(error @ EndMarkedError::Left { ended, .. })) => {
-            (ended, Some(crate::model::error_chain(&error)))
-        }
-        Ok(Err(error)) => (0, Some(crate::model::error_chain(&error))),
-        Err(error) => (0, Some(format!("ending orphaned processes failed: {error}"))),
-    };
-    Orphans { ended, failures: failure.into_iter().collect() }
+    end_orphans_of(host, BTreeSet::from([domain.clone()])).await.remove(domain).unwrap_or_default()
 }
 
-/// Removes what a run app has on this host beside its engine: its `.env` and the trees of its dead runs, but for
-/// those of a domain whose removal `failed`: what was ordered of such an engine may yet appear. Gives what went wrong.
+/// The same of many domains, whose processes are looked for together.
+async fn end_orphans_of(host: &dyn SystemInfo, domains: BTreeSet<Domain>) -> BTreeMap<Domain, Orphans> {
+    let (all, boot) = (domains.clone(), host.boot_id());
+    // It only ever ends what no live owner has, so it may outlive a caller that gives up.
+    let ended = tokio::task::spawn_blocking(move || process::end_marked_of_many(&domains, &boot)).await;
+    let why = match ended {
+        Ok(Ok(ended)) => {
+            return ended.into_iter().map(|(domain, ended)| (domain, Orphans::of(ended))).collect();
+        }
+        Ok(Err(error)) => format!("can't look for what a dead owner left running: {error}"),
+        Err(error) => format!("ending orphaned processes failed: {error}"),
+    };
+    let failed = Orphans { ended: 0, failures: vec![why] };
+    all.into_iter().map(|domain| (domain, failed.clone())).collect()
+}
+
+impl Orphans {
+    fn of(EndedMarked { ended, left }: EndedMarked) -> Self {
+        let still = |left: Vec<i32>| format!("what a dead owner left running is still there: pids {left:?}");
+        Self { ended, failures: Some(left).filter(|left| !left.is_empty()).map(still).into_iter().collect() }
+    }
+}
+
+/// Removes what run apps have on this host beside their engine: their `.env` files and the trees of their dead runs, but
+/// for those of a domain whose removal `failed`: what was ordered of such an engine may yet appear. Gives what went wrong.
 async fn clear_files(
     ci_host: &CiHost,
-    domain: &Domain,
+    domains: &[Domain],
     own: Option<&RunId>,
     failed: &[Domain],
-) -> Vec<String> {
-    let mut failures = Vec::new();
-    let (env_files, owned) = (ci_host.env_files.clone(), domain.clone());
-    let removed = tokio::task::spawn_blocking(move || env_files.remove(&owned)).await;
-    if let Err(error) = removed.unwrap_or_else(|error| Err(error.into())) {
-        failures.push(format!("can't remove the .env file: {error}"));
+) -> BTreeMap<Domain, Vec<String>> {
+    let mut failures: BTreeMap<Domain, Vec<String>> = BTreeMap::new();
+    let mut tell = |domain: &Domain, why: String| failures.entry(domain.clone()).or_default().push(why);
+    let (env_files, owned) = (ci_host.env_files.clone(), domains.to_vec());
+    let removed = tokio::task::spawn_blocking(move || {
+        owned.iter().map(|domain| env_files.remove(domain)).collect::<Vec<_>>()
+    });
+    match removed.await {
+        Ok(removed) => {
+            for (domain, error) in
+                domains.iter().zip(removed).filter_map(|(domain, removed)| Some((domain, removed.err()?)))
+            {
+                tell(domain, format!("can't remove the .env file: {error}"));
+            }
+        }
+        Err(error) => {
+            domains.iter().for_each(|domain| tell(domain, format!("can't remove the .env file: {error}")));
+        }
     }
     let trees = match ci_host.dead_trees() {
         Ok(trees) => trees,
         Err(error) => {
-            failures.push(crate::model::error_chain(&error));
+            domains.iter().for_each(|domain| tell(domain, crate::model::error_chain(&error)));
             return failures;
         }
     };
     let done = |tree: &RunSummary| !tree.domains.iter().any(|domain| failed.contains(domain));
-    let ours = |tree: &RunSummary| tree.domains.contains(domain) && own != Some(&tree.id);
-    for tree in trees.into_iter().filter(|tree| ours(tree) && done(tree)) {
+    for tree in trees.into_iter().filter(|tree| own != Some(&tree.id) && done(tree)) {
+        let ours: Vec<&Domain> = domains.iter().filter(|domain| tree.domains.contains(domain)).collect();
+        if ours.is_empty() {
+            continue;
+        }
         let (runs, id) = (ci_host.runs.clone(), tree.id.clone());
         // Under the run's own lock: a run that still waits for its domain has a directory too.
         let removed = tokio::task::spawn_blocking(move || match runs.try_lock_dead(&id) {
@@ -242,11 +279,12 @@ async fn clear_files(
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         });
-        match removed.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => failures.push(crate::model::error_chain(&error)),
-            Err(error) => failures.push(format!("removing the tree of run {} failed: {error}", tree.id)),
-        }
+        let why = match removed.await {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => crate::model::error_chain(&error),
+            Err(error) => format!("removing the tree of run {} failed: {error}", tree.id),
+        };
+        ours.into_iter().for_each(|domain| tell(domain, why.clone()));
     }
     failures
 }

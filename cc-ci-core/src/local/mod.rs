@@ -50,6 +50,9 @@ use state_dir::{ContainerRecord, ServiceRecord, StateDir, host};
 /// The files that are read back are our own, and small.
 const VOLUME_FILE_LIMIT: u64 = 1 << 20;
 
+/// The files of so many apps are asked for by name; of more, the directories are listed.
+const ASKED_ONE_BY_ONE: usize = 16;
+
 /// Deploys apps as processes below one root directory.
 #[derive(Debug, Clone)]
 pub struct LocalExecutor {
@@ -307,14 +310,16 @@ impl LocalExecutor {
         let services = marked.iter().filter(
             |process| matches!(&process.marker.owner, MarkerOwner::Service { state_dir, .. } if *state_dir == ours),
         );
+        let names: Option<BTreeSet<&Domain>> = domains.map(|domains| domains.iter().collect());
+        let wanted = |domain: &Domain| names.as_ref().is_none_or(|names| names.contains(domain));
         for found in services {
-            if domains.is_none_or(|domains| domains.contains(&found.marker.domain)) {
+            if wanted(&found.marker.domain) {
                 inventory.add(&found.marker.domain, Resource::new(Kind::Process, found.process.to_string()));
             }
         }
         let known = match domains {
-            Some(domains) => domains.to_vec(),
-            None => self.state_dir.domains()?,
+            Some(domains) if domains.len() <= ASKED_ONE_BY_ONE => domains.to_vec(),
+            _ => self.state_dir.domains()?.into_iter().filter(wanted).collect(),
         };
         let ports = self.state_dir.taken_ports()?;
         for domain in &known {

@@ -32,7 +32,7 @@ impl Removal<'_> {
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(250));
         let mut removing = FuturesUnordered::new();
         let mut under_way: HashSet<String> = HashSet::new();
-        let mut filtered = look.labelled;
+        let mut filtered = look.labelled && !self.engine.looks.is_shared();
         let mut found = look.containers.clone();
         loop {
             let late = began.elapsed() > LOOK_AGAIN;

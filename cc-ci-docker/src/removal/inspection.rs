@@ -170,6 +170,19 @@ pub(crate) fn is_ours(task: &Task, stack: &str, others: &HashSet<String>) -> boo
 }
 
 impl Snapshot {
+    /// Whether a task may still do something that is the stack's for all that can be seen, though its service is gone and is
+    /// none of `remembered`: whose it was, only the engine's filters know.
+    pub(super) fn has_tasks_of_nobody(&self, stack: &str, remembered: &HashSet<String>) -> bool {
+        let containers: HashSet<&str> = self.containers.iter().map(|found| found.id.as_str()).collect();
+        let services: HashSet<&str> = self.services.iter().map(|found| found.id.as_str()).collect();
+        self.tasks.iter().any(|task| {
+            let known = |id: &String| services.contains(id.as_str()) || remembered.contains(id);
+            task.uses.label.as_deref().is_none_or(|label| label == stack)
+                && !task.service.as_ref().is_some_and(known)
+                && !is_harmless(task, &containers)
+        })
+    }
+
     /// Whether a container has the volume, or a service or a task names it.
     fn uses_volume(&self, name: &str) -> bool {
         let has = |volumes: &Vec<String>| volumes.iter().any(|volume| volume == name);

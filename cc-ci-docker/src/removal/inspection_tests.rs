@@ -225,3 +225,25 @@ fn a_foreign_services_container_is_not_ours_because_of_its_images_label() {
     assert!(remembered.may_own(&container(None)));
     assert!(!remembered.may_own(&container(Some("debug"))), "made of an image that was committed from ours");
 }
+
+#[test]
+fn the_engines_filters_are_asked_only_where_a_task_may_be_the_stacks_and_nothing_else_tells() {
+    let foreign = Uses { label: Some("b_ci_org".to_owned()), ..Uses::default() };
+    let over = Task { state: Some(TaskState::SHUTDOWN), ..preparing("over", "gone", labelled()) };
+    let cases = [
+        (preparing("a", "gone", labelled()), true),
+        (preparing("b", "gone", Uses::default()), true),
+        (Task { service: None, ..preparing("c", "gone", Uses::default()) }, true),
+        (preparing("d", "gone", foreign), false),
+        (preparing("e", "there", Uses::default()), false),
+        (preparing("f", "removed", labelled()), false),
+        (over, false),
+    ];
+    let removed = HashSet::from(["id-of-removed".to_owned()]);
+    for (task, asked) in cases {
+        let id = task.id.clone();
+        let snapshot =
+            Snapshot { services: vec![service("there", None)], tasks: vec![task], ..Snapshot::default() };
+        assert_eq!(snapshot.has_tasks_of_nobody(OURS, &removed), asked, "{id}");
+    }
+}

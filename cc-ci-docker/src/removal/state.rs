@@ -1,6 +1,7 @@
 //! One removal: what it has seen, what it remembers, and how it removes a thing.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use bollard::query_parameters::{RemoveContainerOptions, RemoveVolumeOptions};
 use cc_ci_core::engine::{Kind, Resource};
@@ -13,6 +14,7 @@ use super::selective::Selective;
 use crate::SwarmEngine;
 use crate::client::{ApiError, Client};
 use crate::inventory::{Sources, attribute};
+use crate::shared_look::AtWork;
 use crate::snapshot::Snapshot;
 use crate::tasks::own_tasks;
 
@@ -26,11 +28,12 @@ pub(super) struct Removal<'e> {
     pub sources: OnceCell<Sources>,
     pub remembered: Remembered,
     /// What the last look saw, and what of it was to be removed.
-    pub last: Option<(Snapshot, Vec<Target>)>,
+    pub last: Option<(Arc<Snapshot>, Vec<Target>)>,
     /// What the engine would not remove in the last round, and what it said.
     pub refusals: BTreeMap<Resource, String>,
     /// Why the last round ended early.
     pub trouble: Option<ApiError>,
+    _at_work: AtWork<'e>,
 }
 
 impl<'e> Removal<'e> {
@@ -45,15 +48,20 @@ impl<'e> Removal<'e> {
             last: None,
             refusals: BTreeMap::new(),
             trouble: None,
+            _at_work: engine.looks.begin_removal(),
         }
     }
 
     /// Looks at everything.
     pub async fn inspect(&mut self) -> Result<Inspection, ApiError> {
         let client = &self.engine.client;
-        // Before the containers are: what a task says of its container is judged by a later list.
-        let tasks = own_tasks(client, &self.stack).await?;
-        let snapshot = Snapshot::read(client).await?;
+        let mut snapshot = self.engine.looks.snapshot(client).await?;
+        let mut tasks = Vec::new();
+        if snapshot.has_tasks_of_nobody(&self.stack, &self.remembered.services) {
+            // Before the containers are: what a task says of its container is judged by a later list.
+            tasks = own_tasks(client, &self.stack).await?;
+            snapshot = self.engine.looks.snapshot(client).await?;
+        }
         let stacks = HashSet::from([self.stack.as_str()]);
         let mut found = attribute(self.engine, &snapshot, &stacks, Some(&stacks), &self.sources).await?;
         let certain = self.sources.get().is_none_or(|sources| sources.failed.is_empty());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +77,7 @@ impl StatLine {
             let no_process = error.raw_os_error() == Some(nix::libc::ESRCH);
             if no_process { io::Error::new(io::ErrorKind::NotFound, error) } else { error }
         };
-        let line = fs::read(format!("/proc/{pid}/stat")).map_err(gone)?;
+        let line = read_proc(&format!("/proc/{pid}/stat")).map_err(gone)?;
         Self::parse(&line).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a stat line"))
     }
 
@@ -94,6 +94,25 @@ impl StatLine {
         let start_time = fields.nth(15)?.parse().ok()?;
         Some(Self { state, parent, group, session, start_time })
     }
+}
+
+/// Reads a file of `/proc` whole: they have no size to be asked for, and mostly fit into one read.
+pub(super) fn read_proc(path: &str) -> io::Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    let (mut bytes, mut end) = (vec![0; 8 * 1024], 0);
+    loop {
+        match file.read(&mut bytes[end..]) {
+            Ok(0) => break,
+            Ok(read) => end += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if end == bytes.len() {
+            bytes.resize(2 * end, 0);
+        }
+    }
+    bytes.truncate(end);
+    Ok(bytes)
 }
 
 #[cfg(test)]

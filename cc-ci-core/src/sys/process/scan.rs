@@ -4,7 +4,7 @@
 //! A mark is what a process says of itself in its environment: one that strips or overwrites it is not found
 //! here, nor one that became another user.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
+use super::identity::read_proc;
 use super::pidfd::{PidFd, Signal};
 use super::{Marker, MarkerOwner, ProcessIdentity, StatLine};
 use crate::names::Domain;
@@ -38,6 +39,7 @@ pub struct Marked {
 /// # Errors
 /// When `/proc` can't be read.
 pub fn marked(now: &BootId) -> io::Result<Vec<Marked>> {
+    tracing::debug!("all of /proc is searched for marks");
     let spared = self_and_ancestors();
     let mut marked = Vec::new();
     for pid in pids()?.into_iter().filter(|pid| !spared.contains(pid)) {
@@ -123,45 +125,82 @@ pub enum EndMarkedError {
 /// # Errors
 /// When processes are left, or the look failed.
 pub fn end_marked_of_dead_owners(domain: &Domain, now: &BootId) -> Result<usize, EndMarkedError> {
+    let ended = end_marked_of_many(&BTreeSet::from([domain.clone()]), now);
+    let EndedMarked { ended, left } = ended
+        .map_err(|source| EndMarkedError::Look { domain: domain.clone(), source })?
+        .remove(domain)
+        .unwrap_or_default();
+    if left.is_empty() {
+        Ok(ended)
+    } else {
+        Err(EndMarkedError::Left { domain: domain.clone(), ended, left })
+    }
+}
+
+/// What became of the processes that dead owners had left running on one domain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndedMarked {
+    /// How many were ended.
+    pub ended: usize,
+    /// Those that are left.
+    pub left: Vec<i32>,
+}
+
+/// The same for many domains, whose processes are looked for together; nothing of those that had none. The caller owns
+/// them all.
+///
+/// # Errors
+/// When a look failed.
+pub fn end_marked_of_many(
+    domains: &BTreeSet<Domain>,
+    now: &BootId,
+) -> io::Result<BTreeMap<Domain, EndedMarked>> {
     let until = Instant::now() + BOUND;
-    let mut ended = BTreeSet::new();
+    let mut ended: BTreeMap<Domain, EndedMarked> = BTreeMap::new();
+    let mut killed = BTreeSet::new();
     let mut clean = 0;
     while clean < 2 {
-        let found = marked(now)
-            .map_err(|source| EndMarkedError::Look { domain: domain.clone(), source })?
-            .into_iter()
-            .filter(|marked| is_orphan(&marked.marker, domain, now));
-        let mut left = Vec::new();
+        let found = marked(now)?.into_iter().filter(|marked| is_orphan(&marked.marker, domains, now));
+        let mut left: BTreeMap<Domain, Vec<i32>> = BTreeMap::new();
         let mut dying = Vec::new();
-        for Marked { process, .. } in found {
-            match end_orphan(&process, domain, now) {
+        for Marked { process, marker: Marker { domain, .. } } in found {
+            match end_orphan(&process, domains, now) {
                 Ok(Some(fd)) => {
-                    ended.insert((process.pid, process.start_time));
-                    left.push(process.pid);
+                    if killed.insert((process.pid, process.start_time)) {
+                        ended.entry(domain.clone()).or_default().ended += 1;
+                    }
+                    left.entry(domain).or_default().push(process.pid);
                     dying.push(fd);
                 }
                 Ok(None) => {}
-                Err(_) => left.push(process.pid),
+                Err(_) => left.entry(domain).or_default().push(process.pid),
             }
         }
         clean = if left.is_empty() { clean + 1 } else { 0 };
         let all_ended = wait_ended(&dying, until);
         if !left.is_empty() && (!all_ended || Instant::now() >= until) {
-            return Err(EndMarkedError::Left { domain: domain.clone(), ended: ended.len(), left });
+            for (domain, left) in left {
+                ended.entry(domain).or_default().left = left;
+            }
+            break;
         }
     }
-    Ok(ended.len())
+    Ok(ended)
 }
 
-fn is_orphan(marker: &Marker, domain: &Domain, now: &BootId) -> bool {
-    marker.domain == *domain
+fn is_orphan(marker: &Marker, domains: &BTreeSet<Domain>, now: &BootId) -> bool {
+    domains.contains(&marker.domain)
         && matches!(&marker.owner, MarkerOwner::Run { owner, .. } if !owner.is_alive(now))
 }
 
 /// Opened, looked at again, killed: in this order no successor of the pid can be hit.
-fn end_orphan(process: &ProcessIdentity, domain: &Domain, now: &BootId) -> io::Result<Option<PidFd>> {
+fn end_orphan(
+    process: &ProcessIdentity,
+    domains: &BTreeSet<Domain>,
+    now: &BootId,
+) -> io::Result<Option<PidFd>> {
     let Some(fd) = PidFd::of(process, now)? else { return Ok(None) };
-    if !marker_of(process.pid).is_some_and(|marker| is_orphan(&marker, domain, now)) {
+    if !marker_of(process.pid).is_some_and(|marker| is_orphan(&marker, domains, now)) {
         return Ok(None);
     }
     match fd.send(Signal::Kill) {
@@ -190,7 +229,7 @@ fn wait_ended(processes: &[PidFd], until: Instant) -> bool {
 
 /// The mark in the environment of `pid`, if it is there and ours to read. A zombie has none.
 pub(crate) fn marker_of(pid: i32) -> Option<Marker> {
-    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let environ = read_proc(&format!("/proc/{pid}/environ")).ok()?;
     // Searched before it is split: this reads every process there is.
     let begins = |&at: &usize| at == 0 || environ[at - 1] == 0;
     let at = memmem::find_iter(&environ, Marker::VARIABLE)
