@@ -16,7 +16,7 @@ use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
 use crate::model::failure::Failure;
 use crate::names::Domain;
-use crate::workspace::{Pruned, RUN_RECORD, WorkspaceError};
+use crate::workspace::{Pruned, WorkspaceError};
 
 /// So many domains are held and looked at together: one inventory serves them all.
 const BATCH: usize = 16;
@@ -79,12 +79,12 @@ impl HostJanitor {
             (crate::sys::after(Instant::now(), pass.budget), pass.cancellation.clone());
         let stop = move || Instant::now() >= until || cancellation.cause().is_some();
         let work = move || {
-            for id in ci_host.runs.run_ids()? {
+            for run in ci_host.runs.run_files()? {
                 if stop() {
                     return Ok(Pruned::default());
                 }
-                if !crate::sys::files::is_present(&ci_host.runs.runs_dir().join(id.as_str()).join(RUN_RECORD))
-                    && let Some(nameless) = ci_host.runs.try_lock_dead(&id)?
+                if !run.has_record()
+                    && let Some(nameless) = ci_host.runs.try_lock_dead(run.id())?
                 {
                     match nameless.discard(&stop) {
                         Err(_) if stop() => return Ok(Pruned::default()),

@@ -401,20 +401,6 @@ fn unescape(text: &[u8]) -> PathBuf {
     std::ffi::OsString::from_vec(plain).into()
 }
 
-/// The mount points beneath the directory `path`; none where that can't be told.
-pub(crate) fn mounts_beneath(path: &Path) -> Vec<PathBuf> {
-    Dir::open(path).and_then(|dir| dir.mounts(Path::new("."))).unwrap_or_default()
-}
-
-/// Whether something is at `path`, which is on no other mount than the directory that it is in.
-pub(crate) fn is_present(path: &Path) -> bool {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return true };
-    match Dir::open(parent) {
-        Ok(parent) => parent.has(name.as_ref()),
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
-    }
-}
-
 /// Gives an open file these permissions.
 pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
