@@ -118,8 +118,7 @@ impl fmt::Display for HostJanitor {
 #[async_trait]
 impl Janitor for HostJanitor {
     async fn pass(&self, pass: &Pass) -> Result<Report, Failure> {
-        let (domains, warnings) = candidates(&self.ci_host, pass).await?;
-        let mut report = Report { findings: Vec::new(), warnings };
+        let (domains, mut report) = candidates(&self.ci_host, pass).await?;
         *self.progress() = Progress { domains: domains.clone(), report: report.clone() };
         if pass.dry_run {
             report.findings = plan(&self.ci_host, pass, &domains).await?;
@@ -137,18 +136,19 @@ impl Janitor for HostJanitor {
     }
 }
 
-/// The run apps that leave any trace, in order. A source that fails is a warning, not an end: but without the
+/// The run apps that leave any trace, in order, and a report with what else was met. A source that fails is a warning, not an end: but without the
 /// engine nothing can be verified.
-async fn candidates(ci_host: &CiHost, pass: &Pass) -> Result<(Vec<Domain>, Vec<String>), Failure> {
+async fn candidates(ci_host: &CiHost, pass: &Pass) -> Result<(Vec<Domain>, Report), Failure> {
     let inventory = ci_host.inventory(None, pass.own_run.as_ref()).await?;
     let mut domains: BTreeSet<Domain> = inventory.domains().cloned().collect();
-    let mut warnings = Vec::new();
+    let in_the_way = inventory.in_the_way().map(str::to_owned).collect();
+    let mut report = Report { in_the_way, ..Report::default() };
     match ci_host.locks.domains() {
         Ok(locked) => domains.extend(locked),
-        Err(error) => warnings.push(format!("lock files could not be listed: {error}")),
+        Err(error) => report.warnings.push(format!("lock files could not be listed: {error}")),
     }
     domains.retain(|domain| ci_host.pattern.is_run_app(domain));
-    Ok((domains.into_iter().collect(), warnings))
+    Ok((domains.into_iter().collect(), report))
 }
 
 /// What a pass would do, without taking a lock.

@@ -284,10 +284,15 @@ impl Dir {
         cleared
     }
 
+    /// The path that the kernel has for it by now.
+    pub fn real_path(&self) -> io::Result<PathBuf> {
+        std::fs::read_link(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
+    }
+
     /// The mount points beneath `path`, as the kernel names them.
     pub fn mounts(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         // By the name that the kernel has for it: the operator's may go through links.
-        let real = std::fs::read_link(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))?;
+        let real = self.real_path()?;
         let top = real.join(self.relative(path)?);
         let table = std::fs::read("/proc/self/mountinfo")?;
         let points =
