@@ -9,6 +9,7 @@
 //! could be done below that directory anyway.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,9 +23,6 @@ use crate::terminal::Terminal;
 /// So long past its bounds a command may still be at work: each of its domains gets a last look, and a busy host is slow.
 const GRACE: Duration = Duration::from_mins(5);
 
-/// How often it is looked whether the bounds run by now.
-const TICK: Duration = Duration::from_secs(1);
-
 /// It only waits, and says one thing: where memory is scarce, it costs little.
 const STACK: usize = 256 << 10;
 
@@ -35,10 +33,11 @@ pub fn bounded<T>(
     terminal: &Terminal,
     work: impl FnOnce() -> T,
 ) -> T {
-    let (at_work, done) = mpsc::channel::<()>();
+    let (turns, at_work) = begin(lifetime.as_ref());
+    let done = at_work.done.clone();
     let (lifetime, terminal) = (lifetime.clone(), terminal.clone());
     let watch = move || {
-        if is_stuck(lifetime.as_ref(), limit, GRACE, &done) {
+        if is_stuck(lifetime.as_ref(), limit, GRACE, &turns, &done) {
             give_up(&terminal);
         }
     };
@@ -51,32 +50,55 @@ pub fn bounded<T>(
     value
 }
 
+/// The work that is watched; the thread is told when it is over, however it ends.
+struct AtWork {
+    done: Arc<AtomicBool>,
+    word: mpsc::Sender<()>,
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Release);
+        // Nobody watches where the thread could not be started.
+        let _unheard = self.word.send(()).is_err();
+    }
+}
+
+/// Gives what has a word for each change of the bounds, and for the end of the work.
+fn begin(lifetime: &dyn RunLifetime) -> (Receiver<()>, AtWork) {
+    let (word, turns) = mpsc::channel();
+    lifetime.tell_turns(word.clone());
+    (turns, AtWork { done: Arc::default(), word })
+}
+
 /// Waits until the work is done, or until it is `grace` past its bounds; gives whether it is.
 fn is_stuck(
     lifetime: &dyn RunLifetime,
     limit: Option<Duration>,
     grace: Duration,
-    done: &Receiver<()>,
+    turns: &Receiver<()>,
+    done: &AtomicBool,
 ) -> bool {
     let after = |from: Instant, time| from.checked_add(time);
     let limit = limit.and_then(|limit| after(Instant::now(), limit));
     let mut cancelled = None;
-    loop {
+    while !done.load(Ordering::Acquire) {
         if lifetime.cancellation().cause().is_some() {
             cancelled.get_or_insert_with(Instant::now);
         }
         // A cancellation is followed by the teardown at once.
         let ended = lifetime.teardown().map_or(cancelled, |teardown| Some(teardown.until));
         let until = ended.into_iter().chain(limit).min().and_then(|until| after(until, grace));
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            return true;
-        }
-        match done.recv_timeout(left.map_or(TICK, |left| left.min(TICK))) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => return false,
+        let word = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            Some(left) if left.is_zero() => return true,
+            Some(left) => turns.recv_timeout(left),
+            None => turns.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        if word == Err(RecvTimeoutError::Disconnected) {
+            return false;
         }
     }
+    false
 }
 
 #[expect(clippy::exit, reason = "the thread that would return hangs")]
@@ -105,44 +127,71 @@ mod tests {
     const SOON: Duration = Duration::from_millis(20);
     const LATE: Duration = Duration::from_hours(1);
 
+    /// Whether the work is stuck that `lifetime` bounds, and that ends once `work` has returned.
+    fn stuck_at(
+        lifetime: &EmbeddedMode,
+        limit: Option<Duration>,
+        grace: Duration,
+        work: impl FnOnce(&mpsc::Receiver<bool>),
+    ) -> bool {
+        let (turns, at_work) = begin(lifetime);
+        let (done, (tell, told)) = (at_work.done.clone(), mpsc::channel());
+        thread::scope(|scope| {
+            scope.spawn(move || tell.send(is_stuck(lifetime, limit, grace, &turns, &done)));
+            work(&told);
+            drop(at_work);
+            told.recv().unwrap_or(true)
+        })
+    }
+
+    /// Waits until the watch says that the work is stuck, which tells it once.
+    fn until_stuck(told: &mpsc::Receiver<bool>) {
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(true), "nobody told the watch");
+    }
+
     #[test]
     fn work_that_is_done_in_time_is_not_stuck() {
-        let (at_work, done) = mpsc::channel();
         let lifetime = lifetime(LATE);
         lifetime.begin_teardown();
-        drop(at_work);
-        assert!(!is_stuck(&lifetime, Some(LATE), LATE, &done));
+        assert!(!stuck_at(&lifetime, Some(LATE), LATE, |_| ()));
+        assert!(!stuck_at(&self::lifetime(LATE), None, LATE, |_| ()), "it has no bound at all");
     }
 
     #[test]
     fn what_hangs_past_any_of_its_bounds_is_stuck() {
-        // Kept: the work is never done.
-        let (_at_work, done) = mpsc::channel();
-        assert!(is_stuck(&lifetime(LATE), Some(SOON), SOON, &done), "past its limit");
+        stuck_at(&lifetime(LATE), Some(SOON), SOON, until_stuck);
         let torn_down = lifetime(SOON);
         torn_down.begin_teardown();
-        assert!(is_stuck(&torn_down, None, SOON, &done), "past the teardown's budget");
+        stuck_at(&torn_down, None, SOON, until_stuck);
         let cancelled = lifetime(LATE);
         cancelled.cancel();
-        assert!(is_stuck(&cancelled, Some(LATE), SOON, &done), "cancelled, and never torn down");
+        stuck_at(&cancelled, Some(LATE), SOON, until_stuck);
+    }
+
+    #[test]
+    fn bounds_that_begin_while_it_hangs_are_told() {
+        let torn_down = lifetime(SOON);
+        stuck_at(&torn_down, None, SOON, |told| {
+            assert!(told.recv_timeout(SOON).is_err(), "it has no bound yet");
+            torn_down.begin_teardown();
+            until_stuck(told);
+        });
+        let cancelled = lifetime(LATE);
+        stuck_at(&cancelled, None, SOON, |told| {
+            assert!(told.recv_timeout(SOON).is_err(), "it has no bound yet");
+            cancelled.cancel();
+            until_stuck(told);
+        });
     }
 
     #[test]
     fn a_budget_that_is_not_spent_is_left_to_the_teardown() {
-        let (at_work, done) = mpsc::channel();
         let lifetime = lifetime(LATE);
         lifetime.cancel();
         lifetime.begin_teardown();
-        let watched = thread::scope(|scope| {
-            let lifetime = &lifetime;
-            let watch = scope.spawn(move || is_stuck(lifetime, None, Duration::ZERO, &done));
-            let until = Instant::now() + SOON;
-            while Instant::now() < until && !watch.is_finished() {
-                thread::yield_now();
-            }
-            drop(at_work);
-            watch.join().unwrap()
-        });
-        assert!(!watched, "it was given up with its budget before it");
+        let work = |told: &mpsc::Receiver<bool>| {
+            assert!(told.recv_timeout(SOON).is_err(), "it was given up with its budget before it");
+        };
+        assert!(!stuck_at(&lifetime, None, Duration::ZERO, work));
     }
 }

@@ -251,6 +251,7 @@ fn janitor_report() {
             finding("e-012345", Decision::NotReached),
         ],
         warnings: vec!["one .env file can't be read".to_owned()],
+        in_the_way: vec!["/local/ports is no directory of this executor's".to_owned()],
     };
     let nothing = render::janitor(&Report::default());
     let shown = both(render::janitor(&report), &janitor::document(false, &report));

@@ -11,13 +11,13 @@ use cc_ci_tests::{Ended, World, unconfined};
 use serde_json::Value;
 
 /// What a pass decided on `domain`; null when it was no candidate.
-fn decision(report: &Value, domain: &Domain) -> Value {
+pub fn decision(report: &Value, domain: &Domain) -> Value {
     let findings = report["findings"].as_array().unwrap();
     let of = findings.iter().find(|finding| finding["domain"] == domain.as_str());
     of.map_or(Value::Null, |finding| finding["decision"].clone())
 }
 
-fn pass(world: &World, code: i32) -> Ended {
+pub fn pass(world: &World, code: i32) -> Ended {
     world.cc_ci(["janitor", "--format", "json"]).run().expect(code)
 }
 

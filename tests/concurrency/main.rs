@@ -27,6 +27,7 @@ mod integrity;
 mod janitor;
 mod killed;
 mod late_requests;
+mod local_janitor;
 mod lock;
 mod on_terminal;
 mod output;

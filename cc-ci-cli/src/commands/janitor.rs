@@ -57,7 +57,7 @@ pub fn janitor(
              cc-ci doctor, or give it longer: --deadline\n"
         ));
     }
-    for warning in &report.warnings {
+    for warning in report.warnings.iter().chain(&report.in_the_way) {
         terminal.warn(warning);
     }
     match settings.format {
@@ -75,8 +75,9 @@ pub fn janitor(
 }
 
 pub fn document(dry_run: bool, report: &Report) -> Document<Value> {
-    let Report { findings, warnings } = report;
-    let content = json!({ "dry_run": dry_run, "findings": findings, "warnings": warnings });
+    let Report { findings, warnings, in_the_way } = report;
+    let content =
+        json!({ "dry_run": dry_run, "findings": findings, "warnings": warnings, "in_the_way": in_the_way });
     Document { schema: "cc-ci.janitor/v1", content }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::Resource;
 use crate::inventory::ci_host::CiHost;
 use crate::lock::{LockError, LockView};
+use crate::model::event::Event;
 use crate::model::failure::Failure;
 use crate::names::Domain;
 
@@ -58,6 +59,9 @@ impl CiHost {
             .filter_map(|domain| held(&domain).map(|view| (domain, view)))
             .collect();
         let inventory = self.inventory(domains, None).await?;
+        for what in inventory.in_the_way() {
+            self.reporter.report(&Event::Warning { text: what.to_owned() });
+        }
         let domains = domains.map_or_else(
             || {
                 let found = inventory.domains().chain(before.keys());

@@ -10,7 +10,6 @@ use crate::lock::AppLock;
 use crate::model::event::Reporter;
 use crate::model::failure::{Failure, Fault};
 use crate::names::{Domain, RunAppPattern, RunId};
-use crate::sys::files::mounts_beneath;
 use crate::sys::process::{self, MarkerOwner};
 use crate::sys::system_info::SystemInfo;
 use crate::workspace::{AbraWorkspace, WorkspaceError};
@@ -89,7 +88,7 @@ impl CiHost {
         }
         for run in self.dead_trees()?.iter().filter(|run| own != Some(&run.id)) {
             // What is mounted there keeps the tree: it is named by its own path.
-            let mounts = mounts_beneath(&run.path);
+            let mounts = run.files.mounts();
             for domain in run.domains.iter().filter(|domain| wanted(domain)) {
                 for path in mounts.iter().chain([&run.path]) {
                     inventory.add(domain, Resource::new(Kind::RunTree, path.display().to_string()));

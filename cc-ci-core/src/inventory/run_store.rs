@@ -1,11 +1,10 @@
 //! What the runs' directories tell of their runs.
 
 use std::fs::TryLockError;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -15,10 +14,9 @@ use crate::lock::takers_of;
 use crate::model::failure::Failure;
 use crate::model::record::{Lane, Verdict};
 use crate::names::{Domain, RecipeName, RunId};
-use crate::sys::beneath::read_beneath;
 use crate::sys::process::ProcessIdentity;
 use crate::sys::system_info::BootId;
-use crate::workspace::{RUN_RECORD, RUN_TREE};
+use crate::workspace::RunFiles;
 
 /// A record names steps, and says why they failed: thousands of them fit. What is longer is no record of ours, and
 /// its tree is nobody's residue, as with any other text that a recipe's test may have put there.
@@ -61,6 +59,8 @@ pub struct RunSummary {
     pub started: Option<Timestamp>,
     /// How it ended, if it did.
     pub verdict: Option<Verdict>,
+    /// Where all of this was read, and is read again.
+    pub(crate) files: RunFiles,
 }
 
 /// What a look needs of `run.json`, whatever else its schema says: nothing else is kept, however much there is.
@@ -89,17 +89,17 @@ fn lenient<T: DeserializeOwned>(value: Option<&RawValue>) -> Option<T> {
     serde_json::from_str(value?.get()).ok()
 }
 
-/// The run of the directory `path`. One without a readable record has not begun, or is being removed: nothing of any
+/// The run of a directory. One without a readable record has not begun, or is being removed: nothing of any
 /// domain. What a recipe's test may have put in its place is not waited for.
-fn summary(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunSummary> {
-    let text = read_record(&path)?;
+fn summary(files: RunFiles, boot: &BootId) -> Option<RunSummary> {
+    let text = files.read_record(RECORD_LIMIT).ok()?;
     let Record { owner, mut domains, lane, recipe, executor, dirty, owned, started, verdict } =
         serde_json::from_slice(&text).ok()?;
     domains.truncate(DOMAINS_LIMIT);
     domains.shrink_to_fit();
     Some(RunSummary {
         alive: owner.is_alive(boot),
-        tree: has_tree(&path),
+        tree: files.has_tree(),
         lane: lenient(lane).unwrap_or_default(),
         recipe: lenient(recipe),
         executor: lenient::<String>(executor).filter(|executor| executor.len() <= EXECUTOR_LIMIT),
@@ -107,22 +107,12 @@ fn summary(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunSummary> {
         owned: lenient(owned).unwrap_or(false),
         started: lenient(started),
         verdict: lenient(verdict),
-        id,
-        path,
+        id: files.id().clone(),
+        path: files.path(),
         owner,
         domains,
+        files,
     })
-}
-
-/// The text of the record in the run directory `path`. It is reached from the runs directory: what is mounted in its
-/// place is not asked, which might never answer.
-fn read_record(path: &Path) -> Option<Vec<u8>> {
-    read_beneath(path.parent()?, Path::new(path.file_name()?).join(RUN_RECORD), RECORD_LIMIT).ok()
-}
-
-/// Whether something of the run's tree is in its directory.
-pub(crate) fn has_tree(path: &Path) -> bool {
-    RUN_TREE.iter().any(|part| crate::sys::files::is_present(&path.join(part)))
 }
 
 /// What of `run.json` tells how a warm app was before its upgrade.
@@ -140,16 +130,14 @@ impl RunSummary {
     /// What lasts of the warm app, as it was before this run upgraded it; `None` where it came not so far, or does
     /// not say.
     pub(crate) fn before(&self) -> Option<Vec<Resource>> {
-        let text = read_record(&self.path)?;
+        let text = self.files.read_record(RECORD_LIMIT).ok()?;
         let record: BeforeRecord = serde_json::from_slice(&text).ok()?;
         record.receipt.map(|receipt| receipt.before).filter(|before| !before.is_empty())
     }
 
     /// Whether the run itself holds its `run.lock`. Whoever cleans up after a dead one holds it too, for a while.
     fn holds_its_lock(&self) -> bool {
-        let opened = crate::sys::files::parent_of(&self.path)
-            .and_then(|(runs, id)| runs.open_file(&Path::new(id).join("run.lock"), OFlags::RDONLY, 0));
-        let Ok(file) = opened else { return false };
+        let Ok(file) = self.files.open_lock() else { return false };
         match file.try_lock_shared() {
             // Whom the kernel does not name may be of another pid namespace.
             Err(TryLockError::WouldBlock) => {
@@ -176,12 +164,8 @@ impl CiHost {
     pub fn run_summaries(&self) -> Result<Vec<RunSummary>, Failure> {
         tracing::debug!("the records of all runs are read");
         let boot = self.host.boot_id();
-        let ids = self.runs.run_ids()?.into_iter();
-        let summaries = ids.filter_map(|id| {
-            let path = self.runs.runs_dir().join(id.as_str());
-            summary(id, path, &boot)
-        });
-        Ok(summaries.collect())
+        let runs = self.runs.run_files()?.into_iter();
+        Ok(runs.filter_map(|files| summary(files, &boot)).collect())
     }
 
     /// The runs that took the locks of some of `domains`, have not concluded, and hold their `run.lock`: live ones,
@@ -259,16 +243,27 @@ impl CiHost {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::sys::files::RUN_RECORD;
+    use crate::workspace::{AbraWorkspace as _, KernelWorkspace, RunDir, Settings};
+
+    /// A run in the runs directory `runs`, and its files.
+    fn run_in(runs: &Path) -> (RunDir, RunFiles) {
+        let workspace = KernelWorkspace::new(Settings::new(runs).unwrap()).unwrap();
+        let run = workspace.create(&"1".parse().unwrap()).unwrap();
+        (run, workspace.run_files().unwrap().remove(0))
+    }
 
     /// A look at a run's directory with this record.
     fn summarized(record: &Value) -> Option<RunSummary> {
         let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join(RUN_RECORD), record.to_string()).unwrap();
-        summary("1".parse().unwrap(), directory.path().to_owned(), &BootId::new("boot"))
+        let (run, files) = run_in(&directory.path().join("runs"));
+        fs::write(run.root().join(RUN_RECORD), record.to_string()).unwrap();
+        summary(files, &BootId::new("boot"))
     }
 
     fn record() -> Value {
@@ -306,5 +301,47 @@ mod tests {
         let mut record = record();
         record["more"] = "x".repeat(4 << 20).into();
         assert!(summarized(&record).is_none());
+    }
+
+    #[test]
+    fn what_is_read_is_what_is_changed_whatever_the_runs_path_names_since() {
+        let world = tempfile::tempdir().unwrap();
+        let (runs, moved) = (world.path().join("runs"), world.path().join("moved"));
+        let (run, files) = run_in(&runs);
+        let mut own = record();
+        own["owner"]["pid"] = json!(std::process::id());
+        own["receipt"] = json!({ "before": [{ "kind": "volume", "name": "own" }] });
+        fs::write(run.root().join(RUN_RECORD), own.to_string()).unwrap();
+        fs::rename(&runs, &moved).unwrap();
+        // Another world, with a run of the same id that says something else, holds no lock and has no tree.
+        fs::create_dir_all(runs.join("1")).unwrap();
+        fs::write(runs.join("1/run.lock"), "").unwrap();
+        let mut other = record();
+        other["domains"] = json!(["b-000002.traces.test"]);
+        fs::write(runs.join("1").join(RUN_RECORD), other.to_string()).unwrap();
+        let summary = summary(files, &BootId::new("boot")).unwrap();
+        assert_eq!(summary.domains[0].as_str(), "a-000001.traces.test");
+        assert_eq!(summary.before().unwrap()[0].name, "own");
+        assert!(summary.tree && summary.holds_its_lock());
+    }
+
+    #[test]
+    fn a_time_that_no_clock_has_explains_nothing_and_costs_no_run() {
+        let hostile =
+            ["9999-12-31T23:59:59Z", "1970-01-01T00:00:00Z", "-009999-01-02T01:59:59Z", "+999999-01-01"];
+        let hostile = hostile.map(Value::from).into_iter();
+        for time in hostile.chain([json!(u64::MAX), json!(1e300), json!(-1)]) {
+            let mut record = record();
+            record["started"] = time.clone();
+            let summary = summarized(&record).unwrap();
+            assert_eq!(summary.verdict, Some(Verdict::Residue), "{time}");
+            assert_eq!(summary.started.is_some(), serde_json::from_value::<Timestamp>(time).is_ok());
+        }
+        for time in [json!(u64::MAX), json!(0)] {
+            let mut record = record();
+            record["owner"]["start_time"] = time;
+            record["owner"]["pid"] = json!(std::process::id());
+            assert!(!summarized(&record).unwrap().alive, "somebody else's start is no life of ours");
+        }
     }
 }

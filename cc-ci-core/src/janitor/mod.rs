@@ -68,14 +68,17 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What could not be asked. The pass went on without it.
     pub warnings: Vec<String>,
+    /// What is no app's, stands in the place of something of the engine's, and was left there.
+    pub in_the_way: Vec<String>,
 }
 
 impl Report {
     /// Whether something is left that no living run owns.
     pub fn leaves_residue(&self) -> bool {
-        self.findings.iter().any(|finding| {
-            matches!(finding.decision, Decision::Failed | Decision::NotReached | Decision::WouldReap)
-        })
+        !self.in_the_way.is_empty()
+            || self.findings.iter().any(|finding| {
+                matches!(finding.decision, Decision::Failed | Decision::NotReached | Decision::WouldReap)
+            })
     }
 }
 

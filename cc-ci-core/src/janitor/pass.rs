@@ -16,7 +16,7 @@ use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
 use crate::model::failure::Failure;
 use crate::names::Domain;
-use crate::workspace::{Pruned, RUN_RECORD, WorkspaceError};
+use crate::workspace::{Pruned, WorkspaceError};
 
 /// So many domains that seem to have nothing but a lock file are held and looked at together: one look serves them all,
 /// and they are free after it.
@@ -84,12 +84,12 @@ impl HostJanitor {
             (crate::sys::after(Instant::now(), pass.budget), pass.cancellation.clone());
         let stop = move || Instant::now() >= until || cancellation.cause().is_some();
         let work = move || {
-            for id in ci_host.runs.run_ids()? {
+            for run in ci_host.runs.run_files()? {
                 if stop() {
                     return Ok(Pruned::default());
                 }
-                if !crate::sys::files::is_present(&ci_host.runs.runs_dir().join(id.as_str()).join(RUN_RECORD))
-                    && let Some(nameless) = ci_host.runs.try_lock_dead(&id)?
+                if !run.has_record()
+                    && let Some(nameless) = ci_host.runs.try_lock_dead(run.id())?
                 {
                     match nameless.discard(&stop) {
                         Err(_) if stop() => return Ok(Pruned::default()),
@@ -123,8 +123,7 @@ impl fmt::Display for HostJanitor {
 #[async_trait]
 impl Janitor for HostJanitor {
     async fn pass(&self, pass: &Pass) -> Result<Report, Failure> {
-        let Candidates { domains, orphans, warnings } = candidates(&self.ci_host, pass).await?;
-        let mut report = Report { findings: Vec::new(), warnings };
+        let Candidates { domains, orphans, mut report } = candidates(&self.ci_host, pass).await?;
         *self.progress() = Progress { domains: domains.clone(), report: report.clone() };
         if pass.dry_run {
             report.findings = plan(&self.ci_host, pass, &domains).await?;
@@ -151,7 +150,8 @@ struct Candidates {
     domains: Vec<Domain>,
     /// Those of which more than a lock file seems to be there.
     orphans: BTreeSet<Domain>,
-    warnings: Vec<String>,
+    /// What else was met.
+    report: Report,
 }
 
 /// A source that fails is a warning, not an end: but without the engine nothing can be verified.
@@ -159,13 +159,14 @@ async fn candidates(ci_host: &CiHost, pass: &Pass) -> Result<Candidates, Failure
     let inventory = ci_host.inventory(None, pass.own_run.as_ref()).await?;
     let orphans: BTreeSet<Domain> = inventory.domains().cloned().collect();
     let mut domains = orphans.clone();
-    let mut warnings = Vec::new();
+    let in_the_way = inventory.in_the_way().map(str::to_owned).collect();
+    let mut report = Report { in_the_way, ..Report::default() };
     match ci_host.locks.domains() {
         Ok(locked) => domains.extend(locked),
-        Err(error) => warnings.push(format!("lock files could not be listed: {error}")),
+        Err(error) => report.warnings.push(format!("lock files could not be listed: {error}")),
     }
     domains.retain(|domain| ci_host.pattern.is_run_app(domain));
-    Ok(Candidates { domains: domains.into_iter().collect(), orphans, warnings })
+    Ok(Candidates { domains: domains.into_iter().collect(), orphans, report })
 }
 
 /// What a pass would do, without taking a lock.

@@ -55,6 +55,9 @@ impl RunLifetime for Broken {
     fn teardown(&self) -> Option<Teardown> {
         self.0.teardown()
     }
+    fn tell_turns(&self, to: std::sync::mpsc::Sender<()>) {
+        self.0.tell_turns(to);
+    }
     fn blocking_tasks(&self) -> &BlockingTasks {
         self.0.blocking_tasks()
     }

@@ -1,7 +1,7 @@
 //! A lifetime as a teardown sees it, where taking something down means to work: to deploy what was there before.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use async_trait::async_trait;
 
@@ -53,6 +53,10 @@ impl RunLifetime for InTeardown {
 
     fn teardown(&self) -> Option<Teardown> {
         self.inner.teardown()
+    }
+
+    fn tell_turns(&self, to: mpsc::Sender<()>) {
+        self.inner.tell_turns(to);
     }
 
     fn blocking_tasks(&self) -> &BlockingTasks {

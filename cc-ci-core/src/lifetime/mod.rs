@@ -38,6 +38,7 @@ mod watcher;
 
 use std::fmt;
 use std::io;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -77,6 +78,10 @@ pub trait RunLifetime: fmt::Debug + fmt::Display + Send + Sync {
 
     /// The teardown, once it has begun. A lifetime is one run's: from then on it starts nothing of another's.
     fn teardown(&self) -> Option<Teardown>;
+
+    /// Sends a word to `to` whenever the lifetime is cancelled or its teardown begins from now on, for who waits for either
+    /// on a thread of its own. What it became is asked of the lifetime.
+    fn tell_turns(&self, to: mpsc::Sender<()>);
 
     /// The run's blocking work.
     fn blocking_tasks(&self) -> &BlockingTasks;
@@ -216,6 +221,9 @@ macro_rules! delegate_to_supervisor {
             }
             fn teardown(&self) -> Option<Teardown> {
                 self.0.teardown()
+            }
+            fn tell_turns(&self, to: std::sync::mpsc::Sender<()>) {
+                self.0.tell_turns(to);
             }
             fn blocking_tasks(&self) -> &BlockingTasks {
                 &self.0.blocking_tasks

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -56,6 +56,8 @@ pub(super) struct Supervisor {
     marks: Mutex<BTreeSet<String>>,
     /// The detached processes that were started here: as subreaper we adopt them.
     services: Mutex<Vec<ProcessIdentity>>,
+    /// Who waits for the cancellation or the teardown, outside of any runtime.
+    told: Mutex<Vec<mpsc::Sender<()>>>,
 }
 
 /// Who may still come in.
@@ -114,6 +116,7 @@ impl Supervisor {
             ending: tokio::sync::Mutex::default(),
             marks: Mutex::default(),
             services: Mutex::default(),
+            told: Mutex::default(),
         })
     }
 
@@ -129,7 +132,9 @@ impl Supervisor {
         }
         let _again = self.cancelled_at.set(Instant::now()).is_err();
         self.reporter.report(&Event::Cancelled { cause });
-        self.cancellation.cancel(cause)
+        let first = self.cancellation.cancel(cause);
+        self.tell();
+        first
     }
 
     pub(super) fn since_cancellation(&self) -> Option<Duration> {
@@ -137,12 +142,25 @@ impl Supervisor {
     }
 
     pub(super) fn begin_teardown(&self) -> Teardown {
-        let mut admission = self.admission();
-        admission.closed = true;
-        *admission.teardown.get_or_insert_with(|| {
-            let began = Instant::now();
-            Teardown { began, until: crate::sys::after(began, self.budget) }
-        })
+        let teardown = {
+            let mut admission = self.admission();
+            admission.closed = true;
+            *admission.teardown.get_or_insert_with(|| {
+                let began = Instant::now();
+                Teardown { began, until: crate::sys::after(began, self.budget) }
+            })
+        };
+        self.tell();
+        teardown
+    }
+
+    pub(super) fn tell_turns(&self, to: mpsc::Sender<()>) {
+        lock(&self.told).push(to);
+    }
+
+    fn tell(&self) {
+        // Who does not listen any more needs no word.
+        lock(&self.told).retain(|to| to.send(()).is_ok());
     }
 
     pub(super) fn teardown(&self) -> Option<Teardown> {

@@ -317,10 +317,16 @@ impl LocalExecutor {
                 inventory.add(&found.marker.domain, Resource::new(Kind::Process, found.process.to_string()));
             }
         }
+        for found in processes::with_log(&self.state_dir, &boot)? {
+            if domains.is_none_or(|domains| domains.contains(&found.domain)) {
+                inventory.add(&found.domain, Resource::new(Kind::Process, found.process.to_string()));
+            }
+        }
         let known = match domains {
             Some(domains) if domains.len() <= ASKED_ONE_BY_ONE => domains.to_vec(),
             _ => self.state_dir.domains()?.into_iter().filter(wanted).collect(),
         };
+        self.state_dir.in_the_way().into_iter().for_each(|what| inventory.add_in_the_way(what));
         let ports = self.state_dir.taken_ports()?;
         for domain in &known {
             self.state_dir.inventory(domain, &ports, &mut inventory)?;

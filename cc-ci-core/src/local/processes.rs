@@ -1,6 +1,7 @@
 //! The processes of an app's services: found by record, session and mark, ended through pidfds.
 
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::state_dir::{ContainerRecord, StateDir, host};
@@ -13,7 +14,8 @@ use crate::sys::system_info::BootId;
 ///
 /// A record counts where the kernel agrees with it, see [`is_proven`]; then all of its session is the app's, since
 /// nobody gets into a session but by birth. What carries the mark is the app's without a record too: its writer may
-/// have died, or the mark is forged, and neither may stay. This process and its ancestors are never among them.
+/// have died, or the mark is forged, and neither may stay. So is what writes to the app's log, whatever user, session and
+/// environment it made its own: see [`with_log`]. This process and its ancestors are never among them.
 pub(super) fn of_app(
     state_dir: &StateDir,
     domain: &Domain,
@@ -22,23 +24,19 @@ pub(super) fn of_app(
 ) -> io::Result<Vec<ProcessIdentity>> {
     let wanted = |name: &str| service.is_none_or(|service| service == name);
     let spared = process::self_and_ancestors();
-    let mut found = Vec::new();
-    for (_, container) in state_dir.records::<ContainerRecord>(domain, "containers")? {
+    let (mut found, mut tasks) = (Vec::new(), Vec::new());
+    for (task, container) in state_dir.records::<ContainerRecord>(domain, "containers")? {
         if !wanted(&container.service) {
             continue;
         }
         if is_proven(state_dir, domain, &container.process, boot) {
             found.extend(process::session_members(&container.process, boot)?);
-        } else if !container.process.is_alive(boot) {
-            // Somebody killed the leader alone. Its number stays the session's while that has a member; one who came to it
-            // later by chance does not write to the app's log.
-            let orphans = process::session_orphans(&container.process, boot)?;
-            let is_its_own = |process: &ProcessIdentity| {
-                process::is_own(process.pid) && logs_to(state_dir, domain, process.pid)
-            };
-            found.extend(orphans.into_iter().filter(is_its_own));
         }
+        tasks.push(task);
     }
+    let with_log = with_log(state_dir, boot)?.into_iter();
+    let is_its = |of: &Logging| of.domain == *domain && (service.is_none() || tasks.contains(&of.task));
+    found.extend(with_log.filter(is_its).map(|of| of.process));
     found.retain(|process| !spared.contains(&process.pid));
     for process in process::marked(boot)? {
         if is_of(state_dir, domain, &process.marker)
@@ -69,7 +67,7 @@ pub(super) fn running(
 }
 
 /// Whether a recorded process is the app's. A record is a file that a recipe's script can write as well, so it is
-/// believed only of a session's leader of this user's that is neither this process nor an ancestor, and whose
+/// believed only of a session's leader that is neither this process nor an ancestor, and that is of this user and whose
 /// environment names the same app of the same world, or, where it has lost its mark, whose output is the app's log.
 pub(super) fn is_proven(
     state_dir: &StateDir,
@@ -78,12 +76,15 @@ pub(super) fn is_proven(
     boot: &BootId,
 ) -> bool {
     let leads = process::StatLine::read(process.pid).is_ok_and(|stat| stat.session == process.pid);
+    let root = || state_dir.real_path().ok().flatten();
+    let is_logging =
+        || root().and_then(|root| log_of(&root, process.pid)).is_some_and(|(app, _)| app == *domain);
     let agrees = || match process::marker_of(process.pid) {
-        Some(marker) => is_of(state_dir, domain, &marker),
-        None => logs_to(state_dir, domain, process.pid),
+        Some(marker) if !is_of(state_dir, domain, &marker) => false,
+        Some(_) if process::is_own(process.pid) => true,
+        _ => is_logging(),
     };
     leads
-        && process::is_own(process.pid)
         && !process::self_and_ancestors().contains(&process.pid)
         && agrees()
         // Asked last: what was read above was of this process and of no later one.
@@ -96,11 +97,36 @@ fn is_of(state_dir: &StateDir, domain: &Domain, marker: &Marker) -> bool {
         && matches!(&marker.owner, MarkerOwner::Service { state_dir: named, .. } if *named == state_dir.id())
 }
 
-/// Whether a standard stream of the process is a file in the app's directory of logs.
-fn logs_to(state_dir: &StateDir, domain: &Domain, pid: i32) -> bool {
-    let Ok(logs) = state_dir.of(domain, "logs").canonicalize() else { return false };
-    [1, 2].iter().any(|stream| {
-        std::fs::read_link(format!("/proc/{pid}/fd/{stream}")).is_ok_and(|file| file.starts_with(&logs))
+/// A process whose output is the log of a task.
+pub(super) struct Logging {
+    pub domain: Domain,
+    task: String,
+    pub process: ProcessIdentity,
+}
+
+/// The processes whose output is a log of an app of this world. A log is opened for an app's own service, and nobody else gets
+/// it but by birth: not who came to a dead leader's number. Where cc-ci is root, the user is another one where a service
+/// gave its own up; another user's process is not shown to anybody else.
+pub(super) fn with_log(state_dir: &StateDir, boot: &BootId) -> io::Result<Vec<Logging>> {
+    let mut logging = Vec::new();
+    let Some(root) = state_dir.real_path()? else { return Ok(logging) };
+    for pid in process::pids()? {
+        let Ok(process) = ProcessIdentity::of(pid, boot.clone()) else { continue };
+        if let Some((domain, task)) = log_of(&root, pid)
+            // What was read above was of this process and of no later one.
+            && process.is_alive(boot)
+        {
+            logging.push(Logging { domain, task, process });
+        }
+    }
+    Ok(logging)
+}
+
+/// Of which app and task a file is that is a standard stream of the process, if it is a log.
+fn log_of(root: &Path, pid: i32) -> Option<(Domain, String)> {
+    [1, 2].iter().find_map(|stream| {
+        let file = std::fs::read_link(format!("/proc/{pid}/fd/{stream}")).ok()?;
+        StateDir::owner_of_log(root, &file)
     })
 }
 
@@ -154,11 +180,19 @@ mod tests {
 
     impl Leader {
         fn start(mark: Option<&Marker>, output: Stdio) -> Self {
+            Self::spawn(Self::command(mark, output))
+        }
+
+        fn command(mark: Option<&Marker>, output: Stdio) -> Command {
             let mut command = Command::new("setsid");
             command.args(["sleep", "1000"]).env_remove(Marker::VARIABLE).stdout(output);
             if let Some(mark) = mark {
                 command.env(Marker::VARIABLE, mark.to_string());
             }
+            command
+        }
+
+        fn spawn(mut command: Command) -> Self {
             // It leads no group, so that setsid need not fork.
             let leader = Self(command.process_group(nix::unistd::getpgrp().as_raw()).spawn().unwrap());
             let pid = leader.0.id().cast_signed();
@@ -221,6 +255,44 @@ mod tests {
             .map(|mark| Leader::start(Some(&mark), Stdio::null()));
         assert_eq!(of_app(&state_dir, &domain, None, &boot).unwrap(), [own.identity(&boot)]);
         assert_eq!(of_app(&state_dir, &domain, Some("db"), &boot).unwrap(), []);
+    }
+
+    #[test]
+    fn a_service_that_became_another_user_in_another_session_is_the_apps_by_its_log() {
+        let boot = BootId::current().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let state_dir = StateDir::new(root.path().join("local"));
+        let [domain, other]: [Domain; 2] =
+            ["wiki-00a1b2.own.test", "blog-00a1b2.own.test"].map(|d| d.parse().unwrap());
+        let log = |path: std::path::PathBuf| {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            Stdio::from(std::fs::File::create(path).unwrap())
+        };
+        let mut user = Leader::command(None, log(state_dir.log_of(&domain, "1")));
+        if nix::unistd::geteuid().is_root() {
+            user.uid(54_321).gid(54_321);
+        }
+        // No record names one of them; each is the leader of a session.
+        let service = Leader::spawn(user);
+        let _others = [
+            Leader::start(None, log(state_dir.log_of(&other, "2"))),
+            Leader::start(None, log(state_dir.of(&domain, "volumes").join("data/logs/1.log"))),
+            Leader::start(None, log(root.path().join("elsewhere/logs/1.log"))),
+        ];
+        let expected = [service.identity(&boot)];
+        assert_eq!(of_app(&state_dir, &domain, None, &boot).unwrap(), expected);
+        let process = expected[0].clone();
+        assert!(is_proven(&state_dir, &domain, &process, &boot));
+        assert_eq!(of_app(&state_dir, &domain, Some("web"), &boot).unwrap(), [], "whose task is not known");
+        let record = ContainerRecord { service: "web".into(), process };
+        state_dir.write_record(&domain, "containers", "1", &record).unwrap();
+        assert_eq!(of_app(&state_dir, &domain, Some("web"), &boot).unwrap(), expected);
+        assert_eq!(of_app(&state_dir, &domain, Some("db"), &boot).unwrap(), []);
+        // Where its files were taken out of the way, and where they are gone.
+        state_dir.trash_app(&domain).unwrap();
+        assert_eq!(of_app(&state_dir, &domain, None, &boot).unwrap(), expected);
+        state_dir.remove_app(&domain, &|| false).unwrap();
+        assert_eq!(of_app(&state_dir, &domain, None, &boot).unwrap(), expected);
     }
 
     #[test]

@@ -65,6 +65,12 @@ pub(super) struct ContainerRecord {
     pub process: ProcessIdentity,
 }
 
+/// The directories of the root.
+const TOPS: [&str; 3] = [APPS, PORTS, TRASH];
+const APPS: &str = "apps";
+const PORTS: &str = "ports";
+const TRASH: &str = "trash";
+
 /// The kinds that are files or directories of an app.
 const KINDS: [(&str, Kind); 7] = [
     ("services", Kind::Service),
@@ -158,11 +164,11 @@ impl StateDir {
     }
 
     pub fn app(&self, domain: &Domain) -> PathBuf {
-        self.root.join("apps").join(domain.as_str())
+        self.root.join(APPS).join(domain.as_str())
     }
 
     pub fn ports(&self) -> PathBuf {
-        self.root.join("ports")
+        self.root.join(PORTS)
     }
 
     /// The directory of one kind of an app.
@@ -175,18 +181,63 @@ impl StateDir {
         self.of(domain, "logs").join(format!("{task}.log"))
     }
 
+    /// The path that the kernel has for the root by now; `None` where there is none.
+    pub fn real_path(&self) -> io::Result<Option<PathBuf>> {
+        self.look()?.map(|root| root.real_path()).transpose()
+    }
+
+    /// Of which app and task `file` is the log in the root `real`, both as the kernel names them; its directory may be in the
+    /// trash by now, or gone.
+    pub fn owner_of_log(real: &Path, file: &Path) -> Option<(Domain, String)> {
+        let inner = file.strip_prefix(real).ok()?;
+        let mut names = inner.iter().map(|name| name.to_str());
+        let top = names.next()??;
+        let domain = names.next()??.parse().ok()?;
+        if top == TRASH {
+            names.next()??;
+        } else if top != APPS {
+            return None;
+        }
+        let (logs, log) = (names.next()??, names.next()??);
+        let (task, _) = log.split_once(".log")?;
+        (logs == "logs" && names.next().is_none()).then(|| (domain, task.to_owned()))
+    }
+
     /// The names in a directory of this world, in order; none where it is missing. No link leads out of the root.
     pub fn names(&self, directory: &Path) -> io::Result<Vec<String>> {
         let Some(root) = self.look()? else { return Ok(Vec::new()) };
         Ok(root.names(directory)?.into_iter().map(|name| name.to_string_lossy().into_owned()).collect())
     }
 
-    /// The same of a directory that every look needs: an error says which one it is.
-    fn names_or_where(&self, directory: &Path) -> io::Result<Vec<String>> {
-        let where_it_is = |error: io::Error| {
+    /// The names in one of the [`TOPS`]; none where something else is in its place. An error says which one it is.
+    fn names_at_top(&self, top: &str) -> io::Result<Vec<String>> {
+        Ok(self.list_top(top)?.unwrap_or_default())
+    }
+
+    fn list_top(&self, top: &str) -> io::Result<Option<Vec<String>>> {
+        let directory = self.root.join(top);
+        if_usable(self.names(&directory)).map_err(|error| {
             io::Error::new(error.kind(), format!("can't list {}: {error}", directory.display()))
-        };
-        self.names(directory).map_err(where_it_is)
+        })
+    }
+
+    /// Whether something else is in the place of one of the [`TOPS`]: nothing of an app is beneath it.
+    fn is_replaced(&self, top: &str) -> bool {
+        matches!(self.list_top(top), Ok(None))
+    }
+
+    /// What is in the place of a directory of this world, and can't be used as one, in words.
+    pub fn in_the_way(&self) -> Vec<String> {
+        let replaced = TOPS.into_iter().filter(|top| self.is_replaced(top));
+        replaced
+            .map(|top| {
+                let path = self.root.join(top);
+                format!(
+                    "{} is no directory of this executor's, and what it is stays; hint: move it away, cc-ci makes its own",
+                    path.display()
+                )
+            })
+            .collect()
     }
 
     /// The records of one kind, by name. One that is half-written or goes away meanwhile is left out: the
@@ -224,8 +275,8 @@ impl StateDir {
     /// The domains of which there is a directory, a port or trash.
     pub fn domains(&self) -> io::Result<Vec<Domain>> {
         let mut domains: Vec<Domain> = Vec::new();
-        for directory in ["apps", "trash"] {
-            let names = self.names_or_where(&self.root.join(directory))?;
+        for top in [APPS, TRASH] {
+            let names = self.names_at_top(top)?;
             domains.extend(names.iter().filter_map(|name| name.parse().ok()));
         }
         domains.extend(self.taken_ports()?.into_iter().map(|(_, domain)| domain));
@@ -265,7 +316,8 @@ impl StateDir {
         }
         // A directory with nothing in it that counts is residue all the same.
         let bare = if empty { Some(app) } else { None };
-        for directory in bare.into_iter().chain([self.trash(domain)]) {
+        let trash = self.has_trash(domain).then(|| self.trash(domain));
+        for directory in bare.into_iter().chain(trash) {
             if self.has(&directory) {
                 inventory.add(domain, Resource::new(Kind::Volume, directory.display().to_string()));
             }
@@ -281,7 +333,7 @@ impl StateDir {
     /// The ports that are taken, and by whom.
     pub fn taken_ports(&self) -> io::Result<Vec<(u16, Domain)>> {
         let mut taken = Vec::new();
-        for name in self.names_or_where(&self.ports())? {
+        for name in self.names_at_top(PORTS)? {
             if let (Ok(port), Some(owner)) = (name.parse::<u16>(), self.port_owner(&name))
                 // Only what can be given back by its number.
                 && port.to_string() == name
@@ -295,7 +347,7 @@ impl StateDir {
     /// Whether a port is taken by an app that is there, or whose files are yet to go.
     pub fn has_port_owner(&self, port: u16) -> bool {
         let owner = self.port_owner(&port.to_string());
-        owner.is_some_and(|owner| self.has(&self.app(&owner)) || self.has(&self.trash(&owner)))
+        owner.is_some_and(|owner| self.has(&self.app(&owner)) || self.has_trash(&owner))
     }
 
     /// Whom the entry of a port names, if it names an app.
@@ -314,11 +366,12 @@ impl StateDir {
         self.discard(domain, &self.of(domain, kind).join(name))
     }
 
-    /// Moves `path` to the trash; what can't be moved stays, for [`StateDir::empty_trash`]. That is so where the disk is
-    /// full, and where something is mounted beneath, which is to be found where it was mounted.
+    /// Moves `path` to the trash; what can't be moved stays, for [`StateDir::remove_app`]. That is so where the disk is
+    /// full, where there is no trash for something else in its place, and where something is mounted beneath, which is to
+    /// be found where it was mounted.
     fn discard(&self, domain: &Domain, path: &Path) -> io::Result<()> {
         let dir = self.dir()?;
-        if !dir.has(path) || !dir.mounts(path)?.is_empty() {
+        if !dir.has(path) || self.is_replaced(TRASH) || !dir.mounts(path)?.is_empty() {
             return Ok(());
         }
         let trash = self.trash(domain);
@@ -337,7 +390,15 @@ impl StateDir {
 
     /// Removes what [`StateDir::trash_one`] took away, until `stop` says so.
     pub fn empty_trash(&self, domain: &Domain, stop: &dyn Fn() -> bool) -> io::Result<()> {
+        if self.is_replaced(TRASH) {
+            return Ok(());
+        }
         Ok(self.dir()?.remove(&self.trash(domain), stop)?)
+    }
+
+    /// Whether something of the app's is yet to go.
+    fn has_trash(&self, domain: &Domain) -> bool {
+        !self.is_replaced(TRASH) && self.has(&self.trash(domain))
     }
 
     /// Gives the app's ports back.
@@ -356,7 +417,7 @@ impl StateDir {
     }
 
     fn trash(&self, domain: &Domain) -> PathBuf {
-        self.root.join("trash").join(domain.as_str())
+        self.root.join(TRASH).join(domain.as_str())
     }
 }
 
@@ -388,74 +449,5 @@ fn not_found_is_fine(result: io::Result<()>) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-    use crate::sys::files::testing::{alone, mount, unmount};
-
-    #[test]
-    fn an_app_goes_from_a_full_disk() {
-        if !alone("local::state_dir::tests::an_app_goes_from_a_full_disk") {
-            return;
-        }
-        let root = tempfile::tempdir().unwrap();
-        mount(&["-t", "tmpfs", "-o", "size=64k,nr_inodes=20"], Path::new("none"), root.path());
-        let state_dir = StateDir::new(root.path().to_owned());
-        let domain: Domain = "a.test".parse().unwrap();
-        let volume = state_dir.of(&domain, "volumes").join("data");
-        state_dir.make(&volume).unwrap();
-        while fs::write(volume.join(new_id().unwrap()), [0; 5000]).is_ok() {}
-        while fs::create_dir(volume.join(new_id().unwrap())).is_ok() {}
-        state_dir.trash_app(&domain).unwrap();
-        state_dir.remove_app(&domain, &|| false).unwrap();
-        assert_eq!(state_dir.domains().unwrap(), []);
-        drop(state_dir);
-        unmount(root.path());
-    }
-
-    #[test]
-    fn what_is_looked_at_is_what_is_changed_whatever_the_roots_path_names_since() {
-        let world = tempfile::tempdir().unwrap();
-        let root = world.path().join("local");
-        let state_dir = StateDir::new(root.clone());
-        let domain: Domain = "a.test".parse().unwrap();
-        state_dir.write_record(&domain, "tasks", "1", &TaskRecord { service: "app".into() }).unwrap();
-        state_dir.make(&state_dir.ports()).unwrap();
-        state_dir.dir().unwrap().link("a.test".as_ref(), &state_dir.ports().join("20000")).unwrap();
-        let id = state_dir.id();
-        fs::rename(&root, world.path().join("moved")).unwrap();
-        fs::create_dir_all(root.join("apps/b.test")).unwrap();
-        assert_eq!(state_dir.domains().unwrap(), std::slice::from_ref(&domain));
-        assert_eq!(state_dir.records::<TaskRecord>(&domain, "tasks").unwrap().len(), 1);
-        assert!(state_dir.has_port_owner(20_000) && !state_dir.has(&root.join("apps/b.test")));
-        assert_eq!(state_dir.id(), id);
-    }
-
-    #[test]
-    fn what_is_mounted_in_a_volume_stays_where_it_was_mounted() {
-        if !alone("local::state_dir::tests::what_is_mounted_in_a_volume_stays_where_it_was_mounted") {
-            return;
-        }
-        let root = tempfile::tempdir().unwrap();
-        let state_dir = StateDir::new(root.path().join("local"));
-        let precious = root.path().join("precious");
-        fs::create_dir(&precious).unwrap();
-        fs::write(precious.join("file"), "").unwrap();
-        let domain: Domain = "a.test".parse().unwrap();
-        let point = state_dir.of(&domain, "volumes").join("data/m");
-        state_dir.make(&point).unwrap();
-        mount(&["--bind"], &precious, &point);
-        state_dir.trash_app(&domain).unwrap();
-        let error = state_dir.remove_app(&domain, &|| false).unwrap_err().to_string();
-        assert!(error.contains(&format!("{} is a mount point", point.display())), "{error}");
-        assert!(precious.join("file").exists());
-        let mut inventory = Inventory::default();
-        state_dir.inventory(&domain, &[], &mut inventory).unwrap();
-        assert!(inventory.of(&domain).contains(&Resource::new(Kind::Volume, point.display().to_string())));
-        unmount(&point);
-        state_dir.trash_app(&domain).unwrap();
-        state_dir.remove_app(&domain, &|| false).unwrap();
-        assert_eq!(state_dir.domains().unwrap(), []);
-    }
-}
+#[path = "state_dir_tests.rs"]
+mod tests;

@@ -83,6 +83,9 @@ impl fmt::Display for Resource {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inventory {
     apps: BTreeMap<Domain, BTreeSet<Resource>>,
+    /// What is no domain's, and stands where the engine has its own.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    in_the_way: BTreeSet<String>,
 }
 
 impl Inventory {
@@ -96,6 +99,18 @@ impl Inventory {
         for (domain, resources) in other.apps {
             self.apps.entry(domain).or_default().extend(resources);
         }
+        self.in_the_way.extend(other.in_the_way);
+    }
+
+    /// Adds what stands in the place of something of the engine's, and what helps, in words. Nothing of an app is there, and
+    /// nobody removes it: it is somebody else's.
+    pub fn add_in_the_way(&mut self, what: String) {
+        self.in_the_way.insert(what);
+    }
+
+    /// What stands in the place of something of the engine's.
+    pub fn in_the_way(&self) -> impl Iterator<Item = &str> {
+        self.in_the_way.iter().map(String::as_str)
     }
 
     /// What exists of `domain`, in order.

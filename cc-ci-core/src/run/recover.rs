@@ -62,7 +62,7 @@ pub(super) async fn sweep_others(run: &Run<'_>) {
             for finding in report.findings.iter().filter(|finding| finding.is_worth_a_line()) {
                 run.note(format!("janitor: {finding}"));
             }
-            for warning in report.warnings {
+            for warning in report.warnings.iter().chain(&report.in_the_way) {
                 run.warn(&format!("janitor: {warning}"));
             }
         }

@@ -10,7 +10,7 @@ use super::recipe;
 use super::scripts::Scripts;
 use super::state::Run;
 use crate::engine::{Kind, Resource, RunContext, ServiceState};
-use crate::inventory::run_store::{RunSummary, has_tree};
+use crate::inventory::run_store::RunSummary;
 use crate::janitor::end_orphans;
 use crate::model::failure::{Failure, Fault};
 use crate::model::record::{Lane, TierName};
@@ -230,13 +230,13 @@ impl<'r> Restore<'r> {
 
     /// A dead run's tree goes when what it left is put in order. Its record stays.
     async fn discard(&self, other: &RunSummary) -> Result<(), Failure> {
-        let (runs, id, path) = (self.run.ci_host.runs.clone(), other.id.clone(), other.path.clone());
+        let (runs, files) = (self.run.ci_host.runs.clone(), other.files.clone());
         let gone = self.run.harness.lifetime.blocking_tasks().run(move || {
-            if let Some(dead) = runs.try_lock_dead(&id)? {
+            if let Some(dead) = runs.try_lock_dead(files.id())? {
                 dead.remove_tree()?;
             }
             // Whoever else holds its lock may have removed it just now, or not.
-            Ok::<_, WorkspaceError>(!has_tree(&path))
+            Ok::<_, WorkspaceError>(!files.has_tree())
         });
         if !gone.await? {
             let (id, path) = (&other.id, other.path.display());

@@ -19,7 +19,8 @@ use crate::model::exit::Exit;
 use crate::model::failure::Failure;
 use crate::model::record::{Lane, RunRecord, Status, Verdict};
 use crate::names::{Domain, RecipeName, Version};
-use crate::workspace::{CommitId, RUN_RECORD, RecipeTree, Release, RunDir};
+use crate::sys::files::RUN_RECORD;
+use crate::workspace::{CommitId, RecipeTree, Release, RunDir};
 
 /// A run that has its directory. Dropped last: whoever waits for its locks finds the result written.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::OFlags;
 
-use super::{AbraWorkspace, Pruned, RunDir, Settings, WorkspaceError};
+use super::{AbraWorkspace, Pruned, RunDir, RunFiles, Settings, WorkspaceError};
 use crate::names::RunId;
 use crate::sys::files::{Dir, RUN_LOCK, RootError, RootKind, check_root, claim_root, is_run_directory, user};
 
@@ -134,7 +134,7 @@ impl AbraWorkspace for KernelWorkspace {
         Err(WorkspaceError::Taken { run_id: wanted.clone(), tried: MAX_SUFFIX, runs_dir })
     }
 
-    fn run_ids(&self) -> Result<Vec<RunId>, WorkspaceError> {
+    fn run_files(&self) -> Result<Vec<RunFiles>, WorkspaceError> {
         let fail = |error| WorkspaceError::io("list the runs directory", &self.settings.runs_dir)(error);
         // The very one that is changed, whatever its path names since.
         let runs = match self
@@ -146,14 +146,14 @@ impl AbraWorkspace for KernelWorkspace {
             opened => opened.map_err(fail)?,
         };
         let owner = runs.owner().map_err(fail)?;
-        let mut ids = Vec::new();
+        let mut ids: Vec<RunId> = Vec::new();
         for name in runs.names(Path::new(".")).map_err(fail)? {
             let id = name.to_str().and_then(|name| name.parse().ok());
             // Gone in the meantime, or not ours: either way no run's directory.
             ids.extend(id.filter(|_| is_run_directory(&runs, name.as_ref(), owner)));
         }
         ids.sort();
-        Ok(ids)
+        Ok(ids.into_iter().map(|id| RunFiles::new(id, runs.clone())).collect())
     }
 
     fn check(&self) -> Result<(), WorkspaceError> {

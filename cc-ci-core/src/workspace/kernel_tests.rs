@@ -98,11 +98,11 @@ impl AbraWorkspace for Broken {
         }
     }
 
-    fn run_ids(&self) -> Result<Vec<RunId>, WorkspaceError> {
+    fn run_files(&self) -> Result<Vec<RunFiles>, WorkspaceError> {
         if self.1 == Fault::InventsRuns {
-            return Ok(vec!["8".parse().unwrap()]);
+            return Ok(vec![RunFiles::new("8".parse().unwrap(), self.0.runs()?.clone())]);
         }
-        self.0.run_ids()
+        self.0.run_files()
     }
 
     fn check(&self) -> Result<(), WorkspaceError> {

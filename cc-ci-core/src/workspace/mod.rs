@@ -24,6 +24,7 @@ mod kernel;
 mod recipe_tree;
 mod releases;
 mod run_dir;
+mod run_files;
 mod source;
 
 use std::ffi::OsString;
@@ -36,7 +37,7 @@ use crate::model::failure::Failure;
 use crate::names::RunId;
 use crate::sys::files::RootError;
 
-pub(crate) use crate::sys::files::{RUN_RECORD, remove_tree};
+pub(crate) use crate::sys::files::remove_tree;
 pub(crate) use copy::{copy_entries, copy_living};
 pub use deploy_count::{DeployCount, DeployCountError};
 pub(crate) use fetch::fetch_into;
@@ -47,7 +48,8 @@ pub use kernel::KernelWorkspace;
 pub use recipe_tree::{RecipeTree, SnapshotError};
 pub use releases::{Release, Releases};
 pub use run_dir::RunDir;
-pub(crate) use run_dir::{RESIDUE as RUN_TREE, home_environment};
+pub(crate) use run_dir::home_environment;
+pub use run_files::RunFiles;
 pub use source::{CommitId, InvalidSource, RecipeSource, Revision};
 
 /// Private abra trees, one per run.
@@ -59,8 +61,14 @@ pub trait AbraWorkspace: fmt::Debug + fmt::Display + Send + Sync {
     /// [`RunDir::id`]. When it fails, nothing stays. May copy the catalogue.
     fn create(&self, wanted: &RunId) -> Result<RunDir, WorkspaceError>;
 
+    /// The directories of all runs, live or dead, in the order of their ids, to be looked at: those in the runs directory
+    /// that is changed.
+    fn run_files(&self) -> Result<Vec<RunFiles>, WorkspaceError>;
+
     /// The ids that have a directory, live or dead, in order.
-    fn run_ids(&self) -> Result<Vec<RunId>, WorkspaceError>;
+    fn run_ids(&self) -> Result<Vec<RunId>, WorkspaceError> {
+        Ok(self.run_files()?.into_iter().map(|run| run.id().clone()).collect())
+    }
 
     /// Whether the runs directory is ours to change. Changes nothing.
     fn check(&self) -> Result<(), WorkspaceError>;

@@ -284,10 +284,15 @@ impl Dir {
         cleared
     }
 
+    /// The path that the kernel has for it by now.
+    pub fn real_path(&self) -> io::Result<PathBuf> {
+        std::fs::read_link(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
+    }
+
     /// The mount points beneath `path`, as the kernel names them.
     pub fn mounts(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         // By the name that the kernel has for it: the operator's may go through links.
-        let real = std::fs::read_link(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))?;
+        let real = self.real_path()?;
         let top = real.join(self.relative(path)?);
         let table = std::fs::read("/proc/self/mountinfo")?;
         let points =
@@ -399,20 +404,6 @@ fn unescape(text: &[u8]) -> PathBuf {
         }
     }
     std::ffi::OsString::from_vec(plain).into()
-}
-
-/// The mount points beneath the directory `path`; none where that can't be told.
-pub(crate) fn mounts_beneath(path: &Path) -> Vec<PathBuf> {
-    Dir::open(path).and_then(|dir| dir.mounts(Path::new("."))).unwrap_or_default()
-}
-
-/// Whether something is at `path`, which is on no other mount than the directory that it is in.
-pub(crate) fn is_present(path: &Path) -> bool {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return true };
-    match Dir::open(parent) {
-        Ok(parent) => parent.has(name.as_ref()),
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
-    }
 }
 
 /// Gives an open file these permissions.

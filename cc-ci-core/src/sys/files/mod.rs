@@ -22,7 +22,7 @@ mod temporary;
 pub(crate) mod testing;
 mod whole;
 
-pub(crate) use dir::{Dir, give_to, is_present, mounts_beneath, parent_of, set_group, set_mode};
+pub(crate) use dir::{Dir, give_to, parent_of, set_group, set_mode};
 pub(crate) use mark::{
     RUN_LOCK, RUN_RECORD, RootError, RootKind, check_root, claim_root, is_full, is_run_directory, user,
 };

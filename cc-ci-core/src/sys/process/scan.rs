@@ -64,16 +64,6 @@ pub fn marked(now: &BootId) -> io::Result<Vec<Marked>> {
 /// # Errors
 /// When `/proc` can't be read.
 pub(crate) fn session_members(leader: &ProcessIdentity, now: &BootId) -> io::Result<Vec<ProcessIdentity>> {
-    let members = session_orphans(leader, now)?;
-    // Alive after the look means alive during it: a session keeps its number from being given away.
-    Ok(if leader.is_alive(now) { members } else { Vec::new() })
-}
-
-/// The same once the leader is dead: of its session, or of one whose leader had its number later, and is dead too.
-///
-/// # Errors
-/// When `/proc` can't be read.
-pub(crate) fn session_orphans(leader: &ProcessIdentity, now: &BootId) -> io::Result<Vec<ProcessIdentity>> {
     let mut members = Vec::new();
     for pid in pids()? {
         if let Ok(stat) = StatLine::read(pid)
@@ -83,7 +73,8 @@ pub(crate) fn session_orphans(leader: &ProcessIdentity, now: &BootId) -> io::Res
             members.push(ProcessIdentity { pid, start_time: stat.start_time, boot_id: now.clone() });
         }
     }
-    Ok(members)
+    // Alive after the look means alive during it: a session keeps its number from being given away.
+    Ok(if leader.is_alive(now) { members } else { Vec::new() })
 }
 
 /// Whether the process makes a sandbox, or is the first one in it. It may say so falsely: then it is not asked to end
