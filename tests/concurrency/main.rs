@@ -17,6 +17,7 @@ mod doubles;
 mod embedded;
 mod ends;
 mod eventful;
+mod evidence;
 mod fake_engine;
 mod frozen;
 mod harmless;

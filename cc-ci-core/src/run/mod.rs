@@ -12,6 +12,7 @@ mod cold;
 mod confine;
 mod diff;
 mod event_log;
+mod evidence;
 mod execute;
 mod fetch;
 mod held;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::confine::recipe_code;
 use super::event_log::EventLog;
+use super::evidence::Evidence;
 use super::request::{Harness, Request, WarmApp};
 use super::state::{Run, write_record};
 use super::strangers::Strangers;
@@ -164,6 +165,7 @@ impl Harness {
             events,
             announced: Mutex::default(),
             strangers: Strangers::default(),
+            evidence: Evidence::default(),
         }
     }
 

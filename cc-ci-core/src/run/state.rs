@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::event_log::EventLog;
+use super::evidence::Evidence;
 use super::redacted::redacted;
 use super::request::{Harness, Request};
 use super::scripts::Scripts;
@@ -41,6 +42,8 @@ pub(super) struct Run<'h> {
     pub announced: Mutex<BTreeSet<String>>,
     /// What its tests may have left on the engine.
     pub strangers: Strangers,
+    /// What its services came to and logged.
+    pub evidence: Evidence,
 }
 
 /// The checkouts of a run.

@@ -18,7 +18,9 @@ use crate::model::event::Event;
 use crate::model::failure::{Failure, Fault};
 use crate::model::record::TierName;
 use crate::recipe::INSTALL_STEPS;
-use crate::workspace::home_environment;
+use crate::sys::output::QueuedWriter;
+use crate::sys::text::sanitize;
+use crate::workspace::{RunDir, home_environment};
 
 /// A test says with this status that it does not apply.
 const SKIPPED: i32 = 77;
@@ -108,16 +110,22 @@ impl<'r> Tests<'r> {
         let engine = run.harness.ci_host.engine.as_ref();
         run.strangers.begin(engine, script).await;
         let mut output = String::new();
+        let log = run.directory.logs().join(format!("{log_name}.log"));
+        let streamed = stream_log(&run.directory, &log);
         let ended = run
             .context
             .lifetime
             .run(command, run.harness.settings.script_limit, &mut |line| {
-                output.push_str(&run.context.redactor.redact_line(line));
-                output.push('\n');
+                let line = run.context.redactor.redact_line(line) + "\n";
+                output.push_str(&line);
+                if let Some(streamed) = &streamed {
+                    streamed.write(sanitize(&line));
+                }
             })
             .await;
+        drop(streamed);
         run.strangers.end(engine).await;
-        let output = self.keep_log(log_name, output).await;
+        let output = self.keep_log(log, output).await;
         let reason = match ended {
             Ok(ended) if ended.success() => {
                 if let Some(copies) = place.copies.filter(|_| script.is_install_step()) {
@@ -256,14 +264,15 @@ impl<'r> Tests<'r> {
         run.context.lifetime.blocking_tasks().run(move || copies.take_back(&app)).await
     }
 
-    /// A log that can't be kept never ends a run, and what a test put in its place is replaced.
-    async fn keep_log(&self, name: String, output: String) -> String {
+    /// A log that can't be kept never ends a run, and what a test put in its place is replaced; so is what was streamed there,
+    /// of which a slow disk may have dropped lines.
+    async fn keep_log(&self, log: PathBuf, output: String) -> String {
         let run = self.ready.run;
         // Replaced and never opened: a script can reach it, and may have put a pipe there.
-        let (directory, log) = (run.directory.clone(), run.directory.logs().join(format!("{name}.log")));
+        let directory = run.directory.clone();
         let keep = move || {
-            if let Err(error) = directory.write(&log, output.as_bytes()) {
-                tracing::warn!(name, %error, "can't keep a log");
+            if let Err(error) = directory.write(&log, sanitize(&output).as_bytes()) {
+                tracing::warn!(log = %log.display(), %error, "can't keep a log");
             }
             output
         };
@@ -271,8 +280,18 @@ impl<'r> Tests<'r> {
     }
 }
 
+/// The log of a test while it runs: of a run that is killed, it is all there is.
+fn stream_log(directory: &RunDir, log: &Path) -> Option<QueuedWriter> {
+    let begin = || {
+        // Made anew and never opened: a script before may have put a pipe there.
+        directory.remove(log)?;
+        QueuedWriter::start("test log", directory.create_new(log)?)
+    };
+    begin().inspect_err(|error| tracing::warn!(log = %log.display(), %error, "can't stream a log")).ok()
+}
+
 /// `name` as the name of a file that gets an ending yet: a test's own name may be as long as any file's.
-fn file_name(mut name: String) -> String {
+pub(super) fn file_name(mut name: String) -> String {
     if name.len() > NAME_LIMIT {
         let digest = Sha256::digest(&name);
         name.truncate(name.floor_char_boundary(NAME_LIMIT - 17));

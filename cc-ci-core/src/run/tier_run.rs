@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::evidence;
 use super::scripts::Script;
 use super::state::Run;
 use super::step::StepOutcome;
@@ -108,7 +109,7 @@ impl<'r> TierRun<'r> {
     }
 
     /// Concludes the tier. `Ok(true)` when what stands on it may go on.
-    pub fn end(mut self, end: Result<StepOutcome, Failure>) -> Result<bool, Failure> {
+    pub async fn end(mut self, end: Result<StepOutcome, Failure>) -> Result<bool, Failure> {
         self.tier.seconds = self.began.elapsed().as_secs_f64();
         let failed = self.tier.steps.iter().find(|step| step.status == Status::Failed);
         let why = |step: &Step| step.detail.as_deref()?.lines().next().map(|line| format!(": {line}"));
@@ -123,7 +124,12 @@ impl<'r> TierRun<'r> {
         };
         self.tier.status = if failed.is_some() { Status::Failed } else { status };
         self.tier.reason = failed.or(reason).map(|reason| self.run.text(&reason));
+        let is_red = self.tier.status == Status::Failed;
         self.run.record().put_tier(self.tier);
+        if is_red {
+            // Before the next tier, or the teardown, changes what there is to see.
+            evidence::keep(self.run, evidence::LIMIT).await;
+        }
         result
     }
 

@@ -5,6 +5,7 @@
 //! main lane, a `CCCI_STATE_DIR` of this pass alone included, and one that fails says nothing of the other releases.
 
 use super::cold::{Cold, tier_from};
+use super::evidence;
 use super::ready::Ready;
 use super::recover::empty;
 use super::state::Revision;
@@ -44,7 +45,7 @@ async fn pass(ready: &Ready<'_>, release: &Revision) -> Result<(), Failure> {
     let tested = ready.fetched.revision();
     tier.proves(tested.name.clone());
     let end = steps(&tests, &mut tier, release, &tested).await;
-    tier.end(end).map(drop)
+    tier.end(end).await.map(drop)
 }
 
 async fn steps(
@@ -67,6 +68,7 @@ async fn steps(
 /// Takes the app under test down whole, so that another release can be deployed in its place.
 async fn start_over(ready: &Ready<'_>) -> Result<(), Failure> {
     let (run, app) = (ready.run, ready.run.main_app());
+    evidence::keep(run, evidence::LIMIT).await;
     for guard in ready.guards.iter().filter(|guard| *guard.domain() == app.domain) {
         // A call of ours may have been killed by its bound.
         let emptied = empty(run, guard, PendingRequests::InFlight, "taken down").await?;
