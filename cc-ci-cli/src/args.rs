@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use cc_ci_core::names::{Domain, RunId, Suffix};
+use cc_ci_core::names::{Domain, RecipeName, RunId, Suffix};
 use cc_ci_core::workspace::{RecipeSource, Revision};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -208,6 +208,12 @@ pub enum Command {
     Audit(Audit),
     /// Show what goes on: live runs, runs that wait, what is left behind; takes no lock
     Status,
+    /// List runs, past and live ones: how each ended and why, or what it does
+    Runs(Runs),
+    /// Show a run's result again: why it is red, by what evidence, and what to do next
+    Report(Report),
+    /// Show what a run's services and tests logged
+    Logs(Logs),
     /// Look whether this host can do its work; changes nothing
     Doctor,
     /// Look at a recipe without deploying it
@@ -283,6 +289,55 @@ pub struct Janitor {
     /// How long it may take in all [default: 30m]
     #[arg(long, env = "CCCI_JANITOR_DEADLINE", value_name = "TIME", value_parser = time)]
     pub deadline: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub struct Runs {
+    /// Only those of this recipe
+    #[arg(long)]
+    pub recipe: Option<RecipeName>,
+    /// Only those that ended so, or live; more than one can be named
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub verdict: Vec<State>,
+    /// Only those that began within this time, e.g. 24h
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub since: Option<Duration>,
+    /// Only so many, the newest
+    #[arg(long, short = 'n', value_name = "N")]
+    pub limit: Option<usize>,
+}
+
+/// How a run ended, or that it has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum State {
+    Green,
+    Red,
+    Refused,
+    HarnessFailed,
+    Residue,
+    LockTimeout,
+    Cancelled,
+    Killed,
+    /// It goes on.
+    Live,
+    /// It died, and nobody has removed what it left yet.
+    Dead,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The run's id, as `cc-ci runs` lists it
+    pub run: RunId,
+}
+
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The run's id, as `cc-ci runs` lists it
+    pub run: RunId,
+    /// The log's name, a service or a test [default: the names of all logs]
+    #[arg(value_name = "SERVICE|TEST")]
+    pub of: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,7 @@
 //! Events and results as people read them. This text is not stable; JSON is.
 
+pub mod past;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -61,18 +63,13 @@ pub fn event(event: &Event) -> Option<String> {
 /// The summary of a run.
 pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Shown {
     let mut text = String::new();
-    let (word, style) = match record.verdict {
-        Some(Verdict::Green) => ("green", Style::new().green()),
-        Some(Verdict::Red) => ("red", Style::new().red()),
-        Some(Verdict::Refused) => ("refused", Style::new().yellow()),
-        Some(Verdict::HarnessFailed) => ("harness failed", Style::new().yellow()),
-        Some(Verdict::Residue) => ("residue left", Style::new().red()),
-        Some(Verdict::LockTimeout) => ("lock timed out", Style::new().yellow()),
-        Some(Verdict::Cancelled) => ("cancelled", Style::new().yellow()),
-        _ => ("unfinished", Style::new().yellow()),
+    let style = match record.verdict {
+        Some(Verdict::Green) => Style::new().green(),
+        Some(Verdict::Red | Verdict::Residue) => Style::new().red(),
+        _ => Style::new().yellow(),
     };
     let mut shown = Shown::default();
-    shown.paint(word, colour.then(|| style.bold()));
+    shown.paint(past::word(record.verdict), colour.then(|| style.bold()));
     let commit: String = record.commit.as_deref().unwrap_or("no commit").chars().take(10).collect();
     // Writing to a string can't fail.
     let _ = writeln!(text, ": run {} of {} ({commit}) at {}", record.run_id, record.recipe, record.domain);
@@ -124,6 +121,12 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
     }
     if record.receipt.is_some() || !record.tiers.is_empty() {
         let _ = writeln!(text, "  report: {}", directory.join("run.json").display());
+    }
+    if let Some(doing) = record.doing.as_ref().filter(|_| record.verdict.is_none()) {
+        let _ = writeln!(text, "  doing: {}, since {:.0}", indent(&doing.to_string()), doing.since);
+    }
+    if let Some(digest) = &record.digest {
+        text.push_str(&past::digest(digest));
     }
     shown.push(&text);
     shown

@@ -116,7 +116,7 @@ fn summary(id: RunId, path: PathBuf, boot: &BootId) -> Option<RunSummary> {
 
 /// The text of the record in the run directory `path`. It is reached from the runs directory: what is mounted in its
 /// place is not asked, which might never answer.
-fn read_record(path: &Path) -> Option<Vec<u8>> {
+pub(crate) fn read_record(path: &Path) -> Option<Vec<u8>> {
     read_beneath(path.parent()?, Path::new(path.file_name()?).join(RUN_RECORD), RECORD_LIMIT).ok()
 }
 

@@ -8,6 +8,7 @@
 pub mod conformance;
 #[cfg(test)]
 mod conformance_tests;
+mod killed;
 mod pass;
 mod reap;
 #[cfg(test)]

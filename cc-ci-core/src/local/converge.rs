@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::LocalExecutor;
-use super::logs::log_tail;
+use super::log_tail::log_tail;
 use super::processes;
 use super::state_dir::{ServiceRecord, host};
 use crate::engine::{Failure, ServiceState};
@@ -28,7 +28,7 @@ pub(super) async fn wait(executor: &LocalExecutor, domain: &Domain, limit: Durat
                 processes::running(&executor.state_dir, domain, &name, &executor.host.boot_id())?
             else {
                 let log = log_tail(executor, domain, &name);
-                return Err(Failure::recipe(format!("the service {name} ended: {log}")));
+                return Err(Failure::recipe(format!("the service {name} ended\n{name} logged last:\n{log}")));
             };
             let unhealthy = match probe(&record, domain).await {
                 Ok(()) => break,
@@ -37,7 +37,7 @@ pub(super) async fn wait(executor: &LocalExecutor, domain: &Domain, limit: Durat
             if Instant::now() >= until {
                 let log = log_tail(executor, domain, &name);
                 return Err(Failure::recipe(format!(
-                    "the service {name} is not healthy after {limit:?}: {unhealthy}: {log}"
+                    "the service {name} is not healthy after {limit:?}: {unhealthy}\n{name} logged last:\n{log}"
                 )));
             }
             // Its end is an event; that it came up is only seen by asking again.

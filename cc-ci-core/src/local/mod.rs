@@ -15,6 +15,7 @@ mod converge;
 mod deploy;
 mod execute;
 mod held_ports;
+mod log_tail;
 mod logs;
 mod partial;
 mod plan;
@@ -252,7 +253,7 @@ impl Engine for LocalExecutor {
         if !known.iter().any(|(name, _)| name == service) {
             return Err(Failure::recipe(format!("the app has no service {service}")));
         }
-        Ok(logs::log_tail(self, domain, service))
+        Ok(log_tail::log_tail(self, domain, service))
     }
 
     async fn logs(&self, domain: &Domain, limit: Duration) -> Result<Vec<TaskLog>, Failure> {

@@ -1,34 +1,17 @@
-//! What the services of a run came to and logged, kept before it is gone: `logs/service-<name>.log`.
-//!
-//! A task's log goes with its container, and that with the app, an upgrade, or Swarm's own tidying. So it is read whenever a
-//! tier is red, before each upgrade in place, and before each removal; what was read once stays in the file when the engine has
-//! forgotten the task.
-//!
-//! Reading takes [`LIMIT`] at the most each time, writing as long at the most, and in a teardown no more than a quarter of what is left of its budget. What
-//! can't be read or written is noted: evidence explains a run, and never makes one red.
-//!
-//! # Limitations
-//! A task that came and went between two looks is known only if the engine still knows it. Of a warm app, nothing is kept unless
-//! a tier is red: its logs are of other people's work.
+//! What is known of a run's services: what their tasks came to, and what they logged.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use super::state::Run;
-use super::test_run::file_name;
+use sha2::{Digest as _, Sha256};
+
 use crate::engine::TaskLog;
-use crate::names::Domain;
-use crate::sys::text::sanitize;
-
-/// What reading all logs once may take.
-pub(super) const LIMIT: Duration = Duration::from_secs(5);
 
 /// So many services of a run have a log.
 const SERVICES: usize = 64;
 
-/// How much of an engine's message is kept, in bytes.
-const MESSAGE: usize = 2000;
+/// How long the name of a log may be, without its ending.
+const NAME_LIMIT: usize = 120;
 
 /// What is known of the tasks: by the file that it is kept in.
 #[derive(Debug, Default)]
@@ -40,7 +23,7 @@ impl Evidence {
     }
 
     /// Takes in what was read; gives the files that are other than before, with their text.
-    fn take_in(&self, prefix: &str, read: Vec<TaskLog>) -> Vec<(String, String)> {
+    pub fn take_in(&self, prefix: &str, read: Vec<TaskLog>) -> Vec<(String, String)> {
         let mut files = self.files();
         let mut changed: Vec<String> = Vec::new();
         for task in read {
@@ -70,47 +53,49 @@ impl Evidence {
     }
 }
 
-/// Reads what the engine knows of the run's tasks, and keeps it.
-pub(super) async fn keep(run: &Run<'_>, limit: Duration) {
-    let domains = run.record().domains.clone();
-    let main = run.main_app().domain;
-    let engine = &run.harness.ci_host.engine;
-    let all = futures_util::future::join_all(domains.iter().map(async |domain| {
-        let read = tokio::time::timeout(limit, engine.logs(domain, limit)).await;
-        (domain, read)
-    }));
-    for (domain, read) in all.await {
-        match read {
-            Ok(Ok(tasks)) => keep_tasks(run, domain, &main, tasks).await,
-            Ok(Err(failure)) => {
-                run.note_once(&format!("the logs of {domain} are not kept: {}", failure.chain()))
-            }
-            Err(_) => run.note_once(&format!("the logs of {domain} are not kept: the engine took too long")),
-        }
+/// A service that is not well, by the task that tells the most.
+#[derive(Debug, Clone)]
+pub(super) struct Unwell {
+    /// The name of its log.
+    pub file: String,
+    pub task: TaskLog,
+}
+
+impl Evidence {
+    /// The service to look at first: of those of which a task failed, the one that `text` names, else one that is not well now.
+    pub fn unwell(&self, text: &str) -> Option<Unwell> {
+        let is_named = |service: &str| {
+            let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+            text.split(|c| !is_part(c)).any(|word| word.trim_end_matches('.') == service)
+        };
+        let files = self.files();
+        let sick = files.iter().filter_map(|(file, tasks)| {
+            // What came after it may have had no time to say anything.
+            let task = tasks.iter().rfind(|task| task.failed)?;
+            let is_last = tasks.last().is_some_and(|last| last.failed);
+            Some(((is_named(&task.service), is_last), Unwell { file: file.clone(), task: task.clone() }))
+        });
+        // The first of those that are alike.
+        sick.rev().max_by_key(|(rank, _)| *rank).map(|(_, unwell)| unwell)
+    }
+
+    /// The newest task of a service of the app under test.
+    pub fn of(&self, service: &str) -> Option<Unwell> {
+        let file = format!("service-{service}.log");
+        let task = self.files().get(&file)?.last()?.clone();
+        Some(Unwell { file, task })
     }
 }
 
-async fn keep_tasks(run: &Run<'_>, domain: &Domain, main: &Domain, mut tasks: Vec<TaskLog>) {
-    let harmless = |text: &str| sanitize(&run.context.redactor.redact(text));
-    for task in &mut tasks {
-        task.log = harmless(&task.log);
-        for text in [&mut task.error, &mut task.health].into_iter().flatten() {
-            *text = harmless(text);
-            text.truncate(text.floor_char_boundary(MESSAGE));
-        }
+/// `name` as the name of a file that gets an ending yet: a test's own name may be as long as any file's.
+pub(super) fn file_name(mut name: String) -> String {
+    if name.len() > NAME_LIMIT {
+        let digest = Sha256::digest(&name);
+        name.truncate(name.floor_char_boundary(NAME_LIMIT - 17));
+        name.push('-');
+        name.extend(digest[..8].iter().map(|byte| format!("{byte:02x}")));
     }
-    let prefix = if domain == main { String::new() } else { format!("{domain}-") };
-    let files = run.evidence.take_in(&prefix, tasks);
-    let (directory, logs) = (run.directory.clone(), run.directory.logs());
-    let write = move || {
-        let write = |(name, text): &(String, String)| directory.write(&logs.join(name), text.as_bytes());
-        files.iter().map(write).find_map(Result::err)
-    };
-    // Whole or not at all, and replaced: a recipe's script can reach it, and may have put anything there.
-    let written = tokio::time::timeout(LIMIT, run.context.lifetime.blocking_tasks().run(write)).await;
-    if let Ok(Some(error)) = written {
-        run.note_once(&format!("the logs of {domain} can't be kept: {error}"));
-    }
+    name
 }
 
 /// A service's name as part of a file's: compose has letters, digits and `_.-` there.
@@ -174,6 +159,37 @@ mod tests {
             evidence.take_in("", vec![TaskLog { service: format!("s{number}"), ..task("1", "said") }]);
         }
         assert_eq!(evidence.files().len(), SERVICES);
+    }
+
+    #[test]
+    fn the_service_to_look_at_is_the_one_that_is_named_then_the_one_that_is_not_well_now() {
+        let evidence = Evidence::default();
+        let of = |service: &str, id: &str, failed| TaskLog {
+            service: service.to_owned(),
+            failed,
+            ..task(id, "said")
+        };
+        evidence.take_in("", vec![of("app", "1", false)]);
+        assert!(evidence.unwell("app").is_none());
+        evidence.take_in(
+            "",
+            vec![of("app", "2", true), of("app", "3", false), of("db", "4", true), of("kv", "5", true)],
+        );
+        let named = |text| evidence.unwell(text).unwrap().task;
+        assert_eq!(named("it did not come up").service, "db");
+        assert_eq!(named("not healthy: kv").service, "kv");
+        assert_eq!(
+            (named("app (exit status 1)").task, named("apple").service.as_str()),
+            ("2".to_owned(), "db")
+        );
+    }
+
+    #[test]
+    fn a_name_as_long_as_a_file_system_has_them_leaves_room_for_an_ending() {
+        assert_eq!(file_name("custom-recipe-custom".to_owned()), "custom-recipe-custom");
+        let (one, other) = (file_name("ä".repeat(127) + "a"), file_name("ä".repeat(127) + "b"));
+        assert!(one.len() <= NAME_LIMIT && other.len() <= NAME_LIMIT, "{one}");
+        assert_ne!(one, other);
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
-use super::evidence;
 use super::integrity::{Call, CheckoutGuard};
 use super::recipe;
+use super::service_logs;
 use super::state::{Fetched, Revision, Run};
 use crate::engine::{App, Backup};
 use crate::lock::AppGuard;
@@ -99,7 +99,7 @@ impl<'r> Ready<'r> {
         run.harness.ci_host.engine.pre_pull(app).await?;
         if !run.lane().is_warm() {
             // Its tasks are replaced.
-            evidence::keep(run, evidence::LIMIT).await;
+            service_logs::keep(run, service_logs::LIMIT).await;
         }
         match self.order_upgrade(app).await {
             // Swarm has rolled back or paused what the engine failed, and goes on by itself no more.

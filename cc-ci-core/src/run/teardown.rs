@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::evidence;
 use super::held::Held;
 use super::rollback::{RolledBack, roll_back};
+use super::service_logs;
 use super::state::Run;
 use crate::engine::{Kind, Resource};
 use crate::janitor::{PendingRequests, inspect, reap};
@@ -87,7 +87,7 @@ async fn remove_apps(
 ) -> Undone {
     run.enter("teardown", guards);
     if !guards.is_empty() && !end.children.is_at_work() {
-        evidence::keep(run, evidence::LIMIT.min(teardown.remaining() / 4)).await;
+        service_logs::keep(run, service_logs::LIMIT.min(teardown.remaining() / 4)).await;
     }
     if end.children.is_at_work() {
         // That is the janitor's, once we are dead.

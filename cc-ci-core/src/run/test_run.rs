@@ -4,10 +4,9 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-
 use super::api::Api;
 use super::confine;
+use super::evidence::file_name;
 use super::install_copy::Copies;
 use super::ready::Ready;
 use super::scripts::{Layer, Script, Scripts};
@@ -30,9 +29,6 @@ const OUTPUT_TAIL: usize = 4000;
 
 /// And how much of the line in which it says why it skipped itself.
 const REASON_LIMIT: usize = 1024;
-
-/// How long the name of a log may be, without its ending.
-const NAME_LIMIT: usize = 120;
 
 /// The tests of one app of the run. Each app has its own state and logs: a test runs once for each of them.
 #[derive(Debug)]
@@ -110,6 +106,7 @@ impl<'r> Tests<'r> {
         let engine = run.harness.ci_host.engine.as_ref();
         run.strangers.begin(engine, script).await;
         let mut output = String::new();
+        run.first.begin_output();
         let log = run.directory.logs().join(format!("{log_name}.log"));
         let streamed = stream_log(&run.directory, &log);
         let ended = run
@@ -118,6 +115,7 @@ impl<'r> Tests<'r> {
             .run(command, run.harness.settings.script_limit, &mut |line| {
                 let line = run.context.redactor.redact_line(line) + "\n";
                 output.push_str(&line);
+                run.first.note_line(&line);
                 if let Some(streamed) = &streamed {
                     streamed.write(sanitize(&line));
                 }
@@ -290,17 +288,6 @@ fn stream_log(directory: &RunDir, log: &Path) -> Option<QueuedWriter> {
     begin().inspect_err(|error| tracing::warn!(log = %log.display(), %error, "can't stream a log")).ok()
 }
 
-/// `name` as the name of a file that gets an ending yet: a test's own name may be as long as any file's.
-pub(super) fn file_name(mut name: String) -> String {
-    if name.len() > NAME_LIMIT {
-        let digest = Sha256::digest(&name);
-        name.truncate(name.floor_char_boundary(NAME_LIMIT - 17));
-        name.push('-');
-        name.extend(digest[..8].iter().map(|byte| format!("{byte:02x}")));
-    }
-    name
-}
-
 /// The last line of a test that skipped itself, as long as a reason is: the record keeps it.
 fn why_skipped(output: &str) -> &str {
     let line = output.lines().next_back().unwrap_or("it said no reason");
@@ -328,14 +315,6 @@ mod tests {
         assert_eq!(why_skipped("setting up\nno network here\n"), "no network here");
         assert_eq!(why_skipped(""), "it said no reason");
         assert_eq!(why_skipped(&"ä€".repeat(1 << 20)).len(), REASON_LIMIT - 2);
-    }
-
-    #[test]
-    fn a_name_as_long_as_a_file_system_has_them_leaves_room_for_an_ending() {
-        assert_eq!(file_name("custom-recipe-custom".to_owned()), "custom-recipe-custom");
-        let (one, other) = (file_name("ä".repeat(127) + "a"), file_name("ä".repeat(127) + "b"));
-        assert!(one.len() <= NAME_LIMIT && other.len() <= NAME_LIMIT, "{one}");
-        assert_ne!(one, other);
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! main lane, a `CCCI_STATE_DIR` of this pass alone included, and one that fails says nothing of the other releases.
 
 use super::cold::{Cold, tier_from};
-use super::evidence;
 use super::ready::Ready;
 use super::recover::empty;
+use super::service_logs;
 use super::state::Revision;
 use super::step::StepOutcome;
 use super::test_run::Tests;
@@ -68,7 +68,7 @@ async fn steps(
 /// Takes the app under test down whole, so that another release can be deployed in its place.
 async fn start_over(ready: &Ready<'_>) -> Result<(), Failure> {
     let (run, app) = (ready.run, ready.run.main_app());
-    evidence::keep(run, evidence::LIMIT).await;
+    service_logs::keep(run, service_logs::LIMIT).await;
     for guard in ready.guards.iter().filter(|guard| *guard.domain() == app.domain) {
         // A call of ours may have been killed by its bound.
         let emptied = empty(run, guard, PendingRequests::InFlight, "taken down").await?;
