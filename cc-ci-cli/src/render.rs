@@ -102,13 +102,15 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
     }
     if let Some(receipt) = &record.receipt {
         if !receipt.recovered.is_empty() {
-            let _ = writeln!(text, "  recovered: a dead run had left {}", Resource::list(&receipt.recovered));
+            let _ =
+                writeln!(text, "  recovered: a dead run had left {}", Resource::counts(&receipt.recovered));
         }
         if record.lane.is_warm() {
-            let left = Resource::list(&receipt.left);
+            let left = Resource::brief(&receipt.left);
             let left = if left.is_empty() { String::new() } else { format!(", left {left}") };
             let proven = if receipt.verified.is_empty() { "" } else { ", the app is proven to be as before" };
-            let _ = writeln!(text, "  rollback: removed {}{left}{proven}", receipt.removed.len());
+            let _ =
+                writeln!(text, "  rollback: removed {}{left}{proven}", Resource::counts(&receipt.removed));
         } else {
             let _ = writeln!(text, "  receipt: {}", of_cold_run(receipt, record.owned));
         }
@@ -138,9 +140,9 @@ fn of_cold_run(receipt: &Receipt, owned: bool) -> String {
         ([], true) if !owned => return "the run never owned its app, and removed nothing".to_owned(),
         ([], true) => "could not tell what is left".to_owned(),
         ([], false) => "left nothing".to_owned(),
-        (left, _) => format!("left {}", Resource::list(left)),
+        (left, _) => format!("left {}", Resource::brief(left)),
     };
-    format!("removed {}, {left}", receipt.removed.len())
+    format!("removed {}, {left}", Resource::counts(&receipt.removed))
 }
 
 /// What became of the warm apps.
@@ -165,7 +167,7 @@ pub fn warm(ends: &[WarmEnd]) -> String {
         };
         let _ = writeln!(text, "{name} ({}{version}): {outcome}{reasons}", end.recipe);
         if !end.removed.is_empty() {
-            let _ = writeln!(text, "  removed what a dead run had added: {}", Resource::list(&end.removed));
+            let _ = writeln!(text, "  removed what a dead run had added: {}", Resource::brief(&end.removed));
         }
         for error in &end.errors {
             let _ = writeln!(text, "  error: {}", indent(error));
@@ -281,12 +283,7 @@ fn counts(exists: &BTreeMap<Kind, usize>) -> String {
     if exists.is_empty() {
         return "nothing yet".to_owned();
     }
-    let plural = |count: usize| if count == 1 { "" } else { "s" };
-    let kind = |kind: &Kind, count: usize| match kind {
-        Kind::Process if count > 1 => format!("{count} processes"),
-        kind => format!("{count} {kind}{}", plural(count)),
-    };
-    exists.iter().map(|(name, count)| kind(name, *count)).collect::<Vec<_>>().join(", ")
+    exists.iter().map(|(kind, count)| kind.counted(*count)).collect::<Vec<_>>().join(", ")
 }
 
 /// One claim of the demo, as it is tested.
@@ -339,12 +336,12 @@ mod tests {
     fn a_receipt_says_that_nothing_is_left_only_where_that_was_verified() {
         let nothing = Receipt::default();
         assert_eq!(of_cold_run(&nothing, false), "the run never owned its app, and removed nothing");
-        assert_eq!(of_cold_run(&nothing, true), "removed 0, could not tell what is left");
+        assert_eq!(of_cold_run(&nothing, true), "removed nothing, could not tell what is left");
         let mut verified = Receipt::default();
         verified.verified.push("a.test".parse().unwrap());
-        assert_eq!(of_cold_run(&verified, true), "removed 0, left nothing");
+        assert_eq!(of_cold_run(&verified, true), "removed nothing, left nothing");
         let mut left = Receipt::default();
         left.left.push(Resource::new(Kind::Volume, "data"));
-        assert_eq!(of_cold_run(&left, true), "removed 0, left volume data");
+        assert_eq!(of_cold_run(&left, true), "removed nothing, left volume data");
     }
 }

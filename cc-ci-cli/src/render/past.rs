@@ -63,7 +63,7 @@ pub fn runs(rows: &[Row], now: Timestamp) -> String {
         let line: Vec<String> =
             cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         let why: String =
-            row.why.iter().flat_map(|why| why.lines().next()).flat_map(str::chars).take(WHY).collect();
+            row.why.iter().filter_map(|why| why.lines().next()).flat_map(str::chars).take(WHY).collect();
         let _ = writeln!(text, "{}", format!("{}  {why}", line.join("  ")).trim_end());
     }
     text
@@ -74,7 +74,7 @@ pub fn log_names(run: &RunId, names: &[String]) -> String {
     if names.is_empty() {
         return format!("run {run} has no logs\n");
     }
-    names.iter().map(|name| format!("{name}\n")).collect()
+    names.join("\n") + "\n"
 }
 
 /// Logs, each with its name where there are several.

@@ -20,11 +20,11 @@ pub(super) fn log_tail(executor: &LocalExecutor, domain: &Domain, service: &str)
     match tail(&executor.state_dir.log_of(domain, &task), LOG_TAIL) {
         Ok(tail) if tail.is_empty() => "it logged nothing, or too long a line".to_owned(),
         Ok(tail) => tail,
-        Err(error) => untold(error),
+        Err(error) => untold(&error),
     }
 }
 
-pub(super) fn untold(error: io::Error) -> String {
+pub(super) fn untold(error: &io::Error) -> String {
     format!("its log can't be read: {error}")
 }
 

@@ -43,7 +43,8 @@ pub(super) async fn logs(
             error: (!runs).then(|| "the process ended".to_owned()),
             exit_status: None,
             health,
-            log: tail(&executor.state_dir.log_of(domain, &task), TaskLog::LOG_LIMIT).unwrap_or_else(untold),
+            log: tail(&executor.state_dir.log_of(domain, &task), TaskLog::LOG_LIMIT)
+                .unwrap_or_else(|error| untold(&error)),
             service,
             task,
         });

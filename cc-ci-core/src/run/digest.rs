@@ -14,6 +14,7 @@ use crate::model::digest::{Blame, Digest, Doing, LogEnd, test_name};
 use crate::model::exit::Exit;
 use crate::model::failure::{Failure, Fault};
 use crate::model::record::{RunRecord, TierName};
+use crate::recipe::INSTALL_STEPS;
 use crate::sys::text::sanitize;
 
 /// As much of what a test prints is kept at hand, in bytes.
@@ -108,11 +109,11 @@ pub(super) fn of(
     let mut digest = match (exit, failure, interrupted) {
         (Exit::Green, ..) => return None,
         (Exit::Cancelled(_), _, Some((doing, lasted))) => of_interrupted(record, doing, *lasted, output),
-        (_, Some(failure), _) => of_failure(evidence, record, failure),
+        (_, Some(failure), _) => of_failure(evidence, record, &failure),
         (exit, None, _) => of_end(record, exit),
     };
     if let Some(receipt) = record.receipt.as_ref().filter(|receipt| !receipt.left.is_empty()) {
-        digest.cause.push(format!("left behind: {}", Resource::list(&receipt.left)));
+        digest.cause.push(format!("left behind: {}", Resource::brief(&receipt.left)));
         digest.next.insert(0, "cc-ci janitor".to_owned());
     }
     for line in std::iter::once(&mut digest.what)
@@ -160,7 +161,7 @@ fn of_end(record: &RunRecord, exit: Exit) -> Digest {
     digest
 }
 
-fn of_failure(known: &Evidence, record: &RunRecord, failure: FirstFailure) -> Digest {
+fn of_failure(known: &Evidence, record: &RunRecord, failure: &FirstFailure) -> Digest {
     let place = &failure.place;
     let unwell = known.unwell(&failure.text);
     let at = match (&place.tier, &place.step, &place.phase) {
@@ -171,12 +172,12 @@ fn of_failure(known: &Evidence, record: &RunRecord, failure: FirstFailure) -> Di
         (None, ..) => "the run failed".to_owned(),
     };
     let first = failure.text.lines().next().unwrap_or_default().to_owned();
-    let (blame, evidence) = blame(&failure, unwell.as_ref());
+    let (blame, evidence) = blame(failure, unwell.as_ref());
     let mut digest = Digest::new(format!("{at}: {first}"), blame, evidence);
     digest.tier = place.tier;
     digest.step.clone_from(&place.step);
     digest.service = unwell.as_ref().map(|unwell| unwell.task.service.clone());
-    digest.cause = causes(&failure, unwell.as_ref());
+    digest.cause = causes(failure, unwell.as_ref());
     // What is wrong in a file says no service.
     let is_of_file = names_a_file(&failure.text) && unwell.is_none();
     let shown = unwell.or_else(|| known.of("app").filter(|_| !is_of_file));
@@ -195,11 +196,17 @@ fn of_failure(known: &Evidence, record: &RunRecord, failure: FirstFailure) -> Di
     }
     match blame {
         Blame::Host => digest.next.push("cc-ci doctor".to_owned()),
-        Blame::Recipe if digest.next.is_empty() => digest.next.push("cc-ci recipe check PATH".to_owned()),
+        Blame::Recipe if digest.next.is_empty() && failure.text.starts_with(INSTALL_STEPS) => {
+            digest.next.push(format!("cc-ci logs {run_id} {INSTALL_STEPS}"));
+        }
+        Blame::Recipe if digest.next.is_empty() && names_a_file(&failure.text) => {
+            digest.next.push("cc-ci recipe check PATH".to_owned());
+        }
         _ => {}
     }
     if digest.next.is_empty() {
-        digest.next.push(format!("cc-ci logs {run_id}"));
+        let service = digest.log.as_ref().map(|log| format!(" {}", log.service));
+        digest.next.push(format!("cc-ci logs {run_id}{}", service.unwrap_or_default()));
     }
     digest
 }
@@ -363,7 +370,9 @@ mod tests {
         let lines: Vec<String> = (0..100).map(|line| format!("line {line}\n")).collect();
         first.note_line("of the test before\n");
         first.begin_output();
-        lines.iter().for_each(|line| first.note_line(line));
+        for line in &lines {
+            first.note_line(line);
+        }
         first.note_line("\nValueError: 7\n");
         first.note(at(TierName::Custom, "recipe/a", true), &Failure::recipe("exit status 1"));
         first.note(at(TierName::Custom, "recipe/b", true), &Failure::recipe("exit status 2"));

@@ -1,6 +1,7 @@
 //! What is known of a run's services: what their tasks came to, and what they logged.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
@@ -110,12 +111,11 @@ fn shown(task: &TaskLog) -> String {
     let error = task.error.as_ref().map(|error| format!(", {error}")).unwrap_or_default();
     let mut text = format!("== task {} of {}: {}{exit}{error}\n", task.task, task.service, task.state);
     if let Some(health) = &task.health {
-        text += &format!("== the healthcheck: {health}\n");
+        let _ = writeln!(text, "== the healthcheck: {health}");
     }
-    match task.log.trim_end() {
-        "" => text += "== it logged nothing\n",
-        log => text += &format!("{log}\n"),
-    }
+    let log = Some(task.log.trim_end()).filter(|log| !log.is_empty()).unwrap_or("== it logged nothing");
+    text.push_str(log);
+    text.push('\n');
     text
 }
 

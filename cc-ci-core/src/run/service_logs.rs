@@ -37,7 +37,7 @@ pub(super) async fn keep(run: &Run<'_>, limit: Duration) {
         match read {
             Ok(Ok(tasks)) => keep_tasks(run, domain, &main, tasks).await,
             Ok(Err(failure)) => {
-                run.note_once(&format!("the logs of {domain} are not kept: {}", failure.chain()))
+                run.note_once(&format!("the logs of {domain} are not kept: {}", failure.chain()));
             }
             Err(_) => run.note_once(&format!("the logs of {domain} are not kept: the engine took too long")),
         }
