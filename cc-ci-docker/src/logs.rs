@@ -9,11 +9,15 @@ use std::time::Duration;
 use bollard::models::{Task, TaskState};
 use cc_ci_core::engine::{Failure, TaskLog};
 use cc_ci_core::names::Domain;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future, stream};
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::{ApiError, Client};
 use crate::converge::{explain, observe};
+use crate::tasks::is_terminal;
+
+/// The label that says which service a container is of.
+const SERVICE_NAME: &str = "com.docker.swarm.service.name";
 
 /// So many tasks are asked for at once.
 const AT_ONCE: usize = 8;
@@ -37,10 +41,10 @@ pub(crate) async fn logs(client: &Client, domain: &Domain, limit: Duration) -> R
         .collect();
     let each = newest(tasks).into_iter().map(|task| {
         let id = task.service_id.clone().unwrap_or_default();
-        let service = names.get(&id).cloned().unwrap_or(id);
-        async move { told(client, service, task, until).await }
+        let (service, prefix) = (names.get(&id).cloned(), &prefix);
+        async move { told(client, service, prefix, task, until).await }
     });
-    Ok(stream::iter(each.collect::<Vec<_>>()).buffered(AT_ONCE).collect().await)
+    Ok(stream::iter(each.collect::<Vec<_>>()).buffered(AT_ONCE).filter_map(future::ready).collect().await)
 }
 
 /// The newest tasks of each service, the oldest first.
@@ -56,32 +60,47 @@ fn newest(mut tasks: Vec<Task>) -> Vec<Task> {
     tasks
 }
 
-/// What one task tells, with as much of its container as is read in time.
-async fn told(client: &Client, service: String, task: Task, until: Instant) -> TaskLog {
+/// What one task tells, with as much of its container as is read in time. One whose service is gone is told where its container
+/// knows the name.
+async fn told(
+    client: &Client,
+    service: Option<String>,
+    prefix: &str,
+    task: Task,
+    until: Instant,
+) -> Option<TaskLog> {
     let status = task.status.unwrap_or_default();
     let state = status.state.unwrap_or(TaskState::NEW);
     let container = status.container_status.unwrap_or_default();
     let mut told = TaskLog {
-        service,
+        service: service.unwrap_or_default(),
         task: task.id.unwrap_or_default(),
         state: state.to_string(),
         failed: matches!(state, TaskState::FAILED | TaskState::REJECTED | TaskState::ORPHANED),
         error: status.err.filter(|error| !error.is_empty()),
-        exit_status: container.exit_code.filter(|_| state != TaskState::RUNNING),
+        exit_status: container.exit_code.filter(|_| is_terminal(state)),
         ..TaskLog::default()
     };
-    let Some(id) = container.container_id.filter(|id| !id.is_empty()) else { return told };
-    let read = futures_util::future::join(
-        client.call(async |docker| docker.inspect_container(&id, None).await),
-        explain::read_log(client, &id, "1000"),
-    );
-    if let Ok((inspected, log)) = timeout_at(until, read).await {
-        told.log = log;
-        told.health = inspected.ok().and_then(|told| explain::unhealthy(client.redactor(), told));
-        // A task that is being replaced because its healthcheck fails is shut down, and says no more than that.
-        told.failed |= told.health.is_some();
+    if let Some(id) = container.container_id.filter(|id| !id.is_empty()) {
+        let read = future::join(
+            client.call(async |docker| docker.inspect_container(&id, None).await),
+            explain::read_log(client, &id, "1000"),
+        );
+        if let Ok((inspected, log)) = timeout_at(until, read).await {
+            told.log = log;
+            if let Ok(inspected) = inspected {
+                let label =
+                    inspected.config.as_ref().and_then(|config| config.labels.as_ref()?.get(SERVICE_NAME));
+                if let Some(name) = label.filter(|_| told.service.is_empty()) {
+                    told.service = name.strip_prefix(prefix).unwrap_or(name).to_owned();
+                }
+                told.health = explain::unhealthy(client.redactor(), inspected);
+                // A task that is being replaced because its healthcheck fails is shut down, and says no more than that.
+                told.failed |= told.health.is_some();
+            }
+        }
     }
-    told
+    (!told.service.is_empty()).then_some(told)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `run.json`: what a run was, as machines read it.
 //!
-//! It is written when the run begins, so that whoever finds the directory of a dead run knows its domains, and
+//! It is written when the run begins, so that whoever finds the directory of a dead run knows its domains, while it goes on, and
 //! again when it ends.
 
 use std::collections::BTreeSet;
