@@ -1,5 +1,7 @@
 //! What the command takes.
 
+mod past;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,6 +14,8 @@ use cc_ci_core::workspace::{RecipeSource, Revision};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
+
+pub use past::{Logs, Report, Runs, State};
 
 /// What was asked for.
 pub enum Invocation {
@@ -208,6 +212,12 @@ pub enum Command {
     Audit(Audit),
     /// Show what goes on: live runs, runs that wait, what is left behind; takes no lock
     Status,
+    /// List runs, past and live ones: how each ended and why, or what it does
+    Runs(Runs),
+    /// Show a run's result again: why it is red, by what evidence, and what to do next
+    Report(Report),
+    /// Show what a run's services and tests logged
+    Logs(Logs),
     /// Look whether this host can do its work; changes nothing
     Doctor,
     /// Look at a recipe without deploying it

@@ -1,5 +1,7 @@
 //! Events and results as people read them. This text is not stable; JSON is.
 
+pub mod past;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -61,18 +63,13 @@ pub fn event(event: &Event) -> Option<String> {
 /// The summary of a run.
 pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Shown {
     let mut text = String::new();
-    let (word, style) = match record.verdict {
-        Some(Verdict::Green) => ("green", Style::new().green()),
-        Some(Verdict::Red) => ("red", Style::new().red()),
-        Some(Verdict::Refused) => ("refused", Style::new().yellow()),
-        Some(Verdict::HarnessFailed) => ("harness failed", Style::new().yellow()),
-        Some(Verdict::Residue) => ("residue left", Style::new().red()),
-        Some(Verdict::LockTimeout) => ("lock timed out", Style::new().yellow()),
-        Some(Verdict::Cancelled) => ("cancelled", Style::new().yellow()),
-        _ => ("unfinished", Style::new().yellow()),
+    let style = match record.verdict {
+        Some(Verdict::Green) => Style::new().green(),
+        Some(Verdict::Red | Verdict::Residue) => Style::new().red(),
+        _ => Style::new().yellow(),
     };
     let mut shown = Shown::default();
-    shown.paint(word, colour.then(|| style.bold()));
+    shown.paint(past::word(record.verdict), colour.then(|| style.bold()));
     let commit: String = record.commit.as_deref().unwrap_or("no commit").chars().take(10).collect();
     // Writing to a string can't fail.
     let _ = writeln!(text, ": run {} of {} ({commit}) at {}", record.run_id, record.recipe, record.domain);
@@ -105,13 +102,15 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
     }
     if let Some(receipt) = &record.receipt {
         if !receipt.recovered.is_empty() {
-            let _ = writeln!(text, "  recovered: a dead run had left {}", Resource::list(&receipt.recovered));
+            let _ =
+                writeln!(text, "  recovered: a dead run had left {}", Resource::counts(&receipt.recovered));
         }
         if record.lane.is_warm() {
-            let left = Resource::list(&receipt.left);
+            let left = Resource::brief(&receipt.left);
             let left = if left.is_empty() { String::new() } else { format!(", left {left}") };
             let proven = if receipt.verified.is_empty() { "" } else { ", the app is proven to be as before" };
-            let _ = writeln!(text, "  rollback: removed {}{left}{proven}", receipt.removed.len());
+            let _ =
+                writeln!(text, "  rollback: removed {}{left}{proven}", Resource::counts(&receipt.removed));
         } else {
             let _ = writeln!(text, "  receipt: {}", of_cold_run(receipt, record.owned));
         }
@@ -125,6 +124,12 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
     if record.receipt.is_some() || !record.tiers.is_empty() {
         let _ = writeln!(text, "  report: {}", directory.join("run.json").display());
     }
+    if let Some(doing) = record.doing.as_ref().filter(|_| record.verdict.is_none()) {
+        let _ = writeln!(text, "  doing: {}, since {:.0}", indent(&doing.to_string()), doing.since);
+    }
+    if let Some(digest) = &record.digest {
+        text.push_str(&past::digest(digest));
+    }
     shown.push(&text);
     shown
 }
@@ -135,9 +140,9 @@ fn of_cold_run(receipt: &Receipt, owned: bool) -> String {
         ([], true) if !owned => return "the run never owned its app, and removed nothing".to_owned(),
         ([], true) => "could not tell what is left".to_owned(),
         ([], false) => "left nothing".to_owned(),
-        (left, _) => format!("left {}", Resource::list(left)),
+        (left, _) => format!("left {}", Resource::brief(left)),
     };
-    format!("removed {}, {left}", receipt.removed.len())
+    format!("removed {}, {left}", Resource::counts(&receipt.removed))
 }
 
 /// What became of the warm apps.
@@ -162,7 +167,7 @@ pub fn warm(ends: &[WarmEnd]) -> String {
         };
         let _ = writeln!(text, "{name} ({}{version}): {outcome}{reasons}", end.recipe);
         if !end.removed.is_empty() {
-            let _ = writeln!(text, "  removed what a dead run had added: {}", Resource::list(&end.removed));
+            let _ = writeln!(text, "  removed what a dead run had added: {}", Resource::brief(&end.removed));
         }
         for error in &end.errors {
             let _ = writeln!(text, "  error: {}", indent(error));
@@ -278,12 +283,7 @@ fn counts(exists: &BTreeMap<Kind, usize>) -> String {
     if exists.is_empty() {
         return "nothing yet".to_owned();
     }
-    let plural = |count: usize| if count == 1 { "" } else { "s" };
-    let kind = |kind: &Kind, count: usize| match kind {
-        Kind::Process if count > 1 => format!("{count} processes"),
-        kind => format!("{count} {kind}{}", plural(count)),
-    };
-    exists.iter().map(|(name, count)| kind(name, *count)).collect::<Vec<_>>().join(", ")
+    exists.iter().map(|(kind, count)| kind.counted(*count)).collect::<Vec<_>>().join(", ")
 }
 
 /// One claim of the demo, as it is tested.
@@ -336,12 +336,12 @@ mod tests {
     fn a_receipt_says_that_nothing_is_left_only_where_that_was_verified() {
         let nothing = Receipt::default();
         assert_eq!(of_cold_run(&nothing, false), "the run never owned its app, and removed nothing");
-        assert_eq!(of_cold_run(&nothing, true), "removed 0, could not tell what is left");
+        assert_eq!(of_cold_run(&nothing, true), "removed nothing, could not tell what is left");
         let mut verified = Receipt::default();
         verified.verified.push("a.test".parse().unwrap());
-        assert_eq!(of_cold_run(&verified, true), "removed 0, left nothing");
+        assert_eq!(of_cold_run(&verified, true), "removed nothing, left nothing");
         let mut left = Receipt::default();
         left.left.push(Resource::new(Kind::Volume, "data"));
-        assert_eq!(of_cold_run(&left, true), "removed 0, left volume data");
+        assert_eq!(of_cold_run(&left, true), "removed nothing, left volume data");
     }
 }

@@ -26,7 +26,7 @@ use serde_json::json;
 
 use crate::args::{self, Cli, Invocation};
 use crate::commands::status::{Left, Live, Status, Waiting, Warm};
-use crate::commands::{audit, doctor, janitor, locks, recipe, status, warm};
+use crate::commands::{audit, doctor, janitor, locks, past, recipe, status, warm};
 use crate::render;
 use crate::shown::Shown;
 use crate::terminal::{error_text, json_text};
@@ -197,11 +197,42 @@ fn runs_that_are_not_green() {
         json!({ "verdict": "lock_timeout", "tiers": [], "receipt": never, "deploy_count": 0, "owned": false }),
         json!({ "verdict": "refused", "tiers": [], "receipt": null, "commit": null }),
         json!({ "verdict": "cancelled", "lane": "quick", "cancelled_by": "term" }),
-        json!({ "verdict": null }),
+        json!({ "verdict": null, "doing": { "phase": "custom", "step": "recipe/custom-a", "since": AT } }),
+        json!({ "verdict": "killed", "digest": digest() }),
     ];
     let texts =
         screens.map(|changes| render::run(&record(&changes), Path::new("/runs/7"), false).into_text() + "\n");
     assert_snapshot!(texts.concat());
+}
+
+fn digest() -> serde_json::Value {
+    json!({ "what": "upgrade failed: the service app ended", "tier": "upgrade", "step": "upgrade", "service": "app",
+            "cause": ["app: exit status 3"], "blame": "recipe", "evidence": "the release before was up",
+            "log": { "service": "app", "file": "logs/service-app.log", "lines": ["one", "two"] },
+            "next": ["cc-ci logs 7 app"] })
+}
+
+#[test]
+fn past_runs() {
+    let row = |changes| past::Row::new(record(&changes), true);
+    let rows = [
+        row(
+            json!({ "verdict": null, "finished": null, "doing": { "phase": "fetch", "step": null, "since": AT } }),
+        ),
+        row(json!({ "verdict": "red", "run_id": "6", "digest": digest() })),
+        past::Row::new(record(&json!({ "verdict": null, "finished": null, "run_id": "5" })), false),
+    ];
+    let (now, id) = (at() + Duration::from_secs(90), "7".parse().unwrap());
+    let (names, texts) =
+        (["custom-a", "service-app"].map(str::to_owned), ["one\n", "two"].map(str::to_owned));
+    let screens = [
+        render::past::runs(&[], now),
+        both(render::past::runs(&rows, now), &past::document(&rows)),
+        render::past::log_names(&id, &[]),
+        both(render::past::log_names(&id, &names), &past::logs_document(&id, &names, None)),
+        both(render::past::logs(&names, &texts), &past::logs_document(&id, &names, Some(&texts))),
+    ];
+    assert_snapshot!(screens.join("\n"));
 }
 
 #[test]

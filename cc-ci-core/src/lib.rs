@@ -53,6 +53,7 @@ mod architecture;
 pub use inventory::app_status::{AppStatus, Ownership};
 pub use inventory::ci_host::CiHost;
 pub use inventory::env_files::EnvFiles;
+pub use inventory::past_runs::PastRuns;
 pub use inventory::run_store::RunSummary;
 pub use model::failure::{Failure, Fault};
 pub use model::secret::Secret;

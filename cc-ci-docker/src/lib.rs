@@ -26,6 +26,7 @@ mod execute;
 mod fake_engine;
 mod images;
 mod inventory;
+mod logs;
 mod nodes;
 #[cfg(test)]
 mod order_tests;
@@ -49,7 +50,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cc_ci_core::engine::{
     App, Drift, Endpoint, Engine, Failure, Inventory, LockSpace, Order, Redactor, Resource, RunContext,
-    ServiceState, StackSource,
+    ServiceState, StackSource, TaskLog,
 };
 use cc_ci_core::event::Reporter;
 use cc_ci_core::names::{Domain, Suffix};
@@ -213,6 +214,10 @@ impl Engine for SwarmEngine {
 
     async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure> {
         execute::log(self, domain, service).await
+    }
+
+    async fn logs(&self, domain: &Domain, limit: Duration) -> Result<Vec<TaskLog>, Failure> {
+        logs::logs(&self.client, domain, limit).await
     }
 
     async fn save_volume(

@@ -267,7 +267,8 @@ fn a_script_that_puts_a_pipe_in_the_place_of_its_log_holds_up_nothing() {
     let world = World::new();
     let recipe = world.recipe("app");
     let logs = world.runs().join("pipe/logs");
-    let body = format!("mkfifo '{0}/custom-recipe-custom.log' && ls '{0}'", logs.display());
+    let body =
+        format!("cd '{}'; rm custom-recipe-custom.log; mkfifo custom-recipe-custom.log; ls", logs.display());
     recipe.script("tests/custom", &body).commit();
     let call = world.cc_ci(["run", "--pr", "1", "--run-id", "pipe"]).arg(recipe.path());
     call.run().expect(0);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use cc_ci_core::engine::{
-    App, Endpoint, Engine, Failure, Inventory, LockSpace, Resource, RunContext, ServiceState,
+    App, Endpoint, Engine, Failure, Inventory, LockSpace, Resource, RunContext, ServiceState, TaskLog,
 };
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::Domain;
@@ -153,6 +153,9 @@ impl Engine for Eventful {
     }
     async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure> {
         self.real.log(domain, service).await
+    }
+    async fn logs(&self, domain: &Domain, limit: Duration) -> Result<Vec<TaskLog>, Failure> {
+        self.real.logs(domain, limit).await
     }
     async fn save_volume(
         &self,

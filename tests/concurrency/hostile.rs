@@ -38,7 +38,10 @@ fn pipes_that_a_recipe_puts_where_cc_ci_reads_and_writes_are_never_waited_for() 
         "tests/install_steps.sh",
         "mkfifo \"$CCCI_SECRETS_DIR/other\"\necho SECRET_OTHER_VERSION=v1 >> \"$CCCI_ENV_FILE\"",
     );
-    recipe.script("tests/custom-log", "mkfifo \"$TMPDIR/../../../logs/custom-recipe-custom-log.log\"");
+    recipe.script(
+        "tests/custom-log",
+        "cd \"$TMPDIR/../../../logs\"; rm custom-recipe-custom-log.log; mkfifo custom-recipe-custom-log.log",
+    );
     recipe.script(
         "tests/custom-record",
         "rm \"$TMPDIR/../../../run.json\"; mkfifo \"$TMPDIR/../../../run.json\"",

@@ -18,6 +18,7 @@ mod doubles;
 mod embedded;
 mod ends;
 mod eventful;
+mod evidence;
 mod fake_engine;
 mod frozen;
 mod harmless;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use cc_ci_core::engine::Fault;
+use cc_ci_core::engine::{Engine as _, Fault};
 use cc_ci_tests::engine::TestEngine;
 
 use crate::deployed::PATIENT;
-use crate::support::App;
+use crate::support::{App, block_on};
 
 #[test]
 fn a_crash_loop_is_not_waited_out() {
@@ -68,4 +68,45 @@ fn what_swarm_does_not_start_again_is_red_at_once() {
         assert!(message.contains(says) && message.ends_with("\napp logged last:\nbye"), "{message}");
         app.remove();
     }
+}
+
+#[test]
+fn every_task_tells_what_it_came_to_and_logged_those_that_have_ended_too() {
+    let Some(engine) =
+        TestEngine::shared("every_task_tells_what_it_came_to_and_logged_those_that_have_ended_too")
+    else {
+        return;
+    };
+    let app = App::new(&engine, "0b0005");
+    let sick = "command: [sh, -c, 'echo not well; sleep 1000000'], \
+                healthcheck: {test: [CMD-SHELL, 'echo no database; exit 4'], interval: 0.2s, retries: 1}";
+    app.deploy(
+        &[
+            ("app", "command: [sh, -c, 'echo bye; exit 3'], deploy: {restart_policy: {condition: none}}"),
+            ("fine", "command: [sh, -c, 'echo all is well; exec sleep 1000000']"),
+            ("sick", sick),
+        ],
+        "",
+    );
+    app.wait(PATIENT).expect_err("one has ended");
+    let mut told = Vec::new();
+    cc_ci_tests::until("the engine tells of each", || {
+        told = block_on(app.swarm.logs(&app.domain, PATIENT)).expect("the tasks are told");
+        let is_told = |service: &str, word: &str| {
+            told.iter().any(|task| {
+                task.service == service
+                    && task.log.trim_end() == word
+                    && task.failed == (word != "all is well")
+            })
+        };
+        is_told("app", "bye") && is_told("fine", "all is well") && is_told("sick", "not well")
+    });
+    let of = |service: &str| told.iter().find(|task| task.service == service && task.failed);
+    let ended = of("app").expect("it has failed");
+    assert_eq!((ended.state.as_str(), ended.exit_status), ("failed", Some(3)), "{ended:?}");
+    assert_eq!(ended.error.as_deref(), Some("task: non-zero exit (3)"));
+    let health = told.iter().filter(|task| task.service == "sick").find_map(|task| task.health.as_deref());
+    assert_eq!(health, Some("ended with status 4 and said:\nno database"), "{told:?}");
+    app.remove();
+    assert_eq!(block_on(app.swarm.logs(&app.domain, PATIENT)).expect("nothing is told"), []);
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cc_ci_core::engine::{
     App, Endpoint, Engine, Failure, Inventory, LockSpace, MemoryEngine, RecipeCode, Redactor, Resource,
-    RunContext, ServiceState,
+    RunContext, ServiceState, TaskLog,
 };
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::lifetime::{Bounds, Command, EmbeddedMode, RunLifetime as _};
@@ -307,6 +307,10 @@ impl Engine for FileEngine {
 
     async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure> {
         self.rest.log(domain, service).await
+    }
+
+    async fn logs(&self, domain: &Domain, limit: Duration) -> Result<Vec<TaskLog>, Failure> {
+        self.rest.logs(domain, limit).await
     }
 
     async fn save_volume(

@@ -260,6 +260,8 @@ async fn an_app_comes_up_and_is_removed_whole(world: &World) {
     );
     assert_eq!(service.version.as_deref(), Some("1.0.0+1"));
     done(world.engine().log(&app.domain, "app").await);
+    let logs = done(world.engine().logs(&app.domain, FAR).await);
+    assert!(logs.iter().all(|task| task.service == "app" && !task.failed), "{logs:?}");
     let exists = world.exists(&app).await;
     for kind in [Kind::Volume, Kind::Secret] {
         assert!(exists.iter().any(|found| found.kind == kind), "no {kind} among: {exists:?}");

@@ -276,6 +276,12 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// The last lines that a service of the app has logged.
     async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure>;
 
+    /// What every task of the app's services came to and logged, the oldest first; those that have ended too, for as long as
+    /// the engine knows them. What could not be read when `limit` has passed is left out. Nothing is redacted.
+    async fn logs(&self, _domain: &Domain, _limit: Duration) -> Result<Vec<TaskLog>, Failure> {
+        Ok(Vec::new())
+    }
+
     /// Copies what `rule` takes of a volume into the new directory `to`, in the engine's own form: what only
     /// [`load_volume`](Self::load_volume) has to understand.
     async fn save_volume(
@@ -356,6 +362,35 @@ pub struct ServiceState {
     pub spec: String,
     /// The version of the recipe that its labels say.
     pub version: Option<String>,
+}
+
+/// One start of a service: what became of it, and what it logged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskLog {
+    /// The service, by its name in the recipe.
+    pub service: String,
+    /// The engine's id of the task.
+    pub task: String,
+    /// The engine's word for what it does: `running`, `failed`, …
+    pub state: String,
+    /// Whether it came to a bad end, or is not healthy.
+    pub failed: bool,
+    /// What the engine says went wrong.
+    pub error: Option<String>,
+    /// The status that it ended with.
+    pub exit_status: Option<i64>,
+    /// How its last failed healthcheck ended.
+    pub health: Option<String>,
+    /// The last lines of its log, [`TaskLog::LOG_LIMIT`] bytes at the most: whole ones, half a secret is not known for one.
+    pub log: String,
+}
+
+impl TaskLog {
+    /// As much of a log is read, in bytes.
+    pub const LOG_LIMIT: usize = 64 * 1024;
+
+    /// So many tasks of a service are looked at: the newest.
+    pub const TASKS: usize = 10;
 }
 
 /// Where an app answers.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace};
-use super::{Drift, Order, Redactor, Resource, RunContext, Secret, ServiceState};
+use super::{Drift, Order, Redactor, Resource, RunContext, Secret, ServiceState, TaskLog};
 use crate::lock::{AppGuard, LostOwnership, OwnershipCheck};
 use crate::names::Domain;
 use crate::recipe::{Compose, VolumeBackup};
@@ -220,6 +220,10 @@ impl Engine for Owned<dyn Engine> {
 
     async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure> {
         self.inner.log(domain, service).await
+    }
+
+    async fn logs(&self, domain: &Domain, limit: Duration) -> Result<Vec<TaskLog>, Failure> {
+        self.inner.logs(domain, limit).await
     }
 
     async fn save_volume(

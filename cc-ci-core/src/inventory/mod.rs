@@ -3,4 +3,5 @@
 pub(crate) mod app_status;
 pub(crate) mod ci_host;
 pub(crate) mod env_files;
+pub(crate) mod past_runs;
 pub(crate) mod run_store;

@@ -8,6 +8,7 @@
 pub mod conformance;
 #[cfg(test)]
 mod conformance_tests;
+mod killed;
 mod pass;
 mod reap;
 #[cfg(test)]
@@ -112,7 +113,7 @@ impl fmt::Display for Finding {
         write!(f, "{}: {}", self.domain, self.decision)?;
         for (what, residue) in [("", &self.removed), ("left: ", &self.left)] {
             if !residue.is_empty() {
-                write!(f, ": {what}{}", Resource::list(residue))?;
+                write!(f, ": {what}{}", Resource::brief(residue))?;
             }
         }
         self.detail.iter().try_for_each(|line| write!(f, "; {line}"))

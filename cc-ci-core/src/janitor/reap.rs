@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
+use super::killed;
 use crate::engine::{Inventory, Owners, Resource};
 use crate::inventory::ci_host::CiHost;
 use crate::inventory::run_store::RunSummary;
@@ -125,6 +126,7 @@ pub(super) async fn clear(
     let ci_host = &ci_host.owned_by(owners);
     let lag = if pending == PendingRequests::Done { Duration::ZERO } else { ci_host.engine.request_lag() };
     let mut reaped = vec![Reaped::default(); found.len()];
+    let all: Vec<Domain> = found.iter().map(|found| found.domain.clone()).collect();
     let mut open: Vec<(usize, DomainSnapshot)> = found.into_iter().enumerate().collect();
     while !open.is_empty() {
         let owned = open.iter().map(|(_, found)| &found.domain).filter(|domain| owners.check(domain).is_ok());
@@ -181,6 +183,15 @@ pub(super) async fn clear(
             }
         }
         open = again;
+    }
+    for (domain, reaped) in all.into_iter().zip(&mut reaped) {
+        if reaped.left.is_empty() && reaped.lost.is_none() {
+            let (ci_host, own, removed) = (ci_host.clone(), own.cloned(), reaped.removed.clone());
+            let concluded = tokio::task::spawn_blocking(move || {
+                killed::conclude(&ci_host, &domain, &removed, own.as_ref())
+            });
+            reaped.failures.extend(concluded.await.unwrap_or_default());
+        }
     }
     Ok(reaped)
 }

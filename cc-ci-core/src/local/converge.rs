@@ -1,23 +1,19 @@
 //! Whether services run and are healthy.
 
-use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::LocalExecutor;
+use super::log_tail::log_tail;
 use super::processes;
-use super::state_dir::{ServiceRecord, TaskRecord, host};
+use super::state_dir::{ServiceRecord, host};
 use crate::engine::{Failure, ServiceState};
 use crate::http;
 use crate::names::Domain;
-use crate::sys::beneath::open_beneath;
 use crate::sys::process;
 
 /// What one health probe may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
-
-/// How much of a log explains a failure.
-const LOG_TAIL: u64 = 2000;
 
 /// Waits until every service is up. A service that ends is a failure at once: nothing here starts it again.
 pub(super) async fn wait(executor: &LocalExecutor, domain: &Domain, limit: Duration) -> Result<(), Failure> {
@@ -32,7 +28,7 @@ pub(super) async fn wait(executor: &LocalExecutor, domain: &Domain, limit: Durat
                 processes::running(&executor.state_dir, domain, &name, &executor.host.boot_id())?
             else {
                 let log = log_tail(executor, domain, &name);
-                return Err(Failure::recipe(format!("the service {name} ended: {log}")));
+                return Err(Failure::recipe(format!("the service {name} ended\n{name} logged last:\n{log}")));
             };
             let unhealthy = match probe(&record, domain).await {
                 Ok(()) => break,
@@ -41,7 +37,7 @@ pub(super) async fn wait(executor: &LocalExecutor, domain: &Domain, limit: Durat
             if Instant::now() >= until {
                 let log = log_tail(executor, domain, &name);
                 return Err(Failure::recipe(format!(
-                    "the service {name} is not healthy after {limit:?}: {unhealthy}: {log}"
+                    "the service {name} is not healthy after {limit:?}: {unhealthy}\n{name} logged last:\n{log}"
                 )));
             }
             // Its end is an event; that it came up is only seen by asking again.
@@ -81,40 +77,12 @@ pub(super) async fn services(
 }
 
 /// A real GET of the health path; a service without one is healthy when it runs.
-async fn probe(record: &ServiceRecord, domain: &Domain) -> Result<(), String> {
+pub(super) async fn probe(record: &ServiceRecord, domain: &Domain) -> Result<(), String> {
     let (Some(port), Some(health)) = (record.port, &record.health) else { return Ok(()) };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match http::get(address, domain.as_str(), health, PROBE_LIMIT).await {
         Ok(response) if (200..300).contains(&response.status) => Ok(()),
         Ok(response) => Err(format!("GET {health}: HTTP status {}", response.status)),
         Err(error) => Err(crate::model::error_chain(&error)),
-    }
-}
-
-/// The last words of a service's task, running or ended.
-pub(super) fn log_tail(executor: &LocalExecutor, domain: &Domain, service: &str) -> String {
-    let tasks = executor.state_dir.records::<TaskRecord>(domain, "tasks").unwrap_or_default();
-    let Some((task, _)) = tasks.into_iter().find(|(_, task)| task.service == service) else {
-        return "it has no task".to_owned();
-    };
-    let path = executor.state_dir.log_of(domain, &task);
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return String::new() };
-    // The service writes it, and may have put anything in its place.
-    let tail = open_beneath(directory, name).map_err(io::Error::other).and_then(|mut log| {
-        let start = log.metadata()?.len().saturating_sub(LOG_TAIL);
-        log.seek(SeekFrom::Start(start))?;
-        let mut tail = Vec::new();
-        log.take(LOG_TAIL).read_to_end(&mut tail)?;
-        // Whole lines: half a secret is not known for one.
-        if start > 0 {
-            let line = tail.iter().position(|&byte| byte == b'\n').map_or(tail.len(), |end| end + 1);
-            tail.drain(..line);
-        }
-        Ok(tail)
-    });
-    match tail {
-        Ok(tail) if tail.is_empty() => "it logged nothing, or too long a line".to_owned(),
-        Ok(tail) => String::from_utf8_lossy(&tail).trim().to_owned(),
-        Err(error) => format!("its log can't be read: {error}"),
     }
 }

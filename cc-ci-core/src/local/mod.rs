@@ -15,6 +15,8 @@ mod converge;
 mod deploy;
 mod execute;
 mod held_ports;
+mod log_tail;
+mod logs;
 mod partial;
 mod plan;
 mod ports;
@@ -38,7 +40,7 @@ use crate::engine::{
     App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace, RunContext, ServiceState,
     restore_by_labels, take_by_labels,
 };
-use crate::engine::{Kind, Resource, Secret};
+use crate::engine::{Kind, Resource, Secret, TaskLog};
 use crate::lifetime::User;
 use crate::names::Domain;
 use crate::recipe::{Compose, EnvFile, Recipe, VolumeBackup};
@@ -254,7 +256,11 @@ impl Engine for LocalExecutor {
         if !known.iter().any(|(name, _)| name == service) {
             return Err(Failure::recipe(format!("the app has no service {service}")));
         }
-        Ok(converge::log_tail(self, domain, service))
+        Ok(log_tail::log_tail(self, domain, service))
+    }
+
+    async fn logs(&self, domain: &Domain, limit: Duration) -> Result<Vec<TaskLog>, Failure> {
+        logs::logs(self, domain, limit).await
     }
 
     /// Whole, whatever paths the rule names: a copy here costs little.

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use super::cancellation::Cause;
+use super::digest::Blame;
 
 /// Whose fault a failure is. It decides how the command exits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,13 +30,14 @@ pub struct Failure {
     fault: Fault,
     message: String,
     hint: Option<String>,
+    blame: Option<Blame>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl Failure {
     /// Returns a failure with its message: lower case, what was being done and what is wrong.
     pub fn new(fault: Fault, message: impl Into<String>) -> Self {
-        Self { fault, message: message.into(), hint: None, source: None }
+        Self { fault, message: message.into(), hint: None, blame: None, source: None }
     }
 
     /// Returns a failure that is the recipe's.
@@ -75,6 +77,16 @@ impl Failure {
         Self { hint: hint.map(Into::into).or(self.hint), ..self }
     }
 
+    /// Adds who is to blame, where whoever fails knows more than whose fault it is.
+    pub fn with_blame(self, blame: Blame) -> Self {
+        Self { blame: Some(blame), ..self }
+    }
+
+    /// The same, where that is known.
+    pub fn with_any_blame(self, blame: Option<Blame>) -> Self {
+        Self { blame: blame.or(self.blame), ..self }
+    }
+
     /// Adds another way out.
     pub fn or_hint(mut self, hint: &str) -> Self {
         self.hint = Some(self.hint.map_or_else(|| hint.to_owned(), |first| format!("{first}; or {hint}")));
@@ -87,6 +99,7 @@ impl Failure {
             fault: self.fault,
             message: doing.into(),
             hint: self.hint.clone(),
+            blame: self.blame,
             source: Some(Box::new(self)),
         }
     }
@@ -100,6 +113,11 @@ impl Failure {
     /// Returns whose fault it is.
     pub fn fault(&self) -> Fault {
         self.fault
+    }
+
+    /// Returns who is to blame, where that is known.
+    pub fn blame(&self) -> Option<Blame> {
+        self.blame
     }
 
     /// Returns what helps.

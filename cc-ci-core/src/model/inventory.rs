@@ -34,6 +34,18 @@ pub enum Kind {
     RunTree,
 }
 
+impl Kind {
+    /// So many of it, for people: `1 process`, `2 processes`.
+    pub fn counted(self, count: usize) -> String {
+        let ending = match (count, self) {
+            (1, _) => "",
+            (_, Self::Process) => "es",
+            _ => "s",
+        };
+        format!("{count} {self}{ending}")
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -66,7 +78,26 @@ impl Resource {
         Self { kind, name: name.into() }
     }
 
-    /// Several things, in one line.
+    /// Several things, counted by kind: what a person reads of many.
+    pub fn counts(resources: &[Self]) -> String {
+        let mut kinds = BTreeMap::<Kind, usize>::new();
+        for resource in resources {
+            *kinds.entry(resource.kind).or_default() += 1;
+        }
+        if kinds.is_empty() {
+            return "nothing".to_owned();
+        }
+        kinds.into_iter().map(|(kind, count)| kind.counted(count)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Several things in one line: by name where they are few, else counted by kind. All names are in the JSON of whoever
+    /// tells it.
+    pub fn brief(resources: &[Self]) -> String {
+        const NAMED: usize = 4;
+        if resources.len() <= NAMED { Self::list(resources) } else { Self::counts(resources) }
+    }
+
+    /// Several things, in one line, each by name.
     pub fn list(resources: &[Self]) -> String {
         resources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
@@ -121,5 +152,21 @@ impl Inventory {
     /// The domains of which something exists, in order.
     pub fn domains(&self) -> impl Iterator<Item = &Domain> {
         self.apps.keys()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_things_are_named_and_many_are_counted() {
+        let many = |kind, count| (0..count).map(move |number| Resource::new(kind, format!("n{number}")));
+        let few: Vec<Resource> = many(Kind::Volume, 1).chain(many(Kind::Process, 2)).collect();
+        assert_eq!(Resource::brief(&few), "volume n0, process n0, process n1");
+        assert_eq!(Resource::counts(&few), "2 processes, 1 volume");
+        let all: Vec<Resource> = many(Kind::EnvFile, 1).chain(many(Kind::Container, 20)).collect();
+        assert_eq!(Resource::brief(&all), "20 containers, 1 .env file");
+        assert_eq!(Resource::counts(&[]), "nothing");
     }
 }

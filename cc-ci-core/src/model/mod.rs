@@ -1,6 +1,7 @@
 //! What the parts hand to each other: values, and nothing that does anything.
 
 pub mod cancellation;
+pub mod digest;
 pub mod event;
 pub mod exit;
 pub(crate) mod failure;
@@ -8,6 +9,7 @@ pub(crate) mod holder;
 pub(crate) mod inventory;
 pub(crate) mod record;
 pub(crate) mod secret;
+pub(crate) mod tier_name;
 
 /// Returns an error and everything beneath it, in one line.
 pub fn error_chain(error: &dyn std::error::Error) -> String {

@@ -1,6 +1,6 @@
 //! `run.json`: what a run was, as machines read it.
 //!
-//! It is written when the run begins, so that whoever finds the directory of a dead run knows its domains, and
+//! It is written when the run begins, so that whoever finds the directory of a dead run knows its domains, while it goes on, and
 //! again when it ends.
 
 use std::collections::BTreeSet;
@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::cancellation::Cause;
+use super::digest::{Digest, Doing};
 use super::inventory::Resource;
+pub use super::tier_name::TierName;
 use crate::names::{Domain, RecipeName, RunId, Subject};
 use crate::sys::process::ProcessIdentity;
 
@@ -74,6 +76,12 @@ pub struct RunRecord {
     /// How what the recipe brought was run on the host: `confined`, or `not confined: ` and why.
     #[serde(default)]
     pub recipe_code: String,
+    /// What it does, while it goes on; of a run that was killed, what it did then.
+    #[serde(default)]
+    pub doing: Option<Doing>,
+    /// Why it is not green, in one look.
+    #[serde(default)]
+    pub digest: Option<Digest>,
     /// What went wrong outside of the tiers.
     pub errors: Vec<String>,
     /// What is worth knowing.
@@ -134,52 +142,8 @@ pub enum Verdict {
     LockTimeout,
     /// It was ended early.
     Cancelled,
-}
-
-/// The name of a tier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum TierName {
-    /// The app installs and serves.
-    Install,
-    /// It upgrades in place to the commit under test.
-    Upgrade,
-    /// A backup can be taken.
-    Backup,
-    /// The backup brings the content back.
-    Restore,
-    /// Whatever else the operator and the recipe test.
-    Custom,
-    /// The warm app is as it was: of the quick lane only.
-    Rollback,
-}
-
-impl TierName {
-    /// All tiers of the cold lane, in their order: those that a test may belong to.
-    pub const ALL: [Self; 5] = [Self::Install, Self::Upgrade, Self::Backup, Self::Restore, Self::Custom];
-
-    /// All tiers of the quick lane.
-    pub const QUICK: [Self; 6] =
-        [Self::Install, Self::Upgrade, Self::Backup, Self::Restore, Self::Custom, Self::Rollback];
-
-    /// Its name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Install => "install",
-            Self::Upgrade => "upgrade",
-            Self::Backup => "backup",
-            Self::Restore => "restore",
-            Self::Custom => "custom",
-            Self::Rollback => "rollback",
-        }
-    }
-}
-
-impl std::fmt::Display for TierName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
+    /// It died before it could conclude; written by whoever removed what it had left.
+    Killed,
 }
 
 /// One tier. Skipped is not green, and not run is neither (I9).

@@ -124,7 +124,7 @@ pub(super) fn no_restart(before: &[ServiceState], now: &[ServiceState]) -> Resul
     if restarted.is_empty() {
         Ok(())
     } else {
-        Err(Failure::recipe(format!("restarted since it was deployed: {restarted:?}")))
+        Err(Failure::recipe(format!("restarted since it was deployed: {}", restarted.join(", "))))
     }
 }
 

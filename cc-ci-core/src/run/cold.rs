@@ -108,7 +108,7 @@ impl<'r> Cold<'r> {
         let revision = previous.unwrap_or(&tested);
         tier.proves(revision.name.clone());
         let end = self.install_steps(&mut tier, revision).await;
-        tier.end(end)
+        tier.end(end).await
     }
 
     pub async fn install_steps(
@@ -146,7 +146,7 @@ impl<'r> Cold<'r> {
                 Ok(StepOutcome::skipped(format!("{why}: the commit itself was installed")))
             }
         };
-        tier.end(end)
+        tier.end(end).await
     }
 
     /// Upgrades, and judges what a fresh install would be: that is not proved by an upgrade.
@@ -181,7 +181,7 @@ impl<'r> Cold<'r> {
     async fn backup(&mut self) -> Result<bool, Failure> {
         let mut tier = TierRun::begin(self.tests, TierName::Backup);
         let end = self.backup_steps(&mut tier).await;
-        tier.end(end)
+        tier.end(end).await
     }
 
     async fn backup_steps(&mut self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {
@@ -209,7 +209,7 @@ impl<'r> Cold<'r> {
     async fn restore(&mut self) -> Result<(), Failure> {
         let mut tier = TierRun::begin(self.tests, TierName::Restore);
         let end = self.restore_steps(&mut tier).await;
-        tier.end(end).map(drop)
+        tier.end(end).await.map(drop)
     }
 
     async fn restore_steps(&mut self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {
@@ -254,7 +254,7 @@ impl<'r> Cold<'r> {
     async fn custom(&mut self) -> Result<(), Failure> {
         let mut tier = TierRun::begin(self.tests, TierName::Custom);
         let end = self.custom_steps(&mut tier).await;
-        tier.end(end).map(drop)
+        tier.end(end).await.map(drop)
     }
 
     async fn custom_steps(&mut self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {

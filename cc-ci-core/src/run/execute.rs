@@ -17,6 +17,7 @@ use super::state::{Run, verdict};
 use super::teardown::{BodyEnd, hands_off, tear_down};
 use super::{quick, upgrade_passes};
 use crate::lifetime::{RunLifetimeExt as _, ScopeEnd};
+use crate::model::digest::Blame;
 use crate::model::event::Event;
 use crate::model::exit::Exit;
 use crate::model::failure::Failure;
@@ -84,6 +85,7 @@ impl Harness {
         let (end, children) = self.lifetime.scope(body(&run, &mut held)).await;
         // From here on nothing ends us but our own budget: signals are swallowed and the children are gone.
         let dropped = !matches!(end, ScopeEnd::Returned(_));
+        let interrupted = run.interrupted();
         let (mut value, mut hint, mut panic) = (None, None, None);
         let body_exit = match end {
             ScopeEnd::Returned(Ok(returned)) => {
@@ -92,12 +94,15 @@ impl Harness {
             }
             ScopeEnd::Returned(Err(failure)) => {
                 run.fail(&failure.chain());
+                run.first.note(run.phase(), &failure);
                 hint = failure.hint().map(str::to_owned);
                 failure.fault().into()
             }
             ScopeEnd::Cancelled(cause) => Exit::Cancelled(cause),
             ScopeEnd::Panicked(payload) => {
-                run.fail(&format!("cc-ci panicked: {}", panic_text(payload.as_ref())));
+                let failure = Failure::host(format!("cc-ci panicked: {}", panic_text(payload.as_ref())));
+                run.fail(&failure.chain());
+                run.first.note(run.phase(), &failure.with_blame(Blame::Harness));
                 panic = Some(payload);
                 Exit::Harness
             }
@@ -125,7 +130,7 @@ impl Harness {
             exit = hands_off(&run, body_exit, &lost);
             hint = hint.or_else(|| Some(lost.hint()));
         }
-        exit = run.finish(exit);
+        exit = run.finish(exit, interrupted.as_ref());
         let record = redacted(&run.record(), &run.context.redactor);
         // The locks go last: whoever waits for them finds the report written and the domain empty.
         drop((run, held));

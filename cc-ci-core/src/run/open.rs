@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use super::confine::recipe_code;
+use super::digest::First;
 use super::event_log::EventLog;
+use super::evidence::Evidence;
 use super::request::{Harness, Request, WarmApp};
 use super::state::{Run, write_record};
 use super::strangers::Strangers;
@@ -114,6 +116,8 @@ impl Harness {
             receipt: None,
             granted: BTreeSet::new(),
             recipe_code: String::new(),
+            doing: None,
+            digest: None,
             errors: Vec::new(),
             warnings: Vec::new(),
         }
@@ -164,6 +168,9 @@ impl Harness {
             events,
             announced: Mutex::default(),
             strangers: Strangers::default(),
+            evidence: Evidence::default(),
+            first: First::default(),
+            written: Mutex::default(),
         }
     }
 

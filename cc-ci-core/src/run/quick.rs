@@ -30,7 +30,7 @@ pub(super) async fn lane(
     for name in TierName::QUICK {
         run.record().put_tier(Tier::not_run(name));
     }
-    skip(&tests, TierName::Install, "the quick lane upgrades the warm app, and installs none")?;
+    skip(&tests, TierName::Install, "the quick lane upgrades the warm app, and installs none").await?;
     let before = &*before.insert(Before::take(run, &app.domain).await?);
     // Before anything is changed: whoever finds this run dead must know what it had not added.
     {
@@ -43,7 +43,7 @@ pub(super) async fn lane(
     let mut quick = Quick { tests: &tests, app, first: &before.services, last };
     if let Some(version) = baseline.version_under_test(ready.fetched) {
         let why = format!("the commit under test is the baseline, {version}");
-        skip(&tests, TierName::Upgrade, &why)?;
+        skip(&tests, TierName::Upgrade, &why).await?;
         run.directory.make_private(&run.secrets_directory(&quick.app)).map_err(|error| {
             Failure::host("can't make the tests' directory of secrets").with_source(error)
         })?;
@@ -51,20 +51,20 @@ pub(super) async fn lane(
         let mut tier = TierRun::begin(&tests, TierName::Upgrade);
         tier.proves(ready.fetched.revision().name);
         let end = quick.upgrade(&mut tier).await;
-        if !tier.end(end)? {
+        if !tier.end(end).await? {
             return Ok(());
         }
     }
     for name in [TierName::Backup, TierName::Restore] {
-        skip(&tests, name, "the quick lane changes nothing of the warm app's data on purpose")?;
+        skip(&tests, name, "the quick lane changes nothing of the warm app's data on purpose").await?;
     }
     let mut tier = TierRun::begin(&tests, TierName::Custom);
     let end = quick.custom(&mut tier).await;
-    tier.end(end).map(drop)
+    tier.end(end).await.map(drop)
 }
 
-fn skip(tests: &Tests<'_>, name: TierName, why: &str) -> Result<(), Failure> {
-    TierRun::begin(tests, name).end(Ok(StepOutcome::skipped(why))).map(drop)
+async fn skip(tests: &Tests<'_>, name: TierName, why: &str) -> Result<(), Failure> {
+    TierRun::begin(tests, name).end(Ok(StepOutcome::skipped(why))).await.map(drop)
 }
 
 /// The app under test, from tier to tier.

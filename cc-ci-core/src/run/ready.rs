@@ -6,6 +6,7 @@ use std::io;
 
 use super::integrity::{Call, CheckoutGuard};
 use super::recipe;
+use super::service_logs;
 use super::state::{Fetched, Revision, Run};
 use crate::engine::{App, Backup, Kind};
 use crate::lock::AppGuard;
@@ -96,6 +97,10 @@ impl<'r> Ready<'r> {
         recipe::add_new_variables(run, app).await?;
         self.generate_secrets(app).await?;
         run.harness.ci_host.engine.pre_pull(app).await?;
+        if !run.lane().is_warm() {
+            // Its tasks are replaced.
+            service_logs::keep(run, service_logs::LIMIT).await;
+        }
         match self.order_upgrade(app).await {
             // Swarm has rolled back or paused what the engine failed, and goes on by itself no more.
             Err(failure) if failure.fault() == Fault::Transient => {

@@ -134,6 +134,7 @@ impl Harness {
             Ok(_) => Exit::Green,
             Err(failure) => {
                 run.fail(&failure.chain());
+                run.first.note(run.phase(), failure);
                 failure.fault().into()
             }
         };
@@ -166,6 +167,7 @@ impl Harness {
             failure
         };
         run.fail(&failure.chain());
+        run.first.note(run.phase(), &failure);
         let of_record = if at_work { exit.or_graver(Exit::Residue) } else { exit };
         conclude(run, of_record, at_work, teardown.remaining()).await;
         WarmEnd { exit, ..self.failed(run.request, Some(run), &failure) }
@@ -282,5 +284,6 @@ async fn conclude(run: &Run<'_>, exit: Exit, at_work: bool, limit: Duration) {
     {
         run.warn(&why);
     }
-    run.finish(exit);
+    let interrupted = run.interrupted();
+    run.finish(exit, interrupted.as_ref());
 }

@@ -18,7 +18,7 @@ pub(super) async fn recover(run: &Run<'_>, guards: &[AppGuard]) -> Result<(), Fa
     for guard in guards {
         let reaped = empty(run, guard, PendingRequests::Unknown, "recovered").await?;
         if !reaped.removed.is_empty() {
-            let (domain, removed) = (guard.domain(), Resource::list(&reaped.removed));
+            let (domain, removed) = (guard.domain(), Resource::brief(&reaped.removed));
             run.note(format!("{domain}: a dead run had left {removed}; removed"));
         }
         receipt.recovered.extend(reaped.removed);
@@ -41,7 +41,7 @@ pub(super) async fn empty(
     if reaped.left.is_empty() {
         return Ok(reaped);
     }
-    let (domain, left) = (guard.domain(), Resource::list(&reaped.left));
+    let (domain, left) = (guard.domain(), Resource::brief(&reaped.left));
     let why = reaped.failures.join("; ");
     Err(Failure::host(format!("{domain} could not be {done}; left: {left}; {why}")))
 }

@@ -1,6 +1,7 @@
 //! A record without the run's secrets, whatever field quotes one: a file, a volume or a test may be named like it.
 
 use crate::engine::{Redactor, Resource};
+use crate::model::digest::{Digest, Doing, LogEnd};
 use crate::model::record::{Receipt, RunRecord, Step, Tier};
 
 /// `record` as it may be seen. Parsed names, times and the command's own words are as they were.
@@ -33,10 +34,18 @@ pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
         granted,
         errors,
         recipe_code: _,
+        doing,
+        digest,
         warnings,
     } = &mut seen;
     *granted = std::mem::take(granted).into_iter().map(|privilege| redactor.redact(&privilege)).collect();
     texts(commit.iter_mut().chain(errors).chain(warnings), redactor);
+    if let Some(Doing { phase, step, since: _ }) = doing {
+        texts(std::iter::once(phase).chain(step), redactor);
+    }
+    if let Some(digest) = digest {
+        hide_in_digest(digest, redactor);
+    }
     for tier in tiers {
         hide_in_tier(tier, redactor);
     }
@@ -52,6 +61,14 @@ fn hide_in_tier(tier: &mut Tier, redactor: &Redactor) {
     for step in steps {
         let Step { name, status: _, detail, seconds: _ } = step;
         texts(std::iter::once(name).chain(detail), redactor);
+    }
+}
+
+fn hide_in_digest(digest: &mut Digest, redactor: &Redactor) {
+    let Digest { what, tier: _, step, service, cause, log, blame: _, evidence, next } = digest;
+    texts([what, evidence].into_iter().chain(step).chain(service).chain(cause).chain(next), redactor);
+    if let Some(LogEnd { service, file, lines }) = log {
+        texts([service, file].into_iter().chain(lines), redactor);
     }
 }
 
@@ -79,6 +96,7 @@ fn texts<'a>(texts: impl Iterator<Item = &'a mut String>, redactor: &Redactor) {
 mod tests {
     use super::*;
     use crate::engine::Kind;
+    use crate::model::digest::Blame;
     use crate::model::record::{RUN_SCHEMA, Status, TierName, Verdict};
 
     /// A record that says `secret` wherever it can.
@@ -108,6 +126,15 @@ mod tests {
         let step =
             Step { name: format!("recipe/{secret}"), status: Status::Failed, detail: text(), seconds: 1.0 };
         let tier = Tier { reason: text(), from: text(), version: text(), ..Tier::not_run(TierName::Upgrade) };
+        let mut doing = Doing::phase(secret, record.started);
+        doing.step = text();
+        record.doing = Some(doing);
+        let mut digest = Digest::new(secret.to_owned(), Blame::Unknown, secret);
+        digest.log = Some(LogEnd::new(secret.to_owned(), secret.to_owned(), vec![secret.to_owned()]));
+        (digest.step, digest.service) = (text(), text());
+        digest.cause.push(secret.to_owned());
+        digest.next.push(secret.to_owned());
+        record.digest = Some(digest);
         record.tiers = vec![Tier { steps: vec![step], ..tier }];
         record.receipt = Some(Receipt {
             recovered: things(),

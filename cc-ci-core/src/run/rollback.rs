@@ -51,7 +51,7 @@ pub(super) async fn roll_back(
         context.lifetime.cancellation().cancel(Cause::Deadline);
         Err(Failure::host("the teardown's budget is spent"))
     });
-    match tier.end(end) {
+    match tier.end(end).await {
         Ok(true) => {
             receipt.verified.push(warm.baseline.app.domain.clone());
             RolledBack::AsBefore

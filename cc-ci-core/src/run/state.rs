@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use super::digest::{self, First, Place};
 use super::event_log::EventLog;
+use super::evidence::Evidence;
 use super::redacted::redacted;
 use super::request::{Harness, Request};
 use super::scripts::Scripts;
@@ -14,6 +17,7 @@ use crate::engine::{App, Owners, Redactor, RunContext};
 use crate::inventory::ci_host::CiHost;
 use crate::inventory::env_files::EnvFiles;
 use crate::lock::{AppGuard, Description};
+use crate::model::digest::Doing;
 use crate::model::event::Event;
 use crate::model::exit::Exit;
 use crate::model::failure::Failure;
@@ -42,6 +46,12 @@ pub(super) struct Run<'h> {
     pub announced: Mutex<BTreeSet<String>>,
     /// What its tests may have left on the engine.
     pub strangers: Strangers,
+    /// What its services came to and logged.
+    pub evidence: Evidence,
+    /// What went wrong first.
+    pub first: First,
+    /// When the record was last written while the run goes on.
+    pub written: Mutex<Option<Instant>>,
 }
 
 /// The checkouts of a run.
@@ -130,8 +140,23 @@ impl Run<'_> {
         write_record(&self.directory, &self.record(), &self.context.redactor)
     }
 
+    /// Writes the record in the middle of the run: if it is killed, that is all that tells. Each of the first steps is worth it;
+    /// of thousands one a second is. What can't be written now is the end's to tell.
+    pub fn keep_record(&self, steps: usize) {
+        const EACH: usize = 64;
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = written.is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
+        if steps < EACH || is_due {
+            *written = Some(Instant::now());
+            if let Err(failure) = self.write_record() {
+                tracing::warn!(error = %failure, "can't write the record of a run that goes on");
+            }
+        }
+    }
+
     /// Says what the run does now: to the reporter, and to whoever waits for `guards`.
     pub fn enter(&self, phase: &str, guards: &[AppGuard]) {
+        self.record().doing = Some(Doing::phase(phase, self.harness.ci_host.host.now()));
         self.context.reporter.report(&Event::Phase { phase: phase.to_owned() });
         let description = {
             let record = self.record();
@@ -144,6 +169,19 @@ impl Run<'_> {
         for guard in guards {
             guard.describe(&description);
         }
+    }
+
+    /// What goes on, and for how long it has.
+    pub fn interrupted(&self) -> Option<(Doing, Duration)> {
+        let doing = self.record().doing.clone()?;
+        let lasted = self.harness.ci_host.host.now().duration_since(doing.since);
+        Some((doing, Duration::try_from(lasted).unwrap_or_default()))
+    }
+
+    /// The phase, as where something went wrong outside of a tier.
+    pub fn phase(&self) -> Place {
+        let phase = self.record().doing.as_ref().map(ToString::to_string);
+        Place { phase, ..Place::default() }
     }
 
     pub fn note(&self, text: String) {
@@ -220,10 +258,17 @@ impl Run<'_> {
 
     /// Concludes the record, writes it, and closes the event log. What can't be written is said, and never loses the
     /// verdict.
-    pub fn finish(&self, exit: Exit) -> Exit {
+    pub fn finish(&self, exit: Exit, interrupted: Option<&(Doing, Duration)>) -> Exit {
         let red = self.record().tiers.iter().any(|tier| tier.status == Status::Failed);
         let mut exit = if red { exit.or_graver(Exit::Red) } else { exit };
-        self.record().finished = Some(self.harness.ci_host.host.now());
+        {
+            let mut record = self.record();
+            let redactor = &self.context.redactor;
+            let digest = digest::of(&record, exit, &self.first, &self.evidence, redactor, interrupted);
+            record.finished = Some(self.harness.ci_host.host.now());
+            record.digest = digest;
+            record.doing = None;
+        }
         self.conclude(exit);
         if let Err(failure) = self.write_record() {
             exit = exit.or_graver(Exit::Harness);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::held::Held;
 use super::rollback::{RolledBack, roll_back};
+use super::service_logs;
 use super::state::Run;
 use crate::engine::{Kind, Resource};
 use crate::janitor::{PendingRequests, inspect, reap};
@@ -85,6 +86,9 @@ async fn remove_apps(
     receipt: &mut Receipt,
 ) -> Undone {
     run.enter("teardown", guards);
+    if !guards.is_empty() && !end.children.is_at_work() {
+        service_logs::keep(run, service_logs::LIMIT.min(teardown.remaining() / 4)).await;
+    }
     if end.children.is_at_work() {
         // That is the janitor's, once we are dead.
         receipt.failures.push("the run's own work did not end in time, so nothing was removed".to_owned());

@@ -4,10 +4,9 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-
 use super::api::Api;
 use super::confine;
+use super::evidence::file_name;
 use super::install_copy::Copies;
 use super::ready::Ready;
 use super::scripts::{Layer, Script, Scripts};
@@ -18,7 +17,9 @@ use crate::model::event::Event;
 use crate::model::failure::{Failure, Fault};
 use crate::model::record::TierName;
 use crate::recipe::INSTALL_STEPS;
-use crate::workspace::home_environment;
+use crate::sys::output::QueuedWriter;
+use crate::sys::text::sanitize;
+use crate::workspace::{RunDir, home_environment};
 
 /// A test says with this status that it does not apply.
 const SKIPPED: i32 = 77;
@@ -28,9 +29,6 @@ const OUTPUT_TAIL: usize = 4000;
 
 /// And how much of the line in which it says why it skipped itself.
 const REASON_LIMIT: usize = 1024;
-
-/// How long the name of a log may be, without its ending.
-const NAME_LIMIT: usize = 120;
 
 /// The tests of one app of the run. Each app has its own state and logs: a test runs once for each of them.
 #[derive(Debug)]
@@ -108,16 +106,24 @@ impl<'r> Tests<'r> {
         let engine = run.harness.ci_host.engine.as_ref();
         run.strangers.begin(engine, script).await;
         let mut output = String::new();
+        run.first.begin_output();
+        let log = run.directory.logs().join(format!("{log_name}.log"));
+        let streamed = stream_log(&run.directory, &log);
         let ended = run
             .context
             .lifetime
             .run(command, run.harness.settings.script_limit, &mut |line| {
-                output.push_str(&run.context.redactor.redact_line(line));
-                output.push('\n');
+                let line = run.context.redactor.redact_line(line) + "\n";
+                output.push_str(&line);
+                run.first.note_line(&line);
+                if let Some(streamed) = &streamed {
+                    streamed.write(sanitize(&line));
+                }
             })
             .await;
+        drop(streamed);
         run.strangers.end(engine).await;
-        let output = self.keep_log(log_name, output).await;
+        let output = self.keep_log(log, output).await;
         let reason = match ended {
             Ok(ended) if ended.success() => {
                 if let Some(copies) = place.copies.filter(|_| script.is_install_step()) {
@@ -256,14 +262,15 @@ impl<'r> Tests<'r> {
         run.context.lifetime.blocking_tasks().run(move || copies.take_back(&app)).await
     }
 
-    /// A log that can't be kept never ends a run, and what a test put in its place is replaced.
-    async fn keep_log(&self, name: String, output: String) -> String {
+    /// A log that can't be kept never ends a run, and what a test put in its place is replaced; so is what was streamed there,
+    /// of which a slow disk may have dropped lines.
+    async fn keep_log(&self, log: PathBuf, output: String) -> String {
         let run = self.ready.run;
         // Replaced and never opened: a script can reach it, and may have put a pipe there.
-        let (directory, log) = (run.directory.clone(), run.directory.logs().join(format!("{name}.log")));
+        let directory = run.directory.clone();
         let keep = move || {
-            if let Err(error) = directory.write(&log, output.as_bytes()) {
-                tracing::warn!(name, %error, "can't keep a log");
+            if let Err(error) = directory.write(&log, sanitize(&output).as_bytes()) {
+                tracing::warn!(log = %log.display(), %error, "can't keep a log");
             }
             output
         };
@@ -271,15 +278,14 @@ impl<'r> Tests<'r> {
     }
 }
 
-/// `name` as the name of a file that gets an ending yet: a test's own name may be as long as any file's.
-fn file_name(mut name: String) -> String {
-    if name.len() > NAME_LIMIT {
-        let digest = Sha256::digest(&name);
-        name.truncate(name.floor_char_boundary(NAME_LIMIT - 17));
-        name.push('-');
-        name.extend(digest[..8].iter().map(|byte| format!("{byte:02x}")));
-    }
-    name
+/// The log of a test while it runs: of a run that is killed, it is all there is.
+fn stream_log(directory: &RunDir, log: &Path) -> Option<QueuedWriter> {
+    let begin = || {
+        // Made anew and never opened: a script before may have put a pipe there.
+        directory.remove(log)?;
+        QueuedWriter::start("test log", directory.create_new(log)?)
+    };
+    begin().inspect_err(|error| tracing::warn!(log = %log.display(), %error, "can't stream a log")).ok()
 }
 
 /// The last line of a test that skipped itself, as long as a reason is: the record keeps it.
@@ -309,14 +315,6 @@ mod tests {
         assert_eq!(why_skipped("setting up\nno network here\n"), "no network here");
         assert_eq!(why_skipped(""), "it said no reason");
         assert_eq!(why_skipped(&"ä€".repeat(1 << 20)).len(), REASON_LIMIT - 2);
-    }
-
-    #[test]
-    fn a_name_as_long_as_a_file_system_has_them_leaves_room_for_an_ending() {
-        assert_eq!(file_name("custom-recipe-custom".to_owned()), "custom-recipe-custom");
-        let (one, other) = (file_name("ä".repeat(127) + "a"), file_name("ä".repeat(127) + "b"));
-        assert!(one.len() <= NAME_LIMIT && other.len() <= NAME_LIMIT, "{one}");
-        assert_ne!(one, other);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
+use super::digest::Place;
 use super::scripts::Script;
+use super::service_logs;
 use super::state::Run;
 use super::step::StepOutcome;
 use super::test_run::Tests;
@@ -78,6 +80,7 @@ impl<'r> TierRun<'r> {
         run.enter(phase, guards);
         tier.reason = Some("the run ended in the middle of it".to_owned());
         run.record().put_tier(tier.clone());
+        run.keep_record(0);
         tier.reason = None;
         Self { run, tests, tier, stage: None, remark: None, began: Instant::now() }
     }
@@ -108,7 +111,7 @@ impl<'r> TierRun<'r> {
     }
 
     /// Concludes the tier. `Ok(true)` when what stands on it may go on.
-    pub fn end(mut self, end: Result<StepOutcome, Failure>) -> Result<bool, Failure> {
+    pub async fn end(mut self, end: Result<StepOutcome, Failure>) -> Result<bool, Failure> {
         self.tier.seconds = self.began.elapsed().as_secs_f64();
         let failed = self.tier.steps.iter().find(|step| step.status == Status::Failed);
         let why = |step: &Step| step.detail.as_deref()?.lines().next().map(|line| format!(": {line}"));
@@ -123,7 +126,12 @@ impl<'r> TierRun<'r> {
         };
         self.tier.status = if failed.is_some() { Status::Failed } else { status };
         self.tier.reason = failed.or(reason).map(|reason| self.run.text(&reason));
+        let is_red = self.tier.status == Status::Failed;
         self.run.record().put_tier(self.tier);
+        if is_red {
+            // Before the next tier, or the teardown, changes what there is to see.
+            service_logs::keep(self.run, service_logs::LIMIT).await;
+        }
         result
     }
 
@@ -186,6 +194,42 @@ impl<'r> TierRun<'r> {
         self.step(&script.name(), tests.run(script, stage, version.as_deref())).await.map(drop)
     }
 
+    /// The run's record says what goes on: whoever ends or kills the run leaves the step's name there.
+    fn begin_step(&self, name: &str) {
+        let since = self.run.harness.ci_host.host.now();
+        if let Some(doing) = &mut self.run.record().doing {
+            (doing.step, doing.since) = (Some(name.to_owned()), since);
+        }
+        self.run.keep_record(self.tier.steps.len());
+    }
+
+    /// And what has passed.
+    fn end_step(&self) {
+        let mut record = self.run.record();
+        if let Some(doing) = &mut record.doing {
+            doing.step = None;
+        }
+        let (name, from) = (self.tier.name, &self.tier.from);
+        let step = self.tier.steps.last().cloned();
+        if let Some(known) = record.tiers.iter_mut().find(|known| known.name == name && known.from == *from) {
+            known.version.clone_from(&self.tier.version);
+            known.steps.extend(step);
+        }
+    }
+
+    fn place(&self, step: &str) -> Place {
+        let version = self.stage.as_ref().map(|(_, version)| version).or(self.tier.version.as_ref()).cloned();
+        let tested = self.tests.map(|tests| tests.ready.fetched.revision().name);
+        Place {
+            tier: Some(self.tier.name),
+            step: Some(step.to_owned()),
+            phase: None,
+            // A tier without a version is about what was deployed last: after the upgrade, the commit.
+            is_tested: version.is_none() || version == tested,
+            version,
+        }
+    }
+
     /// Does one step, and notes how it ended. Gives why it failed, where it did; an error ends the run.
     async fn step<T: Into<StepOutcome>>(
         &mut self,
@@ -198,6 +242,7 @@ impl<'r> TierRun<'r> {
             stage => format!("{stage}: {name}"),
         };
         let began = Instant::now();
+        self.begin_step(&name);
         let end = work.await.map(Into::into);
         let (status, detail) = match &end {
             Ok(StepOutcome::Passed) => (Status::Passed, None),
@@ -205,6 +250,9 @@ impl<'r> TierRun<'r> {
             Err(failure) if failure.fault() == Fault::Recipe => (Status::Failed, Some(failure.chain())),
             Err(failure) => (Status::NotRun, Some(failure.chain())),
         };
+        if let Err(failure) = &end {
+            self.run.first.note(self.place(&name), failure);
+        }
         let detail = detail.map(|detail| self.run.text(&detail));
         self.run.context.reporter.report(&Event::Step {
             tier: self.tier.name.to_string(),
@@ -213,6 +261,7 @@ impl<'r> TierRun<'r> {
             detail: detail.clone(),
         });
         self.tier.steps.push(Step { name, status, detail, seconds: began.elapsed().as_secs_f64() });
+        self.end_step();
         match end {
             Ok(_) => Ok(None),
             Err(failure) if status == Status::Failed => Ok(Some(failure)),

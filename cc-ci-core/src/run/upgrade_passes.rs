@@ -7,6 +7,7 @@
 use super::cold::{Cold, tier_from};
 use super::ready::Ready;
 use super::recover::empty;
+use super::service_logs;
 use super::state::Revision;
 use super::step::StepOutcome;
 use super::test_run::Tests;
@@ -44,7 +45,7 @@ async fn pass(ready: &Ready<'_>, release: &Revision) -> Result<(), Failure> {
     let tested = ready.fetched.revision();
     tier.proves(tested.name.clone());
     let end = steps(&tests, &mut tier, release, &tested).await;
-    tier.end(end).map(drop)
+    tier.end(end).await.map(drop)
 }
 
 async fn steps(
@@ -67,6 +68,7 @@ async fn steps(
 /// Takes the app under test down whole, so that another release can be deployed in its place.
 async fn start_over(ready: &Ready<'_>) -> Result<(), Failure> {
     let (run, app) = (ready.run, ready.run.main_app());
+    service_logs::keep(run, service_logs::LIMIT).await;
     for guard in ready.guards.iter().filter(|guard| *guard.domain() == app.domain) {
         // A call of ours may have been killed by its bound.
         let emptied = empty(run, guard, PendingRequests::InFlight, "taken down").await?;

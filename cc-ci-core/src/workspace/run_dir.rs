@@ -257,6 +257,11 @@ impl RunDir {
         self.dir.open_file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, 0o600)
     }
 
+    /// The same where nothing may be there yet.
+    pub(crate) fn create_new(&self, name: &Path) -> io::Result<File> {
+        self.dir.open_file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o600)
+    }
+
     fn make_directories(&self, paths: &[PathBuf]) -> Result<(), WorkspaceError> {
         for path in paths {
             self.dir.make_new(path, 0o700).map_err(WorkspaceError::io("make the directory", path))?;

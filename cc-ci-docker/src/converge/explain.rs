@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use bollard::models::ContainerInspectResponse;
+use bollard::models::{ContainerInspectResponse, HealthStatusEnum};
 use bollard::query_parameters::LogsOptionsBuilder;
-use cc_ci_core::engine::{Failure, Fault, Redactor};
+use cc_ci_core::engine::{Failure, Fault, Redactor, TaskLog};
 use futures_util::{StreamExt as _, TryStreamExt as _, future};
 
 use super::verdict::{ConvergenceVerdict, Service, Task};
@@ -17,11 +17,8 @@ use crate::sanitize;
 /// What all explanations together may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// So many lines of a log are asked for.
+/// So many lines of a log explain a failure.
 const LINES: &str = "20";
-
-/// As much of it is kept; a line may be of any length.
-const LOG_LIMIT: usize = 64 * 1024;
 
 /// As much of a probe's output is kept by the engine.
 const PROBE_LIMIT: usize = 4096;
@@ -75,6 +72,15 @@ async fn output(client: &Client, service: &str, task: &Task) -> String {
     health + &log
 }
 
+/// How the last failed probe ended, of a container that is not healthy.
+pub(crate) fn unhealthy(redactor: &Redactor, container: ContainerInspectResponse) -> Option<String> {
+    let health = container.state.as_ref()?.health.as_ref()?;
+    if health.status != Some(HealthStatusEnum::UNHEALTHY) {
+        return None;
+    }
+    last_probe(redactor, container)
+}
+
 /// How the last failed probe ended.
 fn last_probe(redactor: &Redactor, container: ContainerInspectResponse) -> Option<String> {
     let log = container.state?.health?.log?;
@@ -93,15 +99,26 @@ fn last_probe(redactor: &Redactor, container: ContainerInspectResponse) -> Optio
     })
 }
 
-/// The end of a container's log; empty where the log driver keeps none that can be read.
+/// The end of a container's log as it is shown; empty where the log driver keeps none that can be read.
 pub(crate) async fn log(client: &Client, container: &str) -> String {
-    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(LINES).build();
+    sanitize::tail(client.redactor(), &read_log(client, container, LINES).await)
+}
+
+/// The last `lines` of a container's log, whole ones; nothing is taken out.
+pub(crate) async fn read_log(client: &Client, container: &str, lines: &str) -> String {
+    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(lines).build();
     let Ok(docker) = client.docker().await else { return String::new() };
-    let mut text = Vec::new();
-    let mut lines = docker.logs(container, Some(options)).boxed();
-    while let Ok(Some(line)) = lines.try_next().await {
-        text.extend_from_slice(&line.into_bytes());
-        text.drain(..text.len().saturating_sub(LOG_LIMIT));
+    let (mut text, mut cut) = (Vec::new(), false);
+    let mut parts = docker.logs(container, Some(options)).boxed();
+    while let Ok(Some(part)) = parts.try_next().await {
+        text.extend_from_slice(&part.into_bytes());
+        let surplus = text.len().saturating_sub(TaskLog::LOG_LIMIT);
+        cut |= surplus > 0;
+        text.drain(..surplus);
     }
-    sanitize::tail(client.redactor(), &String::from_utf8_lossy(&text))
+    if cut {
+        let line = text.iter().position(|&byte| byte == b'\n').map_or(text.len(), |end| end + 1);
+        text.drain(..line);
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }

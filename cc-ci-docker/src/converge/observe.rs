@@ -91,7 +91,8 @@ pub(crate) async fn services(client: &Client, stack: &Stack) -> Result<Vec<ApiSe
     typed(client.get("/services", &labelled(stack.as_str())).await?, "/Spec/TaskTemplate/ContainerSpec")
 }
 
-async fn tasks(client: &Client, stack: &Stack) -> Result<Vec<ApiTask>, ApiError> {
+/// Their tasks, those that have ended too.
+pub(crate) async fn tasks(client: &Client, stack: &Stack) -> Result<Vec<ApiTask>, ApiError> {
     typed(client.get("/tasks", &labelled(stack.as_str())).await?, "/Spec/ContainerSpec")
 }
 

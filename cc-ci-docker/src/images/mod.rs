@@ -114,9 +114,10 @@ fn error(failures: &[Failure], pulled: usize) -> Failure {
     let recipe = failures.iter().any(|failure| failure.fault() == Fault::Recipe);
     let fault = if recipe { Fault::Recipe } else { Fault::Host };
     let hint = failures.iter().filter(|failure| failure.fault() == fault).find_map(Failure::hint);
+    let blame = failures.iter().filter(|failure| failure.fault() == fault).find_map(Failure::blame);
     let reasons: Vec<String> = failures.iter().map(ToString::to_string).collect();
     let message = format!("{} of {pulled} images can't be pulled: {}", failures.len(), reasons.join("; "));
-    Failure::new(fault, message).with_any_hint(hint)
+    Failure::new(fault, message).with_any_hint(hint).with_any_blame(blame)
 }
 
 fn list(images: &[Reference]) -> String {

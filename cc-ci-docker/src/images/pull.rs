@@ -9,6 +9,7 @@ use bollard::errors::Error;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use cc_ci_core::engine::Redactor;
+use cc_ci_core::run::Blame;
 use cc_ci_core::{Failure, Fault};
 use futures_util::TryStreamExt as _;
 
@@ -108,20 +109,31 @@ fn refusal(redactor: &Redactor, image: &Reference, text: &str) -> Failure {
     };
     let lower = text.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    let (fault, what, hint) = if says(&["toomanyrequests", "too many requests", "rate limit"]) {
+    let (fault, blame, what, hint) = if says(&["toomanyrequests", "too many requests", "rate limit"]) {
         let hint = "wait, or let the engine use a mirror (registry-mirrors in /etc/docker/daemon.json)";
-        (Fault::Host, format!("{registry} lets this host pull no more for now"), Some(hint.to_owned()))
+        (
+            Fault::Host,
+            Some(Blame::Registry),
+            format!("{registry} lets this host pull no more for now"),
+            Some(hint.to_owned()),
+        )
     } else if says(&["no matching manifest"]) {
-        (Fault::Recipe, format!("{registry} has {name} with {version}, but not for this machine"), None)
+        (
+            Fault::Recipe,
+            Some(Blame::UpstreamImage),
+            format!("{registry} has {name} with {version}, but not for this machine"),
+            None,
+        )
     } else if says(&["manifest unknown", "manifest_unknown", "name unknown", "name_unknown", "not found"]) {
-        (Fault::Recipe, format!("{registry} has no {name} with {version}"), None)
+        (Fault::Recipe, Some(Blame::Recipe), format!("{registry} has no {name} with {version}"), None)
     } else if says(&["denied", "unauthorized", "authentication required", "no basic auth credentials"]) {
         let hint = format!("images are pulled without credentials; if it is private: docker pull {image}");
-        (Fault::Recipe, format!("{registry} has no {name} for everybody"), Some(hint))
+        (Fault::Recipe, Some(Blame::Recipe), format!("{registry} has no {name} for everybody"), Some(hint))
     } else {
-        (Fault::Host, format!("can't pull {name} with {version} from {registry}"), None)
+        (Fault::Host, None, format!("can't pull {name} with {version} from {registry}"), None)
     };
-    Failure::new(fault, format!("{what} ({})", sanitize::message(redactor, text))).with_any_hint(hint)
+    let failure = Failure::new(fault, format!("{what} ({})", sanitize::message(redactor, text)));
+    failure.with_any_hint(hint).with_any_blame(blame)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The claims, in the order in which a new user would doubt them.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -201,9 +200,11 @@ impl<'w> Demo<'w> {
         let exists: Vec<Resource> =
             audit.json::<Audit>()?.apps.into_iter().flat_map(|app| app.exists).collect();
         if !exists.iter().any(|resource| resource.kind == Kind::Process) {
-            return Err(audit.broken(format!("none of its processes is left, only {}", counted(&exists))));
+            return Err(
+                audit.broken(format!("none of its processes is left, only {}", Resource::counts(&exists)))
+            );
         }
-        Ok(format!("audit finds what it left: {}", counted(&exists)))
+        Ok(format!("audit finds what it left: {}", Resource::counts(&exists)))
     }
 
     async fn janitor(&self) -> Held {
@@ -217,16 +218,18 @@ impl<'w> Demo<'w> {
             .flat_map(|finding| finding.removed)
             .collect();
         if !reaped.iter().any(|resource| resource.kind == Kind::Process) {
-            return Err(janitor.broken(format!("it ended no process, and removed {}", counted(&reaped))));
+            return Err(
+                janitor.broken(format!("it ended no process, and removed {}", Resource::counts(&reaped)))
+            );
         }
-        Ok(format!("ended and removed {}", counted(&reaped)))
+        Ok(format!("ended and removed {}", Resource::counts(&reaped)))
     }
 
     async fn nothing_left(&self) -> Held {
         let audit = self.world.cc_ci("audit", &["audit", "--all"]).await?.finish().await;
         audit.expect(Exit::Green)?;
         if let Some(app) = audit.json::<Audit>()?.apps.into_iter().next() {
-            return Err(audit.broken(format!("{} exists: {}", app.domain, counted(&app.exists))));
+            return Err(audit.broken(format!("{} exists: {}", app.domain, Resource::counts(&app.exists))));
         }
         let locks = self.world.cc_ci("locks", &["locks"]).await?.finish().await;
         locks.expect(Exit::Green)?;
@@ -302,30 +305,13 @@ fn green(run: &Finished) -> Result<RunRecord, Broken> {
 fn nothing_left(run: &Finished, record: &RunRecord) -> Result<(), Broken> {
     match &record.receipt {
         Some(receipt) if receipt.left.is_empty() => Ok(()),
-        Some(receipt) => Err(run.broken(format!("it left {}", counted(&receipt.left)))),
+        Some(receipt) => Err(run.broken(format!("it left {}", Resource::counts(&receipt.left)))),
         None => Err(run.broken("it has no receipt")),
     }
 }
 
 fn said_it_waits(run: &Finished) -> bool {
     run.err.iter().any(|line| line.starts_with("== app lock: "))
-}
-
-/// Things by kind: `2 processes, 1 volume`.
-fn counted(resources: &[Resource]) -> String {
-    let mut kinds = BTreeMap::<Kind, usize>::new();
-    for resource in resources {
-        *kinds.entry(resource.kind).or_default() += 1;
-    }
-    if kinds.is_empty() {
-        return "nothing".to_owned();
-    }
-    let counted = kinds.into_iter().map(|(kind, count)| match (count, kind.to_string()) {
-        (1, kind) => format!("1 {kind}"),
-        (count, kind) if kind.ends_with('s') => format!("{count} {kind}es"),
-        (count, kind) => format!("{count} {kind}s"),
-    });
-    counted.collect::<Vec<_>>().join(", ")
 }
 
 /// What is used of `cc-ci audit`.

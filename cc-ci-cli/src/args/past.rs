@@ -1,0 +1,57 @@
+//! What `runs`, `report` and `logs` take.
+
+use std::time::Duration;
+
+use cc_ci_core::names::{RecipeName, RunId};
+use clap::{Args, ValueEnum};
+
+use super::time;
+
+#[derive(Debug, Args)]
+pub struct Runs {
+    /// Only those of this recipe
+    #[arg(long)]
+    pub recipe: Option<RecipeName>,
+    /// Only those that ended so, or live; more than one can be named
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub verdict: Vec<State>,
+    /// Only those that began within this time, e.g. 24h
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub since: Option<Duration>,
+    /// Only so many, the newest
+    #[arg(long, short = 'n', value_name = "N")]
+    pub limit: Option<usize>,
+}
+
+/// How a run ended, or that it has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum State {
+    Green,
+    Red,
+    Refused,
+    HarnessFailed,
+    Residue,
+    LockTimeout,
+    Cancelled,
+    Killed,
+    /// It goes on.
+    Live,
+    /// It died, and nobody has removed what it left yet.
+    Dead,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The run's id, as `cc-ci runs` lists it
+    pub run: RunId,
+}
+
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The run's id, as `cc-ci runs` lists it
+    pub run: RunId,
+    /// The log's name, a service or a test [default: the names of all logs]
+    #[arg(value_name = "SERVICE|TEST")]
+    pub of: Option<String>,
+}

@@ -1,0 +1,183 @@
+//! `cc-ci runs`, `cc-ci report` and `cc-ci logs`: what runs were, from their directories. Nothing is locked or changed.
+
+use cc_ci_core::PastRuns;
+use cc_ci_core::exit::Exit;
+use cc_ci_core::names::{Domain, RecipeName, RunId, Subject};
+use cc_ci_core::run::{Lane, RunRecord, Verdict};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::app::Base;
+use crate::args::{self, Format, State};
+use crate::render;
+use crate::terminal::{Document, Terminal};
+use cc_ci_core::Failure;
+
+/// A run in the list.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub run_id: RunId,
+    pub recipe: RecipeName,
+    pub subject: Subject,
+    pub domain: Domain,
+    pub lane: Lane,
+    /// Whether its process lives, and has not concluded.
+    pub live: bool,
+    pub verdict: Option<Verdict>,
+    pub exit_code: Option<u8>,
+    pub started: Timestamp,
+    pub finished: Option<Timestamp>,
+    /// What it does, or why it is not green.
+    pub why: Option<String>,
+}
+
+impl Row {
+    pub fn new(record: RunRecord, is_alive: bool) -> Self {
+        let doing = record.doing.filter(|_| record.verdict.is_none());
+        Self {
+            run_id: record.run_id,
+            recipe: record.recipe,
+            subject: record.subject,
+            domain: record.domain,
+            lane: record.lane,
+            live: is_alive && record.verdict.is_none(),
+            verdict: record.verdict,
+            exit_code: record.exit_code,
+            started: record.started,
+            finished: record.finished,
+            why: record.digest.map(|digest| digest.what).or_else(|| doing.map(|doing| doing.to_string())),
+        }
+    }
+
+    fn is_in(&self, state: State) -> bool {
+        match state {
+            State::Live => self.live,
+            State::Dead => !self.live && self.verdict.is_none(),
+            State::Green => self.verdict == Some(Verdict::Green),
+            State::Red => self.verdict == Some(Verdict::Red),
+            State::Refused => self.verdict == Some(Verdict::Refused),
+            State::HarnessFailed => self.verdict == Some(Verdict::HarnessFailed),
+            State::Residue => self.verdict == Some(Verdict::Residue),
+            State::LockTimeout => self.verdict == Some(Verdict::LockTimeout),
+            State::Cancelled => self.verdict == Some(Verdict::Cancelled),
+            State::Killed => self.verdict == Some(Verdict::Killed),
+        }
+    }
+}
+
+pub fn runs(
+    args: &args::Runs,
+    settings: &args::Settings,
+    base: &Base,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
+    let (boot, now) = (base.host.boot_id(), base.host.now());
+    let since = args.since.and_then(|since| now.checked_sub(since).ok());
+    let rows = PastRuns::new(base.config.runs_dir.clone()).all()?.into_iter().map(|record| {
+        let is_alive = record.owner.is_alive(&boot);
+        Row::new(record, is_alive)
+    });
+    let wanted = rows.filter(|row| {
+        args.recipe.as_ref().is_none_or(|recipe| row.recipe == *recipe)
+            && (args.verdict.is_empty() || args.verdict.iter().any(|state| row.is_in(*state)))
+            && since.is_none_or(|since| row.started >= since)
+    });
+    let rows: Vec<Row> = wanted.take(args.limit.unwrap_or(usize::MAX)).collect();
+    match settings.format {
+        Format::Human => terminal.result(render::past::runs(&rows, now)),
+        Format::Json => terminal.json(&document(&rows)),
+    }
+    Ok(Exit::Green)
+}
+
+pub fn document(rows: &[Row]) -> Document<Value> {
+    Document { schema: "cc-ci.runs/v1", content: json!({ "runs": rows }) }
+}
+
+pub fn report(
+    args: &args::Report,
+    settings: &args::Settings,
+    base: &Base,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
+    let runs = PastRuns::new(base.config.runs_dir.clone());
+    let record = runs.record(&args.run)?;
+    match settings.format {
+        Format::Human => {
+            terminal.result(render::run(&record, &runs.directory(&args.run), terminal.colour));
+        }
+        Format::Json => terminal.json(&record),
+    }
+    Ok(Exit::Green)
+}
+
+pub fn logs(
+    args: &args::Logs,
+    settings: &args::Settings,
+    base: &Base,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
+    let runs = PastRuns::new(base.config.runs_dir.clone());
+    let names = runs.logs(&args.run)?;
+    let Some(wanted) = &args.of else {
+        match settings.format {
+            Format::Human => terminal.result(render::past::log_names(&args.run, &names)),
+            Format::Json => terminal.json(&logs_document(&args.run, &names, None)),
+        }
+        return Ok(Exit::Green);
+    };
+    let found = matching(&names, wanted);
+    if found.is_empty() {
+        let known = if names.is_empty() { "it has none".to_owned() } else { names.join(", ") };
+        return Err(Failure::configuration(format!("run {} has no log of {wanted}", args.run))
+            .with_hint(format!("its logs: {known}")));
+    }
+    let mut texts = Vec::new();
+    for name in &found {
+        texts.push(runs.log(&args.run, name)?);
+    }
+    match settings.format {
+        Format::Human => terminal.result(render::past::logs(&found, &texts)),
+        Format::Json => terminal.json(&logs_document(&args.run, &found, Some(&texts))),
+    }
+    Ok(Exit::Green)
+}
+
+pub fn logs_document(run: &RunId, names: &[String], texts: Option<&[String]>) -> Document<Value> {
+    let log = |(place, name): (usize, &String)| match texts.and_then(|texts| texts.get(place)) {
+        Some(text) => json!({ "name": name, "text": text }),
+        None => json!({ "name": name }),
+    };
+    let logs: Vec<Value> = names.iter().enumerate().map(log).collect();
+    Document { schema: "cc-ci.logs/v1", content: json!({ "run_id": run, "logs": logs }) }
+}
+
+/// The logs that are meant by `wanted`: the one of that name, that of the service, those of the test.
+fn matching(names: &[String], wanted: &str) -> Vec<String> {
+    let exact = [wanted.to_owned(), format!("service-{wanted}")];
+    let of_test = [format!("-recipe-{wanted}"), format!("-operator-{wanted}")];
+    let mut found: Vec<String> = names.iter().filter(|name| exact.contains(name)).cloned().collect();
+    if found.is_empty() {
+        let is_of_test = |name: &&String| of_test.iter().any(|end| name.ends_with(end.as_str()));
+        found = names.iter().filter(is_of_test).cloned().collect();
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_meant_by_its_name_its_service_or_its_test() {
+        let names =
+            ["custom-recipe-custom-a", "from-1.0-custom-recipe-custom-a", "service-app", "service-custom-a"];
+        let names = names.map(str::to_owned);
+        assert_eq!(matching(&names, "app"), ["service-app"]);
+        assert_eq!(matching(&names, "custom-recipe-custom-a"), ["custom-recipe-custom-a"]);
+        assert_eq!(matching(&names, "custom-a"), ["service-custom-a"]);
+        assert_eq!(matching(&names[..3], "custom-a"), names[..2]);
+        assert_eq!(matching(&names, "a"), [""; 0]);
+    }
+}

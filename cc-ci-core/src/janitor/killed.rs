@@ -1,0 +1,94 @@
+//! The result of a run that was killed: it could not write one, so whoever removed what it had left does.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use crate::engine::Resource;
+use crate::inventory::ci_host::CiHost;
+use crate::inventory::run_store::RunSummary;
+use crate::model::digest::{Blame, Digest, test_name};
+use crate::model::record::{RunRecord, Verdict};
+use crate::names::{Domain, RunId};
+use crate::sys::text::sanitize_json;
+use crate::workspace::{RUN_RECORD, RunDir};
+
+/// Concludes the runs of `domain` that died without a result, once it is verified empty: each is `killed`, and the one that owned
+/// the domain last has what was removed in its receipt. Gives what went wrong. Blocks.
+///
+/// A run that is alive is never touched: its lock is taken, or it is left alone.
+pub(super) fn conclude(
+    ci_host: &CiHost,
+    domain: &Domain,
+    removed: &[Resource],
+    own: Option<&RunId>,
+) -> Vec<String> {
+    let mut failures = Vec::new();
+    let mut dead = match ci_host.run_summaries() {
+        Ok(summaries) => summaries,
+        Err(error) => return vec![crate::model::error_chain(&error)],
+    };
+    dead.retain(|run| {
+        let is_open = matches!(run.verdict, None | Some(Verdict::Killed));
+        !run.alive && is_open && !run.lane.is_warm() && run.domains.contains(domain) && own != Some(&run.id)
+    });
+    dead.sort_by_key(|run| (run.owned, run.started));
+    let last = dead.last().map(|run| run.id.clone());
+    for run in dead {
+        let removed = if last.as_ref() == Some(&run.id) { removed } else { &[] };
+        let concluded = match ci_host.runs.try_lock_dead(&run.id) {
+            Ok(Some(directory)) => conclude_one(ci_host, &run, &directory, domain, removed),
+            Ok(None) => Ok(()),
+            Err(error) => Err(io::Error::other(error)),
+        };
+        if let Err(error) = concluded {
+            failures.push(format!("the result of run {} can't be written: {error}", run.id));
+        }
+    }
+    failures
+}
+
+fn conclude_one(
+    ci_host: &CiHost,
+    run: &RunSummary,
+    directory: &RunDir,
+    domain: &Domain,
+    removed: &[Resource],
+) -> io::Result<()> {
+    // A recipe's test may have put anything there: what is no record stays as it is.
+    let Some(mut record) = run.record() else { return Ok(()) };
+    let is_known = |receipt: &crate::model::record::Receipt| receipt.verified.contains(domain);
+    if record.verdict == Some(Verdict::Killed) && record.receipt.as_ref().is_some_and(is_known) {
+        return Ok(());
+    }
+    if record.verdict.is_none() {
+        record.finished = Some(ci_host.host.now());
+        record.digest = Some(digest(&record));
+    }
+    record.verdict = Some(Verdict::Killed);
+    let receipt = record.receipt.get_or_insert_default();
+    // What it had removed itself is there already, in a run of many releases.
+    let known: BTreeSet<Resource> = receipt.removed.iter().cloned().collect();
+    receipt.removed.extend(removed.iter().filter(|resource| !known.contains(resource)).cloned());
+    receipt.verified.push(domain.clone());
+    let text = serde_json::to_string_pretty(&record)?;
+    directory.write(RUN_RECORD.as_ref(), sanitize_json(&text).as_bytes())
+}
+
+/// What is known of a death: what went on, by the run's own word.
+fn digest(record: &RunRecord) -> Digest {
+    let what = match &record.doing {
+        Some(doing) => format!("killed in the middle of {doing}, which had begun at {:.0}", doing.since),
+        None => "killed before it had begun to do anything".to_owned(),
+    };
+    let evidence =
+        "a SIGKILL, the kernel for want of memory, or the host's end: the log of the kernel may tell";
+    let mut digest = Digest::new(what, Blame::Unknown, evidence);
+    if let Some(doing) = &record.doing {
+        let tier = record.tiers.iter().find(|tier| doing.phase.starts_with(tier.name.as_str()));
+        digest.tier = tier.map(|tier| tier.name);
+        digest.step.clone_from(&doing.step);
+    }
+    let test = digest.step.as_deref().and_then(test_name).map(|test| format!(" {test}"));
+    digest.next.push(format!("cc-ci logs {}{}", record.run_id, test.unwrap_or_default()));
+    digest
+}

@@ -1,0 +1,46 @@
+//! The end of what a service logged.
+
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use super::LocalExecutor;
+use super::state_dir::TaskRecord;
+use crate::names::Domain;
+use crate::sys::beneath::open_beneath;
+
+/// How much of a log explains a failure.
+const LOG_TAIL: usize = 2000;
+
+/// The last lines of a service's task, running or ended.
+pub(super) fn log_tail(executor: &LocalExecutor, domain: &Domain, service: &str) -> String {
+    let tasks = executor.state_dir.records::<TaskRecord>(domain, "tasks").unwrap_or_default();
+    let Some((task, _)) = tasks.into_iter().find(|(_, task)| task.service == service) else {
+        return "it has no task".to_owned();
+    };
+    match tail(&executor.state_dir.log_of(domain, &task), LOG_TAIL) {
+        Ok(tail) if tail.is_empty() => "it logged nothing, or too long a line".to_owned(),
+        Ok(tail) => tail,
+        Err(error) => untold(&error),
+    }
+}
+
+pub(super) fn untold(error: &io::Error) -> String {
+    format!("its log can't be read: {error}")
+}
+
+/// The last whole lines of a log, `limit` bytes at the most: half a secret is not known for one.
+pub(super) fn tail(path: &Path, limit: usize) -> io::Result<String> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Ok(String::new()) };
+    // The service writes it, and may have put anything in its place.
+    let mut log = open_beneath(directory, name).map_err(io::Error::other)?;
+    let limit = limit as u64;
+    let start = log.metadata()?.len().saturating_sub(limit);
+    log.seek(SeekFrom::Start(start))?;
+    let mut tail = Vec::new();
+    log.take(limit).read_to_end(&mut tail)?;
+    if start > 0 {
+        let line = tail.iter().position(|&byte| byte == b'\n').map_or(tail.len(), |end| end + 1);
+        tail.drain(..line);
+    }
+    Ok(String::from_utf8_lossy(&tail).trim().to_owned())
+}

@@ -1,0 +1,143 @@
+//! Why a run was not green, in one look: its first failure, who is to blame by what evidence, and what to do next.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::tier_name::TierName;
+
+/// What a run does, since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Doing {
+    /// Its phase: `fetch`, `recover`, a tier, …
+    pub phase: String,
+    /// The step of the tier that goes on.
+    pub step: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Doing {
+    pub(crate) fn phase(phase: &str, since: Timestamp) -> Self {
+        Self { phase: phase.to_owned(), step: None, since }
+    }
+}
+
+impl fmt::Display for Doing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.step {
+            Some(step) => write!(f, "{}: {step}", self.phase),
+            None => f.write_str(&self.phase),
+        }
+    }
+}
+
+/// The first failure of a run that was not green.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Digest {
+    /// What happened, in one line.
+    pub what: String,
+    /// The tier that it happened in.
+    pub tier: Option<TierName>,
+    /// The step of the tier.
+    pub step: Option<String>,
+    /// The service that is not well.
+    pub service: Option<String>,
+    /// What the engine, the check or the test says of it: the last lines, where there are many.
+    pub cause: Vec<String>,
+    /// The end of the log of the service, or of `app` where none is known to be unwell.
+    pub log: Option<LogEnd>,
+    /// Who is to blame.
+    pub blame: Blame,
+    /// What says so; where nobody is blamed, why not.
+    pub evidence: String,
+    /// What helps, or shows more: commands, the most useful one first.
+    pub next: Vec<String>,
+}
+
+/// The last lines of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LogEnd {
+    /// The service that wrote it.
+    pub service: String,
+    /// Where all of it is, in the run's directory.
+    pub file: String,
+    /// The lines.
+    pub lines: Vec<String>,
+}
+
+impl LogEnd {
+    pub(crate) fn new(service: String, file: String, lines: Vec<String>) -> Self {
+        Self { service, file, lines }
+    }
+}
+
+/// Who a failure is to be blamed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Blame {
+    /// What the commit under test says or does.
+    Recipe,
+    /// An image that somebody else has made.
+    UpstreamImage,
+    /// A registry of images.
+    Registry,
+    /// This host, its engine, or what the operator has set up on it.
+    Host,
+    /// cc-ci.
+    Harness,
+    /// There is no evidence.
+    Unknown,
+}
+
+impl fmt::Display for Blame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Recipe => "the recipe",
+            Self::UpstreamImage => "the upstream image",
+            Self::Registry => "the registry",
+            Self::Host => "the host",
+            Self::Harness => "cc-ci",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+impl Digest {
+    pub(crate) fn new(what: String, blame: Blame, evidence: impl Into<String>) -> Self {
+        Self {
+            what,
+            tier: None,
+            step: None,
+            service: None,
+            cause: Vec::new(),
+            log: None,
+            blame,
+            evidence: evidence.into(),
+            next: Vec::new(),
+        }
+    }
+}
+
+/// The name of a test, as `cc-ci logs` takes it.
+pub(crate) fn test_name(step: &str) -> Option<&str> {
+    let (layer, name) = step.rsplit_once('/')?;
+    (layer.ends_with("recipe") || layer.ends_with("operator")).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_is_named_as_its_log_is_asked_for() {
+        assert_eq!(test_name("recipe/custom-a"), Some("custom-a"));
+        assert_eq!(test_name("install: operator/install-b"), Some("install-b"));
+        assert_eq!((test_name("generic/serving"), test_name("deploy")), (None, None));
+    }
+}
