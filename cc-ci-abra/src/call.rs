@@ -72,13 +72,13 @@ impl<'a> Call<'a> {
     ) -> Result<String, Failure> {
         let shown = self.shown(redactor);
         let heard = hear(lifetime, redactor, command.args(&self.args), self.limit).await;
-        let said = heard.words.tell(redactor);
-        let after = |what: String| if said.is_empty() { what } else { format!("{what}: {said}") };
+        let output = heard.words.tell(redactor);
+        let after = |what: String| if output.is_empty() { what } else { format!("{what}: {output}") };
         match heard.ended {
             Ok(ended) if ended.success() => Ok(heard.stdout),
             Ok(ended @ Ended { code: Some(_), .. }) => {
                 let message = format!("`{shown}` failed with {}", after(ended.to_string()));
-                Err(Failure::new(stderr_tail::fault(&said), message))
+                Err(Failure::new(stderr_tail::fault(&output), message))
             }
             // Killed by somebody, or lost: that says nothing of the recipe.
             Ok(ended) => Err(Failure::host(format!("`{shown}` was ended by {}", after(ended.to_string())))),

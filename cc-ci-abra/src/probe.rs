@@ -51,20 +51,20 @@ impl Abra {
         };
         let version = questions.version().await?;
         let Some((key, cache)) = key.zip(cache) else {
-            let said = questions.rest(version).await?;
-            return Ok(Self::new(program, catalogue, said));
+            let message = questions.rest(version).await?;
+            return Ok(Self::new(program, catalogue, message));
         };
         let kept = {
             let (key, cache, version) = (key.clone(), cache.clone(), version.clone());
             lifetime.blocking_tasks().run(move || cache::read(&cache, &key, &version)).await
         };
-        if let Some(said) = kept {
-            return Ok(Self::new(program, catalogue, said));
+        if let Some(message) = kept {
+            return Ok(Self::new(program, catalogue, message));
         }
-        let said = questions.rest(version).await?;
-        let kept = said.clone();
+        let message = questions.rest(version).await?;
+        let kept = message.clone();
         lifetime.blocking_tasks().run(move || cache::write(&cache, &key, &kept)).await;
-        Ok(Self::new(program, catalogue, said))
+        Ok(Self::new(program, catalogue, message))
     }
 }
 
@@ -79,8 +79,8 @@ impl Questions<'_> {
     async fn version(&self) -> Result<String, Failure> {
         let (ended, Heard { stdout, words, .. }) = self.ask("", "--version").await?;
         if !ended.success() {
-            let (program, said) = (self.program.display(), words.tell(&Redactor::default()));
-            return Err(Failure::host(format!("`{program} --version` failed with {ended}: {said}")));
+            let (program, message) = (self.program.display(), words.tell(&Redactor::default()));
+            return Err(Failure::host(format!("`{program} --version` failed with {ended}: {message}")));
         }
         let line = stdout.lines().find(|line| !line.trim().is_empty()).unwrap_or("no version");
         Ok(stderr_tail::sanitize(line, &Redactor::default(), VERSION_LIMIT))

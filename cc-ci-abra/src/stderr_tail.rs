@@ -42,11 +42,11 @@ impl StderrTail {
     /// What an error tells, in one line, without secrets or control characters: from abra's first FATA line on, else
     /// the last lines; stdout's where nothing was said on stderr.
     pub(crate) fn tell(&self, redactor: &Redactor) -> String {
-        let said = if self.stderr.is_empty() { &self.stdout } else { &self.stderr };
-        let said: Vec<String> = said.iter().map(|line| sanitize(line, redactor, LINE_LIMIT)).collect();
-        let fatal = said.iter().position(|line| is_fatal(line));
-        let first = fatal.unwrap_or_else(|| said.len().saturating_sub(SHOWN));
-        said.into_iter().skip(first).take(SHOWN).collect::<Vec<_>>().join(" | ")
+        let message = if self.stderr.is_empty() { &self.stdout } else { &self.stderr };
+        let message: Vec<String> = message.iter().map(|line| sanitize(line, redactor, LINE_LIMIT)).collect();
+        let fatal = message.iter().position(|line| is_fatal(line));
+        let first = fatal.unwrap_or_else(|| message.len().saturating_sub(SHOWN));
+        message.into_iter().skip(first).take(SHOWN).collect::<Vec<_>>().join(" | ")
     }
 }
 
@@ -115,7 +115,7 @@ fn names_a_lint_rule(words: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn told(lines: &[(Stream, &str)], redactor: &Redactor) -> String {
+    fn shown(lines: &[(Stream, &str)], redactor: &Redactor) -> String {
         let mut words = StderrTail::default();
         for (stream, text) in lines {
             words.hear(&Line { stream: *stream, text: (*text).to_owned() }, redactor);
@@ -135,11 +135,11 @@ mod tests {
             (Stderr, "see the manual"),
         ];
         let expected = "FATA <deploy.go:12> secret not generated: key | see the manual";
-        assert_eq!(told(&lines, &none), expected);
-        assert_eq!(told(&[(Stderr, "one"), (Stderr, "two")], &none), "one | two");
-        assert_eq!(told(&[(Stdout, "only this")], &none), "only this");
+        assert_eq!(shown(&lines, &none), expected);
+        assert_eq!(shown(&[(Stderr, "one"), (Stderr, "two")], &none), "one | two");
+        assert_eq!(shown(&[(Stdout, "only this")], &none), "only this");
         let many: Vec<_> = (0..1000).map(|_| (Stderr, "x")).collect();
-        assert_eq!(told(&many, &none).matches('x').count(), SHOWN);
+        assert_eq!(shown(&many, &none).matches('x').count(), SHOWN);
     }
 
     #[test]
@@ -148,21 +148,21 @@ mod tests {
         redactor.hide("hunter22hunter22");
         for before in [LINE_LIMIT - 4, 0] {
             let text = format!("{}hunter22hunter22 tail", "x".repeat(before));
-            let told = told(&[(Stream::Stderr, &text)], &redactor);
-            assert!(!told.contains("hunt"), "{told}");
-            assert!(told.len() <= LINE_LIMIT + '…'.len_utf8());
+            let shown = shown(&[(Stream::Stderr, &text)], &redactor);
+            assert!(!shown.contains("hunt"), "{shown}");
+            assert!(shown.len() <= LINE_LIMIT + '…'.len_utf8());
         }
-        let told = told(&[(Stream::Stderr, "hunter22\u{1b}[1mhunter22")], &redactor);
-        assert_eq!(told, "[secret]");
+        let shown = shown(&[(Stream::Stderr, "hunter22\u{1b}[1mhunter22")], &redactor);
+        assert_eq!(shown, "[secret]");
     }
 
     #[test]
     fn control_characters_reach_no_terminal() {
         let text = "\u{1b}[31mFATA\u{1b}[0m a\u{7}b\rc\u{202e}d\u{1b}]0;title\u{9b}1m\u{1b}[";
-        let told = told(&[(Stream::Stderr, text)], &Redactor::default());
-        assert!(told.starts_with("FATA ab"), "{told}");
-        assert!(!told.contains('\u{202e}'), "{told}");
-        assert!(!told.chars().any(char::is_control), "{told:?}");
+        let shown = shown(&[(Stream::Stderr, text)], &Redactor::default());
+        assert!(shown.starts_with("FATA ab"), "{shown}");
+        assert!(!shown.contains('\u{202e}'), "{shown}");
+        assert!(!shown.chars().any(char::is_control), "{shown:?}");
     }
 
     #[test]

@@ -135,18 +135,18 @@ mod tests {
         work: impl FnOnce(&mpsc::Receiver<bool>),
     ) -> bool {
         let (turns, at_work) = begin(lifetime);
-        let (done, (tell, told)) = (at_work.done.clone(), mpsc::channel());
+        let (done, (tell, message)) = (at_work.done.clone(), mpsc::channel());
         thread::scope(|scope| {
             scope.spawn(move || tell.send(is_stuck(lifetime, limit, grace, &turns, &done)));
-            work(&told);
+            work(&message);
             drop(at_work);
-            told.recv().unwrap_or(true)
+            message.recv().unwrap_or(true)
         })
     }
 
     /// Waits until the watch says that the work is stuck, which tells it once.
-    fn until_stuck(told: &mpsc::Receiver<bool>) {
-        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(true), "nobody told the watch");
+    fn until_stuck(message: &mpsc::Receiver<bool>) {
+        assert_eq!(message.recv_timeout(Duration::from_secs(20)), Ok(true), "nobody told the watch");
     }
 
     #[test]
@@ -171,16 +171,16 @@ mod tests {
     #[test]
     fn bounds_that_begin_while_it_hangs_are_told() {
         let torn_down = lifetime(SOON);
-        stuck_at(&torn_down, None, SOON, |told| {
-            assert!(told.recv_timeout(SOON).is_err(), "it has no bound yet");
+        stuck_at(&torn_down, None, SOON, |message| {
+            assert!(message.recv_timeout(SOON).is_err(), "it has no bound yet");
             torn_down.begin_teardown();
-            until_stuck(told);
+            until_stuck(message);
         });
         let cancelled = lifetime(LATE);
-        stuck_at(&cancelled, None, SOON, |told| {
-            assert!(told.recv_timeout(SOON).is_err(), "it has no bound yet");
+        stuck_at(&cancelled, None, SOON, |message| {
+            assert!(message.recv_timeout(SOON).is_err(), "it has no bound yet");
             cancelled.cancel();
-            until_stuck(told);
+            until_stuck(message);
         });
     }
 
@@ -189,8 +189,8 @@ mod tests {
         let lifetime = lifetime(LATE);
         lifetime.cancel();
         lifetime.begin_teardown();
-        let work = |told: &mpsc::Receiver<bool>| {
-            assert!(told.recv_timeout(SOON).is_err(), "it was given up with its budget before it");
+        let work = |message: &mpsc::Receiver<bool>| {
+            assert!(message.recv_timeout(SOON).is_err(), "it was given up with its budget before it");
         };
         assert!(!stuck_at(&lifetime, None, Duration::ZERO, work));
     }

@@ -186,11 +186,11 @@ mod tests {
         drop(terminal);
         let mut told = String::new();
         reader.read_to_string(&mut told).unwrap();
-        let said = r"one
+        let message = r"one
       two\u{9}\u{1b}[2J\u{9b}1m\u{202e}\u{7} ü";
         assert_eq!(
             told,
-            format!("   the end of the output of a\\u{{1b}}c:\n      {said}\nwarning: {said}\n")
+            format!("   the end of the output of a\\u{{1b}}c:\n      {message}\nwarning: {message}\n")
         );
     }
 

@@ -230,8 +230,8 @@ impl<'a> Anonymous<'a> {
             let mounted = container.volumes.iter().map(String::as_str).filter(|name| volumes.contains(name));
             for volume in mounted {
                 let owner = if explicit.contains(volume) { Owner::Nobody } else { owner };
-                let told = container.task.as_deref().is_some_and(|task| tasks.contains(task));
-                if !told && owner != Owner::Nobody {
+                let message = container.task.as_deref().is_some_and(|task| tasks.contains(task));
+                if !message && owner != Owner::Nobody {
                     unsure.push((container.id.as_str(), owner));
                 }
                 // Who shares it with somebody else does not own it.

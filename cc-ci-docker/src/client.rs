@@ -280,8 +280,8 @@ async fn ask(socket: &Path, uri: &str) -> Result<Value, Error> {
         if status.is_success() {
             return Ok(serde_json::from_slice(&body)?);
         }
-        let told = serde_json::from_slice::<Value>(&body).unwrap_or_default();
-        let message = told["message"].as_str().unwrap_or_default().to_owned();
+        let shown = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+        let message = shown["message"].as_str().unwrap_or_default().to_owned();
         Err(Error::DockerResponseServerError { status_code: status.as_u16(), message })
     };
     // The connection is driven here, so that nothing outlives this call.

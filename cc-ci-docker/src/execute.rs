@@ -48,9 +48,9 @@ pub(crate) async fn execute(
     let ended = tokio::time::timeout(limit, ended).await;
     let output = running.output();
     let failed = |how: &str| {
-        let said = sanitize::tail(&context.redactor, &output);
-        let said = if said.is_empty() { said } else { format!(", and said:\n{said}") };
-        Failure::recipe(format!("{what} {how}{said}"))
+        let text = sanitize::tail(&context.redactor, &output);
+        let text = if text.is_empty() { text } else { format!(", and said:\n{text}") };
+        Failure::recipe(format!("{what} {how}{text}"))
     };
     match ended {
         Ok(Ok(Some(0))) => Ok(output),
@@ -97,7 +97,7 @@ impl From<ApiError> for Trouble {
 #[derive(Default)]
 struct RunningCommand {
     began: bool,
-    said: Vec<u8>,
+    text: Vec<u8>,
     /// Whether `said` is not all.
     cut: bool,
 }
@@ -136,17 +136,17 @@ impl RunningCommand {
     }
 
     fn take(&mut self, part: &[u8]) {
-        self.said.extend_from_slice(part);
+        self.text.extend_from_slice(part);
         // Now and then, not with each part.
-        if self.said.len() > 2 * OUTPUT_LIMIT {
+        if self.text.len() > 2 * OUTPUT_LIMIT {
             self.shorten();
         }
     }
 
     fn shorten(&mut self) {
-        let surplus = self.said.len().saturating_sub(OUTPUT_LIMIT);
+        let surplus = self.text.len().saturating_sub(OUTPUT_LIMIT);
         self.cut |= surplus > 0;
-        self.said.drain(..surplus);
+        self.text.drain(..surplus);
     }
 
     /// What it said, from the beginning of a line.
@@ -154,10 +154,10 @@ impl RunningCommand {
         self.shorten();
         if self.cut {
             let line =
-                self.said.iter().position(|&byte| byte == b'\n').map_or(self.said.len(), |end| end + 1);
-            self.said.drain(..line);
+                self.text.iter().position(|&byte| byte == b'\n').map_or(self.text.len(), |end| end + 1);
+            self.text.drain(..line);
         }
-        String::from_utf8_lossy(&self.said).into_owned()
+        String::from_utf8_lossy(&self.text).into_owned()
     }
 }
 

@@ -49,17 +49,17 @@ impl FakeEngine {
         let directory = tempfile::tempdir().unwrap();
         let calls = Arc::new(Mutex::new(Vec::new()));
         let listener = UnixListener::bind(directory.path().join("docker.sock")).unwrap();
-        let (told, reply) = (calls.clone(), Arc::new(reply));
+        let (message, reply) = (calls.clone(), Arc::new(reply));
         let listener = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (told, reply, version) = (told.clone(), reply.clone(), version.clone());
+                let (message, reply, version) = (message.clone(), reply.clone(), version.clone());
                 tokio::spawn(async move {
                     serve(stream, |call| {
                         if call.ends_with("/version") {
                             return version.clone();
                         }
-                        told.lock().unwrap().push(call.to_owned());
+                        message.lock().unwrap().push(call.to_owned());
                         reply(call)
                     })
                     .await;

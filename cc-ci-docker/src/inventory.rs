@@ -136,8 +136,8 @@ pub(crate) async fn attribute<'a>(
     }
     let mut anonymous = Anonymous::new(&attribution);
     let unsure = anonymous.unsure.iter().filter(|(_, owner)| asked(*owner));
-    let told = unsure.map(|(container, _)| named_by_container(&engine.client, container));
-    for volume in try_join_all(told).await?.iter().flatten() {
+    let message = unsure.map(|(container, _)| named_by_container(&engine.client, container));
+    for volume in try_join_all(message).await?.iter().flatten() {
         anonymous.is_named(volume);
     }
     Ok(attribution.found(&anonymous))

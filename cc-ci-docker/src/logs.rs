@@ -42,7 +42,7 @@ pub(crate) async fn logs(client: &Client, domain: &Domain, limit: Duration) -> R
     let each = newest(tasks).into_iter().map(|task| {
         let id = task.service_id.clone().unwrap_or_default();
         let (service, prefix) = (names.get(&id).cloned(), &prefix);
-        async move { told(client, service, prefix, task, until).await }
+        async move { message(client, service, prefix, task, until).await }
     });
     Ok(stream::iter(each.collect::<Vec<_>>()).buffered(AT_ONCE).filter_map(future::ready).collect().await)
 }
@@ -62,7 +62,7 @@ fn newest(mut tasks: Vec<Task>) -> Vec<Task> {
 
 /// What one task tells, with as much of its container as is read in time. One whose service is gone is told where its container
 /// knows the name.
-async fn told(
+async fn message(
     client: &Client,
     service: Option<String>,
     prefix: &str,
@@ -72,7 +72,7 @@ async fn told(
     let status = task.status.unwrap_or_default();
     let state = status.state.unwrap_or(TaskState::NEW);
     let container = status.container_status.unwrap_or_default();
-    let mut told = TaskLog {
+    let mut message = TaskLog {
         service: service.unwrap_or_default(),
         task: task.id.unwrap_or_default(),
         state: state.to_string(),
@@ -87,20 +87,20 @@ async fn told(
             explain::read_log(client, &id, "1000"),
         );
         if let Ok((inspected, log)) = timeout_at(until, read).await {
-            told.log = log;
+            message.log = log;
             if let Ok(inspected) = inspected {
                 let label =
                     inspected.config.as_ref().and_then(|config| config.labels.as_ref()?.get(SERVICE_NAME));
-                if let Some(name) = label.filter(|_| told.service.is_empty()) {
-                    told.service = name.strip_prefix(prefix).unwrap_or(name).to_owned();
+                if let Some(name) = label.filter(|_| message.service.is_empty()) {
+                    message.service = name.strip_prefix(prefix).unwrap_or(name).to_owned();
                 }
-                told.health = explain::unhealthy(client.redactor(), inspected);
+                message.health = explain::unhealthy(client.redactor(), inspected);
                 // A task that is being replaced because its healthcheck fails is shut down, and says no more than that.
-                told.failed |= told.health.is_some();
+                message.failed |= message.health.is_some();
             }
         }
     }
-    (!told.service.is_empty()).then_some(told)
+    (!message.service.is_empty()).then_some(message)
 }
 
 #[cfg(test)]
@@ -115,9 +115,9 @@ mod tests {
             ..Task::default()
         };
         let many = (0..TaskLog::TASKS + 2).map(|number| task("app", number));
-        let told = newest(many.chain([task("db", 5)]).collect());
-        assert_eq!(told.iter().filter(|task| task.service_id.as_deref() == Some("db")).count(), 1);
-        let app: Vec<_> = told.iter().filter(|task| task.service_id.as_deref() == Some("app")).collect();
+        let message = newest(many.chain([task("db", 5)]).collect());
+        assert_eq!(message.iter().filter(|task| task.service_id.as_deref() == Some("db")).count(), 1);
+        let app: Vec<_> = message.iter().filter(|task| task.service_id.as_deref() == Some("app")).collect();
         assert_eq!(app.len(), TaskLog::TASKS);
         assert!(
             app[0].created_at.as_deref() == Some("2026-01-01T00:00:02Z")

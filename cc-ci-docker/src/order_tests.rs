@@ -72,8 +72,8 @@ async fn while_a_service_is_there_nothing_else_is_removed() {
         if call.starts_with("DELETE") { refused(call) } else { one_of_each(call, |_| false) }
     });
     let error = fake.engine().remove(&domain(), CUT_SHORT).await.unwrap_err();
-    let said = error_chain(&error);
-    assert!(said.contains(&format!("service {STACK}_x: the Docker engine answered 500")), "{said}");
+    let message = error_chain(&error);
+    assert!(message.contains(&format!("service {STACK}_x: the Docker engine answered 500")), "{message}");
     let deleted = deletions(&fake);
     assert!(deleted.len() > 1 && deleted.iter().all(|path| path == "services/s1"), "{deleted:?}");
 }
@@ -169,9 +169,9 @@ async fn what_the_engine_says_to_have_removed_is_looked_for() {
         one_of_each(call, |kind| !["volumes", "secrets", "configs"].contains(&kind))
     });
     let error = fake.engine().remove(&domain(), CUT_SHORT).await.unwrap_err();
-    let said = error_chain(&error);
+    let message = error_chain(&error);
     for left in ["volume", "secret", "config"] {
-        assert!(said.contains(&format!("{left} {STACK}")), "{left} is not in {said}");
+        assert!(message.contains(&format!("{left} {STACK}")), "{left} is not in {message}");
     }
 }
 
@@ -276,8 +276,8 @@ async fn sources_are_asked_where_a_name_alone_decides_and_their_failure_is_told(
     let swarm = SwarmEngine::new(settings);
     assert_eq!(swarm.inventory(Some(&[domain()])).await.unwrap().of(&domain()).len(), 1);
     assert_eq!(source.0.load(Ordering::Relaxed), 1);
-    let told = heard.0.lock().unwrap().join("\n");
-    assert!(told.contains("Warning") && told.contains("it is broken"), "{told}");
+    let shown = heard.0.lock().unwrap().join("\n");
+    assert!(shown.contains("Warning") && shown.contains("it is broken"), "{shown}");
     let all = swarm.inventory(None).await.unwrap();
     assert_eq!(all.of(&domain()).len(), 1, "its name is a run app's");
 

@@ -61,11 +61,11 @@ fn abra_is_called_alone_in_its_tree_and_never_told_a_secret() {
     };
     let world = engine.world();
     let recipe = light(world, "light");
-    let told = world.path().join("told");
-    recipe.script("tests/custom-tells", &format!("cat \"$CCCI_SECRETS_DIR/key\" > {}", told.display()));
+    let message = world.path().join("told");
+    recipe.script("tests/custom-tells", &format!("cat \"$CCCI_SECRETS_DIR/key\" > {}", message.display()));
     recipe.script("tests/custom-shows", "cat \"$CCCI_SECRETS_DIR/key\"; exit 1").commit();
     let end = call(world, &recipe, 1).env("NOT_FOR_ABRA", "x").run().expect(1);
-    let secret = fs::read_to_string(&told).unwrap();
+    let secret = fs::read_to_string(&message).unwrap();
     assert_eq!(secret.len(), 24);
     for text in [&end.stdout, &end.stderr] {
         assert!(!text.contains(&secret), "{text}");

@@ -21,8 +21,8 @@ fn light(world: &World) -> (Abra<'_>, Domain, std::path::PathBuf) {
 }
 
 fn head(tree: &std::path::Path) -> String {
-    let said = std::process::Command::new("git").arg("-C").arg(tree).args(["rev-parse", "HEAD"]).output();
-    String::from_utf8(said.unwrap().stdout).unwrap()
+    let message = std::process::Command::new("git").arg("-C").arg(tree).args(["rev-parse", "HEAD"]).output();
+    String::from_utf8(message.unwrap().stdout).unwrap()
 }
 
 #[test]

@@ -92,8 +92,11 @@ fn what_an_operator_rolled_back_is_judged_by_what_it_is_after_the_next_order() {
     warmed.docker(["service", "rollback", "--detach=false", "--quiet", &service]);
     assert_eq!(warmed.update_state().as_deref(), Some("rollback_completed"));
     // Nobody knows what it was that was rolled back.
-    let said = warmed.reconciled();
-    assert_eq!((&said["outcome"], &said["reasons"]), (&json!("restored"), &json!(["not healthy: app"])));
+    let message = warmed.reconciled();
+    assert_eq!(
+        (&message["outcome"], &message["reasons"]),
+        (&json!("restored"), &json!(["not healthy: app"]))
+    );
     warmed.is_as_before();
     warmed.is_canonical();
     warmed.end();
@@ -139,10 +142,10 @@ fn killed(warmed: &Warmed, run: StartedCommand, id: &str) {
 #[track_caller]
 fn mended(warmed: &Warmed, id: &str) {
     assert!(warmed.has_tree(id));
-    let said = warmed.reconciled();
-    assert_eq!(said["outcome"], "restored", "{said}");
-    assert_eq!(said["reasons"][0], format!("run {id} ended in the middle of its work"));
-    let removed = said["removed"].to_string();
+    let message = warmed.reconciled();
+    assert_eq!(message["outcome"], "restored", "{message}");
+    assert_eq!(message["reasons"][0], format!("run {id} ended in the middle of its work"));
+    let removed = message["removed"].to_string();
     assert!(removed.contains("_extra") && removed.contains("_motd_v1"), "{removed}");
     assert!(!warmed.has_tree(id));
     warmed.is_as_before();

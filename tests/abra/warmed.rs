@@ -106,12 +106,12 @@ impl Warmed {
         let objects = self.objects().into_iter().filter(|object| self.owns(object) && lasts(object));
         objects
             .map(|object| {
-                let mut told = Value::from(object.id.clone());
+                let mut message = Value::from(object.id.clone());
                 if object.kind == "service" {
                     let mut service = self.get(&object.path()).expect("a service");
-                    told = Value::from(vec![told, service["CreatedAt"].take(), service["Spec"].take()]);
+                    message = Value::from(vec![message, service["CreatedAt"].take(), service["Spec"].take()]);
                 }
-                (object.to_string(), told)
+                (object.to_string(), message)
             })
             .collect()
     }

@@ -130,8 +130,8 @@ impl Bench {
             }
             call.args(command.get_args()).env("CCCI_LOG", "cc_ci_core=debug").output()
         };
-        let said = String::from_utf8(with(&self.cc_ci, &[]).unwrap().stderr).unwrap();
-        let lines = |what| said.lines().filter(|line| line.contains(what)).count();
+        let message = String::from_utf8(with(&self.cc_ci, &[]).unwrap().stderr).unwrap();
+        let lines = |what| message.lines().filter(|line| line.contains(what)).count();
         let (scans, records) =
             (lines("all of /proc is searched for marks"), lines("the records of all runs are read"));
         let file = self.directory.path().join("strace");
@@ -148,7 +148,7 @@ impl Bench {
             theirs.push(time(&mut self.flock(&["true"])));
         }
         let counts = self.counts(&self.cc_ci(&["with-lock", DOMAIN, "--", "true"]), || ());
-        row("a command under a free lock", 1, &mut ours, [("flock(1)", &mut theirs)], counts)
+        row("a command under a free lock", 1, &mut ours, [("flock(1)", &mut theirs)], &counts)
     }
 
     /// How long it takes until all who wait have had the lock.
@@ -207,7 +207,7 @@ impl Bench {
         }
         let counts = self.counts(&self.cc_ci(&["janitor"]), || self.fill(files));
         let peers = [("C", &mut c), ("Python", &mut python)];
-        row("a janitor's pass over free lock files", files, &mut ours, peers, counts)
+        row("a janitor's pass over free lock files", files, &mut ours, peers, &counts)
     }
 }
 
@@ -223,7 +223,7 @@ fn row<const N: usize>(
     n: usize,
     ours: &mut [Duration],
     peers: [(&str, &mut Vec<Duration>); N],
-    counts: Value,
+    counts: &Value,
 ) -> Value {
     let ours = milliseconds(ours);
     let peers: serde_json::Map<String, Value> = peers

@@ -50,10 +50,10 @@ fn with_abra_and_a_swarm_it_is_abra_and_says_so() {
     let call = |args: &[&str]| {
         world.with_quiet_abra(auto(&world, args)).env("DOCKER_HOST", &docker).env("ABRA_DIR", &tree)
     };
-    let said = "executor: abra (abra is in PATH, and the engine at ";
+    let message = "executor: abra (abra is in PATH, and the engine at ";
     for args in [&["audit"][..], &["janitor", "--dry-run"], &["status"]] {
         let end = call(args).run().expect(0);
-        assert!(end.stderr.starts_with(said) && end.stderr.contains("manages a Swarm"), "{}", end.stderr);
+        assert!(end.stderr.starts_with(message) && end.stderr.contains("manages a Swarm"), "{}", end.stderr);
     }
     assert!(!world.local_root().exists());
 }

@@ -330,8 +330,8 @@ fn wrong_calls_exit_with_2_and_say_what_helps() {
     ];
     for (args, says) in cases {
         let end = world.cc_ci(args).run().expect(2);
-        let said = end.stdout + &end.stderr;
-        assert!(said.contains(says), "{args:?}: {said}");
+        let message = end.stdout + &end.stderr;
+        assert!(message.contains(says), "{args:?}: {message}");
     }
     world.assert_empty();
 }

@@ -312,8 +312,8 @@ fn where_it_cannot_be_had_a_recipes_code_does_not_run_as_root() {
         }
     }
     let end = call(&world, &recipe).env("PATH", &path).run().expect(2);
-    let told = end.stderr.clone() + &end.stdout;
-    assert!(told.contains("as root, not confined: bwrap (bubblewrap) is not installed"), "{told}");
+    let message = end.stderr.clone() + &end.stdout;
+    assert!(message.contains("as root, not confined: bwrap (bubblewrap) is not installed"), "{message}");
     world.assert_empty();
     // Told, and wanted.
     let record = call(&world, &recipe).arg("--report-only").run().expect(0).json();

@@ -152,9 +152,9 @@ fn a_rewritten_env_is_put_back_whole_and_told_once_by_name_alone() {
     assert_eq!(end.exit, Exit::Green, "{:#?}", end.record);
     let events = world.events("1");
     let notes: Vec<&str> = events.iter().filter_map(|event| event["text"].as_str()).collect();
-    let told: Vec<&&str> = notes.iter().filter(|note| note.contains(".env")).collect();
-    assert_eq!(told.len(), 1, "{notes:#?}");
-    assert!(told[0].contains("the meddler") && told[0].contains("PASSWORD, TYPE"), "{told:?}");
+    let shown: Vec<&&str> = notes.iter().filter(|note| note.contains(".env")).collect();
+    assert_eq!(shown.len(), 1, "{notes:#?}");
+    assert!(shown[0].contains("the meddler") && shown[0].contains("PASSWORD, TYPE"), "{shown:?}");
     assert!(!format!("{events:?}").contains("hunter22"));
     assert_eq!(end.record.warnings, ["a snapshot stays"], "the checkout moved as the run moved it");
 }
@@ -194,9 +194,12 @@ fn a_checkout_that_moves_under_a_deploy_ends_the_run_and_under_another_call_is_m
                 move_head(app, &both);
             }
         });
-        let said = format!("{:?} {:?}", end.record.errors, end.record.warnings);
-        assert!(said.contains(&format!("{moves} of the meddler moved the checkout")), "{moves}: {said}");
-        assert!(commits.iter().all(|commit| said.contains(commit.trim())), "{moves}: {said}");
+        let message = format!("{:?} {:?}", end.record.errors, end.record.warnings);
+        assert!(
+            message.contains(&format!("{moves} of the meddler moved the checkout")),
+            "{moves}: {message}"
+        );
+        assert!(commits.iter().all(|commit| message.contains(commit.trim())), "{moves}: {message}");
         let expected = if matches!(moves, "deploy" | "upgrade") { Exit::Harness } else { Exit::Green };
         assert_eq!(end.exit, expected, "{moves}: {:#?}", end.record);
     }
@@ -217,9 +220,9 @@ fn a_deployer_that_changes_the_recipes_files_ends_the_run() {
             }
         });
         assert_eq!(end.exit, Exit::Harness, "{changes}: {:#?}", end.record);
-        let said = end.record.errors.join("\n");
-        assert!(said.contains(&format!("{changes} of the meddler changed files")), "{changes}: {said}");
-        assert!(said.contains("compose.yml") && !said.contains("untracked"), "{changes}: {said}");
+        let message = end.record.errors.join("\n");
+        assert!(message.contains(&format!("{changes} of the meddler changed files")), "{changes}: {message}");
+        assert!(message.contains("compose.yml") && !message.contains("untracked"), "{changes}: {message}");
     }
 }
 

@@ -30,9 +30,10 @@ impl Diagnosis {
     /// One problem of this check, with a text in it and one in its fix.
     #[track_caller]
     fn has(&self, check: &str, problem: &str, fix: &str) {
-        let found = self.problems.iter().find(|(name, told, _)| name == check && told.contains(problem));
-        let Some((_, _, told)) = found else { panic!("no {check}: {problem} in {:#?}", self.problems) };
-        assert!(told.contains(fix), "{told}");
+        let found =
+            self.problems.iter().find(|(name, message, _)| name == check && message.contains(problem));
+        let Some((_, _, message)) = found else { panic!("no {check}: {problem} in {:#?}", self.problems) };
+        assert!(message.contains(fix), "{message}");
     }
 }
 
@@ -45,21 +46,21 @@ fn diagnosis(world: &World, call: CcCi) -> Diagnosis {
     let json = end.json();
     assert_eq!(json["schema"], "cc-ci.doctor/v1");
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let mut told = Diagnosis { facts: String::new(), problems: Vec::new() };
+    let mut message = Diagnosis { facts: String::new(), problems: Vec::new() };
     for check in json["checks"].as_array().unwrap() {
         for fact in check["facts"].as_array().unwrap() {
-            writeln!(told.facts, "{}: {}", text(&check["name"]), text(fact)).unwrap();
+            writeln!(message.facts, "{}: {}", text(&check["name"]), text(fact)).unwrap();
         }
         for problem in check["problems"].as_array().unwrap() {
-            told.problems.push((text(&check["name"]), text(&problem["problem"]), text(&problem["fix"])));
+            message.problems.push((text(&check["name"]), text(&problem["problem"]), text(&problem["fix"])));
         }
     }
-    assert_eq!(json["healthy"], told.problems.is_empty());
-    assert_eq!(end.code, i32::from(!told.problems.is_empty()), "{}", end.stderr);
+    assert_eq!(json["healthy"], message.problems.is_empty());
+    assert_eq!(end.code, i32::from(!message.problems.is_empty()), "{}", end.stderr);
     // The disk of whoever runs the tests is no subject of theirs.
-    told.problems.retain(|(_, problem, _)| !problem.contains("nearly full"));
-    assert!(told.problems.iter().all(|(_, problem, fix)| !problem.is_empty() && !fix.is_empty()));
-    told
+    message.problems.retain(|(_, problem, _)| !problem.contains("nearly full"));
+    assert!(message.problems.iter().all(|(_, problem, fix)| !problem.is_empty() && !fix.is_empty()));
+    message
 }
 
 #[test]

@@ -162,8 +162,11 @@ fn a_lock_that_is_held_for_long_is_told_with_its_holder() {
     assert_eq!((of(&soon, &domain).decision, of(&soon, &domain).detail.len()), (Decision::Live, 0));
     let late = at(125);
     assert_eq!(of(&late, &domain).decision, Decision::Live, "never an age fallback (I2)");
-    let told = of(&late, &domain).detail.join("");
-    assert!(told.contains("held for 12") && told.contains(&format!("pid {}", holder.pid())), "{told}");
+    let message = of(&late, &domain).detail.join("");
+    assert!(
+        message.contains("held for 12") && message.contains(&format!("pid {}", holder.pid())),
+        "{message}"
+    );
     gate.open();
     holder.wait().expect(0);
 }

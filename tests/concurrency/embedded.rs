@@ -116,10 +116,10 @@ fn two_runs_of_one_pull_request_in_one_process_take_turns() {
     let second = async {
         up.notified().await;
         let mut second = harness(&world);
-        let said = Arc::clone(&waits);
+        let message = Arc::clone(&waits);
         second.ci_host.reporter = Arc::new(OnEvent(move |event: &Event| {
             if matches!(event, Event::LockWaiting { .. }) {
-                said.notify_one();
+                message.notify_one();
             }
         }));
         let body = async |_: &Deployed| order.lock().unwrap().push("second is up");

@@ -99,8 +99,8 @@ fn a_red_run_tells_the_service_its_log_and_whom_to_blame() {
     let lines = digest["log"]["lines"].as_array().unwrap();
     assert!(lines.contains(&json!("told to exit with 3")), "{digest:#}");
     let why = end.stdout.split_once("why: ").unwrap().1;
-    for told in ["upgrade failed", "told to exit with 3", "blame: the recipe", "next: cc-ci logs 1 app"] {
-        assert!(why.contains(told), "{told}: {why}");
+    for message in ["upgrade failed", "told to exit with 3", "blame: the recipe", "next: cc-ci logs 1 app"] {
+        assert!(why.contains(message), "{message}: {why}");
     }
 }
 

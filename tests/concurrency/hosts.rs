@@ -79,8 +79,8 @@ fn a_runs_directory_from_which_nothing_is_executed_is_the_hosts_fault() {
     let script = format!(r#"mount -t tmpfs -o noexec none {} || exit 99; "$0" "$@""#, world.runs().display());
     let outer = [unshare, &["sh", "-c", &script]].concat();
     let end = paused_runs::run(&world, &recipe).inside(&outer).run().expect(3);
-    let said = end.stdout + &end.stderr;
-    assert!(said.contains("is mounted noexec") && said.contains("hint: name another one"), "{said}");
+    let message = end.stdout + &end.stderr;
+    assert!(message.contains("is mounted noexec") && message.contains("hint: name another one"), "{message}");
     let end = world.cc_ci(["doctor", "--executor", "local"]).inside(&outer).run().expect(1);
     assert!(end.stdout.contains("is mounted noexec"), "{}", end.stdout);
     world.assert_empty();

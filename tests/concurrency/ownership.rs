@@ -19,9 +19,9 @@ fn a_live_run_without_its_lock_file_is_left_by_all_and_ends_with_3_hands_off() {
     let report = world.cc_ci(["janitor", "--format", "json"]).run().expect(0).json();
     assert_eq!(report["findings"][0]["decision"], "live", "{report}");
     let second = world.cc_ci(["run", "--pr", "1", "--run-id", "2"]).arg(recipe.path()).run().expect(3);
-    let told = format!("run 1 (pid {}) still works on {domain}", first.pid());
+    let message = format!("run 1 (pid {}) still works on {domain}", first.pid());
     let shown = second.stdout + &second.stderr;
-    assert!(shown.contains(&told), "{shown}");
+    assert!(shown.contains(&message), "{shown}");
     assert_eq!(world.record("1")["owned"], true);
     gate.open();
     let ended = first.wait().expect(3);

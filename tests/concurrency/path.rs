@@ -6,10 +6,10 @@ use std::path::Path;
 use cc_ci_tests::{World, executable};
 
 /// Puts programs of the usual names into `directory`; they tell that they ran.
-fn set_traps(directory: &Path, told: &Path) {
+fn set_traps(directory: &Path, message: &Path) {
     for name in ["git", "abra", "docker", "sh", "cat", "unshare"] {
         let trap = directory.join(name);
-        let script = format!("#!/bin/sh\necho \"$0 in $PWD\" >> '{}'\nexit 1\n", told.display());
+        let script = format!("#!/bin/sh\necho \"$0 in $PWD\" >> '{}'\nexit 1\n", message.display());
         executable(&trap, &script);
     }
 }
@@ -18,11 +18,11 @@ fn set_traps(directory: &Path, told: &Path) {
 fn no_program_of_the_working_directory_is_executed() {
     let world = World::new();
     let recipe = world.recipe("trap");
-    let told = world.path().join("told");
+    let message = world.path().join("told");
     let beneath = recipe.path().join("bin");
     fs::create_dir(&beneath).unwrap();
     for directory in [recipe.path(), &beneath] {
-        set_traps(directory, &told);
+        set_traps(directory, &message);
     }
     recipe.commit();
     let tmp = world.path().join("tmp");
@@ -52,6 +52,6 @@ fn no_program_of_the_working_directory_is_executed() {
         let given = end.stdout.split('\0').find_map(|variable| variable.strip_prefix("PATH="));
         let given = given.expect("the command has a PATH");
         assert!(given.split(':').all(|part| part.starts_with('/')), "PATH={path}: the command got {given}");
-        assert_eq!(fs::read_to_string(&told).unwrap_or_default(), "", "PATH={path}");
+        assert_eq!(fs::read_to_string(&message).unwrap_or_default(), "", "PATH={path}");
     }
 }

@@ -66,11 +66,11 @@ impl Foreign {
             .spawn()
             .expect("flock(1) runs");
         let mut stdout = holder.stdout.take().expect("a pipe");
-        let said = pipes::in_time("flock(1) has the lock", move || {
-            let mut said = [0; 5];
-            stdout.read_exact(&mut said).map(|()| said)
+        let message = pipes::in_time("flock(1) has the lock", move || {
+            let mut message = [0; 5];
+            stdout.read_exact(&mut message).map(|()| message)
         });
-        assert_eq!(&said.expect("flock(1) speaks"), b"held\n");
+        assert_eq!(&message.expect("flock(1) speaks"), b"held\n");
         Self(holder)
     }
 

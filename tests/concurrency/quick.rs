@@ -161,8 +161,8 @@ fn what_cannot_be_rolled_back_is_residue_that_names_the_way_out() {
     assert!(end.stderr.contains(&format!("hint: restore {}: {names_it}", warmed.domain)), "{}", end.stderr);
     assert!(warmed.has_tree("stuck"));
     fs::remove_file(sick).unwrap();
-    let said = warmed.reconciled();
-    assert_eq!(said["outcome"], "restored", "{said}");
+    let message = warmed.reconciled();
+    assert_eq!(message["outcome"], "restored", "{message}");
     rolled_back(&warmed, &before, "stuck");
 }
 
@@ -353,16 +353,16 @@ fn status_shows_who_is_at_work_on_a_warm_app_and_who_waits_for_it() {
     let first = warmed.quick("first").start();
     gate.wait();
     let status = || warmed.call(["status", "--format", "json"]).run().expect(0).json();
-    let said = status();
-    assert_eq!(said["waiting"], json!([]), "{said:#}");
-    let live = &said["live"][0];
+    let message = status();
+    assert_eq!(message["waiting"], json!([]), "{message:#}");
+    let live = &message["live"][0];
     assert_eq!((&live["domain"], &live["run_id"]), (&json!(warmed.domain.as_str()), &json!("first")));
     assert_eq!((&live["phase"], &live["warm"]), (&json!("custom"), &json!(true)));
     let mut second = warmed.quick("second").start();
     second.wait_for("in flight — waiting");
-    let said = status();
+    let message = status();
     assert_eq!(
-        (&said["waiting"][0]["run_id"], &said["waiting"][0]["domain"]),
+        (&message["waiting"][0]["run_id"], &message["waiting"][0]["domain"]),
         (&json!("second"), &live["domain"])
     );
     gate.open();

@@ -116,8 +116,8 @@ fn releases_are_read_from_the_repository() {
     let world = World::new();
     let recipe = clean(&world);
     recipe.commit();
-    let told = report(&world, &recipe);
-    assert_eq!(told["skipped"], serde_json::json!(["rules about releases: it has none yet"]));
+    let message = report(&world, &recipe);
+    assert_eq!(message["skipped"], serde_json::json!(["rules about releases: it has none yet"]));
     recipe.release("1.0.0+1.2");
     recipe.git(["tag", "0.9.0+1.1"]);
     recipe.git(["tag", "no-release"]);

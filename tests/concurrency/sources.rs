@@ -126,8 +126,8 @@ fn a_commit_is_named_in_every_way_that_git_knows_and_no_other_is_taken_for_it() 
     assert!(tested("HEAD~7", 2).1.contains("has no HEAD~7"));
     // A branch that is named like the first commit's id, and is the second.
     recipe.git(["branch", &first[..9]]);
-    let (_, said) = tested(&first[..9], 2);
-    assert!(said.contains("the beginning of the id of") && said.contains(&first), "{said}");
+    let (_, message) = tested(&first[..9], 2);
+    assert!(message.contains("the beginning of the id of") && message.contains(&first), "{message}");
     world.assert_empty();
 }
 
@@ -148,8 +148,8 @@ fn what_is_missing_is_told_before_anything_is_done() {
     std::fs::create_dir_all(&part).unwrap();
     for path in [nothing, part] {
         let end = world.cc_ci(["run", "--pr", "1"]).arg(&path).run().expect(2);
-        let said = format!("{}{}", end.stdout, end.stderr);
-        assert!(said.contains("is no git repository") && said.contains("hint: "), "{said}");
+        let message = format!("{}{}", end.stdout, end.stderr);
+        assert!(message.contains("is no git repository") && message.contains("hint: "), "{message}");
     }
     world.assert_empty();
 }
@@ -169,10 +169,10 @@ fn an_executor_that_was_chosen_by_itself_calls_no_recipe_red() {
         call(&world, &["--pr", "1"], &recipe).env("CCCI_EXECUTOR", executor).env("PATH", &programs)
     };
     let end = call("auto").run().expect(2);
-    let said = end.json()["errors"].to_string();
+    let message = end.json()["errors"].to_string();
     assert!(
-        said.contains("the service app has no x-cc-ci-local") && said.contains("chosen by itself"),
-        "{said}"
+        message.contains("the service app has no x-cc-ci-local") && message.contains("chosen by itself"),
+        "{message}"
     );
     assert!(end.stderr.contains("install abra") && end.stderr.contains("--executor local"), "{}", end.stderr);
     // Who asks for it gets its word on the recipe.

@@ -55,10 +55,10 @@ fn live_runs_those_that_wait_or_fetch_and_what_is_left_are_told_apart() {
         of(&status(&world), "waiting").iter().any(|run| run["domain"] == domain.as_str())
     });
     let locks = world.snapshot_of(&world.locks());
-    let told = status(&world);
+    let message = status(&world);
     assert_eq!(world.snapshot_of(&world.locks()), locks, "a look wrote to a lock");
 
-    let [live] = &of(&told, "live")[..] else { panic!("{told:#}") };
+    let [live] = &of(&message, "live")[..] else { panic!("{message:#}") };
     assert_eq!(live["domain"], domain.as_str());
     assert_eq!((&live["run_id"], &live["recipe"]), (&"first".into(), &"live".into()), "{live:#}");
     assert_eq!(live["phase"], "install");
@@ -66,7 +66,7 @@ fn live_runs_those_that_wait_or_fetch_and_what_is_left_are_told_apart() {
     assert_eq!(live["exists"]["service"], 1, "{live:#}");
     assert_eq!(live["waiting"], 1);
 
-    let [second_told, third_told] = &of(&told, "waiting")[..] else { panic!("{told:#}") };
+    let [second_told, third_told] = &of(&message, "waiting")[..] else { panic!("{message:#}") };
     assert_eq!(second_told["run_id"], "second");
     assert_eq!(
         (&second_told["domain"], &second_told["pid"]),
@@ -74,7 +74,7 @@ fn live_runs_those_that_wait_or_fetch_and_what_is_left_are_told_apart() {
     );
     assert_eq!((&third_told["run_id"], &third_told["domain"]), (&"third".into(), &Value::Null));
 
-    let [left_told] = &of(&told, "left")[..] else { panic!("{told:#}") };
+    let [left_told] = &of(&message, "left")[..] else { panic!("{message:#}") };
     assert_eq!(left_told["domain"], left.as_str());
     assert_eq!(left_told["by"], serde_json::json!(["dead-2"]));
     assert_eq!(left_told["exists"]["run_tree"], 1, "{left_told:#}");

@@ -13,8 +13,8 @@ use crate::warmed::Warmed;
 fn an_app_with_an_env_file_only_is_deployed_and_then_left_alone() {
     let warmed = Warmed::undeployed("");
     let env = fs::read(warmed.env_file()).unwrap();
-    let said = warmed.reconciled();
-    assert_eq!((&said["outcome"], &said["version"]), (&json!("deployed"), &json!("1.0.0+1")));
+    let message = warmed.reconciled();
+    assert_eq!((&message["outcome"], &message["version"]), (&json!("deployed"), &json!("1.0.0+1")));
     assert_eq!(warmed.answer(), "version 1");
     let whole = warmed.snapshot_of(&warmed.local_root());
     assert_eq!(warmed.reconciled()["outcome"], "at_baseline");
@@ -39,9 +39,9 @@ fn after_a_kill_the_janitor_touches_nothing_and_reconcile_brings_the_app_back() 
     assert_eq!(status["warm"], json!([{ "domain": warmed.domain.as_str(), "by": ["dead"] }]));
     let human = warmed.call(["status"]).run().expect(0).stdout;
     assert!(human.contains(&format!("cc-ci warm reconcile {}", warmed.domain)), "{human}");
-    let said = warmed.reconciled();
-    assert_eq!(said["outcome"], "restored");
-    let removed = said["removed"].to_string();
+    let message = warmed.reconciled();
+    assert_eq!(message["outcome"], "restored");
+    let removed = message["removed"].to_string();
     assert!(removed.contains("_extra") && removed.contains("_motd_v1"), "{removed}");
     assert_eq!(warmed.persistent(), before);
     assert_eq!(warmed.answer(), "version 1");
@@ -66,19 +66,22 @@ fn a_reconcile_that_is_killed_is_finished_by_the_next() {
     let mut second = warmed.reconcile().start();
     second.wait_for("is restored to");
     second.signal(Signal::SIGTERM);
-    let said = second.wait().expect(4).json();
-    let app = &said["apps"][0];
-    assert_eq!(app["outcome"], "failed", "{said}");
+    let message = second.wait().expect(4).json();
+    let app = &message["apps"][0];
+    assert_eq!(app["outcome"], "failed", "{message}");
     let run = app["run_id"].as_str().unwrap();
-    assert!(warmed.has_tree(run) && warmed.record(run)["cancelled_by"] == "term", "{said}");
-    assert!(app["hint"].to_string().contains(&format!("cc-ci warm reconcile {}", warmed.domain)), "{said}");
+    assert!(warmed.has_tree(run) && warmed.record(run)["cancelled_by"] == "term", "{message}");
+    assert!(
+        app["hint"].to_string().contains(&format!("cc-ci warm reconcile {}", warmed.domain)),
+        "{message}"
+    );
     fs::remove_file(&sick).unwrap();
-    let said = warmed.reconciled();
-    assert_eq!(said["outcome"], "restored");
+    let message = warmed.reconciled();
+    assert_eq!(message["outcome"], "restored");
     // Whether its health came back before it was looked at is a matter of time.
-    let reasons = said["reasons"].as_array().unwrap();
+    let reasons = message["reasons"].as_array().unwrap();
     let ended = |reason: &&Value| reason.as_str().unwrap().ends_with("ended in the middle of its work");
-    assert_eq!(reasons.iter().filter(ended).count(), 3, "{said}");
+    assert_eq!(reasons.iter().filter(ended).count(), 3, "{message}");
     assert_eq!(warmed.persistent(), before);
     let status = warmed.call(["status", "--format", "json"]).run().expect(0).json();
     assert_eq!(status["warm"], json!([]), "no tree is left");
@@ -126,8 +129,11 @@ fn a_crashed_service_is_restored() {
         warmed.call(["warm", "reconcile", "--dry-run", "--format", "json", "blog"]).run().expect(0).json();
     assert_eq!(planned["apps"][0]["outcome"], "would_restore", "{planned}");
     assert!(warmed.processes().is_empty(), "a dry run started something");
-    let said = warmed.reconciled();
-    assert_eq!((&said["outcome"], &said["reasons"]), (&json!("restored"), &json!(["not healthy: app"])));
+    let message = warmed.reconciled();
+    assert_eq!(
+        (&message["outcome"], &message["reasons"]),
+        (&json!("restored"), &json!(["not healthy: app"]))
+    );
     assert_eq!(warmed.persistent(), before);
 }
 
@@ -135,9 +141,9 @@ fn a_crashed_service_is_restored() {
 fn another_canonical_version_is_deployed_in_place() {
     let warmed = Warmed::new();
     warmed.release("2", "1.1.0+1", "");
-    let said = warmed.reconciled();
-    assert_eq!((&said["outcome"], &said["version"]), (&json!("restored"), &json!("1.1.0+1")));
-    assert_eq!(said["reasons"], json!(["it is of version 1.0.0+1, not 1.1.0+1"]));
+    let message = warmed.reconciled();
+    assert_eq!((&message["outcome"], &message["version"]), (&json!("restored"), &json!("1.1.0+1")));
+    assert_eq!(message["reasons"], json!(["it is of version 1.0.0+1, not 1.1.0+1"]));
     assert_eq!(warmed.answer(), "version 2");
     warmed.configure("warm_version = \"1.0.0+1\"");
     let planned = warmed.call(["warm", "reconcile", "--dry-run"]).run().expect(0).stdout;
@@ -160,13 +166,13 @@ fn a_held_lock_is_75_and_does_not_hide_the_next_app() {
     let env = warmed.local_root().join(format!("servers/local/{wiki}.env"));
     fs::write(env, format!("DOMAIN={wiki}\nSECRET_KEY_VERSION=v1\n")).unwrap();
     let holder = Foreign::lock(&warmed.lock_file(&warmed.domain));
-    let said = warmed.reconcile().env("CCCI_LOCK_TIMEOUT", "1s").run().expect(75).json();
+    let message = warmed.reconcile().env("CCCI_LOCK_TIMEOUT", "1s").run().expect(75).json();
     let outcomes: Vec<&str> =
-        said["apps"].as_array().unwrap().iter().filter_map(|app| app["outcome"].as_str()).collect();
+        message["apps"].as_array().unwrap().iter().filter_map(|app| app["outcome"].as_str()).collect();
     assert_eq!(outcomes, ["failed", "deployed"]);
     holder.release();
-    let said = warmed.call(["warm", "reconcile", "--format", "json", &wiki]).run().expect(0).json();
-    assert_eq!(said["apps"].as_array().unwrap().len(), 1);
+    let message = warmed.call(["warm", "reconcile", "--format", "json", &wiki]).run().expect(0).json();
+    assert_eq!(message["apps"].as_array().unwrap().len(), 1);
 }
 
 #[test]
@@ -251,12 +257,12 @@ fn a_release_that_cannot_be_deployed_is_told_before_the_app_is_touched() {
     let compose = compose.replace("${STACK_NAME}_key_${SECRET_KEY_VERSION}", "another_key");
     draft.write("compose.yml", &compose).release("1.1.0+1");
     let end = warmed.reconcile().run().expect(3);
-    let said = end.json();
-    assert_eq!(said["apps"][0]["outcome"], "failed", "{said}");
-    assert!(said["apps"][0]["errors"].to_string().contains("1.1.0+1 can't be deployed to"), "{said}");
-    assert!(said["apps"][0]["hint"].to_string().contains("[recipes.blog] warm_version"), "{said}");
+    let message = end.json();
+    assert_eq!(message["apps"][0]["outcome"], "failed", "{message}");
+    assert!(message["apps"][0]["errors"].to_string().contains("1.1.0+1 can't be deployed to"), "{message}");
+    assert!(message["apps"][0]["hint"].to_string().contains("[recipes.blog] warm_version"), "{message}");
     assert_eq!(warmed.snapshot_of(&warmed.local_root()), whole);
-    assert!(!warmed.has_tree(said["apps"][0]["run_id"].as_str().unwrap()));
+    assert!(!warmed.has_tree(message["apps"][0]["run_id"].as_str().unwrap()));
     warmed.configure("warm_version = \"1.0.0+1\"");
     assert_eq!(warmed.reconciled()["outcome"], "at_baseline");
 }

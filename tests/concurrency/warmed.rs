@@ -130,9 +130,9 @@ impl Warmed {
     /// What `warm reconcile` says of the app.
     #[track_caller]
     pub fn reconciled(&self) -> Value {
-        let said = self.reconcile().run().expect(0).json();
-        assert_eq!(said["schema"], "cc-ci.warm/v1");
-        said["apps"][0].clone()
+        let message = self.reconcile().run().expect(0).json();
+        assert_eq!(message["schema"], "cc-ci.warm/v1");
+        message["apps"][0].clone()
     }
 
     /// A quick run that is killed in the middle of a test, after the upgrade. Its id is `dead`.

@@ -55,8 +55,8 @@ fn it_times_out_with_75_while_flock_of_util_linux_holds_the_file() {
     let end = with_lock(&world, &["true"]).env("CCCI_LOCK_TIMEOUT", "50ms").run().expect(75);
     assert!(end.stderr.contains("in flight — waiting"), "{}", end.stderr);
     let mut waiting = with_lock(&world, &["echo", "mine"]).start();
-    let told = waiting.wait_for("held by");
-    assert!(told.contains("held by pid "), "the kernel names who took it: {told}");
+    let message = waiting.wait_for("held by");
+    assert!(message.contains("held by pid "), "the kernel names who took it: {message}");
     gate.open();
     assert!(holder.wait().unwrap().success());
     assert_eq!(waiting.wait().expect(0).stdout, "mine\n");

@@ -137,11 +137,11 @@ fn nothing_of_the_recipes_repository_runs_and_nothing_is_pushed_to_it() {
         recipe.git(["config", key, &value]);
     }
     let refs = recipe.git(["-c", "core.fsmonitor=false", "for-each-ref"]);
-    let said = fs::read_to_string(&ran).unwrap_or_default();
+    let message = fs::read_to_string(&ran).unwrap_or_default();
     drop(fs::remove_file(&ran));
     let end = world.cc_ci(["run", "--pr", "1"]).arg(recipe.path()).run().expect(0);
     let found = fs::read_to_string(&ran).unwrap_or_default();
-    assert_eq!(found, "", "{}\n(the set-up itself ran: {said})", end.stderr);
+    assert_eq!(found, "", "{}\n(the set-up itself ran: {message})", end.stderr);
     assert_eq!(recipe.git(["-c", "core.fsmonitor=false", "for-each-ref"]), refs, "I13");
     world.assert_empty();
 }

@@ -79,14 +79,14 @@ fn broken_claims_are_red_and_say_why_and_the_directory_is_kept() {
     let sed = tools.path().join("sed");
     executable(&sed, "#!/bin/sh\necho this sed is broken >&2\nexit 1\n");
     let output = demo(&place, tools.path()).output().unwrap();
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    let message = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
     for wanted in ["FAIL a release is tested: run: exit status 1", "this sed is broken", "claims failed"] {
-        assert!(said.contains(wanted), "{wanted:?} is not in {said}");
+        assert!(message.contains(wanted), "{wanted:?} is not in {message}");
     }
     let kept = entries(place.path());
-    assert_eq!(kept.len(), 1, "{said}");
-    assert!(said.contains(&format!("kept: {}", kept[0].display())), "{said}");
+    assert_eq!(kept.len(), 1, "{message}");
+    assert!(message.contains(&format!("kept: {}", kept[0].display())), "{message}");
     assert_eq!(processes(place.path()), [] as [PathBuf; 0]);
 }
 
@@ -109,14 +109,14 @@ fn ended_at(place: &TempDir, event: &str, signal: Signal) -> Option<i32> {
     let mut demo =
         Killed(demo(place, Path::new("/bin")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     let mut progress = BufReader::new(demo.0.stderr.take().unwrap());
-    let mut said = String::new();
-    while !said.contains(event) {
-        assert_ne!(progress.read_line(&mut said).unwrap(), 0, "the demo ended: {said}");
+    let mut message = String::new();
+    while !message.contains(event) {
+        assert_ne!(progress.read_line(&mut message).unwrap(), 0, "the demo ended: {message}");
     }
     kill(Pid::from_raw(demo.0.id().cast_signed()), signal).unwrap();
-    progress.read_to_string(&mut said).unwrap();
+    progress.read_to_string(&mut message).unwrap();
     let status = demo.0.wait().unwrap();
-    assert!(!said.contains("kept: ") && !said.contains("warning: "), "{said}");
+    assert!(!message.contains("kept: ") && !message.contains("warning: "), "{message}");
     status.code()
 }
 

@@ -34,18 +34,18 @@ fn values(ci: &Ci) -> Vec<String> {
 
 /// A command in cc-ci's place that tells its arguments, and is green.
 fn impostor(ci: &Ci, runner: Runner) -> Runner {
-    let (program, told) = (ci.world.path().join("bin/cc-ci"), ci.world.path().join("told"));
+    let (program, message) = (ci.world.path().join("bin/cc-ci"), ci.world.path().join("told"));
     fs::remove_file(&program).expect("the command's link");
-    executable(&program, &format!("#!/bin/sh\nprintf '%s\\n' \"$@\" > '{}'\n", told.display()));
+    executable(&program, &format!("#!/bin/sh\nprintf '%s\\n' \"$@\" > '{}'\n", message.display()));
     runner
 }
 
 /// What it was told.
-fn told(ci: &Ci) -> Option<String> {
+fn message(ci: &Ci) -> Option<String> {
     let path = ci.world.path().join("told");
-    let told = fs::read_to_string(&path).ok();
+    let message = fs::read_to_string(&path).ok();
     drop(fs::remove_file(path));
-    told
+    message
 }
 
 #[test]
@@ -95,19 +95,19 @@ fn the_quick_lane_is_asked_for_in_one_way_only() {
         let commit = recipe.commit();
         let step = impostor(ci, ci.build_of(&recipe, &commit).set("QUICK", "1")).start("parameters");
         step.wait().expect(0);
-        let quick = told(ci).expect("it was called");
+        let quick = message(ci).expect("it was called");
         assert!(quick.starts_with("run\n--quick\n--commit="), "{quick}");
         assert!(quick.ends_with(&format!("--\n{}\n", recipe.path().display())), "{quick}");
         ci.build_of(&recipe, &commit).start("parameters").wait().expect(0);
-        let cold = told(ci).expect("it was called");
+        let cold = message(ci).expect("it was called");
         assert!(cold.starts_with("run\n--commit="), "{cold}");
         for value in values(ci).iter().map(String::as_str).chain(["0", "true", "yes", "01", "1 ", " 1", "11"])
         {
             ci.build_of(&recipe, &commit).set("QUICK", value).start("parameters").wait().expect(2);
-            assert_eq!(told(ci), None, "QUICK={value:?}");
+            assert_eq!(message(ci), None, "QUICK={value:?}");
         }
         ci.build_of(&recipe, &commit).set("QUICK", "").start("parameters").wait().expect(0);
-        assert_eq!(told(ci).map(|told| told.contains("quick")), Some(false));
+        assert_eq!(message(ci).map(|message| message.contains("quick")), Some(false));
         assert!(!ci.marker().exists(), "a value was run");
     });
 }

@@ -99,8 +99,8 @@ fn an_owning_lifetime_keeps_the_contract() {
             .args(["--ignore-signal=HUP,PIPE,USR2,CHLD", PROGRAM, "conformance", case])
             .output()
             .unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{case}: {told}{}", String::from_utf8_lossy(&output.stdout));
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{case}: {message}{}", String::from_utf8_lossy(&output.stdout));
     }
 }
 

@@ -99,7 +99,7 @@ fn a_named_grandparent_is_watched_and_the_parent_is_not() {
 
 #[test]
 fn a_parent_that_is_init_is_refused_unless_none_is_watched() {
-    for (parent, told) in [("parent=none", "ready"), ("unwatched", "refused: the parent is pid 1")] {
+    for (parent, message) in [("parent=none", "ready"), ("unwatched", "refused: the parent is pid 1")] {
         // The shell is gone before the probe begins.
         let script = r#"exec 3<&0; { read go <&3; exec "$0" "$1" wait; } & echo $!"#;
         let mut shell = Probe::shell(script, &[parent]);
@@ -115,7 +115,7 @@ fn a_parent_that_is_init_is_refused_unless_none_is_watched() {
         writeln!(shell.stdin(), "go").unwrap();
         let line = shell.line();
         end(&probe);
-        assert!(line.starts_with(told), "{parent}: {line:?}");
+        assert!(line.starts_with(message), "{parent}: {line:?}");
     }
 }
 
@@ -131,8 +131,8 @@ fn a_shell_may_be_pid_1_of_a_namespace() {
 #[test]
 fn a_process_entered_from_outside_of_its_namespace_has_no_parent_to_watch() {
     let Some(mut probe) = in_a_pid_namespace(r#"exec "$0" return"#) else { return };
-    let told = probe.expect("note:");
-    assert!(told.starts_with("no parent is watched"), "{told}");
+    let message = probe.expect("note:");
+    assert!(message.starts_with("no parent is watched"), "{message}");
     assert_eq!(probe.expect("removing:"), "0 alive, 0 left");
 }
 

@@ -90,7 +90,7 @@ impl Abra<'_> {
     pub fn wait_for(&self, note: &str) -> Call {
         let mut found = None;
         until(&format!("abra says that it {note}"), || {
-            found = self.calls().into_iter().find(|call| call.notes.iter().any(|said| said == note));
+            found = self.calls().into_iter().find(|call| call.notes.iter().any(|message| message == note));
             found.is_some()
         });
         found.expect("it was just found")

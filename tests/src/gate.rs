@@ -47,17 +47,17 @@ impl Gate {
     /// Waits until a script is there, and gives the word that it said.
     #[track_caller]
     pub fn wait(&self) -> String {
-        let mut said = Vec::new();
-        while !said.ends_with(b"\n") {
+        let mut message = Vec::new();
+        while !message.ends_with(b"\n") {
             let mut fds = [PollFd::new(self.here.1.as_fd(), PollFlags::POLLIN)];
             let patience = PollTimeout::try_from(PATIENCE).expect("patience is short");
             let ready = poll(&mut fds, patience).expect("a pipe can be polled");
             assert!(ready > 0, "nobody came to {}", self.here.0.display());
             let mut byte = [0];
             (&self.here.1).read_exact(&mut byte).expect("a byte is there");
-            said.push(byte[0]);
+            message.push(byte[0]);
         }
-        String::from_utf8_lossy(&said).trim_end().to_owned()
+        String::from_utf8_lossy(&message).trim_end().to_owned()
     }
 
     /// Lets one script go on.

@@ -132,9 +132,9 @@ fn round(world: &World, bystander: &Bystander, recipes: &[Recipe], chance: &mut 
             let (line, (signal, code)) = (chance.below(LINES), *chance.of(&SIGNALS));
             let run = call(&["run", "--pr", &pr, "--run-id", &id]).arg(recipe.path()).start();
             scope.spawn(move || {
-                let (ended, said) = strike(run, line, signal);
-                assert!(ended == 0 || ended == code, "{ended} after {signal} at line {line}:\n{said}");
-                assert!(!said.contains("panicked"), "{said}");
+                let (ended, message) = strike(run, line, signal);
+                assert!(ended == 0 || ended == code, "{ended} after {signal} at line {line}:\n{message}");
+                assert!(!message.contains("panicked"), "{message}");
             });
         }
         for _ in 0..chance.below(3) {

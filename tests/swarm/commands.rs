@@ -47,8 +47,12 @@ fn who_is_live_is_shown_and_left_and_the_rest_is_reaped() {
 
     let status = world.cc_ci(["status", "--format", "json"]).run().expect(0).json();
     assert!(status["engine"].as_str().unwrap().starts_with("abra: Docker Swarm at unix://"), "{status:#}");
-    let told = of(&status["live"], &live);
-    assert_eq!((&told["phase"], &told["holder"]), (&"with-lock".into(), &holder.pid().into()), "{told:#}");
+    let message = of(&status["live"], &live);
+    assert_eq!(
+        (&message["phase"], &message["holder"]),
+        (&"with-lock".into(), &holder.pid().into()),
+        "{message:#}"
+    );
     let exists = &of(&status["left"], &left)["exists"];
     for kind in ["service", "volume", "secret", "config", "env_file"] {
         assert_eq!(exists[kind], 1, "{kind}: {exists:#}");
@@ -138,9 +142,9 @@ fn the_doctor_finds_a_swarm_that_is_well() {
     let world = engine.world();
     world.cc_ci(["janitor"]).run().expect(0);
     let end = world.with_quiet_abra(world.cc_ci(["doctor", "--format", "json"])).run();
-    let told = end.json();
+    let message = end.json();
     let mut facts = String::new();
-    for check in told["checks"].as_array().unwrap() {
+    for check in message["checks"].as_array().unwrap() {
         for problem in check["problems"].as_array().unwrap() {
             // The disk of whoever runs the tests is no subject of theirs.
             assert!(problem["problem"].as_str().unwrap().contains("nearly full"), "{check:#}");

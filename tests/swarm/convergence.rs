@@ -40,9 +40,9 @@ fn every_service_has_its_tasks() {
     let expected =
         [("app", 2, true), ("everywhere", 1, true), ("off", 0, true), ("once", 0, true), ("sound", 1, true)];
     assert_eq!(tasks, expected);
-    let told = engine.get(&format!("/services/{}_app", app.stack)).expect("the service");
-    assert_eq!(services["app"].id, told["ID"]);
-    assert_eq!(services["app"].created, told["CreatedAt"]);
+    let shown = engine.get(&format!("/services/{}_app", app.stack)).expect("the service");
+    assert_eq!(services["app"].id, shown["ID"]);
+    assert_eq!(services["app"].created, shown["CreatedAt"]);
     app.remove();
     let error = app.wait(PATIENT).expect_err("nothing is deployed");
     assert!(error.to_string().contains("nothing of"), "{error}");
@@ -208,8 +208,8 @@ fn a_timeout_names_every_service_and_what_it_waits_for() {
     until("the healthcheck fails", || {
         let unhealthy = engine.docker(["ps", "-q", "--filter", &format!("name={}_sick", app.stack)]);
         unhealthy.lines().any(|id| {
-            let told = engine.get(&format!("/containers/{id}/json"));
-            told.is_some_and(|told| told["State"]["Health"]["FailingStreak"].as_u64() > Some(0))
+            let shown = engine.get(&format!("/containers/{id}/json"));
+            shown.is_some_and(|shown| shown["State"]["Health"]["FailingStreak"].as_u64() > Some(0))
         })
     });
     let limit = Duration::from_secs(10);

@@ -91,8 +91,8 @@ fn a_whole_volume_comes_back_and_links_lead_nobody_anywhere() {
     let file = fs::File::create(huge.join("0.tar")).expect("it is ours");
     file.set_len((4 << 30) - (1 << 20)).expect("a file may have a hole");
     let error = save(&app, &run, &format!("{}_other", app.stack), &VolumeBackup::Whole);
-    let told = error_chain(&error.expect_err("there is no room"));
-    assert!(told.contains("more than 4 GiB"), "{told}");
+    let message = error_chain(&error.expect_err("there is no room"));
+    assert!(message.contains("more than 4 GiB"), "{message}");
     fs::remove_dir_all(&huge).expect("it is ours");
     works(save(&app, &run, &format!("{}_other", app.stack), &VolumeBackup::Whole));
 

@@ -89,11 +89,11 @@ fn every_task_tells_what_it_came_to_and_logged_those_that_have_ended_too() {
         "",
     );
     app.wait(PATIENT).expect_err("one has ended");
-    let mut told = Vec::new();
+    let mut shown = Vec::new();
     cc_ci_tests::until("the engine tells of each", || {
-        told = block_on(app.swarm.logs(&app.domain, PATIENT)).expect("the tasks are told");
+        shown = block_on(app.swarm.logs(&app.domain, PATIENT)).expect("the tasks are told");
         let is_told = |service: &str, word: &str| {
-            told.iter().any(|task| {
+            shown.iter().any(|task| {
                 task.service == service
                     && task.log.trim_end() == word
                     && task.failed == (word != "all is well")
@@ -101,12 +101,12 @@ fn every_task_tells_what_it_came_to_and_logged_those_that_have_ended_too() {
         };
         is_told("app", "bye") && is_told("fine", "all is well") && is_told("sick", "not well")
     });
-    let of = |service: &str| told.iter().find(|task| task.service == service && task.failed);
+    let of = |service: &str| shown.iter().find(|task| task.service == service && task.failed);
     let ended = of("app").expect("it has failed");
     assert_eq!((ended.state.as_str(), ended.exit_status), ("failed", Some(3)), "{ended:?}");
     assert_eq!(ended.error.as_deref(), Some("task: non-zero exit (3)"));
-    let health = told.iter().filter(|task| task.service == "sick").find_map(|task| task.health.as_deref());
-    assert_eq!(health, Some("ended with status 4 and said:\nno database"), "{told:?}");
+    let health = shown.iter().filter(|task| task.service == "sick").find_map(|task| task.health.as_deref());
+    assert_eq!(health, Some("ended with status 4 and said:\nno database"), "{shown:?}");
     app.remove();
     assert_eq!(block_on(app.swarm.logs(&app.domain, PATIENT)).expect("nothing is told"), []);
 }

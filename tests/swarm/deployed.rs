@@ -61,8 +61,8 @@ impl App<'_> {
         let name = format!("name={}_{service}.", self.stack);
         let listed = self.engine.docker(["ps", "--quiet", "--filter", &name]);
         let runs = |id: &&str| {
-            let told = self.engine.get(&format!("/containers/{id}/json"));
-            told.is_some_and(|told| told["State"]["Running"] == true)
+            let message = self.engine.get(&format!("/containers/{id}/json"));
+            message.is_some_and(|message| message["State"]["Running"] == true)
         };
         listed.lines().filter(runs).count()
     }

@@ -71,7 +71,7 @@ fn what_is_deployed_otherwise_is_named() {
     let app = App::new(&engine, "0d0001");
     let (file, order) = (file(), order(&app, &file()));
     assert_eq!(deployed(&app, &file, &order), Drift::default());
-    for (said, done, field) in [
+    for (message, done, field) in [
         ("\"data:/data\"", "\"data:/data:ro\"", "Mounts./data.ReadOnly"),
         ("\"data:/data\"", "\"other:/data\"", "Mounts./data.Source is "),
         ("\"data:/data\"", "\"data:/data\", \"/tmp:/host\"", "Mounts./host was not ordered"),
@@ -104,10 +104,10 @@ fn what_is_deployed_otherwise_is_named() {
             "more: was not ordered",
         ),
     ] {
-        let changed = file.replacen(said, done, 1);
-        assert_ne!(changed, file, "{said}");
+        let changed = file.replacen(message, done, 1);
+        assert_ne!(changed, file, "{message}");
         let drift = deployed(&app, &changed, &order);
-        assert!(drift.differences.iter().any(|told| told.contains(field)), "{done}: {drift:#?}");
+        assert!(drift.differences.iter().any(|shown| shown.contains(field)), "{done}: {drift:#?}");
     }
     app.remove();
 }
@@ -193,9 +193,9 @@ const FORMS: &[(&str, &str)] = &[
 /// The services of one of the two files.
 fn services(of: impl Fn(&(&str, &str)) -> String) -> String {
     let service = |(number, form): (usize, &(&str, &str))| {
-        let said = of(form);
-        let said = if said.is_empty() { "x-nothing: here".to_owned() } else { said };
-        format!("  s{number}:\n    {said}\n")
+        let message = of(form);
+        let message = if message.is_empty() { "x-nothing: here".to_owned() } else { message };
+        format!("  s{number}:\n    {message}\n")
     };
     FORMS.iter().enumerate().map(service).collect()
 }
@@ -208,9 +208,9 @@ fn what_docker_makes_of_the_files_is_what_was_expected_of_it() {
     let app = App::new(&engine, "0d0002");
     let base = services(|(base, _)| {
         let more = [("image: ", "image: 'x:1'"), ("deploy: ", "deploy: {replicas: 0}")];
-        let missing = more.iter().filter(|(key, _)| !base.contains(key)).map(|(_, said)| *said);
-        let said: Vec<&str> = [*base].into_iter().filter(|base| !base.is_empty()).chain(missing).collect();
-        said.join("\n    ")
+        let missing = more.iter().filter(|(key, _)| !base.contains(key)).map(|(_, message)| *message);
+        let message: Vec<&str> = [*base].into_iter().filter(|base| !base.is_empty()).chain(missing).collect();
+        message.join("\n    ")
     });
     let over = services(|(_, over)| (*over).to_owned());
     let rest = "volumes: {data: {labels: {a: 1.0}, driver: local, driver_opts: {type: tmpfs, device: tmpfs}}, other: }\n\
@@ -286,7 +286,7 @@ fn what_a_stack_is_made_of_is_as_it_was_ordered_and_each_change_is_named() {
     app.remove();
 
     let mut changed = file.clone();
-    for (said, done) in [
+    for (message, done) in [
         ("plain: {ipam: {}}", "plain: {ipam: {config: [{subnet: 10.79.1.0/24}, {subnet: 10.79.2.0/24}]}}"),
         ("open: {attachable: true, ", "open: {"),
         ("inner: {internal: true, ", "inner: {"),
@@ -303,9 +303,9 @@ fn what_a_stack_is_made_of_is_as_it_was_ordered_and_each_change_is_named() {
     ] {
         let before = changed.clone();
         // The last place: the template of a secret is put before that of a config.
-        let place = changed.rfind(said).expect(said);
-        changed.replace_range(place..place + said.len(), done);
-        assert_ne!(changed, before, "{said}");
+        let place = changed.rfind(message).expect(message);
+        changed.replace_range(place..place + message.len(), done);
+        assert_ne!(changed, before, "{message}");
     }
     // A volume that is there is used as it is.
     let volume = format!("{}_data", app.stack);

@@ -29,8 +29,8 @@ impl Owner {
         let here = world.fifo("here");
         let tell = format!("echo $$ ${{{}#unix://}} > '{}'; {script}", engine::ENGINE, here.display());
         let running = run(&world, options, &tell);
-        let told = pipes::hear(&here);
-        let (pid, socket) = told.split_once(' ').expect("a pid and a socket");
+        let shown = pipes::hear(&here);
+        let (pid, socket) = shown.split_once(' ').expect("a pid and a socket");
         let directory = Path::new(socket).parent().expect("a socket is in a directory").to_owned();
         assert!(directory.starts_with(world.path().canonicalize().expect("the world is there")));
         let processes = processes_of(&directory);
@@ -134,8 +134,8 @@ fn what_a_kill_of_everything_leaves_goes_with_the_next_start() {
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
     sweep(&living.world);
-    let said = sweep(&owner.world);
-    assert!(said.contains(&*owner.directory.to_string_lossy()), "{said}");
+    let message = sweep(&owner.world);
+    assert!(message.contains(&*owner.directory.to_string_lossy()), "{message}");
     assert_eq!(left_of(&owner.directory), Vec::<String>::new());
     let first = &living.processes[0];
     assert!(first.is_alive(&first.boot_id), "a living engine was ended");
@@ -209,13 +209,13 @@ fn a_command_that_leaves_something_or_touches_a_bystander_has_failed() {
          {docker} service create -d --no-resolve-image --name left-service {BUSYBOX} sleep 1000
          {docker} service update -d --label-add touched=yes loose-service; {docker} volume create loose-other"
     );
-    let said = run(&world, &[], &script).wait().expect(1).stderr;
-    assert!(said.contains("private engine: not empty, and gone:"), "{said}");
+    let message = run(&world, &[], &script).wait().expect(1).stderr;
+    assert!(message.contains("private engine: not empty, and gone:"), "{message}");
     for kind in ["volume", "network", "config", "secret", "container", "service"] {
-        assert!(said.contains(&format!("  left: {kind} left-{kind}\n")), "no {kind} in {said}");
+        assert!(message.contains(&format!("  left: {kind} left-{kind}\n")), "no {kind} in {message}");
     }
-    assert!(said.contains("service loose-service") && said.contains("touched"), "{said}");
-    assert!(said.contains("volume loose-other loose-other is new"), "{said}");
+    assert!(message.contains("service loose-service") && message.contains("touched"), "{message}");
+    assert!(message.contains("volume loose-other loose-other is new"), "{message}");
 }
 
 #[test]
@@ -277,12 +277,12 @@ fn it_sees_and_changes_nothing_of_the_machine() {
             .args(["--", "sh", "-c", script])
             .output();
         let output = output.expect("nsenter starts");
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+        let message = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&message).into_owned())
     };
     for path in ["/usr", "/var", "/root", env!("CARGO_MANIFEST_DIR")] {
-        let (done, said) = inside(&format!("touch {path}/cc-ci-engine-was-here"));
-        assert!(!done && said.contains("Read-only file system"), "{path}: {said}");
+        let (done, message) = inside(&format!("touch {path}/cc-ci-engine-was-here"));
+        assert!(!done && message.contains("Read-only file system"), "{path}: {message}");
     }
     // Whether the machine has an engine or not: of it, nothing is there.
     let device = |path: &str| fs::metadata(path).ok().map(|found| found.dev().to_string());

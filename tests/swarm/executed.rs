@@ -25,18 +25,18 @@ fn a_command_says_how_it_ended_and_what_it_said() {
     app.comes_up();
     let run = |script: &str| execute(&app, "db", script, PATIENT);
     // Its input is empty; both of its streams are told, in the service that was named.
-    let said = run("cat; echo $WHO; echo also >&2").expect("it works");
+    let message = run("cat; echo $WHO; echo also >&2").expect("it works");
     // The engine copies each stream by itself: which line comes first is nobody's to say.
-    let mut lines: Vec<&str> = said.lines().collect();
+    let mut lines: Vec<&str> = message.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["also", "db"]);
     // Of a long output, the last whole lines.
-    let said = run("yes 123456789 | head -n 300000; echo end").expect("it works");
-    assert!(said.ends_with("\n123456789\nend\n"), "{}", &said[said.len() - 40..]);
+    let message = run("yes 123456789 | head -n 300000; echo end").expect("it works");
+    assert!(message.ends_with("\n123456789\nend\n"), "{}", &message[message.len() - 40..]);
     assert!(
-        said.starts_with("123456789\n") && said.len() > (1 << 20) - 20 && said.len() <= 1 << 20,
+        message.starts_with("123456789\n") && message.len() > (1 << 20) - 20 && message.len() <= 1 << 20,
         "{}",
-        said.len()
+        message.len()
     );
 
     app.swarm.redactor().hide("hunter22 and more");
@@ -70,8 +70,8 @@ fn a_container_that_churns_is_waited_for() {
         let before = app.container("app");
         engine.docker(["kill", &before]);
         // The Swarm still says that it runs, or has no other one yet.
-        let said = execute(&app, "app", "cat /etc/hostname", PATIENT).expect("the next one comes up");
-        assert!(!before.starts_with(said.trim()), "{said}");
+        let message = execute(&app, "app", "cat /etc/hostname", PATIENT).expect("the next one comes up");
+        assert!(!before.starts_with(message.trim()), "{message}");
     }
     app.remove();
 }

@@ -79,8 +79,8 @@ fn a_test_that_leaves_something_fails() {
     let (handle, suffix) = (Engine::clone(&engine), engine.world().suffix().to_string());
     engine.docker(["volume", "create", &engine.stack("left")]);
     let ended = catch_unwind(AssertUnwindSafe(|| drop(engine)));
-    let said = ended.expect_err("it left a volume").downcast::<String>().expect("a message");
-    assert!(said.contains(&format!("volume left_{}", suffix.replace('.', "_"))), "{said}");
+    let message = ended.expect_err("it left a volume").downcast::<String>().expect("a message");
+    assert!(message.contains(&format!("volume left_{}", suffix.replace('.', "_"))), "{message}");
     let left =
         handle.objects().into_iter().find(|object: &Object| object.is_below(&suffix)).expect("a volume");
     handle.docker(["volume", "rm", &left.name]);

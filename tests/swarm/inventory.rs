@@ -199,10 +199,10 @@ fn what_a_name_alone_says_is_only_reported_where_a_source_fails() {
     assert_eq!(look().len(), 12);
     let error = block_on(blind.remove(&ours.domain, LIMIT)).expect_err("something is left");
     assert_eq!(look(), named, "what is labelled is gone, and the rest still reported");
-    let said = error_chain(&error);
-    assert!(said.contains("the servers can't be listed"), "{said}");
+    let message = error_chain(&error);
+    assert!(message.contains("the servers can't be listed"), "{message}");
     for line in named {
-        assert!(said.contains(&line), "{line} is not in {said}");
+        assert!(message.contains(&line), "{line} is not in {message}");
     }
     ours.remove();
 }

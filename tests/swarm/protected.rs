@@ -50,10 +50,10 @@ fn what_is_protected_or_no_run_app_is_left_beside_an_orphan() {
 
     for (command, code, list) in [("audit", 4, "apps"), ("janitor", 0, "findings")] {
         let call = world.cc_ci([command, "--format", "json"]).env("CCCI_CONFIG", &config);
-        let told = call.run().expect(code);
+        let message = call.run().expect(code);
         let list: Vec<_> =
-            told.json()[list].as_array().unwrap().iter().map(|app| app["domain"].clone()).collect();
-        assert_eq!(list, [left.as_str()], "{command}: {}", told.stdout);
+            message.json()[list].as_array().unwrap().iter().map(|app| app["domain"].clone()).collect();
+        assert_eq!(list, [left.as_str()], "{command}: {}", message.stdout);
     }
     assert_eq!(kinds(&left), Vec::<&str>::new());
     before.assert_same(&Bystanders::look_at(&engine, theirs));

@@ -21,7 +21,7 @@ struct Pulled {
     tree: TempDir,
     app: App,
     swarm: SwarmEngine,
-    said: Arc<Mutex<Vec<String>>>,
+    output: Arc<Mutex<Vec<String>>>,
 }
 
 impl Pulled {
@@ -34,8 +34,8 @@ impl Pulled {
         fs::write(tree.path().join("compose.yml"), compose).expect("a file");
         let env_file = tree.path().join("app.env");
         fs::write(&env_file, "TAG=1\nCOMPOSE_FILE=compose.yml\n").expect("a file");
-        let said = Arc::<Mutex<Vec<String>>>::default();
-        let notes = Arc::clone(&said);
+        let output = Arc::<Mutex<Vec<String>>>::default();
+        let notes = Arc::clone(&output);
         let reporter = OnEvent(move |event: &Event| {
             if let Event::Note { text } = event {
                 notes.lock().expect("nobody panicked").push(text.clone());
@@ -51,7 +51,7 @@ impl Pulled {
         });
         let recipe = "some-recipe".parse().expect("a recipe's name");
         let app = App { domain, recipe, tree: tree.path().to_owned(), env_file };
-        Self { tree, app, swarm: swarm.with_pull_silence(SILENCE), said }
+        Self { tree, app, swarm: swarm.with_pull_silence(SILENCE), output }
     }
 
     fn pull(&self) -> Result<(), Failure> {
@@ -59,7 +59,7 @@ impl Pulled {
     }
 
     fn reported(&self) -> Vec<String> {
-        std::mem::take(&mut *self.said.lock().expect("nobody panicked"))
+        std::mem::take(&mut *self.output.lock().expect("nobody panicked"))
     }
 }
 
@@ -78,11 +78,11 @@ fn an_image_is_pulled_once_and_needs_no_registry_then() {
     pulled.pull().expect("the registry has them");
     assert!(engine.get(&format!("/images/{image}/json")).is_some());
     assert!(engine.get(&format!("/images/{other}/json")).is_some());
-    let said = pulled.reported();
-    assert_eq!(said[0], format!("pulling 2 of 3 images: {image}, {other}"));
-    assert!(said[1].starts_with("pulled ") && said[1].ends_with("; 1 left"), "{said:?}");
-    assert!(said[2].starts_with("pulled ") && said[2].ends_with("; 0 left"), "{said:?}");
-    assert_eq!(said.len(), 3);
+    let output = pulled.reported();
+    assert_eq!(output[0], format!("pulling 2 of 3 images: {image}, {other}"));
+    assert!(output[1].starts_with("pulled ") && output[1].ends_with("; 1 left"), "{output:?}");
+    assert!(output[2].starts_with("pulled ") && output[2].ends_with("; 0 left"), "{output:?}");
+    assert_eq!(output.len(), 3);
     // Overlays count, and variables of the app's own.
     let overlay = format!("services: {{s9: {{image: '{}'}}}}", registry.image("good/z", "1"));
     fs::write(pulled.tree.path().join("compose.more.yml"), overlay).expect("a file");

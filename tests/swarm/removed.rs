@@ -174,15 +174,15 @@ fn what_a_foreign_container_uses_stays_and_is_named_with_its_user() {
     let began = Instant::now();
     let error = app.try_remove(CUT_SHORT).expect_err("all of it is used");
     assert!(began.elapsed() < CUT_SHORT, "what others hold is not tried for until the limit is spent");
-    let said = error_chain(&error);
+    let message = error_chain(&error);
     for line in &made[..1] {
-        assert!(said.contains(&format!("{line}, used by the container {user}")), "{said}");
+        assert!(message.contains(&format!("{line}, used by the container {user}")), "{message}");
     }
     for line in &made[1..3] {
-        assert!(said.contains(&format!("{line}, used by the service {service}")), "{said}");
+        assert!(message.contains(&format!("{line}, used by the service {service}")), "{message}");
     }
-    assert!(said.contains(&format!("{}, used by the container {user}", made[3])), "{said}");
-    assert!(!said.contains(&free), "what nobody uses is gone: {said}");
+    assert!(message.contains(&format!("{}, used by the container {user}", made[3])), "{message}");
+    assert!(!message.contains(&free), "what nobody uses is gone: {message}");
     assert_eq!(app.resources(), made.iter().cloned().collect::<BTreeSet<_>>());
     assert_eq!(id(&user), before, "their container was touched");
     test.docker(["service", "inspect", &service]);

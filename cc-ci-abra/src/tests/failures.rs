@@ -38,10 +38,10 @@ async fn a_failure_stays_one_though_everything_is_there() {
     let world = World::new();
     world.env("DOMAIN=x\n").does("deploy", "touch services/app services/db; echo starting >&2; exit 3");
     let error = world.deployer().await.deploy(&world.context, &world.app).await.unwrap_err();
-    let told = error.to_string();
+    let message = error.to_string();
     assert!(
-        told.starts_with("`abra app deploy --no-input ") && told.ends_with("exit status 3: starting"),
-        "{told}"
+        message.starts_with("`abra app deploy --no-input ") && message.ends_with("exit status 3: starting"),
+        "{message}"
     );
 }
 
@@ -81,9 +81,9 @@ async fn an_abra_that_hangs_is_ended_with_its_group_and_has_its_last_words() {
     tokio::time::pause();
     let error = call.await.unwrap_err();
     tokio::time::resume();
-    let told = error.to_string();
+    let message = error.to_string();
     assert_eq!(error.fault(), Fault::Host);
-    assert!(told.contains("did not end within 300 s") && told.ends_with("WARN waiting"), "{told}");
+    assert!(message.contains("did not end within 300 s") && message.ends_with("WARN waiting"), "{message}");
     // In the runtime's time, which has jumped.
     let far = tokio::time::Instant::now().into_std() + Duration::from_mins(1);
     assert!(wait_gone(&sleep, &boot, far).await.unwrap(), "a child of abra's is alive");

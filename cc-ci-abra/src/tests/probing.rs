@@ -90,14 +90,14 @@ async fn what_is_needed_and_lacking_is_told_whole_before_anything_is_done() {
     let world = World::new();
     world.lacks("--chaos").lacks("--no-domain-checks").lacks("--no-input");
     let error = world.abra().await.require().unwrap_err();
-    let told = error.to_string();
+    let message = error.to_string();
     assert_eq!(error.fault(), Fault::Configuration);
     for part in
         ["abra version 1.2.3", "--chaos/-C of abra app new", "--chaos/-C of abra app deploy", "--no-input/-n"]
     {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(message.contains(part), "{part}: {message}");
     }
-    assert!(!told.contains("--no-domain-checks") && error.hint().unwrap().contains("doctor"), "{told}");
+    assert!(!message.contains("--no-domain-checks") && error.hint().unwrap().contains("doctor"), "{message}");
     assert!(world.calls().is_empty());
 }
 
@@ -108,8 +108,8 @@ async fn an_abra_that_may_write_the_shared_catalogue_is_refused_unless_each_run_
     let abra = world.abra().await;
     let error = abra.require().unwrap_err();
     assert_eq!(error.fault(), Fault::Configuration);
-    let told = error.to_string();
-    assert!(told.contains("--offline/-o of abra app new") && !told.contains("restore"), "{told}");
+    let message = error.to_string();
+    assert!(message.contains("--offline/-o of abra app new") && !message.contains("restore"), "{message}");
     assert!(error.hint().unwrap().contains("catalogue = \"copy\""));
     assert!(!abra.can(Subcommand::BackupCreate), "it would write the catalogue");
     world.catalogue = Catalogue::Copy;
@@ -123,8 +123,8 @@ async fn a_letter_is_no_flag_where_it_is_anothers() {
     let world = World::new();
     // Here `-f` forces, and nothing reads a file.
     world.lacks("--file");
-    let told = world.abra().await.require().unwrap_err().to_string();
-    assert!(told.ends_with("needs: --file/-f of abra app secret insert"), "{told}");
+    let message = world.abra().await.require().unwrap_err().to_string();
+    assert!(message.ends_with("needs: --file/-f of abra app secret insert"), "{message}");
 }
 
 #[tokio::test]
@@ -132,8 +132,8 @@ async fn a_subcommand_that_is_not_there_is_found_behind_the_help_of_another() {
     let world = World::new();
     fs::write(world.path("lacks-command"), "app secret insert").unwrap();
     let abra = world.abra().await;
-    let told = abra.require().unwrap_err().to_string();
-    assert!(told.ends_with("needs: abra app secret insert"), "{told}");
+    let message = abra.require().unwrap_err().to_string();
+    assert!(message.ends_with("needs: abra app secret insert"), "{message}");
     assert!(!abra.can(Subcommand::SecretInsert) && abra.can(Subcommand::Deploy));
     // What a run can do without is no error.
     let world = World::new();

@@ -164,13 +164,13 @@ fn warm(ci_host: &CiHost, executor: &str) -> Result<Vec<Warm>, Failure> {
 }
 
 fn live(domain: &Domain, view: &LockView, exists: BTreeMap<Kind, usize>) -> Live {
-    let said = view.holder.as_ref().and_then(|holder| holder.description.clone());
+    let message = view.holder.as_ref().and_then(|holder| holder.description.clone());
     Live {
         domain: domain.clone(),
         holder: view.holder.as_ref().map(|holder| holder.pid),
-        phase: said.as_ref().map(|said| said.phase.clone()),
-        recipe: said.as_ref().and_then(|said| said.recipe.clone()),
-        run_id: said.and_then(|said| said.run_id),
+        phase: message.as_ref().map(|message| message.phase.clone()),
+        recipe: message.as_ref().and_then(|message| message.recipe.clone()),
+        run_id: message.and_then(|message| message.run_id),
         since: view.since,
         warm: false,
         exists,
@@ -182,9 +182,9 @@ fn live(domain: &Domain, view: &LockView, exists: BTreeMap<Kind, usize>) -> Live
 fn waiting(run: &RunSummary, views: &BTreeMap<Domain, LockView>) -> Option<Waiting> {
     let holds = |domain: &Domain| {
         let holder = views.get(domain).and_then(|view| view.holder.as_ref());
-        let said = holder.and_then(|holder| holder.description.as_ref());
+        let message = holder.and_then(|holder| holder.description.as_ref());
         holder.is_some_and(|holder| holder.pid == run.owner.pid)
-            && said.is_none_or(|said| said.run_id.as_ref().is_none_or(|id| *id == run.id))
+            && message.is_none_or(|message| message.run_id.as_ref().is_none_or(|id| *id == run.id))
     };
     if run.domains.iter().all(holds) {
         return None;

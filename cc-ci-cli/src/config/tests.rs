@@ -65,10 +65,10 @@ fn only_an_engine_of_this_host_is_taken() {
         "npipe:////./x",
     ] {
         let error = parse(remote).unwrap_err();
-        let told = error.chain();
+        let message = error.chain();
         assert_eq!(error.fault(), Fault::Configuration);
-        assert!(told.contains("locks are per host") && error.hint().is_some(), "{told}");
-        assert!(!told.contains("secret"), "{told}");
+        assert!(message.contains("locks are per host") && error.hint().is_some(), "{message}");
+        assert!(!message.contains("secret"), "{message}");
     }
 }
 

@@ -9,8 +9,9 @@ use crate::inventory::run_store::RunSummary;
 use crate::model::digest::{Blame, Digest, test_name};
 use crate::model::record::{RunRecord, Verdict};
 use crate::names::{Domain, RunId};
+use crate::sys::files::RUN_RECORD;
 use crate::sys::text::sanitize_json;
-use crate::workspace::{RUN_RECORD, RunDir};
+use crate::workspace::RunDir;
 
 /// Concludes the runs of `domain` that died without a result, once it is verified empty: each is `killed`, and the one that owned
 /// the domain last has what was removed in its receipt. Gives what went wrong. Blocks.

@@ -267,13 +267,17 @@ async fn clear_files(
             }
         }
         Err(error) => {
-            domains.iter().for_each(|domain| tell(domain, format!("can't remove the .env file: {error}")));
+            for domain in domains {
+                tell(domain, format!("can't remove the .env file: {error}"));
+            }
         }
     }
     let trees = match ci_host.dead_trees() {
         Ok(trees) => trees,
         Err(error) => {
-            domains.iter().for_each(|domain| tell(domain, crate::model::error_chain(&error)));
+            for domain in domains {
+                tell(domain, crate::model::error_chain(&error));
+            }
             return failures;
         }
     };
@@ -295,7 +299,9 @@ async fn clear_files(
             Ok(Err(error)) => crate::model::error_chain(&error),
             Err(error) => format!("removing the tree of run {} failed: {error}", tree.id),
         };
-        ours.into_iter().for_each(|domain| tell(domain, why.clone()));
+        for domain in ours {
+            tell(domain, why.clone());
+        }
     }
     failures
 }

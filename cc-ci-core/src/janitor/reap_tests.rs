@@ -159,13 +159,13 @@ async fn a_run_that_concluded_and_kept_its_tree_is_reaped_though_its_process_liv
     let guard = owned(&scene);
     let tree = dead_tree(&scene, guard.domain());
     let record = tree.with_file_name("run.json");
-    let mut told: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    let mut message: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
     let me = ProcessIdentity::current(scene.ci_host.host.boot_id()).unwrap();
-    told["owner"] = serde_json::to_value(me).unwrap();
-    fs::write(&record, told.to_string()).unwrap();
+    message["owner"] = serde_json::to_value(me).unwrap();
+    fs::write(&record, message.to_string()).unwrap();
     assert_eq!(reaped(&scene.ci_host, &guard, PendingRequests::Unknown).await, Reaped::default(), "it lives");
-    told["verdict"] = "harness_failed".into();
-    fs::write(&record, told.to_string()).unwrap();
+    message["verdict"] = "harness_failed".into();
+    fs::write(&record, message.to_string()).unwrap();
     assert_eq!(reaped(&scene.ci_host, &guard, PendingRequests::Unknown).await.removed.len(), 1);
     assert!(!tree.exists());
 }

@@ -44,7 +44,7 @@ fn start(
     command: Command,
     record: RecordDetached,
 ) -> io::Result<ProcessIdentity> {
-    let (told, report) = pipe2(OFlag::O_CLOEXEC)?;
+    let (message, report) = pipe2(OFlag::O_CLOEXEC)?;
     let (go, word) = pipe2(OFlag::O_CLOEXEC)?;
     let (reply, answer) = oneshot::channel();
     let of_body = command.stage == Stage::Body;
@@ -57,7 +57,7 @@ fn start(
         });
         let _gone = reply.send(spawned).is_err();
     })?;
-    let recorded = admit(supervisor, File::from(told), File::from(word), record, of_body);
+    let recorded = admit(supervisor, File::from(message), File::from(word), record, of_body);
     let spawned = answer.blocking_recv().unwrap_or_else(|_| Err(io::Error::other("the spawner panicked")));
     match (recorded, spawned) {
         // What std tells of the start explains more than a pipe that ended.
@@ -70,13 +70,13 @@ fn start(
 /// Records the process that tells its pid, then lets it go on.
 fn admit(
     supervisor: &Supervisor,
-    mut told: File,
+    mut message: File,
     mut word: File,
     record: RecordDetached,
     of_body: bool,
 ) -> io::Result<ProcessIdentity> {
     let mut pid = [0; 4];
-    told.read_exact(&mut pid)?;
+    message.read_exact(&mut pid)?;
     let identity = ProcessIdentity::of(i32::from_ne_bytes(pid), BootId::current()?)?;
     supervisor.remember_service(&identity);
     record(&identity)?;

@@ -74,16 +74,16 @@ async fn a_scope_ends_children_that_ignore_term_before_it_returns() {
 #[tokio::test]
 async fn a_cancelled_run_returns_at_once_and_leaves_the_child_to_the_end() {
     let supervisor = lifetime();
-    let mut told = false;
+    let mut message = false;
     let command = sh("trap '' TERM; echo up; while :; do sleep 1000; done").grace(Duration::ZERO);
     let outcome = supervisor
         .run(command, Duration::from_mins(1), &mut |_| {
-            told = true;
+            message = true;
             supervisor.cancel();
         })
         .await;
     assert!(matches!(outcome, Err(ChildError::Cancelled { cause: Cause::Embedder, .. })), "{outcome:?}");
-    assert!(told);
+    assert!(message);
     assert_eq!(supervisor.end_children().await.groups, 1);
     // The teardown's own children listen to their limit only.
     let ended =
@@ -227,10 +227,10 @@ async fn a_detached_process_that_is_recorded_after_teardown_began_never_executes
     let log = dir.path().join("log");
     let command = sh("echo executed").output(super::super::Output::File(log.clone()));
     let tears_down = Arc::clone(&supervisor);
-    let (told, recorded) = std::sync::mpsc::channel();
+    let (message, recorded) = std::sync::mpsc::channel();
     let record = Box::new(move |process: &ProcessIdentity| {
         tears_down.begin_teardown();
-        told.send(process.clone()).map_err(io::Error::other)
+        message.send(process.clone()).map_err(io::Error::other)
     });
     assert!(supervisor.spawn_detached(command, record).await.is_err());
     let process = recorded.recv().unwrap();

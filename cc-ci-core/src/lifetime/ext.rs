@@ -85,7 +85,7 @@ pub trait RunLifetimeExt: RunLifetime {
             };
             let mut child = child?;
             let mut last = String::new();
-            let told = async {
+            let message = async {
                 while let Some(line) = child.next_line().await {
                     if confined {
                         last.clone_from(&line.text);
@@ -97,7 +97,7 @@ pub trait RunLifetimeExt: RunLifetime {
             tokio::select! {
                 biased;
                 cause = &mut cancelled => return Err(ChildError::Cancelled { program, cause }),
-                ended = told => {
+                ended = message => {
                     if !ended.unstarted {
                         return Ok(ended);
                     }

@@ -57,7 +57,7 @@ pub(super) struct Supervisor {
     /// The detached processes that were started here: as subreaper we adopt them.
     services: Mutex<Vec<ProcessIdentity>>,
     /// Who waits for the cancellation or the teardown, outside of any runtime.
-    told: Mutex<Vec<mpsc::Sender<()>>>,
+    message: Mutex<Vec<mpsc::Sender<()>>>,
 }
 
 /// Who may still come in.
@@ -116,7 +116,7 @@ impl Supervisor {
             ending: tokio::sync::Mutex::default(),
             marks: Mutex::default(),
             services: Mutex::default(),
-            told: Mutex::default(),
+            message: Mutex::default(),
         })
     }
 
@@ -155,12 +155,12 @@ impl Supervisor {
     }
 
     pub(super) fn tell_turns(&self, to: mpsc::Sender<()>) {
-        lock(&self.told).push(to);
+        lock(&self.message).push(to);
     }
 
     fn tell(&self) {
         // Who does not listen any more needs no word.
-        lock(&self.told).retain(|to| to.send(()).is_ok());
+        lock(&self.message).retain(|to| to.send(()).is_ok());
     }
 
     pub(super) fn teardown(&self) -> Option<Teardown> {

@@ -41,17 +41,17 @@ pub(super) async fn execute(
         }
         None => command,
     };
-    let (mut output, mut said) = (String::new(), String::new());
+    let (mut output, mut answer) = (String::new(), String::new());
     let ended = context
         .lifetime
         .run(command, limit, &mut |line| {
             output.push_str(&line.text);
             output.push('\n');
-            said.push_str(&context.redactor.redact_line(line));
-            said.push('\n');
+            answer.push_str(&context.redactor.redact_line(line));
+            answer.push('\n');
             // Now and then, not with each line.
-            if said.len() > 1 << 16 {
-                said.drain(..said.len() - tail(&said).len());
+            if answer.len() > 1 << 16 {
+                answer.drain(..answer.len() - tail(&answer).len());
             }
         })
         .await
@@ -68,7 +68,7 @@ pub(super) async fn execute(
     } else {
         Err(Failure::recipe(format!(
             "{program} in the service {service}: {ended}: {}",
-            tail(&said).trim_end()
+            tail(&answer).trim_end()
         )))
     }
 }
@@ -143,8 +143,8 @@ mod tests {
         assert_eq!(world.run("echo it is hunter22").await.unwrap(), "it is hunter22\n");
         let failed =
             world.run("yes 123456789 | head -n 100000; echo it is hunter22; exit 3").await.unwrap_err();
-        let told = failed.to_string();
-        assert!(told.len() < 1000 && told.ends_with("123456789\nit is [secret]"), "{}", told.len());
+        let shown = failed.to_string();
+        assert!(shown.len() < 1000 && shown.ends_with("123456789\nit is [secret]"), "{}", shown.len());
     }
 
     #[tokio::test]

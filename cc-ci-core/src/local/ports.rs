@@ -127,8 +127,8 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, state_dir.ports()).unwrap();
         assert!(!state_dir.has_port_owner(20_000));
         assert!(take(&state_dir, &domain, "app").is_err());
-        let told = state_dir.in_the_way().concat();
-        assert!(told.contains(&state_dir.ports().display().to_string()), "{told}");
+        let message = state_dir.in_the_way().concat();
+        assert!(message.contains(&state_dir.ports().display().to_string()), "{message}");
         assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1);
     }
 }

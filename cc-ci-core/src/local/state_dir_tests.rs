@@ -45,8 +45,11 @@ fn a_strangers_thing_at_the_top_is_told_and_keeps_nobody_from_the_rest() {
         let mut inventory = Inventory::default();
         state_dir.inventory(&domain, &[], &mut inventory).unwrap();
         assert_eq!((inventory.of(&domain), state_dir.domains().unwrap()), (Vec::new(), Vec::new()));
-        let told = state_dir.in_the_way();
-        assert!(told.len() == 2 && told[0].contains("/ports ") && told[1].contains("/trash "), "{told:?}");
+        let message = state_dir.in_the_way();
+        assert!(
+            message.len() == 2 && message[0].contains("/ports ") && message[1].contains("/trash "),
+            "{message:?}"
+        );
         assert!(state_dir.ports().symlink_metadata().is_ok(), "it is somebody else's");
     }
     assert!(elsewhere.join("a.test/1").exists() && elsewhere.join("20000").exists());

@@ -191,15 +191,15 @@ mod tests {
             Authority::new().certificate(domain().as_str()),
         ];
         for shown in of_host {
-            let told = judged(shown, &ok).await;
-            assert_eq!(told.unwrap_err().fault(), Fault::Host);
+            let message = judged(shown, &ok).await;
+            assert_eq!(message.unwrap_err().fault(), Fault::Host);
         }
         for shown in [default_certificate(), authority.certificate("other.example.org")] {
-            let told = judged(shown, &ok).await;
-            assert_eq!(told.unwrap_err().fault(), Fault::Recipe);
+            let message = judged(shown, &ok).await;
+            assert_eq!(message.unwrap_err().fault(), Fault::Recipe);
         }
-        let told = judged(authority.certificate(domain().as_str()), "no HTTP").await;
-        assert_eq!(told.unwrap_err().fault(), Fault::Recipe);
+        let message = judged(authority.certificate(domain().as_str()), "no HTTP").await;
+        assert_eq!(message.unwrap_err().fault(), Fault::Recipe);
     }
 
     #[tokio::test]
@@ -218,18 +218,18 @@ mod tests {
             // Its listener goes with its task.
             server.take();
         };
-        let (told, ()) = tokio::join!(judging, going);
-        let told = told.unwrap_err();
-        assert_eq!(told.fault(), Fault::Recipe);
-        assert!(told.to_string().contains("HTTP status 502"), "{told}");
+        let (message, ()) = tokio::join!(judging, going);
+        let message = message.unwrap_err();
+        assert_eq!(message.fault(), Fault::Recipe);
+        assert!(message.to_string().contains("HTTP status 502"), "{message}");
     }
 
     async fn through(server: &FakeProxy, authority: &Authority, limit: Duration) -> Result<(), String> {
         // An engine that would be asked for the task has none to tell.
         let (engine, proxy) = (MemoryEngine::default(), authority.proxy(server.address));
-        serving_within(&engine, Some(&proxy), &domain(), "/", limit).await.map_err(|told| {
-            assert_eq!(told.fault(), Fault::Recipe, "a check fails as a check");
-            told.to_string()
+        serving_within(&engine, Some(&proxy), &domain(), "/", limit).await.map_err(|message| {
+            assert_eq!(message.fault(), Fault::Recipe, "a check fails as a check");
+            message.to_string()
         })
     }
 
@@ -266,18 +266,18 @@ mod tests {
         ] {
             let server =
                 FakeProxy::start(authority.certificate(domain().as_str()), &[page(status, body)]).await;
-            let told = through(&server, &authority, Duration::ZERO).await.unwrap_err();
+            let message = through(&server, &authority, Duration::ZERO).await.unwrap_err();
             let way = format!("GET https://{}/ through the proxy at {}, for", domain(), server.address);
-            assert!(told.starts_with(&way) && told.contains(says), "{told}");
-            assert_eq!(told.contains("knows no such app"), body.starts_with("404"), "{told}");
+            assert!(message.starts_with(&way) && message.contains(says), "{message}");
+            assert_eq!(message.contains("knows no such app"), body.starts_with("404"), "{message}");
         }
     }
 
     #[tokio::test]
     async fn an_app_that_the_proxy_has_no_certificate_for_does_not_serve() {
         let server = FakeProxy::start(default_certificate(), &[page("200 OK", "")]).await;
-        let told = through(&server, &Authority::new(), Duration::ZERO).await.unwrap_err();
-        assert!(told.contains("its own default certificate"), "{told}");
+        let message = through(&server, &Authority::new(), Duration::ZERO).await.unwrap_err();
+        assert!(message.contains("its own default certificate"), "{message}");
     }
 
     #[tokio::test]
@@ -297,9 +297,9 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = Authority::new().proxy(listener.local_addr().unwrap());
         drop(listener);
-        let told =
+        let message =
             serving_within(&MemoryEngine::default(), Some(&proxy), &domain(), "/", Duration::ZERO).await;
-        let failure = told.unwrap_err();
+        let failure = message.unwrap_err();
         assert_eq!(failure.fault(), Fault::Host);
         assert!(failure.to_string().contains("can't connect to"), "{failure}");
     }

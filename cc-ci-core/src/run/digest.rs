@@ -247,8 +247,8 @@ fn blame(failure: &FirstFailure, unwell: Option<&Unwell>) -> (Blame, String) {
     let step = place.step.as_deref().unwrap_or_default();
     if let Some(Unwell { task, .. }) = unwell {
         let service = &task.service;
-        let told = [task.error.as_deref(), Some(task.log.as_str())];
-        let says = |words: &str| told.into_iter().flatten().any(|text| text.contains(words));
+        let message = [task.error.as_deref(), Some(task.log.as_str())];
+        let says = |words: &str| message.into_iter().flatten().any(|text| text.contains(words));
         if says("exec format error") {
             return (
                 Blame::UpstreamImage,
@@ -347,8 +347,8 @@ mod tests {
             (at(Custom, "generic/serving", true), &recipe, None, Blame::Unknown),
         ];
         for (place, failure, unwell, blamed) in cases {
-            let told = format!("{place:?} {unwell:?}");
-            assert_eq!(blame(&failed(place, failure), unwell).0, blamed, "{told}");
+            let message = format!("{place:?} {unwell:?}");
+            assert_eq!(blame(&failed(place, failure), unwell).0, blamed, "{message}");
         }
         let sick = unwell(|task| task.health = Some("503".to_owned()));
         assert_eq!(blame(&failed(at(Install, "deploy", true), &recipe), Some(&sick)).0, Blame::Recipe);

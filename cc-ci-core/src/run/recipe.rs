@@ -115,8 +115,8 @@ pub(super) async fn with_sample(run: &Run<'_>, app: &App) -> Option<Compose> {
 /// red before anything is done with it.
 pub(super) async fn check(run: &Run<'_>, app: &App) -> Result<(), Failure> {
     let ungranted = check_deployed(run, app).await?;
-    let told: Vec<String> = ungranted.iter().map(|(what, _)| what.clone()).collect();
-    let told = shortened(&told);
+    let message: Vec<String> = ungranted.iter().map(|(what, _)| what.clone()).collect();
+    let message = shortened(&message);
     let wanted: BTreeSet<&str> =
         ungranted.iter().map(|(_, privilege)| privilege.as_str()).take(SHOWN).collect();
     // A text of JSON is one of TOML.
@@ -125,7 +125,7 @@ pub(super) async fn check(run: &Run<'_>, app: &App) -> Result<(), Failure> {
         return Ok(());
     }
     if run.harness.settings.report_only {
-        for what in told {
+        for what in message {
             run.warn_once(&format!("not granted, so refused but for --report-only: {what}"));
         }
         return Ok(());
@@ -139,7 +139,7 @@ pub(super) async fn check(run: &Run<'_>, app: &App) -> Result<(), Failure> {
     Err(Failure::recipe(format!(
         "the operator has not granted what it asks for, [recipes.{}] allow = {wanted}: {}{older}",
         app.recipe,
-        told.join("; "),
+        message.join("; "),
     )))
 }
 
@@ -278,7 +278,7 @@ mod tests {
     fn of_thousands_of_findings_fifty_are_told() {
         let findings: Vec<String> = (0..3000).map(|number| format!("finding {number}")).collect();
         assert_eq!(shortened(&findings[..50]), findings[..50]);
-        let told = shortened(&findings);
-        assert_eq!((told.len(), told[50].as_str()), (51, "and 2950 more"));
+        let message = shortened(&findings);
+        assert_eq!((message.len(), message[50].as_str()), (51, "and 2950 more"));
     }
 }

@@ -93,10 +93,10 @@ mod tests {
         strangers.end(&engine).await;
         strangers.begin(&engine, &script(Layer::Operator)).await;
         engine.set_unowned([thing("before"), thing("beside"), thing("left"), thing("of a broken-off test")]);
-        let told = strangers.left(&engine).await.unwrap();
+        let message = strangers.left(&engine).await.unwrap();
         assert!(
-            told.ends_with("stays: container left (operator/custom-any), container of a broken-off test (operator/custom-any)"),
-            "{told}"
+            message.ends_with("stays: container left (operator/custom-any), container of a broken-off test (operator/custom-any)"),
+            "{message}"
         );
         engine.set_unowned([]);
         assert_eq!(strangers.left(&engine).await, None, "it is gone by now");

@@ -68,9 +68,9 @@ impl Repository {
     }
 
     fn git(&self, args: &[&str]) -> String {
-        let (ok, said) = self.try_git(args);
-        assert!(ok, "git {args:?}: {said}");
-        said
+        let (ok, message) = self.try_git(args);
+        assert!(ok, "git {args:?}: {message}");
+        message
     }
 
     fn try_git(&self, args: &[&str]) -> (bool, String) {
@@ -300,9 +300,9 @@ async fn nothing_is_ever_pushed_from_a_clone() {
         let url = format!("file://{}", bare.display());
         for to in [bare.to_str().unwrap(), &url, "../../../../../bare/notes.git", "origin", "me@localhost:x"]
         {
-            let (pushed, said) = clone.try_git(&["push", to, "HEAD:refs/heads/pushed"]);
-            assert!(!pushed, "{to}: {said}");
-            assert!(said.contains("cc-ci-refuses-to-push"), "{to}: {said}");
+            let (pushed, message) = clone.try_git(&["push", to, "HEAD:refs/heads/pushed"]);
+            assert!(!pushed, "{to}: {message}");
+            assert!(message.contains("cc-ci-refuses-to-push"), "{to}: {message}");
         }
         assert!(!clone.try_git(&["push"]).0);
     }

@@ -93,14 +93,14 @@ const FETCH_CONFIG: &str = "[safe]\n\tdirectory = *\n";
 #[non_exhaustive]
 pub enum GitError {
     /// It ran, and failed.
-    #[error("git {command} failed with {ended}{}", quoted(.said))]
+    #[error("git {command} failed with {ended}{}", quoted(.message))]
     Failed {
         /// The subcommand.
         command: String,
         /// How it ended.
         ended: Ended,
         /// Its last lines; users and passwords in addresses are taken out.
-        said: Vec<String>,
+        message: Vec<String>,
     },
     /// It could not be started, took too long, or the run ended.
     #[error("can't run git {command}")]
@@ -147,9 +147,9 @@ impl GitError {
     /// not speak of the host, or what it works on is not there.
     pub(crate) fn is_of_repository(&self) -> bool {
         match self {
-            Self::Failed { ended, said, .. } => {
+            Self::Failed { ended, message, .. } => {
                 let of_host =
-                    said.iter().any(|line| HOST_TROUBLE.iter().any(|trouble| line.contains(trouble)));
+                    message.iter().any(|line| HOST_TROUBLE.iter().any(|trouble| line.contains(trouble)));
                 ended.code.is_some() && !of_host
             }
             Self::Answer { .. } => true,
@@ -167,8 +167,8 @@ impl GitError {
     }
 }
 
-fn quoted(said: &[String]) -> String {
-    if said.is_empty() { String::new() } else { format!(":\n  {}", said.join("\n  ")) }
+fn quoted(message: &[String]) -> String {
+    if message.is_empty() { String::new() } else { format!(":\n  {}", message.join("\n  ")) }
 }
 
 /// git on one clone.
@@ -315,13 +315,13 @@ impl Git {
             command = command.marker(marker.clone());
         }
         let mut out = Vec::new();
-        let mut said = std::collections::VecDeque::new();
+        let mut message = std::collections::VecDeque::new();
         let mut take = |line: &crate::lifetime::Line| match line.stream {
             Stream::Stdout => out.push(line.text.clone()),
             Stream::Stderr => {
-                said.push_back(crate::sys::text::sanitize_line(&redact(&line.text)));
-                if said.len() > LAST_LINES {
-                    said.pop_front();
+                message.push_back(crate::sys::text::sanitize_line(&redact(&line.text)));
+                if message.len() > LAST_LINES {
+                    message.pop_front();
                 }
             }
         };
@@ -330,7 +330,7 @@ impl Git {
         if ended.success() {
             Ok(out)
         } else {
-            Err(GitError::Failed { command: name, ended, said: said.into() })
+            Err(GitError::Failed { command: name, ended, message: message.into() })
         }
     }
 
@@ -427,7 +427,7 @@ mod tests {
         fs::write(first.join("git"), "#!/bin/sh\necho another\n").unwrap();
         fs::set_permissions(first.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
         let life = EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).unwrap();
-        let said = git.run_nowhere(&life, ["version"], Duration::from_mins(1)).await.unwrap();
-        assert!(said[0].starts_with("git version"), "{said:?}");
+        let message = git.run_nowhere(&life, ["version"], Duration::from_mins(1)).await.unwrap();
+        assert!(message[0].starts_with("git version"), "{message:?}");
     }
 }

@@ -91,11 +91,11 @@ fn last_probe(redactor: &Redactor, container: ContainerInspectResponse) -> Optio
     if let Some(end) = output.rfind('\n').filter(|_| output.len() >= PROBE_LIMIT) {
         output.truncate(end);
     }
-    let said = sanitize::tail(redactor, &output);
-    Some(if said.is_empty() {
+    let message = sanitize::tail(redactor, &output);
+    Some(if message.is_empty() {
         format!("ended with status {status} and said nothing")
     } else {
-        format!("ended with status {status} and said:\n{said}")
+        format!("ended with status {status} and said:\n{message}")
     })
 }
 

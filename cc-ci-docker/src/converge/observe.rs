@@ -65,7 +65,7 @@ pub(super) async fn confirm(client: &Client, services: &mut [Service]) -> Result
             docker.inspect_container(&container, None::<InspectContainerOptions>).await
         };
         let runs = match client.call(inspect).await {
-            Ok(told) => told.state.and_then(|state| state.running) == Some(true),
+            Ok(shown) => shown.state.and_then(|state| state.running) == Some(true),
             Err(ApiError::Gone { .. }) => false,
             Err(error) => return Err(error),
         };

@@ -133,8 +133,8 @@ fn kind<'a>(
 }
 
 fn network(order: &Order, object: &Object) -> Value {
-    let said = |key: &str| object.network.get(key).cloned().unwrap_or_default();
-    let ipam = said("ipam");
+    let message = |key: &str| object.network.get(key).cloned().unwrap_or_default();
+    let ipam = message("ipam");
     let subnets = ipam["config"].as_array().into_iter().flatten();
     let subnets = subnets.filter_map(|config| config["subnet"].as_str());
     let subnets: Map<String, Value> =
@@ -143,8 +143,8 @@ fn network(order: &Order, object: &Object) -> Value {
         "Name": object.name,
         "Scope": "swarm",
         "Driver": or(object.driver.as_deref(), "overlay"),
-        "Attachable": said("attachable"),
-        "Internal": said("internal"),
+        "Attachable": message("attachable"),
+        "Internal": message("internal"),
         "Labels": of_stack(&order.compose.stack, object),
         "Options": ordered::texts(&object.driver_opts),
         "IPAM": {"Driver": or(ipam["driver"].as_str(), "default"), "Config": subnets},
@@ -171,8 +171,8 @@ fn file(order: &Order, object: &Object) -> Value {
 }
 
 /// What is said, unless that is nothing.
-fn or<'a>(said: Option<&'a str>, default: &'a str) -> &'a str {
-    said.filter(|said| !said.is_empty()).unwrap_or(default)
+fn or<'a>(message: Option<&'a str>, default: &'a str) -> &'a str {
+    message.filter(|message| !message.is_empty()).unwrap_or(default)
 }
 
 fn normalise_network(wanted: &mut Value, there: &mut Value) {

@@ -53,11 +53,11 @@ fn engine() -> Listed {
             "Containers": null, "Options": {NUMBERS: "4102"}, "Labels": {NAMESPACE: STACK},
         })
     };
-    let mut said = network("said");
-    said["Internal"] = json!(true);
-    said["Attachable"] = json!(true);
-    said["Labels"] = json!({"a": "1", "b": "", NAMESPACE: STACK});
-    said["Options"] = json!({"com.docker.network.driver.mtu": "1400", NUMBERS: "4104", "encrypted": ""});
+    let mut message = network("said");
+    message["Internal"] = json!(true);
+    message["Attachable"] = json!(true);
+    message["Labels"] = json!({"a": "1", "b": "", NAMESPACE: STACK});
+    message["Options"] = json!({"com.docker.network.driver.mtu": "1400", NUMBERS: "4104", "encrypted": ""});
     let mut subnets = network("subnets");
     subnets["IPAM"]["Config"] = json!([
         {"Subnet": "10.78.0.0/24", "Gateway": "10.78.0.1"},
@@ -82,7 +82,7 @@ fn engine() -> Listed {
     Listed {
         networks: vec![
             network("plain"),
-            said,
+            message,
             subnets,
             json!({"Name": "proxy", "Scope": "swarm", "Driver": "overlay", "Internal": true, "Labels": {"x": "y"}}),
             json!({"Name": "bridge", "Scope": "local", "Driver": "bridge", "Labels": {}}),

@@ -268,11 +268,11 @@ fn what_a_deployer_adds_of_its_own_is_no_difference() {
 fn services_are_those_that_were_ordered_or_there_before() {
     let mut services = engine();
     services[1]["Spec"]["Name"] = json!("a_test_x_c");
-    let told = |before: &[&str]| {
+    let message = |before: &[&str]| {
         compare(&stack(), &order_of(FILE, before), services.clone(), &networks()).differences
     };
-    assert_eq!(told(&[]), ["service b: is not there", "service c: was not ordered"]);
-    assert_eq!(told(&["c"]), ["service b: is not there"]);
+    assert_eq!(message(&[]), ["service b: is not there", "service c: was not ordered"]);
+    assert_eq!(message(&["c"]), ["service b: is not there"]);
 }
 
 #[test]
@@ -330,13 +330,13 @@ fn variables_of_files_are_ordered_too() {
 fn a_score_that_docker_does_not_pass_on_is_no_difference_and_another_one_is() {
     let file =
         FILE.replace("image: bb:2", "{image: bb:2, oom_score_adj: 5}").replace("  b:\n    {", "  b: {");
-    let told = |score: Option<i64>| {
+    let message = |score: Option<i64>| {
         let mut services = engine();
         if let Some(score) = score {
             services[1]["Spec"]["TaskTemplate"]["ContainerSpec"]["OomScoreAdj"] = json!(score);
         }
         compared(&file, services).differences
     };
-    assert!(told(None).is_empty() && told(Some(5)).is_empty());
-    assert_eq!(told(Some(6)), ["service b: OomScoreAdj is 6, not 5"]);
+    assert!(message(None).is_empty() && message(Some(5)).is_empty());
+    assert_eq!(message(Some(6)), ["service b: OomScoreAdj is 6, not 5"]);
 }

@@ -142,12 +142,12 @@ fn env_files() -> BTreeMap<PathBuf, String> {
         .collect()
 }
 
-fn dockers_service(directory: &Path, said: &Value) -> Value {
-    let mut whole = said.clone();
-    let at = |path: &str| said.pointer(path).cloned().unwrap_or_default();
+fn dockers_service(directory: &Path, message: &Value) -> Value {
+    let mut whole = message.clone();
+    let at = |path: &str| message.pointer(path).cloned().unwrap_or_default();
     let Value::Object(map) = &mut whole else { return whole };
     map.retain(|key, _| !IGNORED.contains(&key.as_str()) && !key.starts_with("x-"));
-    let list = |key: &str| said[key].as_array().cloned().unwrap_or_default();
+    let list = |key: &str| message[key].as_array().cloned().unwrap_or_default();
     let mut put = |key: &str, value: Value| drop(map.insert(key.to_owned(), value));
     put("volumes", sorted(list("volumes").iter().map(|mount| dockers_mount(directory, mount))));
     for (kind, beneath) in [("secrets", "/run/secrets/"), ("configs", "/")] {
@@ -168,7 +168,7 @@ fn dockers_service(directory: &Path, said: &Value) -> Value {
             ])
         })),
     );
-    let joined = said["networks"].as_object().cloned().unwrap_or_default();
+    let joined = message["networks"].as_object().cloned().unwrap_or_default();
     let joined: Map<String, Value> = joined
         .into_iter()
         .map(|(key, options)| {
@@ -202,15 +202,15 @@ fn dockers_service(directory: &Path, said: &Value) -> Value {
             Value::Null
         },
     );
-    put("stop_grace_period", json!(said["stop_grace_period"].as_str().map_or(10 * SECOND, duration)));
+    put("stop_grace_period", json!(message["stop_grace_period"].as_str().map_or(10 * SECOND, duration)));
     put("extra_hosts", hosts(&at("/extra_hosts")));
     put("labels", texts(&at("/labels")));
     put("logging", logging(&at("/logging")));
     put("sysctls", texts(&at("/sysctls")));
     put("ulimits", ulimits(&at("/ulimits")));
     let replicas =
-        said["deploy"]["replicas"].as_u64().and_then(|replicas| u32::try_from(replicas).ok()).unwrap_or(1);
-    let mode = match said["deploy"]["mode"].as_str().unwrap_or_default() {
+        message["deploy"]["replicas"].as_u64().and_then(|replicas| u32::try_from(replicas).ok()).unwrap_or(1);
+    let mode = match message["deploy"]["mode"].as_str().unwrap_or_default() {
         "global" => Some(Mode::Global),
         "replicated-job" => Some(Mode::ReplicatedJob(replicas)),
         "global-job" => Some(Mode::GlobalJob),

@@ -144,7 +144,7 @@ impl Signals {
         let mut int = signal(SignalKind::interrupt())?;
         let mut hup = signal(SignalKind::hangup())?;
         drop(inside);
-        let told = sender.clone();
+        let message = sender.clone();
         thread::spawn(move || {
             runtime.block_on(async {
                 loop {
@@ -153,7 +153,7 @@ impl Signals {
                         _ = int.recv() => Signal::SIGINT,
                         _ = hup.recv() => Signal::SIGHUP,
                     };
-                    if told.send(End::Signal(came)).is_err() {
+                    if message.send(End::Signal(came)).is_err() {
                         break;
                     }
                 }

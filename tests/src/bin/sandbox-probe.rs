@@ -55,10 +55,10 @@ async fn run() -> Result<ExitCode, Failure> {
         }
         command = command.sandbox(sandbox);
     }
-    let told = &mut |line: &cc_ci_core::lifetime::Line| {
+    let message = &mut |line: &cc_ci_core::lifetime::Line| {
         let _closed = writeln!(std::io::stdout(), "{}", line.text).is_err();
     };
-    let ended = lifetime.run(command, Duration::from_mins(1), told).await;
+    let ended = lifetime.run(command, Duration::from_mins(1), message).await;
     lifetime.end_children().await;
     Ok(ExitCode::from(u8::try_from(ended?.shell_code().unwrap_or(125))?))
 }

@@ -32,16 +32,16 @@ impl Bystanders {
     pub fn look_at(engine: &Engine, choose: impl Fn(&Object) -> bool) -> Self {
         let mut found = BTreeMap::new();
         for object in engine.objects().iter().filter(|object| choose(object)) {
-            let Some(told) = engine.get(&object.path()) else { continue };
+            let Some(message) = engine.get(&object.path()) else { continue };
             // A container's anonymous volumes have no name that tells.
-            for mount in told["Mounts"].as_array().into_iter().flatten() {
+            for mount in message["Mounts"].as_array().into_iter().flatten() {
                 if let Some(volume) = mount["Name"].as_str()
-                    && let Some(told) = engine.get(&format!("/volumes/{volume}"))
+                    && let Some(message) = engine.get(&format!("/volumes/{volume}"))
                 {
-                    found.insert(format!("volume {volume}"), told);
+                    found.insert(format!("volume {volume}"), message);
                 }
             }
-            found.insert(format!("{object} {}", object.id), told);
+            found.insert(format!("{object} {}", object.id), message);
         }
         Self { found }
     }

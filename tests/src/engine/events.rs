@@ -15,7 +15,7 @@ use crate::PATIENCE;
 #[derive(Debug)]
 pub struct Events {
     child: Child,
-    told: Receiver<Value>,
+    message: Receiver<Value>,
 }
 
 impl Events {
@@ -32,7 +32,7 @@ impl Events {
         let words = ["events", "--since", &since, "--format", "{{json .}}"];
         let mut command = engine.command(words.into_iter().chain(filters));
         let mut child = command.stderr(Stdio::null()).spawn().expect("docker starts");
-        let (sender, told) = mpsc::channel();
+        let (sender, message) = mpsc::channel();
         let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
@@ -42,7 +42,7 @@ impl Events {
                 }
             }
         });
-        Self { child, told }
+        Self { child, message }
     }
 
     /// The next one that `is_it`.
@@ -52,7 +52,7 @@ impl Events {
     #[track_caller]
     pub fn first(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         loop {
-            match self.told.recv_timeout(PATIENCE) {
+            match self.message.recv_timeout(PATIENCE) {
                 Ok(event) if is_it(&event) => return event,
                 Ok(_) => {}
                 Err(error) => panic!("no event of {what}: {error}"),

@@ -44,15 +44,15 @@ pub(super) fn import(engine: &Engine, note_keeper: &Path) -> Result<(), Failure>
 
 /// What the loader takes for `program`, itself among it; nothing for one that is linked statically.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let said =
+    let message =
         Command::new("ldd").arg(program).output().map_err(|error| format!("can't start ldd: {error}"))?;
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let message = String::from_utf8_lossy(&message.stdout).into_owned();
     // `libc.so.6 => /lib/…/libc.so.6 (0x…)`, and the loader without an arrow.
     let path = |line: &str| {
         let path = line.split_once("=>").map_or(line, |(_, path)| path).split_whitespace().next()?;
         path.starts_with('/').then(|| PathBuf::from(path))
     };
-    Ok(said.lines().filter_map(path).collect())
+    Ok(message.lines().filter_map(path).collect())
 }
 
 /// A root directory with `program` in it.

@@ -54,13 +54,13 @@ pub fn run(directory: &Path) -> Result<(), Failure> {
     let host_pid = fs::read_link("/proc/self")?;
     let lived = hold(directory, &host_pid.to_string_lossy());
     if let Err(error) = &lived {
-        answer(&told(error));
+        answer(&message(error));
     }
     lived
 }
 
 /// An error in a line.
-fn told(error: &Failure) -> String {
+fn message(error: &Failure) -> String {
     format!("error: {}", error.to_string().replace('\n', "; "))
 }
 
@@ -178,7 +178,7 @@ impl Daemon<'_> {
             match done {
                 Ok(End::Yes) => return Ok(()),
                 Ok(End::No) => answer("ok"),
-                Err(error) => answer(&told(&error)),
+                Err(error) => answer(&message(&error)),
             }
         }
     }

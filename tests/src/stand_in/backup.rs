@@ -97,8 +97,8 @@ fn mounted(app: &App) -> Result<Vec<Mounted>, Fatal> {
     let label = format!("label=com.docker.stack.namespace={}", app.stack());
     let mut found = Vec::new();
     for container in docker::lines(&["ps", "--quiet", "--filter", &label])? {
-        let said = docker(&["inspect", "--format", "{{json .Mounts}}", &container])?;
-        let mounts: Value = serde_json::from_str(&said).map_err(|error| Fatal(error.to_string()))?;
+        let message = docker(&["inspect", "--format", "{{json .Mounts}}", &container])?;
+        let mounts: Value = serde_json::from_str(&message).map_err(|error| Fatal(error.to_string()))?;
         for mount in mounts.as_array().into_iter().flatten() {
             if mount["Type"] == "volume" && mount["RW"] == true {
                 let text = |key: &str| mount[key].as_str().unwrap_or_default().to_owned();

@@ -137,10 +137,10 @@ const APP: &str = "app";
 
 /// The variables of the `.env` that it does not say itself.
 fn exposed(app: &App, compose: &Compose) -> Option<String> {
-    let said = &compose.services.get(APP)?.environment;
+    let message = &compose.services.get(APP)?.environment;
     let mut text = format!("version: \"3.8\"\nservices:\n  {APP}:\n    environment:\n");
     let lines = text.len();
-    for (name, value) in app.env.vars().iter().filter(|(name, _)| !said.contains_key(*name)) {
+    for (name, value) in app.env.vars().iter().filter(|(name, _)| !message.contains_key(*name)) {
         // A text of Rust's is one of YAML here, and a dollar would be interpolated.
         writeln!(text, "      {name}: {:?}", value.replace('$', "$$")).expect("text grows");
     }

@@ -19,8 +19,8 @@ pub(super) fn docker_with(
     variables: &BTreeMap<String, String>,
     directory: Option<&std::path::Path>,
 ) -> Result<String, Fatal> {
-    let said = bytes(args, stdin, variables, directory)?;
-    Ok(String::from_utf8_lossy(&said).trim_end().to_owned())
+    let message = bytes(args, stdin, variables, directory)?;
+    Ok(String::from_utf8_lossy(&message).trim_end().to_owned())
 }
 
 /// The same, and gives the bytes.
@@ -75,15 +75,15 @@ pub(super) fn wait(stack: &str, mut holds: impl FnMut() -> Result<bool, Fatal>) 
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()?;
-    let told = events.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
+    let shown = events.stdout.take().map(BufReader::new).into_iter().flat_map(BufRead::lines);
     // A healthcheck's commands change nothing that is waited for.
-    let mut told = told.map_while(Result::ok).filter(|action| !action.starts_with("exec_"));
+    let mut shown = shown.map_while(Result::ok).filter(|action| !action.starts_with("exec_"));
     let held = loop {
         match holds() {
             Ok(false) => {}
             done => break done,
         }
-        if told.next().is_none() {
+        if shown.next().is_none() {
             break Err(Fatal::new("the engine tells nothing any more"));
         }
     };

@@ -147,13 +147,15 @@ impl World {
     /// Runs a command whose output matters only when it fails.
     async fn quiet(&self, command: Command, doing: &str) -> Result<(), Failure> {
         let program = command.program();
-        let mut said = Vec::new();
-        let ended = self.lifetime.run(command, LIMIT, &mut |line: &Line| said.push(line.text.clone())).await;
+        let mut message = Vec::new();
+        let ended =
+            self.lifetime.run(command, LIMIT, &mut |line: &Line| message.push(line.text.clone())).await;
         let failed = Failure::host(format!("can't {doing}"));
         match ended {
             Ok(ended) if ended.success() => Ok(()),
             Ok(ended) => {
-                Err(failed.with_source(io::Error::other(format!("{program}: {ended}\n{}", said.join("\n")))))
+                Err(failed
+                    .with_source(io::Error::other(format!("{program}: {ended}\n{}", message.join("\n")))))
             }
             Err(error) => Err(failed.with_source(error)),
         }
@@ -173,15 +175,16 @@ impl World {
     /// One janitor pass after a demo that ended early; says whether nothing is left.
     pub async fn sweep(&self) -> bool {
         let command = self.command(&self.exe).arg("janitor").stage(Stage::Teardown).grace(GRACE);
-        let mut said = Vec::new();
-        let ended = self.lifetime.run(command, LIMIT, &mut |line: &Line| said.push(line.text.clone())).await;
+        let mut message = Vec::new();
+        let ended =
+            self.lifetime.run(command, LIMIT, &mut |line: &Line| message.push(line.text.clone())).await;
         let why = match ended {
             Ok(ended) if ended.success() => return true,
             Ok(ended) => ended.to_string(),
             Err(error) => error.to_string(),
         };
         self.terminal.warn(format_args!("the last janitor pass: {why}"));
-        for line in said {
+        for line in message {
             self.terminal.progress(format!("      {line}\n"));
         }
         false

@@ -218,15 +218,15 @@ pub async fn program(patient: &Patient, name: &'static str, fix: Option<&str>) -
         };
     };
     let command = Command::new(&path, "/").arg("--version").envs(env::vars_os()).grace(Duration::ZERO);
-    let mut said = String::new();
+    let mut message = String::new();
     let mut hear = |line: &Line| {
-        if said.is_empty() {
-            said = line.text.chars().take(200).collect();
+        if message.is_empty() {
+            message = line.text.chars().take(200).collect();
         }
     };
     let broken = match patient.lifetime.run(command, VERSION_LIMIT, &mut hear).await {
-        Ok(ended) if ended.success() => return check.fact(format!("{said} ({})", path.display())),
-        Ok(ended) => format!("{} --version: {ended}: {said}", path.display()),
+        Ok(ended) if ended.success() => return check.fact(format!("{message} ({})", path.display())),
+        Ok(ended) => format!("{} --version: {ended}: {message}", path.display()),
         Err(error) => cc_ci_core::error_chain(&error),
     };
     match fix {

@@ -138,9 +138,9 @@ async fn examine(patient: &Patient) -> Vec<Check> {
     });
     let mut checks: Vec<Check> = join_all(bounded).await.into_iter().flatten().collect();
     // One cause may keep several from their looks.
-    let mut told = BTreeSet::new();
+    let mut message = BTreeSet::new();
     for check in &mut checks {
-        check.problems.retain(|problem| told.insert(problem.problem.clone()));
+        check.problems.retain(|problem| message.insert(problem.problem.clone()));
     }
     checks
 }

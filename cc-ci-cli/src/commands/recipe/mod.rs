@@ -87,7 +87,7 @@ fn refused(error: InspectError) -> Failure {
 /// Each finding with its place; what is the same for all of a rule once.
 pub fn text(report: &Report, colour: bool) -> Shown {
     let mut shown = Shown::default();
-    let mut told = BTreeSet::new();
+    let mut message = BTreeSet::new();
     for finding in &report.findings {
         let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
         let word = finding.severity.as_str();
@@ -99,7 +99,7 @@ pub fn text(report: &Report, colour: bool) -> Shown {
         shown.push(&format!("{}{line}: ", sanitize_line(&finding.file)));
         shown.paint(word, colour.then(|| style.bold()));
         shown.push(&format!(": {} [{}]\n", sanitize_line(&finding.what), finding.rule));
-        if told.insert(finding.rule) {
+        if message.insert(finding.rule) {
             shown.push(&format!("    why: {}\n    mend: {}\n", finding.why, finding.mend));
         }
     }

@@ -48,7 +48,7 @@ impl Served {
     }
 
     /// All that is answered to `text`, on a connection that was opened for the app's own name.
-    async fn told(&self, text: &str) -> String {
+    async fn message(&self, text: &str) -> String {
         let mut stream = self.opened(OWN).await;
         stream.write_all(text.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
@@ -101,7 +101,7 @@ async fn no_request_is_for_another_host_whatever_its_connection_was_opened_for()
         ("GET / HTTP/1.0\r\n".to_owned(), "421"),
         (format!("GET / HTTP/1.1\r\nHost: {OWN}\r\nContent-Length: 1\r\nContent-Length: 2\r\n"), "400"),
     ] {
-        let answer = gateway.told(&format!("{request}Connection: close\r\n\r\n")).await;
+        let answer = gateway.message(&format!("{request}Connection: close\r\n\r\n")).await;
         assert!(
             answer.starts_with(&format!("HTTP/1.{} {status}", u8::from(!request.contains("1.0")))),
             "{request}: {answer}"
@@ -110,8 +110,9 @@ async fn no_request_is_for_another_host_whatever_its_connection_was_opened_for()
     }
     // A connection is no request's: the next one is read, too.
     let own = format!("GET /one HTTP/1.1\r\nHost: {OWN}\r\n\r\n");
-    let answer =
-        gateway.told(&format!("{own}GET /two HTTP/1.1\r\nHost: {OTHER}\r\nConnection: close\r\n\r\n")).await;
+    let answer = gateway
+        .message(&format!("{own}GET /two HTTP/1.1\r\nHost: {OTHER}\r\nConnection: close\r\n\r\n"))
+        .await;
     assert!(answer.contains("another app's") && answer.contains("HTTP/1.1 421"), "{answer}");
     let [seen] = &server.seen()[..] else { panic!("one request") };
     assert!(seen.head.starts_with("GET /one"), "{}", seen.head);
@@ -195,7 +196,7 @@ async fn a_websocket_goes_through_and_no_other_protocol() {
         let (_serving, gateway) = changes_protocol(&authority, answer).await;
         let connection = if asks.is_empty() { "close" } else { "close, Upgrade" };
         let asks = format!("GET / HTTP/1.1\r\nHost: {OWN}\r\n{asks}Connection: {connection}\r\n\r\n");
-        let answer = gateway.told(&asks).await;
+        let answer = gateway.message(&asks).await;
         assert!(answer.starts_with("HTTP/1.1 502"), "{asks}: {answer}");
     }
 }

@@ -66,14 +66,17 @@ async fn every_request_sees_the_certificate_of_its_moment() {
 #[tokio::test]
 async fn a_certificate_for_another_name_is_refused_and_names_it() {
     let authority = Authority::new();
-    let told = refused(&authority, authority.certificate("other-012345.ci.example.org")).await;
-    assert!(told.ends_with("shows a certificate for another name: other-012345.ci.example.org"), "{told}");
+    let message = refused(&authority, authority.certificate("other-012345.ci.example.org")).await;
+    assert!(
+        message.ends_with("shows a certificate for another name: other-012345.ci.example.org"),
+        "{message}"
+    );
     let many = authority.certificate_with("a.example.org", |params| {
         let name = |number| rcgen::SanType::DnsName(format!("a{number}.example.org").try_into().unwrap());
         params.subject_alt_names = (0..100).map(name).collect();
     });
-    let told = refused(&authority, many).await;
-    assert!(told.ends_with("a3.example.org, a4.example.org, and 95 more"), "{told}");
+    let message = refused(&authority, many).await;
+    assert!(message.ends_with("a3.example.org, a4.example.org, and 95 more"), "{message}");
 }
 
 #[tokio::test]
@@ -83,26 +86,26 @@ async fn a_certificate_out_of_its_time_is_refused_and_says_when() {
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(2021, 2, 3);
     });
-    let told = refused(&authority, expired).await;
-    assert!(told.ends_with("shows a certificate that expired at 2021-02-03T00:00:00Z"), "{told}");
+    let message = refused(&authority, expired).await;
+    assert!(message.ends_with("shows a certificate that expired at 2021-02-03T00:00:00Z"), "{message}");
     let early = authority.certificate_with(domain().as_str(), |params| {
         params.not_before = date_time_ymd(3000, 1, 1);
         params.not_after = date_time_ymd(3001, 1, 1);
     });
-    let told = refused(&authority, early).await;
-    assert!(told.ends_with("not valid before 3000-01-01T00:00:00Z"), "{told}");
+    let message = refused(&authority, early).await;
+    assert!(message.ends_with("not valid before 3000-01-01T00:00:00Z"), "{message}");
 }
 
 #[tokio::test]
 async fn a_certificate_of_somebody_unknown_is_refused() {
-    let told = refused(&Authority::new(), Authority::new().certificate(domain().as_str())).await;
-    assert!(told.ends_with("shows a certificate of an unknown issuer"), "{told}");
+    let message = refused(&Authority::new(), Authority::new().certificate(domain().as_str())).await;
+    assert!(message.ends_with("shows a certificate of an unknown issuer"), "{message}");
 }
 
 #[tokio::test]
 async fn the_proxys_own_default_certificate_is_called_by_its_name() {
-    let told = refused(&Authority::new(), default_certificate()).await;
-    assert!(told.contains("shows its own default certificate"), "{told}");
+    let message = refused(&Authority::new(), default_certificate()).await;
+    assert!(message.contains("shows its own default certificate"), "{message}");
 }
 
 #[tokio::test]
@@ -158,9 +161,9 @@ fn a_ca_file_that_says_nothing_of_use_is_refused_by_name() {
     let file = directory.path().join("ca.pem");
     let refused = || {
         let address = "127.0.0.1:443".parse().unwrap();
-        let told = crate::model::error_chain(&Proxy::new(address, Some(&file)).unwrap_err());
-        assert!(told.contains(&file.display().to_string()), "{told}");
-        told
+        let message = crate::model::error_chain(&Proxy::new(address, Some(&file)).unwrap_err());
+        assert!(message.contains(&file.display().to_string()), "{message}");
+        message
     };
     assert!(refused().contains("can't read"));
     for (content, says) in [
@@ -170,8 +173,8 @@ fn a_ca_file_that_says_nothing_of_use_is_refused_by_name() {
         ("-----BEGIN CERTIFICATE-----\naGVs", "is no certificate"),
     ] {
         fs::write(&file, content).unwrap();
-        let told = refused();
-        assert!(told.contains(says), "{content}: {told}");
+        let message = refused();
+        assert!(message.contains(says), "{content}: {message}");
     }
     fs::write(&file, vec![b'\n'; usize::try_from(CA_LIMIT).unwrap() + 1]).unwrap();
     assert!(refused().contains("more than"));

@@ -41,9 +41,9 @@ impl Holder {
 
     fn run(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
-        assert_eq!(said, "held\n");
+        let mut message = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut message).unwrap();
+        assert_eq!(message, "held\n");
         Self(child)
     }
 

@@ -167,17 +167,17 @@ async fn the_holder_is_told_again_every_minute() {
     for (locks, pid) in
         [(&locks as &dyn AppLock, holder.pid()), (&memory as &dyn AppLock, nix::unistd::getpid().as_raw())]
     {
-        let told = Kept::default();
+        let message = Kept::default();
         // Nothing else happens, so the clock jumps from one minute to the next.
         let bound = Duration::from_secs(150);
-        let result = locks.acquire(&domain(), Wait::Until(bound), &Cancellation::new(), &told).await;
+        let result = locks.acquire(&domain(), Wait::Until(bound), &Cancellation::new(), &message).await;
         assert!(
             matches!(&result, Err(AcquireError::TimedOut { waited, .. }) if waited.as_secs() == 150),
             "{result:?}"
         );
-        let told = told.0.into_inner().unwrap();
-        assert!(matches!(told[0], Event::LockWaiting { .. }), "{told:?}");
-        let holders = told[1..].iter().map(|event| match event {
+        let message = message.0.into_inner().unwrap();
+        assert!(matches!(message[0], Event::LockWaiting { .. }), "{message:?}");
+        let holders = message[1..].iter().map(|event| match event {
             Event::LockHolder { holder, queue, .. } => (holder.as_ref().map(|holder| holder.pid), *queue),
             other => panic!("{other:?}"),
         });

@@ -95,10 +95,10 @@ mod tests {
             ("A==\n  C=x y \n\r\n#B\n", None),
             ("", None),
         ] {
-            let told = fault(text);
-            assert_eq!(told.map(|(line, _)| line), expected.map(|(line, _)| line), "{text}");
+            let message = fault(text);
+            assert_eq!(message.map(|(line, _)| line), expected.map(|(line, _)| line), "{text}");
             assert!(
-                expected.is_none_or(|(_, says)| told.is_some_and(|(_, rule)| rule.contains(says))),
+                expected.is_none_or(|(_, says)| message.is_some_and(|(_, rule)| rule.contains(says))),
                 "{text}"
             );
         }

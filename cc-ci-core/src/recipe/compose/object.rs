@@ -91,12 +91,12 @@ impl ObjectLayer {
         let driven = layer.driver.as_ref().is_some_and(|driver| !driver.is_empty());
         let is_external = layer.external == Some(true);
         if section == "volumes" && is_external {
-            let said = [
+            let message = [
                 ("driver", !driven),
                 ("driver_opts", layer.driver_opts.is_empty()),
                 ("labels", layer.labels.is_empty()),
             ];
-            if let Some((key, _)) = said.into_iter().find(|(_, is_empty)| !is_empty) {
+            if let Some((key, _)) = message.into_iter().find(|(_, is_empty)| !is_empty) {
                 return Err(at.error(format_args!("Docker takes no {key} of a volume that is external")));
             }
         }

@@ -146,8 +146,9 @@ fn of_type(at: &Node<'_>, file: File, wanted: Type) -> Result<(), ComposeError> 
     }
     match (wanted, value) {
         (Open(keys), Value::Object(entries)) => {
-            let said = keys.iter().filter_map(|(key, wanted)| Some((key, entries.get(*key)?, wanted)));
-            said.into_iter()
+            let message = keys.iter().filter_map(|(key, wanted)| Some((key, entries.get(*key)?, wanted)));
+            message
+                .into_iter()
                 .try_for_each(|(key, value, wanted)| of_type(&at.child(key, value), file, *wanted))
         }
         (Map(keys) | MaybeMap(keys), Value::Object(entries)) => known(at, file, keys, entries, false),

@@ -298,7 +298,8 @@ fn each_kind_of_tag_that_is_no_release_is_told_by_its_rule() {
     let tag = |name: &str, fault| UnfitTag { name: name.to_owned(), fault };
     let unfit = vec![tag("v1.0.3", TagFault::Misnamed), tag("1.0.0+1", TagFault::NoCommit)];
     let report = tree.report(&History { unfit, ..History::default() });
-    let told: Vec<_> = report.findings.iter().map(|finding| (finding.rule, finding.what.as_str())).collect();
+    let message: Vec<_> =
+        report.findings.iter().map(|finding| (finding.rule, finding.what.as_str())).collect();
     let expected = [
         ("release-tag-no-commit", "tags of another tag, or of no commit are no releases: 1.0.0+1"),
         (
@@ -306,7 +307,7 @@ fn each_kind_of_tag_that_is_no_release_is_told_by_its_rule() {
             "tags that are not named <recipe semver>+<upstream> are no releases: v1.0.3",
         ),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(message, expected);
 }
 
 #[test]

@@ -11,8 +11,8 @@ const COUNTS: [&str; 2] = ["max_attempts", "parallelism"];
 const TIMES: [&str; 4] = ["delay", "monitor", "start_interval", "window"];
 
 /// Each host with its address, in no order: the engine is given one line for each.
-pub(super) fn hosts(said: &Value) -> Value {
-    let texts = said.as_array().into_iter().flatten().filter_map(Value::as_str);
+pub(super) fn hosts(message: &Value) -> Value {
+    let texts = message.as_array().into_iter().flatten().filter_map(Value::as_str);
     let pairs = texts.filter_map(|text| {
         let (host, address) = text.split_once('=').or_else(|| text.split_once(':'))?;
         let address = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address);
@@ -21,8 +21,8 @@ pub(super) fn hosts(said: &Value) -> Value {
     sorted(pairs)
 }
 
-pub(super) fn ulimits(said: &Value) -> Value {
-    let limits = said.as_object().into_iter().flatten().map(|(name, limit)| {
+pub(super) fn ulimits(message: &Value) -> Value {
+    let limits = message.as_object().into_iter().flatten().map(|(name, limit)| {
         let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0);
         let (soft, hard) = if limit.is_object() { (&limit["soft"], &limit["hard"]) } else { (limit, limit) };
         (name.clone(), json!({"soft": number(soft), "hard": number(hard)}))
@@ -30,12 +30,12 @@ pub(super) fn ulimits(said: &Value) -> Value {
     Value::Object(limits.collect())
 }
 
-pub(super) fn logging(said: &Value) -> Value {
-    json!({"driver": said["driver"], "options": texts(&said["options"])})
+pub(super) fn logging(message: &Value) -> Value {
+    json!({"driver": message["driver"], "options": texts(&message["options"])})
 }
 
-pub(super) fn texts(said: &Value) -> Value {
-    let texts = said.as_object().into_iter().flatten();
+pub(super) fn texts(message: &Value) -> Value {
+    let texts = message.as_object().into_iter().flatten();
     Value::Object(texts.map(|(name, value)| (name.clone(), json!(format!("={}", text(value))))).collect())
 }
 
@@ -46,19 +46,19 @@ fn text(value: &Value) -> String {
 }
 
 /// `deploy` but for what is typed, which comes apart.
-pub(super) fn deploy(said: &Value, mode: Mode, labels: &Value) -> Value {
-    let mut said = said.clone();
-    if let Value::Object(said) = &mut said {
+pub(super) fn deploy(message: &Value, mode: Mode, labels: &Value) -> Value {
+    let mut message = message.clone();
+    if let Value::Object(message) = &mut message {
         for typed in ["labels", "mode", "replicas"] {
-            said.remove(typed);
+            message.remove(typed);
         }
     } else {
-        said = json!({});
+        message = json!({});
     }
-    leaves(&mut said, "");
-    said["labels"] = texts(labels);
-    said["mode"] = json!(format!("{mode:?}"));
-    said
+    leaves(&mut message, "");
+    message["labels"] = texts(labels);
+    message["mode"] = json!(format!("{mode:?}"));
+    message
 }
 
 /// Numbers, sizes and times in one form.

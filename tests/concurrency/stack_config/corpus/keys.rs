@@ -11,11 +11,11 @@ pub(super) fn layer(dice: &mut Dice, is_first: bool) -> Layer {
     if is_first || dice.one_of(4) {
         layer.service.push(format!("image: {}", text(dice, &["x", "bb:1", "r.io/a/b:2", "x:${A}"])));
     }
-    let mut said: Vec<usize> = Vec::new();
+    let mut message: Vec<usize> = Vec::new();
     for _ in 0..=dice.below(4) {
         let kind = dice.below(40);
-        if !said.contains(&kind) {
-            said.push(kind);
+        if !message.contains(&kind) {
+            message.push(kind);
             key(dice, kind, &mut layer);
         }
     }

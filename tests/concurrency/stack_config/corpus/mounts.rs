@@ -223,7 +223,7 @@ pub(super) fn object(dice: &mut Dice, layer: &mut Layer, place: usize, key: &str
     if layer.sections[place].iter().any(|line| line.starts_with(&format!("{key}:"))) {
         return;
     }
-    let said = match (place, dice.below(10)) {
+    let message = match (place, dice.below(10)) {
         (2 | 3, 0) => "{external: true}",
         (2 | 3, 1) => "{external: {name: '@e'}}",
         (2 | 3, 2) => "{name: '@n', file: f}",
@@ -266,5 +266,5 @@ pub(super) fn object(dice: &mut Dice, layer: &mut Layer, place: usize, key: &str
         ]),
         _ => "",
     };
-    layer.sections[place].push(format!("{key}: {said}"));
+    layer.sections[place].push(format!("{key}: {message}"));
 }
