@@ -159,7 +159,7 @@ impl Bench {
             ours.push(self.drained(waiters, || self.cc_ci(&["with-lock", DOMAIN, "--", "true"])));
             theirs.push(self.drained(waiters, || self.flock(&["true"])));
         }
-        row("waiters for one lock, served", waiters, &mut ours, [("flock(1)", &mut theirs)], json!({}))
+        row("waiters for one lock, served", waiters, &mut ours, [("flock(1)", &mut theirs)], &json!({}))
     }
 
     fn drained(&self, waiters: usize, command: impl Fn() -> Command) -> Duration {

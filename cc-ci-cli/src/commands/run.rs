@@ -80,7 +80,8 @@ pub fn run(
             let choice = engine::choose(&base.config).await?;
             base.wire_on(choice)?.harness(lifetime.clone(), proxy).await
         };
-        let harness = app::until_cancelled(lifetime.as_ref(), chosen).await;
+        // Boxed: it holds all that choosing an executor asks.
+        let harness = Box::pin(app::until_cancelled(lifetime.as_ref(), chosen)).await;
         let harness = match harness {
             Ok(harness) => harness,
             Err(error) => {

@@ -70,8 +70,8 @@ rules! {
         "without them a deploy fails when networks and volumes exist already",
         "add the file, or correct the path";
     FOREIGN_NAME Error "foreign-name":
-        "Volumes, secrets, configs, the recipe's own networks and aliases in shared ones are named after the app's stack; \
-         keys of services there are no host's nor like another stack's service",
+        "Volumes, secrets, configs, the recipe's own networks and aliases in shared ones are named after the app's stack, and \
+         no service in a shared network is named like a host or like a service of another stack",
         "two apps of the recipe would share the object, and removing one app takes it from the other",
         "leave `name:` out, or begin it with `${STACK_NAME}_`";
     FOREIGN_NETWORK Error "foreign-network":
