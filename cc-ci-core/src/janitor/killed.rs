@@ -1,6 +1,6 @@
 //! The result of a run that was killed: it could not write one, so whoever removed what it had left does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use crate::engine::Resource;
@@ -13,31 +13,41 @@ use crate::sys::files::RUN_RECORD;
 use crate::sys::text::sanitize_json;
 use crate::workspace::RunDir;
 
-/// Concludes the runs of `domain` that died without a result, once it is verified empty: each is `killed`, and the one that owned
-/// the domain last has what was removed in its receipt. Gives what went wrong. Blocks.
+/// Concludes the runs of domains that died without a result, once each domain is verified empty: each is `killed`, and the one
+/// that owned a domain last has what was removed in its receipt. Gives what went wrong. Blocks.
 ///
 /// A run that is alive is never touched: its lock is taken, or it is left alone.
 pub(super) fn conclude(
     ci_host: &CiHost,
-    domain: &Domain,
-    removed: &[Resource],
+    emptied: &[(Domain, Vec<Resource>)],
     own: Option<&RunId>,
-) -> Vec<String> {
-    let mut failures = Vec::new();
-    let mut dead = match ci_host.run_summaries() {
-        Ok(summaries) => summaries,
-        Err(error) => return vec![crate::model::error_chain(&error)],
-    };
-    dead.retain(|run| {
-        let is_open = matches!(run.verdict, None | Some(Verdict::Killed));
-        !run.alive && is_open && !run.lane.is_warm() && run.domains.contains(domain) && own != Some(&run.id)
+) -> BTreeMap<Domain, Vec<String>> {
+    let dead = ci_host.run_summaries().map(|mut dead| {
+        dead.retain(|run| {
+            let is_open = matches!(run.verdict, None | Some(Verdict::Killed));
+            !run.alive && is_open && !run.lane.is_warm() && own != Some(&run.id)
+        });
+        dead.sort_by_key(|run| (run.owned, run.started));
+        dead
     });
-    dead.sort_by_key(|run| (run.owned, run.started));
-    let last = dead.last().map(|run| run.id.clone());
-    for run in dead {
-        let removed = if last.as_ref() == Some(&run.id) { removed } else { &[] };
+    let conclude = |(domain, removed): &(Domain, Vec<Resource>)| {
+        let failures = match &dead {
+            Ok(dead) => conclude_all(ci_host, dead, domain, removed),
+            Err(error) => vec![crate::model::error_chain(error)],
+        };
+        (domain.clone(), failures)
+    };
+    emptied.iter().map(conclude).collect()
+}
+
+/// The same of one domain, and of those of the `dead` runs, the last owner last, that had it.
+fn conclude_all(ci_host: &CiHost, dead: &[RunSummary], domain: &Domain, removed: &[Resource]) -> Vec<String> {
+    let mut failures = Vec::new();
+    let had_it: Vec<&RunSummary> = dead.iter().filter(|run| run.domains.contains(domain)).collect();
+    for (place, run) in had_it.iter().enumerate() {
+        let removed = if place + 1 == had_it.len() { removed } else { &[] };
         let concluded = match ci_host.runs.try_lock_dead(&run.id) {
-            Ok(Some(directory)) => conclude_one(ci_host, &run, &directory, domain, removed),
+            Ok(Some(directory)) => conclude_one(ci_host, run, &directory, domain, removed),
             Ok(None) => Ok(()),
             Err(error) => Err(io::Error::other(error)),
         };

@@ -184,14 +184,18 @@ pub(super) async fn clear(
         }
         open = again;
     }
-    for (domain, reaped) in all.into_iter().zip(&mut reaped) {
-        if reaped.left.is_empty() && reaped.lost.is_none() {
-            let (ci_host, own, removed) = (ci_host.clone(), own.cloned(), reaped.removed.clone());
-            let concluded = tokio::task::spawn_blocking(move || {
-                killed::conclude(&ci_host, &domain, &removed, own.as_ref())
-            });
-            reaped.failures.extend(concluded.await.unwrap_or_default());
-        }
+    let emptied: Vec<(Domain, Vec<Resource>)> = all
+        .iter()
+        .zip(&reaped)
+        .filter(|(_, reaped)| reaped.left.is_empty() && reaped.lost.is_none())
+        .map(|(domain, reaped)| (domain.clone(), reaped.removed.clone()))
+        .collect();
+    let (concluding, own) = (ci_host.clone(), own.cloned());
+    let concluded =
+        tokio::task::spawn_blocking(move || killed::conclude(&concluding, &emptied, own.as_ref()));
+    let mut failures = concluded.await.unwrap_or_default();
+    for (domain, reaped) in all.iter().zip(&mut reaped) {
+        reaped.failures.extend(failures.remove(domain).into_iter().flatten());
     }
     Ok(reaped)
 }
