@@ -237,6 +237,73 @@ ask "https://OTHER/"
 ask --insecure "https://$PROXY/"
 "#;
 
+/// Programs, and what each has to print of a page that it got over https. Those of the host, not what a user has of their own.
+const PROGRAMS: [(&str, &str, &str); 7] = [
+    ("curl", r#"curl --silent --show-error --max-time 20 "$1""#, "version 1"),
+    ("wget", r#"wget --quiet --timeout=20 --tries=1 --output-document=- "$1""#, "version 1"),
+    // The app is no repository: git says so of what it got.
+    ("git", r#"git ls-remote "$1""#, "not valid: is this a git repository?"),
+    (
+        "openssl",
+        r#"openssl s_client -connect "$CCCI_DOMAIN:443" -verify_hostname "$CCCI_DOMAIN" -verify_return_error -brief </dev/null"#,
+        "Verification: OK",
+    ),
+    (
+        "python3",
+        r#"python3 -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).read())' "$1""#,
+        "version 1",
+    ),
+    (
+        "node",
+        r#"node -e 'fetch(process.argv[1]).then(answer => answer.text()).then(console.log)' "$1""#,
+        "version 1",
+    ),
+    (
+        "perl",
+        r#"perl -MHTTP::Tiny -e 'print HTTP::Tiny->new(verify_SSL => 1)->get($ARGV[0])->{content}' "$1""#,
+        "version 1",
+    ),
+];
+
+#[test]
+fn programs_in_a_confined_test_trust_its_way_to_the_proxy_as_they_are() {
+    let test = "programs_in_a_confined_test_trust_its_way_to_the_proxy_as_they_are";
+    let runs = |program: &str, args: &[&str]| {
+        std::process::Command::new(program).args(args).output().is_ok_and(|done| done.status.success())
+    };
+    if !runs("bwrap", &["--version"]) {
+        return skip(test, "bwrap is not installed");
+    }
+    let is_there = |program: &str| match program {
+        "perl" => runs("/usr/bin/perl", &["-MIO::Socket::SSL", "-e1"]),
+        _ => Path::new("/usr/bin").join(program).exists(),
+    };
+    let (tried, missing): (Vec<_>, Vec<_>) =
+        PROGRAMS.into_iter().partition(|(program, ..)| is_there(program));
+    for (program, ..) in missing {
+        skip(test, &format!("{program} is not in /usr/bin"));
+    }
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    for (program, call, _) in &tried {
+        let call = format!("PATH=/usr/bin\nset -- \"https://$CCCI_DOMAIN/\"\n{call} 2>&1 || true");
+        recipe.script(&format!("tests/custom-{program}"), &call);
+    }
+    recipe.commit();
+    let (domain, ca_file) = (world.domain("plain", 7), world.path().join("ca.pem"));
+    let proxy = Proxy::start(&world, vec![signed(domain.as_str(), &ca_file)]);
+    let config =
+        format!("{}[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n", confined(&world), proxy.address);
+    fs::write(world.config(), config).unwrap();
+    paused_runs::run(&world, &recipe).run().expect(0);
+    for (program, _, says) in tried {
+        let log = world.runs().join(RUN).join(format!("logs/custom-recipe-custom-{program}.log"));
+        let printed = fs::read_to_string(log).unwrap();
+        assert!(printed.contains(says), "{program}: {printed}");
+    }
+    world.assert_empty();
+}
+
 #[test]
 fn a_confined_test_reaches_its_apps_through_the_proxy_and_no_other() {
     let test = "a_confined_test_reaches_its_apps_through_the_proxy_and_no_other";
