@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::client::{ApiError, Client};
 use crate::events::Events;
 use crash_loop::CrashLoopDetector;
+use observe::FutureStamps;
 use verdict::{ConvergenceVerdict, Service};
 
 /// The pause before the next look where nothing is heard; doubled each time. A container's end is told some 100 ms
@@ -46,6 +47,7 @@ pub(crate) async fn wait(
     let mut events = Events::of(client, &stack);
     let mut detector = CrashLoopDetector::default();
     let mut node = None;
+    let mut future = FutureStamps::default();
     let longest = LONGEST_PAUSE.max(shortest);
     let mut pause = shortest;
     let mut last = None;
@@ -55,7 +57,7 @@ pub(crate) async fn wait(
                 Some(node) => node,
                 None => node.insert(observe::node(client).await?),
             };
-            observe::services_of(client, &stack, node).await
+            observe::services_of(client, &stack, node, Some(&mut future)).await
         };
         let looked = tokio::time::timeout_at(until, events.during(look)).await;
         let Ok((seen, heard)) = looked else { break };
@@ -116,7 +118,7 @@ pub(crate) async fn wait(
 pub(crate) async fn services(client: &Client, domain: &Domain) -> Result<Vec<ServiceState>, Failure> {
     let seen = async {
         let node = observe::node(client).await?;
-        let mut seen = observe::services_of(client, &domain.stack(), &node).await?;
+        let mut seen = observe::services_of(client, &domain.stack(), &node, None).await?;
         // Whoever asks right after a wait must not see what has just ended.
         observe::confirm(client, &mut seen).await?;
         Ok(seen)

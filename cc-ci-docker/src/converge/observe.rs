@@ -1,6 +1,6 @@
 //! What the engine shows of a stack's services right now.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -15,6 +15,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::current::{digest, is_current, is_of_iteration};
 use super::verdict::{Liveness, Mode, Service, Task, Update};
@@ -29,17 +30,43 @@ const SWARMS_DELAY: i64 = 5_000_000_000;
 /// So many containers are asked at once.
 const AT_ONCE: usize = 8;
 
+/// When the looks of one wait first came upon stamps that were still to come, by whose stamp it is and itself: of a clock that was
+/// set back since, or of an engine whose clock is ahead. What happened then is as old as that, at least.
+#[derive(Debug, Default)]
+pub(super) struct FutureStamps(HashMap<(String, Timestamp), Instant>);
+
+impl FutureStamps {
+    fn age(&mut self, id: &str, stamp: Timestamp, now: Instant) -> Duration {
+        let first = *self.0.entry((id.to_owned(), stamp)).or_insert(now);
+        now.saturating_duration_since(first)
+    }
+
+    /// Forgets tasks that the engine has forgotten, and stamps that have come.
+    fn retain(&mut self, ids: &HashSet<String>, now: Timestamp) {
+        self.0.retain(|(id, stamp), _| *stamp > now && ids.contains(id));
+    }
+}
+
 /// Looks at the services of `stack`, in the order of their names. What runs on this node, called `node`, is told by
 /// its containers: the tasks that Swarm knows of lag behind them by 70 to 200 ms, as was measured.
+///
+/// `future` is what earlier looks have kept; a look that is the only one has none, and takes what has a stamp of the future for old.
 pub(super) async fn services_of(
     client: &Client,
     stack: &Stack,
     node: &str,
+    mut future: Option<&mut FutureStamps>,
 ) -> Result<Vec<Service>, ApiError> {
     let (services, tasks, containers) =
         futures_util::try_join!(services(client, stack), tasks(client, stack), running(client, stack))?;
     let redactor = client.redactor();
-    let seen = View { node, now: Timestamp::now(), redactor, containers: by_task(containers) };
+    let now = Timestamp::now();
+    if let Some(future) = future.as_deref_mut() {
+        let ids = services.iter().filter_map(|service| service.id.clone());
+        future.retain(&ids.chain(tasks.iter().filter_map(|task| task.id.clone())).collect(), now);
+    }
+    let looked = Instant::now();
+    let mut seen = View { node, now, looked, future, redactor, containers: by_task(containers) };
     let mut tasks_of: HashMap<String, Vec<ApiTask>> = HashMap::new();
     for task in tasks {
         tasks_of.entry(task.service_id.clone().unwrap_or_default()).or_default().push(task);
@@ -130,12 +157,15 @@ fn by_task(containers: Vec<ContainerSummary>) -> HashMap<String, ContainerSummar
 struct View<'a> {
     node: &'a str,
     now: Timestamp,
+    /// The same, by a clock that nobody sets.
+    looked: Instant,
+    future: Option<&'a mut FutureStamps>,
     redactor: &'a Redactor,
     containers: HashMap<String, ContainerSummary>,
 }
 
 impl View<'_> {
-    fn service(&self, stack: &Stack, service: ApiService, tasks: &[ApiTask]) -> Service {
+    fn service(&mut self, stack: &Stack, service: ApiService, tasks: &[ApiTask]) -> Service {
         let spec = service.spec.unwrap_or_default();
         let digest = digest(&spec);
         let template = spec.task_template.unwrap_or_default();
@@ -153,14 +183,15 @@ impl View<'_> {
         let has_delay = delay.is_some_and(|delay| delay != SWARMS_DELAY);
         let test =
             template.container_spec.as_ref().and_then(|spec| spec.health_check.as_ref()?.test.as_deref());
+        let id = service.id.unwrap_or_default();
         Service {
-            id: service.id.unwrap_or_default(),
+            changed: self.since(&id, service.updated_at.as_deref()),
+            id,
             name: name.strip_prefix(&format!("{stack}_")).unwrap_or(&name).to_owned(),
             created: service.created_at.unwrap_or_default(),
             order: service.version.and_then(|version| version.index).unwrap_or_default().to_string(),
             mode,
             update: update(self.redactor, service.update_status),
-            changed: self.since(service.updated_at.as_deref()).unwrap_or(Duration::MAX),
             restarts_done: !matches!(
                 condition,
                 Some(
@@ -180,14 +211,14 @@ impl View<'_> {
         }
     }
 
-    fn task(&self, task: &ApiTask, mode: Mode, current: bool) -> Task {
+    fn task(&mut self, task: &ApiTask, mode: Mode, current: bool) -> Task {
         let id = task.id.clone().unwrap_or_default();
         let status = task.status.clone().unwrap_or_default();
         let state = status.state.unwrap_or(TaskState::NEW);
         let node = task.node_id.as_deref().unwrap_or_default();
         // Swarm counts a task as running from the moment that its status says.
         let running_for = match state {
-            TaskState::RUNNING => self.since(status.timestamp.as_deref()).unwrap_or(Duration::MAX),
+            TaskState::RUNNING => self.since(&id, status.timestamp.as_deref()),
             _ => Duration::ZERO,
         };
         let container = self.containers.get(&id);
@@ -206,7 +237,7 @@ impl View<'_> {
                 // A job's first slot is 0, which is left out.
                 Mode::Replicated(_) | Mode::Job(_) => task.slot.unwrap_or(0).to_string(),
             },
-            age: self.since(task.created_at.as_deref()).unwrap_or(Duration::MAX),
+            age: self.since(&id, task.created_at.as_deref()),
             current,
             desired: task.desired_state.unwrap_or(TaskState::NEW),
             state,
@@ -217,11 +248,14 @@ impl View<'_> {
         }
     }
 
-    /// How long ago a stamp of the engine was; nothing where it is none. The engine's clock is this host's.
-    fn since(&self, stamp: Option<&str>) -> Option<Duration> {
-        let stamp: Timestamp = stamp?.parse().ok()?;
-        // A stamp of the future is one of a clock that was set back since.
-        Some(Duration::try_from(self.now.duration_since(stamp)).unwrap_or(Duration::MAX))
+    /// How long ago a stamp of the engine of what is called `id` was. One that says nothing is of long ago. The engine's clock is
+    /// this host's.
+    fn since(&mut self, id: &str, stamp: Option<&str>) -> Duration {
+        let Some(stamp) = stamp.and_then(|stamp| stamp.parse().ok()) else { return Duration::MAX };
+        if let Ok(age) = Duration::try_from(self.now.duration_since(stamp)) {
+            return age;
+        }
+        self.future.as_deref_mut().map_or(Duration::MAX, |future| future.age(id, stamp, self.looked))
     }
 }
 

@@ -64,8 +64,19 @@ fn container(status: &str) -> ContainerSummary {
 }
 
 fn seen(service: ApiService, tasks: &[ApiTask], containers: Vec<ContainerSummary>) -> Service {
+    looked_at(Instant::now(), None, service, tasks, containers)
+}
+
+/// The same, by a look at `looked` among others.
+fn looked_at(
+    looked: Instant,
+    future: Option<&mut FutureStamps>,
+    service: ApiService,
+    tasks: &[ApiTask],
+    containers: Vec<ContainerSummary>,
+) -> Service {
     let (now, redactor) = (NOW.parse().unwrap(), &Redactor::default());
-    let view = View { node: "here", now, redactor, containers: by_task(containers) };
+    let mut view = View { node: "here", now, looked, future, redactor, containers: by_task(containers) };
     view.service(&"a_test_x".parse().unwrap(), service, tasks)
 }
 
@@ -189,4 +200,28 @@ fn stamps_that_make_no_sense_are_of_long_ago() {
         let service = seen(api_service(json!({"UpdatedAt": stamp})), &[], vec![]);
         assert_eq!(service.changed, Duration::MAX, "{stamp:?}");
     }
+}
+
+#[test]
+fn what_has_a_stamp_of_the_future_is_as_old_as_the_first_look_at_it() {
+    let (mut future, first) = (FutureStamps::default(), Instant::now());
+    let mut look = |after, stamp: &str| {
+        let running = json!({"Status": {"State": "running", "Timestamp": stamp}});
+        let service = api_service(json!({"UpdatedAt": "2026-11-21T15:02:04Z"}));
+        let containers = vec![container("Up Less than a second")];
+        looked_at(first + after, Some(&mut future), service, &[api_task(running)], containers)
+    };
+    let (set_back, moment) = ("2026-11-21T15:02:07Z", Duration::from_millis(200));
+    let fresh = look(Duration::ZERO, set_back);
+    assert_eq!((fresh.changed, fresh.tasks[0].running), (Duration::ZERO, Liveness::For(Duration::ZERO)));
+    let lag = look(moment, set_back).verdict();
+    assert!(matches!(lag, ConvergenceVerdict::Lags(_)), "it may yet end at once: {lag:?}");
+    let steady = look(Duration::from_secs(1), set_back);
+    assert_eq!(steady.tasks[0].running, Liveness::For(Duration::from_secs(1)));
+    assert_eq!(steady.verdict(), ConvergenceVerdict::Up, "a clock that was set back holds up nothing");
+    // Begun anew.
+    let again = look(Duration::from_secs(2), "2026-11-21T15:02:09Z");
+    assert_eq!(again.tasks[0].running, Liveness::For(Duration::ZERO));
+    future.retain(&HashSet::new(), NOW.parse().unwrap());
+    assert!(future.0.is_empty());
 }
