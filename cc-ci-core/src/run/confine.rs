@@ -17,8 +17,10 @@ use crate::sys::programs::operator_path;
 /// apps beside it mean those that follow.
 const APP: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// Where programs are told whose certificates are good, if they don't look for the host's own bundle.
-const TRUST: [&str; 3] = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
+/// Where programs are told whose certificates are good, if they don't look for the host's own bundle, or that one is at another
+/// place than Debian's.
+const TRUST: [&str; 5] =
+    ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"];
 
 const HINT: &str = "install bubblewrap (apt-get install bubblewrap), and see `cc-ci doctor`; where all who write recipes are \
                     trusted: recipe_scripts = \"unconfined\" in the configuration";
