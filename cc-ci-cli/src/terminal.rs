@@ -20,6 +20,9 @@ use cc_ci_core::Failure;
 /// What is still unwritten when a command ends may take so long.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// Whoever reads past runs may take so long.
+const AT_LEISURE: Duration = Duration::from_hours(24);
+
 /// Both outputs of the command. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Terminal {
@@ -107,6 +110,11 @@ impl Terminal {
             // A reader that is gone or stuck has lost them; there is nobody to tell.
             let _written = writer.flush(until.saturating_duration_since(Instant::now()));
         }
+    }
+
+    /// Waits until the result is read, or nobody is there to read it: for a command that holds nothing.
+    pub fn wait_for_reader(&self) {
+        let _read = self.out.flush(AT_LEISURE);
     }
 
     /// A reporter that tells events to people.

@@ -162,3 +162,58 @@ fn what_a_run_was_is_asked_for_by_its_id() {
     assert!(unknown.contains("hint: its logs: custom-recipe-custom-fails, service-app"), "{unknown}");
     assert!(asked(&["report", "2"], 2).stderr.contains("hint: cc-ci runs lists them"));
 }
+
+#[test]
+fn what_a_dead_run_says_of_itself_orders_nothing_and_can_be_read_after_it_was_concluded() {
+    // Each of those is longer once it is escaped: all of them would be more than a record may have.
+    for hidden in [1, 1 << 20] {
+        let world = World::new();
+        let (running, _) = paused_runs::in_a_test(&world, "exec sleep 1000");
+        running.signal(Signal::SIGKILL);
+        running.wait().expect(137);
+        let path = world.runs().join(RUN).join("run.json");
+        let mut record = world.record(RUN);
+        record["doing"]["phase"] = json!("install\u{1b}[2J\n::set-output name=a::b\n##[error]x");
+        record["doing"]["step"] = json!("recipe/custom-a; reboot");
+        record["run_id"] = json!("2");
+        record["warnings"] = json!(["\u{200b}".repeat(hidden)]);
+        fs::write(&path, record.to_string()).unwrap();
+        paused_runs::reaped_by_one_pass(&world);
+        let listed = world.cc_ci(["runs", "--format", "json"]).run().expect(0).json();
+        let listed = listed["runs"].as_array().unwrap();
+        assert_eq!((listed.len(), &listed[0]["run_id"]), (1, &json!(RUN)));
+        let shown = world.cc_ci(["report", RUN]).run().expect(0).stdout;
+        assert!(!shown.contains('\u{1b}') && !shown.contains("\n::") && !shown.contains("##["), "{shown}");
+        if hidden > 1 {
+            assert_eq!(world.record(RUN), record, "what would be too long stays as it is");
+            continue;
+        }
+        assert!(shown.starts_with("killed: run 1 of plain"), "{shown}");
+        assert!(shown.ends_with("next: cc-ci logs 1 'custom-a; reboot'\n"), "{shown}");
+        let kept = fs::read_to_string(&path).unwrap();
+        assert!(!kept.contains('\u{1b}') && !kept.contains("##["), "{kept}");
+    }
+}
+
+#[test]
+fn who_reads_a_past_run_may_take_their_time_and_any_signal_ends_it() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.commit();
+    world.cc_ci(["run", "--run-id", "1"]).arg(recipe.path()).run().expect(0);
+    let (reader, writer) = pipes::full();
+    let mut call = world.cc_ci(["report", "1"]);
+    call.command().stdout(writer);
+    let running = call.start();
+    let tasks = format!("/proc/{}/task", running.pid());
+    let is_writer = |task: fs::DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "stdout\n")
+    };
+    // No signal is heard by then, unless the process was given back.
+    until("it writes", || {
+        fs::read_dir(&tasks).is_ok_and(|mut all| all.any(|task| task.is_ok_and(is_writer)))
+    });
+    running.signal(Signal::SIGTERM);
+    running.wait().expect(143);
+    drop(reader);
+}

@@ -55,9 +55,15 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, Fail
         Command::Locks(domains) => locks::locks(domains.domains, settings, &base, terminal),
         Command::WithLock(with_lock) => with_lock::with_lock(&with_lock, settings, &base, taken, terminal),
         Command::Audit(audit) => audit::audit(audit.domains, settings, base, taken, terminal),
-        Command::Runs(args) => past::runs(&args, settings, &base, terminal),
-        Command::Report(args) => past::report(&args, settings, &base, terminal),
-        Command::Logs(args) => past::logs(&args, settings, &base, terminal),
+        Command::Runs(args) => {
+            past::at_leisure(taken, terminal, || past::runs(&args, settings, &base, terminal))
+        }
+        Command::Report(args) => {
+            past::at_leisure(taken, terminal, || past::report(&args, settings, &base, terminal))
+        }
+        Command::Logs(args) => {
+            past::at_leisure(taken, terminal, || past::logs(&args, settings, &base, terminal))
+        }
         Command::Status => status::status(settings, base, taken, terminal),
         Command::Doctor => doctor::doctor(settings, base, taken, terminal),
         #[cfg(feature = "demo")]

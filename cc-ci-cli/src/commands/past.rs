@@ -2,6 +2,7 @@
 
 use cc_ci_core::PastRuns;
 use cc_ci_core::exit::Exit;
+use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::names::{Domain, RecipeName, RunId, Subject};
 use cc_ci_core::run::{Lane, RunRecord, Verdict};
 use jiff::Timestamp;
@@ -64,6 +65,19 @@ impl Row {
             State::Killed => self.verdict == Some(Verdict::Killed),
         }
     }
+}
+
+/// Does what only looks, as a program that any signal ends, and then waits for whoever reads the result: a pager takes its time, and
+/// nothing is held meanwhile.
+pub fn at_leisure(
+    taken: TakenOver,
+    terminal: &Terminal,
+    look: impl FnOnce() -> Result<Exit, Failure>,
+) -> Result<Exit, Failure> {
+    taken.give_back().map_err(|error| Failure::host("can't give the process back").with_source(error))?;
+    let exit = look()?;
+    terminal.wait_for_reader();
+    Ok(exit)
 }
 
 pub fn runs(
@@ -129,7 +143,8 @@ pub fn logs(
     };
     let found = matching(&names, wanted);
     if found.is_empty() {
-        let known = if names.is_empty() { "it has none".to_owned() } else { names.join(", ") };
+        let known =
+            if names.is_empty() { "it has none".to_owned() } else { render::past::lines(&names).join(", ") };
         return Err(Failure::configuration(format!("run {} has no log of {wanted}", args.run))
             .with_hint(format!("its logs: {known}")));
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cc_ci_core::names::RunId;
 use cc_ci_core::run::{Digest, Verdict};
+use cc_ci_core::sys::text::sanitize_line;
 use jiff::Timestamp;
 
 use crate::commands::past::Row;
@@ -74,7 +75,12 @@ pub fn log_names(run: &RunId, names: &[String]) -> String {
     if names.is_empty() {
         return format!("run {run} has no logs\n");
     }
-    names.join("\n") + "\n"
+    lines(names).join("\n") + "\n"
+}
+
+/// Each name in one line: whoever wrote there named it.
+pub fn lines(names: &[String]) -> Vec<String> {
+    names.iter().map(|name| sanitize_line(name)).collect()
 }
 
 /// Logs, each with its name where there are several.
@@ -82,7 +88,7 @@ pub fn logs(names: &[String], texts: &[String]) -> String {
     let mut shown = String::new();
     for (name, text) in names.iter().zip(texts) {
         if names.len() > 1 {
-            let _ = writeln!(shown, "==== {name}");
+            let _ = writeln!(shown, "==== {}", sanitize_line(name));
         }
         shown.push_str(text);
         if !text.is_empty() && !text.ends_with('\n') {

@@ -85,7 +85,9 @@ impl PastRuns {
 /// The record of one run, from the runs directory. What was put or mounted in its place is not waited for.
 fn read_record(runs: &Dir, id: &RunId) -> Option<RunRecord> {
     let text = read_in(runs, Path::new(id.as_str()).join(RUN_RECORD), RECORD_LIMIT).ok()?;
-    serde_json::from_slice(&text).ok()
+    let record: RunRecord = serde_json::from_slice(&text).ok()?;
+    // Whose it is, its directory says: it may be asked for by no other name.
+    Some(RunRecord { run_id: id.clone(), ..record })
 }
 
 #[cfg(test)]
@@ -108,6 +110,22 @@ mod tests {
         assert!(runs.log(&id, "link").is_err());
         let error = runs.logs(&"2".parse().unwrap()).unwrap_err();
         assert!(error.hint().is_some(), "{error}");
+    }
+
+    #[test]
+    fn a_record_is_of_the_run_whose_directory_it_is_in_whatever_it_says() {
+        let world = tempfile::tempdir().unwrap();
+        fs::create_dir(world.path().join("1")).unwrap();
+        let record = serde_json::json!({
+            "schema": "cc-ci.run/v1", "run_id": "2", "owner": { "pid": 1, "start_time": 1, "boot_id": "b" },
+            "recipe": "app", "subject": { "pull_request": 1 }, "domain": "app-000001.ci.test", "domains": [],
+            "executor": "local", "started": "2026-11-29T09:00:00Z", "lock_waited_seconds": 0.0, "deploy_count": 0,
+            "tiers": [], "errors": [], "warnings": []
+        });
+        fs::write(world.path().join("1/run.json"), record.to_string()).unwrap();
+        let (runs, id) = (PastRuns::new(world.path().to_owned()), "1".parse().unwrap());
+        assert_eq!(runs.record(&id).unwrap().run_id, id);
+        assert_eq!(runs.all().unwrap()[0].run_id, id);
     }
 
     #[test]

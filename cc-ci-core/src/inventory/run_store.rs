@@ -20,7 +20,7 @@ use crate::workspace::RunFiles;
 
 /// A record names steps, and says why they failed: thousands of them fit. What is longer is no record of ours, and
 /// its tree is nobody's residue, as with any other text that a recipe's test may have put there.
-pub(super) const RECORD_LIMIT: u64 = 4 << 20;
+pub(crate) const RECORD_LIMIT: u64 = 4 << 20;
 
 /// The name of an executor is a word.
 const EXECUTOR_LIMIT: usize = 64;
@@ -129,7 +129,8 @@ struct BeforeReceipt {
 impl RunSummary {
     /// All of its record; `None` where there is none, or what is there is no record.
     pub(crate) fn record(&self) -> Option<RunRecord> {
-        serde_json::from_slice(&self.files.read_record(RECORD_LIMIT).ok()?).ok()
+        let record: RunRecord = serde_json::from_slice(&self.files.read_record(RECORD_LIMIT).ok()?).ok()?;
+        Some(RunRecord { run_id: self.id.clone(), ..record })
     }
 
     /// What lasts of the warm app, as it was before this run upgraded it; `None` where it came not so far, or does

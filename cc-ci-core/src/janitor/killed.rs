@@ -5,8 +5,8 @@ use std::io;
 
 use crate::engine::Resource;
 use crate::inventory::ci_host::CiHost;
-use crate::inventory::run_store::RunSummary;
-use crate::model::digest::{Blame, Digest, test_name};
+use crate::inventory::run_store::{RECORD_LIMIT, RunSummary};
+use crate::model::digest::{Blame, Digest, logs_command, test_name};
 use crate::model::record::{RunRecord, Verdict};
 use crate::names::{Domain, RunId};
 use crate::sys::files::RUN_RECORD;
@@ -81,8 +81,12 @@ fn conclude_one(
     let known: BTreeSet<Resource> = receipt.removed.iter().cloned().collect();
     receipt.removed.extend(removed.iter().filter(|resource| !known.contains(resource)).cloned());
     receipt.verified.push(domain.clone());
-    let text = serde_json::to_string_pretty(&record)?;
-    directory.write(RUN_RECORD.as_ref(), sanitize_json(&text).as_bytes())
+    let text = sanitize_json(&serde_json::to_string_pretty(&record)?);
+    // Nobody would read it again: it stays as it is, that of a dead run.
+    if text.len() as u64 > RECORD_LIMIT {
+        return Ok(());
+    }
+    directory.write(RUN_RECORD.as_ref(), text.as_bytes())
 }
 
 /// What is known of a death: what went on, by the run's own word.
@@ -99,7 +103,7 @@ fn digest(record: &RunRecord) -> Digest {
         digest.tier = tier.map(|tier| tier.name);
         digest.step.clone_from(&doing.step);
     }
-    let test = digest.step.as_deref().and_then(test_name).map(|test| format!(" {test}"));
-    digest.next.push(format!("cc-ci logs {}{}", record.run_id, test.unwrap_or_default()));
+    let test = digest.step.as_deref().and_then(test_name);
+    digest.next.push(logs_command(&record.run_id, test));
     digest
 }

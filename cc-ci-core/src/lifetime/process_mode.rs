@@ -112,6 +112,14 @@ impl TakenOver {
         &self.owner
     }
 
+    /// Gives the process back: signals end it as they end any other. For what holds nothing, and owns nothing.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn give_back(self) -> io::Result<()> {
+        Ok(exec::signal_set(&watcher::run_signals()).thread_unblock()?)
+    }
+
     /// Starts the clock, and listens. A parent that is dead by now is a cancellation, told at once.
     ///
     /// # Errors

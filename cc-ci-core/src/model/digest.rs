@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::tier_name::TierName;
+use crate::names::RunId;
+use crate::sys::text::sanitize_line;
 
 /// What a run does, since when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +126,18 @@ impl Digest {
     }
 }
 
+/// The command that shows a run's logs, that of `name` where there is one, for a shell that it is copied into. A recipe names its
+/// tests: such a name is no command there, and one that could not be read there is left out.
+pub(crate) fn logs_command(run: &RunId, name: Option<&str>) -> String {
+    let command = format!("cc-ci logs {run}");
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | '+' | '@' | '%');
+    match name {
+        Some(name) if name.chars().all(is_plain) => format!("{command} {name}"),
+        Some(name) if sanitize_line(name) == name => format!("{command} '{}'", name.replace('\'', r"'\''")),
+        Some(_) | None => command,
+    }
+}
+
 /// The name of a test, as `cc-ci logs` takes it.
 pub(crate) fn test_name(step: &str) -> Option<&str> {
     let (layer, name) = step.rsplit_once('/')?;
@@ -133,6 +147,22 @@ pub(crate) fn test_name(step: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_that_is_shown_does_in_a_shell_what_it_says_and_no_more() {
+        let run = "1".parse().unwrap();
+        for (name, command) in [
+            (None, "cc-ci logs 1"),
+            (Some("custom-a.sh"), "cc-ci logs 1 custom-a.sh"),
+            (Some("custom a; reboot"), "cc-ci logs 1 'custom a; reboot'"),
+            (Some("custom-$(reboot)"), "cc-ci logs 1 'custom-$(reboot)'"),
+            (Some("custom-it's"), r"cc-ci logs 1 'custom-it'\''s'"),
+            (Some("custom-a\nreboot"), "cc-ci logs 1"),
+            (Some("custom-\u{1b}[2J"), "cc-ci logs 1"),
+        ] {
+            assert_eq!(logs_command(&run, name), command);
+        }
+    }
 
     #[test]
     fn a_test_is_named_as_its_log_is_asked_for() {

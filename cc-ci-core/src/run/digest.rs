@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::evidence::{Evidence, Unwell};
 use super::lines::{cut, last_lines, log_end};
 use crate::engine::{Redactor, Resource};
-use crate::model::digest::{Blame, Digest, Doing, LogEnd, test_name};
+use crate::model::digest::{Blame, Digest, Doing, LogEnd, logs_command, test_name};
 use crate::model::exit::Exit;
 use crate::model::failure::{Failure, Fault};
 use crate::model::record::{RunRecord, TierName};
@@ -189,15 +189,15 @@ fn of_failure(known: &Evidence, record: &RunRecord, failure: &FirstFailure) -> D
     let run_id = &record.run_id;
     digest.next.extend(failure.hint.clone());
     if let Some(test) = place.step.as_deref().and_then(test_name) {
-        digest.next.push(format!("cc-ci logs {run_id} {test}"));
+        digest.next.push(logs_command(run_id, Some(test)));
     }
     if let Some(service) = &digest.service {
-        digest.next.push(format!("cc-ci logs {run_id} {service}"));
+        digest.next.push(logs_command(run_id, Some(service)));
     }
     match blame {
         Blame::Host => digest.next.push("cc-ci doctor".to_owned()),
         Blame::Recipe if digest.next.is_empty() && failure.text.starts_with(INSTALL_STEPS) => {
-            digest.next.push(format!("cc-ci logs {run_id} {INSTALL_STEPS}"));
+            digest.next.push(logs_command(run_id, Some(INSTALL_STEPS)));
         }
         Blame::Recipe if digest.next.is_empty() && names_a_file(&failure.text) => {
             digest.next.push("cc-ci recipe check PATH".to_owned());
@@ -205,8 +205,8 @@ fn of_failure(known: &Evidence, record: &RunRecord, failure: &FirstFailure) -> D
         _ => {}
     }
     if digest.next.is_empty() {
-        let service = digest.log.as_ref().map(|log| format!(" {}", log.service));
-        digest.next.push(format!("cc-ci logs {run_id}{}", service.unwrap_or_default()));
+        let service = digest.log.as_ref().map(|log| log.service.as_str());
+        digest.next.push(logs_command(run_id, service));
     }
     digest
 }
