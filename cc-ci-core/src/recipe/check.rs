@@ -11,6 +11,7 @@ use super::issue::{Issue, Policy};
 use super::routes;
 use super::rules::{Rule, Severity, table};
 use super::tree::ReadError;
+use crate::names::Domain;
 
 /// What a look at a recipe found, as lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -115,7 +116,7 @@ pub(super) fn issues(
         }
     }
     for (key, service) in &compose.services {
-        of_service(compose, key, service, &read, &mut found);
+        of_service(compose, key, service, policy, &read, &mut found);
     }
     for privilege in &compose.privileges {
         let what = format!("{}: {privilege}", privilege.path.join("."));
@@ -138,6 +139,7 @@ fn of_service(
     compose: &Compose,
     key: &str,
     service: &Service,
+    policy: &Policy<'_>,
     read: &impl Fn(&Path) -> Result<Vec<u8>, ReadError>,
     found: &mut Vec<Issue>,
 ) {
@@ -153,8 +155,8 @@ fn of_service(
         let what = format!("service {key}: reading its env_file {}: {fault}", file.display());
         found.push(Issue::at(&table::FILE_UNREADABLE, &["services", key, "env_file"], what));
     }
-    // Everybody there can be asked for by the service's key, too. One like a host or another stack's service is no `app`.
-    let is_others = !compose.stack.prefixes(key) && (key.contains('.') || key.matches('_').count() > 1);
+    // Everybody there can be asked for by the service's key, too.
+    let is_others = !compose.stack.prefixes(key) && may_be_others(key, policy.domain);
     let mut shared = service.networks.iter().filter_map(|network| compose.networks.get(network));
     if let Some(network) = shared.find(|network| network.external && is_others) {
         let what = format!(
@@ -206,6 +208,32 @@ fn of_service(
         };
         found.push(issue.asking(format!("bind={source}{mode}")));
     }
+}
+
+/// Whether a key is a name by which others in a network may ask for a host, or for the service of another stack.
+fn may_be_others(key: &str, domain: &Domain) -> bool {
+    /// An app of the same host may be at `sso.example.org`, beside `ci.example.org`. Shorter domains are looked for below the
+    /// app's own zone alone: two underscores have many names.
+    const LABELS: usize = 3;
+    // The last label of a host is no number, as in `php8.1`.
+    let is_host = key
+        .trim_end_matches('.')
+        .rsplit_once('.')
+        .is_some_and(|(_, last)| !last.bytes().all(|b| b.is_ascii_digit()));
+    let own: Vec<&str> = domain.as_str().split('.').collect();
+    let parts: Vec<&str> = key.split('_').collect();
+    let is_label = |part: &&&str| {
+        !(part.is_empty() || part.contains('.') || part.starts_with('-') || part.ends_with('-'))
+    };
+    // What follows the domain is the service.
+    let labels = parts.iter().take_while(is_label).count().min(parts.len() - 1);
+    let is_stack = |length: usize| {
+        let last_two =
+            |labels: &[&str]| labels[labels.len().saturating_sub(2)..].join(".").to_ascii_lowercase();
+        parts[length - 1].starts_with(|c: char| c.is_ascii_alphabetic())
+            && (length >= own.len().min(LABELS) || length > 1 && last_two(&parts[..length]) == last_two(&own))
+    };
+    is_host || (1..=labels).any(is_stack)
 }
 
 /// What an app may read of the host's, to show its time.

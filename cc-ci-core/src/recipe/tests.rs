@@ -177,6 +177,15 @@ fn a_service_in_a_shared_network_is_no_host_and_no_other_stacks_service() {
   celery_worker: {image: 'a:1', networks: [proxy]}
   sso.example.net: {image: 'a:1', networks: [proxy]}
   sso_example_net_app: {image: 'a:1', networks: [own, proxy]}
+  Example_ORG_app: {image: 'a:1', networks: [proxy]}
+  sso_example_net_php8.1: {image: 'a:1', networks: [proxy]}
+  host.: {image: 'a:1', networks: [proxy]}
+  sso.example.net.: {image: 'a:1', networks: [proxy]}
+  celery_beat_worker: {image: 'a:1', networks: [proxy]}
+  celery_beat_example_org: {image: 'a:1', networks: [own]}
+  php8.1: {image: 'a:1', networks: [proxy]}
+  worker_1_2_3: {image: 'a:1', networks: [proxy]}
+  a__example_org_app: {image: 'a:1', networks: [proxy]}
   db.example.net: {image: 'a:1', networks: [own]}
 networks: {proxy: {external: true}, own: }",
         ),
@@ -185,8 +194,11 @@ networks: {proxy: {external: true}, own: }",
     assert_starts(
         &found.problems,
         &[
+            "service Example_ORG_app: its key is its name in the network proxy",
             "service sso.example.net: its key is its name in the network proxy",
+            "service sso.example.net.: its key is its name in the network proxy",
             "service sso_example_net_app: its key is its name in the network proxy",
+            "service sso_example_net_php8.1: its key is its name in the network proxy",
         ],
     );
 }

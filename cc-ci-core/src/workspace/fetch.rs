@@ -290,7 +290,7 @@ impl Fetching<'_> {
             let written = replace_file(&list, format!("{}\n", objects.display()).as_bytes());
             written.map_err(|source| fail(GitError::Io { doing: "write", path: list, source }))?;
         }
-        let tested = self.bring(reading, address, wanted).await.map_err(fail)?;
+        let tested = self.bring(reading, address, wanted).await?;
         let tested = tested.ok_or_else(|| self.no_such_revision())?;
         if let Some(wanted) =
             wanted.filter(|_| self.revision.as_ref().is_some_and(Revision::may_be_abbreviated))
@@ -317,23 +317,29 @@ impl Fetching<'_> {
         reading: &Git,
         address: &OsString,
         wanted: Option<&str>,
-    ) -> Result<Option<CommitId>, GitError> {
+    ) -> Result<Option<CommitId>, FetchError> {
+        let fail = |error| self.git_error(error);
         let tags = if self.own_tags { TAGS } else { OWN_TAGS };
         let ancestor = self.revision.as_ref().map_or("", Revision::ancestor);
         if let Some(id) = wanted {
             match self.git_fetch(reading, address, &[&format!("+{id}:{TESTED}"), tags]).await {
                 Ok(()) => {
+                    // git leaves out what a shallow clone has, and ends well.
+                    let args = ["for-each-ref", "--count=1", "--format=%(refname)", TESTED];
+                    if self.git.run(self.lifetime, args, self.left()).await.map_err(fail)?.is_empty() {
+                        return Err(FetchError::CutHistory { source_name: self.source_name.clone() });
+                    }
                     let tested = format!("{TESTED}{ancestor}");
-                    return known(commit_of(&self.git, self.lifetime, &tested).await);
+                    return known(commit_of(&self.git, self.lifetime, &tested).await).map_err(fail);
                 }
-                Err(error) if error.is_final() => return Err(error),
+                Err(error) if error.is_final() => return Err(fail(error)),
                 // Some servers give no commit by its id; then the branches and pull requests bring it.
                 Err(_) => {}
             }
         }
-        self.git_fetch(reading, address, &[BRANCHES, PULLS, tags]).await?;
+        self.git_fetch(reading, address, &[BRANCHES, PULLS, tags]).await.map_err(fail)?;
         let name = wanted.or(self.revision.as_ref().map(Revision::name)).unwrap_or("HEAD");
-        known(commit_of(&self.git, self.lifetime, &format!("{name}{ancestor}")).await)
+        known(commit_of(&self.git, self.lifetime, &format!("{name}{ancestor}")).await).map_err(fail)
     }
 
     /// Refuses a branch or tag of the commit `named` that is named like the beginning of another commit's id: whoever gave

@@ -43,6 +43,12 @@ pub enum FetchError {
         /// Which.
         path: PathBuf,
     },
+    /// git takes no commit of a history that is cut.
+    #[error("the history of {source_name} is cut: it is a shallow clone")]
+    CutHistory {
+        /// The source.
+        source_name: String,
+    },
     /// A branch or tag is named like the beginning of another commit's id.
     #[error(
         "{revision} is a branch or tag of {source_name}, and the beginning of the id of {commit}: give all of its digits"
@@ -93,7 +99,7 @@ impl From<FetchError> for Failure {
             let hint = "name a repository's own top, e.g. a clone of the recipe; or make it one: git init, git commit";
             return Self::configuration(error_chain(&error)).with_hint(hint);
         }
-        if let FetchError::Shallow { .. } = error {
+        if let FetchError::Shallow { .. } | FetchError::CutHistory { .. } = error {
             let hint = "fetch all of it, there: git fetch --unshallow --tags";
             return Self::configuration(error_chain(&error)).with_hint(hint);
         }
@@ -104,6 +110,7 @@ impl From<FetchError> for Failure {
             | FetchError::Path { .. }
             | FetchError::NoRepository { .. }
             | FetchError::Shallow { .. }
+            | FetchError::CutHistory { .. }
             | FetchError::LooksLikeId { .. }
             | FetchError::NoSuchRevision { .. }
             | FetchError::Ambiguous { .. } => Fault::Configuration,

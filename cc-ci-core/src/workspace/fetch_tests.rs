@@ -216,6 +216,23 @@ async fn a_commit_can_be_named_in_every_way_that_git_knows() {
 }
 
 #[tokio::test]
+async fn a_shallow_clone_is_named_as_one() {
+    let world = World::new();
+    let upstream = world.recipe();
+    let shallow = world.path("shallow/notes");
+    let url = |path: &Path| format!("file://{}", path.display());
+    let from = url(&upstream.0);
+    upstream.git(&["clone", "-q", "--depth", "1", &from, shallow.to_str().unwrap()]);
+    for source in [shallow.display().to_string(), url(&shallow)] {
+        for revision in ["HEAD", "main", upstream.head().as_str(), "main~1"] {
+            let run = world.run();
+            let error = world.fetch(&run, &at(request(&source), revision)).await.unwrap_err();
+            assert!(matches!(error, FetchError::CutHistory { .. }), "{source} {revision}: {error:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn hooks_filters_and_configuration_of_a_recipe_never_run() {
     let world = World::new();
     let upstream = world.recipe();

@@ -317,6 +317,13 @@ fn what_docker_finds_and_never_changes_is_a_remark() {
 }
 
 #[test]
+fn a_plugin_of_another_name_is_a_difference() {
+    let mut listed = engine();
+    listed.volumes[2]["Driver"] = json!("y/nfs:latest");
+    assert_eq!(compared(listed).differences, ["volume plugin: Driver is y/nfs:latest, not x/nfs"]);
+}
+
+#[test]
 fn newer_engines_say_more_of_a_network_and_it_is_no_difference() {
     let mut listed = engine();
     for network in &mut listed.networks {

@@ -4,6 +4,7 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 
@@ -211,6 +212,27 @@ fn what_docker_lays_over_each_other_in_its_own_way_is_read_so_or_refused() {
     {
         let volume = over("", &format!("volumes: {{v: {entry}}}")).unwrap().volumes["v"].clone();
         assert_eq!((volume.name.as_str(), volume.outside.is_some()), (name, outside), "{entry}");
+    }
+    let logging = |first: &str, over: &str| {
+        let file = |logging: &str| format!("services: {{app: {{image: x, logging: {logging}}}}}");
+        let (first, over) = (file(first), file(over));
+        let compose = load(&[("compose.yml", &first), ("compose.o.yml", &over)], &[]).unwrap();
+        compose.services["app"].passed_on["logging"].clone()
+    };
+    for (first, over, expected) in [
+        (
+            "{driver: local, options: {a: 1}}",
+            "{options: {b: 2.50}}",
+            json!({"driver": "local", "options": {"a": "1", "b": "2.5"}}),
+        ),
+        (
+            "{driver: local, options: {a: 1}}",
+            "{driver: json-file, options: {b: 2}}",
+            json!({"driver": "json-file", "options": {"b": "2"}}),
+        ),
+        ("{driver: local}", "{options: {b: 2}}", json!({"driver": "local"})),
+    ] {
+        assert_eq!(logging(first, over), expected, "{first} {over}");
     }
     for (service, says) in [
         ("healthcheck: {test: b}", "services.app.healthcheck.test: Docker joins the tests"),
