@@ -21,4 +21,5 @@
 
 pub mod names;
 pub mod request;
+pub mod store;
 pub mod trigger;
