@@ -10,7 +10,7 @@
 //!   there is a live job behind it, and success only if the run is green and the CI says so.
 //!
 //! # How
-//! [`request`] is the state machine, without I/O. [`store`] keeps its states in SQLite.
+//! [`request`] is the state machine, without I/O. [`store`] keeps its states in `SQLite`.
 //!
 //! # Limitations
 //! - A job that somebody starts again in the CI after its end is not reported: comment again.
@@ -19,7 +19,18 @@
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests make what they look at"))]
 
+pub mod bridge;
+pub mod config;
+pub mod doctor;
+pub mod explain;
+pub mod forge;
+pub mod http;
 pub mod names;
+pub mod poll;
+pub mod receive;
 pub mod request;
+pub mod starter;
 pub mod store;
+pub mod tell;
 pub mod trigger;
+pub mod work;

@@ -135,11 +135,10 @@ fn status(state: &State, around: &Around) -> Option<Status> {
 
 fn text(request: &Request, around: &Around) -> Option<String> {
     let mut text = match &request.state {
-        State::Received => return None,
         State::Refused { why } => return refusal(&request.asked, why),
         State::Queued { head } => queued(head, around),
         // Whether its author may ask was never found out.
-        State::Superseded { head: None, .. } => return None,
+        State::Received | State::Superseded { head: None, .. } => return None,
         State::Superseded { by, head: Some(head) } => format!(
             "**Superseded**: the newer request {by} takes its place, and {} was not tested for this one.",
             code(head.as_str())

@@ -1,4 +1,4 @@
-//! What the bridge knows, in SQLite: one file, one writer a process, each change one transaction.
+//! What the bridge knows, in `SQLite`: one file, one writer a process, each change one transaction.
 //!
 //! The file is in WAL mode with full synchronisation: what a call returned from is on the disk. A database that is full or
 //! locked is an error that says so, and nothing of the change is there. It is brought to this version's schema when it is

@@ -92,7 +92,7 @@ impl Store {
         let state = &decision.state;
         let text = serde_json::to_string(state)?;
         let at = now.as_millisecond();
-        let changes = *state != row.request.state;
+        let is_new = *state != row.request.state;
         let started = matches!(state, State::Started { .. }).then_some(at);
         let ended = state.is_final().then_some(at);
         self.write(|transaction| {
@@ -114,7 +114,7 @@ impl Store {
             if changed == 0 {
                 return Err(StoreError::Changed);
             }
-            if changes {
+            if is_new {
                 let line = if state.phase() == row.request.state.phase() {
                     why.to_owned()
                 } else {
@@ -168,6 +168,15 @@ impl Store {
     pub fn of_open_pulls(&self) -> Result<Vec<Row>, StoreError> {
         let open = "SELECT 1 FROM request AS other WHERE other.repo = request.repo AND other.pull = request.pull AND other.open";
         self.rows(&format!("WHERE open OR EXISTS ({open}) ORDER BY id"), [])
+    }
+
+    /// Returns the requests of which the forge may have to be told something.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub fn to_tell(&self, now: Timestamp) -> Result<Vec<Row>, StoreError> {
+        let told = "SELECT 1 FROM told WHERE told.request = request.id AND told.due > ?1";
+        self.rows(&format!("WHERE NOT EXISTS ({told}) ORDER BY id"), [now.as_millisecond()])
     }
 
     /// Returns the request that a comment is.
