@@ -13,9 +13,10 @@ use crate::http::HttpError;
 use crate::names::{Key, Repo};
 use crate::poll;
 use crate::request::{
-    CommentNow, Event, Facts, Judgement, Order, Permission, Policy, Request, RequestId, State, decide, judge,
-    order, superseded, turn,
+    CommentNow, Event, Facts, Judgement, Order, Permission, Request, RequestId, State, decide, judge, order,
+    superseded, turn,
 };
+use crate::settings::{Settings, backoff};
 use crate::starter::{self, Creation, JobStatus, Starter, StarterError};
 use crate::store::{Row, Store, StoreError};
 use crate::tell::Teller;
@@ -23,34 +24,8 @@ use crate::tell::Teller;
 /// So many requests are worked on at once.
 const CONCURRENT: usize = 8;
 
-/// The longest wait after failures.
-const LONGEST_WAIT: u64 = 300;
-
 /// A forge that does not list a push after so long never will.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
-
-/// How the bridge goes about it.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Of which repositories.
-    pub repos: Vec<Repo>,
-    /// Who may ask for tests beside those who may write.
-    pub allow: Vec<String>,
-    /// Who is a bot.
-    pub bots: Vec<String>,
-    /// What becomes of a job when a newer request comes.
-    pub policy: Policy,
-    /// So many jobs at once.
-    pub at_once: usize,
-    /// How often comments are read.
-    pub poll: Duration,
-    /// How often a job is asked after.
-    pub watch: Duration,
-    /// How long what is over is kept.
-    pub keep: Duration,
-    /// Where people find the dashboard.
-    pub public_url: Option<String>,
-}
 
 /// Why a step was not taken. It is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -357,10 +332,4 @@ impl Bridge {
         let row = row.clone();
         self.store.run(move |store| store.postpone(&row, until, failure.as_deref(), now)).await
     }
-}
-
-/// How long is waited after so many failures in a row: twice as long each time.
-pub fn backoff(failures: u32, asked: Option<Duration>) -> Duration {
-    let doubled = 1_u64.checked_shl(failures.min(16)).unwrap_or(u64::MAX).min(LONGEST_WAIT);
-    Duration::from_secs(doubled).max(asked.unwrap_or_default())
 }

@@ -79,7 +79,7 @@ async fn serve(config: Config) -> Result<Exit, Failure> {
                 Err(error) => {
                     failures += 1;
                     tracing::warn!("the forge does not say who the token's user is: {}", error_chain(&error));
-                    tokio::time::sleep(cc_ci_bridge::bridge::backoff(failures, error.retry_after())).await;
+                    tokio::time::sleep(cc_ci_bridge::settings::backoff(failures, error.retry_after())).await;
                 }
             }
         }

@@ -10,7 +10,10 @@
 //!   there is a live job behind it, and success only if the run is green and the CI says so.
 //!
 //! # How
-//! [`request`] is the state machine, without I/O. [`store`] keeps its states in `SQLite`.
+//! [`request`] is the state machine, without I/O. [`store`] keeps its states in `SQLite`. [`receive`] and
+//! [`poll`] record comments. [`bridge`] takes each request from state to state: it asks the [`forge`] and the [`starter`],
+//! has [`request::decide`] decide, writes that down and then does it. [`tell`] writes what the pull request is to show.
+//! [`work`] runs jobs where there is no CI.
 //!
 //! # Limitations
 //! - A job that somebody starts again in the CI after its end is not reported: comment again.
@@ -29,6 +32,7 @@ pub mod names;
 pub mod poll;
 pub mod receive;
 pub mod request;
+pub mod settings;
 pub mod starter;
 pub mod store;
 pub mod tell;

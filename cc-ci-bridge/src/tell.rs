@@ -7,12 +7,12 @@ use cc_ci_core::model::error_chain;
 use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::bridge::{Settings, backoff};
 use crate::forge::Forge;
 use crate::http::HttpError;
 use crate::names::Key;
 use crate::request::told::{Around, mark, wanted};
 use crate::request::{Request, State};
+use crate::settings::{Settings, backoff};
 use crate::store::{Row, Store, StoreError, Told};
 
 /// So many requests are told of at once.

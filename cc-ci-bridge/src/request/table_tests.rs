@@ -43,8 +43,8 @@ pub(super) fn facts() -> Facts {
     }
 }
 
-fn comment(body: &str, created: i64, updated: i64) -> Option<CommentNow> {
-    Some(CommentNow { body: body.to_owned(), created: at(created), updated: at(updated) })
+fn comment(body: &str, created: i64, updated: i64) -> CommentNow {
+    CommentNow { body: body.to_owned(), created: at(created), updated: at(updated) }
 }
 
 pub(super) fn job(number: u64) -> Job {
@@ -96,22 +96,22 @@ fn what_the_forge_says_decides_whether_a_comment_is_run() {
         ("deleted", Facts { comment: None, ..facts() }, Judgement::Refuse(Refusal::Deleted)),
         (
             "edited later",
-            Facts { comment: comment("!testme", 0, 1), ..facts() },
+            Facts { comment: Some(comment("!testme", 0, 1)), ..facts() },
             Judgement::Refuse(Refusal::Edited),
         ),
         (
             "edited at once",
-            Facts { comment: comment("!testme --quick", 0, 0), ..facts() },
+            Facts { comment: Some(comment("!testme --quick", 0, 0)), ..facts() },
             Judgement::Refuse(Refusal::Edited),
         ),
         (
             "edited away",
-            Facts { comment: comment("never mind", 0, 0), ..facts() },
+            Facts { comment: Some(comment("never mind", 0, 0)), ..facts() },
             Judgement::Refuse(Refusal::Edited),
         ),
         (
             "another comment",
-            Facts { comment: comment("!testme", 5, 5), ..facts() },
+            Facts { comment: Some(comment("!testme", 5, 5)), ..facts() },
             Judgement::Refuse(Refusal::Edited),
         ),
         ("closed", Facts { open: false, ..facts() }, Judgement::Refuse(Refusal::Closed)),
@@ -126,7 +126,7 @@ fn what_the_forge_says_decides_whether_a_comment_is_run() {
         // Whoever may not ask learns nothing of the rest.
         (
             "a stranger's that was edited",
-            Facts { permission: Permission::MayNot, comment: comment("!testme", 0, 1), ..facts() },
+            Facts { permission: Permission::MayNot, comment: Some(comment("!testme", 0, 1)), ..facts() },
             Judgement::Refuse(Refusal::NotPermitted),
         ),
     ];
@@ -134,7 +134,7 @@ fn what_the_forge_says_decides_whether_a_comment_is_run() {
         assert_eq!(judge(&asked(3), &facts), judgement, "{name}");
     }
     let attempt = Asked { trigger: None, ..asked(3) };
-    let typed = |body| Facts { comment: comment(body, 0, 0), ..facts() };
+    let typed = |body| Facts { comment: Some(comment(body, 0, 0)), ..facts() };
     assert_eq!(judge(&attempt, &typed("!testme foo")), Judgement::Refuse(Refusal::NotExact));
     assert_eq!(judge(&attempt, &typed("!testme")), Judgement::Refuse(Refusal::Edited));
 }
@@ -277,8 +277,8 @@ fn what_is_to_be_done_follows_from_the_state() {
 
 #[test]
 fn a_newer_valid_request_takes_the_place_of_older_ones_of_its_pull_request() {
-    let of = |comment, pull, state| Request {
-        id: RequestId(comment as i64),
+    let of = |comment: u64, pull, state| Request {
+        id: RequestId(comment.cast_signed()),
         asked: Asked { pull, ..asked(comment) },
         state,
     };

@@ -89,7 +89,7 @@ fn a_state_is_saved_by_who_saw_the_last_one_and_its_history_says_why() {
     let saved = store.save(&row, &queued(), "checked", at(2)).unwrap();
     assert_eq!((&saved.request.state, saved.due), (&queued().state, at(2)));
     assert!(matches!(store.save(&row, &refused(), "checked", at(3)), Err(StoreError::Changed)));
-    assert_eq!(store.of_open_pulls().unwrap(), [saved.clone()]);
+    assert_eq!(store.of_open_pulls().unwrap(), std::slice::from_ref(&saved));
 
     store.postpone(&saved, at(60), Some("no answer"), at(4)).unwrap();
     let again = store.by_comment(&asked(3).repo, 3).unwrap().unwrap();
