@@ -130,6 +130,19 @@ fn an_answer_that_is_lost_is_no_reason_to_ask_the_ci_again() {
 }
 
 #[test]
+fn a_comment_of_ours_whose_answer_is_lost_is_found_again() {
+    let place = Place::new();
+    place.ci.lock().at_once = Some("success");
+    place.forge.lock().loses_answer = true;
+    let serving = place.serve();
+    place.ask(&serving, 1, "maintainer", "!testme");
+    place.told(1, "**Green**");
+    let told = place.forge.lock().told(1).len();
+    assert_eq!((told, place.forge.lock().loses_answer), (1, false));
+    end(serving.process);
+}
+
+#[test]
 fn a_forge_that_is_not_there_delays_and_loses_nothing() {
     let place = Place::new();
     place.forge.fails(&[Fault::Status(502), Fault::Status(429), Fault::Garbage]);

@@ -42,7 +42,7 @@ impl Asked {
     }
 }
 
-/// An answer: its status, its body, and how many there are in all where it is a page.
+/// An answer: its status, 0 for none at all, its body, and how many there are in all where it is a page.
 pub struct Answer(pub u16, pub Value, pub Option<usize>);
 
 /// What answers.
@@ -167,6 +167,7 @@ async fn handle<S: Site>(State(shared): State<Shared<S>>, request: Request) -> R
         shared.site.lock().unwrap_or_else(PoisonError::into_inner).answer(&asked);
     match fault {
         Fault::LostAnswer => return cut(),
+        _ if status == 0 => return cut(),
         Fault::Garbage => return plain(200, "<html>no JSON"),
         _ => {}
     }
