@@ -19,6 +19,7 @@ use cc_ci_core::names::{Domain, RecipeName, Suffix};
 use cc_ci_core::run::{self, RecipeScripts};
 use cc_ci_core::workspace::Catalogue;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use recipes::{OfRecipes, Recipe};
 
@@ -68,6 +69,9 @@ struct File {
     workspace: Workspace,
     proxy: ProxyTable,
     recipes: BTreeMap<RecipeName, Recipe>,
+    /// The table of `cc-ci-bridge`, which reads it itself.
+    #[serde(rename = "bridge")]
+    _bridge: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -32,7 +32,7 @@ fn the_units_are_what_systemd_takes() {
         fs::write(units.join(entry.file_name()), unit).unwrap();
         paths.push(units.join(entry.file_name()));
     }
-    assert_eq!(paths.len(), 5);
+    assert_eq!(paths.len(), 7);
     let verified = Command::new("systemd-analyze")
         .args(["verify", "--man=no", "--recursive-errors=one"])
         .args(&paths)

@@ -15,6 +15,11 @@ fn an_unknown_key_names_the_nearest_known_one() {
 }
 
 #[test]
+fn the_bridges_table_is_its_own_affair() {
+    assert!(File::parse("[bridge]\nrepos = [\"a/b\"]\n[bridge.work]\nstate_dir = \"/x\"\n").is_ok());
+}
+
+#[test]
 fn a_relative_path_in_the_file_is_refused_by_its_key() {
     let read = |text: &str| {
         let file = tempfile::NamedTempFile::new().unwrap();

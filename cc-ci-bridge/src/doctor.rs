@@ -1,0 +1,110 @@
+//! `doctor`: whether the bridge can do its work. Changes nothing but the database's schema, where that is older.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use cc_ci_core::Failure;
+use cc_ci_core::model::error_chain;
+use cc_ci_core::sys::text::sanitize_line;
+
+use crate::config::Config;
+use crate::request::Permission;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Report {
+    facts: Vec<String>,
+    problems: Vec<String>,
+}
+
+impl Report {
+    /// Whether there is no problem.
+    pub fn is_well(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Returns it for people: facts, then numbered problems.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for fact in &self.facts {
+            // Writing to a string can't fail.
+            let _ = writeln!(text, "{}", sanitize_line(fact));
+        }
+        for (number, problem) in self.problems.iter().enumerate() {
+            let _ = writeln!(text, "{}. {}", number + 1, sanitize_line(problem));
+        }
+        text
+    }
+
+    fn failure(&mut self, failure: &Failure) {
+        let hint = failure.hint().map_or(String::new(), |hint| format!(" ({hint})"));
+        self.problems.push(format!("{}{hint}", failure.chain()));
+    }
+}
+
+/// Looks.
+pub async fn look(config: &Config) -> Report {
+    let mut report = Report::default();
+    match config.store() {
+        Ok(store) => {
+            report.facts.push("the database opens".to_owned());
+            if let Err(failure) = config.starter(Arc::new(store)) {
+                report.failure(&failure);
+            }
+        }
+        Err(failure) => report.failure(&failure),
+    }
+    match config.receive() {
+        Ok(None) => report.facts.push("no webhook is received: polling alone finds requests".to_owned()),
+        Ok(Some((listen, _))) => {
+            report.facts.push(format!("webhooks are received at {listen}, with a secret"));
+        }
+        Err(failure) => report.failure(&failure),
+    }
+    if let Ok(work) = config.work() {
+        match std::fs::metadata(&work.command) {
+            Ok(_) => report.facts.push(format!("jobs are run by {}", work.command.display())),
+            Err(error) => report.problems.push(format!(
+                "{}: {error}: install it, or name it in [bridge.work] `command`",
+                work.command.display()
+            )),
+        }
+    }
+    match config.forge() {
+        Ok(forge) => look_at_forge(config, &forge, &mut report).await,
+        Err(failure) => report.failure(&failure),
+    }
+    report
+}
+
+async fn look_at_forge(config: &Config, forge: &crate::forge::Forge, report: &mut Report) {
+    let name = match forge.own_name().await {
+        Ok(name) => name,
+        Err(error) => {
+            let text = error_chain(&error);
+            report.problems.push(format!("the forge does not say whose the token is: {text}: is it valid, with the rights to read its user, and to read and write repositories and issues?"));
+            return;
+        }
+    };
+    report.facts.push(format!("the token is {name}'s"));
+    for repo in &config.settings.repos {
+        match forge.comments_since(repo, jiff::Timestamp::now()).await {
+            Ok(_) => report.facts.push(format!("the comments of {repo} are read")),
+            Err(error) => {
+                report.problems.push(format!("can't read the comments of {repo}: {}", error_chain(&error)));
+            }
+        }
+        // Everybody may ask what he may himself: who is asked after is another one.
+        match forge.permission(repo, repo.as_str().split('/').next().unwrap_or_default()).await {
+            Ok(Permission::Unknown) if config.settings.allow.is_empty() => report.problems.push(format!(
+                "the forge does not tell {name} who may write to {repo}: make it an administrator of the repository, or name \
+                 in `allow` who may ask for tests"
+            )),
+            Ok(Permission::Unknown) => {
+                report.facts.push(format!("who may write to {repo} is not told: only those in `allow` may ask"));
+            }
+            Ok(_) => report.facts.push(format!("who may write to {repo} is told")),
+            Err(error) => report.problems.push(format!("can't ask who may write to {repo}: {}", error_chain(&error))),
+        }
+    }
+}

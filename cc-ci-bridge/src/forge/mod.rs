@@ -1,0 +1,238 @@
+//! A Forgejo or a Gitea: what the bridge asks of it, and what it tells it. Nothing of its answers is believed to have a form
+//! until it has been read.
+
+mod answers;
+#[cfg(test)]
+mod recorded_tests;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::http::{Client, HttpError};
+use crate::names::{Repo, Sha};
+use crate::request::told::Status;
+use crate::request::{Permission, Push};
+
+pub use answers::{Comment, Pull};
+
+/// So many a page has.
+const PAGE: usize = 50;
+
+/// So many pages are read at the most.
+const PAGES: usize = 100;
+
+/// So often a list is read anew that changed while it was read.
+const AGAIN: usize = 3;
+
+/// A forge, as one of its users.
+#[derive(Debug, Clone)]
+pub struct Forge {
+    client: Client,
+    context: String,
+}
+
+/// Why a forge was of no use.
+pub type ForgeError = HttpError;
+
+impl Forge {
+    /// Returns the forge; `context` is the name of our commit status.
+    pub fn new(client: Client, context: String) -> Self {
+        Self { client, context }
+    }
+
+    /// The forge's address.
+    pub fn address(&self) -> &str {
+        self.client.base().as_str()
+    }
+
+    /// Returns the name of the token's user.
+    ///
+    /// # Errors
+    /// When the forge does not say.
+    pub async fn own_name(&self) -> Result<String, ForgeError> {
+        let user: answers::User = self.get("/api/v1/user").await?;
+        Ok(user.login)
+    }
+
+    /// Returns the comments of a repository that were made or changed since, at pull requests and issues.
+    ///
+    /// # Errors
+    /// When they can't be read whole.
+    pub async fn comments_since(&self, repo: &Repo, since: Timestamp) -> Result<Vec<Comment>, ForgeError> {
+        let since = since.strftime("%Y-%m-%dT%H:%M:%SZ");
+        self.pages(&format!("/api/v1/repos/{repo}/issues/comments?since={since}"), "comments").await
+    }
+
+    /// Returns a comment, or `None` where it was deleted.
+    ///
+    /// # Errors
+    /// When the forge does not say.
+    pub async fn comment(&self, repo: &Repo, comment: u64) -> Result<Option<Comment>, ForgeError> {
+        let path = format!("/api/v1/repos/{repo}/issues/comments/{comment}");
+        match self.client.ask(hyper::Method::GET, &path, None).await {
+            Ok(answer) if answer.body.is_empty() => Ok(None),
+            Ok(answer) => serde_json::from_slice(&answer.body).map(Some).map_err(|source| self.shape(source)),
+            Err(error) if error.status() == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns a pull request.
+    ///
+    /// # Errors
+    /// When the forge does not say.
+    pub async fn pull(&self, repo: &Repo, pull: u64) -> Result<Pull, ForgeError> {
+        self.get(&format!("/api/v1/repos/{repo}/pulls/{pull}")).await
+    }
+
+    /// Returns the last push to a pull request since it was opened.
+    ///
+    /// # Errors
+    /// When the forge does not say.
+    pub async fn last_push(&self, repo: &Repo, pull: u64) -> Result<Option<Push>, ForgeError> {
+        let path = format!("/api/v1/repos/{repo}/issues/{pull}/timeline");
+        let entries: Vec<answers::TimelineEntry> = self.pages(&path, "timeline entries").await?;
+        let pushes = entries.into_iter().filter_map(answers::TimelineEntry::push);
+        Ok(pushes.max_by_key(|push| push.at))
+    }
+
+    /// Returns what a user may do in a repository. The forge tells its administrators and the repository's only.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn permission(&self, repo: &Repo, user: &str) -> Result<Permission, ForgeError> {
+        let path = format!("/api/v1/repos/{repo}/collaborators/{}/permission", encoded(user));
+        match self.get::<answers::PermissionAnswer>(&path).await {
+            Ok(answer) => Ok(answer.permission()),
+            Err(error) if error.status() == Some(403) => Ok(Permission::Unknown),
+            // No such user any more.
+            Err(error) if error.status() == Some(404) => Ok(Permission::MayNot),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns who posted the last status under our name for a commit.
+    ///
+    /// # Errors
+    /// When the forge does not say.
+    pub async fn status_author(&self, repo: &Repo, sha: &Sha) -> Result<Option<String>, ForgeError> {
+        let combined: answers::Combined =
+            self.get(&format!("/api/v1/repos/{repo}/commits/{sha}/status")).await?;
+        let ours = combined.statuses.unwrap_or_default().into_iter();
+        let mut ours = ours.filter(|status| status.context == self.context);
+        Ok(ours.next().and_then(|status| status.creator).map(|creator| creator.login))
+    }
+
+    /// Posts a commit's status.
+    ///
+    /// # Errors
+    /// When the forge did not take it, or did not say so.
+    pub async fn post_status(&self, repo: &Repo, status: &Status) -> Result<(), ForgeError> {
+        let body = json!({
+            "state": status.state.as_str(),
+            "description": status.description,
+            "target_url": status.url.as_deref().unwrap_or_default(),
+            "context": self.context,
+        });
+        let path = format!("/api/v1/repos/{repo}/statuses/{}", status.sha);
+        self.client.ask(hyper::Method::POST, &path, Some(&body)).await.map(drop)
+    }
+
+    /// Gives a comment our reaction, 👀. Giving it again changes nothing.
+    ///
+    /// # Errors
+    /// When the forge did not take it, or did not say so.
+    pub async fn react(&self, repo: &Repo, comment: u64) -> Result<(), ForgeError> {
+        let path = format!("/api/v1/repos/{repo}/issues/comments/{comment}/reactions");
+        self.client.ask(hyper::Method::POST, &path, Some(&json!({ "content": "eyes" }))).await.map(drop)
+    }
+
+    /// Returns the comment at a pull request that `author` made, that begins with `mark`, and that is not older than `since`.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn find_comment(
+        &self,
+        repo: &Repo,
+        pull: u64,
+        author: &str,
+        mark: &str,
+        since: Timestamp,
+    ) -> Result<Option<Comment>, ForgeError> {
+        let since = since.strftime("%Y-%m-%dT%H:%M:%SZ");
+        let path = format!("/api/v1/repos/{repo}/issues/{pull}/comments?since={since}");
+        // This list has no pages.
+        let comments: Vec<Comment> = self.get(&path).await?;
+        let ours = |comment: &Comment| {
+            comment.user.login.eq_ignore_ascii_case(author) && comment.body.starts_with(mark)
+        };
+        Ok(comments.into_iter().find(ours))
+    }
+
+    /// Makes a comment, and returns its number.
+    ///
+    /// # Errors
+    /// When the forge did not take it, or did not say so.
+    pub async fn create_comment(&self, repo: &Repo, pull: u64, body: &str) -> Result<u64, ForgeError> {
+        let path = format!("/api/v1/repos/{repo}/issues/{pull}/comments");
+        let made: answers::Made =
+            self.client.json(hyper::Method::POST, &path, Some(&json!({ "body": body }))).await?.0;
+        Ok(made.id)
+    }
+
+    /// Changes a comment of ours. `false`: it is not there any more.
+    ///
+    /// # Errors
+    /// When the forge did not take it, or did not say so.
+    pub async fn edit_comment(&self, repo: &Repo, comment: u64, body: &str) -> Result<bool, ForgeError> {
+        let path = format!("/api/v1/repos/{repo}/issues/comments/{comment}");
+        match self.client.ask(hyper::Method::PATCH, &path, Some(&json!({ "body": body }))).await {
+            Ok(answer) => Ok(answer.status != 204),
+            Err(error) if error.status() == Some(404) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, ForgeError> {
+        Ok(self.client.json(hyper::Method::GET, path, None).await?.0)
+    }
+
+    /// Reads a list page by page. What is deleted meanwhile moves the rest, so a list whose length changed is read anew.
+    async fn pages<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        what: &'static str,
+    ) -> Result<Vec<T>, ForgeError> {
+        let too_many = || HttpError::TooMany { host: self.address().to_owned(), what };
+        let joint = if path.contains('?') { '&' } else { '?' };
+        'whole: for _ in 0..AGAIN {
+            let (mut all, mut before) = (Vec::new(), None);
+            for page in 1..=PAGES {
+                let path = format!("{path}{joint}limit={PAGE}&page={page}");
+                let (items, answer) =
+                    self.client.json::<Option<Vec<T>>>(hyper::Method::GET, &path, None).await?;
+                let items = items.unwrap_or_default();
+                if before.is_some() && answer.total != before {
+                    continue 'whole;
+                }
+                before = answer.total;
+                let last = items.is_empty()
+                    || answer.total.map_or(items.len() < PAGE, |total| page.saturating_mul(PAGE) >= total);
+                all.extend(items);
+                if last {
+                    return Ok(all);
+                }
+            }
+            return Err(too_many());
+        }
+        Err(too_many())
+    }
+
+    fn shape(&self, source: serde_json::Error) -> ForgeError {
+        HttpError::Shape { host: self.address().to_owned(), source }
+    }
+}
+
+fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}

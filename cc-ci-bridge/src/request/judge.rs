@@ -1,0 +1,104 @@
+//! Whether a comment is a request that is run, and of which commit.
+
+use jiff::Timestamp;
+
+use super::state::{Asked, Refusal};
+use crate::names::Sha;
+use crate::trigger::Trigger;
+
+/// What the forge says now of a comment, its author and its pull request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Facts {
+    /// The comment; `None`: it is not there.
+    pub comment: Option<CommentNow>,
+    /// Whether the author is known to be a bot.
+    pub bot: bool,
+    /// What the author may do.
+    pub permission: Permission,
+    /// Whether the pull request is open.
+    pub open: bool,
+    /// Its head.
+    pub head: Sha,
+    /// The last push to it since it was opened.
+    pub last_push: Option<Push>,
+    /// Whether the forge had time enough to list the push that its head is of.
+    pub settled: bool,
+}
+
+/// A comment as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CommentNow {
+    /// Its text.
+    pub body: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was changed last.
+    pub updated: Timestamp,
+}
+
+/// What an author may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Permission {
+    /// Ask for tests.
+    May,
+    /// Not ask for tests.
+    MayNot,
+    /// The forge refuses to say.
+    Unknown,
+}
+
+/// A push, in the forge's words.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Push {
+    /// When, by the forge's clock.
+    pub at: Timestamp,
+    /// The commits that it names. After it, the head is one of them.
+    pub commits: Vec<Sha>,
+}
+
+/// What follows from the facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is valid, and means this commit.
+    Accept(Sha),
+    /// It is not run.
+    Refuse(Refusal),
+    /// The forge's answers don't go together yet: its head is of a push that it does not list.
+    NotYet,
+}
+
+/// Judges the comment. Who may not ask is told nothing, so that is looked at first.
+pub fn judge(asked: &Asked, facts: &Facts) -> Judgement {
+    if facts.bot {
+        return Judgement::Refuse(Refusal::Bot);
+    }
+    match facts.permission {
+        Permission::May => {}
+        Permission::MayNot => return Judgement::Refuse(Refusal::NotPermitted),
+        Permission::Unknown => return Judgement::Refuse(Refusal::PermissionUnknown),
+    }
+    let Some(comment) = &facts.comment else { return Judgement::Refuse(Refusal::Deleted) };
+    if comment.updated != comment.created || comment.created != asked.created {
+        return Judgement::Refuse(Refusal::Edited);
+    }
+    // A change within the second that it was made in shows in its text alone.
+    match (asked.trigger, Trigger::parse(&comment.body)) {
+        (None, None) => return Judgement::Refuse(Refusal::NotExact),
+        (before, now) if before != now => return Judgement::Refuse(Refusal::Edited),
+        _ => {}
+    }
+    if !facts.open {
+        return Judgement::Refuse(Refusal::Closed);
+    }
+    match &facts.last_push {
+        // Times have a resolution of a second: what is not strictly before may have been after.
+        Some(push) if push.at >= comment.created => {
+            Judgement::Refuse(Refusal::PushedSince { head: facts.head.clone() })
+        }
+        Some(push) if !push.commits.contains(&facts.head) && facts.settled => {
+            Judgement::Refuse(Refusal::PushedSince { head: facts.head.clone() })
+        }
+        Some(push) if !push.commits.contains(&facts.head) => Judgement::NotYet,
+        _ => Judgement::Accept(facts.head.clone()),
+    }
+}

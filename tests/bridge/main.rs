@@ -1,0 +1,14 @@
+//! The bridge as real processes, between a forge and a CI that are stand-ins and behave as real ones were recorded.
+
+#![expect(clippy::expect_used, reason = "this is test code: a panic is a failed test")]
+
+mod ci;
+mod delivery;
+mod forge;
+mod hostile;
+mod http;
+mod killed;
+mod place;
+mod recorded;
+mod way;
+mod work;

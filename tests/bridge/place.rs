@@ -1,0 +1,176 @@
+//! A bridge with a forge and a CI of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use cc_ci_tests::{StartedCommand, built};
+use nix::sys::signal::Signal;
+
+use crate::ci::{self, Ci};
+use crate::delivery::{Delivery, SECRET};
+use crate::forge::{self, Forge};
+use crate::http::{Server, until};
+
+pub struct Place {
+    pub dir: tempfile::TempDir,
+    pub forge: Server<Forge>,
+    pub ci: Server<Ci>,
+}
+
+/// `serve`, running.
+pub struct Serving {
+    pub process: StartedCommand,
+    pub hooks: SocketAddr,
+}
+
+impl Place {
+    /// With a Drone server.
+    pub fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With more in the table `[bridge]`.
+    pub fn with(more: &str) -> Self {
+        let place = Self::bare();
+        let ci = format!(
+            "[bridge.drone]\nurl = \"{}\"\ntoken_file = \"{}\"\nrepo = \"ops/ci\"\nbranch = \"main\"\n",
+            place.ci.url(),
+            place.secret("ci-token", ci::TOKEN).display()
+        );
+        place.configure(more, &ci);
+        place
+    }
+
+    /// Without a CI: `command` is run instead of `cc-ci`.
+    pub fn without_ci(command: &str) -> Self {
+        let place = Self::bare();
+        let program = place.dir.path().join("cc-ci");
+        cc_ci_tests::executable(&program, command);
+        let state_dir = place.dir.path().join("work");
+        let work = format!(
+            "[bridge.work]\nstate_dir = \"{}\"\ncommand = \"{}\"\n",
+            state_dir.display(),
+            program.display()
+        );
+        place.configure("", &work);
+        place
+    }
+
+    fn bare() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        Self { dir, forge: Server::start(Forge::new()), ci: Server::start(Ci::default()) }
+    }
+
+    fn configure(&self, more: &str, who_runs: &str) {
+        let config = format!(
+            "[bridge]\ndatabase = \"{}\"\nforge = \"{}\"\ntoken_file = \"{}\"\nhook_secret_file = \"{}\"\nlisten = \"127.0.0.1:0\"\n\
+             repos = [\"recipes/notes\"]\nat_once = 40\npoll = \"1s\"\nwatch = \"1s\"\n{more}\n{who_runs}",
+            self.database().display(),
+            self.forge.url(),
+            self.secret("token", forge::TOKEN).display(),
+            self.secret("hook-secret", SECRET).display(),
+        );
+        fs::write(self.config(), config).expect("the configuration is written");
+    }
+
+    fn secret(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, text).expect("the secret is written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("the secret is kept");
+        path
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("config.toml")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(built("cc-ci-bridge"));
+        command.arg("--config").arg(self.config()).args(args).env_clear();
+        // The bridge of a test is found, and ended, by its temporary directory.
+        for name in ["PATH", "TMPDIR"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub fn start(&self, args: &[&str]) -> StartedCommand {
+        StartedCommand::new(self.command(args).spawn().expect("the bridge starts"))
+    }
+
+    /// Starts `serve`, and waits until it receives.
+    #[track_caller]
+    pub fn serve(&self) -> Serving {
+        let mut process = self.start(&["serve"]);
+        let line = process.wait_for("receives at http://");
+        let address =
+            line.split("http://").nth(1).and_then(|rest| rest.strip_suffix("/hook")).expect("an address");
+        Serving { hooks: address.parse().expect("an address"), process }
+    }
+
+    /// Runs a command to its end, and returns its exit code and its stdout.
+    pub fn run(&self, args: &[&str]) -> (Option<i32>, String) {
+        let output = self.command(args).output().expect("the bridge starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    pub fn explain(&self, pull: u64, comment: u64) -> String {
+        let url = format!("{}/recipes/notes/pulls/{pull}#issuecomment-{comment}", self.forge.url());
+        let (code, text) = self.run(&["explain", &url]);
+        assert_eq!(code, Some(0), "{text}");
+        text
+    }
+
+    /// Makes a comment, and delivers it.
+    #[track_caller]
+    pub fn ask(&self, serving: &Serving, pull: u64, author: &str, body: &str) -> u64 {
+        let delivery = self.comment(pull, author, body);
+        assert_eq!(delivery.1.send(serving.hooks), Some(200));
+        delivery.0
+    }
+
+    pub fn comment(&self, pull: u64, author: &str, body: &str) -> (u64, Delivery) {
+        let mut forge = self.forge.lock();
+        let id = forge.comment(pull, author, body);
+        (id, Delivery::of(forge.comments.last().expect("a comment")))
+    }
+
+    /// Waits until the bridge's comment at a pull request has `text`.
+    #[track_caller]
+    pub fn told(&self, pull: u64, text: &str) -> String {
+        until(&format!("a comment with {text:?} at pull request {pull}"), || {
+            let forge = self.forge.lock();
+            let told = forge.told(pull);
+            told.iter().find(|comment| comment.body.contains(text)).map(|comment| comment.body.clone())
+        })
+    }
+
+    /// Waits for the build of a pull request.
+    #[track_caller]
+    pub fn build(&self, pull: u64) -> u64 {
+        until(&format!("a build of pull request {pull}"), || {
+            self.ci.lock().of_pull(pull).first().map(|build| build.number)
+        })
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.dir.path().join("db/bridge.sqlite")
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+/// Ends a process gracefully.
+#[track_caller]
+pub fn end(process: StartedCommand) {
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.wait().code, 0);
+}
