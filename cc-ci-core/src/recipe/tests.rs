@@ -204,6 +204,23 @@ networks: {proxy: {external: true}, own: }",
 }
 
 #[test]
+fn beside_an_app_of_a_short_domain_others_have_one_too() {
+    let domain: Domain = "pad-123456.test".parse().unwrap();
+    let compose = "services: {tiny-654321_test_app: {image: 'a:1', networks: [proxy]}}\nnetworks: {proxy: {external: true}}";
+    let tree = Tree::new(&[(".env.sample", ""), ("compose.yml", compose)]);
+    let recipe = tree.recipe();
+    let env = recipe.sample().unwrap();
+    let compose = recipe.compose(&recipe.vars(&env, &domain).unwrap()).unwrap();
+    let networks = SHARED_NETWORKS.map(str::to_owned);
+    let policy = Policy { domain: &domain, networks: &networks, granted: &[], operators: None };
+    let found = recipe.check(&env, &compose, &policy).unwrap();
+    assert_starts(
+        &found.problems,
+        &["service tiny-654321_test_app: its key is its name in the network proxy"],
+    );
+}
+
+#[test]
 fn what_time_it_is_on_the_host_an_app_may_read() {
     let mounts = "['/etc/localtime:/etc/localtime:ro', '/etc/timezone:/etc/timezone']";
     let text = format!("services: {{app: {{image: 'a:1', volumes: {mounts}}}}}");
