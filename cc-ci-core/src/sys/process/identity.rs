@@ -96,14 +96,20 @@ impl StatLine {
     }
 }
 
-/// Reads a file of `/proc` whole: they have no size to be asked for, and mostly fit into one read.
+/// Reads `stat` or `environ` of a process whole: they have no size to be asked for, and mostly fit into one read. One that
+/// the kernel did not fill has reached the end: it goes on over pages, and stops short only there.
 pub(super) fn read_proc(path: &str) -> io::Result<Vec<u8>> {
     let mut file = fs::File::open(path)?;
     let (mut bytes, mut end) = (vec![0; 8 * 1024], 0);
     loop {
         match file.read(&mut bytes[end..]) {
             Ok(0) => break,
-            Ok(read) => end += read,
+            Ok(read) => {
+                end += read;
+                if end < bytes.len() {
+                    break;
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
