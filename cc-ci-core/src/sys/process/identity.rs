@@ -133,6 +133,22 @@ mod tests {
     }
 
     #[test]
+    fn an_environment_of_many_pages_is_read_to_its_end() {
+        use std::io::Write as _;
+        use std::process::{Command, Stdio};
+        let mut command = Command::new("cat");
+        command.env_clear().env("A", "x".repeat(100_000)).env("Z", "last");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // What answers has come through its exec: the kernel shows no environment in the middle of one.
+        child.stdin.as_mut().unwrap().write_all(b"?").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let environ = read_proc(&format!("/proc/{}/environ", child.id())).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(environ.len() > 100_000 && environ.ends_with(b"\0Z=last\0"), "{} bytes", environ.len());
+    }
+
+    #[test]
     fn a_reused_pid_is_another_process() {
         let boot = BootId::current().unwrap();
         let me = ProcessIdentity::current(boot.clone()).unwrap();
