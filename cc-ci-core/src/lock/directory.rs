@@ -176,7 +176,7 @@ impl LockDirectory {
     fn create(&self, path: &Path) -> Result<Option<(File, Arc<Dir>)>, LockError> {
         let mode = if self.group.is_some() { 0o660 } else { 0o600 };
         let (file, directory) = match open(path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, mode) {
-            Ok(made) => made,
+            Ok(created) => created,
             Err(Errno::EEXIST) => return Ok(None),
             Err(found @ (Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::EPERM | Errno::EROFS)) => {
                 return Err(self.unusable(found));
