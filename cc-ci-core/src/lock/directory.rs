@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, lstat};
@@ -21,7 +22,7 @@ use rustix::fs::OFlags;
 
 use super::LockError;
 use crate::names::Domain;
-use crate::sys::files::{parent_of, set_group, set_mode};
+use crate::sys::files::{Dir, parent_of, set_group, set_mode};
 
 /// How often an operation starts over because the path changed under it.
 pub(super) const ATTEMPTS: u32 = 32;
@@ -51,6 +52,8 @@ pub(super) struct LockDirectory {
     pub(super) refused_filesystem: FsType,
     /// The device that was last found not to be it.
     accepted_device: AtomicU64,
+    /// The directory as it was last opened, while a lock is held that was opened in it.
+    in_use: Mutex<Weak<Dir>>,
 }
 
 /// An open lock file. Whoever locked it gives it up by dropping it.
@@ -59,6 +62,8 @@ pub(super) struct LockFile {
     pub(super) file: File,
     pub(super) id: FileId,
     pub(super) path: PathBuf,
+    /// Where it was opened, whatever the path of the directory names by now.
+    directory: Arc<Dir>,
 }
 
 impl LockDirectory {
@@ -69,6 +74,7 @@ impl LockDirectory {
             trusted_owners: Vec::new(),
             refused_filesystem: NFS_SUPER_MAGIC,
             accepted_device: AtomicU64::new(u64::MAX),
+            in_use: Mutex::default(),
         }
     }
 
@@ -122,19 +128,30 @@ impl LockDirectory {
         Ok(())
     }
 
+    /// Opens a lock file that is there in the directory of the locks that are held: whoever takes many opens it once. It may
+    /// have been replaced since, so what is found is worth something only while it [is current](LockFile::is_current), and
+    /// `None` says nothing: [`open`](Self::open) does. Makes nothing.
+    pub(super) fn open_beside_held(&self, path: &Path) -> Option<LockFile> {
+        let directory = self.in_use.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
+        let file = directory.open_file(path.file_name()?.as_ref(), OFlags::RDWR, 0).ok()?;
+        Some(self.check((file, directory), path).ok()??.0)
+    }
+
     /// Opens the lock file, creating it if it is missing.
     pub(super) fn open(&self, path: &Path) -> Result<LockFile, LockError> {
         for _ in 0..ATTEMPTS {
-            let file = match open(path, OFlags::RDWR, 0) {
-                Ok(file) => file,
+            let found = match open(path, OFlags::RDWR, 0) {
+                Ok(found) => found,
                 Err(Errno::ENOENT) => match self.create(path)? {
-                    Some(file) => file,
+                    Some(found) => found,
                     None => continue,
                 },
                 Err(errno) => return Err(self.cannot_open(path, errno)),
             };
-            if let Some(opened) = self.check(file, path)? {
-                return Ok(opened.0);
+            if let Some((opened, _)) = self.check(found, path)? {
+                *self.in_use.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Arc::downgrade(&opened.directory);
+                return Ok(opened);
             }
         }
         Err(LockError::Unstable { path: path.to_owned(), attempts: ATTEMPTS })
@@ -144,7 +161,7 @@ impl LockDirectory {
     /// read it.
     pub(super) fn open_to_look(&self, path: &Path) -> Result<Option<(Option<File>, FileStat)>, LockError> {
         match open(path, OFlags::RDONLY, 0) {
-            Ok(file) => Ok(self.check(file, path)?.map(|(opened, stat)| (Some(opened.file), stat))),
+            Ok(found) => Ok(self.check(found, path)?.map(|(opened, stat)| (Some(opened.file), stat))),
             Err(Errno::ENOENT) => Ok(None),
             Err(Errno::EACCES) => match lstat(path) {
                 Ok(stat) => self.trusts(path, &stat).map(|()| Some((None, stat))),
@@ -156,10 +173,10 @@ impl LockDirectory {
     }
 
     /// `None` when somebody else was first.
-    fn create(&self, path: &Path) -> Result<Option<File>, LockError> {
+    fn create(&self, path: &Path) -> Result<Option<(File, Arc<Dir>)>, LockError> {
         let mode = if self.group.is_some() { 0o660 } else { 0o600 };
-        let file = match open(path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, mode) {
-            Ok(file) => file,
+        let (file, directory) = match open(path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, mode) {
+            Ok(created) => created,
             Err(Errno::EEXIST) => return Ok(None),
             Err(found @ (Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::EPERM | Errno::EROFS)) => {
                 return Err(self.unusable(found));
@@ -173,11 +190,15 @@ impl LockDirectory {
             set_mode(&file, mode)
                 .map_err(|error| failed("give its mode to the lock file", path, errno(&error)))?;
         }
-        Ok(Some(file))
+        Ok(Some((file, directory)))
     }
 
     /// `None` when the file was unlinked after it had been opened.
-    fn check(&self, file: File, path: &Path) -> Result<Option<(LockFile, FileStat)>, LockError> {
+    fn check(
+        &self,
+        (file, directory): (File, Arc<Dir>),
+        path: &Path,
+    ) -> Result<Option<(LockFile, FileStat)>, LockError> {
         let stat = fstat(&file).map_err(|errno| failed("look at the lock file", path, errno))?;
         if stat.st_nlink == 0 {
             return Ok(None);
@@ -191,7 +212,7 @@ impl LockDirectory {
             }
             self.accepted_device.store(stat.st_dev, Ordering::Relaxed);
         }
-        let opened = LockFile { file, id: FileId::from(&stat), path: path.to_owned() };
+        let opened = LockFile { file, id: FileId::from(&stat), path: path.to_owned(), directory };
         Ok(Some((opened, stat)))
     }
 
@@ -254,6 +275,12 @@ impl LockFile {
     pub(super) fn is_current(&self) -> Result<bool, LockError> {
         names(&self.path, self.id)
     }
+
+    /// Removes it from where it was opened; whoever does holds it, and knows that it is current.
+    pub(super) fn unlink(&self) -> io::Result<()> {
+        let name = self.path.file_name().unwrap_or_default();
+        self.directory.unlink(name.as_ref())
+    }
 }
 
 /// Whether `path` names the file `id`.
@@ -270,10 +297,12 @@ pub(super) fn failed(doing: &'static str, path: &Path, source: impl Into<io::Err
     LockError::Io { doing, path: path.to_owned(), source: source.into() }
 }
 
-/// Opens what is at `path`, beneath the directory that it is in now: no descriptor of it is kept, since a lock is one
-/// of those who open the same path.
-fn open(path: &Path, flags: OFlags, mode: u32) -> Result<File, Errno> {
-    let opened = parent_of(path).and_then(|(parent, name)| parent.open_file(name.as_ref(), flags, mode));
+/// Opens what is at `path`, beneath the directory that it is in now: a lock is one of those who open the same path.
+fn open(path: &Path, flags: OFlags, mode: u32) -> Result<(File, Arc<Dir>), Errno> {
+    let opened = parent_of(path).and_then(|(parent, name)| {
+        let file = parent.open_file(name.as_ref(), flags, mode)?;
+        Ok((file, Arc::new(parent)))
+    });
     opened.map_err(|error| errno(&error))
 }
 

@@ -21,7 +21,6 @@ use super::{
 use crate::model::cancellation::Cancellation;
 use crate::model::event::{Event, Reporter};
 use crate::names::Domain;
-use crate::sys::files;
 use crate::sys::process::ProcessIdentity;
 use crate::sys::system_info::SystemInfo;
 
@@ -88,11 +87,18 @@ impl FlockLocks {
     /// One try.
     fn probe(&self, domain: &Domain) -> Result<Probe, LockError> {
         let path = self.path(domain);
+        let mut beside = self.directory.open_beside_held(&path);
         for _ in 0..ATTEMPTS {
-            let opened = self.directory.open(&path)?;
+            let is_beside = beside.is_some();
+            let opened = match beside.take() {
+                Some(opened) => opened,
+                None => self.directory.open(&path)?,
+            };
             match opened.file.try_lock() {
                 Ok(()) if opened.is_current()? => return Ok(Probe::Taken(opened)),
                 Ok(()) => (),
+                // Held, but perhaps in a directory that was replaced: that says nothing of this lock.
+                Err(TryLockError::WouldBlock) if is_beside && !opened.is_current()? => (),
                 Err(TryLockError::WouldBlock) => {
                     let record = Record::read_from(&opened.file);
                     let id = opened.id;
@@ -164,7 +170,7 @@ impl AppLock for FlockLocks {
                     let held = self.hold(domain, opened);
                     // A probe mostly lets go at once, so it leaves no record; but none of an earlier hold of
                     // this very process may pass for its own.
-                    if Record::may_name(&held.opened.file, std::process::id().cast_signed()) {
+                    if held.process.as_ref().is_none_or(|own| Record::may_name(&held.opened.file, own.pid)) {
                         held.record(None);
                     }
                     return Ok(Some(AppGuard::new(held)));
@@ -321,6 +327,6 @@ impl HeldLock for Held {
             let reason = "it is no longer the file that is held".to_owned();
             return Err(LockError::Refused { path: path.clone(), reason });
         }
-        files::remove_file(path).map_err(|error| failed("remove the lock file", path, error))
+        self.opened.unlink().map_err(|error| failed("remove the lock file", path, error))
     }
 }

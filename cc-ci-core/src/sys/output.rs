@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender, TrySendError};
 use std::thread;
 use std::time::Duration;
@@ -25,6 +25,8 @@ enum Message {
 pub struct QueuedWriter {
     queue: SyncSender<Message>,
     dropped: Arc<AtomicU64>,
+    /// Whether anything was ever queued.
+    used: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for QueuedWriter {
@@ -61,20 +63,25 @@ impl QueuedWriter {
                 }
             }
         })?;
-        Ok(Self { queue, dropped })
+        Ok(Self { queue, dropped, used: Arc::default() })
     }
 
     /// Queues text; returns at once.
     pub fn write(&self, text: String) {
+        self.used.store(true, Ordering::Relaxed);
         if let Err(TrySendError::Full(_)) = self.queue.try_send(Message::Text(text)) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Waits until what was queued so far is written, for `bound` at the most. False when it is not.
+    /// Waits until what was queued so far is written, for `bound` at the most. False when it is not. Where nothing was, the
+    /// thread is not even woken.
     ///
     /// Blocks the thread: it is the last thing that a command does.
     pub fn flush(&self, bound: Duration) -> bool {
+        if !self.used.load(Ordering::Relaxed) {
+            return true;
+        }
         let (done, written) = mpsc::sync_channel(1);
         let deadline = std::time::Instant::now() + bound;
         let mut message = Message::Done(done);
@@ -121,6 +128,32 @@ mod tests {
         let all = all.join().unwrap();
         assert!(all.contains("lines dropped"), "the loss is told");
         assert!(all.ends_with("last\n"));
+    }
+
+    /// Counts how often it is asked for all that was written.
+    #[derive(Clone, Default)]
+    struct Flushes(Arc<AtomicU64>);
+
+    impl Write for Flushes {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_writer_with_nothing_to_write_is_not_waited_for() {
+        let sink = Flushes::default();
+        let writer = QueuedWriter::start("test", sink.clone()).unwrap();
+        assert!(writer.flush(Duration::from_mins(1)));
+        assert_eq!(sink.0.load(Ordering::SeqCst), 0);
+        writer.clone().write("a line\n".to_owned());
+        assert!(writer.flush(Duration::from_mins(1)));
+        assert_eq!(sink.0.load(Ordering::SeqCst), 1);
     }
 
     #[test]

@@ -183,3 +183,48 @@ fn only_lock_files_of_domains_are_listed() {
     let listed: Vec<String> = locks.domains().unwrap().into_iter().map(String::from).collect();
     assert_eq!(listed, ["a.org", "b.org"]);
 }
+
+/// How many descriptors of this process are of `directory`.
+fn descriptors_of(directory: &Path) -> usize {
+    let directory = fs::canonicalize(directory).unwrap();
+    let open = fs::read_dir("/proc/self/fd").unwrap().map(|fd| fd.unwrap().path());
+    open.filter(|fd| fs::read_link(fd).is_ok_and(|path| path == directory)).count()
+}
+
+#[test]
+fn the_directory_is_opened_once_for_locks_that_are_held_together_and_not_kept_after_them() {
+    let (directory, locks) = space();
+    let other = "note-012346.ci.example.org".parse().unwrap();
+    File::create(locks.path(&domain())).unwrap();
+    File::create(locks.path(&other)).unwrap();
+    let held = (take(&locks), locks.try_acquire(&other).unwrap().unwrap());
+    assert_eq!(descriptors_of(directory.path()), 1);
+    drop(held);
+    assert_eq!(descriptors_of(directory.path()), 0);
+}
+
+#[test]
+fn a_directory_that_was_replaced_is_not_used_for_the_sake_of_a_lock_that_is_held_in_it() {
+    for held_there in [false, true] {
+        let above = tempfile::tempdir().unwrap();
+        let (path, old) = (above.path().join("locks"), above.path().join("old"));
+        fs::create_dir(&path).unwrap();
+        let locks = FlockLocks::new(&path, Arc::new(KernelSystemInfo::new().unwrap()));
+        let other = "note-012346.ci.example.org".parse().unwrap();
+        let file = File::create(locks.path(&other)).unwrap();
+        let held = take(&locks);
+        if held_there {
+            file.lock().unwrap();
+        }
+
+        fs::rename(&path, &old).unwrap();
+        fs::create_dir(&path).unwrap();
+        let taken = locks.try_acquire(&other).unwrap().expect("nobody holds the lock at this path");
+        taken.ownership().check().unwrap();
+        held.ownership().check().unwrap_err();
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+        taken.unlink().unwrap();
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&old).unwrap().count(), 2, "a lock file of another directory was touched");
+    }
+}

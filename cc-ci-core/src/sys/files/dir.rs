@@ -163,7 +163,7 @@ impl Dir {
     pub fn write_by(&self, temporary: &Path, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         let (parent, name) = self.parent(path)?;
         let temporary = temporary.file_name().ok_or_else(|| outside(temporary))?;
-        let parent = Self { fd: Arc::new(parent), path: PathBuf::new() };
+        let parent = Self { fd: parent, path: PathBuf::new() };
         let mut file =
             parent.open_file(temporary.as_ref(), OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, mode)?;
         let written =
@@ -309,15 +309,18 @@ impl Dir {
             .collect())
     }
 
-    fn parent<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+    fn parent<'a>(&self, path: &'a Path) -> io::Result<(Arc<OwnedFd>, &'a OsStr)> {
         let relative = self.relative(path)?;
         let name = relative.file_name().ok_or_else(|| outside(path))?;
-        let parent = match relative.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
         let flags = OFlags::PATH | OFlags::DIRECTORY;
-        Ok((self.open_at(parent, flags, Mode::empty())?, name))
+        let parent = match relative.parent() {
+            Some(parent) if parent != Path::new("") => {
+                Arc::new(self.open_at(parent, flags, Mode::empty())?)
+            }
+            // This very directory is open already.
+            _ => Arc::clone(&self.fd),
+        };
+        Ok((parent, name))
     }
 
     /// `path` as it is named from here; nothing that leads out.

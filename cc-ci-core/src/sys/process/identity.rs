@@ -96,14 +96,20 @@ impl StatLine {
     }
 }
 
-/// Reads a file of `/proc` whole: they have no size to be asked for, and mostly fit into one read.
+/// Reads `stat` or `environ` of a process whole: they have no size to be asked for, and mostly fit into one read. One that
+/// the kernel did not fill has reached the end: it goes on over pages, and stops short only there.
 pub(super) fn read_proc(path: &str) -> io::Result<Vec<u8>> {
     let mut file = fs::File::open(path)?;
     let (mut bytes, mut end) = (vec![0; 8 * 1024], 0);
     loop {
         match file.read(&mut bytes[end..]) {
             Ok(0) => break,
-            Ok(read) => end += read,
+            Ok(read) => {
+                end += read;
+                if end < bytes.len() {
+                    break;
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -124,6 +130,22 @@ mod tests {
         let line = b"42 (a) R 1 1) S 7 8 9 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 9900 1 2\n";
         let stat = StatLine::parse(line).unwrap();
         assert_eq!(stat, StatLine { state: 'S', parent: 7, group: 8, session: 9, start_time: 9900 });
+    }
+
+    #[test]
+    fn an_environment_of_many_pages_is_read_to_its_end() {
+        use std::io::Write as _;
+        use std::process::{Command, Stdio};
+        let mut command = Command::new("cat");
+        command.env_clear().env("A", "x".repeat(100_000)).env("Z", "last");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // What answers has come through its exec: the kernel shows no environment in the middle of one.
+        child.stdin.as_mut().unwrap().write_all(b"?").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let environ = read_proc(&format!("/proc/{}/environ", child.id())).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(environ.len() > 100_000 && environ.ends_with(b"\0Z=last\0"), "{} bytes", environ.len());
     }
 
     #[test]

@@ -40,17 +40,17 @@ pub struct Marked {
 /// When `/proc` can't be read.
 pub fn marked(now: &BootId) -> io::Result<Vec<Marked>> {
     tracing::debug!("all of /proc is searched for marks");
-    let spared = self_and_ancestors();
+    let (spared, own) = (self_and_ancestors(), OwnUser::now());
     let mut marked = Vec::new();
     for pid in pids()?.into_iter().filter(|pid| !spared.contains(pid)) {
         // The start time is read between two looks: a mark that is read after it can only be of this process or a
         // successor, and whoever signals checks again. Others' are not even read; the first look spares the many that have
         // no mark the rest.
-        if is_own(pid)
+        if own.has(pid)
             && marker_of(pid).is_some()
             && let Ok(process) = ProcessIdentity::of(pid, now.clone())
             && let Some(marker) = marker_of(pid)
-            && is_own(pid)
+            && own.has(pid)
         {
             marked.push(Marked { process, marker });
         }
@@ -247,15 +247,28 @@ pub(crate) const SANDBOX_USERS: Range<u32> = 1_879_048_192..2_013_265_920;
 /// The same of services, which outlive a run.
 pub(crate) const SERVICE_USERS: Range<u32> = 2_013_265_920..2_080_374_784;
 
+/// Whose processes are our own. It is asked once a scan: a call a process is as dear as the rest of the look.
+#[derive(Clone, Copy)]
+struct OwnUser(nix::unistd::Uid);
+
+impl OwnUser {
+    fn now() -> Self {
+        Self(nix::unistd::geteuid())
+    }
+
+    fn has(self, pid: i32) -> bool {
+        let is_ours = |user: u32| {
+            user == self.0.as_raw()
+                || (self.0.is_root() && (SANDBOX_USERS.contains(&user) || SERVICE_USERS.contains(&user)))
+        };
+        fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| is_ours(process.uid()))
+    }
+}
+
 /// Whether the process is of this user, or of one of root's sandboxes: one that the kernel shows to somebody else is not,
 /// nor one that is gone.
 pub(crate) fn is_own(pid: i32) -> bool {
-    let ours = nix::unistd::geteuid();
-    let is_ours = |user: u32| {
-        user == ours.as_raw()
-            || (ours.is_root() && (SANDBOX_USERS.contains(&user) || SERVICE_USERS.contains(&user)))
-    };
-    fs::metadata(format!("/proc/{pid}")).is_ok_and(|process| is_ours(process.uid()))
+    OwnUser::now().has(pid)
 }
 
 /// This process and those above it.
