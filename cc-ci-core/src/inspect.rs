@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::lifetime::RunLifetime;
 use crate::names::Domain;
-use crate::recipe::rules::{self, History, Look, PreviousRelease, Report};
+use crate::recipe::rules::{self, History, LayoutError, PreviousRelease, Report};
 use crate::recipe::{Recipe, RecipeError};
 use crate::workspace::{
     FetchError, FetchRequest, GitError, InvalidSource, RecipeSource, ReleasesOf, RunDir, fetch,
@@ -77,8 +77,8 @@ pub async fn inspect(
     let owned = path.to_owned();
     let judged = lifetime.blocking_tasks().run(move || rules::judge(&recipe, domain, &history)).await;
     let mut report = judged.map_err(|look| match look {
-        Look::NoRecipe => no_recipe("it has no compose.yml"),
-        Look::Io(source) => InspectError::List { path: owned, source },
+        LayoutError::NoRecipe => no_recipe("it has no compose.yml"),
+        LayoutError::Io(source) => InspectError::List { path: owned, source },
     })?;
     report.skipped.extend(skipped.map(|why| format!("rules about releases: {why}")));
     Ok(report)

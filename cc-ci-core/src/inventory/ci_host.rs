@@ -78,7 +78,7 @@ impl CiHost {
             }
         }
         let boot = self.host.boot_id();
-        let processes = process::marked(&boot).map_err(|error| cannot_look("marked processes", error))?;
+        let processes = process::marked(&boot).map_err(|error| search_failure("marked processes", error))?;
         for found in processes {
             let orphaned =
                 matches!(&found.marker.owner, MarkerOwner::Run { owner, .. } if !owner.is_alive(&boot));
@@ -101,7 +101,7 @@ impl CiHost {
     fn env_domains(&self, domains: Option<&[Domain]>) -> Result<Vec<Domain>, Failure> {
         match domains {
             Some(domains) if domains.len() <= ASKED_ONE_BY_ONE => Ok(domains.to_vec()),
-            _ => self.env_files.domains().map_err(|error| cannot_look(".env files", error)),
+            _ => self.env_files.domains().map_err(|error| search_failure(".env files", error)),
         }
     }
 }
@@ -112,6 +112,6 @@ fn cannot_use_runs(error: WorkspaceError) -> Failure {
 }
 
 /// Nothing is known of the host, so nothing may be called empty.
-pub(crate) fn cannot_look(what: &str, error: io::Error) -> Failure {
+pub(crate) fn search_failure(what: &str, error: io::Error) -> Failure {
     Failure::host(format!("can't look for {what}")).with_source(error)
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::reap::{DomainSnapshot, PendingRequests, Reaped, by_domain, clear};
 use super::{Decision, Finding, Janitor, Pass, Report};
 use crate::engine::Owners;
-use crate::inventory::ci_host::{CiHost, cannot_look};
+use crate::inventory::ci_host::{CiHost, search_failure};
 use crate::inventory::run_store::RunSummary;
 use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
@@ -208,7 +208,7 @@ async fn sweep(
         // A probe that meets a holder without a record blocks for a while: not where a cancellation is waited for.
         tokio::task::spawn_blocking(move || probe(&ci_host, &pass, &batch, until)).await
     };
-    let (mut findings, guards) = taken.map_err(|error| cannot_look("locks", error.into()))?;
+    let (mut findings, guards) = taken.map_err(|error| search_failure("locks", error.into()))?;
     if guards.is_empty() {
         // A look takes as long as it would for all: a pass whose time is over is not to make one for each batch.
         return Ok(findings);
@@ -246,7 +246,7 @@ async fn conclude_all(ended: Vec<(AppGuard, Reaped)>) -> Result<Vec<Finding>, Fa
     let concluded = tokio::task::spawn_blocking(move || {
         ended.into_iter().map(|(guard, reaped)| conclude(guard, reaped)).collect()
     });
-    concluded.await.map_err(|error| cannot_look("lock files", error.into()))
+    concluded.await.map_err(|error| search_failure("lock files", error.into()))
 }
 
 /// The guards of what no live run owns. Whoever removed a live run's lock file has made its domain no one's to reap.

@@ -241,7 +241,12 @@ fn blame(failure: &FirstFailure, unwell: Option<&Unwell>) -> (Blame, String) {
         Fault::LockTimeout => {
             return because(Blame::Unknown, "another run has the app: cc-ci locks says which");
         }
-        _ => return because(Blame::Host, "it failed outside of anything that the recipe says or does"),
+        Fault::Configuration => {
+            return because(Blame::Unknown, "what was asked for, or how cc-ci is configured, can't be done");
+        }
+        Fault::Host | Fault::Transient | Fault::Cancelled(_) => {
+            return because(Blame::Host, "it failed outside of anything that the recipe says or does");
+        }
     }
     let place = &failure.place;
     let step = place.step.as_deref().unwrap_or_default();
@@ -362,6 +367,8 @@ mod tests {
         let registry = Failure::host("no more pulls").with_blame(Blame::Registry);
         assert_eq!(blame(&failed(Place::default(), &registry), None).0, Blame::Registry);
         assert_eq!(blame(&failed(Place::default(), &Failure::host("disk full")), None).0, Blame::Host);
+        let asked = Failure::configuration("there is no such commit");
+        assert_eq!(blame(&failed(Place::default(), &asked), None).0, Blame::Unknown);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::finding_sink::FindingSink;
-use super::layout::{ABRA_SH, COMPOSE, Look, SAMPLE, compose_files, release_notes, unfit_tests};
+use super::layout::{ABRA_SH, COMPOSE, LayoutError, SAMPLE, compose_files, release_notes, unfit_tests};
 use super::previous_release::Digests;
 use super::{History, Report, lines, previous_release, table, variables, version};
 use crate::model::error_chain;
@@ -42,7 +42,7 @@ pub(crate) fn fingerprint(recipe: &Recipe, domain: &Domain) -> Vec<(String, Opti
 }
 
 /// Judges a recipe's files; blocks.
-pub(crate) fn judge(recipe: &Recipe, domain: Domain, history: &History) -> Result<Report, Look> {
+pub(crate) fn judge(recipe: &Recipe, domain: Domain, history: &History) -> Result<Report, LayoutError> {
     let files = compose_files(recipe.root())?;
     let texts: BTreeMap<&str, String> = files
         .names
@@ -62,7 +62,7 @@ pub(crate) fn judge(recipe: &Recipe, domain: Domain, history: &History) -> Resul
         longest: None,
     };
     version::tags(history, &mut judge.sink);
-    for (name, why) in unfit_tests(recipe.root()).map_err(Look::Io)? {
+    for (name, why) in unfit_tests(recipe.root()).map_err(LayoutError::Io)? {
         judge.sink.write(&table::TEST_UNFIT, &format!("tests/{name}"), Some(1), why);
     }
     let mut skipped = files.skipped;

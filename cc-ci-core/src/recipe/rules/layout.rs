@@ -26,21 +26,21 @@ pub(super) struct ComposeFiles {
 
 /// What a look can't go on without.
 #[derive(Debug)]
-pub(crate) enum Look {
+pub(crate) enum LayoutError {
     /// There is no `compose.yml`.
     NoRecipe,
     /// The directory can't be read.
     Io(io::Error),
 }
 
-pub(super) fn compose_files(root: &Path) -> Result<ComposeFiles, Look> {
+pub(super) fn compose_files(root: &Path) -> Result<ComposeFiles, LayoutError> {
     if root.join(COMPOSE).symlink_metadata().is_err() {
-        return Err(Look::NoRecipe);
+        return Err(LayoutError::NoRecipe);
     }
     let mut found = ComposeFiles::default();
     let mut strange = 0;
-    for entry in std::fs::read_dir(root).map_err(Look::Io)?.take(MAX_ENTRIES) {
-        let name = entry.map_err(Look::Io)?.file_name();
+    for entry in std::fs::read_dir(root).map_err(LayoutError::Io)?.take(MAX_ENTRIES) {
+        let name = entry.map_err(LayoutError::Io)?.file_name();
         let name = name.to_string_lossy();
         if name == COMPOSE || !name.starts_with("compose.") || !name.ends_with(".yml") {
             continue;
