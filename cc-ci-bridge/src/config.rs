@@ -56,8 +56,6 @@ struct Table {
     #[serde(default)]
     keep: Option<Time>,
     #[serde(default)]
-    public_url: Option<String>,
-    #[serde(default)]
     drone: Option<DroneTable>,
     #[serde(default)]
     woodpecker: Option<WoodpeckerTable>,
@@ -178,7 +176,6 @@ impl Config {
             poll: time(table.poll, Duration::from_secs(30)),
             watch: time(table.watch, Duration::from_secs(10)),
             keep: time(table.keep, Duration::from_hours(24 * 90)),
-            public_url: table.public_url.as_deref().map(public_url).transpose()?,
         };
         Ok(Self { file: file.to_owned(), table, forge, settings })
     }
@@ -267,15 +264,6 @@ fn url(text: &str, key: &str) -> Result<BaseUrl, Failure> {
     text.parse().map_err(|error| Failure::configuration(format!("in {key}")).with_source(error))
 }
 
-/// It stands in comments as a link.
-fn public_url(text: &str) -> Result<String, Failure> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '/' | '.' | '-' | '_' | '~');
-    if ["https://", "http://"].iter().any(|scheme| text.starts_with(scheme)) && text.chars().all(plain) {
-        return Ok(text.trim_end_matches('/').to_owned());
-    }
-    Err(Failure::configuration(format!("bridge.public_url {text:?} is no plain address of a page")))
-}
-
 fn setup(error: HttpError) -> Failure {
     Failure::configuration("can't use the token or the certificates").with_source(error)
 }
@@ -331,7 +319,6 @@ mod tests {
             ("repos = [\"recipes/notes\"]", "repos = [\"notes\"]"),
             ("repos = [\"recipes/notes\"]", "repos = [\"recipes/notes\"]\npol = \"3s\""),
             ("repos = [\"recipes/notes\"]", "repos = [\"recipes/notes\"]\npoll = \"0s\""),
-            ("repos = [\"recipes/notes\"]", "repos = [\"recipes/notes\"]\npublic_url = \"https://x/)[\""),
             ("https://git.example.org", "http://git.example.org"),
             ("\"/var/lib/cc-ci-bridge/bridge.sqlite\"", "\"bridge.sqlite\""),
             (

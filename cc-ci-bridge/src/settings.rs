@@ -27,8 +27,6 @@ pub struct Settings {
     pub watch: Duration,
     /// How long what is over is kept.
     pub keep: Duration,
-    /// Where people find the dashboard.
-    pub public_url: Option<String>,
 }
 
 /// How long is waited after so many failures in a row: twice as long each time.

@@ -169,11 +169,8 @@ impl Teller {
 
     /// What beside the request itself goes into the text.
     fn around(&self, request: &Request, open: &[Row], usual: Option<Duration>) -> Around {
-        let page = self.settings.public_url.as_ref().map(|url| {
-            format!("{}/requests/{}/{}", url.trim_end_matches('/'), request.asked.repo, request.asked.comment)
-        });
         if !matches!(request.state, State::Queued { .. }) {
-            return Around { page, ..Around::default() };
+            return Around::default();
         }
         let queued = open.iter().filter(|row| matches!(row.request.state, State::Queued { .. }));
         let position = 1 + queued.filter(|row| row.request.id < request.id).count();
@@ -189,6 +186,6 @@ impl Teller {
         let estimate = usual.map(|usual| usual.saturating_mul(rounds)).filter(|_| !under_way.is_empty());
         // In steps, so that the comment is not written anew all the time.
         let estimate = estimate.map(|estimate| Duration::from_secs(estimate.as_secs().div_ceil(300) * 300));
-        Around { position: Some(position), ahead, estimate, foreign: None, page }
+        Around { position: Some(position), ahead, estimate, foreign: None }
     }
 }

@@ -80,8 +80,6 @@ pub struct Around {
     pub estimate: Option<Duration>,
     /// Who else posted a status under our context.
     pub foreign: Option<String>,
-    /// The page of this request on the dashboard.
-    pub page: Option<String>,
 }
 
 /// Returns the mark by which our comment on a request is found again. It is not seen.
@@ -94,20 +92,20 @@ pub fn wanted(request: &Request, key: &Key, around: &Around) -> Wanted {
     let text = text(request, around);
     Wanted {
         seen: text.is_some(),
-        status: status(&request.state, around),
+        status: status(&request.state),
         comment: text.map(|text| format!("{}\n{text}", mark(key))),
     }
 }
 
 /// A status is pending while there is a live job behind it, and at no other time: before that, our comment says what is
 /// awaited.
-fn status(state: &State, around: &Around) -> Option<Status> {
+fn status(state: &State) -> Option<Status> {
     let of = |sha: &Sha, job: Option<&Job>, state, description: &str| {
         Some(Status {
             sha: sha.clone(),
             state,
             description: description.to_owned(),
-            url: around.page.clone().or_else(|| job.and_then(|job| job.url.clone())),
+            url: job.and_then(|job| job.url.clone()),
         })
     };
     match state {
@@ -164,9 +162,6 @@ fn text(request: &Request, around: &Around) -> Option<String> {
         code(&request.asked.author),
         request.asked.comment
     );
-    if let Some(page) = &around.page {
-        let _ = write!(text, " [All about it]({page}).");
-    }
     if let Some(who) = &around.foreign {
         let _ = write!(
             text,

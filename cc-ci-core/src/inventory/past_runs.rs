@@ -5,12 +5,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::run_store::RECORD_LIMIT;
 use crate::model::failure::Failure;
 use crate::model::record::RunRecord;
 use crate::names::RunId;
-use crate::sys::beneath::{read_beneath, read_in};
-use crate::sys::files::{Dir, RUN_RECORD};
+use crate::sys::beneath::read_beneath;
+use crate::sys::files::Dir;
+use crate::workspace::RunFiles;
 
 /// No log is read that is longer, in bytes.
 const LOG_LIMIT: u64 = 64 << 20;
@@ -36,14 +36,15 @@ impl PastRuns {
         };
         let names = runs.names(Path::new(".")).map_err(fail)?;
         let ids = names.into_iter().filter_map(|name| name.to_str()?.parse::<RunId>().ok());
-        let mut records: Vec<RunRecord> = ids.filter_map(|id| read_record(&runs, &id)).collect();
+        let mut records: Vec<RunRecord> =
+            ids.filter_map(|id| RunFiles::new(id, runs.clone()).record()).collect();
         records.sort_by(|one, other| (other.started, &other.run_id).cmp(&(one.started, &one.run_id)));
         Ok(records)
     }
 
     /// The record of one run.
     pub fn record(&self, id: &RunId) -> Result<RunRecord, Failure> {
-        let record = Dir::open(&self.runs).ok().and_then(|runs| read_record(&runs, id));
+        let record = Dir::open(&self.runs).ok().and_then(|runs| RunFiles::new(id.clone(), runs).record());
         record.ok_or_else(|| {
             Failure::configuration(format!("there is no run {id} with a record in {}", self.runs.display()))
                 .with_hint("cc-ci runs lists them; another directory: --runs-dir")
@@ -80,14 +81,6 @@ impl PastRuns {
         })?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
-}
-
-/// The record of one run, from the runs directory. What was put or mounted in its place is not waited for.
-fn read_record(runs: &Dir, id: &RunId) -> Option<RunRecord> {
-    let text = read_in(runs, Path::new(id.as_str()).join(RUN_RECORD), RECORD_LIMIT).ok()?;
-    let record: RunRecord = serde_json::from_slice(&text).ok()?;
-    // Whose it is, its directory says: it may be asked for by no other name.
-    Some(RunRecord { run_id: id.clone(), ..record })
 }
 
 #[cfg(test)]

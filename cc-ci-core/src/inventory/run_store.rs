@@ -12,15 +12,11 @@ use crate::engine::Resource;
 use crate::inventory::ci_host::CiHost;
 use crate::lock::takers_of;
 use crate::model::failure::Failure;
-use crate::model::record::{Lane, RunRecord, Verdict};
+use crate::model::record::{Lane, Verdict};
 use crate::names::{Domain, RecipeName, RunId};
 use crate::sys::process::ProcessIdentity;
 use crate::sys::system_info::BootId;
 use crate::workspace::RunFiles;
-
-/// A record names steps, and says why they failed: thousands of them fit. What is longer is no record of ours, and
-/// its tree is nobody's residue, as with any other text that a recipe's test may have put there.
-pub(crate) const RECORD_LIMIT: u64 = 4 << 20;
 
 /// The name of an executor is a word.
 const EXECUTOR_LIMIT: usize = 64;
@@ -92,7 +88,7 @@ fn lenient<T: DeserializeOwned>(value: Option<&RawValue>) -> Option<T> {
 /// The run of a directory. One without a readable record has not begun, or is being removed: nothing of any
 /// domain. What a recipe's test may have put in its place is not waited for.
 fn summary(files: RunFiles, boot: &BootId) -> Option<RunSummary> {
-    let text = files.read_record(RECORD_LIMIT).ok()?;
+    let text = files.read_record().ok()?;
     let Record { owner, mut domains, lane, recipe, executor, dirty, owned, started, verdict } =
         serde_json::from_slice(&text).ok()?;
     domains.truncate(DOMAINS_LIMIT);
@@ -127,16 +123,10 @@ struct BeforeReceipt {
 }
 
 impl RunSummary {
-    /// All of its record; `None` where there is none, or what is there is no record.
-    pub(crate) fn record(&self) -> Option<RunRecord> {
-        let record: RunRecord = serde_json::from_slice(&self.files.read_record(RECORD_LIMIT).ok()?).ok()?;
-        Some(RunRecord { run_id: self.id.clone(), ..record })
-    }
-
     /// What lasts of the warm app, as it was before this run upgraded it; `None` where it came not so far, or does
     /// not say.
     pub(crate) fn before(&self) -> Option<Vec<Resource>> {
-        let text = self.files.read_record(RECORD_LIMIT).ok()?;
+        let text = self.files.read_record().ok()?;
         let record: BeforeRecord = serde_json::from_slice(&text).ok()?;
         record.receipt.map(|receipt| receipt.before).filter(|before| !before.is_empty())
     }

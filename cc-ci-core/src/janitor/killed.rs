@@ -5,13 +5,13 @@ use std::io;
 
 use crate::engine::Resource;
 use crate::inventory::ci_host::CiHost;
-use crate::inventory::run_store::{RECORD_LIMIT, RunSummary};
+use crate::inventory::run_store::RunSummary;
 use crate::model::digest::{Blame, Digest, logs_command, test_name};
 use crate::model::record::{RunRecord, Verdict};
 use crate::names::{Domain, RunId};
 use crate::sys::files::RUN_RECORD;
 use crate::sys::text::sanitize_json;
-use crate::workspace::RunDir;
+use crate::workspace::{RECORD_LIMIT, RunDir};
 
 /// Concludes the runs of domains that died without a result, once each domain is verified empty: each is `killed`, and the one
 /// that owned a domain last has what was removed in its receipt. Gives what went wrong. Blocks.
@@ -22,6 +22,9 @@ pub(super) fn conclude(
     emptied: &[(Domain, Vec<Resource>)],
     own: Option<&RunId>,
 ) -> BTreeMap<Domain, Vec<String>> {
+    if emptied.is_empty() {
+        return BTreeMap::new();
+    }
     let dead = ci_host.run_summaries().map(|mut dead| {
         dead.retain(|run| {
             let is_open = matches!(run.verdict, None | Some(Verdict::Killed));
@@ -66,7 +69,7 @@ fn conclude_one(
     removed: &[Resource],
 ) -> io::Result<()> {
     // A recipe's test may have put anything there: what is no record stays as it is.
-    let Some(mut record) = run.record() else { return Ok(()) };
+    let Some(mut record) = run.files.record() else { return Ok(()) };
     let is_known = |receipt: &crate::model::record::Receipt| receipt.verified.contains(domain);
     if record.verdict == Some(Verdict::Killed) && record.receipt.as_ref().is_some_and(is_known) {
         return Ok(());

@@ -49,6 +49,7 @@ pub use recipe_tree::{RecipeTree, SnapshotError};
 pub use releases::{Release, Releases};
 pub use run_dir::RunDir;
 pub(crate) use run_dir::home_environment;
+pub(crate) use run_files::RECORD_LIMIT;
 pub use run_files::RunFiles;
 pub use source::{CommitId, InvalidSource, RecipeSource, Revision};
 

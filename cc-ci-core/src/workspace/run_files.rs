@@ -7,9 +7,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use super::run_dir::RESIDUE;
+use crate::model::record::RunRecord;
 use crate::names::RunId;
 use crate::sys::beneath::{BeneathError, read_in};
 use crate::sys::files::{Dir, RUN_LOCK, RUN_RECORD};
+
+/// A record names steps, and says why they failed: thousands of them fit. What is longer is no record of ours, and
+/// its tree is nobody's residue, as with any other text that a recipe's test may have put there.
+pub(crate) const RECORD_LIMIT: u64 = 4 << 20;
 
 /// A run's directory, to be looked at: reached from the runs directory that is held, whatever its path names since.
 #[derive(Debug, Clone)]
@@ -19,7 +24,7 @@ pub struct RunFiles {
 }
 
 impl RunFiles {
-    pub(super) fn new(id: RunId, runs: Dir) -> Self {
+    pub(crate) fn new(id: RunId, runs: Dir) -> Self {
         Self { id, runs }
     }
 
@@ -33,9 +38,16 @@ impl RunFiles {
         self.runs.path().join(self.id.as_str())
     }
 
-    /// The text of its record, of at most `limit` bytes. What was put or mounted in its place is not waited for.
-    pub(crate) fn read_record(&self, limit: u64) -> Result<Vec<u8>, BeneathError> {
-        read_in(&self.runs, self.inside(RUN_RECORD), limit)
+    /// The text of its record. What was put or mounted in its place is not waited for.
+    pub(crate) fn read_record(&self) -> Result<Vec<u8>, BeneathError> {
+        read_in(&self.runs, self.inside(RUN_RECORD), RECORD_LIMIT)
+    }
+
+    /// All of its record; `None` where there is none, or what is there is no record. Whose it is, its directory says: it may be
+    /// asked for by no other name.
+    pub(crate) fn record(&self) -> Option<RunRecord> {
+        let record: RunRecord = serde_json::from_slice(&self.read_record().ok()?).ok()?;
+        Some(RunRecord { run_id: self.id.clone(), ..record })
     }
 
     /// Whether it says what it is. What can't be looked at is not called missing.
