@@ -4,8 +4,8 @@
 //! tier is red, before each upgrade in place, and before each removal; what was read once stays in the file when the engine has
 //! forgotten the task.
 //!
-//! Reading takes [`LIMIT`] at the most each time, writing as long at the most, and in a teardown no more than a quarter of what is left of its budget. What
-//! can't be read or written is noted: evidence explains a run, and never makes one red.
+//! Reading takes [`LIMIT`] at the most each time, writing as long at the most, and in a teardown no more than a quarter of what
+//! is left of its budget. What can't be read or written is noted: evidence explains a run, and never makes one red.
 //!
 //! # Limitations
 //! A task that came and went between two looks is known only if the engine still knows it. Of a warm app, nothing is kept unless
