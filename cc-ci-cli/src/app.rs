@@ -1,11 +1,11 @@
 //! From configuration to the parts of the library.
 
 use std::ffi::OsString;
-use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io, thread};
 
 use cc_ci_abra::{Abra, AbraDeployer, Probe};
 use cc_ci_core::engine::Deployer;
@@ -33,6 +33,9 @@ const ABRA_CACHE: &str = ".abra.json";
 
 /// What ending the programs that were asked something may take.
 const CHILDREN_LIMIT: Duration = Duration::from_secs(10);
+
+/// As long as a thread for blocking work waits for more of it: longer than any command lasts.
+const FOR_GOOD: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// What every command works with, whichever engine there is.
 #[derive(Debug)]
@@ -246,10 +249,20 @@ pub fn start_read_only(taken: TakenOver, terminal: &Terminal) -> Result<Arc<Proc
 
 /// Runs `work` to its end on this thread. Blocking work that hangs in a system call does not keep the process.
 pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let failed = |error: io::Error| {
+        Failure::host("can't start the runtime").with_source(error).with_hint(
+            "the host starts no more threads for this user: see ulimit -u, and pids.max of its cgroup",
+        )
+    };
+    // The runtime panics where its first thread for blocking work can't be started, and does without later ones. So the
+    // first one is started before anything is changed, and stays; one of our own tells beforehand whether it can be.
+    drop(thread::Builder::new().spawn(|| {}).map_err(failed)?.join());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .thread_keep_alive(FOR_GOOD)
         .build()
-        .map_err(|error| Failure::host("can't start the runtime").with_source(error))?;
+        .map_err(failed)?;
+    drop(runtime.spawn_blocking(|| {}));
     let end = runtime.block_on(work);
     runtime.shutdown_background();
     end

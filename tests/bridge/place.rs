@@ -1,11 +1,14 @@
 //! A bridge with a forge and a CI of its own.
 
+use std::cell::RefCell;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use cc_ci_core::process::{self, ProcessIdentity};
+use cc_ci_core::system_info::BootId;
 use cc_ci_tests::{StartedCommand, built};
 use nix::sys::signal::Signal;
 
@@ -16,6 +19,7 @@ use crate::http::{Server, until};
 
 pub struct Place {
     pub dir: tempfile::TempDir,
+    started: RefCell<Vec<ProcessIdentity>>,
     pub forge: Server<Forge>,
     pub ci: Server<Ci>,
 }
@@ -24,6 +28,16 @@ pub struct Place {
 pub struct Serving {
     pub process: StartedCommand,
     pub hooks: SocketAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Ok(boot) = BootId::current() else { return };
+        for started in self.started.borrow().iter() {
+            // A failed test's own; a passed one has ended all.
+            drop(process::kill_process(started, &boot, process::Signal::Kill));
+        }
+    }
 }
 
 impl Place {
@@ -61,7 +75,8 @@ impl Place {
 
     fn bare() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        Self { dir, forge: Server::start(Forge::new()), ci: Server::start(Ci::default()) }
+        let started = RefCell::default();
+        Self { dir, started, forge: Server::start(Forge::new()), ci: Server::start(Ci::default()) }
     }
 
     fn configure(&self, more: &str, who_runs: &str) {
@@ -101,7 +116,11 @@ impl Place {
     }
 
     pub fn start(&self, args: &[&str]) -> StartedCommand {
-        StartedCommand::new(self.command(args).spawn().expect("the bridge starts"))
+        let process = StartedCommand::new(self.command(args).spawn().expect("the bridge starts"));
+        let boot = BootId::current().expect("a boot id");
+        // None where it has ended already.
+        self.started.borrow_mut().extend(ProcessIdentity::of(process.pid(), boot));
+        process
     }
 
     /// Starts `serve`, and waits until it receives.

@@ -187,6 +187,10 @@ fn a_caller_whose_directory_and_home_are_gone_gets_its_result() {
 /// Words that run a call as an ordinary user who sees no other user's processes; a visible skip of `test` where that can't
 /// be. The world is that user's from now on, and programs of the build are copied there: it may be in root's home.
 fn as_an_ordinary_user(test: &str, world: &World, recipe: &Recipe) -> Option<[String; 5]> {
+    as_a_user(12_345, test, world, recipe)
+}
+
+fn as_a_user(user: u32, test: &str, world: &World, recipe: &Recipe) -> Option<[String; 5]> {
     if !nix::unistd::geteuid().is_root() {
         skip(test, "needs root, to become another user");
         return None;
@@ -203,9 +207,9 @@ fn as_an_ordinary_user(test: &str, world: &World, recipe: &Recipe) -> Option<[St
     done(Command::new("cp").arg(&program).arg(probe).arg(&own));
     let own_probe = own.join("service-probe");
     recipe.write("compose.yml", &written.replace(probe, own_probe.to_str().unwrap())).commit();
-    done(Command::new("chown").args(["-R", "12345:12345"]).arg(world.path()));
+    done(Command::new("chown").args(["-R", &format!("{user}:{user}")]).arg(world.path()));
     let script = format!(
-        r#"mount -t proc -o hidepid=2 none /proc && exec setpriv --reuid 12345 --regid 12345 --clear-groups {} "$@""#,
+        r#"mount -t proc -o hidepid=2 none /proc && exec setpriv --reuid {user} --regid {user} --clear-groups {} "$@""#,
         own.join("cc-ci").display()
     );
     Some(["unshare", "--mount", "sh", "-c", &script].map(str::to_owned))
@@ -239,4 +243,77 @@ fn a_proc_without_its_settings_is_the_hosts_fault_and_says_what_helps() {
     let end = paused_runs::run(&world, &recipe).inside(&outer).run().expect(3);
     assert!(end.stderr.contains("boot_id") && end.stderr.contains("ProcSubset"), "{}", end.stderr);
     world.assert_empty();
+}
+
+#[test]
+fn a_host_that_starts_few_processes_leaves_nothing_and_says_so() {
+    let test = "a_host_that_starts_few_processes_leaves_nothing_and_says_so";
+    if !nix::unistd::geteuid().is_root() {
+        return skip(test, "needs root, to become another user");
+    }
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.script("tests/custom", ":");
+    // A user of its own: the kernel counts a user's processes over the whole host.
+    let Some(user) = as_a_user(12_346, test, &world, &recipe) else { return };
+    let user = user.each_ref().map(String::as_str);
+    let inside = |limit| [&["prlimit", limit][..], &user].concat();
+    let mut ends = Vec::new();
+    for limit in ["--nproc=1", "--nproc=2", "--nproc=3", "--nproc=4", "--nproc=5", "--nproc=6", "--nproc=8"] {
+        let end = paused_runs::run(&world, &recipe).arg("--format").arg("json").inside(&inside(limit)).run();
+        ends.push(end.code);
+        assert!([0, 2, 3].contains(&end.code), "{limit}: {end:?}");
+        assert!(!end.stderr.contains("panicked"), "{limit}: {}", end.stderr);
+        // What a run that could start nobody left is named in its receipt, and a janitor of a better day takes it.
+        world.cc_ci(["janitor"]).inside(&user).run().expect(0);
+        world.assert_empty();
+        let _none = fs::remove_dir_all(world.runs().join(RUN));
+    }
+    assert!(ends.contains(&3), "no limit was felt: {ends:?}");
+    paused_runs::run(&world, &recipe).inside(&inside("--nproc=200")).run().expect(0);
+    world.assert_empty();
+}
+
+#[test]
+fn directories_that_are_called_by_another_name_are_the_same() {
+    let world = World::new();
+    let (link, recipe) = (world.path().with_extension("link"), world.recipe("plain"));
+    let _link = Removed(link.clone());
+    std::os::unix::fs::symlink(world.path(), &link).expect("a link");
+    let by_the_link = |args: &[&str]| {
+        let mut call = world.cc_ci(args);
+        for (variable, name) in
+            [("CCCI_APP_LOCK_DIR", "locks"), ("CCCI_RUNS_DIR", "runs"), ("CCCI_LOCAL_ROOT", "local")]
+        {
+            call = call.env(variable, link.join(name));
+        }
+        call
+    };
+    let gate = world.gate("live");
+    recipe.script("tests/custom", &gate.script()).commit();
+    let live = paused_runs::run(&world, &recipe).start();
+    gate.wait();
+    let domain = world.domain("plain", 7);
+    let status = by_the_link(&["status"]).run().expect(0).stdout;
+    assert!(status.contains(domain.as_str()), "{status}");
+    by_the_link(&["janitor"]).run().expect(0);
+    gate.open();
+    live.wait().expect(0);
+    world.assert_empty();
+
+    world.killed_run(&world.recipe("other"), 8);
+    let audit = by_the_link(&["audit"]).run().expect(4).stdout;
+    assert!(audit.contains(world.domain("other", 8).as_str()), "{audit}");
+    by_the_link(&["janitor"]).run().expect(0);
+    world.children_are_gone();
+    world.assert_empty();
+}
+
+/// A file that goes with its test.
+struct Removed(std::path::PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let _gone = fs::remove_file(&self.0).is_err();
+    }
 }

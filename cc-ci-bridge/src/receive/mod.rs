@@ -36,8 +36,12 @@ const BODY_LIMIT: usize = 1 << 20;
 /// As long as a delivery may take to come. The forge itself gives up after 5 s.
 const BODY_TIME: Duration = Duration::from_secs(5);
 
-/// So many deliveries are read at once.
-const AT_ONCE: usize = 64;
+/// What is larger waits for a place, so that what strangers send costs no more memory than there is: the forge's own
+/// deliveries are smaller, and who sends slowly keeps none of them from being heard.
+const LARGE: usize = 64 << 10;
+
+/// So many large deliveries are read at once.
+const LARGE_AT_ONCE: usize = 64;
 
 /// Takes deliveries.
 #[derive(Debug)]
@@ -47,14 +51,14 @@ pub struct Receiver {
     repos: Vec<Repo>,
     wake: Arc<Notify>,
     failures: Failures,
-    reading: Semaphore,
+    large: Semaphore,
 }
 
 impl Receiver {
     /// Returns a receiver of what the forge signs with `secret`, of these repositories. What is recorded wakes `wake`.
     pub fn new(store: Arc<Store>, secret: Secret, repos: Vec<Repo>, wake: Arc<Notify>) -> Self {
-        let reading = Semaphore::new(AT_ONCE);
-        Self { store, secret, repos, wake, failures: Failures::default(), reading }
+        let large = Semaphore::new(LARGE_AT_ONCE);
+        Self { store, secret, repos, wake, failures: Failures::default(), large }
     }
 
     /// Returns its routes: `POST /hook`.
@@ -83,8 +87,11 @@ impl Receiver {
             return Err(failed(StatusCode::PAYLOAD_TOO_LARGE));
         }
         let reading = async {
-            // It is never closed.
-            let _place = self.reading.acquire().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+            let _place = match length {
+                Some(length) if length <= LARGE => None,
+                // It is never closed.
+                _ => Some(self.large.acquire().await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?),
+            };
             Limited::new(body, BODY_LIMIT).collect().await.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)
         };
         let body = tokio::time::timeout(BODY_TIME, reading)
@@ -131,4 +138,51 @@ fn one(headers: &HeaderMap, name: &str) -> Option<String> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then(|| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::body::Bytes;
+    use axum::http::{HeaderName, HeaderValue};
+    use futures_util::{poll, stream};
+
+    use super::*;
+
+    /// A delivery as a forge sent it.
+    fn recorded() -> (HeaderMap, String) {
+        let all: serde_json::Value = serde_json::from_str(include_str!("../../recorded/hooks.json")).unwrap();
+        let mut headers = HeaderMap::new();
+        for (name, value) in all[0]["headers"].as_object().unwrap() {
+            let name: HeaderName = name.parse().unwrap();
+            headers.insert(name, HeaderValue::from_str(value.as_str().unwrap()).unwrap());
+        }
+        (headers, all[0]["body"].as_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn who_sends_slowly_keeps_no_delivery_waiting() {
+        let world = tempfile::tempdir().unwrap();
+        let store = Store::open(&world.path().join("db"), "https://forge.example.org").unwrap();
+        let secret = Secret::new("s3cret-of-the-hook".to_owned());
+        let receiver = Receiver::new(Arc::new(store), secret, Vec::new(), Arc::new(Notify::new()));
+        let (headers, body) = recorded();
+        let peer = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let slow = |length: usize| {
+            let mut headers = headers.clone();
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            let never = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+            let receiver = &receiver;
+            Box::pin(async move { receiver.take(peer, &headers, never).await })
+        };
+        let mut waiting: Vec<_> =
+            (0..500).map(|at| slow(if at % 2 == 0 { 1000 } else { BODY_LIMIT })).collect();
+        for one in &mut waiting {
+            assert!(poll!(one).is_pending());
+        }
+        let mut headers = headers.clone();
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        assert_eq!(receiver.take(peer, &headers, Body::from(body)).await, Ok("ignored: no comment"));
+    }
 }

@@ -181,6 +181,20 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_no_text_are_copied() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let world = tempfile::tempdir().unwrap();
+        let (from, to) = (world.path().join("from"), world.path().join("to"));
+        let names = [&b"caf\xe9"[..], b"a\nb", b"\x1b[2J", b"-rf", b" "].map(std::ffi::OsStr::from_bytes);
+        for name in names {
+            fs::create_dir_all(from.join(name)).unwrap();
+            fs::write(from.join(name).join(name), "x").unwrap();
+        }
+        copy_tree(&from, &to, &Cancellation::new()).unwrap();
+        assert!(names.iter().all(|name| to.join(name).join(name).is_file()));
+    }
+
+    #[test]
     fn a_cancelled_copy_stops_and_a_fifo_is_named() {
         let world = tempfile::tempdir().unwrap();
         let from = world.path().join("from");
