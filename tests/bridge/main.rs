@@ -5,10 +5,13 @@
 mod ci;
 mod delivery;
 mod forge;
+mod git;
 mod hostile;
 mod http;
 mod killed;
+mod pages;
 mod place;
 mod recorded;
 mod way;
+mod whole_way;
 mod work;
