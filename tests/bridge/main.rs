@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "this is test code: a panic is a failed test")]
 
+mod browser;
 mod ci;
 mod delivery;
 mod forge;

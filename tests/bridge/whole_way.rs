@@ -21,7 +21,9 @@ fn proposed(world: &World, number: u64) -> (Recipe, String) {
 
 /// Has a request run to its end, and asserts that all of it is green, told and gone.
 #[track_caller]
-fn is_green(place: &Place, world: &World, head: &str, is_delivered: bool) {
+fn is_green(world: &World, recipe: &Recipe, head: &str, is_delivered: bool) {
+    // That the run has ended is told, and not found by asking after it.
+    let place = Place::running(world, recipe, &format!("watch = \"1h\"\n{DASHBOARD}"));
     place.forge.lock().has_pushed(1, head);
     let (serving, working) = (place.serve(), place.start(&["work"]));
     let (comment, delivery) = place.comment(1, "maintainer", "!testme");
@@ -54,14 +56,14 @@ fn is_green(place: &Place, world: &World, head: &str, is_delivered: bool) {
 fn a_comment_becomes_a_real_run_and_its_verdict() {
     let world = World::new();
     let (recipe, head) = proposed(&world, 1);
-    is_green(&Place::running(&world, &recipe, DASHBOARD), &world, &head, true);
+    is_green(&world, &recipe, &head, true);
 }
 
 #[test]
 fn polling_alone_does_where_each_hook_is_lost() {
     let world = World::new();
     let (recipe, head) = proposed(&world, 1);
-    is_green(&Place::running(&world, &recipe, DASHBOARD), &world, &head, false);
+    is_green(&world, &recipe, &head, false);
 }
 
 #[test]
@@ -69,5 +71,5 @@ fn on_a_swarm_with_abra() {
     let Some(engine) = TestEngine::shared("on_a_swarm_with_abra") else { return };
     let world = engine.world();
     let (recipe, head) = proposed(world, 1);
-    is_green(&Place::running(world, &recipe, DASHBOARD), world, &head, true);
+    is_green(world, &recipe, &head, true);
 }
