@@ -177,7 +177,7 @@ fn doctor_says_what_the_token_lacks() {
     place.ci.fails(&[Fault::Status(401)]);
     let (code, text) = place.run(&["doctor"]);
     assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("can't look up jobs in the CI"), "{text}");
+    assert!(text.contains("1. can't look up jobs in the CI"), "{text}");
 }
 
 #[test]
