@@ -3,6 +3,7 @@
 //! `cargo bench -p cc-ci-bridge --bench record`, with `TMPDIR` on the disk in question. The two are done by turns, so that a busy
 //! host slows both down; medians are compared. It ends with 1 when the bound does not hold.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and may panic")]
+#![expect(clippy::disallowed_methods, reason = "and it makes what it works on")]
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
