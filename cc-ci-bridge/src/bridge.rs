@@ -24,6 +24,12 @@ use crate::tell::Teller;
 /// So many requests are worked on at once.
 const CONCURRENT: usize = 8;
 
+/// So long the loop sleeps at the most. Clocks are set, too.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// And so long at least, where it is not woken.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
+
 /// A forge that does not list a push after so long never will.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
@@ -77,18 +83,22 @@ impl Bridge {
     /// Works until `end` says so. What is under way then is finished, or done again after the next start.
     pub async fn run(&self, end: watch::Receiver<bool>) {
         let working = async {
+            let mut revisions = self.store.revisions();
+            let mut ordered = false;
             loop {
-                let pause = match self.pass().await {
-                    Ok(()) => Duration::from_secs(1),
+                let pause = match self.pass(ordered).await {
+                    Ok(due) => due.clamp(SHORTEST_SLEEP, LONGEST_SLEEP),
                     Err(error) => {
                         tracing::error!("{}", error_chain(&error));
                         Duration::from_secs(5)
                     }
                 };
-                tokio::select! {
-                    () = self.wake.notified() => {}
-                    () = tokio::time::sleep(pause) => {}
-                }
+                ordered = tokio::select! {
+                    // `work` has written what became of a job.
+                    Ok(()) = revisions.changed() => true,
+                    () = self.wake.notified() => false,
+                    () = tokio::time::sleep(pause) => false,
+                };
             }
         };
         let polling = futures_util::future::join_all(self.settings.repos.iter().map(|repo| self.poll(repo)));
@@ -135,18 +145,25 @@ impl Bridge {
         }
     }
 
-    /// Takes each request that is due one step further, and tells what changed.
-    async fn pass(&self) -> Result<(), StoreError> {
+    /// Takes each request that is due one step further, and tells what changed; those with a job as well if `jobs_changed`.
+    /// Returns how long nothing is due after that.
+    async fn pass(&self, jobs_changed: bool) -> Result<Duration, StoreError> {
         let rows = self.supersede().await?;
         let requests: Vec<Request> = rows.iter().map(|row| row.request.clone()).collect();
         let turns = turn(&requests, self.settings.at_once);
         let now = Timestamp::now();
-        let due: Vec<&Row> =
-            rows.iter().filter(|row| !row.request.state.is_final() && row.due <= now).collect();
+        let is_due = |row: &&Row| {
+            let is_news = jobs_changed && matches!(row.request.state, State::Started { .. });
+            !row.request.state.is_final() && (row.due <= now || is_news)
+        };
+        let due: Vec<&Row> = rows.iter().filter(is_due).collect();
         futures_util::stream::iter(due)
             .for_each_concurrent(CONCURRENT, |row| self.work_on(row, &turns))
             .await;
-        self.teller.pass().await
+        self.teller.pass().await?;
+        let next = self.store.run(move |store| store.next_due(now)).await?;
+        let until = |next: Timestamp| next.duration_since(Timestamp::now()).try_into().unwrap_or_default();
+        Ok(next.map_or(Duration::MAX, until))
     }
 
     async fn supersede(&self) -> Result<Vec<Row>, StoreError> {

@@ -1,13 +1,16 @@
 //! One function a command.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cc_ci_bridge::bridge::Bridge;
 use cc_ci_bridge::config::Config;
+use cc_ci_bridge::dashboard::Dashboard;
 use cc_ci_bridge::names::Key;
-use cc_ci_bridge::receive::{self, Receiver};
+use cc_ci_bridge::receive::Receiver;
+use cc_ci_bridge::server;
 use cc_ci_bridge::store::Store;
 use cc_ci_bridge::{doctor, explain, work};
 use cc_ci_core::Failure;
@@ -60,16 +63,20 @@ async fn serve(config: Config) -> Result<Exit, Failure> {
     let forge = config.forge()?;
     let starter = config.starter(store.clone())?;
     let wake = Arc::new(Notify::new());
-    let mut server = None;
+    let mut servers = Vec::new();
+    if let Some(listen) = config.dashboard() {
+        let repos = config.settings.repos.clone();
+        let pages = Dashboard::new(Arc::new(config.store()?), config.forge_address(), repos, end.clone());
+        let (listener, address) = listen_at(listen).await?;
+        terminal::progress(&format!("shows what goes on at http://{address}/\n"));
+        servers.push(tokio::spawn(server::serve(listener, pages.routes(), end.clone())));
+    }
     if let Some((listen, secret)) = config.receive()? {
         let receiver = Receiver::new(store.clone(), secret, config.settings.repos.clone(), wake.clone());
-        let listener = TcpListener::bind(listen)
-            .await
-            .map_err(|error| Failure::host(format!("can't listen at {listen}")).with_source(error))?;
-        let address = listener.local_addr().unwrap_or(listen);
+        let (listener, address) = listen_at(listen).await?;
         terminal::progress(&format!("receives at http://{address}/hook\n"));
         // What is delivered is written down even while the forge does not answer.
-        server = Some(tokio::spawn(receive::serve(listener, receiver.routes(), end.clone())));
+        servers.push(tokio::spawn(server::serve(listener, receiver.routes(), end.clone())));
     }
     let name = async {
         let mut failures = 0;
@@ -93,11 +100,18 @@ async fn serve(config: Config) -> Result<Exit, Failure> {
         terminal::progress(&format!("works as {name} at {}\n", config.forge_address()));
         Bridge::new(store, forge, starter, config.settings, wake, name).run(end).await;
     }
-    if let Some(server) = server {
+    for server in servers {
         // It has a bound of its own.
         let _over = server.await;
     }
     Ok(Exit::Green)
+}
+
+async fn listen_at(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let failure = |error| Failure::host(format!("can't listen at {listen}")).with_source(error);
+    let listener = TcpListener::bind(listen).await.map_err(failure)?;
+    let address = listener.local_addr().map_err(failure)?;
+    Ok((listener, address))
 }
 
 /// Becomes true at TERM, INT or HUP.

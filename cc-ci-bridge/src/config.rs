@@ -61,6 +61,8 @@ struct Table {
     woodpecker: Option<WoodpeckerTable>,
     #[serde(default)]
     work: Option<WorkTable>,
+    #[serde(default)]
+    dashboard: Option<DashboardTable>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -87,6 +89,14 @@ struct WorkTable {
     state_dir: PathBuf,
     #[serde(default)]
     command: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DashboardTable {
+    listen: std::net::SocketAddr,
+    #[serde(default)]
+    url: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -166,6 +176,8 @@ impl Config {
             return Err(Failure::configuration("bridge.repos names no repository"));
         }
         let forge = url(&table.forge, "bridge.forge")?;
+        let pages = table.dashboard.as_ref().and_then(|dashboard| dashboard.url.as_deref());
+        let pages = pages.map(|pages| url(pages, "bridge.dashboard.url")).transpose()?;
         let time = |time: Option<Time>, default: Duration| time.map_or(default, |time| time.0);
         let settings = Settings {
             repos: table.repos.clone(),
@@ -176,6 +188,7 @@ impl Config {
             poll: time(table.poll, Duration::from_secs(30)),
             watch: time(table.watch, Duration::from_secs(10)),
             keep: time(table.keep, Duration::from_hours(24 * 90)),
+            pages: pages.map(|pages| pages.as_str().to_owned()),
         };
         Ok(Self { file: file.to_owned(), table, forge, settings })
     }
@@ -243,6 +256,11 @@ impl Config {
             (None, Some(_)) => Err(Failure::configuration("bridge.hook_secret_file is there and no listen")
                 .with_hint("e.g. listen = \"127.0.0.1:8470\", behind the reverse proxy")),
         }
+    }
+
+    /// Where the dashboard listens, where there is one.
+    pub fn dashboard(&self) -> Option<std::net::SocketAddr> {
+        self.table.dashboard.as_ref().map(|dashboard| dashboard.listen)
     }
 
     /// Returns what `work` needs to know.

@@ -6,9 +6,15 @@ use std::sync::Arc;
 use cc_ci_core::Failure;
 use cc_ci_core::model::error_chain;
 use cc_ci_core::sys::text::sanitize_line;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Config;
+use crate::names::{Key, Sha};
 use crate::request::Permission;
+use crate::starter::{Order, Starter};
+
+/// The forge's clock and this host's may differ by so much: polling looks back for twice as long.
+const CLOCKS: SignedDuration = SignedDuration::from_secs(60);
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -48,8 +54,9 @@ pub async fn look(config: &Config) -> Report {
     match config.store() {
         Ok(store) => {
             report.facts.push("the database opens".to_owned());
-            if let Err(failure) = config.starter(Arc::new(store)) {
-                report.failure(&failure);
+            match config.starter(Arc::new(store)) {
+                Ok(starter) => look_at_ci(config, &starter, &mut report).await,
+                Err(failure) => report.failure(&failure),
             }
         }
         Err(failure) => report.failure(&failure),
@@ -77,6 +84,41 @@ pub async fn look(config: &Config) -> Report {
     report
 }
 
+/// Asks for the jobs of a request that nobody made: whoever is told may ask for others' jobs, too.
+async fn look_at_ci(config: &Config, starter: &Starter, report: &mut Report) {
+    let Some(repo) = config.settings.repos.first() else { return };
+    let order = Order {
+        key: Key::of(config.forge_address(), repo, 0),
+        repo: repo.clone(),
+        url: String::new(),
+        pull: 0,
+        head: Sha::none(),
+        quick: false,
+        since: Timestamp::now(),
+    };
+    match starter.look_up(&order).await {
+        Ok(_) => report.facts.push("jobs are looked up".to_owned()),
+        Err(error) => report.problems.push(format!(
+            "can't look up jobs in the CI: {}: are its address, its token and its repository right?",
+            error_chain(&error)
+        )),
+    }
+}
+
+async fn look_at_clocks(forge: &crate::forge::Forge, report: &mut Report) {
+    // The question took a moment, and the answer has seconds.
+    let Ok(Some(theirs)) = forge.clock().await else { return };
+    let ahead = theirs.duration_since(Timestamp::now());
+    if ahead.abs() > CLOCKS {
+        report.problems.push(format!(
+            "the forge's clock differs from this host's by {} s: set both, e.g. by NTP; comments are missed or late otherwise",
+            ahead.as_secs().abs()
+        ));
+    } else {
+        report.facts.push("the forge's clock and this host's agree".to_owned());
+    }
+}
+
 async fn look_at_forge(config: &Config, forge: &crate::forge::Forge, report: &mut Report) {
     let name = match forge.own_name().await {
         Ok(name) => name,
@@ -87,8 +129,9 @@ async fn look_at_forge(config: &Config, forge: &crate::forge::Forge, report: &mu
         }
     };
     report.facts.push(format!("the token is {name}'s"));
+    look_at_clocks(forge, report).await;
     for repo in &config.settings.repos {
-        match forge.comments_since(repo, jiff::Timestamp::now()).await {
+        match forge.comments_since(repo, Timestamp::now()).await {
             Ok(_) => report.facts.push(format!("the comments of {repo} are read")),
             Err(error) => {
                 report.problems.push(format!("can't read the comments of {repo}: {}", error_chain(&error)));

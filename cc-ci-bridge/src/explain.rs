@@ -33,20 +33,9 @@ pub fn parse(url: &str, forge: &str) -> Result<(Repo, u64), Failure> {
 /// # Errors
 /// When it can't be read.
 pub fn explain(store: &Store, repo: &Repo, comment: u64) -> Result<String, Failure> {
-    let Some(row) = store.by_comment(repo, comment)? else {
-        return Ok(format!(
-            "comment {comment} of {repo} was not received\n\
-             A request is a new comment on a pull request that is exactly `{}` or `{}`. Comments are read in the \
-             repositories that `repos` names, since the bridge was started there first, and forgotten after `keep`.\n",
-            Trigger::Cold.as_str(),
-            Trigger::Quick.as_str()
-        ));
-    };
+    let Some(row) = store.by_comment(repo, comment)? else { return Ok(unknown(repo, comment) + "\n") };
     let asked = &row.request.asked;
-    let via = match asked.via {
-        Via::Hook => "delivered by the forge",
-        Via::Poll => "found by polling",
-    };
+    let via = via(asked.via);
     let mut text = String::new();
     // Writing to a string can't fail.
     let _ = writeln!(
@@ -77,7 +66,27 @@ pub fn explain(store: &Store, repo: &Repo, comment: u64) -> Result<String, Failu
     Ok(text)
 }
 
-fn state(state: &State) -> String {
+/// Returns what is said of a comment that nothing is known of.
+pub fn unknown(repo: &Repo, comment: u64) -> String {
+    format!(
+        "comment {comment} of {repo} was not received\n\
+         A request is a new comment on a pull request that is exactly `{}` or `{}`. Comments are read in the \
+         repositories that `repos` names, since the bridge was started there first, and forgotten after `keep`.",
+        Trigger::Cold.as_str(),
+        Trigger::Quick.as_str()
+    )
+}
+
+/// Returns how the bridge learned of a comment.
+pub const fn via(via: Via) -> &'static str {
+    match via {
+        Via::Hook => "delivered by the forge",
+        Via::Poll => "found by polling",
+    }
+}
+
+/// Returns what became of a request.
+pub fn state(state: &State) -> String {
     match state {
         State::Received => "received, and not judged yet".to_owned(),
         State::Refused { why } => format!("refused: {}", refusal(why)),

@@ -9,10 +9,12 @@ use cc_ci_core::Secret;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT,
 };
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -201,6 +203,8 @@ pub struct Answer {
     pub status: u16,
     /// How many there are in all, where the answer is a page of them.
     pub total: Option<usize>,
+    /// What the server's clock said.
+    pub date: Option<Timestamp>,
     /// The body.
     pub body: Bytes,
 }
@@ -328,7 +332,9 @@ impl Client {
         };
         if head.status.is_success() {
             let total = header(&head.headers, "x-total-count").and_then(|total| total.parse().ok());
-            return Ok(Answer { status: head.status.as_u16(), total, body });
+            let date = header(&head.headers, DATE.as_str());
+            let date = date.and_then(|date| Some(rfc2822::parse(date).ok()?.timestamp()));
+            return Ok(Answer { status: head.status.as_u16(), total, date, body });
         }
         let text = String::from_utf8_lossy(&body[..body.len().min(4 * QUOTED)]);
         let text = cc_ci_core::sys::text::sanitize_line(text.trim()).chars().take(QUOTED).collect();

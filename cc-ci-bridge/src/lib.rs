@@ -12,8 +12,8 @@
 //! # How
 //! [`request`] is the state machine, without I/O. [`store`] keeps its states in `SQLite`. [`receive`] and
 //! [`poll`] record comments. [`bridge`] takes each request from state to state: it asks the [`forge`] and the [`starter`],
-//! has [`request::decide`] decide, writes that down and then does it. [`tell`] writes what the pull request is to show.
-//! [`work`] runs jobs where there is no CI.
+//! has [`request::decide`] decide, writes that down and then does it. [`tell`] writes what the pull request is to show, and
+//! [`dashboard`] shows what there is. [`work`] runs jobs where there is no CI.
 //!
 //! # Limitations
 //! - A job that somebody starts again in the CI after its end is not reported: comment again.
@@ -24,6 +24,7 @@
 
 pub mod bridge;
 pub mod config;
+pub mod dashboard;
 pub mod doctor;
 pub mod explain;
 pub mod forge;
@@ -32,6 +33,7 @@ pub mod names;
 pub mod poll;
 pub mod receive;
 pub mod request;
+pub mod server;
 pub mod settings;
 pub mod starter;
 pub mod store;

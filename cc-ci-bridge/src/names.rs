@@ -59,6 +59,11 @@ impl FromStr for Repo {
 pub struct Sha(String);
 
 impl Sha {
+    /// The id that no commit has.
+    pub fn none() -> Self {
+        Self("0".repeat(40))
+    }
+
     /// Returns its hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -27,6 +27,8 @@ pub struct Settings {
     pub watch: Duration,
     /// How long what is over is kept.
     pub keep: Duration,
+    /// The dashboard's address for everybody, where it has one.
+    pub pages: Option<String>,
 }
 
 /// How long is waited after so many failures in a row: twice as long each time.

@@ -169,8 +169,11 @@ impl Teller {
 
     /// What beside the request itself goes into the text.
     fn around(&self, request: &Request, open: &[Row], usual: Option<Duration>) -> Around {
+        let asked = &request.asked;
+        let page =
+            self.settings.pages.as_ref().map(|pages| format!("{pages}/r/{}/{}", asked.repo, asked.comment));
         if !matches!(request.state, State::Queued { .. }) {
-            return Around::default();
+            return Around { page, ..Around::default() };
         }
         let queued = open.iter().filter(|row| matches!(row.request.state, State::Queued { .. }));
         let position = 1 + queued.filter(|row| row.request.id < request.id).count();
@@ -186,6 +189,6 @@ impl Teller {
         let estimate = usual.map(|usual| usual.saturating_mul(rounds)).filter(|_| !under_way.is_empty());
         // In steps, so that the comment is not written anew all the time.
         let estimate = estimate.map(|estimate| Duration::from_secs(estimate.as_secs().div_ceil(300) * 300));
-        Around { position: Some(position), ahead, estimate, foreign: None }
+        Around { position: Some(position), ahead, estimate, foreign: None, page }
     }
 }

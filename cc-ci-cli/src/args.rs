@@ -223,12 +223,21 @@ pub enum Command {
     /// Look at a recipe without deploying it
     #[command(subcommand)]
     Recipe(Recipe),
+    /// Answer requests on pull requests: executes cc-ci-bridge, where that is installed
+    Bridge(Bridge),
     /// See every promise kept, on a small example of its own
     #[cfg(feature = "demo")]
     Demo(Demo),
     /// Print what the exit codes mean
     #[command(name = "exit-codes", long_about = exit_codes())]
     ExitCodes,
+}
+
+#[derive(Debug, Args)]
+pub struct Bridge {
+    /// What cc-ci-bridge is called with: `cc-ci bridge --help` is its help
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+    pub args: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

@@ -28,6 +28,9 @@ fn main() -> ExitCode {
     if commands::demo::is_note_keeper() {
         return note_keeper::main_from_args(std::env::args_os());
     }
+    if commands::bridge::is_asked() {
+        return bridge();
+    }
     // Before any thread exists: from here on signals wait until somebody listens.
     let taken = ProcessMode::take_over();
     let Ok(terminal) = Terminal::open() else { return Exit::Harness.into() };
@@ -54,4 +57,13 @@ fn main() -> ExitCode {
     };
     terminal.close();
     exit.into()
+}
+
+/// Becomes `cc-ci-bridge`, or says why not.
+fn bridge() -> ExitCode {
+    let failure = commands::bridge::execute();
+    let Ok(terminal) = Terminal::open() else { return Exit::Harness.into() };
+    terminal.error(&failure);
+    terminal.close();
+    Exit::from(failure.fault()).into()
 }

@@ -1,6 +1,7 @@
 //! A stand-in for a Forgejo: its answers are recorded ones, with what changes put in.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use axum::http::Method;
 use jiff::{SignedDuration, Timestamp};
@@ -28,6 +29,7 @@ pub struct Forge {
     pub reactions: Vec<u64>,
     /// Whether the answer to the next new comment is lost.
     pub loses_answer: bool,
+    repository: Option<PathBuf>,
     next: u64,
 }
 
@@ -91,8 +93,14 @@ impl Forge {
             statuses: Vec::new(),
             reactions: Vec::new(),
             loses_answer: false,
+            repository: None,
             next: 100,
         }
+    }
+
+    /// The same, where the repository is the one at `path`.
+    pub fn with_repository(path: &Path) -> Self {
+        Self { repository: Some(path.to_owned()), ..Self::new() }
     }
 
     pub fn comment(&mut self, pull: u64, author: &str, body: &str) -> u64 {
@@ -107,6 +115,13 @@ impl Forge {
         let pull = self.pulls.get_mut(&pull).expect("a pull request");
         pull.head = sha(head);
         pull.pushes.push((now(), sha(head)));
+    }
+
+    /// The last push to a pull request was that of this commit.
+    pub fn has_pushed(&mut self, pull: u64, head: &str) {
+        let pull = self.pulls.get_mut(&pull).expect("a pull request");
+        head.clone_into(&mut pull.head);
+        head.clone_into(&mut pull.pushes.last_mut().expect("a push").1);
     }
 
     /// The bridge's own comments at a pull request.
@@ -224,6 +239,10 @@ fn missing() -> Answer {
 }
 
 impl Site for Forge {
+    fn repository(&self) -> Option<&Path> {
+        self.repository.as_deref()
+    }
+
     fn answer(&mut self, asked: &Asked) -> Answer {
         if asked.token != format!("token {TOKEN}") {
             return Answer(401, json!({ "message": "token is required" }), None);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{Method, Response};
 use serde_json::Value;
+
+use crate::git;
 
 /// What goes wrong with an answer.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +51,11 @@ pub struct Answer(pub u16, pub Value, pub Option<usize>);
 /// What answers.
 pub trait Site: Send + 'static {
     fn answer(&mut self, asked: &Asked) -> Answer;
+
+    /// The repository that it has.
+    fn repository(&self) -> Option<&Path> {
+        None
+    }
 }
 
 /// A running server.
@@ -144,6 +152,11 @@ impl<S: Site> Server<S> {
 async fn handle<S: Site>(State(shared): State<Shared<S>>, request: Request) -> Response<Body> {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
+    let repository =
+        shared.site.lock().unwrap_or_else(PoisonError::into_inner).repository().map(Path::to_owned);
+    if let Some(repository) = repository.filter(|_| git::is_asked(&head)) {
+        return git::answer(&repository, &head, &body);
+    }
     let query = head.uri.query().unwrap_or_default();
     let asked = Asked {
         method: head.method,

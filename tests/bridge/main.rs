@@ -2,13 +2,17 @@
 
 #![expect(clippy::expect_used, reason = "this is test code: a panic is a failed test")]
 
+mod browser;
 mod ci;
 mod delivery;
 mod forge;
+mod git;
 mod hostile;
 mod http;
 mod killed;
+mod pages;
 mod place;
 mod recorded;
 mod way;
+mod whole_way;
 mod work;

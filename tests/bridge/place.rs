@@ -1,6 +1,8 @@
 //! A bridge with a forge and a CI of its own.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use cc_ci_core::process::{self, ProcessIdentity};
 use cc_ci_core::system_info::BootId;
-use cc_ci_tests::{StartedCommand, built};
+use cc_ci_tests::{Recipe, StartedCommand, World, built, unconfined};
 use nix::sys::signal::Signal;
 
 use crate::ci::{self, Ci};
@@ -22,12 +24,15 @@ pub struct Place {
     started: RefCell<Vec<ProcessIdentity>>,
     pub forge: Server<Forge>,
     pub ci: Server<Ci>,
+    environment: BTreeMap<&'static str, OsString>,
 }
 
 /// `serve`, running.
 pub struct Serving {
     pub process: StartedCommand,
     pub hooks: SocketAddr,
+    /// The dashboard, where there is one.
+    pub pages: Option<SocketAddr>,
 }
 
 impl Drop for Place {
@@ -60,29 +65,53 @@ impl Place {
 
     /// Without a CI: `command` is run instead of `cc-ci`.
     pub fn without_ci(command: &str) -> Self {
+        Self::without_ci_with(command, "")
+    }
+
+    /// The same, with more in the table `[bridge]`.
+    pub fn without_ci_with(command: &str, more: &str) -> Self {
         let place = Self::bare();
         let program = place.dir.path().join("cc-ci");
         cc_ci_tests::executable(&program, command);
-        let state_dir = place.dir.path().join("work");
-        let work = format!(
+        place.configure(more, &place.work(&program));
+        place
+    }
+
+    /// Without a CI, where the runs are those of `world`, of the repository at `recipe`.
+    pub fn running(world: &World, recipe: &Recipe, more: &str) -> Self {
+        let mut place = Self::bare();
+        place.forge = Server::start(Forge::with_repository(recipe.path()));
+        place.environment.extend(world.environment());
+        let work = place.work(&built("cc-ci"));
+        place.configure(more, &work);
+        let bridge = fs::read_to_string(place.config()).expect("the configuration is read");
+        fs::write(place.config(), unconfined(bridge)).expect("the configuration is written");
+        place
+    }
+
+    fn work(&self, program: &Path) -> String {
+        let state_dir = self.path().join("work");
+        format!(
             "[bridge.work]\nstate_dir = \"{}\"\ncommand = \"{}\"\n",
             state_dir.display(),
             program.display()
-        );
-        place.configure("", &work);
-        place
+        )
     }
 
     fn bare() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let started = RefCell::default();
-        Self { dir, started, forge: Server::start(Forge::new()), ci: Server::start(Ci::default()) }
+        // The bridge of a test is found, and ended, by its temporary directory.
+        let passed = ["PATH", "TMPDIR"].into_iter();
+        let environment = passed.filter_map(|name| Some((name, std::env::var_os(name)?))).collect();
+        let (forge, ci) = (Server::start(Forge::new()), Server::start(Ci::default()));
+        Self { dir, started: RefCell::default(), forge, ci, environment }
     }
 
     fn configure(&self, more: &str, who_runs: &str) {
+        let watch = if more.contains("watch = ") { "" } else { "watch = \"1s\"\n" };
         let config = format!(
             "[bridge]\ndatabase = \"{}\"\nforge = \"{}\"\ntoken_file = \"{}\"\nhook_secret_file = \"{}\"\nlisten = \"127.0.0.1:0\"\n\
-             repos = [\"recipes/notes\"]\nat_once = 40\npoll = \"1s\"\nwatch = \"1s\"\n{more}\n{who_runs}",
+             repos = [\"recipes/notes\"]\nat_once = 40\npoll = \"1s\"\n{watch}{more}\n{who_runs}",
             self.database().display(),
             self.forge.url(),
             self.secret("token", forge::TOKEN).display(),
@@ -104,13 +133,7 @@ impl Place {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(built("cc-ci-bridge"));
-        command.arg("--config").arg(self.config()).args(args).env_clear();
-        // The bridge of a test is found, and ended, by its temporary directory.
-        for name in ["PATH", "TMPDIR"] {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
+        command.arg("--config").arg(self.config()).args(args).env_clear().envs(&self.environment);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -127,10 +150,14 @@ impl Place {
     #[track_caller]
     pub fn serve(&self) -> Serving {
         let mut process = self.start(&["serve"]);
-        let line = process.wait_for("receives at http://");
-        let address =
-            line.split("http://").nth(1).and_then(|rest| rest.strip_suffix("/hook")).expect("an address");
-        Serving { hooks: address.parse().expect("an address"), process }
+        let address = |line: String, end| {
+            let address = line.split("http://").nth(1).and_then(|rest| rest.strip_suffix(end));
+            address.and_then(|address| address.parse().ok()).expect("an address")
+        };
+        let shows = fs::read_to_string(self.config()).is_ok_and(|text| text.contains("[bridge.dashboard]"));
+        let pages = shows.then(|| address(process.wait_for("shows what goes on at http://"), "/"));
+        let hooks = address(process.wait_for("receives at http://"), "/hook");
+        Serving { process, hooks, pages }
     }
 
     /// Runs a command to its end, and returns its exit code and its stdout.

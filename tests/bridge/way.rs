@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::forge::{Status, sha};
-use crate::http::until;
+use crate::http::{Fault, until};
 use crate::place::{Place, end};
 
 #[test]
@@ -169,8 +169,24 @@ fn doctor_says_what_the_token_lacks() {
     let (code, text) = place.run(&["doctor"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("the token is ccbot's") && text.contains("with a secret"), "{text}");
+    assert!(text.contains("jobs are looked up") && text.contains("clock and this host's agree"), "{text}");
     place.forge.lock().tells = false;
     let (code, text) = place.run(&["doctor"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("1. the forge does not tell ccbot who may write to recipes/notes"), "{text}");
+    place.ci.fails(&[Fault::Status(401)]);
+    let (code, text) = place.run(&["doctor"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("1. can't look up jobs in the CI"), "{text}");
+}
+
+#[test]
+fn the_bridge_is_found_by_the_name_of_the_run_too() {
+    let said = |program: &str, args: &[&str]| {
+        let output = std::process::Command::new(cc_ci_tests::built(program)).args(args).output();
+        String::from_utf8_lossy(&output.expect("it starts").stdout).into_owned()
+    };
+    let version = said("cc-ci-bridge", &["--version"]);
+    assert!(version.starts_with("cc-ci-bridge "), "{version}");
+    assert_eq!(said("cc-ci", &["bridge", "--version"]), version);
 }

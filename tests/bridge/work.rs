@@ -10,6 +10,7 @@ use crate::place::{Place, end};
 
 /// A run that notes its arguments, waits until it may end, and is green.
 const RUN: &str = r#"#!/bin/sh
+[ "$1" = run ] || exit
 here=${0%/*}
 echo "$@" >>"$here/runs"
 until [ -e "$here/may-end" ]; do sleep 0.05; done

@@ -1,5 +1,6 @@
 //! The built command as a real process.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -28,6 +29,29 @@ pub fn built(name: &str) -> PathBuf {
     program
 }
 
+impl World {
+    /// What the command has of variables in this world.
+    pub fn environment(&self) -> BTreeMap<&'static str, OsString> {
+        let mut set = BTreeMap::from([
+            ("PATH", path(self)),
+            ("CCCI_CONFIG", self.config().into()),
+            ("CCCI_APP_LOCK_DIR", self.locks().into()),
+            ("CCCI_RUNS_DIR", self.runs().into()),
+            ("CCCI_LOCAL_ROOT", self.local_root().into()),
+            ("CCCI_SUFFIX", self.suffix().as_str().into()),
+        ]);
+        match self.engine() {
+            Some(engine) => set.extend([
+                ("CCCI_EXECUTOR", "abra".into()),
+                ("DOCKER_HOST", engine.into()),
+                ("ABRA_DIR", self.abra_dir().into()),
+            ]),
+            None => set.extend([("CCCI_EXECUTOR", "local".into())]),
+        }
+        set
+    }
+}
+
 /// The caller's `PATH`, behind the programs of the world.
 fn path(world: &World) -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -44,25 +68,8 @@ pub struct CcCi {
 impl CcCi {
     pub(crate) fn new<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(world: &World, args: I) -> Self {
         let mut command = Command::new(built("cc-ci"));
-        command
-            .args(args)
-            .env_clear()
-            .env("PATH", path(world))
-            .env("CCCI_CONFIG", world.config())
-            .env("CCCI_APP_LOCK_DIR", world.locks())
-            .env("CCCI_RUNS_DIR", world.runs())
-            .env("CCCI_LOCAL_ROOT", world.local_root())
-            .env("CCCI_SUFFIX", world.suffix().as_str())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        match world.engine() {
-            Some(engine) => command
-                .env("CCCI_EXECUTOR", "abra")
-                .env("DOCKER_HOST", engine)
-                .env("ABRA_DIR", world.abra_dir()),
-            None => command.env("CCCI_EXECUTOR", "local"),
-        };
+        command.args(args).env_clear().envs(world.environment());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command }
     }
 

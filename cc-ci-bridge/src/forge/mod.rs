@@ -54,6 +54,14 @@ impl Forge {
         Ok(user.login)
     }
 
+    /// Returns what the forge's clock says, to the second; `None` where it does not say.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn clock(&self) -> Result<Option<Timestamp>, ForgeError> {
+        Ok(self.client.ask(hyper::Method::GET, "/api/v1/user", None).await?.date)
+    }
+
     /// Returns the comments of a repository that were made or changed since, at pull requests and issues.
     ///
     /// # Errors

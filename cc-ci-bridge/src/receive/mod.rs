@@ -5,7 +5,6 @@
 
 mod limit;
 mod payload;
-mod server;
 mod signature;
 
 use std::net::IpAddr;
@@ -24,11 +23,10 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::names::Repo;
+use crate::server::Peer;
 use crate::store::{Recorded, Store};
 use limit::Failures;
 use payload::Hook;
-
-pub use server::{Peer, serve};
 
 /// As much as a delivery may have. A real one has about 20 KB and the comment.
 const BODY_LIMIT: usize = 1 << 20;

@@ -80,6 +80,11 @@ impl Outcome {
         Self { verdict, exit_code: None, tiers: Vec::new(), notes: Vec::new(), receipt: None }
     }
 
+    /// So many tiers passed, one after the other from the first.
+    pub fn passed_tiers(&self) -> usize {
+        self.tiers.iter().take_while(|tier| tier.status == "passed").count()
+    }
+
     /// Adds a line.
     pub fn with_note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());

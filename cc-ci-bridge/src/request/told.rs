@@ -80,6 +80,8 @@ pub struct Around {
     pub estimate: Option<Duration>,
     /// Who else posted a status under our context.
     pub foreign: Option<String>,
+    /// The request's page on the dashboard.
+    pub page: Option<String>,
 }
 
 /// Returns the mark by which our comment on a request is found again. It is not seen.
@@ -92,20 +94,20 @@ pub fn wanted(request: &Request, key: &Key, around: &Around) -> Wanted {
     let text = text(request, around);
     Wanted {
         seen: text.is_some(),
-        status: status(&request.state),
+        status: status(&request.state, around.page.as_deref()),
         comment: text.map(|text| format!("{}\n{text}", mark(key))),
     }
 }
 
 /// A status is pending while there is a live job behind it, and at no other time: before that, our comment says what is
-/// awaited.
-fn status(state: &State) -> Option<Status> {
+/// awaited. It leads to the request's page where there is one, and else to the job.
+fn status(state: &State, page: Option<&str>) -> Option<Status> {
     let of = |sha: &Sha, job: Option<&Job>, state, description: &str| {
         Some(Status {
             sha: sha.clone(),
             state,
             description: description.to_owned(),
-            url: job.and_then(|job| job.url.clone()),
+            url: page.map(str::to_owned).or_else(|| job?.url.clone()),
         })
     };
     match state {
@@ -162,6 +164,9 @@ fn text(request: &Request, around: &Around) -> Option<String> {
         code(&request.asked.author),
         request.asked.comment
     );
+    if let Some(page) = &around.page {
+        let _ = write!(text, " [All that is known of it]({page}).");
+    }
     if let Some(who) = &around.foreign {
         let _ = write!(
             text,
@@ -251,8 +256,7 @@ fn ended(head: &Sha, job: Option<&Job>, outcome: &Outcome, moved: Option<&Sha>) 
         );
     }
     if !outcome.tiers.is_empty() {
-        let passed = outcome.tiers.iter().take_while(|tier| tier.status == "passed").count();
-        let _ = write!(text, "\n\nLevel {passed} of {}:\n", outcome.tiers.len());
+        let _ = write!(text, "\n\nLevel {} of {}:\n", outcome.passed_tiers(), outcome.tiers.len());
         for tier in outcome.tiers.iter().take(LINES) {
             let _ = write!(text, "- {}: {}", code(&tier.name), code(&tier.status));
             if let Some(reason) = &tier.reason {

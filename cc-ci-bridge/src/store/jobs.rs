@@ -119,16 +119,16 @@ impl Store {
         })
     }
 
-    /// Writes down what became of a job. What is over stays as it is.
+    /// Writes down what became of a job, and the run's record where there is one. What is over stays as it is.
     ///
     /// # Errors
     /// When it is not on the disk.
-    pub fn set_job(&self, key: &Key, state: &JobState) -> Result<(), StoreError> {
+    pub fn set_job(&self, key: &Key, state: &JobState, record: Option<&str>) -> Result<(), StoreError> {
         let text = serde_json::to_string(state)?;
         self.write(|transaction| {
             transaction.execute(
-                "UPDATE job SET phase = ?1, state = ?2 WHERE key = ?3 AND phase <> 'over'",
-                params![state.phase(), text, key.as_str()],
+                "UPDATE job SET phase = ?1, state = ?2, record = ?3 WHERE key = ?4 AND phase <> 'over'",
+                params![state.phase(), text, record, key.as_str()],
             )?;
             Ok(())
         })

@@ -8,7 +8,8 @@ use super::error::StoreError;
 const APPLICATION: i64 = 0x6363_6272;
 
 /// Each takes the schema from one version to the next.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE about (only INTEGER PRIMARY KEY CHECK (only = 1), forge TEXT NOT NULL) STRICT;
     CREATE TABLE request (
         id INTEGER PRIMARY KEY,
@@ -60,7 +61,18 @@ const STEPS: [&str; 1] = ["
     ) STRICT;
     CREATE INDEX job_phase ON job (phase, id);
     CREATE TABLE cursor (repo TEXT PRIMARY KEY, since INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE job ADD COLUMN record TEXT;
+    CREATE INDEX request_repo ON request (repo, id);
+    CREATE TABLE host (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        at INTEGER NOT NULL,
+        runs TEXT NOT NULL,
+        locks TEXT NOT NULL
+    ) STRICT;
+",
+];
 
 /// Brings the database to this version's schema, in one transaction.
 pub fn migrate(connection: &mut Connection, forge: &str) -> Result<(), StoreError> {

@@ -8,16 +8,18 @@
 //! `SQLite` opens its files by their names. So the directory must be the operator's own: it is made for nobody else's eyes,
 //! one that others may write to is refused, and no symbolic link is followed in it.
 
+mod changes;
 mod error;
 mod jobs;
 mod migrations;
 mod requests;
+mod shown;
 #[cfg(test)]
 mod store_tests;
 mod telling;
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +28,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 pub use error::StoreError;
 pub use jobs::{JobRow, JobState, NewJob};
 pub use requests::{HistoryLine, Recorded, Row};
+pub use shown::HostView;
 pub use telling::Told;
 
 /// How long another process's transaction is waited for.
@@ -35,6 +38,7 @@ const BUSY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Store {
     connection: Mutex<Connection>,
+    directory: PathBuf,
 }
 
 impl Store {
@@ -68,7 +72,7 @@ impl Store {
         connection.pragma_update(None, "foreign_keys", "ON")?;
         connection.pragma_update(None, "trusted_schema", "OFF")?;
         migrations::migrate(&mut connection, forge)?;
-        Ok(Self { connection: Mutex::new(connection) })
+        Ok(Self { connection: Mutex::new(connection), directory: parent })
     }
 
     /// Does `work` on a thread that may block.

@@ -179,6 +179,20 @@ impl Store {
         self.rows(&format!("WHERE NOT EXISTS ({told}) ORDER BY id"), [now.as_millisecond()])
     }
 
+    /// Returns the first moment after `now` at which a request is to be worked on, or told of.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let next: Option<i64> = self
+            .lock()
+            .prepare_cached(
+                "SELECT min(due) FROM (SELECT due FROM request WHERE open UNION ALL SELECT due FROM told) WHERE due > ?1",
+            )?
+            .query_row([now.as_millisecond()], |row| row.get(0))?;
+        Ok(next.map(time))
+    }
+
     /// Returns the request that a comment is.
     ///
     /// # Errors
@@ -236,7 +250,7 @@ impl Store {
         })
     }
 
-    fn rows(&self, rest: &str, values: impl rusqlite::Params) -> Result<Vec<Row>, StoreError> {
+    pub(super) fn rows(&self, rest: &str, values: impl rusqlite::Params) -> Result<Vec<Row>, StoreError> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM request {rest}"))?;
         let raws = statement.query_map(values, raw)?.collect::<Result<Vec<_>, _>>()?;

@@ -135,12 +135,12 @@ fn an_order_is_one_whoever_orders_it_again_and_what_is_over_stays() {
     };
     let row = store.order(&job, at(1)).unwrap();
     assert_eq!(store.order(&NewJob { quick: true, ..job.clone() }, at(2)).unwrap(), row);
-    store.set_job(&job.key, &JobState::Running { since: 5 }).unwrap();
+    store.set_job(&job.key, &JobState::Running { since: 5 }, None).unwrap();
     store.cancel_job(&job.key).unwrap();
     assert!(store.open_jobs().unwrap()[0].cancel);
     let over = JobState::Over { outcome: Outcome::new(Verdict::Red) };
-    store.set_job(&job.key, &over).unwrap();
-    store.set_job(&job.key, &JobState::Running { since: 6 }).unwrap();
+    store.set_job(&job.key, &over, Some("{}")).unwrap();
+    store.set_job(&job.key, &JobState::Running { since: 6 }, None).unwrap();
     assert_eq!(store.job(&job.key).unwrap().unwrap().state, over);
     assert_eq!(store.open_jobs().unwrap(), []);
 }
@@ -247,4 +247,52 @@ fn a_locked_database_says_so_and_loses_nothing() {
     assert_eq!(store.last(9).unwrap(), []);
     other.execute_batch("ROLLBACK").unwrap();
     assert!(matches!(store.record(&asked(1)).unwrap(), Recorded::New(_)));
+}
+
+#[tokio::test]
+async fn what_another_one_writes_is_known_at_once() {
+    let place = Place::new();
+    let (own, other) = (Arc::new(place.open()), place.open());
+    let mut revisions = own.revisions();
+    revisions.changed().await.unwrap();
+    other.record(&asked(3)).unwrap();
+    // Long before it would be looked at all the same.
+    let told = tokio::time::timeout(Duration::from_secs(30), revisions.changed()).await;
+    told.expect("the kernel tells").unwrap();
+    let before = own.revision().unwrap();
+    own.record(&asked(4)).unwrap();
+    assert_eq!(own.revision().unwrap(), before, "its own is no news");
+}
+
+#[test]
+fn what_a_job_and_its_host_showed_is_read_again() {
+    let place = Place::new();
+    let store = place.open();
+    let row = asked(3);
+    let job = NewJob {
+        key: crate::names::Key::of(FORGE, &row.repo, 3),
+        repo: row.repo.clone(),
+        pull: 1,
+        head: "a".repeat(40).parse().unwrap(),
+        quick: false,
+    };
+    store.order(&job, at(1)).unwrap();
+    assert_eq!(store.record_of(&job.key).unwrap(), None);
+    let over = JobState::Over { outcome: Outcome::new(Verdict::Red) };
+    store.set_job(&job.key, &over, Some("{}")).unwrap();
+    assert_eq!(store.record_of(&job.key).unwrap().as_deref(), Some("{}"));
+    assert_eq!(store.host().unwrap(), None);
+    for (seconds, runs) in [(1, "a"), (2, "b")] {
+        let view = HostView { at: at(seconds), runs: runs.to_owned(), locks: "c".to_owned() };
+        store.show_host(&view).unwrap();
+        assert_eq!(store.host().unwrap(), Some(view));
+    }
+    // What is not valid is no request of the repository's.
+    let Recorded::New(id) = store.record(&row).unwrap() else { panic!("it is known") };
+    assert_eq!(store.last_of(&row.repo, 9).unwrap(), []);
+    let received = store.by_comment(&row.repo, 3).unwrap().unwrap();
+    store.save(&received, &queued(), "checked", at(1)).unwrap();
+    assert_eq!(store.last_of(&row.repo, 9).unwrap()[0].request.id, id);
+    assert_eq!(store.next_due(at(0)).unwrap(), Some(at(1)));
+    assert_eq!(store.next_due(at(1)).unwrap(), None);
 }

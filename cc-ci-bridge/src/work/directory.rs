@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cc_ci_core::files;
 use cc_ci_core::process::{ProcessIdentity, Signal, kill_process};
+use cc_ci_core::run::RUN_SCHEMA;
 use cc_ci_core::system_info::BootId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,9 @@ use crate::request::{Outcome, TierLine, Verdict};
 
 /// As much of a note or a result as is read.
 const LIMIT: u64 = 16 << 20;
+
+/// As much of a run's record as is kept for the dashboard.
+const RECORD_LIMIT: usize = 1 << 20;
 
 /// That the job was begun.
 #[derive(Debug, Serialize, Deserialize)]
@@ -122,10 +127,29 @@ impl JobDir {
         Ok(Progress::Over(self.outcome(Some(end))))
     }
 
+    /// Returns what the run wrote of itself, where it is whole and not longer than what is worth keeping.
+    pub fn record(&self) -> Option<String> {
+        let record: Value = self.read("result.json").ok().flatten()?;
+        let text = (record["schema"] == RUN_SCHEMA).then(|| record.to_string())?;
+        (text.len() <= RECORD_LIMIT).then_some(text)
+    }
+
+    fn remove_if_older(&self, keep: Duration) -> io::Result<()> {
+        // Over, and no supervisor begins it meanwhile.
+        let Some(_lock) = self.lock()? else { return Ok(()) };
+        let Some(begun) = self.read::<Begun>("begun.json")? else { return Ok(()) };
+        let age = Timestamp::now().as_second().saturating_sub(begun.since);
+        if u64::try_from(age).is_ok_and(|age| age > keep.as_secs()) {
+            files::remove_tree(&self.0)
+        } else {
+            Ok(())
+        }
+    }
+
     /// Returns how the run ended, by its exit code and what it wrote.
     fn outcome(&self, end: Option<End>) -> Outcome {
         let record: Option<Value> = self.read("result.json").ok().flatten();
-        let record = record.filter(|record| record["schema"] == "cc-ci.run/v1");
+        let record = record.filter(|record| record["schema"] == RUN_SCHEMA);
         let told = record.as_ref().and_then(|record| record["exit_code"].as_u64());
         let told = told.and_then(|code| u8::try_from(code).ok());
         let code = end.as_ref().map(|end| end.code).or(told);
@@ -162,6 +186,17 @@ pub fn cancel(run: Option<&ProcessIdentity>) -> io::Result<()> {
     }
 }
 
+/// Removes the directories of jobs that were begun longer ago than `keep`, and have nobody any more. What was never begun stays.
+pub fn tidy(state_dir: &Path, keep: Duration) {
+    let names = std::fs::read_dir(state_dir).into_iter().flatten().flatten();
+    for key in names.filter_map(|entry| entry.file_name().to_str()?.parse::<Key>().ok()) {
+        let dir = JobDir::of(state_dir, &key);
+        if let Err(error) = dir.remove_if_older(keep) {
+            tracing::warn!("can't remove the directory of job {key}: {error}");
+        }
+    }
+}
+
 fn lines<T>(list: &Value, line: impl Fn(&Value) -> Option<T>) -> Vec<T> {
     list.as_array().into_iter().flatten().take(20).filter_map(line).collect()
 }
@@ -171,4 +206,32 @@ fn tier(tier: &Value) -> Option<TierLine> {
     let status = text("status")?.replace('_', " ");
     let reason = text("reason").filter(|_| status != "passed");
     Some(TierLine { name: text("name")?, status, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_goes_once_its_job_was_begun_long_ago_and_has_nobody() {
+        let world = tempfile::tempdir().unwrap();
+        let state_dir = world.path();
+        let job = |digit: &str, age: i64| {
+            let dir = JobDir::of(state_dir, &format!("req-{}", digit.repeat(24)).parse().unwrap());
+            dir.make().unwrap();
+            dir.write("begun.json", &Begun { since: Timestamp::now().as_second() - age }).unwrap();
+            dir
+        };
+        let (_old, held, _young) = (job("1", 9000), job("2", 9000), job("3", 10));
+        let _lock = held.lock().unwrap().unwrap();
+        let never = JobDir::of(state_dir, &format!("req-{}", "4".repeat(24)).parse().unwrap());
+        never.make().unwrap();
+        std::fs::create_dir(state_dir.join("somebody's")).unwrap();
+        tidy(state_dir, Duration::from_hours(1));
+        let mut left: Vec<_> =
+            std::fs::read_dir(state_dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        let key = |digit: &str| format!("req-{}", digit.repeat(24)).into();
+        assert_eq!(left, [key("2"), key("3"), key("4"), std::ffi::OsString::from("somebody's")]);
+    }
 }

@@ -6,6 +6,7 @@
 //! was begun is never begun again.
 
 mod directory;
+mod publish;
 mod supervise;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use cc_ci_core::Failure;
 use cc_ci_core::model::error_chain;
 use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Config, WorkConfig};
@@ -26,20 +28,48 @@ use directory::{JobDir, Progress};
 
 pub use supervise::supervise;
 
-/// How often the outbox is looked at.
-const PAUSE: Duration = Duration::from_millis(500);
+/// How often jobs are looked at that run. That one has ended is told by the kernel only to whoever started its supervisor, and that
+/// it was begun to nobody.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// How often the outbox is looked at where nothing runs: what is ordered is known at once.
+const IDLE: Duration = Duration::from_mins(1);
+
+/// How often old directories are looked for.
+const TIDY: Duration = Duration::from_hours(6);
 
 /// Runs jobs until `end` says so. What runs then goes on.
 pub async fn work(config: &Config, store: Arc<Store>, mut end: watch::Receiver<bool>) -> Result<(), Failure> {
     let mut worker = Worker { work: config.work()?, config, store, supervisors: BTreeMap::new() };
     cc_ci_core::files::private_directory(&worker.work.state_dir)
         .map_err(|error| Failure::host("can't make the jobs' directory").with_source(error))?;
+    let mut orders = worker.store.revisions();
+    let mut children = signal(SignalKind::child())
+        .map_err(|error| Failure::host("can't wait for ended jobs").with_source(error))?;
+    let (command, shown) = (worker.work.command.clone(), worker.store.clone());
+    let publishing = publish::publish(&command, config, &shown);
+    let mut publishing = std::pin::pin!(publishing);
+    let mut tidy = tokio::time::interval(TIDY);
     loop {
-        if let Err(error) = worker.pass().await {
-            tracing::error!("{}", error_chain(&error));
-        }
+        let pause = match worker.pass().await {
+            Ok(is_busy) => {
+                if is_busy {
+                    BUSY
+                } else {
+                    IDLE
+                }
+            }
+            Err(error) => {
+                tracing::error!("{}", error_chain(&error));
+                BUSY
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
+            Ok(()) = orders.changed() => {}
+            _ = children.recv() => {}
+            _ = tidy.tick() => directory::tidy(&worker.work.state_dir, config.settings.keep),
+            () = tokio::time::sleep(pause) => {}
+            () = publishing.as_mut() => {}
             _ = end.wait_for(|end| *end) => return Ok(()),
         }
     }
@@ -54,7 +84,8 @@ struct Worker<'c> {
 }
 
 impl Worker<'_> {
-    async fn pass(&mut self) -> Result<(), StoreError> {
+    /// Takes each job one step further, and says whether one of them runs.
+    async fn pass(&mut self) -> Result<bool, StoreError> {
         // One that has ended is no zombie for long.
         self.supervisors.retain(|_, child| matches!(child.try_wait(), Ok(None)));
         let jobs = self.store.run(Store::open_jobs).await?;
@@ -69,7 +100,10 @@ impl Worker<'_> {
                     busy += usize::from(waits && !matches!(state, JobState::Over { .. }));
                     if state != row.state {
                         let key = row.job.key.clone();
-                        self.store.run(move |store| store.set_job(&key, &state)).await?;
+                        let record =
+                            matches!(state, JobState::Over { .. }).then(|| self.directory(&key).record());
+                        let record = record.flatten();
+                        self.store.run(move |store| store.set_job(&key, &state, record.as_deref())).await?;
                     }
                 }
                 Ok(None) => busy += usize::from(waits),
@@ -80,12 +114,16 @@ impl Worker<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(busy > 0)
+    }
+
+    fn directory(&self, key: &Key) -> JobDir {
+        JobDir::of(&self.work.state_dir, key)
     }
 
     /// Returns what became of a job by now; starts it where it was not begun.
     fn advance(&mut self, row: &JobRow) -> std::io::Result<Option<JobState>> {
-        let dir = JobDir::of(&self.work.state_dir, &row.job.key);
+        let dir = self.directory(&row.job.key);
         match dir.progress()? {
             Progress::New if !self.config.settings.repos.contains(&row.job.repo) => {
                 // The database is written by a process with less rights than this one's.

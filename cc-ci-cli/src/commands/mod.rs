@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub mod audit;
+pub mod bridge;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod doctor;
@@ -44,6 +45,9 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, Fail
     if let Command::Demo(demo) = &cli.command {
         return demo::demo(demo, settings, taken, terminal);
     }
+    if let Command::Bridge(_) = &cli.command {
+        return Err(bridge::misplaced());
+    }
     if let Command::Recipe(Recipe::Check(check)) = &cli.command {
         return recipe::check(check, settings, taken, terminal);
     }
@@ -68,6 +72,6 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, Fail
         Command::Doctor => doctor::doctor(settings, base, taken, terminal),
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(Exit::Green),
-        Command::Recipe(_) | Command::ExitCodes => Ok(Exit::Green),
+        Command::Bridge(_) | Command::Recipe(_) | Command::ExitCodes => Ok(Exit::Green),
     }
 }

@@ -27,5 +27,5 @@ pub(crate) use mark::{
     RUN_LOCK, RUN_RECORD, RootError, RootKind, check_root, claim_root, is_full, is_run_directory, user,
 };
 pub use temporary::TemporaryDirectory;
-pub use whole::{link, new_file, private_directory, remove_file, write_whole};
-pub(crate) use whole::{new_id, open_log, remove_tree, remove_tree_until, replace_file, write_whole_by};
+pub use whole::{link, new_file, private_directory, remove_file, remove_tree, write_whole};
+pub(crate) use whole::{new_id, open_log, remove_tree_until, replace_file, write_whole_by};

@@ -19,7 +19,7 @@ pub(crate) fn new_id() -> io::Result<String> {
 ///
 /// # Errors
 /// What stays, and why; everything else is gone.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+pub fn remove_tree(path: &Path) -> io::Result<()> {
     remove_tree_until(path, &|| false)
 }
 
