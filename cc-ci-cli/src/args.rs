@@ -35,6 +35,20 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Str
     }
 }
 
+/// The format that refused arguments ask for: clap gives none of them.
+pub fn format_of(args: impl IntoIterator<Item = OsString>) -> Format {
+    let args: Vec<String> = args
+        .into_iter()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .take_while(|arg| arg != "--")
+        .collect();
+    let after = |pair: &[String]| (pair[0] == "--format").then(|| pair[1].clone());
+    let named = args.windows(2).filter_map(after).next_back();
+    let joined = args.iter().filter_map(|arg| arg.strip_prefix("--format=")).next_back().map(str::to_owned);
+    let asked = named.or(joined).or_else(|| std::env::var("CCCI_FORMAT").ok());
+    asked.and_then(|asked| Format::from_str(&asked, false).ok()).unwrap_or_default()
+}
+
 /// Tests Co-op Cloud recipes on a shared host: nothing is left behind, nothing else is touched.
 #[derive(Debug, Parser)]
 #[command(name = "cc-ci", version, max_term_width = 100)]
@@ -54,6 +68,15 @@ pub struct Settings {
     /// How results are written to stdout
     #[arg(long, global = true, env = "CCCI_FORMAT", value_enum, default_value_t)]
     pub format: Format,
+    /// Whether results are coloured; `auto`: on a terminal, as NO_COLOR and CLICOLOR_FORCE say
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    pub color: Colour,
+    /// Tell nothing but the result, warnings and errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Tell each step's begin, how services come up, and all names of what was removed
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
     /// Which engine the command works on: what runs the apps [default: auto]
     #[arg(long, global = true, env = "CCCI_EXECUTOR", value_enum)]
     pub executor: Option<Executor>,
@@ -184,8 +207,19 @@ pub enum Format {
     /// For people.
     #[default]
     Human,
-    /// For programs: versioned JSON.
+    /// For programs: versioned JSON; errors too.
     Json,
+    /// For programs: each event when it happens, then the result, a line of JSON each.
+    Ndjson,
+}
+
+/// Whether results are coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Colour {
+    #[default]
+    Auto,
+    Always,
+    Never,
 }
 
 /// Whether a parent is watched.

@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod engine;
 mod foreground;
+mod live;
 mod overtime;
 mod render;
 mod shown;
@@ -37,7 +38,10 @@ fn main() -> ExitCode {
             Exit::Green
         }
         Ok(Invocation::Command(command)) => match taken {
-            Ok(taken) => commands::dispatch(*command, taken, &terminal),
+            Ok(taken) => {
+                let terminal = terminal.as_asked(&command.settings);
+                commands::dispatch(*command, taken, &terminal)
+            }
             Err(error) => {
                 let hint = matches!(error, TakeOverError::NoBootId(_)).then_some(
                     "let cc-ci see all of /proc: no subset=pid, in a systemd unit no ProcSubset=pid",
@@ -48,7 +52,7 @@ fn main() -> ExitCode {
             }
         },
         Err(text) => {
-            terminal.progress(text);
+            terminal.in_format(args::format_of(std::env::args_os())).usage_error(&text);
             Exit::Usage
         }
     };

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cc_ci_core::Failure;
+use cc_ci_core::cancellation::Cause;
 use cc_ci_core::engine::{Kind, Resource};
-use cc_ci_core::event::{Event, Silent};
+use cc_ci_core::event::{Event, Lagging, Silent};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::janitor::{Decision, Finding, Report};
 use cc_ci_core::lifetime::{Bounds, EmbeddedMode};
@@ -27,9 +28,9 @@ use serde_json::json;
 use crate::args::{self, Cli, Invocation};
 use crate::commands::status::{Left, Live, Status, Waiting, Warm};
 use crate::commands::{audit, doctor, janitor, locks, past, recipe, status, warm};
-use crate::render;
+use crate::render::{self, Detail};
 use crate::shown::Shown;
-use crate::terminal::{error_text, json_text};
+use crate::terminal::{error_document, error_text, json_text};
 
 const AT: &str = "2026-01-02T03:04:05Z";
 
@@ -125,7 +126,8 @@ fn errors() {
     let failure = Failure::host("can't read the configuration")
         .with_source(beneath)
         .with_hint("name another: --config");
-    assert_snapshot!(error_text(&failure) + &error_text(&Failure::configuration("no suffix")));
+    let document = json_text(&error_document(&failure, Exit::Harness)).unwrap();
+    assert_snapshot!(error_text(&failure) + &error_text(&Failure::configuration("no suffix")) + &document);
 }
 
 #[cfg(feature = "demo")]
@@ -238,18 +240,48 @@ fn past_runs() {
 #[test]
 fn events() {
     let holder = Some(holder());
+    let step = |status: &str, detail| Event::Step {
+        tier: "custom".to_owned(),
+        name: "recipe/custom-a".to_owned(),
+        status: status.to_owned(),
+        detail,
+        took: Duration::from_millis(1250),
+    };
+    let lagging =
+        vec![Lagging { service: "app".to_owned(), state: "starting (connection refused)".to_owned() }];
     let events = [
-        Event::Phase { phase: "install".to_owned() },
-        Event::LockWaiting { domain: domain("my-a-012345") },
+        Event::Phase { phase: "install".to_owned(), limit: None },
+        Event::LockWaiting { domain: domain("my-a-012345"), limit: None },
         Event::LockHolder { domain: domain("my-a-012345"), holder, queue: 2 },
         Event::LockHolder { domain: domain("my-a-012345"), holder: None, queue: 0 },
+        step("passed", None),
+        step("failed", Some("two\nlines".to_owned())),
+        Event::StepStarted { tier: "custom".to_owned(), name: "recipe/custom-a".to_owned(), limit: None },
+        Event::Converging {
+            domain: domain("my-a-012345"),
+            limit: Duration::from_mins(5),
+            up: 1,
+            of: 2,
+            lagging,
+        },
+        Event::Sweep { done: 0, of: None },
+        Event::Sweep { done: 256, of: Some(300) },
+        Event::ChildrenEnded { groups: 1, escaped: 0, left: vec![12], signalled_after: None },
+        Event::Cancelled { cause: Cause::Term },
         Event::Note { text: "two\nlines".to_owned() },
         Event::Warning { text: "\u{1b}[2J ::error::".to_owned() },
         Event::Output { of: "custom.sh".to_owned(), text: "one\ntwo\n".to_owned() },
         Event::Output { of: "custom.sh".to_owned(), text: "\n".to_owned() },
     ];
-    let texts = events.iter().filter_map(render::event).map(|text| Shown::from(text).into_text());
-    assert_snapshot!(texts.collect::<String>());
+    let shown = |detail| {
+        let texts = events.iter().filter_map(|event| render::event(event, detail));
+        texts.map(|text| Shown::from(text).into_text()).collect::<String>()
+    };
+    let all =
+        [Detail::Little, Detail::Usual, Detail::All].map(|detail| format!("{detail:?}:\n{}", shown(detail)));
+    let asked =
+        [None, Some("install 3s".to_owned())].map(|line| render::answer(line, &["sh (pid 3)".to_owned()]));
+    assert_snapshot!(all.concat() + "Asked:\n" + &asked.concat() + &render::answer(None, &[]));
 }
 
 fn holder() -> Holder {
@@ -284,9 +316,9 @@ fn janitor_report() {
         warnings: vec!["one .env file can't be read".to_owned()],
         in_the_way: vec!["/local/ports is no directory of this executor's".to_owned()],
     };
-    let nothing = render::janitor(&Report::default());
-    let shown = both(render::janitor(&report), &janitor::document(false, &report));
-    assert_snapshot!(format!("{nothing}\n{shown}"));
+    let nothing = render::janitor(&Report::default(), Detail::Usual);
+    let shown = both(render::janitor(&report, Detail::Usual), &janitor::document(false, &report));
+    assert_snapshot!(format!("{nothing}\n{shown}\n-v:\n{}", render::janitor(&report, Detail::All)));
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod integrity;
 mod janitor;
 mod killed;
 mod late_requests;
+mod live;
 mod local_janitor;
 mod lock;
 mod on_terminal;

@@ -26,12 +26,18 @@ use cc_ci_core::Failure;
 pub fn dispatch(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Exit {
     terminal.log();
     terminal.tell_panics();
+    // Its stdout is its command's.
+    let has_result = !matches!(cli.command, Command::WithLock(_));
     let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| execute(cli, taken, terminal)));
     match end {
         Ok(Ok(exit)) => exit,
         Ok(Err(error)) => {
+            let exit = error.fault().into();
             terminal.error(&error);
-            error.fault().into()
+            if has_result {
+                terminal.error_result(&error, exit);
+            }
+            exit
         }
         // The panic's own message is told by the hook.
         Err(_) => Exit::Harness,

@@ -12,7 +12,7 @@ use crate::app::{self, Base};
 use crate::args::{self, Format};
 use crate::engine;
 use crate::overtime;
-use crate::render;
+use crate::render::{self, Detail};
 use crate::terminal::Terminal;
 use cc_ci_core::Failure;
 
@@ -91,11 +91,18 @@ pub fn run(
         };
         Ok(if args.quick { harness.run_quick(&request).await } else { harness.run_cold(&request).await })
     };
+    let shows = terminal.show_progress();
     let end = overtime::bounded(&lifetime, None, terminal, || app::block_on(work))?;
+    drop(shows);
     let directory = runs_dir.join(end.record.run_id.as_str());
     match settings.format {
-        Format::Human => terminal.result(render::run(&end.record, &directory, terminal.colour)),
-        Format::Json => terminal.json(&end.record),
+        Format::Human => {
+            terminal.result(render::run(&end.record, &directory, terminal.colour));
+            if let Some(receipt) = end.record.receipt.as_ref().filter(|_| terminal.detail == Detail::All) {
+                terminal.result(render::removed(&receipt.removed));
+            }
+        }
+        Format::Json | Format::Ndjson => terminal.json(&end.record),
     }
     if let Some(hint) = end.hint {
         terminal.hint(&hint);

@@ -95,7 +95,7 @@ pub fn status(
     }
     match settings.format {
         Format::Human => terminal.result(render::status(&status)),
-        Format::Json => terminal.json(&document(&status)),
+        Format::Json | Format::Ndjson => terminal.json(&document(&status)),
     }
     Ok(Exit::Green)
 }

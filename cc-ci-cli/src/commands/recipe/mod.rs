@@ -41,7 +41,7 @@ pub fn check(
     } else {
         match settings.format {
             Format::Human => terminal.result(text(&report, terminal.colour)),
-            Format::Json => terminal.json(&document(&report)),
+            Format::Json | Format::Ndjson => terminal.json(&document(&report)),
         }
     }
     Ok(if report.count(Severity::Error) == 0 { Exit::Green } else { Exit::Red })
