@@ -151,7 +151,8 @@ impl State {
         let is_due = shown.bar.is_none() && now.saturating_duration_since(shown.told) >= shown.silence;
         let slow = self.progress.slow(now);
         let line = is_due.then(|| self.progress.dated_line(now)).flatten();
-        slow.into_iter().chain(line).map(|line| format!("   {line}\n")).collect()
+        let indented = |line: String| format!("   {line}\n");
+        slow.into_iter().chain(line).map(indented).collect()
     }
 
     fn draw(&self, now: Instant) {

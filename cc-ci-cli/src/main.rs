@@ -14,6 +14,7 @@ mod render;
 mod shown;
 #[cfg(test)]
 mod snapshots;
+mod spelling;
 mod terminal;
 
 use std::process::ExitCode;
@@ -28,6 +29,9 @@ fn main() -> ExitCode {
     #[cfg(feature = "demo")]
     if commands::demo::is_note_keeper() {
         return note_keeper::main_from_args(std::env::args_os());
+    }
+    if args::complete(std::env::args_os()) {
+        return Exit::Green.into();
     }
     // Before any thread exists: from here on signals wait until somebody listens.
     let taken = ProcessMode::take_over();

@@ -87,7 +87,8 @@ pub fn event(event: &Event, detail: Detail) -> Option<String> {
 
 /// All names of what was removed, each in a line.
 pub fn removed(removed: &[Resource]) -> String {
-    removed.iter().map(|resource| format!("    removed {}\n", indent(&resource.to_string()))).collect()
+    let line = |resource: &Resource| format!("    removed {}\n", indent(&resource.to_string()));
+    removed.iter().map(line).collect()
 }
 
 /// What a process does, for whoever asked it.
@@ -317,6 +318,12 @@ pub fn status(status: &Status) -> String {
         text.push_str("nothing goes on: no live run, nobody waits, nothing is left behind\n");
     }
     text
+}
+
+/// The same as a screen of its own: what would be told beside it stands in it.
+pub fn watched(status: &Status) -> String {
+    let warnings = status.warnings.iter().map(|warning| format!("warning: {}\n", indent(warning)));
+    format!("{:.0}, again each 2 s\n\n{}{}", status.at, self::status(status), warnings.collect::<String>())
 }
 
 fn counts(exists: &BTreeMap<Kind, usize>) -> String {

@@ -65,8 +65,10 @@ fn help(words: &[&str]) -> String {
 /// What a command takes beside what all commands take.
 fn own_help(words: &[&str]) -> String {
     let common = help(&[]);
-    let is_common =
-        |line: &&str| line.trim_start().starts_with('-') && common.lines().any(|known| known == *line);
+    let is_heading = |line: &str| ["Output:", "Engine:", "Places:", "Limits:", "Process:"].contains(&line);
+    let is_common = |line: &&str| {
+        (line.trim_start().starts_with('-') || is_heading(line)) && common.lines().any(|known| known == *line)
+    };
     let mut own = String::new();
     let mut skips = false;
     for line in help(words).lines() {
@@ -106,6 +108,28 @@ fn help_of_each_command() {
 }
 
 #[test]
+fn help_on_topics() {
+    let topic = |word| {
+        let Ok(Invocation::Help(text)) = args::parse(["cc-ci", "help", word].map(Into::into)) else {
+            panic!("{word} is no topic")
+        };
+        format!("==== cc-ci help {word}\n{text}\n")
+    };
+    assert_snapshot!(["environment", "exit-codes", "config"].map(topic).concat());
+}
+
+#[test]
+fn the_version_names_the_commit() {
+    let Ok(Invocation::Help(text)) = args::parse(["cc-ci", "--version"].map(Into::into)) else { panic!() };
+    let version = text.trim().strip_prefix("cc-ci ").unwrap();
+    let (number, commit) =
+        version.split_once(' ').map_or((version, None), |(number, commit)| (number, Some(commit)));
+    assert_eq!(number, env!("CARGO_PKG_VERSION"));
+    let is_commit = |commit: &str| commit.len() == 14 && commit.starts_with('(') && commit.ends_with(')');
+    assert!(commit.is_none_or(is_commit), "{text}");
+}
+
+#[test]
 fn usage_errors() {
     let refused = |words: &[&str]| match args::parse(["cc-ci"].iter().chain(words).map(Into::into)) {
         // The line on usage names what the environment gives.
@@ -115,8 +139,14 @@ fn usage_errors() {
         }
         Ok(_) => panic!("{words:?} is accepted"),
     };
-    let texts =
-        [&["jantor"][..], &["run"], &["run", "x", "--deadline", "soon"], &["audit", "a_b"]].map(refused);
+    let texts = [
+        &["jantor"][..],
+        &["report"],
+        &["help", "jantor"],
+        &["run", "x", "--deadline", "soon"],
+        &["audit", "a_b"],
+    ]
+    .map(refused);
     assert_snapshot!(texts.concat());
 }
 
@@ -235,6 +265,23 @@ fn past_runs() {
         both(render::past::logs(&names, &texts), &past::logs_document(&id, &names, Some(&texts))),
     ];
     assert_snapshot!(screens.join("\n"));
+}
+
+#[test]
+fn configuration_that_holds() {
+    use crate::commands::config;
+    use crate::config::Row;
+    let row = |key: &str, value: Option<&str>, origin: &str| Row {
+        key: key.to_owned(),
+        value: value.map(str::to_owned),
+        origin: origin.to_owned(),
+    };
+    let rows = [
+        row("suffix", Some("ci.example.org"), "CCCI_SUFFIX"),
+        row("lock_group", None, "default"),
+        row("recipes.my-app.allow", Some("port=2222"), "/etc/cc-ci/config.toml:7"),
+    ];
+    assert_snapshot!(both(config::text(&rows), &config::document(&rows)));
 }
 
 #[test]
@@ -378,7 +425,7 @@ fn status_of_a_busy_host() {
         warm: Vec::new(),
         warnings: Vec::new(),
     };
-    let quiet = render::status(&none);
+    let quiet = render::status(&none) + "\n--watch:\n" + &render::watched(&none);
     let busy = Status {
         live: vec![live, unknown, warm_app],
         waiting: vec![waiting, fetching],

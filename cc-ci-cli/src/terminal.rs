@@ -81,6 +81,13 @@ impl Terminal {
         self.out.write(text.into().into_text());
     }
 
+    /// Text of the result in the place of what was shown before; below it, where that is no terminal.
+    pub fn screen(&self, text: impl Into<Shown>) {
+        use io::IsTerminal as _;
+        let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+        self.out.write(clear.to_owned() + &text.into().into_text());
+    }
+
     /// A result as JSON. What a terminal would obey is escaped in it.
     pub fn json(&self, value: &impl Serialize) {
         let text = match self.format {
@@ -152,10 +159,12 @@ impl Terminal {
     }
 
     /// Tells panics like everything else: the usual hook writes to stderr itself, where a stuck reader would keep
-    /// the process, and its locks.
+    /// the process, and its locks. What goes on is not cleared away for it: whoever panicked may hold that.
     pub fn tell_panics(&self) {
         let terminal = self.clone();
-        std::panic::set_hook(Box::new(move |panic| terminal.progress(format!("error: cc-ci {panic}\n"))));
+        std::panic::set_hook(Box::new(move |panic| {
+            terminal.err.write(sanitize(&format!("error: cc-ci {panic}\n")));
+        }));
     }
 
     /// The last words, within a bound of seconds: a stuck pipe must not keep the process.

@@ -50,4 +50,5 @@ mod upgrade_passes;
 mod warm;
 mod warmed;
 mod with_lock;
+mod words;
 mod workspace;

@@ -27,7 +27,7 @@ impl Typist {
         (Self { master: File::from(pty.master), shown: String::new(), seen: String::new() }, child)
     }
 
-    fn types(&mut self, keys: &str) {
+    pub fn types(&mut self, keys: &str) {
         self.master.write_all(keys.as_bytes()).unwrap();
     }
 

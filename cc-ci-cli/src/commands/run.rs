@@ -10,6 +10,7 @@ use cc_ci_core::run::{Request, UpgradeFrom};
 
 use crate::app::{self, Base};
 use crate::args::{self, Format};
+use crate::commands::recipe_source;
 use crate::engine;
 use crate::overtime;
 use crate::render::{self, Detail};
@@ -17,7 +18,7 @@ use crate::terminal::Terminal;
 use cc_ci_core::Failure;
 
 /// Where CI systems keep their build number.
-const BUILD_NUMBERS: [&str; 2] = ["DRONE_BUILD_NUMBER", "CI_PIPELINE_NUMBER"];
+pub const BUILD_NUMBERS: [&str; 2] = ["DRONE_BUILD_NUMBER", "CI_PIPELINE_NUMBER"];
 
 pub fn run(
     args: args::Run,
@@ -39,6 +40,7 @@ pub fn run(
         (None, Some(revision)) => Subject::reference(revision.as_str()),
         (None, None) => Subject::reference("HEAD"),
     };
+    recipe_source::refuse_ambiguous(&args.recipe, base.config.abra_tree().ok().as_deref())?;
     let request = Request::new(args.recipe, subject, run_id)
         .map_err(|error| Failure::configuration("can't tell the recipe's name").with_source(error))?;
     let upgrade_from = match args.upgrade_from.as_slice() {

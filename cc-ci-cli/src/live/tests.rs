@@ -48,7 +48,7 @@ fn screens(events: &[(u64, Event)]) -> String {
         progress.note(event, now);
         now += Duration::from_secs(*after);
         let line = progress.dated_line(now).unwrap_or_default();
-        text += &format!("{}\n| {line}\n\n", progress.panel(now));
+        text += &[progress.panel(now).as_str(), "\n| ", line.as_str(), "\n\n"].concat();
     }
     text
 }
@@ -117,7 +117,7 @@ fn what_takes_long_is_called_slow_each_time_that_it_took_twice_as_long() {
     assert_eq!(after(&mut progress, 60).as_deref(), Some(slow));
     assert_eq!(after(&mut progress, 119), None);
     assert!(after(&mut progress, 120).unwrap().starts_with("SLOW [> 2m]"));
-    progress.note(&ends("recipe/custom-a", "passed"), began + Duration::from_secs(120));
+    progress.note(&ends("recipe/custom-a", "passed"), began + Duration::from_mins(2));
     assert_eq!(after(&mut progress, 10_000), None, "a phase of many steps is as long as they are many");
     progress.note(&phase("teardown", Some(300)), began);
     let waits = Event::LockWaiting { domain: domain(), limit: None };
@@ -137,8 +137,8 @@ fn a_log_that_was_silent_for_a_while_tells_what_goes_on() {
         live.note(&event);
     }
     let is_it = |line: &String| line.contains("a\\u{1b}[2J ");
-    let line = lines.by_ref().map(Result::unwrap).find(is_it).unwrap();
-    assert!(line.starts_with("   [0s] custom 0s, a"), "{line}");
+    let told = lines.by_ref().map(Result::unwrap).find(is_it).unwrap();
+    assert!(told.starts_with("   [0s] custom 0s, a"), "{told}");
     drop(shows);
     live.beside(|| live.err.write("the end\n".to_owned()));
     drop(live);
