@@ -2,7 +2,11 @@
 //!
 //! clap reads the environment and the flags; what they leave open is the file's, then the default's.
 
+mod keys;
 mod recipes;
+mod show;
+mod source;
+mod values;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -23,11 +27,20 @@ use serde::de::IgnoredAny;
 
 use recipes::{OfRecipes, Recipe};
 
+pub use keys::{KEYS, files};
+pub use show::{Row, rows};
+use source::Source;
+use values::{GroupId, KeepRuns, Limit, Time};
+
 use crate::args::{Executor, ProxyAddress, ServerName, Settings};
+use crate::spelling;
 use cc_ci_core::Failure;
 
 /// Where the file is, unless somebody says otherwise.
 const DEFAULT_FILE: &str = "/etc/cc-ci/config.toml";
+
+/// Where the apps' lock files are, unless somebody says otherwise.
+const DEFAULT_LOCK_DIR: &str = "/run/lock";
 
 /// How to write a path into the file.
 const ABSOLUTE: &str = "it would be another one in each directory that cc-ci is called in: begin it with /";
@@ -44,25 +57,25 @@ struct File {
     suffix: Option<Suffix>,
     protect: Vec<Domain>,
     lock_dir: Option<PathBuf>,
-    lock_group: Option<u32>,
+    lock_group: Option<GroupId>,
     trusted_lock_owners: Vec<u32>,
     runs_dir: Option<PathBuf>,
-    keep_runs: Option<usize>,
+    keep_runs: Option<KeepRuns>,
     abra_dir: Option<PathBuf>,
     tests_dir: Option<PathBuf>,
     shared_networks: Option<Vec<String>>,
-    deadline: Option<Time>,
+    deadline: Option<Limit>,
     lock_timeout: Option<Time>,
     claim_timeout: Option<Time>,
-    janitor_deadline: Option<Time>,
-    teardown_budget: Option<Time>,
-    fetch_timeout: Option<Time>,
-    converge_timeout: Option<Time>,
-    converge_max: Option<Time>,
+    janitor_deadline: Option<Limit>,
+    teardown_budget: Option<Limit>,
+    fetch_timeout: Option<Limit>,
+    converge_timeout: Option<Limit>,
+    converge_max: Option<Limit>,
     report_only: Option<bool>,
     recipe_scripts: Option<Scripts>,
     sandbox: SandboxTable,
-    test_timeout: Option<Time>,
+    test_timeout: Option<Limit>,
     janitor_budget: Option<Time>,
     local: Local,
     abra: Abra,
@@ -137,18 +150,6 @@ enum CatalogueMode {
     Copy,
 }
 
-/// A time as the flags take it.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(try_from = "String")]
-struct Time(Duration);
-
-impl TryFrom<String> for Time {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        crate::args::time(&text).map(Self).map_err(|error| format!("{text:?}: {error}"))
-    }
-}
-
 /// What holds for one command, all layers together.
 #[derive(Debug)]
 pub struct Config {
@@ -177,6 +178,8 @@ pub struct Config {
     pub claim_timeout: Duration,
     /// Where the reverse proxy is, and whose certificates it may show beside those of the system's roots.
     proxy: Option<(SocketAddr, Option<PathBuf>)>,
+    /// The file.
+    source: Source,
     /// How runs go about it, but for the [`proxy`](Self::proxy).
     pub run: run::Settings,
 }
@@ -184,19 +187,20 @@ pub struct Config {
 impl Config {
     /// Reads the file and lays the environment and the flags over it.
     pub fn load(settings: &Settings) -> Result<Self, Failure> {
-        let file = File::read(settings.config.as_deref())?;
+        let (file, source) = File::read(settings.config.as_deref())?;
         let defaults = run::Settings::default();
         let time = |value: Option<Time>, default: Duration| value.map_or(default, |time| time.0);
+        let limit = |value: Option<Limit>, default: Duration| value.map_or(default, |limit| limit.0);
         let local_root =
             settings.local_root.clone().or(file.local.root).map_or_else(|| state("cc-ci-local"), Ok)?;
         // Services work elsewhere than where their world is named, and so do runs and tests. A lock directory is
         // remembered by its path.
         let local_root = absolute("the local root", local_root)?;
-        let lock_dir = settings.lock_dir.clone().or(file.lock_dir).unwrap_or_else(|| "/run/lock".into());
+        let lock_dir = settings.lock_dir.clone().or(file.lock_dir).unwrap_or_else(|| DEFAULT_LOCK_DIR.into());
         let lock_dir = absolute("the lock directory", lock_dir)?;
         let runs_dir = settings.runs_dir.clone().or(file.runs_dir).map_or_else(|| state("cc-ci-runs"), Ok)?;
         let runs_dir = absolute("the runs directory", runs_dir)?;
-        let of_recipes = OfRecipes::new(file.recipes)?;
+        let of_recipes = OfRecipes::new(file.recipes, &source)?;
         let server = settings.server.clone().or(file.server);
         let canonical = env::var_os("ABRA_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
         Ok(Self {
@@ -206,7 +210,7 @@ impl Config {
             suffix: settings.suffix.clone().or(file.suffix),
             protect: file.protect,
             lock_dir,
-            lock_group: file.lock_group,
+            lock_group: file.lock_group.map(|group| group.0),
             trusted_lock_owners: file.trusted_lock_owners,
             runs_dir,
             abra_dir: canonical.or(file.abra_dir).map(|dir| absolute("abra's tree", dir)).transpose()?,
@@ -220,23 +224,23 @@ impl Config {
                 Some(CatalogueMode::Copy) => Catalogue::Copy,
                 Some(CatalogueMode::Symlink) | None => Catalogue::Symlink,
             },
-            deadline: time(file.deadline, Duration::from_hours(1)),
-            janitor_deadline: time(file.janitor_deadline, Duration::from_mins(30)),
+            deadline: limit(file.deadline, Duration::from_hours(1)),
+            janitor_deadline: limit(file.janitor_deadline, Duration::from_mins(30)),
             claim_timeout: settings
                 .claim_timeout
                 .unwrap_or_else(|| time(file.claim_timeout, LocalExecutor::CLAIM_LIMIT)),
             teardown_budget: settings
                 .teardown_budget
-                .unwrap_or_else(|| time(file.teardown_budget, Duration::from_mins(10))),
-            proxy: which_proxy(settings.proxy, file.proxy)?,
+                .unwrap_or_else(|| limit(file.teardown_budget, Duration::from_mins(10))),
+            proxy: which_proxy(settings.proxy, file.proxy, &source)?,
             run: run::Settings {
                 lock_timeout: settings
                     .lock_timeout
                     .unwrap_or_else(|| time(file.lock_timeout, defaults.lock_timeout)),
-                fetch_limit: time(file.fetch_timeout, defaults.fetch_limit),
-                converge_limit: time(file.converge_timeout, defaults.converge_limit),
-                converge_max: time(file.converge_max, defaults.converge_max),
-                script_limit: time(file.test_timeout, defaults.script_limit),
+                fetch_limit: limit(file.fetch_timeout, defaults.fetch_limit),
+                converge_limit: limit(file.converge_timeout, defaults.converge_limit),
+                converge_max: limit(file.converge_max, defaults.converge_max),
+                script_limit: limit(file.test_timeout, defaults.script_limit),
                 janitor_budget: time(file.janitor_budget, defaults.janitor_budget),
                 operator_tests: file.tests_dir,
                 proxy: None,
@@ -245,15 +249,16 @@ impl Config {
                 sources: of_recipes.sources,
                 report_only: file.report_only.unwrap_or(false),
                 recipe_scripts: file.recipe_scripts.map_or_else(RecipeScripts::default, Into::into),
-                sandbox_paths: sandbox_paths(file.sandbox.paths)?,
+                sandbox_paths: sandbox_paths(file.sandbox.paths, &source)?,
                 fixtures: of_recipes.fixtures,
                 host_network: of_recipes.host_network,
                 warm_api: of_recipes.warm_api,
                 dependencies: of_recipes.dependencies,
                 warm: of_recipes.warm,
-                keep_runs: file.keep_runs.unwrap_or(defaults.keep_runs),
+                keep_runs: file.keep_runs.map_or(defaults.keep_runs, |keep| keep.0),
                 why_executor: None,
             },
+            source,
         })
     }
 
@@ -295,13 +300,10 @@ impl Config {
 }
 
 /// What the recipes' code may read of the host. Each is shown as what it is: a link's end may be elsewhere in a sandbox.
-fn sandbox_paths(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
+fn sandbox_paths(paths: Vec<PathBuf>, source: &Source) -> Result<Vec<PathBuf>, Failure> {
     let real = |path: PathBuf| {
         let path = absolute("a path of [sandbox]", path)?;
-        path.canonicalize().map_err(|error| {
-            let text = format!("the configuration's sandbox.paths: {}", path.display());
-            Failure::configuration(text).with_source(error)
-        })
+        path.canonicalize().map_err(|error| source.wrong("sandbox.paths", path.display()).with_source(error))
     };
     paths.into_iter().map(real).collect()
 }
@@ -346,12 +348,12 @@ impl Socket {
 
 impl File {
     /// The file that is named, or the default one where there is one.
-    fn read(named: Option<&Path>) -> Result<Self, Failure> {
+    fn read(named: Option<&Path>) -> Result<(Self, Source), Failure> {
         let path = named.unwrap_or_else(|| Path::new(DEFAULT_FILE));
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self::default());
+                return Ok((Self::default(), Source::default()));
             }
             Err(error) => {
                 return Err(Failure::configuration(format!(
@@ -361,18 +363,17 @@ impl File {
                 .with_source(error));
             }
         };
-        let file = Self::parse(&text).map_err(|(error, hint)| {
-            let failure = Failure::configuration(format!("the configuration {}", path.display()));
-            failure.with_source(error).with_any_hint(hint)
+        let source = Source::new(path, text);
+        let file = Self::parse(source.text()).map_err(|(error, hint)| {
+            let place = source.line_at(error.span().map_or(0, |span| span.start));
+            Failure::configuration(format!("{place}: {}", plain(error.message()))).with_any_hint(hint)
         })?;
         match file.relative() {
-            None => Ok(file),
-            Some((key, relative)) => Err(Failure::configuration(format!(
-                "the configuration {}: {key} is no absolute path: {}",
-                path.display(),
-                relative.display()
-            ))
-            .with_hint(ABSOLUTE)),
+            None => Ok((file, source)),
+            Some((key, relative)) => {
+                let what = format!("it is no absolute path: {}", relative.display());
+                Err(source.wrong(key, what).with_hint(ABSOLUTE))
+            }
         }
     }
 
@@ -402,24 +403,29 @@ impl File {
 fn which_proxy(
     asked: Option<ProxyAddress>,
     file: ProxyTable,
+    source: &Source,
 ) -> Result<Option<(SocketAddr, Option<PathBuf>)>, Failure> {
     match asked.or(file.address) {
         Some(ProxyAddress::At(address)) => Ok(Some((address, file.ca_file))),
-        None if file.ca_file.is_some() => {
-            Err(Failure::configuration("the configuration's proxy has a `ca_file` and no `address`")
-                .with_hint(
-                    "say where the proxy is, e.g. `address = \"127.0.0.1:443\"` in [proxy], or `none`",
-                ))
-        }
+        None if file.ca_file.is_some() => Err(source
+            .wrong("proxy.ca_file", "there is no proxy.address")
+            .with_hint("say where the proxy is, e.g. `address = \"127.0.0.1:443\"` in [proxy], or `none`")),
         Some(ProxyAddress::None) | None => Ok(None),
     }
 }
 
-/// Of serde's `unknown field …, expected one of …`: the known one that is nearest to the unknown.
+/// What serde says, without the types of the code.
+fn plain(message: &str) -> String {
+    ["usize", "u32", "i64"].iter().fold(message.to_owned(), |text, name| {
+        text.replace(&format!("expected {name}"), "expected a whole number")
+    })
+}
+
+/// Of serde's `unknown field …, expected one of …`: the known one that was meant.
 fn nearest(message: &str) -> Option<String> {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let unknown = message.starts_with("unknown ").then(|| quoted.next())??;
-    let known = quoted.min_by_key(|known| strsim::damerau_levenshtein(unknown, known))?;
+    let known = spelling::nearest(unknown, quoted)?;
     Some(format!("did you mean {known}?"))
 }
 

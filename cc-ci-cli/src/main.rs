@@ -8,11 +8,13 @@ mod commands;
 mod config;
 mod engine;
 mod foreground;
+mod live;
 mod overtime;
 mod render;
 mod shown;
 #[cfg(test)]
 mod snapshots;
+mod spelling;
 mod terminal;
 
 use std::process::ExitCode;
@@ -28,6 +30,9 @@ fn main() -> ExitCode {
     if commands::demo::is_note_keeper() {
         return note_keeper::main_from_args(std::env::args_os());
     }
+    if args::complete(std::env::args_os()) {
+        return Exit::Green.into();
+    }
     if commands::bridge::is_asked() {
         return bridge();
     }
@@ -40,7 +45,10 @@ fn main() -> ExitCode {
             Exit::Green
         }
         Ok(Invocation::Command(command)) => match taken {
-            Ok(taken) => commands::dispatch(*command, taken, &terminal),
+            Ok(taken) => {
+                let terminal = terminal.as_asked(&command.settings);
+                commands::dispatch(*command, taken, &terminal)
+            }
             Err(error) => {
                 let hint = matches!(error, TakeOverError::NoBootId(_)).then_some(
                     "let cc-ci see all of /proc: no subset=pid, in a systemd unit no ProcSubset=pid",
@@ -51,7 +59,7 @@ fn main() -> ExitCode {
             }
         },
         Err(text) => {
-            terminal.progress(text);
+            terminal.in_format(args::format_of(std::env::args_os())).usage_error(&text);
             Exit::Usage
         }
     };

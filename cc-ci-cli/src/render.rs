@@ -20,8 +20,20 @@ use crate::commands::demo::Claim;
 use crate::commands::status::Status;
 use crate::shown::{Shown, indent};
 
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    /// What is not as it should be.
+    Little,
+    Usual,
+    All,
+}
+
 /// One event, as lines with their line feeds. `None` for what is not worth one.
-pub fn event(event: &Event) -> Option<String> {
+pub fn event(event: &Event, detail: Detail) -> Option<String> {
+    if detail == Detail::Little && !matches!(event, Event::Warning { .. } | Event::Cancelled { .. }) {
+        return None;
+    }
     Some(match event {
         Event::RunStarted { run_id, recipe, domain, executor, recipe_code } => {
             // Only what is not as it should be is worth the space.
@@ -31,7 +43,7 @@ pub fn event(event: &Event) -> Option<String> {
             };
             format!("== run {run_id}: {recipe} at {domain}, executor {executor}{recipe_code} ==\n")
         }
-        Event::LockWaiting { domain } => format!("== app lock: {domain} in flight — waiting ==\n"),
+        Event::LockWaiting { domain, .. } => format!("== app lock: {domain} in flight — waiting ==\n"),
         Event::LockHolder { holder, queue, .. } => {
             let holder = holder.as_ref().map_or_else(|| "holder unknown".to_owned(), holder_text);
             format!("   held by {holder}; at least {queue} waiting\n")
@@ -39,11 +51,24 @@ pub fn event(event: &Event) -> Option<String> {
         Event::LockAcquired { waited, .. } => {
             format!("== app lock: acquired == (waited {})\n", seconds(*waited))
         }
-        Event::Phase { phase } => format!("-- {phase}\n"),
-        Event::Step { name, status, detail, .. } => match detail {
-            Some(detail) => format!("   {status:<7} {}: {}\n", indent(name), indent(detail)),
-            None => format!("   {status:<7} {}\n", indent(name)),
-        },
+        Event::Phase { phase, .. } => format!("-- {phase}\n"),
+        Event::StepStarted { name, .. } if detail == Detail::All => format!("   begins  {}\n", indent(name)),
+        Event::Step { name, status, detail, took, .. } => {
+            let detail = detail.as_ref().map(|detail| format!(": {}", indent(detail))).unwrap_or_default();
+            format!("   {status:<7} {} ({}){detail}\n", indent(name), seconds(*took))
+        }
+        Event::Converging { domain, up, of, lagging, .. } if detail == Detail::All => {
+            let lagging =
+                lagging.iter().map(|lag| format!("\n      {}: {}", lag.service, indent(&lag.state)));
+            format!("   {up} of {of} services of {domain} are up{}\n", lagging.collect::<String>())
+        }
+        Event::Sweep { done, of: Some(of) } if detail == Detail::All => {
+            format!("   {done} of {of} domains are looked after\n")
+        }
+        Event::ChildrenEnded { groups, escaped, left, .. } if detail == Detail::All => {
+            let left = if left.is_empty() { String::new() } else { format!("; still there: pids {left:?}") };
+            format!("   ended: process groups {groups}, processes that had left theirs {escaped}{left}\n")
+        }
         Event::Note { text } => format!("   {}\n", indent(text)),
         Event::Warning { text } => format!("warning: {}\n", indent(text)),
         Event::Cancelled { cause } => format!("== ended by {cause}: tearing down ==\n"),
@@ -58,6 +83,19 @@ pub fn event(event: &Event) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// All names of what was removed, each in a line.
+pub fn removed(removed: &[Resource]) -> String {
+    let line = |resource: &Resource| format!("    removed {}\n", indent(&resource.to_string()));
+    removed.iter().map(line).collect()
+}
+
+/// What a process does, for whoever asked it.
+pub fn answer(line: Option<String>, children: &[String]) -> String {
+    let children = if children.is_empty() { "no child runs".to_owned() } else { children.join("; ") };
+    let parts: Vec<String> = line.into_iter().chain([children]).collect();
+    format!("   {}\n", indent(&parts.join("; ")))
 }
 
 /// The summary of a run.
@@ -180,12 +218,15 @@ pub fn warm(ends: &[WarmEnd]) -> String {
 }
 
 /// What a janitor's pass found.
-pub fn janitor(report: &Report) -> String {
+pub fn janitor(report: &Report, detail: Detail) -> String {
     let mut text = String::new();
     for finding in &report.findings {
         let _ = writeln!(text, "{}", indent(&finding.to_string()));
         if let Some(holder) = &finding.holder {
             let _ = writeln!(text, "   held by {}", holder_text(holder));
+        }
+        if detail == Detail::All {
+            text.push_str(&removed(&finding.removed));
         }
     }
     if report.findings.is_empty() {
@@ -279,6 +320,12 @@ pub fn status(status: &Status) -> String {
     text
 }
 
+/// The same as a screen of its own: what would be told beside it stands in it.
+pub fn watched(status: &Status) -> String {
+    let warnings = status.warnings.iter().map(|warning| format!("warning: {}\n", indent(warning)));
+    format!("{:.0}, again each 2 s\n\n{}{}", status.at, self::status(status), warnings.collect::<String>())
+}
+
 fn counts(exists: &BTreeMap<Kind, usize>) -> String {
     if exists.is_empty() {
         return "nothing yet".to_owned();
@@ -307,7 +354,7 @@ pub fn demo_end(claims: &[Claim], took: Duration) -> String {
     }
 }
 
-fn holder_text(holder: &Holder) -> String {
+pub fn holder_text(holder: &Holder) -> String {
     let mut text = format!("pid {}", holder.pid);
     if let Some(description) = &holder.description {
         if let Some(run_id) = &description.run_id {

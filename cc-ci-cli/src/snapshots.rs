@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cc_ci_core::Failure;
+use cc_ci_core::cancellation::Cause;
 use cc_ci_core::engine::{Kind, Resource};
-use cc_ci_core::event::{Event, Silent};
+use cc_ci_core::event::{Event, Lagging, Silent};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::janitor::{Decision, Finding, Report};
 use cc_ci_core::lifetime::{Bounds, EmbeddedMode};
@@ -27,9 +28,9 @@ use serde_json::json;
 use crate::args::{self, Cli, Invocation};
 use crate::commands::status::{Left, Live, Status, Waiting, Warm};
 use crate::commands::{audit, doctor, janitor, locks, past, recipe, status, warm};
-use crate::render;
+use crate::render::{self, Detail};
 use crate::shown::Shown;
-use crate::terminal::{error_text, json_text};
+use crate::terminal::{error_document, error_text, json_text};
 
 const AT: &str = "2026-01-02T03:04:05Z";
 
@@ -64,8 +65,10 @@ fn help(words: &[&str]) -> String {
 /// What a command takes beside what all commands take.
 fn own_help(words: &[&str]) -> String {
     let common = help(&[]);
-    let is_common =
-        |line: &&str| line.trim_start().starts_with('-') && common.lines().any(|known| known == *line);
+    let is_heading = |line: &str| ["Output:", "Engine:", "Places:", "Limits:", "Process:"].contains(&line);
+    let is_common = |line: &&str| {
+        (line.trim_start().starts_with('-') || is_heading(line)) && common.lines().any(|known| known == *line)
+    };
     let mut own = String::new();
     let mut skips = false;
     for line in help(words).lines() {
@@ -105,6 +108,28 @@ fn help_of_each_command() {
 }
 
 #[test]
+fn help_on_topics() {
+    let topic = |word| {
+        let Ok(Invocation::Help(text)) = args::parse(["cc-ci", "help", word].map(Into::into)) else {
+            panic!("{word} is no topic")
+        };
+        format!("==== cc-ci help {word}\n{text}\n")
+    };
+    assert_snapshot!(["environment", "exit-codes", "config"].map(topic).concat());
+}
+
+#[test]
+fn the_version_names_the_commit() {
+    let Ok(Invocation::Help(text)) = args::parse(["cc-ci", "--version"].map(Into::into)) else { panic!() };
+    let version = text.trim().strip_prefix("cc-ci ").unwrap();
+    let (number, commit) =
+        version.split_once(' ').map_or((version, None), |(number, commit)| (number, Some(commit)));
+    assert_eq!(number, env!("CARGO_PKG_VERSION"));
+    let is_commit = |commit: &str| commit.len() == 14 && commit.starts_with('(') && commit.ends_with(')');
+    assert!(commit.is_none_or(is_commit), "{text}");
+}
+
+#[test]
 fn usage_errors() {
     let refused = |words: &[&str]| match args::parse(["cc-ci"].iter().chain(words).map(Into::into)) {
         // The line on usage names what the environment gives.
@@ -114,8 +139,14 @@ fn usage_errors() {
         }
         Ok(_) => panic!("{words:?} is accepted"),
     };
-    let texts =
-        [&["jantor"][..], &["run"], &["run", "x", "--deadline", "soon"], &["audit", "a_b"]].map(refused);
+    let texts = [
+        &["jantor"][..],
+        &["report"],
+        &["help", "jantor"],
+        &["run", "x", "--deadline", "soon"],
+        &["audit", "a_b"],
+    ]
+    .map(refused);
     assert_snapshot!(texts.concat());
 }
 
@@ -125,7 +156,8 @@ fn errors() {
     let failure = Failure::host("can't read the configuration")
         .with_source(beneath)
         .with_hint("name another: --config");
-    assert_snapshot!(error_text(&failure) + &error_text(&Failure::configuration("no suffix")));
+    let document = json_text(&error_document(&failure, Exit::Harness)).unwrap();
+    assert_snapshot!(error_text(&failure) + &error_text(&Failure::configuration("no suffix")) + &document);
 }
 
 #[cfg(feature = "demo")]
@@ -236,20 +268,67 @@ fn past_runs() {
 }
 
 #[test]
+fn configuration_that_holds() {
+    use crate::commands::config;
+    use crate::config::Row;
+    let row = |key: &str, value: Option<&str>, origin: &str| Row {
+        key: key.to_owned(),
+        value: value.map(str::to_owned),
+        origin: origin.to_owned(),
+    };
+    let rows = [
+        row("suffix", Some("ci.example.org"), "CCCI_SUFFIX"),
+        row("lock_group", None, "default"),
+        row("recipes.my-app.allow", Some("port=2222"), "/etc/cc-ci/config.toml:7"),
+    ];
+    assert_snapshot!(both(config::text(&rows), &config::document(&rows)));
+}
+
+#[test]
 fn events() {
     let holder = Some(holder());
+    let step = |status: &str, detail| Event::Step {
+        tier: "custom".to_owned(),
+        name: "recipe/custom-a".to_owned(),
+        status: status.to_owned(),
+        detail,
+        took: Duration::from_millis(1250),
+    };
+    let lagging =
+        vec![Lagging { service: "app".to_owned(), state: "starting (connection refused)".to_owned() }];
     let events = [
-        Event::Phase { phase: "install".to_owned() },
-        Event::LockWaiting { domain: domain("my-a-012345") },
+        Event::Phase { phase: "install".to_owned(), limit: None },
+        Event::LockWaiting { domain: domain("my-a-012345"), limit: None },
         Event::LockHolder { domain: domain("my-a-012345"), holder, queue: 2 },
         Event::LockHolder { domain: domain("my-a-012345"), holder: None, queue: 0 },
+        step("passed", None),
+        step("failed", Some("two\nlines".to_owned())),
+        Event::StepStarted { tier: "custom".to_owned(), name: "recipe/custom-a".to_owned(), limit: None },
+        Event::Converging {
+            domain: domain("my-a-012345"),
+            limit: Duration::from_mins(5),
+            up: 1,
+            of: 2,
+            lagging,
+        },
+        Event::Sweep { done: 0, of: None },
+        Event::Sweep { done: 256, of: Some(300) },
+        Event::ChildrenEnded { groups: 1, escaped: 0, left: vec![12], signalled_after: None },
+        Event::Cancelled { cause: Cause::Term },
         Event::Note { text: "two\nlines".to_owned() },
         Event::Warning { text: "\u{1b}[2J ::error::".to_owned() },
         Event::Output { of: "custom.sh".to_owned(), text: "one\ntwo\n".to_owned() },
         Event::Output { of: "custom.sh".to_owned(), text: "\n".to_owned() },
     ];
-    let texts = events.iter().filter_map(render::event).map(|text| Shown::from(text).into_text());
-    assert_snapshot!(texts.collect::<String>());
+    let shown = |detail| {
+        let texts = events.iter().filter_map(|event| render::event(event, detail));
+        texts.map(|text| Shown::from(text).into_text()).collect::<String>()
+    };
+    let all =
+        [Detail::Little, Detail::Usual, Detail::All].map(|detail| format!("{detail:?}:\n{}", shown(detail)));
+    let asked =
+        [None, Some("install 3s".to_owned())].map(|line| render::answer(line, &["sh (pid 3)".to_owned()]));
+    assert_snapshot!(all.concat() + "Asked:\n" + &asked.concat() + &render::answer(None, &[]));
 }
 
 fn holder() -> Holder {
@@ -284,9 +363,9 @@ fn janitor_report() {
         warnings: vec!["one .env file can't be read".to_owned()],
         in_the_way: vec!["/local/ports is no directory of this executor's".to_owned()],
     };
-    let nothing = render::janitor(&Report::default());
-    let shown = both(render::janitor(&report), &janitor::document(false, &report));
-    assert_snapshot!(format!("{nothing}\n{shown}"));
+    let nothing = render::janitor(&Report::default(), Detail::Usual);
+    let shown = both(render::janitor(&report, Detail::Usual), &janitor::document(false, &report));
+    assert_snapshot!(format!("{nothing}\n{shown}\n-v:\n{}", render::janitor(&report, Detail::All)));
 }
 
 #[test]
@@ -346,7 +425,7 @@ fn status_of_a_busy_host() {
         warm: Vec::new(),
         warnings: Vec::new(),
     };
-    let quiet = render::status(&none);
+    let quiet = render::status(&none) + "\n--watch:\n" + &render::watched(&none);
     let busy = Status {
         live: vec![live, unknown, warm_app],
         waiting: vec![waiting, fetching],

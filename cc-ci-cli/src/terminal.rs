@@ -6,14 +6,19 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cc_ci_core::event::{Event, Reporter};
+use cc_ci_core::event::{Event, EventLine, Reporter};
+use cc_ci_core::exit::Exit;
 use cc_ci_core::output::QueuedWriter;
 use cc_ci_core::sys::text::{sanitize, sanitize_json};
+use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::json;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::render;
+use crate::args::{Colour, Format, Settings};
+use crate::live::{self, Live, Manner, Shows};
+use crate::render::{self, Detail};
 use crate::shown::{Shown, indent};
 use cc_ci_core::Failure;
 
@@ -30,6 +35,10 @@ pub struct Terminal {
     err: QueuedWriter,
     /// Whether stdout shows colour.
     pub colour: bool,
+    /// How much is told.
+    pub detail: Detail,
+    format: Format,
+    live: Live,
 }
 
 impl Terminal {
@@ -37,11 +46,34 @@ impl Terminal {
     pub fn open() -> io::Result<Self> {
         // anstream knows NO_COLOR, CLICOLOR_FORCE, and what is no terminal.
         let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
-        Ok(Self {
-            out: QueuedWriter::start("stdout", io::stdout())?,
-            err: QueuedWriter::start("stderr", io::stderr())?,
-            colour,
-        })
+        let out = QueuedWriter::start("stdout", io::stdout())?;
+        Ok(Self { colour, ..Self::new(out, QueuedWriter::start("stderr", io::stderr())?) })
+    }
+
+    fn new(out: QueuedWriter, err: QueuedWriter) -> Self {
+        let live = Live::new(err.clone());
+        Self { out, err, colour: false, detail: Detail::Usual, format: Format::Human, live }
+    }
+
+    /// The same outputs in the manner that the flags ask for.
+    pub fn as_asked(&self, settings: &Settings) -> Self {
+        let detail = match (settings.quiet, settings.verbose) {
+            (true, _) => Detail::Little,
+            (false, true) => Detail::All,
+            (false, false) => Detail::Usual,
+        };
+        let colour = match settings.color {
+            Colour::Auto => self.colour,
+            Colour::Always => true,
+            Colour::Never => false,
+        };
+        Self { colour, detail, format: settings.format, ..self.clone() }
+    }
+
+    /// Shows what goes on until what is given back is dropped. Whoever reads results by program reads no progress.
+    pub fn show_progress(&self) -> Shows {
+        let is_asked = self.format == Format::Human && self.detail != Detail::Little;
+        self.live.show(if is_asked { live::manner() } else { Manner::Silent })
     }
 
     /// Text of the result, for people.
@@ -49,9 +81,20 @@ impl Terminal {
         self.out.write(text.into().into_text());
     }
 
+    /// Text of the result in the place of what was shown before; below it, where that is no terminal.
+    pub fn screen(&self, text: impl Into<Shown>) {
+        use io::IsTerminal as _;
+        let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+        self.out.write(clear.to_owned() + &text.into().into_text());
+    }
+
     /// A result as JSON. What a terminal would obey is escaped in it.
     pub fn json(&self, value: &impl Serialize) {
-        match json_text(value) {
+        let text = match self.format {
+            Format::Human | Format::Json => json_text(value),
+            Format::Ndjson => json_line(value),
+        };
+        match text {
             Ok(text) => self.out.write(text),
             Err(error) => self.progress(format!("error: can't write the result as JSON: {error}\n")),
         }
@@ -59,7 +102,7 @@ impl Terminal {
 
     /// Text beside the result. It has no colour, and whatever it quotes moves nothing on a terminal.
     pub fn progress(&self, text: impl AsRef<str>) {
-        self.err.write(sanitize(text.as_ref()));
+        self.live.beside(|| self.err.write(sanitize(text.as_ref())));
     }
 
     /// What is worth knowing beside the result.
@@ -75,6 +118,26 @@ impl Terminal {
     /// An error that ends the command.
     pub fn error(&self, failure: &Failure) {
         self.progress(error_text(failure));
+    }
+
+    /// The same as the result, where that is read by a program.
+    pub fn error_result(&self, failure: &Failure, exit: Exit) {
+        if self.format != Format::Human {
+            self.json(&error_document(failure, exit));
+        }
+    }
+
+    /// Refused arguments, as clap tells them.
+    pub fn usage_error(&self, text: &str) {
+        self.progress(text);
+        if self.format != Format::Human {
+            self.json(&usage_document(text));
+        }
+    }
+
+    /// The same outputs, with results in `format`.
+    pub fn in_format(&self, format: Format) -> Self {
+        Self { format, ..self.clone() }
     }
 
     /// Where diagnostics of the libraries go.
@@ -96,10 +159,12 @@ impl Terminal {
     }
 
     /// Tells panics like everything else: the usual hook writes to stderr itself, where a stuck reader would keep
-    /// the process, and its locks.
+    /// the process, and its locks. What goes on is not cleared away for it: whoever panicked may hold that.
     pub fn tell_panics(&self) {
         let terminal = self.clone();
-        std::panic::set_hook(Box::new(move |panic| terminal.progress(format!("error: cc-ci {panic}\n"))));
+        std::panic::set_hook(Box::new(move |panic| {
+            terminal.err.write(sanitize(&format!("error: cc-ci {panic}\n")));
+        }));
     }
 
     /// The last words, within a bound of seconds: a stuck pipe must not keep the process.
@@ -125,7 +190,13 @@ impl Terminal {
 
 impl Reporter for Terminal {
     fn report(&self, event: &Event) {
-        if let Some(lines) = render::event(event) {
+        self.live.note(event);
+        if self.format == Format::Ndjson {
+            self.json(&EventLine::new(Timestamp::now(), event));
+        }
+        if let Event::Asked { children } = event {
+            self.progress(render::answer(self.live.line(), children));
+        } else if let Some(lines) = render::event(event, self.detail) {
             self.progress(lines);
         }
     }
@@ -148,13 +219,12 @@ impl Write for Log {
 /// An error, what lies beneath it, and what helps.
 pub fn error_text(failure: &Failure) -> String {
     let mut text = format!("error: {}\n", indent(&failure.to_string()));
-    let mut source = failure.source();
-    if source.is_some() {
+    let causes = causes(failure);
+    if !causes.is_empty() {
         text.push_str("Caused by:\n");
     }
-    while let Some(cause) = source {
-        let _ = writeln!(text, "    {}", indent(&cause.to_string()));
-        source = cause.source();
+    for cause in causes {
+        let _ = writeln!(text, "    {}", indent(&cause));
     }
     failure.hint().map(hint_text).into_iter().fold(text, |text, hint| text + &hint)
 }
@@ -169,6 +239,35 @@ pub struct Document<T> {
     pub schema: &'static str,
     #[serde(flatten)]
     pub content: T,
+}
+
+/// What lies beneath an error, the nearest first.
+fn causes(failure: &Failure) -> Vec<String> {
+    let (mut causes, mut source) = (Vec::new(), failure.source());
+    while let Some(cause) = source {
+        causes.push(cause.to_string());
+        source = cause.source();
+    }
+    causes
+}
+
+/// An error as a program reads it.
+pub fn error_document(failure: &Failure, exit: Exit) -> Document<serde_json::Value> {
+    let (error, causes) = (failure.to_string(), causes(failure));
+    let content =
+        json!({ "error": error, "causes": causes, "hint": failure.hint(), "exit_code": exit.code() });
+    Document { schema: "cc-ci.error/v1", content }
+}
+
+fn usage_document(text: &str) -> Document<serde_json::Value> {
+    let error = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
+    let content = json!({ "error": error, "causes": [], "hint": null, "exit_code": Exit::Usage.code() });
+    Document { schema: "cc-ci.error/v1", content }
+}
+
+/// Returns `value` as harmless JSON, in one line.
+fn json_line(value: &impl Serialize) -> serde_json::Result<String> {
+    Ok(sanitize_json(&serde_json::to_string(value)?) + "\n")
 }
 
 /// Returns `value` as harmless JSON, in lines.
@@ -188,7 +287,7 @@ mod tests {
         let err = QueuedWriter::start("test", pipe).unwrap();
         let out = QueuedWriter::start("test", io::sink()).unwrap();
         let text = "one\r\ntwo\t\u{1b}[2J\u{9b}1m\u{202e}\u{7} ü".to_owned();
-        let terminal = Terminal { out, err, colour: true };
+        let terminal = Terminal::new(out, err);
         terminal.report(&Event::Output { of: "a\u{1b}c".to_owned(), text: text.clone() });
         terminal.report(&Event::Warning { text });
         drop(terminal);
@@ -208,7 +307,7 @@ mod tests {
         let err = QueuedWriter::start("test", pipe).unwrap();
         let out = QueuedWriter::start("test", io::sink()).unwrap();
         let before = std::panic::take_hook();
-        Terminal { out, err, colour: false }.tell_panics();
+        Terminal::new(out, err).tell_panics();
         let panicked = std::panic::catch_unwind(|| std::panic::panic_any("in the middle"));
         // With the hook goes the last writer.
         std::panic::set_hook(before);

@@ -13,6 +13,7 @@ use cc_ci_core::engine::{
     App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, Kind, LockSpace, Resource, RunContext,
     Secret, ServiceState, restore_by_labels, take_by_labels,
 };
+use cc_ci_core::event::Reporter;
 use cc_ci_core::files::write_whole;
 use cc_ci_core::lifetime::{Line, RunLifetimeExt as _};
 use cc_ci_core::names::Domain;
@@ -117,7 +118,7 @@ impl Engine for InMemory {
         }
         Ok(found)
     }
-    async fn wait_converged(&self, _: &Domain, _: Duration) -> Outcome {
+    async fn wait_converged(&self, _: &Domain, _: Duration, _: &dyn Reporter) -> Outcome {
         Ok(())
     }
     async fn services(&self, domain: &Domain) -> Outcome<Vec<ServiceState>> {

@@ -13,6 +13,7 @@ use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{ExecConfig, TaskState};
 use bollard::query_parameters::ListTasksOptions;
 use cc_ci_core::engine::{App, Failure, RunContext};
+use cc_ci_core::event::Silent;
 use cc_ci_core::names::{Domain, Stack};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
@@ -125,7 +126,9 @@ impl RunningCommand {
                 Err(error) => return Err(error.into()),
             }
             // The container comes or goes: it is the newest of an app that stands still that counts.
-            converge::wait(client, &app.domain, limit, converge::PAUSE).await.map_err(Trouble::Settled)?;
+            converge::wait(client, &app.domain, limit, converge::PAUSE, &Silent)
+                .await
+                .map_err(Trouble::Settled)?;
             backoff.wait(Duration::ZERO).await;
         };
         self.began = true;

@@ -150,8 +150,13 @@ impl Engine for SwarmEngine {
         Duration::from_secs(2)
     }
 
-    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
-        converge::wait(&self.client, domain, limit, self.poll_pause).await
+    async fn wait_converged(
+        &self,
+        domain: &Domain,
+        limit: Duration,
+        reporter: &dyn Reporter,
+    ) -> Result<(), Failure> {
+        converge::wait(&self.client, domain, limit, self.poll_pause, reporter).await
     }
 
     async fn drift(&self, domain: &Domain, order: &Order) -> Result<Drift, Failure> {

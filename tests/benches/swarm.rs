@@ -53,7 +53,7 @@ fn whole(engine: &TestEngine) -> bool {
         let events = Events::follow(engine, &[&label, "event=health_status"]);
         let begun = Instant::now();
         deploy(engine, &domain.stack(), &compose);
-        runtime.block_on(swarm.wait_converged(&domain, LIMIT)).unwrap();
+        runtime.block_on(swarm.wait_converged(&domain, LIMIT, &Silent)).unwrap();
         let seen = since_epoch();
         let up = Instant::now();
         runtime.block_on(swarm.remove(&domain, LIMIT)).unwrap();

@@ -109,7 +109,7 @@ fn nothing_is_removed_before_a_child_has_ended_in_its_own_time() {
     pipes::hear(&started);
     // A child is killed at once when the run ends in the middle of its start.
     let state = paused_runs::state(&mut running);
-    assert!(state.contains("git (pid "), "{state}");
+    assert!(state.starts_with("   fetch ") && state.contains("git (pid "), "{state}");
     running.signal(Signal::SIGTERM);
     pipes::hear(&asked);
     pipes::tell(&go);

@@ -106,6 +106,7 @@ fn a_running_command_can_be_asked_what_it_does() {
     running.wait_for("-- custom");
     let state = paused_runs::state(&mut running);
     let (who, for_how_long) = (format!("custom.sh (pid {pid})"), ", running for ");
+    assert!(state.starts_with("   custom ") && state.contains("recipe/custom.sh "), "{state}");
     assert!(state.contains(&who) && state.contains(for_how_long), "{state}");
     kill(Pid::from_raw(pid), Signal::SIGTERM).expect("the test runs");
     // The question ended nothing: the run goes on to its verdict.

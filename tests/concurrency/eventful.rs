@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use cc_ci_core::engine::{
     App, Endpoint, Engine, Failure, Inventory, LockSpace, Resource, RunContext, ServiceState, TaskLog,
 };
+use cc_ci_core::event::Reporter;
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::Domain;
 use cc_ci_core::recipe::VolumeBackup;
@@ -102,8 +103,13 @@ impl Engine for Eventful {
     fn request_lag(&self) -> Duration {
         self.lag
     }
-    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
-        self.real.wait_converged(domain, limit).await
+    async fn wait_converged(
+        &self,
+        domain: &Domain,
+        limit: Duration,
+        reporter: &dyn Reporter,
+    ) -> Result<(), Failure> {
+        self.real.wait_converged(domain, limit, reporter).await
     }
     async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, Failure> {
         self.real.services(domain).await

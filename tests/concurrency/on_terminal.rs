@@ -7,14 +7,16 @@ use cc_ci_tests::{CcCi, World, pipes};
 use nix::pty::openpty;
 
 /// What sits before a terminal: what is typed, and what is shown.
-struct Typist {
+pub struct Typist {
     master: File,
     shown: String,
+    /// What was shown up to what it saw last.
+    pub seen: String,
 }
 
 impl Typist {
     /// Runs a call as the first process of a session whose terminal this is.
-    fn start(mut call: CcCi) -> (Self, std::process::Child) {
+    pub fn start(mut call: CcCi) -> (Self, std::process::Child) {
         let pty = openpty(None, None).unwrap();
         let slave = File::from(pty.slave);
         let command = call.command();
@@ -22,20 +24,20 @@ impl Typist {
         let child = command.spawn().unwrap();
         // The call holds the terminal's other end too.
         drop(call);
-        (Self { master: File::from(pty.master), shown: String::new() }, child)
+        (Self { master: File::from(pty.master), shown: String::new(), seen: String::new() }, child)
     }
 
-    fn types(&mut self, keys: &str) {
+    pub fn types(&mut self, keys: &str) {
         self.master.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Reads on until it is shown; what was shown before it is not looked at again.
-    fn sees(mut self, wanted: &str) -> Self {
+    pub fn sees(mut self, wanted: &str) -> Self {
         let wanted = wanted.to_owned();
         pipes::in_time("the terminal shows it", move || {
             loop {
                 if let Some(at) = self.shown.find(&wanted) {
-                    self.shown.drain(..at + wanted.len());
+                    self.seen.extend(self.shown.drain(..at + wanted.len()));
                     return self;
                 }
                 let mut some = [0; 512];

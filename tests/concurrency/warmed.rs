@@ -97,7 +97,7 @@ impl Warmed {
     pub fn configure(&self, more: &str) {
         let (domain, source) = (&self.domain, self.canonical.path().display());
         let text =
-            format!("keep_runs = 0\n[recipes.blog]\nwarm = \"{domain}\"\nsource = \"{source}\"\n{more}\n");
+            format!("keep_runs = 1\n[recipes.blog]\nwarm = \"{domain}\"\nsource = \"{source}\"\n{more}\n");
         fs::write(self.path().join("config.toml"), unconfined(text)).unwrap();
     }
 

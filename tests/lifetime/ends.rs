@@ -94,7 +94,7 @@ fn a_running_process_can_be_asked_what_it_does() {
     let mut probe = Probe::start(&["script", "echo ready; exec sleep 1000"]);
     let child = probe.started().remove(0);
     probe.send(UnixSignal::SIGUSR1);
-    let state = probe.expect("note:");
+    let state = probe.expect("asked:");
     assert!(state.starts_with(&format!("sh (pid {}), running for ", child.pid)), "{state}");
 }
 

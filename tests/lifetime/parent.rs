@@ -32,7 +32,7 @@ fn the_end_of_the_parents_thread_ends_nothing() {
     // Joined a moment before it is gone; the death signal is sent in between.
     until("the thread is gone", || !task.exists());
     probe.send(UnixSignal::SIGUSR1);
-    assert_eq!(probe.expect("note:"), "no child runs");
+    assert_eq!(probe.expect("asked:"), "no child runs");
     probe.send(UnixSignal::SIGTERM);
     probe.expect_teardown("SIGTERM", 143);
 }
@@ -92,7 +92,7 @@ fn a_named_grandparent_is_watched_and_the_parent_is_not() {
     end(&parent);
     until("the parent is gone", || StatLine::read(probe).unwrap().parent != parent.pid);
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(probe), UnixSignal::SIGUSR1).unwrap();
-    assert_eq!(grandparent.expect("note:"), "no child runs");
+    assert_eq!(grandparent.expect("asked:"), "no child runs");
     grandparent.send(UnixSignal::SIGKILL);
     grandparent.expect_teardown(DEATH, 143);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cc_ci_core::engine::{Engine as _, Fault};
 use cc_ci_core::error_chain;
+use cc_ci_core::event::Silent;
 use cc_ci_tests::engine::{PrivateEngine, TestEngine, until};
 use serde_json::Value;
 
@@ -147,7 +148,7 @@ fn it_is_noticed_when_the_engine_says_so() {
         engine.docker(["service", "scale", "--detach", &format!("{service}={replicas}")]);
         // No look is due by the clock before this test is over.
         let swarm = swarm(&engine, engine.world().suffix()).with_poll_pause(PATIENT * 10);
-        if let Err(error) = block_on(swarm.wait_converged(&app.domain, PATIENT)) {
+        if let Err(error) = block_on(swarm.wait_converged(&app.domain, PATIENT, &Silent)) {
             panic!("{}", error_chain(&error));
         }
         assert_eq!(app.services()["app"].tasks.len(), replicas);
@@ -162,7 +163,7 @@ fn a_wait_that_is_dropped_leaves_nothing_running() {
     app.deploy(&[("app", GATED)], "");
     block_on(async {
         let swarm = swarm(&engine, engine.world().suffix());
-        let wait = swarm.wait_converged(&app.domain, PATIENT);
+        let wait = swarm.wait_converged(&app.domain, PATIENT, &Silent);
         tokio::time::timeout(Duration::from_secs(1), wait).await.expect_err("it can't be healthy");
         drop(swarm);
         let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cc_ci_core::engine::{Engine as _, Failure, ServiceState};
 use cc_ci_core::error_chain;
+use cc_ci_core::event::Silent;
 use cc_ci_tests::engine::BUSYBOX;
 
 use crate::support::{App, block_on};
@@ -37,7 +38,7 @@ impl App<'_> {
 
     /// Waits as a run does.
     pub fn wait(&self, limit: Duration) -> Result<(), Failure> {
-        block_on(self.swarm.wait_converged(&self.domain, limit))
+        block_on(self.swarm.wait_converged(&self.domain, limit, &Silent))
     }
 
     /// Asserts that it comes up.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use cc_ci_core::engine::{Engine as _, Fault};
 use cc_ci_core::error_chain;
+use cc_ci_core::event::Silent;
 use cc_ci_core::names::Suffix;
 use cc_ci_tests::engine::{PrivateEngine, until};
 
@@ -33,7 +34,7 @@ fn an_engine_that_is_killed_and_restarted_only_delays_a_wait() {
         "",
     );
     let (waiting, waited) = (swarm(&engine, &suffix()), domain.clone());
-    let wait = thread::spawn(move || block_on(waiting.wait_converged(&waited, PATIENT)));
+    let wait = thread::spawn(move || block_on(waiting.wait_converged(&waited, PATIENT, &Silent)));
     let name = format!("name={stack}_app.");
     until("the task starts", || !engine.docker(["ps", "--quiet", "--filter", &name]).is_empty());
     drop(app);
@@ -79,7 +80,7 @@ fn an_engine_that_does_not_answer_is_the_hosts_fault() {
         }
         let swarm = swarm(&engine, &suffix());
         let began = Instant::now();
-        let error = block_on(swarm.wait_converged(&domain, limit)).expect_err("nobody can be asked");
+        let error = block_on(swarm.wait_converged(&domain, limit, &Silent)).expect_err("nobody can be asked");
         let took = began.elapsed();
         assert!(took >= limit && took < limit * 5, "{took:?}");
         assert_eq!(error.fault(), Fault::Host);

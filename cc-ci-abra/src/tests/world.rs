@@ -255,8 +255,13 @@ impl Engine for FileEngine {
         self.rest.inventory(domains).await
     }
 
-    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
-        self.rest.wait_converged(domain, limit).await
+    async fn wait_converged(
+        &self,
+        domain: &Domain,
+        limit: Duration,
+        reporter: &dyn Reporter,
+    ) -> Result<(), Failure> {
+        self.rest.wait_converged(domain, limit, reporter).await
     }
 
     async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use cc_ci_core::names::{RecipeName, RunId};
 use clap::{Args, ValueEnum};
+use clap_complete::engine::ArgValueCandidates;
 
-use super::time;
+use super::{complete, time};
 
 #[derive(Debug, Args)]
 pub struct Runs {
@@ -44,12 +45,14 @@ pub enum State {
 #[derive(Debug, Args)]
 pub struct Report {
     /// The run's id, as `cc-ci runs` lists it
+    #[arg(add = ArgValueCandidates::new(complete::runs))]
     pub run: RunId,
 }
 
 #[derive(Debug, Args)]
 pub struct Logs {
     /// The run's id, as `cc-ci runs` lists it
+    #[arg(add = ArgValueCandidates::new(complete::runs))]
     pub run: RunId,
     /// The log's name, a service or a test [default: the names of all logs]
     #[arg(value_name = "SERVICE|TEST")]

@@ -77,7 +77,7 @@ pub fn audit(
     };
     match settings.format {
         Format::Human => terminal.result(text(&apps)),
-        Format::Json => terminal.json(&document(&apps)),
+        Format::Json | Format::Ndjson => terminal.json(&document(&apps)),
     }
     Ok(exit)
 }

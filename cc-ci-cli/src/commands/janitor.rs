@@ -45,7 +45,9 @@ pub fn janitor(
     };
     // Whoever hangs in a call of the engine is ended with the process, as by a kill: the next pass finishes it.
     let work = async { Ok(tokio::time::timeout(deadline, Box::pin(work)).await.ok()) };
+    let shows = terminal.show_progress();
     let end = overtime::bounded(&lifetime, Some(deadline), terminal, || app::block_on(work))?;
+    drop(shows);
     let over = end.is_none();
     let report = match end {
         Some(report) => report?,
@@ -61,8 +63,8 @@ pub fn janitor(
         terminal.warn(warning);
     }
     match settings.format {
-        Format::Human => terminal.result(render::janitor(&report)),
-        Format::Json => terminal.json(&document(args.dry_run, &report)),
+        Format::Human => terminal.result(render::janitor(&report, terminal.detail)),
+        Format::Json | Format::Ndjson => terminal.json(&document(args.dry_run, &report)),
     }
     let exit = if report.leaves_residue() { Exit::Residue } else { Exit::Green };
     if over {

@@ -28,7 +28,7 @@ pub fn locks(
     }
     match settings.format {
         Format::Human => terminal.result(render::locks(&views, std::time::SystemTime::now())),
-        Format::Json => terminal.json(&document(&views)),
+        Format::Json | Format::Ndjson => terminal.json(&document(&views)),
     }
     Ok(Exit::Green)
 }

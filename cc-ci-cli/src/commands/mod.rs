@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod bridge;
+pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod doctor;
@@ -9,6 +10,7 @@ pub mod janitor;
 pub mod locks;
 pub mod past;
 pub mod recipe;
+mod recipe_source;
 mod run;
 pub mod status;
 pub mod warm;
@@ -23,16 +25,29 @@ use crate::config::Config;
 use crate::terminal::Terminal;
 use cc_ci_core::Failure;
 
+pub use run::BUILD_NUMBERS;
+
 /// Runs the command, and tells what went wrong with it.
 pub fn dispatch(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Exit {
     terminal.log();
     terminal.tell_panics();
+    let variables: Vec<String> =
+        std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    for warning in args::strange_variables(variables.iter().map(String::as_str)) {
+        terminal.warn(warning);
+    }
+    // Its stdout is its command's.
+    let has_result = !matches!(cli.command, Command::WithLock(_));
     let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| execute(cli, taken, terminal)));
     match end {
         Ok(Ok(exit)) => exit,
         Ok(Err(error)) => {
+            let exit = error.fault().into();
             terminal.error(&error);
-            error.fault().into()
+            if has_result {
+                terminal.error_result(&error, exit);
+            }
+            exit
         }
         // The panic's own message is told by the hook.
         Err(_) => Exit::Harness,
@@ -51,7 +66,11 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, Fail
     if let Command::Recipe(Recipe::Check(check)) = &cli.command {
         return recipe::check(check, settings, taken, terminal);
     }
-    let base = Base::new(Config::load(settings)?, terminal)?;
+    let config = Config::load(settings)?;
+    if let Command::Config(args::ShowConfig::Show) = &cli.command {
+        return Ok(config::show(&config, settings, terminal));
+    }
+    let base = Base::new(config, terminal)?;
     match cli.command {
         Command::Run(run) => run::run(*run, settings, base, taken, terminal),
         Command::Janitor(janitor) => janitor::janitor(&janitor, settings, base, taken, terminal),
@@ -68,10 +87,15 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, Fail
         Command::Logs(args) => {
             past::at_leisure(taken, terminal, || past::logs(&args, settings, &base, terminal))
         }
-        Command::Status => status::status(settings, base, taken, terminal),
+        Command::Status(args) => status::status(&args, settings, base, taken, terminal),
         Command::Doctor => doctor::doctor(settings, base, taken, terminal),
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(Exit::Green),
-        Command::Bridge(_) | Command::Recipe(_) | Command::ExitCodes => Ok(Exit::Green),
+        Command::Bridge(_)
+        | Command::Config(_)
+        | Command::Recipe(_)
+        | Command::ExitCodes
+        | Command::Help(_)
+        | Command::Man(_) => Ok(Exit::Green),
     }
 }

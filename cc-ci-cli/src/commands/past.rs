@@ -100,7 +100,7 @@ pub fn runs(
     let rows: Vec<Row> = wanted.take(args.limit.unwrap_or(usize::MAX)).collect();
     match settings.format {
         Format::Human => terminal.result(render::past::runs(&rows, now)),
-        Format::Json => terminal.json(&document(&rows)),
+        Format::Json | Format::Ndjson => terminal.json(&document(&rows)),
     }
     Ok(Exit::Green)
 }
@@ -121,7 +121,7 @@ pub fn report(
         Format::Human => {
             terminal.result(render::run(&record, &runs.directory(&args.run), terminal.colour));
         }
-        Format::Json => terminal.json(&record),
+        Format::Json | Format::Ndjson => terminal.json(&record),
     }
     Ok(Exit::Green)
 }
@@ -137,7 +137,7 @@ pub fn logs(
     let Some(wanted) = &args.of else {
         match settings.format {
             Format::Human => terminal.result(render::past::log_names(&args.run, &names)),
-            Format::Json => terminal.json(&logs_document(&args.run, &names, None)),
+            Format::Json | Format::Ndjson => terminal.json(&logs_document(&args.run, &names, None)),
         }
         return Ok(Exit::Green);
     };
@@ -154,7 +154,7 @@ pub fn logs(
     }
     match settings.format {
         Format::Human => terminal.result(render::past::logs(&found, &texts)),
-        Format::Json => terminal.json(&logs_document(&args.run, &found, Some(&texts))),
+        Format::Json | Format::Ndjson => terminal.json(&logs_document(&args.run, &found, Some(&texts))),
     }
     Ok(Exit::Green)
 }

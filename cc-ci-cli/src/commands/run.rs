@@ -10,14 +10,15 @@ use cc_ci_core::run::{Request, UpgradeFrom};
 
 use crate::app::{self, Base};
 use crate::args::{self, Format};
+use crate::commands::recipe_source;
 use crate::engine;
 use crate::overtime;
-use crate::render;
+use crate::render::{self, Detail};
 use crate::terminal::Terminal;
 use cc_ci_core::Failure;
 
 /// Where CI systems keep their build number.
-const BUILD_NUMBERS: [&str; 2] = ["DRONE_BUILD_NUMBER", "CI_PIPELINE_NUMBER"];
+pub const BUILD_NUMBERS: [&str; 2] = ["DRONE_BUILD_NUMBER", "CI_PIPELINE_NUMBER"];
 
 pub fn run(
     args: args::Run,
@@ -39,6 +40,7 @@ pub fn run(
         (None, Some(revision)) => Subject::reference(revision.as_str()),
         (None, None) => Subject::reference("HEAD"),
     };
+    recipe_source::refuse_ambiguous(&args.recipe, base.config.abra_tree().ok().as_deref())?;
     let request = Request::new(args.recipe, subject, run_id)
         .map_err(|error| Failure::configuration("can't tell the recipe's name").with_source(error))?;
     let upgrade_from = match args.upgrade_from.as_slice() {
@@ -91,11 +93,18 @@ pub fn run(
         };
         Ok(if args.quick { harness.run_quick(&request).await } else { harness.run_cold(&request).await })
     };
+    let shows = terminal.show_progress();
     let end = overtime::bounded(&lifetime, None, terminal, || app::block_on(work))?;
+    drop(shows);
     let directory = runs_dir.join(end.record.run_id.as_str());
     match settings.format {
-        Format::Human => terminal.result(render::run(&end.record, &directory, terminal.colour)),
-        Format::Json => terminal.json(&end.record),
+        Format::Human => {
+            terminal.result(render::run(&end.record, &directory, terminal.colour));
+            if let Some(receipt) = end.record.receipt.as_ref().filter(|_| terminal.detail == Detail::All) {
+                terminal.result(render::removed(&receipt.removed));
+            }
+        }
+        Format::Json | Format::Ndjson => terminal.json(&end.record),
     }
     if let Some(hint) = end.hint {
         terminal.hint(&hint);

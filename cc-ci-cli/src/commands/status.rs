@@ -1,6 +1,7 @@
 //! `cc-ci status`: what goes on here. It takes no lock, and looks at the engine once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use cc_ci_core::engine::{Kind, Resource};
 use cc_ci_core::exit::Exit;
@@ -76,28 +77,37 @@ pub struct Warm {
     pub by: Vec<RunId>,
 }
 
+/// How often it is looked again.
+const PAUSE: Duration = Duration::from_secs(2);
+
 pub fn status(
+    args: &args::Status,
     settings: &args::Settings,
     base: Base,
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
     let lifetime = app::start_read_only(taken, terminal)?;
-    let status = app::block_on_read_only(lifetime.as_ref(), async {
+    app::block_on_read_only(lifetime.as_ref(), async {
         let parts = base.wire().await?;
         parts.tell_engine(terminal);
-        look(&parts.ci_host, parts.engine_line(), parts.choice.engine.executor())
-            .await
-            .map_err(inspection_failed)
-    })?;
-    for warning in &status.warnings {
-        terminal.warn(warning);
-    }
-    match settings.format {
-        Format::Human => terminal.result(render::status(&status)),
-        Format::Json => terminal.json(&document(&status)),
-    }
-    Ok(Exit::Green)
+        loop {
+            let look = look(&parts.ci_host, parts.engine_line(), parts.choice.engine.executor());
+            let status = look.await.map_err(inspection_failed)?;
+            for warning in status.warnings.iter().filter(|_| !args.watch) {
+                terminal.warn(warning);
+            }
+            match settings.format {
+                Format::Human if args.watch => terminal.screen(render::watched(&status)),
+                Format::Human => terminal.result(render::status(&status)),
+                Format::Json | Format::Ndjson => terminal.json(&document(&status)),
+            }
+            if !args.watch {
+                return Ok(Exit::Green);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    })
 }
 
 pub fn document(status: &Status) -> Document<&Status> {

@@ -53,10 +53,12 @@ pub fn reconcile(
             ends = harness.plan_reconcile(&recipes) => Ok(ends),
         }
     };
+    let shows = terminal.show_progress();
     let ends = overtime::bounded(&lifetime, None, terminal, || app::block_on(work))?;
+    drop(shows);
     match settings.format {
         Format::Human => terminal.result(render::warm(&ends)),
-        Format::Json => terminal.json(&document(args.dry_run, &ends)),
+        Format::Json | Format::Ndjson => terminal.json(&document(args.dry_run, &ends)),
     }
     Ok(ends.iter().fold(Exit::Green, |exit, end| exit.or_graver(end.exit)))
 }

@@ -10,6 +10,7 @@ use cc_ci_core::run::WarmApp;
 use cc_ci_core::workspace::RecipeSource;
 use serde::Deserialize;
 
+use super::source::Source;
 use super::{ABSOLUTE, absolute};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -47,7 +48,7 @@ pub struct OfRecipes {
 }
 
 impl OfRecipes {
-    pub fn new(recipes: BTreeMap<RecipeName, Recipe>) -> Result<Self, Failure> {
+    pub fn new(recipes: BTreeMap<RecipeName, Recipe>, file: &Source) -> Result<Self, Failure> {
         let mut all = Self::default();
         for (name, recipe) in recipes {
             if recipe.network == Network::Host {
@@ -59,27 +60,26 @@ impl OfRecipes {
             if let Some(directory) = recipe.fixtures.clone() {
                 all.fixtures.insert(name.clone(), absolute("a directory of fixtures", directory)?);
             }
-            let depends = recipe.depends.iter().map(|text| source(&format!("recipes.{name}.depends"), text));
+            let depends =
+                recipe.depends.iter().map(|text| source(file, &format!("recipes.{name}.depends"), text));
             let is_known = |privilege: &&String| {
                 privilege.split_once('=').is_some_and(|(key, _)| PRIVILEGE_KEYS.contains(&key))
             };
             if let Some(strange) = recipe.allow.iter().find(|privilege| !is_known(privilege)) {
-                return Err(Failure::configuration(format!(
-                    "the configuration's recipes.{name}.allow: {strange:?} is no privilege"
-                ))
-                .with_hint("write key=value, as the run that was refused says it: allow = [\"port=2222\"]"));
+                let what = format!("{strange:?} is no privilege");
+                return Err(file.wrong(&format!("recipes.{name}.allow"), what).with_hint(
+                    "write key=value, as the run that was refused says it: allow = [\"port=2222\"]",
+                ));
             }
             all.granted.insert(name.clone(), recipe.allow.clone());
-            if let Some(source) = source_of(&name, &recipe)? {
+            if let Some(source) = source_of(&name, &recipe, file)? {
                 all.sources.insert(name.clone(), source);
             }
             all.dependencies.insert(name.clone(), depends.collect::<Result<Vec<_>, _>>()?);
-            if let Some(app) = warm_app(&name, &recipe)? {
+            if let Some(app) = warm_app(&name, &recipe, file)? {
                 if let Some((other, _)) = all.warm.iter().find(|(_, other)| other.domain == app.domain) {
-                    return Err(Failure::configuration(format!(
-                        "the configuration's recipes.{name}.warm: {} is the warm app of {other}",
-                        app.domain
-                    )));
+                    let what = format!("{} is the warm app of {other}", app.domain);
+                    return Err(file.wrong(&format!("recipes.{name}.warm"), what));
                 }
                 all.warm.insert(name, app);
             }
@@ -89,42 +89,38 @@ impl OfRecipes {
 }
 
 /// What the configuration says of a recipe's warm app.
-fn warm_app(name: &RecipeName, recipe: &Recipe) -> Result<Option<WarmApp>, Failure> {
+fn warm_app(name: &RecipeName, recipe: &Recipe, file: &Source) -> Result<Option<WarmApp>, Failure> {
     let Some(domain) = recipe.warm.clone() else {
         let needless = [("warm_version", recipe.warm_version.is_some()), ("warm_api", recipe.warm_api)];
         if let Some((key, _)) = needless.into_iter().find(|(_, is_set)| *is_set) {
-            let text = format!("the configuration's recipes.{name} has {key}, and no warm app");
-            return Err(Failure::configuration(text)
+            return Err(file
+                .wrong(&format!("recipes.{name}.{key}"), "the recipe has no warm app")
                 .with_hint(format!("name the app: warm = \"{name}.example.org\"")));
         }
         return Ok(None);
     };
-    Ok(Some(WarmApp { domain, version: recipe.warm_version.clone(), source: source_of(name, recipe)? }))
+    Ok(Some(WarmApp { domain, version: recipe.warm_version.clone(), source: source_of(name, recipe, file)? }))
 }
 
 /// Where the configuration says that a recipe's releases come from.
-fn source_of(name: &RecipeName, recipe: &Recipe) -> Result<Option<RecipeSource>, Failure> {
+fn source_of(name: &RecipeName, recipe: &Recipe, file: &Source) -> Result<Option<RecipeSource>, Failure> {
     let Some(text) = &recipe.source else { return Ok(None) };
     let key = format!("recipes.{name}.source");
-    let source = source(&key, text)?;
-    let named = source
-        .recipe_name()
-        .map_err(|error| Failure::configuration(format!("the configuration's {key}")).with_source(error))?;
+    let source = source(file, &key, text)?;
+    let named = source.recipe_name().map_err(|error| file.wrong(&key, error))?;
     if named != *name {
-        return Err(Failure::configuration(format!("the configuration's {key} is of the recipe {named}")));
+        return Err(file.wrong(&key, format!("it is of the recipe {named}")));
     }
     Ok(Some(source))
 }
 
 /// A recipe that the configuration's `key` names.
-pub(super) fn source(key: &str, text: &str) -> Result<RecipeSource, Failure> {
+pub(super) fn source(file: &Source, key: &str, text: &str) -> Result<RecipeSource, Failure> {
     let source = text.parse::<RecipeSource>();
-    match source
-        .map_err(|error| Failure::configuration(format!("the configuration's {key}")).with_source(error))?
-    {
+    match source.map_err(|error| file.wrong(key, error))? {
         RecipeSource::Path(path) if !path.is_absolute() => {
-            let text = format!("the configuration's {key} is no absolute path: {}", path.display());
-            Err(Failure::configuration(text).with_hint(ABSOLUTE))
+            let what = format!("it is no absolute path: {}", path.display());
+            Err(file.wrong(key, what).with_hint(ABSOLUTE))
         }
         source => Ok(source),
     }

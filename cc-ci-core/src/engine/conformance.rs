@@ -165,7 +165,7 @@ secrets: {{ key: {{ external: true, name: "${{STACK_NAME}}_key_${{SECRET_KEY_VER
     async fn up(&self, name: &str) -> App {
         let app = self.prepared(name).await;
         done(self.deployer().deploy(&self.context, &app).await);
-        done(self.engine().wait_converged(&app.domain, FAR).await);
+        done(self.engine().wait_converged(&app.domain, FAR, &Silent).await);
         app
     }
 
@@ -315,7 +315,7 @@ async fn an_upgrade_keeps_services_and_volumes(world: &World) {
     done(env.set("REVISION", "2"));
     done(app.set_env(&env));
     done(world.deployer().upgrade(&world.context, &app).await);
-    done(world.engine().wait_converged(&app.domain, FAR).await);
+    done(world.engine().wait_converged(&app.domain, FAR, &Silent).await);
     let after = done(world.engine().services(&app.domain).await);
     let identity = |services: &[super::ServiceState]| {
         services.iter().map(|service| (service.id.clone(), service.created.clone())).collect::<Vec<_>>()

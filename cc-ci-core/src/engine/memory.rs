@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{App, Endpoint, Engine, Failure, Inventory, Kind, LockSpace, Resource, RunContext, ServiceState};
+use crate::model::event::Reporter;
 use crate::names::Domain;
 use crate::recipe::VolumeBackup;
 
@@ -112,7 +113,7 @@ impl Engine for MemoryEngine {
         self.lag
     }
 
-    async fn wait_converged(&self, _: &Domain, _: Duration) -> Result<(), Failure> {
+    async fn wait_converged(&self, _: &Domain, _: Duration, _: &dyn Reporter) -> Result<(), Failure> {
         Ok(())
     }
 

@@ -11,6 +11,7 @@ pub mod conformance;
 #[cfg(test)]
 mod conformance_tests;
 mod context;
+mod convergence_report;
 mod lock_space;
 #[cfg(any(test, feature = "conformance"))]
 mod memory;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::model::event::Reporter;
 use crate::names::{Domain, RecipeName, Stack};
 use crate::recipe::{Compose, EnvFile, VolumeBackup};
 use crate::sys::beneath::read_beneath;
@@ -36,6 +38,7 @@ pub use crate::model::inventory::{Inventory, Kind, Resource};
 pub use crate::model::secret::Secret;
 pub use backup::{restore_by_labels, take_by_labels};
 pub use context::{Confined, RecipeCode, RunContext};
+pub use convergence_report::ConvergenceReport;
 pub use lock_space::LockSpace;
 #[cfg(any(test, feature = "conformance"))]
 pub use memory::MemoryEngine;
@@ -207,8 +210,14 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         Duration::ZERO
     }
 
-    /// Waits until every service runs what it is meant to run, and is healthy. Cancel-safe.
-    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure>;
+    /// Waits until every service runs what it is meant to run, and is healthy, and tells how they stand: a
+    /// [`ConvergenceReport`]. Cancel-safe.
+    async fn wait_converged(
+        &self,
+        domain: &Domain,
+        limit: Duration,
+        reporter: &dyn Reporter,
+    ) -> Result<(), Failure>;
 
     /// Where what is deployed is not what was ordered: asked right after the order, before anything is waited for.
     ///

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use super::{App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace};
 use super::{Drift, Order, Redactor, Resource, RunContext, Secret, ServiceState, TaskLog};
 use crate::lock::{AppGuard, LostOwnership, OwnershipCheck};
+use crate::model::event::Reporter;
 use crate::names::Domain;
 use crate::recipe::{Compose, VolumeBackup};
 
@@ -155,8 +156,13 @@ impl Engine for Owned<dyn Engine> {
         self.inner.request_lag()
     }
 
-    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
-        self.inner.wait_converged(domain, limit).await
+    async fn wait_converged(
+        &self,
+        domain: &Domain,
+        limit: Duration,
+        reporter: &dyn Reporter,
+    ) -> Result<(), Failure> {
+        self.inner.wait_converged(domain, limit, reporter).await
     }
 
     async fn drift(&self, domain: &Domain, order: &Order) -> Result<Drift, Failure> {

@@ -14,6 +14,7 @@ use crate::inventory::ci_host::{CiHost, search_failure};
 use crate::inventory::run_store::RunSummary;
 use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
+use crate::model::event::Event;
 use crate::model::failure::Failure;
 use crate::names::Domain;
 use crate::workspace::{Pruned, WorkspaceError};
@@ -123,23 +124,30 @@ impl fmt::Display for HostJanitor {
 #[async_trait]
 impl Janitor for HostJanitor {
     async fn pass(&self, pass: &Pass) -> Result<Report, Failure> {
+        let tell = |done, of| self.ci_host.reporter.report(&Event::Sweep { done, of });
+        tell(0, None);
         let Candidates { domains, orphans, mut report } = candidates(&self.ci_host, pass).await?;
         *self.progress() = Progress { domains: domains.clone(), report: report.clone() };
         if pass.dry_run {
             report.findings = plan(&self.ci_host, pass, &domains).await?;
+            tell(domains.len(), Some(domains.len()));
             return Ok(report);
         }
         let until = crate::sys::after(Instant::now(), pass.budget);
+        let (mut done, of) = (0, Some(domains.len()));
         // A hint, like the domain itself: what a batch holds is decided by a look that begins under its locks.
         let (orphans, empty): (Vec<Domain>, Vec<Domain>) =
             domains.into_iter().partition(|domain| orphans.contains(domain));
         for batch in empty.chunks(EMPTY_BATCH).chain(orphans.chunks(ORPHAN_BATCH)) {
+            tell(done, of);
+            done += batch.len();
             let (ci_host, pass, batch) = (self.ci_host.clone(), pass.clone(), batch.to_vec());
             // A task of its own: it keeps the locks until what it began is done, also when nobody waits any more.
             let work = async move { sweep(&ci_host, &pass, &batch, until).await };
             report.findings.extend(self.lifetime.blocking_tasks().task(work).await?);
             self.progress().report = report.clone();
         }
+        tell(done, of);
         report.findings.sort_by(|a, b| a.domain.cmp(&b.domain));
         Ok(report)
     }

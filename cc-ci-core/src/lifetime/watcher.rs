@@ -145,6 +145,5 @@ fn tell_state(supervisor: &Supervisor) {
     if !supervisor.nothing_starts() {
         children.push("a child is being started".to_owned());
     }
-    let text = if children.is_empty() { "no child runs".to_owned() } else { children.join("; ") };
-    supervisor.reporter.report(&Event::Note { text });
+    supervisor.reporter.report(&Event::Asked { children });
 }

@@ -7,8 +7,9 @@ use super::LocalExecutor;
 use super::log_tail::log_tail;
 use super::processes;
 use super::state_dir::{ServiceRecord, host};
-use crate::engine::{Failure, ServiceState};
+use crate::engine::{ConvergenceReport, Failure, ServiceState};
 use crate::http;
+use crate::model::event::Reporter;
 use crate::names::Domain;
 use crate::sys::process;
 
@@ -16,36 +17,47 @@ use crate::sys::process;
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Waits until every service is up. A service that ends is a failure at once: nothing here starts it again.
-pub(super) async fn wait(executor: &LocalExecutor, domain: &Domain, limit: Duration) -> Result<(), Failure> {
+pub(super) async fn wait(
+    executor: &LocalExecutor,
+    domain: &Domain,
+    limit: Duration,
+    reporter: &dyn Reporter,
+) -> Result<(), Failure> {
     let until = crate::sys::after(Instant::now(), limit);
-    for (name, record) in executor.state_dir.records::<ServiceRecord>(domain, "services").map_err(host)? {
+    let mut report = ConvergenceReport::new(reporter, domain, limit);
+    let services = executor.state_dir.records::<ServiceRecord>(domain, "services").map_err(host)?;
+    for (up, (name, record)) in services.iter().enumerate() {
         if record.replicas == 0 {
             continue;
         }
         let mut pause = Duration::from_millis(10);
         loop {
             let Some((_, process)) =
-                processes::running(&executor.state_dir, domain, &name, &executor.host.boot_id())?
+                processes::running(&executor.state_dir, domain, name, &executor.host.boot_id())?
             else {
-                let log = log_tail(executor, domain, &name);
+                let log = log_tail(executor, domain, name);
                 return Err(Failure::recipe(format!("the service {name} ended\n{name} logged last:\n{log}")));
             };
-            let unhealthy = match probe(&record, domain).await {
+            let unhealthy = match probe(record, domain).await {
                 Ok(()) => break,
                 Err(reason) => reason,
             };
             if Instant::now() >= until {
-                let log = log_tail(executor, domain, &name);
+                let log = log_tail(executor, domain, name);
                 return Err(Failure::recipe(format!(
                     "the service {name} is not healthy after {limit:?}: {unhealthy}\n{name} logged last:\n{log}"
                 )));
             }
+            let state = format!("starting ({unhealthy})");
+            let rest = services[up + 1..].iter().map(|(name, _)| (name.as_str(), "not asked yet"));
+            report.tell(services.len(), std::iter::once((name.as_str(), state.as_str())).chain(rest));
             // Its end is an event; that it came up is only seen by asking again.
             let next = Instant::now() + pause;
             process::wait_gone(&process, &executor.host.boot_id(), next).await.map_err(host)?;
             pause = (pause * 2).min(Duration::from_millis(250));
         }
     }
+    report.tell(services.len(), []);
     Ok(())
 }
 

@@ -42,6 +42,7 @@ use crate::engine::{
 };
 use crate::engine::{Kind, Resource, Secret, TaskLog};
 use crate::lifetime::User;
+use crate::model::event::Reporter;
 use crate::names::Domain;
 use crate::recipe::{Compose, EnvFile, Recipe, VolumeBackup};
 use crate::sys::beneath::read_beneath;
@@ -165,8 +166,13 @@ impl Engine for LocalExecutor {
         blocking(move || executor.look(domains.as_deref()).map_err(host)).await
     }
 
-    async fn wait_converged(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
-        converge::wait(self, domain, limit).await
+    async fn wait_converged(
+        &self,
+        domain: &Domain,
+        limit: Duration,
+        reporter: &dyn Reporter,
+    ) -> Result<(), Failure> {
+        converge::wait(self, domain, limit, reporter).await
     }
 
     async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, Failure> {

@@ -206,7 +206,7 @@ impl AppLock for FlockLocks {
             return Err(timed_out());
         }
 
-        reporter.report(&Event::LockWaiting { domain: domain.clone() });
+        reporter.report(&Event::LockWaiting { domain: domain.clone(), limit: wait.limit() });
         let mut waiting = Waiting::begin(&self.directory, &self.path(domain))?;
         self.tell_holder(domain, reporter);
         let timeout = async {

@@ -151,7 +151,7 @@ impl AppLock for MemoryLocks {
             Err(None) => return Err(timed_out()),
             Err(Some(granted)) => granted,
         };
-        reporter.report(&Event::LockWaiting { domain: domain.clone() });
+        reporter.report(&Event::LockWaiting { domain: domain.clone(), limit: wait.limit() });
         self.tell_holder(domain, reporter);
         let timeout = async {
             match wait {

@@ -54,6 +54,16 @@ pub enum Wait {
     Forever,
 }
 
+impl Wait {
+    fn limit(self) -> Option<Duration> {
+        match self {
+            Self::No => Some(Duration::ZERO),
+            Self::Until(limit) => Some(limit),
+            Self::Forever => None,
+        }
+    }
+}
+
 /// The locks of one lock space.
 #[async_trait]
 pub trait AppLock: fmt::Debug + fmt::Display + Send + Sync {

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::cancellation::Cause;
@@ -40,6 +41,9 @@ pub enum Event {
     LockWaiting {
         /// Whose lock.
         domain: Domain,
+        /// How long it may take, where it may not take for ever.
+        #[serde(serialize_with = "maybe_seconds")]
+        limit: Option<Duration>,
     },
     /// Who holds the awaited lock; again every 60 s.
     LockHolder {
@@ -62,6 +66,34 @@ pub enum Event {
     Phase {
         /// Its name.
         phase: String,
+        /// How long it may take, where it has a limit of its own.
+        #[serde(serialize_with = "maybe_seconds")]
+        limit: Option<Duration>,
+    },
+    /// A step begins.
+    StepStarted {
+        /// The tier that it belongs to.
+        tier: String,
+        /// Its name.
+        name: String,
+        /// How long it may take, where it has a limit of its own.
+        #[serde(serialize_with = "maybe_seconds")]
+        limit: Option<Duration>,
+    },
+    /// How the services of an app stand that is waited for; again when that has changed, at most once a second until all are
+    /// up.
+    Converging {
+        /// Whose services.
+        domain: Domain,
+        /// How long they may take.
+        #[serde(serialize_with = "seconds")]
+        limit: Duration,
+        /// So many are up.
+        up: usize,
+        /// Of so many.
+        of: usize,
+        /// The first of those that are not.
+        lagging: Vec<Lagging>,
     },
     /// A step ended: a generic check or a test.
     Step {
@@ -73,6 +105,16 @@ pub enum Event {
         status: String,
         /// Why, where it didn't pass.
         detail: Option<String>,
+        /// How long it took.
+        #[serde(serialize_with = "seconds")]
+        took: Duration,
+    },
+    /// How far a janitor's pass is; again before each batch.
+    Sweep {
+        /// The domains that were looked after.
+        done: usize,
+        /// Of so many; none while it looks what there is.
+        of: Option<usize>,
     },
     /// Something worth a line.
     Note {
@@ -106,6 +148,11 @@ pub enum Event {
         /// Which.
         signal: String,
     },
+    /// Somebody asked with a signal what the process does.
+    Asked {
+        /// Each child: its program, pid and age.
+        children: Vec<String>,
+    },
     /// Output of something that failed; secrets are taken out.
     Output {
         /// Whose.
@@ -113,6 +160,31 @@ pub enum Event {
         /// Its last lines.
         text: String,
     },
+}
+
+/// A service that is not up yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Lagging {
+    /// Its name in the recipe.
+    pub service: String,
+    /// What it waits for.
+    pub state: String,
+}
+
+/// An event as a line of JSON: of `events.ndjson`, and of whoever passes events on.
+#[derive(Debug, Serialize)]
+pub struct EventLine<'e> {
+    schema: &'static str,
+    at: Timestamp,
+    #[serde(flatten)]
+    event: &'e Event,
+}
+
+impl<'e> EventLine<'e> {
+    /// Returns the line of an event that came at `at`.
+    pub fn new(at: Timestamp, event: &'e Event) -> Self {
+        Self { schema: "cc-ci.event/v1", at, event }
+    }
 }
 
 impl Event {
@@ -129,7 +201,13 @@ impl Event {
                 *of = change(of);
                 *text = change(text);
             }
-            Self::Phase { phase } => *phase = change(phase),
+            Self::Phase { phase, .. } => *phase = change(phase),
+            Self::StepStarted { name, .. } => *name = change(name),
+            Self::Converging { lagging, .. } => {
+                for service in lagging {
+                    service.state = change(&service.state);
+                }
+            }
             _ => {}
         }
         event

@@ -154,7 +154,8 @@ impl<'r> Ready<'r> {
 
     async fn wait_converged(&self, app: &App, labels: &Labels) -> Result<(), Failure> {
         let limit = recipe::converge_limit(self.run, app, labels);
-        self.run.harness.ci_host.engine.wait_converged(&app.domain, limit).await
+        let reporter = self.run.context.reporter.as_ref();
+        self.run.harness.ci_host.engine.wait_converged(&app.domain, limit, reporter).await
     }
 
     /// New secrets are hidden from every output before anything can print them, and put where tests find them.

@@ -206,7 +206,7 @@ impl<'r> Restore<'r> {
         let labels = order.compose.labels();
         let limit = recipe::converge_limit(run, app, &labels);
         let limit = limit.min(until.saturating_duration_since(Instant::now()));
-        engine.wait_converged(&app.domain, limit).await?;
+        engine.wait_converged(&app.domain, limit, context.reporter.as_ref()).await?;
         self.check_serving().await?;
         let services = engine.services(&app.domain).await?;
         checks::healthy(&services)?;

@@ -156,8 +156,13 @@ impl Run<'_> {
 
     /// Says what the run does now: to the reporter, and to whoever waits for `guards`.
     pub fn enter(&self, phase: &str, guards: &[AppGuard]) {
+        self.enter_for(phase, None, guards);
+    }
+
+    /// The same of a phase that may take so long.
+    pub fn enter_for(&self, phase: &str, limit: Option<Duration>, guards: &[AppGuard]) {
         self.record().doing = Some(Doing::phase(phase, self.harness.ci_host.host.now()));
-        self.context.reporter.report(&Event::Phase { phase: phase.to_owned() });
+        self.context.reporter.report(&Event::Phase { phase: phase.to_owned(), limit });
         let description = {
             let record = self.record();
             Description {

@@ -85,7 +85,7 @@ async fn remove_apps(
     teardown: &Teardown,
     receipt: &mut Receipt,
 ) -> Undone {
-    run.enter("teardown", guards);
+    run.enter_for("teardown", Some(teardown.remaining()), guards);
     if !guards.is_empty() && !end.children.is_at_work() {
         service_logs::keep(run, service_logs::LIMIT.min(teardown.remaining() / 4)).await;
     }

@@ -1,6 +1,6 @@
 //! Tiers and their steps: who counts what, and what a failing step means.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::digest::Place;
 use super::scripts::Script;
@@ -141,7 +141,7 @@ impl<'r> TierRun<'r> {
         name: &str,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<(), Failure> {
-        self.step(name, work).await?.map_or(Ok(()), Err)
+        self.step(name, None, work).await?.map_or(Ok(()), Err)
     }
 
     /// A generic check, or what the operator put in its place.
@@ -153,7 +153,7 @@ impl<'r> TierRun<'r> {
         let scripts = self.tests.map(Tests::scripts);
         match scripts.and_then(|scripts| scripts.replacement(self.stage(), name)) {
             Some(script) => self.script(script).await,
-            None => self.step(&format!("generic/{name}"), work).await.map(drop),
+            None => self.step(&format!("generic/{name}"), None, work).await.map(drop),
         }
     }
 
@@ -191,16 +191,19 @@ impl<'r> TierRun<'r> {
         let Some(tests) = self.tests else { return Ok(()) };
         let stage = self.stage();
         let version = self.stage.as_ref().map(|(_, version)| version).or(self.tier.version.as_ref()).cloned();
-        self.step(&script.name(), tests.run(script, stage, version.as_deref())).await.map(drop)
+        let limit = Some(self.run.harness.settings.script_limit);
+        self.step(&script.name(), limit, tests.run(script, stage, version.as_deref())).await.map(drop)
     }
 
     /// The run's record says what goes on: whoever ends or kills the run leaves the step's name there.
-    fn begin_step(&self, name: &str) {
+    fn begin_step(&self, name: &str, limit: Option<Duration>) {
         let since = self.run.harness.ci_host.host.now();
         if let Some(doing) = &mut self.run.record().doing {
             (doing.step, doing.since) = (Some(name.to_owned()), since);
         }
         self.run.keep_record(self.tier.steps.len());
+        let (tier, name) = (self.tier.name.to_string(), name.to_owned());
+        self.run.context.reporter.report(&Event::StepStarted { tier, name, limit });
     }
 
     /// And what has passed.
@@ -230,10 +233,11 @@ impl<'r> TierRun<'r> {
         }
     }
 
-    /// Does one step, and notes how it ended. Gives why it failed, where it did; an error ends the run.
+    /// Does one step, which `work` itself ends at its `limit`, and notes how it ended. Gives why it failed, where it did; an error ends the run.
     async fn step<T: Into<StepOutcome>>(
         &mut self,
         name: &str,
+        limit: Option<Duration>,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<Option<Failure>, Failure> {
         // Two stages of one tier have steps of the same names.
@@ -242,7 +246,7 @@ impl<'r> TierRun<'r> {
             stage => format!("{stage}: {name}"),
         };
         let began = Instant::now();
-        self.begin_step(&name);
+        self.begin_step(&name, limit);
         let end = work.await.map(Into::into);
         let (status, detail) = match &end {
             Ok(StepOutcome::Passed) => (Status::Passed, None),
@@ -253,14 +257,15 @@ impl<'r> TierRun<'r> {
         if let Err(failure) = &end {
             self.run.first.note(self.place(&name), failure);
         }
-        let detail = detail.map(|detail| self.run.text(&detail));
+        let (detail, took) = (detail.map(|detail| self.run.text(&detail)), began.elapsed());
         self.run.context.reporter.report(&Event::Step {
             tier: self.tier.name.to_string(),
             name: name.clone(),
             status: status.as_str().to_owned(),
             detail: detail.clone(),
+            took,
         });
-        self.tier.steps.push(Step { name, status, detail, seconds: began.elapsed().as_secs_f64() });
+        self.tier.steps.push(Step { name, status, detail, seconds: took.as_secs_f64() });
         self.end_step();
         match end {
             Ok(_) => Ok(None),

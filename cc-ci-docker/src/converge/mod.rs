@@ -12,7 +12,8 @@ mod verdict;
 
 use std::time::Duration;
 
-use cc_ci_core::engine::{Failure, ServiceState};
+use cc_ci_core::engine::{ConvergenceReport, Failure, ServiceState};
+use cc_ci_core::event::Reporter;
 use cc_ci_core::names::Domain;
 use tokio::time::Instant;
 
@@ -20,7 +21,7 @@ use crate::client::{ApiError, Client};
 use crate::events::Events;
 use crash_loop::CrashLoopDetector;
 use observe::FutureStamps;
-use verdict::{ConvergenceVerdict, Service};
+use verdict::{ConvergenceVerdict, Lag, Service};
 
 /// The pause before the next look where nothing is heard; doubled each time. A container's end is told some 100 ms
 /// before the engine's list knows of it.
@@ -40,10 +41,12 @@ pub(crate) async fn wait(
     domain: &Domain,
     limit: Duration,
     shortest: Duration,
+    reporter: &dyn Reporter,
 ) -> Result<(), Failure> {
     let stack = domain.stack();
     let began = Instant::now();
     let until = began.checked_add(limit).unwrap_or(began + FAR);
+    let mut report = ConvergenceReport::new(reporter, domain, limit);
     let mut events = Events::of(client, &stack);
     let mut detector = CrashLoopDetector::default();
     let mut node = None;
@@ -71,6 +74,14 @@ pub(crate) async fn wait(
                     service.mark_exited(events.dead());
                 }
                 let verdicts: Vec<ConvergenceVerdict> = services.iter().map(Service::verdict).collect();
+                let lagging = services.iter().zip(&verdicts);
+                let lagging = lagging.filter_map(|(service, verdict)| match verdict {
+                    ConvergenceVerdict::Up => None,
+                    ConvergenceVerdict::Lags(Lag { reason, .. }) | ConvergenceVerdict::Over(reason) => {
+                        Some((service.name.as_str(), reason.as_str()))
+                    }
+                });
+                report.tell(services.len(), lagging);
                 if verdicts.iter().all(|verdict| *verdict == ConvergenceVerdict::Up) {
                     return Ok(());
                 }

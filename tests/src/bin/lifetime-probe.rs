@@ -50,6 +50,8 @@ impl Reporter for Say {
         match event {
             Event::Cancelled { cause } => say(format_args!("cancelled: {cause}")),
             Event::SignalSwallowed { signal } => say(format_args!("swallowed: {signal}")),
+            Event::Asked { children } if children.is_empty() => say("asked: no child runs"),
+            Event::Asked { children } => say(format_args!("asked: {}", children.join("; "))),
             Event::Note { text } => say(format_args!("note: {text}")),
             other => say(format_args!("{other:?}")),
         }

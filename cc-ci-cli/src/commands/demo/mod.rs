@@ -72,7 +72,7 @@ pub fn demo(
         let clean = (all_hold || world.sweep().await) && children.left.is_empty();
         Ok((end, all_hold, clean))
     })?;
-    if settings.format == Format::Json {
+    if settings.format != Format::Human {
         terminal.json(&document(&claims));
     } else if matches!(end, ScopeEnd::Returned(Ok(()))) {
         terminal.result(render::demo_end(&claims, began.elapsed()));

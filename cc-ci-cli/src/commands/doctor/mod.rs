@@ -101,7 +101,7 @@ pub fn doctor(
     })?;
     match settings.format {
         Format::Human => terminal.result(text(&checks)),
-        Format::Json => terminal.json(&document(&checks)),
+        Format::Json | Format::Ndjson => terminal.json(&document(&checks)),
     }
     Ok(if healthy(&checks) { Exit::Green } else { Exit::Red })
 }

@@ -19,6 +19,8 @@ use owo_colors::Style;
 
 use crate::app;
 use crate::args::{self, Format, RecipeCheck};
+use crate::commands::recipe_source;
+use crate::config::Config;
 use crate::shown::Shown;
 use crate::terminal::{Document, Terminal};
 use cc_ci_core::Failure;
@@ -33,15 +35,17 @@ pub fn check(
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
+    let tree = || Config::load(settings).and_then(|config| config.abra_tree());
+    let path = recipe_source::directory(&check.recipe, tree)?;
     // What a CI step starts ends with the step.
     let lifetime = app::start(taken, settings, BOUNDS, terminal)?;
-    let report = report(&check.path, lifetime.as_ref())?;
+    let report = report(&path, lifetime.as_ref())?;
     if check.sarif {
         terminal.json(&sarif::log(&report));
     } else {
         match settings.format {
             Format::Human => terminal.result(text(&report, terminal.colour)),
-            Format::Json => terminal.json(&document(&report)),
+            Format::Json | Format::Ndjson => terminal.json(&document(&report)),
         }
     }
     Ok(if report.count(Severity::Error) == 0 { Exit::Green } else { Exit::Red })

@@ -167,7 +167,7 @@ impl AppLock for Broken {
             _ => (wait, cancellation, reporter),
         };
         match self.fault {
-            AnnouncesNoWait => reporter.report(&Event::LockWaiting { domain: domain.clone() }),
+            AnnouncesNoWait => reporter.report(&Event::LockWaiting { domain: domain.clone(), limit: None }),
             LastComeFirstServed => {
                 let me = {
                     let mut state = self.state.lock().unwrap();

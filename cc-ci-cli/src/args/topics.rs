@@ -1,0 +1,192 @@
+//! `help TOPIC` and `man`: made of what the command itself goes by.
+
+use std::fmt::Write as _;
+
+use clap::{Args, CommandFactory as _, Parser as _, ValueEnum};
+
+use super::{Cli, exit_codes};
+use crate::commands::BUILD_NUMBERS;
+use crate::config::{self, KEYS};
+use crate::spelling;
+
+#[derive(Debug, Args)]
+pub struct Help {
+    /// environment, exit-codes, files, config; or a command
+    #[arg(value_name = "TOPIC|COMMAND")]
+    pub words: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Of which command [default: of cc-ci itself]
+    #[arg(value_name = "COMMAND")]
+    pub words: Vec<String>,
+}
+
+/// What can be asked for beside a command.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Topic {
+    Environment,
+    ExitCodes,
+    Files,
+    Config,
+}
+
+impl Topic {
+    pub fn text(self) -> String {
+        match self {
+            Self::Environment => environment(),
+            Self::ExitCodes => exit_codes(),
+            Self::Files => table(&config::files()),
+            Self::Config => table(KEYS),
+        }
+    }
+}
+
+/// Variables that no flag takes the place of.
+const WITHOUT_FLAG: &[(&str, &str)] = &[
+    ("ABRA_DIR", "the canonical abra tree"),
+    ("DOCKER_HOST", "the engine of the executor abra: unix://PATH"),
+    ("CCCI_LOG", "filters the diagnostics of the libraries: debug, cc_ci_core=debug, …; warn by default"),
+    ("NO_COLOR", "no colour"),
+    ("CLICOLOR_FORCE", "colour, even where there is no terminal"),
+];
+
+/// What runs, and the bridge, give to what they start.
+const GIVEN: &[&str] = &[
+    "CCCI_API",
+    "CCCI_DEPLOY_COUNT_FILE",
+    "CCCI_DOMAIN",
+    "CCCI_ENV_FILE",
+    "CCCI_FIXTURES_DIR",
+    "CCCI_MARKER",
+    "CCCI_PORT",
+    "CCCI_RECIPE",
+    "CCCI_RECIPE_DIR",
+    "CCCI_REQUEST",
+    "CCCI_SECRETS_DIR",
+    "CCCI_STACK",
+    "CCCI_STATE_DIR",
+    "CCCI_TIER",
+    "CCCI_URL",
+    "CCCI_VERSION",
+];
+
+/// The same with anything behind it.
+const GIVEN_PREFIXES: &[&str] = &["CCCI_DEPENDENCY_", "CCCI_TEST_"];
+
+/// The help that is asked for.
+pub fn help(Help { words }: &Help) -> Result<String, String> {
+    if let [word] = words.as_slice()
+        && let Ok(topic) = Topic::from_str(word, false)
+    {
+        return Ok(topic.text());
+    }
+    let line = ["cc-ci"].into_iter().chain(words.iter().map(String::as_str)).chain(["--help"]);
+    match Cli::try_parse_from(line) {
+        Err(error) if !error.use_stderr() => Ok(error.render().to_string()),
+        Err(error) => Err(error.render().to_string()),
+        Ok(_) => Err("error: that is neither a command nor a topic\n".to_owned()),
+    }
+}
+
+/// A page of the manual, as man(1) takes it.
+pub fn man(Man { words }: &Man) -> Result<String, String> {
+    let mut command = Cli::command();
+    command.build();
+    for word in words {
+        let inner = command.find_subcommand(word).cloned();
+        command = inner.ok_or_else(|| format!("error: there is no command {word:?}\n"))?;
+    }
+    let name = command.get_display_name().unwrap_or("cc-ci").to_owned();
+    let mut page = Vec::new();
+    let written = clap_mangen::Man::new(command).title(name).render(&mut page);
+    written.map_err(|error| format!("error: can't write the page: {error}\n"))?;
+    Ok(String::from_utf8_lossy(&page).into_owned())
+}
+
+/// Each variable that takes the place of a flag: its name, the flag, the command's words, and what it is.
+fn variables() -> Vec<(String, String, String)> {
+    fn each(command: &clap::Command, path: &str, all: &mut Vec<(String, String, String)>) {
+        for argument in command.get_arguments() {
+            let Some(variable) = argument.get_env() else { continue };
+            let flag = argument.get_long().unwrap_or_default();
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            all.push((variable.to_string_lossy().into_owned(), format!("{path}--{flag}"), help));
+        }
+        for inner in command.get_subcommands() {
+            each(inner, &format!("{path}{} ", inner.get_name()), all);
+        }
+    }
+    let mut all = Vec::new();
+    each(&Cli::command(), "", &mut all);
+    all
+}
+
+fn environment() -> String {
+    let mut rows: Vec<(String, String)> =
+        variables().into_iter().map(|(variable, flag, help)| (variable, format!("{flag}: {help}"))).collect();
+    rows.extend(WITHOUT_FLAG.iter().map(|(name, what)| ((*name).to_owned(), (*what).to_owned())));
+    rows.extend(
+        BUILD_NUMBERS.map(|name| (name.to_owned(), "names the run where --run-id doesn't".to_owned())),
+    );
+    table(&rows)
+}
+
+fn table(rows: &[(impl AsRef<str>, impl AsRef<str>)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.as_ref().len()).max().unwrap_or_default();
+    rows.iter().fold(String::new(), |mut text, (name, what)| {
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{:<width$}  {}", name.as_ref(), what.as_ref());
+        text
+    })
+}
+
+/// What is wrong with the variables of the environment: one that nobody reads was meant for something.
+pub fn strange_variables<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<String> {
+    let ours: Vec<&str> = names.into_iter().filter(|name| name.starts_with("CCCI_")).collect();
+    if ours.is_empty() {
+        return Vec::new();
+    }
+    let variables = variables();
+    let known = variables.iter().map(|(variable, ..)| variable.as_str());
+    let known = known.chain(WITHOUT_FLAG.iter().map(|(name, _)| *name)).chain(GIVEN.iter().copied());
+    let known: Vec<&str> = known.filter(|name| name.starts_with("CCCI_")).collect();
+    let is_known =
+        |name: &str| known.contains(&name) || GIVEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let strange = ours.into_iter().filter(|name| !is_known(name));
+    let told = |name: &str| match spelling::nearest(name, known.iter().copied()) {
+        Some(meant) => format!("{name} is ignored: did you mean {meant}?"),
+        None => format!("{name} is ignored: cc-ci help environment lists what is known"),
+    };
+    strange.map(told).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_nobody_reads_is_told_with_the_one_that_was_meant() {
+        let known =
+            ["CCCI_APP_LOCK_DIR", "CCCI_PR", "CCCI_LOG", "CCCI_DEPENDENCY_BLOG_DOMAIN", "PATH", "CCI_X"];
+        assert_eq!(strange_variables(known), Vec::<String>::new());
+        assert_eq!(
+            strange_variables(["CCCI_LOCK_DIR", "CCCI_COLOURS_OF_THE_SEA"]),
+            [
+                "CCCI_LOCK_DIR is ignored: did you mean CCCI_APP_LOCK_DIR?",
+                "CCCI_COLOURS_OF_THE_SEA is ignored: cc-ci help environment lists what is known"
+            ]
+        );
+    }
+
+    #[test]
+    fn every_command_has_a_page_of_the_manual() {
+        let page = |words: &[&str]| man(&Man { words: words.iter().map(ToString::to_string).collect() });
+        assert!(page(&[]).unwrap().contains(".TH cc-ci "));
+        let run = page(&["run"]).unwrap();
+        assert!(run.contains(".TH cc-ci-run ") && run.contains("\\-\\-upgrade\\-from"), "{run}");
+        assert!(page(&["recipe", "check"]).unwrap().contains("\\-\\-sarif"));
+        assert_eq!(page(&["jantor"]), Err("error: there is no command \"jantor\"\n".to_owned()));
+    }
+}

@@ -1,0 +1,30 @@
+//! `cc-ci config show`: what holds, and who says so.
+
+use cc_ci_core::exit::Exit;
+use serde_json::{Value, json};
+
+use crate::args::{Format, Settings};
+use crate::config::{Config, Row, rows};
+use crate::terminal::{Document, Terminal};
+
+pub fn show(config: &Config, settings: &Settings, terminal: &Terminal) -> Exit {
+    let rows = rows(config, settings);
+    match settings.format {
+        Format::Human => terminal.result(text(&rows)),
+        Format::Json | Format::Ndjson => terminal.json(&document(&rows)),
+    }
+    Exit::Green
+}
+
+pub fn document(rows: &[Row]) -> Document<Value> {
+    Document { schema: "cc-ci.config/v1", content: json!({ "settings": rows }) }
+}
+
+pub fn text(rows: &[Row]) -> String {
+    let value = |row: &Row| row.value.as_deref().unwrap_or("-").to_owned();
+    let width = |length: fn(&Row) -> usize| rows.iter().map(length).max().unwrap_or_default();
+    let keys = width(|row| row.key.len());
+    let values = width(|row| row.value.as_ref().map_or(1, String::len)).min(40);
+    let line = |row: &Row| format!("{:<keys$}  {:<values$}  {}\n", row.key, value(row), row.origin);
+    rows.iter().map(line).collect()
+}
