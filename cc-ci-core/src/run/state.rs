@@ -106,6 +106,12 @@ impl Fetched {
 
     fn no_release_before(&self) -> String {
         let commit = self.tested.tested().short();
+        if self.tested.is_cut() {
+            return format!(
+                "the history of {commit} is cut, so that its releases can't be told: the copied repository is a shallow \
+                 clone (git fetch --unshallow --tags)"
+            );
+        }
         match (&self.newest, &self.release) {
             (None, _) => "there is no previous release".to_owned(),
             (Some(newest), Some(release)) => {

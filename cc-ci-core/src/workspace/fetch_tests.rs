@@ -10,6 +10,7 @@ use super::*;
 use crate::lifetime::{Bounds, ChildError, EmbeddedMode};
 use crate::model::cancellation::Cause;
 use crate::model::event::Silent;
+use crate::model::failure::{Failure, Fault};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -229,6 +230,40 @@ async fn a_shallow_clone_is_named_as_one() {
             let error = world.fetch(&run, &at(request(&source), revision)).await.unwrap_err();
             assert!(matches!(error, FetchError::CutHistory { .. }), "{source} {revision}: {error:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_partial_clone_and_one_with_other_names_for_objects_are_named_as_such() {
+    let world = World::new();
+    let upstream = world.recipe();
+    let from = format!("file://{}", upstream.0.display());
+    upstream.git(&["config", "uploadpack.allowFilter", "true"]);
+    let partial = world.path("partial/notes");
+    upstream.git(&["clone", "-q", "--filter=blob:none", &from, partial.to_str().unwrap()]);
+    let canonical = world.path("canonical/recipes/notes");
+    upstream.git(&["clone", "-q", "--filter=blob:none", &from, canonical.to_str().unwrap()]);
+    let copy = FetchRequest { skip_fetch: true, ..request("notes") };
+    for request in
+        [request(partial.to_str().unwrap()), request(&format!("file://{}", partial.display())), copy]
+    {
+        let error = world.fetch(&world.run(), &request).await.unwrap_err();
+        assert!(matches!(error, FetchError::Partial { .. }), "{error:?}");
+        let failure = Failure::from(error);
+        assert!(failure.fault() == Fault::Configuration && failure.hint().is_some(), "{failure:?}");
+    }
+    // As a cache it only costs time.
+    assert_eq!(world.fetch(&world.run(), &upstream.request()).await.unwrap().tree.tested(), &upstream.head());
+
+    let other = Repository(world.path("other/notes"));
+    fs::create_dir_all(&other.0).unwrap();
+    other.git(&["init", "-q", "--template=", "-b", "main", "--object-format=sha256"]);
+    let commit = other.commit("compose.yml", "x");
+    for revision in ["HEAD", "main", commit.as_str(), commit.short()] {
+        let error = world.fetch(&world.run(), &at(other.request(), revision)).await.unwrap_err();
+        assert!(matches!(error, FetchError::Sha256 { .. }), "{revision}: {error:?}");
+        let failure = Failure::from(error);
+        assert!(failure.fault() == Fault::Configuration && failure.hint().is_some(), "{failure:?}");
     }
 }
 
