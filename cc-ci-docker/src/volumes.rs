@@ -74,18 +74,8 @@ pub(crate) async fn look(
     let doing = format!("can't look at {path:?} in the volume {volume:?}");
     check(engine, domain, volume, path, &doing).await?;
     let (client, path) = (&engine.client, path.trim_end_matches('/'));
-    mounted(client, domain, volume, false, &doing, |mount: Mount| async move {
-        if !mount.walk(client, path).await?.is_empty() {
-            return Ok(VolumePath::Missing);
-        }
-        let is_directory = |stat: PathStatResponse| stat.file_mode & NOT_REGULAR == DIRECTORY;
-        Ok(match mount.stat(client, path).await?.map(is_directory) {
-            None => VolumePath::Missing,
-            Some(true) => VolumePath::Directory,
-            Some(false) => VolumePath::Other,
-        })
-    })
-    .await
+    let look = |mount: Mount| async move { mount.look(client, path).await };
+    mounted(client, domain, volume, false, &doing, look).await
 }
 
 /// Replaces the file, or makes it.
@@ -104,7 +94,7 @@ pub(crate) async fn write(
     let archive = archive(file, content).map_err(|error| Failure::host(&*doing).with_source(error))?;
     let (client, archive) = (&engine.client, &archive);
     mounted(client, domain, volume, true, &doing, |mount: Mount| async move {
-        if !mount.walk(client, parent_of(file)).await?.is_empty() {
+        if mount.look(client, parent_of(file)).await? != VolumePath::Directory {
             return Err(Trouble::Refused("the directory that it is to be in is not there"));
         }
         if let Some(stat) = mount.stat(client, file).await? {
@@ -126,7 +116,7 @@ pub(crate) async fn read(
     check(engine, domain, volume, file, &doing).await?;
     let client = &engine.client;
     mounted(client, domain, volume, false, &doing, |mount: Mount| async move {
-        if !mount.walk(client, parent_of(file)).await?.is_empty() {
+        if mount.look(client, parent_of(file)).await? != VolumePath::Directory {
             return Ok(None);
         }
         let Some(stat) = mount.stat(client, file).await? else { return Ok(None) };
@@ -289,6 +279,21 @@ impl Mount {
             },
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What `path` leads to; the empty one is the volume's top.
+    async fn look(&self, client: &Client, path: &str) -> Result<VolumePath, Trouble> {
+        if path.is_empty() {
+            return Ok(VolumePath::Directory);
+        }
+        if !self.walk(client, path).await?.is_empty() {
+            return Ok(VolumePath::Missing);
+        }
+        Ok(match self.stat(client, path).await? {
+            None => VolumePath::Missing,
+            Some(stat) if stat.file_mode & NOT_REGULAR == DIRECTORY => VolumePath::Directory,
+            Some(_) => VolumePath::Other,
+        })
     }
 
     /// Looks at each part of `path`, from the top. Gives those that are not there; what is there is a directory, and a

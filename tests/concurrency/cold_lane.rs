@@ -53,6 +53,15 @@ fn a_recipe_without_a_release_is_green_and_its_upgrade_skipped_with_the_reason()
         "{upgrade}"
     );
     assert_eq!(world.record(record["run_id"].as_str().unwrap()), record, "stdout and run.json say the same");
+    // One that was meant as a release is named, not passed over.
+    recipe.git(["tag", "1.0.0+1"]);
+    recipe.write("more", "").commit();
+    let record = run(&world, &recipe).expect(0).json();
+    let reason = tier(&record, "upgrade")["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("are warned of") && record["warnings"].to_string().contains("1.0.0+1"),
+        "{record:#}"
+    );
     world.assert_empty();
 }
 

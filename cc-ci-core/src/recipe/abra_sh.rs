@@ -58,7 +58,8 @@ pub(super) fn doubtful(text: &str, used: &BTreeSet<String>) -> Vec<(usize, Strin
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim_start().starts_with('#')) {
         let apart = |c: char| c.is_whitespace() || matches!(c, ';' | '&' | '|' | '(' | ')' | '{' | '}');
         let mut words = line.split(apart).filter(|word| !word.is_empty());
-        if !words.any(|word| matches!(word, "export" | "declare" | "typeset")) {
+        if !words.any(|word| matches!(word.trim_start_matches(['"', '\'']), "export" | "declare" | "typeset"))
+        {
             continue;
         }
         let assigned =
@@ -211,6 +212,7 @@ mod tests {
             ("export A_VERSION=$(id)", &[1]),
             ("declare -x HOST=x", &[1]),
             ("x && export HOST=\"a b\"", &[1]),
+            ("eval 'export HOST=x'", &[1]),
         ] {
             let found: Vec<usize> = doubtful(text, &used).into_iter().map(|(line, _)| line).collect();
             assert_eq!(found, lines, "{text}");

@@ -53,6 +53,7 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         let of = releases_of.as_deref().unwrap_or("the tested repository");
         guard_history(run, &tested, &releases, of).await?;
     }
+    let has_unfit_tags = !releases.unfit.is_empty();
     let newest = releases.releases.into_iter().find(|known| known.commit != *tested.tested());
     let newest = newest.map(|newest| newest.version);
     let upgrade_from = if request.fresh {
@@ -61,7 +62,7 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         let before = tested.releases_before(lifetime, tested.tested()).await?;
         request.upgrade_from.select(before, tested.tested())?
     };
-    Ok(Fetched { tested, releases_of, release, newest, upgrade_from, dependencies, scripts })
+    Ok(Fetched { tested, releases_of, release, newest, has_unfit_tags, upgrade_from, dependencies, scripts })
 }
 
 /// Copies the operator's files for the recipe's tests: a confined test can't read the operator's own. What is one line of them is

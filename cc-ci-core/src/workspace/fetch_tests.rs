@@ -234,6 +234,33 @@ async fn a_shallow_clone_is_named_as_one() {
 }
 
 #[tokio::test]
+async fn a_repository_is_read_in_whatever_form_it_is_and_one_without_a_commit_is_named() {
+    let world = World::new();
+    let upstream = world.recipe();
+    let [worktree, bare, shared] = ["worktree", "bare", "shared"].map(|name| world.path(name).join("notes"));
+    upstream.git(&["worktree", "add", "-q", "--detach", worktree.to_str().unwrap(), "HEAD"]);
+    upstream.git(&["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+    upstream.git(&["clone", "-q", "--shared", ".", shared.to_str().unwrap()]);
+    for path in [&worktree, &bare, &shared] {
+        let run = world.run();
+        let tree = world.fetch(&run, &request(path.to_str().unwrap())).await.unwrap().tree;
+        assert_eq!(tree.tested(), &upstream.head(), "{}", path.display());
+        let newest = tree.newest_before(&world.life, tree.tested()).await.unwrap().unwrap();
+        assert_eq!(newest.version.to_string(), "1.1.0+1.1", "{}", path.display());
+    }
+    let bare = Repository(bare);
+    bare.git(&["symbolic-ref", "HEAD", "refs/heads/gone"]);
+    let empty = Repository(world.path("empty/notes"));
+    fs::create_dir_all(&empty.0).unwrap();
+    empty.git(&["init", "-q", "--template="]);
+    for repository in [bare, empty] {
+        let error = world.fetch(&world.run(), &repository.request()).await.unwrap_err();
+        assert!(matches!(error, FetchError::NoSuchRevision { .. }), "{error:?}");
+        assert_eq!(Failure::from(error).fault(), Fault::Configuration);
+    }
+}
+
+#[tokio::test]
 async fn a_partial_clone_and_one_with_other_names_for_objects_are_named_as_such() {
     let world = World::new();
     let upstream = world.recipe();
