@@ -55,9 +55,9 @@ pub(super) async fn save(
     };
     let cancellation = context.lifetime.cancellation().clone();
     let work = move || {
-        let content = to.join(CONTENT);
-        private_directory(&content)?;
-        copy_living(&from, &paths, &content, LIMIT, &cancellation)?;
+        let copies = to.join(CONTENT);
+        private_directory(&copies)?;
+        copy_living(&from, &paths, &copies, LIMIT, &cancellation)?;
         write_whole(&to.join(INDEX), serde_json::json!(paths).to_string().as_bytes(), 0o600)
     };
     context.lifetime.blocking_tasks().run(work).await.map_err(|error| failed("copy", error))

@@ -163,8 +163,9 @@ fn has_good_brackets(label: &str) -> bool {
 /// proxy itself asks. What the operator put into the proxy's files (`name@file`) is for all.
 fn references(compose: &Compose, kind: &str, field: &str, value: &str) -> Vec<(String, String)> {
     let stack = compose.stack.as_str().to_ascii_lowercase();
-    let names_service = ["weighted.services", "mirroring", "failover"].iter().any(|of| field.starts_with(of))
-        && [".name", ".service", ".fallback"].iter().any(|end| field.ends_with(end));
+    let last = field.rsplit_once('.').map_or("", |(_, last)| last);
+    let names_service = matches!(last, "name" | "service" | "fallback")
+        && ["weighted.services", "mirroring", "failover"].iter().any(|of| field.starts_with(of));
     let is_name = match kind {
         "routers" => {
             matches!(field, "service" | "middlewares") || field == "tls.options" && value != "default"
@@ -172,7 +173,7 @@ fn references(compose: &Compose, kind: &str, field: &str, value: &str) -> Vec<(S
         "middlewares" => field == "errors.service" || field.starts_with("chain.middlewares"),
         _ => names_service || field.ends_with("serverstransport"),
     };
-    let is_address = kind == "services" && (field.ends_with(".url") || field.ends_with(".address"))
+    let is_address = kind == "services" && matches!(last, "url" | "address")
         || field == "forwardauth.address"
         || kind == "routers" && field.starts_with("tls.domains");
     if is_address {

@@ -221,7 +221,9 @@ impl<'r> Cold<'r> {
             Ok(())
         })
         .await?;
-        unknown.iter().for_each(|unknown| tier.remark(unknown));
+        if let Some(unknown) = unknown {
+            tier.remark(&unknown);
+        }
         self.check_no_restart(tier).await
     }
 
