@@ -129,7 +129,7 @@ fn backed_up(world: &World, labels: &[&str]) -> Recipe {
     let recipe = world.recipe("plain");
     recipe.compose("1", "environment:\n        DATA: ${CCCI_VOLUME_DATA}\n");
     let compose = fs::read_to_string(recipe.path().join("compose.yml")).unwrap();
-    let labels: String = labels.iter().map(|label| format!("        - '{label}'\n")).collect();
+    let labels = labels.iter().map(|label| format!("        - '{label}'\n")).collect::<Vec<_>>().concat();
     let compose = compose.replace("      labels:\n", &format!("      labels:\n{labels}"));
     let compose =
         compose.replace("command: [", "command: [sh, -c, 'mkdir -p \"$$DATA/kept\"; exec \"$$@\"', sh, ");
