@@ -229,6 +229,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_said_before_the_answer_is_none() {
+        for before in ["100 Continue\r\n\r\n", "103 Early Hints\r\nLink: </s.css>; rel=preload\r\n\r\n"] {
+            let answer = format!("HTTP/1.1 {before}HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno");
+            let answer = answered(answer, false).await.unwrap();
+            assert_eq!((answer.status, answer.body.as_str()), (503, "no"), "{before:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn many_headers_are_read_and_long_pages_cut() {
         let mut answer = "HTTP/1.1 200 OK\r\n".to_owned();
         for number in 0..500 {

@@ -50,7 +50,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cc_ci_core::engine::{
     App, Drift, Endpoint, Engine, Failure, Inventory, LockSpace, Order, Redactor, Resource, RunContext,
-    ServiceState, StackSource, TaskLog,
+    ServiceState, StackSource, TaskLog, VolumePath,
 };
 use cc_ci_core::event::Reporter;
 use cc_ci_core::names::{Domain, Suffix};
@@ -185,6 +185,15 @@ impl Engine for SwarmEngine {
 
     async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {
         volumes::volumes(self, domain).await
+    }
+
+    async fn volume_path(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        path: &str,
+    ) -> Result<Option<VolumePath>, Failure> {
+        volumes::look(self, domain, volume, path).await.map(Some)
     }
 
     async fn write_volume_file(

@@ -19,7 +19,7 @@ use bollard::query_parameters::{
     ContainerArchiveInfoOptions, DownloadFromContainerOptions, InspectContainerOptions,
     ListContainersOptions, ListVolumesOptions, UploadToContainerOptions,
 };
-use cc_ci_core::engine::Failure;
+use cc_ci_core::engine::{Failure, VolumePath};
 use cc_ci_core::names::Domain;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
@@ -36,11 +36,15 @@ const AROUND: usize = 16 * 1024;
 /// A container may go while it is asked, and another take its place.
 const ATTEMPTS: usize = 3;
 
+const NO_PATH: &str = "a path of a volume leads to a file or a directory, and not through a link";
 const NO_FILE: &str = "what is there is not a regular file";
 const TOO_LONG: &str = "what is there has more than 1 MiB";
 
 /// What Go calls the mode of a file that is no regular one: directory, link, pipe, socket, devices, irregular.
 const NOT_REGULAR: u32 = 1 << 31 | 1 << 27 | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
+
+/// What Go calls the mode of a directory.
+const DIRECTORY: u32 = 1 << 31;
 
 /// The volumes that the app's services have by name.
 pub(crate) async fn volumes(engine: &SwarmEngine, domain: &Domain) -> Result<Vec<String>, Failure> {
@@ -60,6 +64,20 @@ fn is_own(volume: &Volume) -> bool {
     volume.driver == "local" && !bound && (option("device").is_empty() || in_memory)
 }
 
+/// What is at `path`.
+pub(crate) async fn look(
+    engine: &SwarmEngine,
+    domain: &Domain,
+    volume: &str,
+    path: &str,
+) -> Result<VolumePath, Failure> {
+    let doing = format!("can't look at {path:?} in the volume {volume:?}");
+    check(engine, domain, volume, path, &doing).await?;
+    let (client, path) = (&engine.client, path.trim_end_matches('/'));
+    let look = |mount: Mount| async move { mount.look(client, path).await };
+    mounted(client, domain, volume, false, &doing, look).await
+}
+
 /// Replaces the file, or makes it.
 pub(crate) async fn write(
     engine: &SwarmEngine,
@@ -76,6 +94,9 @@ pub(crate) async fn write(
     let archive = archive(file, content).map_err(|error| Failure::host(&*doing).with_source(error))?;
     let (client, archive) = (&engine.client, &archive);
     mounted(client, domain, volume, true, &doing, |mount: Mount| async move {
+        if mount.look(client, parent_of(file)).await? != VolumePath::Directory {
+            return Err(Trouble::Refused("the directory that it is to be in is not there"));
+        }
         if let Some(stat) = mount.stat(client, file).await? {
             is_small_file(&stat)?;
         }
@@ -95,6 +116,9 @@ pub(crate) async fn read(
     check(engine, domain, volume, file, &doing).await?;
     let client = &engine.client;
     mounted(client, domain, volume, false, &doing, |mount: Mount| async move {
+        if mount.look(client, parent_of(file)).await? != VolumePath::Directory {
+            return Ok(None);
+        }
         let Some(stat) = mount.stat(client, file).await? else { return Ok(None) };
         is_small_file(&stat)?;
         Ok(Some(unpack(&mount.get(client, file).await?)?))
@@ -102,7 +126,18 @@ pub(crate) async fn read(
     .await
 }
 
-/// Names become parts of paths: the file's must be a plain one, and the volume must be the app's.
+/// The path of the directory that `path` is in; empty at the top.
+fn parent_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(above, _)| above)
+}
+
+/// Whether a path is relative, and leads nowhere but down.
+fn leads_down(path: &str) -> bool {
+    let is_plain = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\0');
+    path.trim_end_matches('/').split('/').all(is_plain)
+}
+
+/// Names become parts of paths: the file's must lead down, and the volume must be the app's.
 async fn check(
     engine: &SwarmEngine,
     domain: &Domain,
@@ -110,8 +145,10 @@ async fn check(
     file: &str,
     doing: &str,
 ) -> Result<(), Failure> {
-    if file.is_empty() || file.len() > 255 || matches!(file, "." | "..") || file.contains(['/', '\0']) {
-        return Err(Failure::host(format!("{doing}: a file has a plain name here")));
+    if !leads_down(file) || file.split('/').any(|name| name.len() > 255) {
+        return Err(Failure::host(format!(
+            "{doing}: its path does not lead down from the top of the volume"
+        )));
     }
     is_the_apps(engine, domain, volume, doing).await
 }
@@ -242,6 +279,40 @@ impl Mount {
             },
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What `path` leads to; the empty one is the volume's top.
+    async fn look(&self, client: &Client, path: &str) -> Result<VolumePath, Trouble> {
+        if path.is_empty() {
+            return Ok(VolumePath::Directory);
+        }
+        if !self.walk(client, path).await?.is_empty() {
+            return Ok(VolumePath::Missing);
+        }
+        Ok(match self.stat(client, path).await? {
+            None => VolumePath::Missing,
+            Some(stat) if stat.file_mode & NOT_REGULAR == DIRECTORY => VolumePath::Directory,
+            Some(_) => VolumePath::Other,
+        })
+    }
+
+    /// Looks at each part of `path`, from the top. Gives those that are not there; what is there is a directory, and a
+    /// regular file at the very end may be.
+    async fn walk<'p>(&self, client: &Client, path: &'p str) -> Result<Vec<&'p str>, Trouble> {
+        if path.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+        let parts: Vec<&str> = ends.map(|end| &path[..end]).collect();
+        for (index, part) in parts.iter().enumerate() {
+            match self.stat(client, part).await? {
+                None => return Ok(parts[index..].to_vec()),
+                Some(stat) if stat.file_mode & NOT_REGULAR == DIRECTORY => {}
+                Some(stat) if stat.file_mode & NOT_REGULAR == 0 && index + 1 == parts.len() => {}
+                Some(_) => return Err(Trouble::Refused(NO_PATH)),
+            }
+        }
+        Ok(Vec::new())
     }
 
     async fn get(&self, client: &Client, file: &str) -> Result<Vec<u8>, ApiError> {

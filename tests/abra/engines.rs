@@ -6,7 +6,7 @@ use cc_ci_tests::engine::PrivateEngine;
 use cc_ci_tests::{CcCi, Gate, StartedCommand, World};
 use nix::sys::signal::Signal;
 
-use crate::support::{backup_service, call, is_work, left_below, light, nothing_left_on, statuses};
+use crate::support::{backup_service, call, is_work, left_below, light, nothing_left_on, statuses, tier};
 
 /// The call in the network of an engine of the test's own, where its apps answer.
 fn beside(engine: &PrivateEngine, call: CcCi) -> CcCi {
@@ -30,7 +30,8 @@ fn the_backup_service_of_the_host_is_asked_where_there_is_one() {
     let Some(engine) = PrivateEngine::start(test) else { return };
     let world = World::on(&engine);
     backup_service(&engine);
-    let end = beside(&engine, call(&world, &light(&world, "light"), 1)).run().expect(0);
+    let recipe = light(&world, "light");
+    let end = beside(&engine, call(&world, &recipe, 1)).run().expect(0);
     let record = end.json();
     assert_eq!(statuses(&record), ["passed", "passed", "passed", "passed", "skipped"]);
     for command in ["app backup create", "app restore"] {
@@ -38,6 +39,14 @@ fn the_backup_service_of_the_host_is_asked_where_there_is_one() {
         assert_eq!(asked.count(), 1, "{command}");
     }
     assert!(end.stderr.contains("keeps its snapshot"), "{}", end.stderr);
+    // It takes what there is, and says nothing of what is not.
+    let compose = fs::read_to_string(recipe.path().join("compose.yml")).unwrap();
+    let label = "        - \"backupbot.backup=true\"\n";
+    let path = format!("{label}        - \"backupbot.backup.volumes.data.path=none\"\n");
+    recipe.write("compose.yml", &compose.replace(label, &path)).commit();
+    let record = beside(&engine, call(&world, &recipe, 2)).run().expect(1).json();
+    let reason = tier(&record, "backup")["reason"].as_str().unwrap();
+    assert!(reason.contains("takes none of volume") && reason.contains("nothing is there"), "{reason}");
     nothing_left_on(&engine, &world, || left_below(&engine, &world), None);
     drop(world);
     engine.end().expect("nothing is left of it");

@@ -53,6 +53,15 @@ fn a_recipe_without_a_release_is_green_and_its_upgrade_skipped_with_the_reason()
         "{upgrade}"
     );
     assert_eq!(world.record(record["run_id"].as_str().unwrap()), record, "stdout and run.json say the same");
+    // One that was meant as a release is named, not passed over.
+    recipe.git(["tag", "1.0.0+1"]);
+    recipe.write("more", "").commit();
+    let record = run(&world, &recipe).expect(0).json();
+    let reason = tier(&record, "upgrade")["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("are warned of") && record["warnings"].to_string().contains("1.0.0+1"),
+        "{record:#}"
+    );
     world.assert_empty();
 }
 
@@ -60,16 +69,25 @@ fn a_recipe_without_a_release_is_green_and_its_upgrade_skipped_with_the_reason()
 fn a_commit_that_builds_on_none_of_the_releases_says_so() {
     let world = World::new();
     let recipe = world.recipe("plain");
-    recipe.release("1.0.0+1");
-    recipe.git(["checkout", "-q", "--orphan", "other"]);
-    // Else it would be the very commit that was released.
+    let first = recipe.commit();
+    recipe.write("more", "").release("1.0.0+1");
+    recipe.git(["checkout", "-q", "-b", "other", &first]);
     recipe.write("other", "").commit();
-    let record = run(&world, &recipe).expect(0).json();
-    let reason = tier(&record, "upgrade")["reason"].as_str().unwrap();
+    let reason = || {
+        let record = run(&world, &recipe).expect(0).json();
+        tier(&record, "upgrade")["reason"].as_str().unwrap().to_owned()
+    };
+    let other = reason();
     assert!(
-        reason.contains("the newest 1.0.0+1, and the commit") && reason.contains("builds on none"),
-        "{reason}"
+        other.contains("the newest 1.0.0+1, and the commit") && other.contains("builds on none"),
+        "{other}"
     );
+    // A tag of its own, that makes it older than what it builds on.
+    recipe.git(["checkout", "-q", "main"]);
+    recipe.write("broken", "").release("0.0.1+1");
+    let own = reason();
+    let says = "no release before 0.0.1+1 that it builds on; the newest other one is 1.0.0+1";
+    assert!(own.contains(says) && own.contains("the tested repository's own tags"), "{own}");
 }
 
 #[test]

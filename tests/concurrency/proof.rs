@@ -44,6 +44,28 @@ fn a_test_that_cannot_run_is_red_by_its_name() {
         assert_eq!(custom["status"], "failed", "{record:#}");
         assert!(reason.starts_with(&format!("recipe/{name} failed")) && reason.contains(why), "{reason}");
     }
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.write("tests/install_steps.sh", "echo\n").commit();
+    let record = run(&world, &recipe, 1);
+    let reason = tier(&record, "install")["reason"].as_str().unwrap();
+    assert!(reason.contains("install_steps.sh") && reason.contains("it is not executable"), "{reason}");
+}
+
+#[test]
+fn tests_that_are_not_in_the_commit_are_red() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.write("tests", "#!/bin/sh\n").commit();
+    let record = run(&world, &recipe, 1);
+    assert!(record["errors"].to_string().contains("no directory of tests"), "{record:#}");
+    let other = world.recipe("other");
+    other.commit();
+    let link = format!("160000,{},tests/more", "1".repeat(40));
+    other.git(["update-index", "--add", "--cacheinfo", &link]);
+    other.git(["commit", "-q", "-m", "a submodule"]);
+    let record = run(&world, &other, 1);
+    assert!(record["errors"].to_string().contains("tests/more is a submodule"), "{record:#}");
 }
 
 #[test]
@@ -99,6 +121,80 @@ fn what_a_change_test_changes_a_restore_brings_back() {
     assert!(place("change passed") < place("recipe/change-note passed"));
     assert!(place("recipe/change-note passed") < place("restore passed"));
     assert!(place("restore passed") < place("recipe/restore-note failed"));
+}
+
+/// A recipe whose service makes the directory `kept` in its volume, with these labels beside `backupbot.backup`; `$$DATA` is
+/// the volume.
+fn backed_up(world: &World, labels: &[&str]) -> Recipe {
+    let recipe = world.recipe("plain");
+    recipe.compose("1", "environment:\n        DATA: ${CCCI_VOLUME_DATA}\n");
+    let compose = fs::read_to_string(recipe.path().join("compose.yml")).unwrap();
+    let labels = labels.iter().map(|label| format!("        - '{label}'\n")).collect::<Vec<_>>().concat();
+    let compose = compose.replace("      labels:\n", &format!("      labels:\n{labels}"));
+    let compose =
+        compose.replace("command: [", "command: [sh, -c, 'mkdir -p \"$$DATA/kept\"; exec \"$$@\"', sh, ");
+    recipe.write("compose.yml", &compose).commit();
+    recipe
+}
+
+#[test]
+fn a_backup_rule_whose_path_is_not_there_is_red() {
+    let world = World::new();
+    let path = "backupbot.backup.volumes.data.path=kept,dump";
+    let record = run(&world, &backed_up(&world, &[path]), 1);
+    let backup = tier(&record, "backup");
+    let reason = backup["reason"].as_str().unwrap();
+    assert!(reason.contains("dump: nothing is at this path of the backup"), "{reason}");
+    assert_eq!(tier(&record, "restore")["status"], "not_run");
+    // A hook may make it, and take it away again.
+    let hooks = [
+        "backupbot.backup.pre-hook=echo 1 > \"$$DATA/dump\"",
+        "backupbot.backup.post-hook=rm \"$$DATA/dump\"",
+    ];
+    let record = run(&world, &backed_up(&world, &[path, hooks[0], hooks[1]]), 0);
+    assert_eq!(tier(&record, "backup")["status"], "passed");
+}
+
+#[test]
+fn what_a_backup_takes_is_proved_where_it_takes_it_and_nothing_else_comes_back() {
+    let world = World::new();
+    let restored = "[ -e \"$$DATA/kept/.cc-ci-probe\" ] && [ \"$$(cat \"$$DATA/beside\")\" = since ]";
+    let record = run(
+        &world,
+        &backed_up(
+            &world,
+            &[
+                "backupbot.backup.volumes.data.path=kept/",
+                "backupbot.backup.pre-hook=echo before > \"$$DATA/beside\"",
+                "backupbot.restore.pre-hook=rm -r \"$$DATA/kept\"; echo since > \"$$DATA/beside\"",
+                &format!("backupbot.restore.post-hook={restored}"),
+            ],
+        ),
+        0,
+    );
+    assert!(steps(&record, "restore").contains(&"generic/data passed".to_owned()), "{record:#}");
+    let reason = tier(&record, "restore")["reason"].as_str().unwrap();
+    assert!(reason.contains("proved with cc-ci's own files"), "{reason}");
+    // What was restored and is another then.
+    let spoilt = "backupbot.restore.post-hook=echo spoilt > \"$$DATA/kept/.cc-ci-probe\"";
+    let record = run(&world, &backed_up(&world, &["backupbot.backup.volumes.data.path=kept", spoilt]), 1);
+    let reason = tier(&record, "restore")["reason"].as_str().unwrap();
+    assert!(reason.contains("kept/ of volume") && reason.contains("holds other data"), "{reason}");
+}
+
+#[test]
+fn a_restore_of_files_alone_is_proved_by_tests_or_not_at_all() {
+    let world = World::new();
+    let labels =
+        ["backupbot.backup.volumes.data.path=dump", "backupbot.backup.pre-hook=echo 1 > \"$$DATA/dump\""];
+    let recipe = backed_up(&world, &labels);
+    let record = run(&world, &recipe, 0);
+    let restore = tier(&record, "restore");
+    let reason = restore["reason"].as_str().unwrap();
+    assert!(restore["status"] == "skipped" && reason.starts_with("nothing was proved"), "{restore:#}");
+    recipe.script("tests/change-nothing", "").script("tests/restore-nothing", "").commit();
+    let record = run(&world, &recipe, 0);
+    assert_eq!(tier(&record, "restore")["status"], "passed");
 }
 
 #[test]

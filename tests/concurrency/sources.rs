@@ -84,6 +84,10 @@ fn a_history_of_its_own_is_red_where_the_releases_are_known() {
     let record = configured(&world, &fork, &source, 1);
     let errors = record["errors"].to_string();
     assert!(errors.contains("no history in common with 1.0.0+1"), "{errors}");
+    // Its own tags are enough to know better.
+    let record = configured(&world, &fork, "", 1);
+    let errors = record["errors"].to_string();
+    assert!(errors.contains("1.0.0+1, a release of the tested repository"), "{errors}");
 }
 
 #[test]
@@ -216,4 +220,27 @@ fn a_shallow_source_lends_its_word_to_no_tag_of_the_pull_requests() {
     let record = configured(&world, &fork, &format!("[recipes.plain]\nsource = {:?}\n", canonical.path()), 0);
     assert_eq!(tier(&record, "upgrade")["from"], "1.1.0+1");
     assert_eq!(tier(&record, "install")["version"], "1.1.0+1");
+}
+
+#[test]
+fn a_copied_shallow_clone_says_that_its_history_is_cut() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.release("1.0.0+1");
+    recipe.write("more", "").commit();
+    let tree = world.path().join("abra");
+    for name in ["recipes", "servers/default", "catalogue"] {
+        std::fs::create_dir_all(tree.join(name)).unwrap();
+    }
+    let (from, to) = (format!("file://{}", recipe.path().display()), tree.join("recipes/plain"));
+    recipe.git(["clone", "-q", "--depth", "1", &from, to.to_str().unwrap()]);
+    let call = |args: &[&str]| call(&world, args, &recipe).env("ABRA_DIR", &tree);
+    let record = call(&["--pr", "1", "--skip-fetch"]).run().expect(0).json();
+    let reason = tier(&record, "upgrade")["reason"].as_str().unwrap();
+    assert!(reason.contains("a shallow clone") && !reason.contains("tags say so"), "{reason}");
+    // Asked by its name, it is no source either.
+    let end =
+        world.cc_ci(["run", "--format", "json", "--pr", "1", "plain"]).env("ABRA_DIR", &tree).run().expect(2);
+    assert!(end.json()["errors"].to_string().contains("it is a shallow clone"), "{}", end.stdout);
+    world.assert_empty();
 }

@@ -1,6 +1,6 @@
 //! Small files in volumes.
 
-use cc_ci_core::engine::{Engine as _, Failure, Fault};
+use cc_ci_core::engine::{Engine as _, Failure, Fault, VolumePath};
 use cc_ci_tests::engine::TestEngine;
 
 use crate::support::{App, block_on};
@@ -57,7 +57,9 @@ fn a_file_of_a_volume_is_written_and_read() {
         ("loose-volume", FILE),
         ("../data", FILE),
         (data.as_str(), "../x"),
-        (&data, "a/b"),
+        (&data, "a//b"),
+        (&data, "./b"),
+        (&data, "a/../b"),
         (&data, ".."),
         (&data, "."),
         (&data, ""),
@@ -70,6 +72,38 @@ fn a_file_of_a_volume_is_written_and_read() {
     }
     let error = write(&app, &data, FILE, &vec![0; (1 << 20) + 1]).expect_err("it is too long");
     assert!(error.to_string().contains("more than 1048576 bytes"), "{error}");
+    app.remove();
+}
+
+#[test]
+fn a_path_of_a_volume_is_looked_at_and_none_is_made() {
+    let Some(engine) = TestEngine::shared("a_path_of_a_volume_is_looked_at_and_none_is_made") else { return };
+    let app = App::new(&engine, "0f0003");
+    app.deploy(&[("app", "volumes: ['data:/data', 'other:/other']")], "volumes: {data: , other: }");
+    app.comes_up();
+    let data = format!("{}_data", app.stack);
+    app.run_in("app", "mkdir -p /data/deep/er; echo 1 > /data/dump; ln -s /other /data/elsewhere");
+    let look = |path: &str| block_on(app.swarm.volume_path(&app.domain, &data, path));
+    for (path, expected) in [
+        ("deep", VolumePath::Directory),
+        ("deep/er/", VolumePath::Directory),
+        ("dump", VolumePath::Other),
+        ("none", VolumePath::Missing),
+        ("deep/none/at/all", VolumePath::Missing),
+    ] {
+        assert_eq!(look(path).expect("it can be looked at"), Some(expected), "{path}");
+    }
+    write(&app, &data, "deep/er/file", b"1").expect("it is writable");
+    assert_eq!(read(&app, &data, "deep/er/file").expect("it can be read").as_deref(), Some(&b"1"[..]));
+    assert_eq!(read(&app, &data, "none/file").expect("it can be looked at"), None);
+    for path in ["none/file", "dump/file", "elsewhere/file"] {
+        let error = write(&app, &data, path, b"x").expect_err(path);
+        assert_eq!(error.fault(), Fault::Recipe, "{path}: {error}");
+    }
+    for path in ["elsewhere", "elsewhere/x"] {
+        assert!(look(path).expect_err(path).to_string().contains("not through a link"), "{path}");
+    }
+    app.run_in("app", "[ ! -e /data/none ] && [ -z \"$(ls /other)\" ] && [ \"$(cat /data/dump)\" = 1 ]");
     app.remove();
 }
 

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::{
     App, Deployer, Engine, Failure, Fault, Kind, LockSpace, RecipeCode, Redactor, Resource, RunContext,
+    VolumePath,
 };
 use crate::lifetime::{Bounds, EmbeddedMode};
 use crate::model::event::Silent;
@@ -334,6 +335,10 @@ async fn a_volume_file_is_read_as_it_was_written(world: &World) {
     world.write(&app, "two\0\n").await;
     assert_eq!(world.read(&app, "file").await.as_deref(), Some("two\0\n"));
     let volume = world.volume(&app).await;
+    // One that can't tell says nothing.
+    let look = async |path: &str| done(world.engine().volume_path(&app.domain, &volume, path).await);
+    assert!(matches!(look("file").await, None | Some(VolumePath::Other)), "a file is none");
+    assert!(matches!(look("none").await, None | Some(VolumePath::Missing)), "nothing is something");
     for name in ["..", "../file", "/etc/hostname", ""] {
         let read = world.engine().read_volume_file(&app.domain, &volume, name).await;
         assert!(!matches!(read, Ok(Some(_))), "{name:?} was read");

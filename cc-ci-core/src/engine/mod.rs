@@ -252,7 +252,17 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// The volumes of an app, by full name.
     async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure>;
 
-    /// Writes a small file into a volume; a plain name, at its top.
+    /// What a relative path of a volume leads to, through no link. `None` where the engine can't tell.
+    async fn volume_path(
+        &self,
+        _domain: &Domain,
+        _volume: &str,
+        _path: &str,
+    ) -> Result<Option<VolumePath>, Failure> {
+        Ok(None)
+    }
+
+    /// Writes a small file into a volume, at its top or in a directory that is there: none is made, and no link is followed.
     async fn write_volume_file(
         &self,
         domain: &Domain,
@@ -340,6 +350,17 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     async fn unowned(&self) -> Result<BTreeSet<Resource>, Failure> {
         Ok(BTreeSet::new())
     }
+}
+
+/// What a path of a volume leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumePath {
+    /// Nothing is there.
+    Missing,
+    /// A directory.
+    Directory,
+    /// Anything else: mostly a file.
+    Other,
 }
 
 /// Names stacks that exist. An engine's object without a label belongs to the longest of all known stacks that its

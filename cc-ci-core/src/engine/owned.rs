@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace};
+use super::{App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace, VolumePath};
 use super::{Drift, Order, Redactor, Resource, RunContext, Secret, ServiceState, TaskLog};
 use crate::lock::{AppGuard, LostOwnership, OwnershipCheck};
 use crate::model::event::Reporter;
@@ -191,6 +191,15 @@ impl Engine for Owned<dyn Engine> {
 
     async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {
         self.inner.volumes(domain).await
+    }
+
+    async fn volume_path(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        path: &str,
+    ) -> Result<Option<VolumePath>, Failure> {
+        self.of(domain)?.volume_path(domain, volume, path).await
     }
 
     async fn write_volume_file(

@@ -38,7 +38,7 @@ use async_trait::async_trait;
 
 use crate::engine::{
     App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace, RunContext, ServiceState,
-    restore_by_labels, take_by_labels,
+    VolumePath, restore_by_labels, take_by_labels,
 };
 use crate::engine::{Kind, Resource, Secret, TaskLog};
 use crate::lifetime::User;
@@ -217,6 +217,16 @@ impl Engine for LocalExecutor {
         self.state_dir.names(&self.state_dir.of(domain, "volumes")).map_err(host)
     }
 
+    async fn volume_path(
+        &self,
+        domain: &Domain,
+        volume: &str,
+        path: &str,
+    ) -> Result<Option<VolumePath>, Failure> {
+        let (path, state_dir) = (self.volume_file(domain, volume, path)?, self.state_dir.clone());
+        blocking(move || volumes::look(&state_dir, &path)).await.map(Some)
+    }
+
     async fn write_volume_file(
         &self,
         domain: &Domain,
@@ -226,7 +236,7 @@ impl Engine for LocalExecutor {
     ) -> Result<(), Failure> {
         let (path, content) = (self.volume_file(domain, volume, file)?, content.to_vec());
         let state_dir = self.state_dir.clone();
-        blocking(move || state_dir.write(&path, &content, 0o644).map_err(host)).await
+        blocking(move || volumes::write(&state_dir, &path, &content)).await
     }
 
     async fn read_volume_file(
@@ -269,16 +279,16 @@ impl Engine for LocalExecutor {
         logs::logs(self, domain, limit).await
     }
 
-    /// Whole, whatever paths the rule names: a copy here costs little.
     async fn save_volume(
         &self,
         context: &RunContext,
         app: &App,
         volume: &str,
-        _: &VolumeBackup,
+        rule: &VolumeBackup,
         to: &Path,
     ) -> Result<(), Failure> {
-        volumes::save(context, self.state_dir.of(&app.domain, "volumes").join(volume), to.to_owned()).await
+        let from = self.state_dir.of(&app.domain, "volumes").join(volume);
+        volumes::save(context, from, rule, to.to_owned()).await
     }
 
     async fn load_volume(
@@ -353,7 +363,7 @@ impl LocalExecutor {
 
     fn volume_file(&self, domain: &Domain, volume: &str, file: &str) -> Result<PathBuf, Failure> {
         let plain = |name: &str| !name.is_empty() && !name.contains('/') && name != "." && name != "..";
-        if !plain(volume) || !plain(file) {
+        if !plain(volume) || !file.trim_end_matches('/').split('/').all(plain) {
             return Err(Failure::host(format!("{volume}/{file} is no file of a volume")));
         }
         Ok(self.state_dir.of(domain, "volumes").join(volume).join(file))

@@ -1,27 +1,69 @@
-//! Copies of volumes, for backups.
+//! Copies of volumes, for backups, and small files in them.
 //!
 //! What is in a volume its service put there: where that can't be copied, or brought back, the recipe is red.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
 use super::state_dir::StateDir;
-use crate::engine::{Failure, RunContext};
+use crate::engine::{Failure, RunContext, VolumePath};
 use crate::lifetime::User;
-use crate::sys::files::private_directory;
+use crate::recipe::VolumeBackup;
+use crate::sys::beneath::read_beneath;
+use crate::sys::files::{private_directory, write_whole};
 use crate::workspace::copy_living;
 
 /// What a copy has at the most, as those from a Swarm have.
 const LIMIT: u64 = 4 << 30;
 
-/// Copies the volume's directory. `to` is new.
-pub(super) async fn save(context: &RunContext, from: PathBuf, to: PathBuf) -> Result<(), Failure> {
-    copy(context, from, to).await
+/// The copied paths, as JSON; the empty one is all of the volume.
+const INDEX: &str = "paths.json";
+
+const INDEX_LIMIT: u64 = 1 << 20;
+
+/// What was at them, beside it.
+const CONTENT: &str = "content";
+
+/// What is at `path`, of a volume.
+pub(super) fn look(state_dir: &StateDir, path: &Path) -> Result<VolumePath, Failure> {
+    match state_dir.dir().map_err(io::Error::from).and_then(|dir| dir.find(path)) {
+        Ok(None) => Ok(VolumePath::Missing),
+        Ok(Some(found)) if found.is_directory() => Ok(VolumePath::Directory),
+        Ok(Some(_)) => Ok(VolumePath::Other),
+        Err(error) => Err(failed("look into", error)),
+    }
 }
 
-/// Puts the copy in the place of what the volume holds now. The volume's own directory stays: the app has it open.
+/// Writes the small file `path` of a volume.
+pub(super) fn write(state_dir: &StateDir, path: &Path, content: &[u8]) -> Result<(), Failure> {
+    state_dir.write(path, content, 0o644).map_err(|error| failed("write into", error))
+}
+
+/// Copies what `rule` takes of the volume's directory. `to` is new.
+pub(super) async fn save(
+    context: &RunContext,
+    from: PathBuf,
+    rule: &VolumeBackup,
+    to: PathBuf,
+) -> Result<(), Failure> {
+    let paths = match rule {
+        VolumeBackup::Whole => vec![String::new()],
+        VolumeBackup::Paths(paths) => paths.clone(),
+        VolumeBackup::Excluded => return Err(Failure::host("a volume is not in the backup")),
+    };
+    let cancellation = context.lifetime.cancellation().clone();
+    let work = move || {
+        let copies = to.join(CONTENT);
+        private_directory(&copies)?;
+        copy_living(&from, &paths, &copies, LIMIT, &cancellation)?;
+        write_whole(&to.join(INDEX), serde_json::json!(paths).to_string().as_bytes(), 0o600)
+    };
+    context.lifetime.blocking_tasks().run(work).await.map_err(|error| failed("copy", error))
+}
+
+/// Puts the copy in the place of what the volume holds there now. The volume's own directory stays: the app has it open.
 pub(super) async fn load(
     context: &RunContext,
     state_dir: &StateDir,
@@ -29,25 +71,27 @@ pub(super) async fn load(
     to: PathBuf,
     user: User,
 ) -> Result<(), Failure> {
-    let (state_dir, emptied) = (state_dir.clone(), to.clone());
-    let empty = move || Ok::<_, io::Error>(state_dir.dir()?.sub(&emptied)?.clear(&|| false)?);
-    context.lifetime.blocking_tasks().run(empty).await.map_err(|error| failed("empty", error))?;
-    copy(context, from, to.clone()).await?;
+    let (state_dir, volume) = (state_dir.clone(), to.clone());
+    let cancellation = context.lifetime.cancellation().clone();
+    let work = move || {
+        let index = read_beneath(&from, INDEX, INDEX_LIMIT).map_err(io::Error::other)?;
+        let paths: Vec<String> = serde_json::from_slice(&index)?;
+        let dir = state_dir.dir()?.sub(&volume)?;
+        for path in &paths {
+            match path.as_str() {
+                "" => dir.clear(&|| false)?,
+                path => dir.remove(path.as_ref(), &|| false)?,
+            }
+        }
+        copy_living(&from.join(CONTENT), &paths, &volume, LIMIT, &cancellation)
+    };
+    context.lifetime.blocking_tasks().run(work).await.map_err(|error| failed("bring back", error))?;
     if context.recipe_code.confined().is_none() {
         return Ok(());
     }
     // The confined service goes on with what is its own.
     let owned = context.lifetime.blocking_tasks().run(move || user.own(&to)).await;
     owned.map_err(|error| failed("give back", error))
-}
-
-async fn copy(context: &RunContext, from: PathBuf, to: PathBuf) -> Result<(), Failure> {
-    let cancellation = context.lifetime.cancellation().clone();
-    let work = move || {
-        private_directory(&to)?;
-        copy_living(&from, &to, LIMIT, &cancellation)
-    };
-    context.lifetime.blocking_tasks().run(work).await.map_err(|error| failed("copy", error))
 }
 
 fn failed(doing: &str, error: io::Error) -> Failure {
@@ -95,9 +139,10 @@ mod tests {
         };
         fs::create_dir(path("volume")).unwrap();
         let _listener = UnixListener::bind(path("volume/socket")).unwrap();
-        save(&context, path("volume"), path("copy")).await.unwrap();
+        save(&context, path("volume"), &VolumeBackup::Whole, path("copy")).await.unwrap();
         nix::unistd::mkfifo(&path("volume/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let failure = save(&context, path("volume"), path("another")).await.unwrap_err();
+        let failure =
+            save(&context, path("volume"), &VolumeBackup::Whole, path("another")).await.unwrap_err();
         assert_eq!(failure.fault(), Fault::Recipe);
         assert!(failure.chain().contains("volume/pipe: neither a file"), "{}", failure.chain());
         let of_host = |errno: Errno| failed("copy", errno.into()).fault() == Fault::Host;

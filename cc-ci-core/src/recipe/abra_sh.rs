@@ -7,10 +7,12 @@
 //! # Limitations
 //! Only what stands unindented outside functions, blocks and here-documents is read, only names that end in
 //! `_VERSION` (a recipe must not set `STACK_NAME` or `DOMAIN` this way), and only plain or quoted literals of
-//! `[A-Za-z0-9._-]`. Anything computed is passed over: the name that needs it then lacks its version, and the check
-//! of the compose file says so. A string in quotes over several lines is not recognised as one.
+//! `[A-Za-z0-9._-]`. Anything else is passed over, and refused where a compose file uses it. A string in quotes over several lines is not recognised as one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What says which app it is, and of which files.
+const RESERVED: [&str; 4] = ["COMPOSE_FILE", "DOMAIN", "STACK_NAME", "TYPE"];
 
 /// The versions in the text of an `abra.sh`, by the name of their variable. The last assignment counts.
 pub fn versions(text: &str) -> BTreeMap<String, String> {
@@ -44,6 +46,44 @@ pub fn versions(text: &str) -> BTreeMap<String, String> {
             read_assignments(line, &mut found);
         }
     }
+    found
+}
+
+/// What an `abra.sh` exports that [`versions`] passes over and that counts all the same: the line, from 1, and what is said
+/// against it. abra puts what it exports over the `.env`; where in the file it looks for that, and at which forms, nobody can
+/// know. `used` are the variables of the compose files.
+pub(super) fn doubtful(text: &str, used: &BTreeSet<String>) -> Vec<(usize, String)> {
+    let versions = versions(text);
+    let mut last: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim_start().starts_with('#')) {
+        let apart = |c: char| c.is_whitespace() || matches!(c, ';' | '&' | '|' | '(' | ')' | '{' | '}');
+        let mut words = line.split(apart).filter(|word| !word.is_empty());
+        if !words.any(|word| matches!(word.trim_start_matches(['"', '\'']), "export" | "declare" | "typeset"))
+        {
+            continue;
+        }
+        let assigned =
+            words.take_while(|word| !word.starts_with('#')).filter_map(|word| word.split_once('='));
+        last.extend(assigned.map(|(name, value)| (name, (number, value))));
+    }
+    let is_read = |name: &str, value: &str| {
+        literal(value).is_some_and(|value| versions.get(name).is_some_and(|read| read == value))
+    };
+    let counts = |name: &str| RESERVED.contains(&name) || used.contains(name);
+    let doubtful = last.into_iter().filter(|(name, (_, value))| counts(name) && !is_read(name, value));
+    let mut found: Vec<(usize, String)> = doubtful
+        .map(|(name, (line, _))| {
+            let why = if RESERVED.contains(&name) {
+                "which no recipe chooses there"
+            } else if name.ends_with("_VERSION") {
+                "which the compose files use, and not at the top level as a plain word"
+            } else {
+                "which the compose files use and which is no version"
+            };
+            (line, format!("exports {name}, {why}"))
+        })
+        .collect();
+    found.sort();
     found
 }
 
@@ -152,6 +192,30 @@ mod tests {
             "for i in 1; do\nx\ndone",
         ] {
             assert_eq!(versions(&format!("{block}\nA_VERSION=v1\n"))["A_VERSION"], "v1", "{block}");
+        }
+    }
+
+    #[test]
+    fn what_is_exported_and_passed_over_is_told_where_it_counts() {
+        let used = ["A_VERSION", "HOST"].map(str::to_owned).into();
+        for (text, lines) in [
+            ("export A_VERSION=v1\nexport OTHER=x B_VERSION=$(id)\n# export HOST=x", &[][..]),
+            ("export A_VERSION=v0\nexport A_VERSION='v1' # HOST=x", &[]),
+            ("A_VERSION=v1\nf() {\n  export A_VERSION=v1\n}", &[]),
+            ("HOST=x command", &[]),
+            ("\nexport HOST=victim.org", &[2]),
+            ("export COMPOSE_FILE=compose.evil.yml STACK_NAME=other", &[1, 1]),
+            ("f() { export DOMAIN=victim.org; }", &[1]),
+            ("if x; then\n\texport TYPE=x\nfi", &[2]),
+            ("cat <<EOF\nexport HOST=x\nEOF", &[2]),
+            ("export A_VERSION=v1\nf() {\nexport A_VERSION=v2\n}", &[3]),
+            ("export A_VERSION=$(id)", &[1]),
+            ("declare -x HOST=x", &[1]),
+            ("x && export HOST=\"a b\"", &[1]),
+            ("eval 'export HOST=x'", &[1]),
+        ] {
+            let found: Vec<usize> = doubtful(text, &used).into_iter().map(|(line, _)| line).collect();
+            assert_eq!(found, lines, "{text}");
         }
     }
 

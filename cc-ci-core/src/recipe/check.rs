@@ -8,9 +8,9 @@ use super::compose::privilege::shown;
 use super::compose::{Compose, MountKind, Protocol, Service, env_file_fault};
 use super::env_file::{EnvFile, SecretSpec};
 use super::issue::{Issue, Policy};
-use super::routes;
 use super::rules::{Rule, Severity, table};
 use super::tree::ReadError;
+use super::{ABRA_SH, abra_sh, routes};
 use crate::names::Domain;
 
 /// What a look at a recipe found, as lines.
@@ -39,6 +39,10 @@ pub(super) fn check(
     read: impl Fn(&Path) -> Result<Vec<u8>, ReadError>,
 ) -> Findings {
     let mut found = Findings::default();
+    let exports = read(Path::new(ABRA_SH)).unwrap_or_default();
+    for (line, what) in abra_sh::doubtful(&String::from_utf8_lossy(&exports), &compose.used) {
+        found.problems.push(format!("{ABRA_SH}, line {line}: {what}"));
+    }
     for issue in issues(compose, env, secrets, policy, read) {
         match (issue.privilege, issue.rule.severity) {
             (Some(privilege), _) if policy.granted.contains(&privilege) => {
@@ -212,8 +216,8 @@ fn of_service(
 
 /// Whether a key is a name by which others in a network may ask for a host, or for the service of another stack.
 fn may_be_others(key: &str, domain: &Domain) -> bool {
-    /// An app of the same host may be at `sso.example.org`, beside `ci.example.org`. Shorter domains are looked for below the
-    /// app's own zone alone: two underscores have many names.
+    /// An app of the same host may be at `sso.example.org`, beside `ci.example.org`. Two labels are taken for a domain in the
+    /// app's own zone, and where the second one is a top-level domain: two underscores have many names.
     const LABELS: usize = 3;
     // The last label of a host is no number, as in `php8.1`.
     let is_host = key
@@ -230,10 +234,23 @@ fn may_be_others(key: &str, domain: &Domain) -> bool {
     let is_stack = |length: usize| {
         let last_two =
             |labels: &[&str]| labels[labels.len().saturating_sub(2)..].join(".").to_ascii_lowercase();
-        parts[length - 1].starts_with(|c: char| c.is_ascii_alphabetic())
-            && (length >= own.len().min(LABELS) || length > 1 && last_two(&parts[..length]) == last_two(&own))
+        let last = parts[length - 1];
+        last.starts_with(|c: char| c.is_ascii_alphabetic())
+            && (length >= own.len().min(LABELS)
+                || length > 1 && (is_top_level(last) || last_two(&parts[..length]) == last_two(&own)))
     };
     is_host || (1..=labels).any(is_stack)
+}
+
+/// Whether apps are found below such a top-level domain: a country's, one of those that have many, or one for a network of
+/// one's own.
+fn is_top_level(label: &str) -> bool {
+    const COMMON: [&str; 24] = [
+        "app", "biz", "cloud", "com", "coop", "dev", "digital", "earth", "eco", "edu", "home", "info",
+        "internal", "lan", "local", "net", "online", "org", "site", "social", "space", "tech", "test", "xyz",
+    ];
+    let label = label.to_ascii_lowercase();
+    label.len() == 2 && label.bytes().all(|b| b.is_ascii_alphabetic()) || COMMON.contains(&label.as_str())
 }
 
 /// What an app may read of the host's, to show its time.

@@ -20,7 +20,9 @@ const MAX_LEN: usize = 1 << 20;
 pub struct Interpolated {
     /// The result.
     pub text: String,
-    /// The variables that it used without a default, and that are not set.
+    /// The variables that it used.
+    pub used: BTreeSet<String>,
+    /// Those of them without a default that are not set.
     pub unset: BTreeSet<String>,
 }
 
@@ -191,6 +193,7 @@ fn substitute(
 ) -> Result<(), InterpolateError> {
     let Substitution { name, operator, operand } = *substitution;
     let value = vars.get(name).map(String::as_str);
+    result.used.insert(name.to_owned());
     match operator {
         None => {
             if value.is_none() {
@@ -266,7 +269,8 @@ mod tests {
     fn unset_variables_are_empty_and_listed_unless_they_have_a_default() {
         let result = interpolate("[$NO][${NONE}]${X:-d}", &vars()).unwrap();
         assert_eq!(result.text, "[][]d");
-        assert_eq!(result.unset.iter().map(String::as_str).collect::<Vec<_>>(), ["NO", "NONE"]);
+        assert_eq!(result.unset, ["NO", "NONE"].map(str::to_owned).into());
+        assert_eq!(result.used, ["NO", "NONE", "X"].map(str::to_owned).into());
     }
 
     #[test]

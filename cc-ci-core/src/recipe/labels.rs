@@ -12,6 +12,9 @@ use super::compose::Compose;
 use super::issue::Issue;
 use super::rules::{Rule, table};
 
+/// So many paths of a volume are more than any recipe backs up.
+const MAX_PATHS: usize = 64;
+
 /// The labels that cc-ci understands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -118,12 +121,6 @@ impl Backup {
         let key = compose.volumes.iter().find(|(_, object)| object.name == volume).map(|(key, _)| key);
         key.and_then(|key| self.volumes.get(key)).cloned().unwrap_or(VolumeBackup::Whole)
     }
-
-    /// The full names of the volumes that a backup leaves out, or takes only parts of.
-    pub fn left_out(&self, compose: &Compose) -> BTreeSet<String> {
-        let not_whole = self.volumes.iter().filter(|(_, rule)| **rule != VolumeBackup::Whole);
-        not_whole.filter_map(|(key, _)| Some(compose.volumes.get(key)?.name.clone())).collect()
-    }
 }
 
 impl Compose {
@@ -201,18 +198,21 @@ impl Labels {
             let (volume, rule) = match volume.strip_suffix(".path") {
                 Some(volume) => {
                     let paths = value.split(',').map(str::trim).filter(|path| !path.is_empty());
-                    if paths
-                        .clone()
-                        .any(|path| path.starts_with('/') || path.split('/').any(|part| part == ".."))
-                    {
-                        self.warnings.push(LabelWarning {
+                    let Some(paths) = paths.map(beneath).collect::<Option<BTreeSet<_>>>() else {
+                        return self.warnings.push(LabelWarning {
                             rule: &table::FOREIGN_NAME,
                             service: service.to_owned(),
                             label: format!("backupbot.{key}"),
                             what: format!("service {service}: label backupbot.{key} leads out of the volume"),
                         });
+                    };
+                    if paths.is_empty() || paths.len() > MAX_PATHS {
+                        let what = format!("names 1 to {MAX_PATHS} paths of the volume");
+                        return self.warn(service, &format!("backupbot.{key}"), &what);
                     }
-                    (volume, VolumeBackup::Paths(paths.map(str::to_owned).collect()))
+                    let whole = paths.contains("");
+                    let paths = VolumeBackup::Paths(paths.into_iter().collect());
+                    (volume, if whole { VolumeBackup::Whole } else { paths })
                 }
                 None => match boolean(value) {
                     Some(true) => (volume, VolumeBackup::Whole),
@@ -245,6 +245,14 @@ impl Labels {
             label,
         });
     }
+}
+
+/// A path of a volume without what says nothing: `./a//b/` is `a/b`, and `.` is empty. `None` for one that no file beneath the
+/// volume can have.
+fn beneath(path: &str) -> Option<String> {
+    let parts = || path.split('/').filter(|part| !matches!(*part, "" | "."));
+    let is_plain = |part: &str| part != ".." && part.len() <= 255 && !part.contains('\0');
+    (!path.starts_with('/') && parts().all(is_plain)).then(|| parts().collect::<Vec<_>>().join("/"))
 }
 
 fn boolean(value: &str) -> Option<bool> {
@@ -318,7 +326,7 @@ mod tests {
                     "backupbot.backup.post-hook=rm /x",
                     "backupbot.restore.pre-hook=one",
                     "backupbot.restore.post-hook=two",
-                    "backupbot.backup.volumes.data.path=a, b",
+                    "backupbot.backup.volumes.data.path=./a//c/, b,b/",
                     "backupbot.backup.volumes.data=true",
                     "backupbot.backup.volumes.logs=true",
                 ],
@@ -335,13 +343,10 @@ mod tests {
         }
         let volumes = [
             ("cache".to_owned(), VolumeBackup::Excluded),
-            ("data".to_owned(), VolumeBackup::Paths(vec!["a".into(), "b".into()])),
+            ("data".to_owned(), VolumeBackup::Paths(vec!["a/c".into(), "b".into()])),
             ("logs".to_owned(), VolumeBackup::Whole),
         ];
         assert_eq!(labels.backup.volumes, volumes.into());
-        let volumes = "volumes: {cache: {name: full}, data: {name: parts}, logs: {name: whole}, other: }";
-        let compose = compose(&format!("{{services: {{a: {{image: x}}}}, {volumes}}}")).unwrap();
-        assert_eq!(labels.backup.left_out(&compose), ["full".to_owned(), "parts".to_owned()].into());
         assert_eq!(labels.warnings, []);
     }
 
@@ -355,6 +360,7 @@ mod tests {
                     "backupbot.backup=true",
                     "backupbot.backup.command=dump",
                     "backupbot.backup.volumes.data=no",
+                    "backupbot.backup.volumes.logs.path= ,",
                 ],
             ),
             ("web", &["backupbot.backup=yes"]),
@@ -365,6 +371,7 @@ mod tests {
             "nope names no volume",
             "command is not understood",
             "data is true or false",
+            "logs.path names 1 to 64 paths",
             "service web",
         ] {
             assert!(
@@ -373,8 +380,20 @@ mod tests {
                 labels.warnings
             );
         }
-        assert_eq!(labels.warnings.len(), 5);
+        assert_eq!(labels.warnings.len(), 6);
         assert_eq!(labels.backup.volumes.len(), 1);
         assert!(!read(&[("app", &["backupbot.backup=false"])]).backup.declared);
+    }
+
+    #[test]
+    fn a_path_of_a_backup_leads_down_or_is_none() {
+        for (path, expected) in
+            [("a", Some("a")), ("./a//b/", Some("a/b")), (".", Some("")), ("a..", Some("a..")), ("/a", None)]
+        {
+            assert_eq!(beneath(path).as_deref(), expected, "{path}");
+        }
+        for path in ["..", "a/../b", "a\0", &"x".repeat(256)] {
+            assert_eq!(beneath(path), None, "{path:?}");
+        }
     }
 }

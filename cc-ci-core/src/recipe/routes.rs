@@ -163,11 +163,17 @@ fn has_good_brackets(label: &str) -> bool {
 /// proxy itself asks. What the operator put into the proxy's files (`name@file`) is for all.
 fn references(compose: &Compose, kind: &str, field: &str, value: &str) -> Vec<(String, String)> {
     let stack = compose.stack.as_str().to_ascii_lowercase();
-    let is_name =
-        matches!((kind, field), ("routers", "service" | "middlewares") | ("middlewares", "errors.service"))
-            || kind == "middlewares" && field.starts_with("chain.middlewares");
-    let is_address = field.ends_with("server.url")
-        || field.ends_with("server.address")
+    let last = field.rsplit_once('.').map_or("", |(_, last)| last);
+    let names_service = matches!(last, "name" | "service" | "fallback")
+        && ["weighted.services", "mirroring", "failover"].iter().any(|of| field.starts_with(of));
+    let is_name = match kind {
+        "routers" => {
+            matches!(field, "service" | "middlewares") || field == "tls.options" && value != "default"
+        }
+        "middlewares" => field == "errors.service" || field.starts_with("chain.middlewares"),
+        _ => names_service || field.ends_with("serverstransport"),
+    };
+    let is_address = kind == "services" && matches!(last, "url" | "address")
         || field == "forwardauth.address"
         || kind == "routers" && field.starts_with("tls.domains");
     if is_address {

@@ -182,6 +182,9 @@ fn a_service_in_a_shared_network_is_no_host_and_no_other_stacks_service() {
   host.: {image: 'a:1', networks: [proxy]}
   sso.example.net.: {image: 'a:1', networks: [proxy]}
   celery_beat_worker: {image: 'a:1', networks: [proxy]}
+  shop_COOP_app: {image: 'a:1', networks: [proxy]}
+  blog_de_app: {image: 'a:1', networks: [proxy]}
+  blog_de: {image: 'a:1', networks: [proxy]}
   celery_beat_example_org: {image: 'a:1', networks: [own]}
   php8.1: {image: 'a:1', networks: [proxy]}
   worker_1_2_3: {image: 'a:1', networks: [proxy]}
@@ -195,6 +198,8 @@ networks: {proxy: {external: true}, own: }",
         &found.problems,
         &[
             "service Example_ORG_app: its key is its name in the network proxy",
+            "service blog_de_app: its key is its name in the network proxy",
+            "service shop_COOP_app: its key is its name in the network proxy",
             "service sso.example.net: its key is its name in the network proxy",
             "service sso.example.net.: its key is its name in the network proxy",
             "service sso_example_net_app: its key is its name in the network proxy",
@@ -373,11 +378,31 @@ fn what_the_proxy_does_for_every_app_is_no_recipes_to_choose() {
     let (_, asked) = labels(&format!("{udp}.service: pad-123456_ci_example_org"));
     assert_eq!(says(&asked), ["[entrypoint=udp *]"]);
     let http = "traefik.http.routers.pad-123456_ci_example_org";
+    let service = "traefik.http.services.pad-123456_ci_example_org";
     for (label, asks) in [
         (format!("{http}.service: noop@internal"), None),
         (format!("{http}.middlewares: 'a@file, pad-123456_ci_example_org-b'"), None),
         (format!("{http}.middlewares: 'b@swarm'"), Some("proxy=middlewares b@swarm]")),
         (format!("{http}.service: 'blog_org'"), Some("proxy=service blog_org]")),
+        (format!("{http}.service: default"), Some("proxy=service default]")),
+        (format!("{http}.tls.options: default"), None),
+        (format!("{http}.tls.options: 'blog@swarm'"), Some("proxy=tls.options blog@swarm]")),
+        (format!("{service}.loadBalancer.serversTransport: strict@file"), None),
+        (
+            format!("{service}.loadBalancer.serversTransport: blog"),
+            Some("proxy=loadbalancer.serverstransport blog]"),
+        ),
+        (
+            format!("'{service}.weighted.services[0].name': blog_org"),
+            Some("proxy=weighted.services[0].name blog_org]"),
+        ),
+        (format!("{service}.mirroring.service: blog_org"), Some("proxy=mirroring.service blog_org]")),
+        (format!("{service}.failover.fallback: blog_org"), Some("proxy=failover.fallback blog_org]")),
+        (format!("{service}.weighted.sticky.cookie.name: blog"), None),
+        (
+            format!("'{service}.loadbalancer.servers[0].url': 'http://x'"),
+            Some("proxy=loadbalancer.servers[0].url http://x]"),
+        ),
         (format!("'{http}.tls.domains[0].main': blog.org"), Some("proxy=tls.domains[0].main blog.org]")),
         (
             "traefik.http.services.pad-123456_ci_example_org.loadbalancer.server.url: 'http://x'".to_owned(),

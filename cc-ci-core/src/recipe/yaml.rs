@@ -7,7 +7,8 @@ mod doubted;
 mod merges;
 
 use serde_json::Value;
-use serde_saphyr::DuplicateKeyPolicy;
+use serde_saphyr::budget::BudgetBreach;
+use serde_saphyr::{DuplicateKeyPolicy, Error};
 
 /// What the strings and keys of one document may hold together, after aliases.
 const MAX_BYTES: usize = 4 << 20;
@@ -60,15 +61,42 @@ pub(super) fn parse(text: &str) -> Result<Value, YamlFault> {
     };
     let value = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
+        if let Error::Budget { breach, .. } = &error {
+            return YamlFault { line, detail: beyond(breach) };
+        }
         // The place is told apart, and the parser's advice is for programmers.
         let mut detail = error.to_string();
         for tail in ["\n", " at line ", " (defined", ", set "] {
             detail.truncate(detail.find(tail).unwrap_or(detail.len()));
         }
+        // Where an alias is what it breaks at, its error is one of another kind.
+        if let Some(breach) = detail.strip_prefix("budget breached: ") {
+            detail = too_many_aliases(breach);
+        }
         YamlFault { line, detail }
     })?;
     doubted::check(text)?;
     Ok(value)
+}
+
+/// What a text is beyond, and the form to write.
+fn beyond(breach: &BudgetBreach) -> String {
+    match breach {
+        BudgetBreach::Documents { .. } => {
+            "a second document (---), which Docker does not read: write one, and the rest into it or a file of its own"
+                .to_owned()
+        }
+        BudgetBreach::Depth { .. } => format!("maps and lists nest {MAX_DEPTH} deep at the most"),
+        BudgetBreach::Nodes { .. } => format!("it has more than {MAX_VALUES} values: write fewer"),
+        BudgetBreach::ScalarBytes { .. } => {
+            format!("its texts and keys have more than {MAX_BYTES} bytes, those that aliases repeat too: write fewer")
+        }
+        other => too_many_aliases(&format!("{other:?}")),
+    }
+}
+
+fn too_many_aliases(breach: &str) -> String {
+    format!("its anchors and aliases are more than is read ({breach}): write fewer")
 }
 
 #[cfg(test)]
@@ -112,17 +140,17 @@ mod tests {
         let merge_bomb = format!("a: &a {{k: {}}}\nb: [{}]\n", "x".repeat(99_999), "{<<: *a}, ".repeat(90));
         let cases = [
             ("deep flow", "[".repeat(50_000), "recursion limit"),
-            ("deep block", (0..500).flat_map(|n| [" ".repeat(n), "a:\n".to_owned()]).collect(), "Depth"),
-            ("alias bomb", bomb, "AnchorEvents"),
+            ("deep block", (0..500).flat_map(|n| [" ".repeat(n), "a:\n".to_owned()]).collect(), "32 deep"),
+            ("alias bomb", bomb, "anchors and aliases"),
             ("big alias", big, "ScalarBytes"),
             ("merge bomb", merge_bomb, "ScalarBytes"),
-            ("huge scalar", format!("a: {}", "x".repeat(MAX_BYTES + 1)), "ScalarBytes"),
-            ("many values", "- 1\n".repeat(MAX_VALUES + 1), "Nodes"),
+            ("huge scalar", format!("a: {}", "x".repeat(MAX_BYTES + 1)), "more than 4194304 bytes"),
+            ("many values", "- 1\n".repeat(MAX_VALUES + 1), "more than 100000 values"),
             ("self alias", "a: &a [*a]".into(), "recursi"),
             ("unknown alias", "a: *nobody".into(), "unknown anchor"),
             ("duplicate key", "a: 1\nb: 2\na: 3".into(), "duplicate mapping key: a"),
             ("tab", "a:\n\tb: 1".into(), "tab"),
-            ("two documents", "a: 1\n---\nb: 2".into(), "Documents"),
+            ("two documents", "a: 1\n---\nb: 2".into(), "a second document (---)"),
             ("not finite", "a: .nan".into(), "finite"),
             ("list as key", "? [a]\n: 1".into(), "string scalar"),
             ("unclosed", "a: 'x".into(), "quote"),
@@ -140,13 +168,14 @@ mod tests {
     fn nesting_is_bounded() {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         parse(&nested(MAX_DEPTH)).unwrap();
-        assert!(parse(&nested(MAX_DEPTH + 1)).unwrap_err().detail.contains("Depth"));
+        assert!(parse(&nested(MAX_DEPTH + 1)).unwrap_err().detail.contains("32 deep"));
     }
 
     #[test]
     fn a_fault_names_its_line() {
         assert_eq!(parse("a: 1\nb: 2\na: 3").unwrap_err().line, Some(3));
         assert_eq!(parse("a:\n\tb: 1").unwrap_err().line, Some(2));
+        assert_eq!(parse("a: 1\n---\nb: 2").unwrap_err().line, Some(2));
     }
 
     proptest! {

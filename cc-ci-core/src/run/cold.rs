@@ -1,11 +1,12 @@
 //! The cold lane: the previous release is deployed once, upgraded in place to the commit under test, backed up,
 //! restored, tested, and taken down.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::checks;
-use super::probe_files::ProbeFiles;
+use super::covered::Covered;
+use super::probe_files::{self, Places, ProbeFiles};
 use super::ready::Ready;
 use super::recipe;
 use super::state::Revision;
@@ -18,11 +19,14 @@ use crate::model::failure::Failure;
 use crate::model::record::{Tier, TierName};
 use crate::model::secret::Secret;
 use crate::names::Domain;
-use crate::recipe::VolumeBackup;
 use crate::workspace::DeployCountError;
 
 const NO_BACKUP: &str = "the recipe declares no backup (label backupbot.backup)";
 const NOTHING_IN_BACKUP: &str = "no volume of the app is in the backup: there is nothing to restore";
+const NO_VOLUME: &str = "the app declares no volume";
+const NO_DIRECTORY: &str = "the backup takes no directory that a probe file could be in";
+const NOTHING_PROVED: &str = "nothing was proved: no directory of a volume is in the backup that a probe file could be in, and \
+                              there is no pair of `change…` and `restore…` tests that ran";
 const PROBES_ALONE: &str =
     "proved with cc-ci's own files alone: there is no pair of `change…` and `restore…` tests that ran";
 
@@ -48,6 +52,8 @@ pub(super) struct Cold<'r> {
     app: App,
     deployed: bool,
     probes: ProbeFiles,
+    /// What the backup takes.
+    covered: Covered,
     /// The backup that was taken.
     backup: Option<Backup>,
     /// The variables that install steps have set.
@@ -84,6 +90,7 @@ impl<'r> Cold<'r> {
             app,
             deployed: false,
             probes,
+            covered: Covered::default(),
             backup: None,
             set_by_steps,
             first: Vec::new(),
@@ -125,7 +132,11 @@ impl<'r> Cold<'r> {
         .await?;
         self.last.clone_from(&self.first);
         self.check_serving(tier).await?;
-        tier.must("write-probes", self.write_probes("install")).await?;
+        tier.must("write-probes", async {
+            let tops = probe_files::tops(self.engine(), &self.app).await?;
+            self.write_probes("install", &tops).await
+        })
+        .await?;
         tier.scripts().await?;
         self.check_no_restart(tier).await
     }
@@ -173,7 +184,7 @@ impl<'r> Cold<'r> {
         })
         .await?;
         self.check_serving(tier).await?;
-        self.check_data(tier, &BTreeSet::new()).await?;
+        self.check_data(tier, NO_VOLUME).await?;
         tier.scripts().await?;
         self.check_no_restart(tier).await
     }
@@ -186,23 +197,33 @@ impl<'r> Cold<'r> {
 
     async fn backup_steps(&mut self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {
         let ready = self.tests.ready;
-        let mut declared = false;
+        let mut loaded = None;
         tier.must("read", async {
-            declared = recipe::load(ready.run, &self.app).await?.labels.backup.declared;
+            loaded = Some(recipe::load(ready.run, &self.app).await?);
             Ok(())
         })
         .await?;
-        if !declared {
+        let Some(loaded) = loaded.filter(|loaded| loaded.labels.backup.declared) else {
             return Ok(StepOutcome::skipped(NO_BACKUP));
-        }
+        };
         // The tests put their facts in place before the backup is taken.
         tier.scripts().await?;
-        tier.must("write-probes", self.write_probes("backup")).await?;
+        tier.must("write-probes", async {
+            self.covered = Covered::look(self.engine(), &self.app, &loaded).await?;
+            let places = self.covered.places.clone();
+            self.write_probes("backup", &places).await
+        })
+        .await?;
+        let mut unknown = None;
         tier.must("backup", async {
             self.backup = Some(ready.backup(&self.app).await?);
+            unknown = self.covered.check(self.engine(), &self.app).await?;
             Ok(())
         })
         .await?;
+        if let Some(unknown) = unknown {
+            tier.remark(&unknown);
+        }
         self.check_no_restart(tier).await
     }
 
@@ -215,23 +236,12 @@ impl<'r> Cold<'r> {
     async fn restore_steps(&mut self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {
         let ready = self.tests.ready;
         let Some(backup) = self.backup.clone() else { return Ok(StepOutcome::skipped(NO_BACKUP)) };
-        let mut left_out = BTreeSet::new();
-        let mut is_empty = false;
-        tier.must("read", async {
-            let loaded = recipe::load(ready.run, &self.app).await?;
-            let rules = &loaded.labels.backup;
-            left_out = rules.left_out(&loaded.compose);
-            let volumes = self.engine().volumes(&self.app.domain).await?;
-            is_empty = volumes.iter().all(|name| rules.rule(&loaded.compose, name) == VolumeBackup::Excluded);
-            Ok(())
-        })
-        .await?;
-        if is_empty {
+        if self.covered.is_empty {
             return Ok(StepOutcome::skipped(NOTHING_IN_BACKUP));
         }
         tier.must("change", async {
             let text = format!("{} changed after the backup", ready.run.context.run_id);
-            ProbeFiles::write(self.engine(), &self.app, &text).await?;
+            ProbeFiles::write(self.engine(), &self.app, &text, &self.covered.places).await?;
             Ok(())
         })
         .await?;
@@ -243,12 +253,17 @@ impl<'r> Cold<'r> {
             Ok(())
         })
         .await?;
-        self.check_data(tier, &left_out).await?;
+        self.check_data(tier, NO_DIRECTORY).await?;
         self.check_serving(tier).await?;
-        if (changed, tier.scripts().await?) != (TestsEnd::Ran, TestsEnd::Ran) {
+        let has_pair = (changed, tier.scripts().await?) == (TestsEnd::Ran, TestsEnd::Ran);
+        self.check_no_restart(tier).await?;
+        if !has_pair && self.probes.is_empty() {
+            return Ok(StepOutcome::skipped(NOTHING_PROVED));
+        }
+        if !has_pair {
             tier.remark(PROBES_ALONE);
         }
-        self.check_no_restart(tier).await
+        Ok(StepOutcome::Passed)
     }
 
     async fn custom(&mut self) -> Result<(), Failure> {
@@ -310,9 +325,9 @@ impl<'r> Cold<'r> {
         self.engine().services(&self.app.domain).await
     }
 
-    async fn write_probes(&mut self, tier: &str) -> Result<(), Failure> {
+    async fn write_probes(&mut self, tier: &str, places: &Places) -> Result<(), Failure> {
         let text = format!("{} {tier}", self.tests.ready.run.context.run_id);
-        self.probes = ProbeFiles::write(self.engine(), &self.app, &text).await?;
+        self.probes = ProbeFiles::write(self.engine(), &self.app, &text, places).await?;
         Ok(())
     }
 
@@ -321,8 +336,8 @@ impl<'r> Cold<'r> {
         tier.check("healthy", async { checks::healthy(&self.services().await?) }).await
     }
 
-    async fn check_data(&self, tier: &mut TierRun<'_>, left_out: &BTreeSet<String>) -> Result<(), Failure> {
-        tier.check("data", self.probes.verify(self.engine(), &self.app, left_out)).await
+    async fn check_data(&self, tier: &mut TierRun<'_>, nothing: &str) -> Result<(), Failure> {
+        tier.check("data", self.probes.verify(self.engine(), &self.app, nothing)).await
     }
 
     /// Nothing restarted since the last order, and nothing was made anew since the first.

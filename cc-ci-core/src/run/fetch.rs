@@ -49,9 +49,11 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         run.note(format!("the releases are those of {of}"));
     }
     // In the quick lane the baseline says what the commit must build on.
-    if let Some(of) = releases_of.as_ref().filter(|_| run.lane() == Lane::Cold) {
+    if run.lane() == Lane::Cold && !tested.is_cut() {
+        let of = releases_of.as_deref().unwrap_or("the tested repository");
         guard_history(run, &tested, &releases, of).await?;
     }
+    let has_unfit_tags = !releases.unfit.is_empty();
     let newest = releases.releases.into_iter().find(|known| known.commit != *tested.tested());
     let newest = newest.map(|newest| newest.version);
     let upgrade_from = if request.fresh {
@@ -60,7 +62,7 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         let before = tested.releases_before(lifetime, tested.tested()).await?;
         request.upgrade_from.select(before, tested.tested())?
     };
-    Ok(Fetched { tested, releases_of, release, newest, upgrade_from, dependencies, scripts })
+    Ok(Fetched { tested, releases_of, release, newest, has_unfit_tags, upgrade_from, dependencies, scripts })
 }
 
 /// Copies the operator's files for the recipe's tests: a confined test can't read the operator's own. What is one line of them is
@@ -100,7 +102,18 @@ async fn scripts(run: &Run<'_>, tested: &RecipeTree) -> Result<Scripts, Failure>
     run.directory
         .make_private(&to)
         .map_err(|error| Failure::host(format!("can't make {}", to.display())).with_source(error))?;
-    tested.snapshot(run.context.lifetime.as_ref(), "tests", &to).await?;
+    let lifetime = run.context.lifetime.as_ref();
+    let copied = tested.snapshot(lifetime, "tests", &to).await?;
+    // Tests that do not run are told, not left out.
+    if copied.iter().any(|path| path == Path::new("tests")) {
+        return Err(Failure::recipe("the recipe's tests is a file, and no directory of tests"));
+    }
+    if let Some(name) = tested.submodules(lifetime, "tests").await?.first() {
+        let hint = "take its files into the recipe's repository";
+        return Err(
+            Failure::recipe(format!("{name} is a submodule: no test in it is fetched")).with_hint(hint)
+        );
+    }
     let (operators, recipes) = (run.operator_tests(), to.join("tests"));
     let find = move || Scripts::find(operators.as_deref(), Some(&recipes));
     let found = run.context.lifetime.blocking_tasks().run(find).await;
@@ -121,13 +134,10 @@ async fn guard_history(
     releases: &Releases,
     of: &str,
 ) -> Result<(), Failure> {
-    let lifetime = run.harness.lifetime.as_ref();
-    for release in &releases.releases {
-        if tested.are_related(lifetime, tested.tested(), &release.commit).await? {
-            return Ok(());
-        }
-    }
     let Some(newest) = releases.releases.first() else { return Ok(()) };
+    if tested.is_related(run.harness.lifetime.as_ref(), tested.tested(), &releases.releases).await? {
+        return Ok(());
+    }
     let commit = tested.tested().short();
     let what =
         format!("the commit {commit} has no history in common with {}, a release of {of}", newest.version);

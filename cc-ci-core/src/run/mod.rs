@@ -10,6 +10,7 @@ mod baseline;
 mod checks;
 mod cold;
 mod confine;
+mod covered;
 mod diff;
 mod digest;
 mod event_log;

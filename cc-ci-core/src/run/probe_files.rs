@@ -1,4 +1,4 @@
-//! Proof by content: a file of known content in each declared volume.
+//! Proof by content: files of known content in an app's volumes.
 //!
 //! It goes through the engine and not through the app, so it holds for every recipe: images may have no shell.
 
@@ -8,47 +8,58 @@ use super::step::StepOutcome;
 use crate::engine::{App, Engine};
 use crate::model::failure::Failure;
 
-/// The file, at the top of each volume.
+/// The file, in each directory that is to be proved.
 const FILE: &str = ".cc-ci-probe";
 
-/// What each volume holds.
+/// Directories, by their volume's full name and their path in it; the empty one is the volume's top.
+pub(super) type Places = BTreeSet<(String, String)>;
+
+/// What each file holds, by its volume and its path there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ProbeFiles(BTreeMap<String, String>);
+pub(super) struct ProbeFiles(BTreeMap<(String, String), String>);
+
+/// The top of every volume of the app.
+pub(super) async fn tops(engine: &dyn Engine, app: &App) -> Result<Places, Failure> {
+    let volumes = engine.volumes(&app.domain).await?.into_iter();
+    Ok(volumes.map(|volume| (volume, String::new())).collect())
+}
 
 impl ProbeFiles {
-    /// Writes `text` and the volume's name into every volume of the app.
-    pub async fn write(engine: &dyn Engine, app: &App, text: &str) -> Result<Self, Failure> {
+    /// Writes `text` and the place into a file in each of `places`.
+    pub async fn write(engine: &dyn Engine, app: &App, text: &str, places: &Places) -> Result<Self, Failure> {
         let mut files = BTreeMap::new();
-        for volume in engine.volumes(&app.domain).await? {
-            let content = format!("{text} in {volume}\n");
-            engine.write_volume_file(&app.domain, &volume, FILE, content.as_bytes()).await?;
-            files.insert(volume, content);
+        for (volume, directory) in places {
+            let file = if directory.is_empty() { FILE.to_owned() } else { format!("{directory}/{FILE}") };
+            let content = format!("{text} in {volume} {directory}\n");
+            engine.write_volume_file(&app.domain, volume, &file, content.as_bytes()).await?;
+            files.insert((volume.clone(), file), content);
         }
         Ok(Self(files))
     }
 
-    /// Compares every volume with what was written, but for those that `left_out` names. Where nothing is left to
-    /// compare, nothing is proven.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Compares every file with what was written. Where there is none, nothing is proven, for the reason `nothing`.
     pub async fn verify(
         &self,
         engine: &dyn Engine,
         app: &App,
-        left_out: &BTreeSet<String>,
+        nothing: &str,
     ) -> Result<StepOutcome, Failure> {
-        let mut compared = self.0.iter().filter(|(volume, _)| !left_out.contains(volume.as_str())).peekable();
-        if self.0.is_empty() {
-            return Ok(StepOutcome::skipped("the app declares no volume"));
+        if self.is_empty() {
+            return Ok(StepOutcome::skipped(nothing));
         }
-        if compared.peek().is_none() {
-            return Ok(StepOutcome::skipped("every volume is left out of the backup"));
-        }
-        for (volume, content) in compared {
-            match engine.read_volume_file(&app.domain, volume, FILE).await? {
+        for ((volume, file), content) in &self.0 {
+            let place = match file.strip_suffix(FILE).unwrap_or_default() {
+                "" => format!("volume {volume}"),
+                directory => format!("{directory} of volume {volume}"),
+            };
+            match engine.read_volume_file(&app.domain, volume, file).await? {
                 Some(found) if found == content.as_bytes() => {}
-                Some(_) => {
-                    return Err(Failure::recipe(format!("volume {volume} holds other data than before")));
-                }
-                None => return Err(Failure::recipe(format!("volume {volume} lost its data"))),
+                Some(_) => return Err(Failure::recipe(format!("{place} holds other data than before"))),
+                None => return Err(Failure::recipe(format!("{place} lost its data"))),
             }
         }
         Ok(StepOutcome::Passed)

@@ -64,6 +64,8 @@ pub(super) struct Fetched {
     pub release: Option<Release>,
     /// The newest release that is another commit, wherever it is in the history.
     pub newest: Option<Version>,
+    /// Whether there are tags that look like a release and are none.
+    pub has_unfit_tags: bool,
     /// The releases to upgrade from, newest first.
     pub upgrade_from: Vec<Release>,
     pub dependencies: Vec<(RecipeTree, Domain)>,
@@ -97,6 +99,12 @@ impl Fetched {
 
     /// Why there is no release to upgrade from, and whose tags say so: those of a pull request are its author's.
     pub fn why_no_upgrade(&self) -> String {
+        if self.tested.is_cut() {
+            let commit = self.tested.tested().short();
+            return format!(
+                "what {commit} builds on can't be told: the copied repository is a shallow clone (git fetch --unshallow --tags)"
+            );
+        }
         let why = self.no_release_before();
         match &self.releases_of {
             Some(of) => format!("{why} (the releases are those of {of})"),
@@ -107,6 +115,9 @@ impl Fetched {
     fn no_release_before(&self) -> String {
         let commit = self.tested.tested().short();
         match (&self.newest, &self.release) {
+            (None, _) if self.has_unfit_tags => {
+                "no tag is a release, and those that look like one are warned of".to_owned()
+            }
             (None, _) => "there is no previous release".to_owned(),
             (Some(newest), Some(release)) => {
                 format!(

@@ -1,5 +1,6 @@
 //! Copies a directory tree as it is: symlinks stay symlinks and are never followed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek as _};
 use std::path::{Path, PathBuf};
@@ -33,10 +34,42 @@ pub(crate) fn copy_entries(
     Copying { living: false, room: u64::MAX, cancellation }.entries(from, to, skipped)
 }
 
-/// The same of a directory that a process is at work in: what goes meanwhile was never there, and a socket is left out, which its
-/// listener makes anew. At most `room` bytes are copied; holes are none.
-pub(crate) fn copy_living(from: &Path, to: &Path, room: u64, cancellation: &Cancellation) -> io::Result<()> {
-    Copying { living: true, room, cancellation }.entries(from, to, "")
+/// The same of `paths` of a directory that a process is at work in, where the empty one is all of it: what goes meanwhile was
+/// never there, and a socket is left out, which its listener makes anew. At most `room` bytes are copied; holes are none.
+///
+/// # Errors
+/// Also where nothing is at a path.
+pub(crate) fn copy_living(
+    from: &Path,
+    paths: &[String],
+    to: &Path,
+    room: u64,
+    cancellation: &Cancellation,
+) -> io::Result<()> {
+    let mut copying = Copying { living: true, room, cancellation };
+    let paths: BTreeSet<&Path> = paths.iter().map(Path::new).collect();
+    if paths.contains(Path::new("")) {
+        return copying.entries(from, to, "");
+    }
+    let (from, to) = (Dir::open(from)?, Dir::open(to)?);
+    // What is beneath another one comes with it.
+    let is_own = |path: &&&Path| !paths.iter().any(|other| other != *path && path.starts_with(other));
+    for path in paths.iter().filter(is_own) {
+        let fail = |source: io::Error| at_path(path.to_path_buf(), source);
+        if from.find(path).map_err(fail)?.is_none() {
+            let missing = io::Error::new(io::ErrorKind::NotFound, "nothing is at this path of the backup");
+            return Err(fail(missing));
+        }
+        if let Some(above) = path.parent() {
+            to.make_all(above, 0o755).map_err(fail)?;
+        }
+        copying.beneath((&from, path), (&to, path)).map_err(|(path, source)| at_path(path, source))?;
+    }
+    Ok(())
+}
+
+fn at_path(path: PathBuf, source: io::Error) -> io::Error {
+    io::Error::new(source.kind(), AtPath { path, source })
 }
 
 /// Where a copy failed.
@@ -57,8 +90,7 @@ struct Copying<'a> {
 impl Copying<'_> {
     fn entries(&mut self, from: &Path, to: &Path, skipped: &str) -> io::Result<()> {
         for name in Dir::open(from)?.names(Path::new("."))?.iter().filter(|name| *name != skipped) {
-            self.tree(&from.join(name), &to.join(name))
-                .map_err(|(path, source)| io::Error::new(source.kind(), AtPath { path, source }))?;
+            self.tree(&from.join(name), &to.join(name)).map_err(|(path, source)| at_path(path, source))?;
         }
         Ok(())
     }
@@ -70,15 +102,23 @@ impl Copying<'_> {
         };
         let (from_parent, name) = parent_of(from).map_err(fail(from))?;
         let (to_parent, copied) = parent_of(to).map_err(fail(to))?;
-        let mut open = vec![(PathBuf::from(name), PathBuf::from(copied))];
+        self.beneath((&from_parent, name.as_ref()), (&to_parent, copied.as_ref()))
+    }
+
+    fn beneath(
+        &mut self,
+        (from, name): (&Dir, &Path),
+        (to, copied): (&Dir, &Path),
+    ) -> Result<(), (PathBuf, io::Error)> {
+        let mut open = vec![(name.to_owned(), copied.to_owned())];
         while let Some((source, target)) = open.pop() {
-            let path = from_parent.path().join(&source);
+            let path = from.path().join(&source);
             if self.cancellation.cause().is_some() {
                 return Err((path, io::Error::new(io::ErrorKind::Interrupted, "the run was cancelled")));
             }
-            match self.one((&from_parent, &source), (&to_parent, &target), &mut open) {
-                Err(_) if self.living && !from_parent.has(&source) => {}
-                copied => copied.map_err(fail(&path))?,
+            match self.one((from, &source), (to, &target), &mut open) {
+                Err(_) if self.living && !from.has(&source) => {}
+                copied => copied.map_err(|error| (path, error))?,
             }
         }
         Ok(())
@@ -239,12 +279,29 @@ mod tests {
         let _listener = std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap();
         fs::write(from.join("file"), "12345678").unwrap();
         File::create(from.join("hole")).unwrap().set_len(1 << 30).unwrap();
-        copy_living(&from, &to, 8, &Cancellation::new()).unwrap();
+        let copy_to = |to: &Path, paths: &[&str], room| {
+            let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+            copy_living(&from, &paths, to, room, &Cancellation::new())
+        };
+        let copy = |paths: &[&str], room| copy_to(&to, paths, room);
+        copy(&[""], 8).unwrap();
         assert_eq!(fs::read_to_string(to.join("file")).unwrap(), "12345678");
         assert!(to.join("hole").exists() && !to.join("socket").exists());
         fs::remove_file(to.join("file")).unwrap();
         fs::remove_file(to.join("hole")).unwrap();
-        let error = copy_living(&from, &to, 7, &Cancellation::new()).unwrap_err();
+        let error = copy(&[""], 7).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        let to = world.path().join("paths");
+        fs::create_dir(&to).unwrap();
+        let copy = |paths: &[&str], room| copy_to(&to, paths, room);
+        fs::create_dir_all(from.join("deep/er")).unwrap();
+        fs::write(from.join("deep/er/file"), "1").unwrap();
+        symlink("deep", from.join("link")).unwrap();
+        copy(&["deep/er/file", "deep/er", "deep/er/"], 1).unwrap();
+        assert!(to.join("deep/er/file").exists() && !to.join("file").exists());
+        assert_eq!(copy(&["deep/none"], 8).unwrap_err().kind(), io::ErrorKind::NotFound);
+        for path in ["link/er", "../to"] {
+            assert!(copy(&[path], 8).is_err() && !to.join("link").exists(), "{path}");
+        }
     }
 }

@@ -158,6 +158,14 @@ fn is_repository(path: &Path) -> bool {
     path.join(".git").symlink_metadata().is_ok() || is_bare
 }
 
+/// Whether git counts on another repository for a part of its objects.
+fn is_partial(git_dir: &Path) -> bool {
+    let packs = std::fs::read_dir(git_dir.join("objects/pack"));
+    packs.is_ok_and(|packs| {
+        packs.flatten().any(|pack| pack.path().extension().is_some_and(|end| end == "promisor"))
+    })
+}
+
 /// The objects of a canonical recipe, where git can name them in a line of its list of alternates.
 fn objects_of(recipe: &Path) -> Option<PathBuf> {
     let objects =
@@ -207,7 +215,7 @@ impl Fetching<'_> {
     }
 
     fn git_error(&self, source: GitError) -> FetchError {
-        FetchError::Git { source_name: self.source_name.clone(), source }
+        FetchError::of_git(&self.source_name, source)
     }
 
     fn no_such_revision(&self) -> FetchError {
@@ -392,7 +400,7 @@ impl Fetching<'_> {
             (RecipeSource::Url(url), _) => url.secret().into(),
             (_, local) => local.unwrap_or_default().into(),
         };
-        let fail = |error| FetchError::Git { source_name: source.to_string(), source: error };
+        let fail = |error| FetchError::of_git(&source.to_string(), error);
         let reading = self.git.fetching().map_err(fail)?;
         self.git_fetch(&reading, &address, &[TAGS]).await.map_err(fail)
     }
@@ -436,6 +444,9 @@ impl Fetching<'_> {
         if !git_dir.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
             let source = io::Error::new(io::ErrorKind::NotFound, "it has no .git directory of its own");
             return Err(FetchError::Path { path: from, source });
+        }
+        if is_partial(&git_dir) {
+            return Err(FetchError::Partial { source_name: from.display().to_string() });
         }
         let (source, git) = (from.clone(), self.git.clone());
         let cancellation = self.lifetime.cancellation().clone();

@@ -49,6 +49,18 @@ pub enum FetchError {
         /// The source.
         source_name: String,
     },
+    /// git gives no content that the source itself would have to fetch.
+    #[error("{source_name} has not all of its content: it is a partial clone")]
+    Partial {
+        /// The source.
+        source_name: String,
+    },
+    /// The source names its objects by SHA-256.
+    #[error("{source_name} is a repository with SHA-256 object names")]
+    Sha256 {
+        /// The source.
+        source_name: String,
+    },
     /// A branch or tag is named like the beginning of another commit's id.
     #[error(
         "{revision} is a branch or tag of {source_name}, and the beginning of the id of {commit}: give all of its digits"
@@ -93,6 +105,20 @@ pub enum FetchError {
     Workspace(#[from] WorkspaceError),
 }
 
+impl FetchError {
+    /// What git said of the source.
+    pub(super) fn of_git(source_name: &str, source: GitError) -> Self {
+        let source_name = source_name.to_owned();
+        if source.says("from promisor remote") {
+            Self::Partial { source_name }
+        } else if source.says("mismatched algorithms") {
+            Self::Sha256 { source_name }
+        } else {
+            Self::Git { source_name, source }
+        }
+    }
+}
+
 impl From<FetchError> for Failure {
     fn from(error: FetchError) -> Self {
         if let FetchError::NoRepository { .. } = error {
@@ -103,6 +129,15 @@ impl From<FetchError> for Failure {
             let hint = "fetch all of it, there: git fetch --unshallow --tags";
             return Self::configuration(error_chain(&error)).with_hint(hint);
         }
+        if let FetchError::Partial { .. } = error {
+            let hint = "clone it anew, without --filter";
+            return Self::configuration(error_chain(&error)).with_hint(hint);
+        }
+        if let FetchError::Sha256 { .. } = error {
+            let hint =
+                "use one with SHA-1 object names, as abra and forges do: git init --object-format=sha1";
+            return Self::configuration(error_chain(&error)).with_hint(hint);
+        }
         let fault = match error {
             // What was asked for is not there: nothing was changed yet.
             FetchError::Source(_)
@@ -111,6 +146,8 @@ impl From<FetchError> for Failure {
             | FetchError::NoRepository { .. }
             | FetchError::Shallow { .. }
             | FetchError::CutHistory { .. }
+            | FetchError::Partial { .. }
+            | FetchError::Sha256 { .. }
             | FetchError::LooksLikeId { .. }
             | FetchError::NoSuchRevision { .. }
             | FetchError::Ambiguous { .. } => Fault::Configuration,

@@ -10,6 +10,7 @@ use super::*;
 use crate::lifetime::{Bounds, ChildError, EmbeddedMode};
 use crate::model::cancellation::Cause;
 use crate::model::event::Silent;
+use crate::model::failure::{Failure, Fault};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -229,6 +230,67 @@ async fn a_shallow_clone_is_named_as_one() {
             let error = world.fetch(&run, &at(request(&source), revision)).await.unwrap_err();
             assert!(matches!(error, FetchError::CutHistory { .. }), "{source} {revision}: {error:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_repository_is_read_in_whatever_form_it_is_and_one_without_a_commit_is_named() {
+    let world = World::new();
+    let upstream = world.recipe();
+    let [worktree, bare, shared] = ["worktree", "bare", "shared"].map(|name| world.path(name).join("notes"));
+    upstream.git(&["worktree", "add", "-q", "--detach", worktree.to_str().unwrap(), "HEAD"]);
+    upstream.git(&["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
+    upstream.git(&["clone", "-q", "--shared", ".", shared.to_str().unwrap()]);
+    for path in [&worktree, &bare, &shared] {
+        let run = world.run();
+        let tree = world.fetch(&run, &request(path.to_str().unwrap())).await.unwrap().tree;
+        assert_eq!(tree.tested(), &upstream.head(), "{}", path.display());
+        let newest = tree.newest_before(&world.life, tree.tested()).await.unwrap().unwrap();
+        assert_eq!(newest.version.to_string(), "1.1.0+1.1", "{}", path.display());
+    }
+    let bare = Repository(bare);
+    bare.git(&["symbolic-ref", "HEAD", "refs/heads/gone"]);
+    let empty = Repository(world.path("empty/notes"));
+    fs::create_dir_all(&empty.0).unwrap();
+    empty.git(&["init", "-q", "--template="]);
+    for repository in [bare, empty] {
+        let error = world.fetch(&world.run(), &repository.request()).await.unwrap_err();
+        assert!(matches!(error, FetchError::NoSuchRevision { .. }), "{error:?}");
+        assert_eq!(Failure::from(error).fault(), Fault::Configuration);
+    }
+}
+
+#[tokio::test]
+async fn a_partial_clone_and_one_with_other_names_for_objects_are_named_as_such() {
+    let world = World::new();
+    let upstream = world.recipe();
+    let from = format!("file://{}", upstream.0.display());
+    upstream.git(&["config", "uploadpack.allowFilter", "true"]);
+    let partial = world.path("partial/notes");
+    upstream.git(&["clone", "-q", "--filter=blob:none", &from, partial.to_str().unwrap()]);
+    let canonical = world.path("canonical/recipes/notes");
+    upstream.git(&["clone", "-q", "--filter=blob:none", &from, canonical.to_str().unwrap()]);
+    let copy = FetchRequest { skip_fetch: true, ..request("notes") };
+    for request in
+        [request(partial.to_str().unwrap()), request(&format!("file://{}", partial.display())), copy]
+    {
+        let error = world.fetch(&world.run(), &request).await.unwrap_err();
+        assert!(matches!(error, FetchError::Partial { .. }), "{error:?}");
+        let failure = Failure::from(error);
+        assert!(failure.fault() == Fault::Configuration && failure.hint().is_some(), "{failure:?}");
+    }
+    // As a cache it only costs time.
+    assert_eq!(world.fetch(&world.run(), &upstream.request()).await.unwrap().tree.tested(), &upstream.head());
+
+    let other = Repository(world.path("other/notes"));
+    fs::create_dir_all(&other.0).unwrap();
+    other.git(&["init", "-q", "--template=", "-b", "main", "--object-format=sha256"]);
+    let commit = other.commit("compose.yml", "x");
+    for revision in ["HEAD", "main", commit.as_str(), commit.short()] {
+        let error = world.fetch(&world.run(), &at(other.request(), revision)).await.unwrap_err();
+        assert!(matches!(error, FetchError::Sha256 { .. }), "{revision}: {error:?}");
+        let failure = Failure::from(error);
+        assert!(failure.fault() == Fault::Configuration && failure.hint().is_some(), "{failure:?}");
     }
 }
 

@@ -9,7 +9,7 @@
 //! # Limitations
 //! A password in a URL is an argument of git and its helpers while they fetch: other users of the host can see
 //! it in `/proc` unless it is mounted with `hidepid`. An ssh agent is not passed on; keys in their usual places
-//! are found. Repositories with SHA-256 object names are not understood.
+//! are found. Repositories with SHA-256 object names are refused.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -159,6 +159,11 @@ impl GitError {
             }
             Self::Child { .. } => false,
         }
+    }
+
+    /// Whether git came to an end with these words.
+    pub(super) fn says(&self, words: &str) -> bool {
+        matches!(self, Self::Failed { message, .. } if message.iter().any(|line| line.contains(words)))
     }
 
     /// Whether the run ended or the time was up: nothing is worth trying after that.

@@ -97,19 +97,30 @@ impl RecipeTree {
         }
     }
 
-    /// Whether two commits have an ancestor in common.
-    pub async fn are_related(
+    /// Whether `commit` has an ancestor in common with one of `releases`.
+    pub async fn is_related(
         &self,
         lifetime: &dyn RunLifetime,
-        one: &CommitId,
-        other: &CommitId,
+        commit: &CommitId,
+        releases: &[Release],
     ) -> Result<bool, GitError> {
-        match self.git.run(lifetime, ["merge-base", one.as_str(), other.as_str()], LOCAL).await {
-            Ok(_) => Ok(true),
-            // Any other status is trouble, and says nothing of the two.
-            Err(GitError::Failed { ended, .. }) if ended.code == Some(1) => Ok(false),
-            Err(error) => Err(error),
+        // As many as are surely a command's arguments.
+        for some in releases.chunks(1000) {
+            let args = ["merge-base", commit.as_str()].into_iter();
+            let args = args.chain(some.iter().map(|release| release.commit.as_str()));
+            match self.git.run(lifetime, args, LOCAL).await {
+                Ok(_) => return Ok(true),
+                // Any other status is trouble, and says nothing of them.
+                Err(GitError::Failed { ended, .. }) if ended.code == Some(1) => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(false)
+    }
+
+    /// Whether its history ends where a shallow clone's did: what is behind that nobody can tell.
+    pub fn is_cut(&self) -> bool {
+        self.root().join(".git/shallow").symlink_metadata().is_ok()
     }
 
     /// The files of `commit` that are not in the tree as they are in it, as git quotes their names. Files that the
@@ -180,6 +191,14 @@ impl RecipeTree {
         commit: &CommitId,
     ) -> Result<Option<Release>, GitError> {
         Ok(self.releases_before(lifetime, commit).await?.into_iter().next())
+    }
+
+    /// The submodules of the commit under test in the directory `path`, as git quotes their names: nothing of them is fetched.
+    pub async fn submodules(&self, lifetime: &dyn RunLifetime, path: &str) -> Result<Vec<String>, GitError> {
+        let args = ["ls-tree", "-r", "--full-tree", self.tested.as_str(), "--", path];
+        let lines = self.git.run(lifetime, args, LOCAL).await?;
+        let name = |line: String| Some(line.strip_prefix("160000 ")?.split_once('\t')?.1.to_owned());
+        Ok(lines.into_iter().filter_map(name).collect())
     }
 
     /// Copies `relative`, a file or a directory of the tree with all below it, into the directory `to` under the

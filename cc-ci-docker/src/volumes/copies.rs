@@ -26,7 +26,7 @@ use cc_ci_core::recipe::VolumeBackup;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{ATTEMPTS, Mount, NOT_REGULAR, Trouble, is_the_apps, mounted};
+use super::{ATTEMPTS, Mount, Trouble, is_the_apps, leads_down, mounted, parent_of};
 use crate::SwarmEngine;
 use crate::client::{ApiError, Client};
 
@@ -41,14 +41,10 @@ const INDEX: &str = "paths.json";
 
 const INDEX_LIMIT: u64 = 1 << 20;
 
-/// What Go calls the mode of a directory.
-const DIRECTORY: u32 = 1 << 31;
-
 /// An archive ends with two empty blocks, or it is not whole.
 const END: usize = 1024;
 
 const TOO_MUCH: &str = "the backup would hold more than 4 GiB";
-const NO_PATH: &str = "a path of a backup leads to a file or a directory, and not through a link";
 
 /// Copies what `rule` takes of a volume into the new directory `to`.
 pub(crate) async fn save(
@@ -136,8 +132,7 @@ fn archive_name(number: usize) -> String {
 
 /// A path of a backup is relative, and leads nowhere but down.
 fn check_paths(paths: &[String], doing: &str) -> Result<(), Failure> {
-    let is_plain = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\0');
-    match paths.iter().find(|path| !path.is_empty() && !path.trim_end_matches('/').split('/').all(is_plain)) {
+    match paths.iter().find(|path| !path.is_empty() && !leads_down(path)) {
         Some(path) => Err(Failure::recipe(format!(
             "{doing}: the path {:?} does not lead down from the top of the volume",
             crate::sanitize::written(path)
@@ -163,7 +158,7 @@ impl Mount {
         room: u64,
     ) -> Result<u64, Trouble> {
         let path = path.trim_end_matches('/');
-        if !path.is_empty() && !self.walk(client, path).await?.is_empty() {
+        if !self.walk(client, path).await?.is_empty() {
             return Err(Trouble::Refused("a path of its backup is not there"));
         }
         let mut attempts = ATTEMPTS;
@@ -212,22 +207,6 @@ impl Mount {
         Ok((size, end.len() == END && end.iter().all(|&byte| byte == 0)))
     }
 
-    /// Looks at each part of `path`, from the top. Gives those that are not there; what is there is a directory, and a
-    /// regular file at the very end may be.
-    async fn walk<'p>(&self, client: &Client, path: &'p str) -> Result<Vec<&'p str>, Trouble> {
-        let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
-        let parts: Vec<&str> = ends.map(|end| &path[..end]).collect();
-        for (index, part) in parts.iter().enumerate() {
-            match self.stat(client, part).await? {
-                None => return Ok(parts[index..].to_vec()),
-                Some(stat) if stat.file_mode & NOT_REGULAR == DIRECTORY => {}
-                Some(stat) if stat.file_mode & NOT_REGULAR == 0 && index + 1 == parts.len() => {}
-                Some(_) => return Err(Trouble::Refused(NO_PATH)),
-            }
-        }
-        Ok(Vec::new())
-    }
-
     /// Hands an archive of `path` to the engine, which unpacks it inside of the container.
     async fn load(
         &self,
@@ -238,11 +217,9 @@ impl Mount {
         name: String,
     ) -> Result<(), Trouble> {
         // It holds the last part of the path by its name.
-        let above = path.trim_end_matches('/').rsplit_once('/').map_or("", |(above, _)| above);
-        if !above.is_empty() {
-            for missing in self.walk(client, above).await? {
-                self.put(client, directory(missing)?).await?;
-            }
+        let above = parent_of(path.trim_end_matches('/'));
+        for missing in self.walk(client, above).await? {
+            self.put(client, directory(missing)?).await?;
         }
         let from = from.to_owned();
         let opened = context.lifetime.blocking_tasks().run(move || open_beneath(&from, name)).await;

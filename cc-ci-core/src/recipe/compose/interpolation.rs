@@ -10,25 +10,33 @@ use crate::recipe::interpolate::{InterpolateError, interpolate};
 /// What the values of one section may hold together.
 const MAX_BYTES: usize = 8 << 20;
 
-/// Interpolates all texts below `section`, and returns the variables that were not set. Keys stay as they are.
+/// The variables of a recipe's texts.
+#[derive(Debug, Default)]
+pub(super) struct Variables {
+    pub used: BTreeSet<String>,
+    /// Those without a default that are not set.
+    pub unset: BTreeSet<String>,
+}
+
+/// Interpolates all texts below `section`, and adds its variables to `found`. Keys stay as they are.
 pub(super) fn run(
     file: &str,
     section: &str,
     value: &mut Value,
     vars: &BTreeMap<String, String>,
-) -> Result<BTreeSet<String>, ComposeError> {
-    let mut walk = Walk { vars, unset: BTreeSet::new(), left: MAX_BYTES };
+    found: &mut Variables,
+) -> Result<(), ComposeError> {
+    let mut walk = Walk { vars, found, left: MAX_BYTES };
     walk.run(value).map_err(|(mut path, source)| {
         path.push(section.to_owned());
         path.reverse();
         ComposeError::Interpolate { file: file.to_owned(), path: path.join("."), source }
-    })?;
-    Ok(walk.unset)
+    })
 }
 
 struct Walk<'a> {
     vars: &'a BTreeMap<String, String>,
-    unset: BTreeSet<String>,
+    found: &'a mut Variables,
     left: usize,
 }
 
@@ -49,7 +57,8 @@ impl Walk<'_> {
                     .checked_sub(result.text.len())
                     .ok_or((Vec::new(), InterpolateError::TooLong))?;
                 *text = result.text;
-                self.unset.append(&mut result.unset);
+                self.found.used.append(&mut result.used);
+                self.found.unset.append(&mut result.unset);
             }
             Value::Array(list) => {
                 for (index, item) in list.iter_mut().enumerate() {

@@ -28,6 +28,7 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::Path;
 
 pub(in crate::recipe) use environment::fault as env_file_fault;
+use interpolation::Variables;
 use node::Node;
 use object::ObjectLayer;
 use service::ServiceLayer;
@@ -59,6 +60,11 @@ pub enum ComposeError {
     /// `COMPOSE_FILE` names too many files.
     #[error("COMPOSE_FILE names more than {MAX_FILES} files")]
     TooManyFiles,
+    /// One of its files has no name.
+    #[error(
+        "COMPOSE_FILE names a file without a name, which readers take in different ways: write no colon too many"
+    )]
+    NoName,
     /// A file can't be read.
     #[error("reading {file}")]
     Read {
@@ -105,7 +111,7 @@ impl ComposeError {
     /// The file that it is about; of several together, all with colons between them.
     pub(in crate::recipe) fn file(&self) -> Option<&str> {
         match self {
-            Self::Stack(_) | Self::TooManyFiles => None,
+            Self::Stack(_) | Self::TooManyFiles | Self::NoName => None,
             Self::Read { file, .. }
             | Self::Yaml { file, .. }
             | Self::Interpolate { file, .. }
@@ -148,7 +154,9 @@ pub struct Compose {
     pub networks: BTreeMap<String, Object>,
     /// What the files ask for that is not the app's own, but for mounts of the host, published ports and the proxy.
     pub privileges: Vec<Privilege>,
-    /// The variables that the files used without a default, and that were not set.
+    /// The variables that the files used.
+    pub used: BTreeSet<String>,
+    /// Those of them without a default that were not set.
     pub unset: BTreeSet<String>,
 }
 
@@ -175,19 +183,20 @@ impl Compose {
         let stack = vars.get("STACK_NAME").map_or("", String::as_str);
         let stack = stack.parse::<Stack>().map_err(ComposeError::Stack)?;
         let named = vars.get("COMPOSE_FILE").map_or("", String::as_str);
-        let mut files: Vec<&str> = named.split(':').filter(|file| !file.is_empty()).collect();
-        if files.is_empty() {
-            files.push("compose.yml");
+        let files: Vec<&str> =
+            if named.is_empty() { vec!["compose.yml"] } else { named.split(':').collect() };
+        if files.contains(&"") {
+            return Err(ComposeError::NoName);
         }
         if files.len() > MAX_FILES {
             return Err(ComposeError::TooManyFiles);
         }
         let mut merged: Option<Layer> = None;
-        let mut unset = BTreeSet::new();
+        let mut variables = Variables::default();
         for file in &files {
             let text = tree::read_text(root, Path::new(file))
                 .map_err(|source| ComposeError::Read { file: (*file).to_owned(), source })?;
-            let layer = Layer::parse(file, &text, vars, &mut unset)?;
+            let layer = Layer::parse(file, &text, vars, &mut variables)?;
             match &mut merged {
                 None => merged = Some(layer),
                 Some(base) if base.minor != layer.minor => {
@@ -204,7 +213,7 @@ impl Compose {
                 Some(base) => base.merge(layer),
             }
         }
-        merged.unwrap_or_default().finish(&files.join(":"), stack, vars, unset)
+        merged.unwrap_or_default().finish(&files.join(":"), stack, vars, variables)
     }
 }
 
@@ -213,7 +222,7 @@ impl Layer {
         file: &str,
         text: &str,
         vars: &BTreeMap<String, String>,
-        unset: &mut BTreeSet<String>,
+        variables: &mut Variables,
     ) -> Result<Self, ComposeError> {
         let mut value = yaml::parse(text).map_err(|fault| ComposeError::Yaml {
             file: file.to_owned(),
@@ -223,7 +232,7 @@ impl Layer {
         let minor = schema::check(&Node::root(file, &value), false)?;
         for section in ["services"].iter().chain(&OBJECT_SECTIONS) {
             if let Some(value) = value.get_mut(section) {
-                unset.append(&mut interpolation::run(file, section, value, vars)?);
+                interpolation::run(file, section, value, vars, variables)?;
             }
         }
         let root = Node::root(file, &value);
@@ -280,7 +289,7 @@ impl Layer {
         files: &str,
         stack: Stack,
         vars: &BTreeMap<String, String>,
-        unset: BTreeSet<String>,
+        Variables { used, unset }: Variables,
     ) -> Result<Compose, ComposeError> {
         let invalid =
             |path: String, rule: String| ComposeError::Invalid { file: files.to_owned(), path, rule };
@@ -307,7 +316,8 @@ impl Layer {
             networks.entry("default".to_owned()).or_insert_with(|| Object::of_stack(&stack, "default"));
         }
         let privileges = self.privileges;
-        let compose = Compose { stack, services, volumes, secrets, configs, networks, privileges, unset };
+        let compose =
+            Compose { stack, services, volumes, secrets, configs, networks, privileges, used, unset };
         compose.check_references().map_err(|(path, rule)| invalid(path, rule))?;
         Ok(compose)
     }

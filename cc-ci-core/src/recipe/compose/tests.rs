@@ -439,7 +439,10 @@ fn files_come_from_inside_the_recipe_only() {
     assert_eq!(load(""), "reading compose.yml: it leads out of the recipe");
     assert_eq!(load("../secret.yml"), "reading ../secret.yml: it leads out of the recipe");
     assert_eq!(load("missing.yml"), "reading missing.yml: it does not exist");
-    assert!(load(&"compose.yml:".repeat(MAX_FILES + 1)).contains("more than"));
+    assert!(load(&"compose.yml:x".repeat(MAX_FILES + 1)).contains("more than"));
+    for named in [":compose.yml", "compose.yml:", "a.yml::b.yml", ":"] {
+        assert!(load(named).contains("without a name"), "{named}");
+    }
 }
 
 #[test]

@@ -121,6 +121,7 @@ impl Judge<'_> {
             self.sink.issue(COMPOSE, &issue);
         }
         self.measure(&base, COMPOSE);
+        let mut used = base.used;
         for overlay in &files[1..] {
             let compose = match self.over(&overlay_vars, overlay, files) {
                 Ok(compose) => compose,
@@ -136,6 +137,16 @@ impl Judge<'_> {
                 self.sink.issue(overlay, &issue);
             }
             self.measure(&compose, overlay);
+            used.extend(compose.used);
+        }
+        for (line, what) in abra_sh::doubtful(self.texts.get(ABRA_SH).map_or("", String::as_str), &used) {
+            self.sink.write(&table::EXPORT_DOUBTFUL, ABRA_SH, Some(line), &what);
+        }
+        // A file that is judged alone may not be one that the sample can name, or not with the others.
+        if let Some(Err(error)) =
+            as_it_comes.filter(|_| !self.sink.has_errors()).map(|named| self.load(&base_vars, named))
+        {
+            self.refused(SAMPLE, &error);
         }
         self.room();
     }

@@ -71,6 +71,10 @@ impl<'a> FindingSink<'a> {
         });
     }
 
+    pub(super) fn has_errors(&self) -> bool {
+        self.errors > 0
+    }
+
     fn has_room(&self, rule: &Rule) -> bool {
         if rule.severity == Severity::Error {
             self.errors < MAX_ERRORS

@@ -94,6 +94,10 @@ rules! {
         "Names of secrets and configs end with a letter or a digit",
         "Swarm refuses others in the middle of a deploy; mostly a version is not set",
         "set the version: of a config in `abra.sh`, of a secret in `.env.sample`";
+    EXPORT_DOUBTFUL Error "export-doubtful":
+        "What `abra.sh` exports and compose files use is versions, at the top level and as plain words",
+        "abra puts what it exports over the `.env`: another file, object or host than the judged one may be deployed",
+        "write `export <NAME>_VERSION=v1` for a version, and say other variables in `.env.sample`";
     SECRET_NOT_IN_SAMPLE Error "secret-not-in-sample":
         "Each external secret is said by a `SECRET_<NAME>_VERSION` in `.env.sample`",
         "abra generates only what is said there, and the deploy fails for the rest",

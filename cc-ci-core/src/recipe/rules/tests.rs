@@ -173,6 +173,12 @@ const BROKEN: &[(&str, &str, &str, &str)] = &[
         "name-too-long compose.yml:38",
     ),
     ("abra.sh", "CONF_VERSION", "OTHER_VERSION", "name-unfinished compose.yml:38"),
+    (
+        "abra.sh",
+        "CONF_VERSION=v1\n",
+        "CONF_VERSION=v1\nexport EXTRA=blog.example.org\n",
+        "export-doubtful abra.sh:2",
+    ),
     ("compose.yml", "${SECRET_KEY_VERSION}", "v2", "secret-not-in-sample compose.yml:35"),
     (
         "compose.yml",
@@ -344,6 +350,20 @@ fn an_overlay_that_only_the_sample_names_is_judged_wherever_it_is() {
         format!("{SAMPLE}#COMPOSE_FILE=compose.yml:db/gone.yml:../out.yml:/etc/x.yml:.git/x\n"),
     );
     assert_eq!(tree.found(&History::default()), ["compose-invalid db/gone.yml"]);
+}
+
+#[test]
+fn what_the_sample_takes_into_use_by_itself_can_be_read_together() {
+    let tree = Tree::clean();
+    tree.write("compose.a.yml", "version: '3.8'\nservices: {app: {environment: [A=1]}}\n");
+    for (named, found) in [
+        ("compose.yml:compose.a.yml", &[][..]),
+        ("compose.yml::compose.a.yml", &["compose-invalid .env.sample"]),
+        ("compose.yml,compose.a.yml", &["compose-invalid compose.yml,compose.a.yml"]),
+    ] {
+        tree.write(".env.sample", format!("{SAMPLE}COMPOSE_FILE={named}\n"));
+        assert_eq!(tree.found(&History::default()), found, "{named}");
+    }
 }
 
 #[test]

@@ -1,0 +1,67 @@
+//! What of an app its backup takes, as the labels say.
+
+use super::probe_files::Places;
+use super::recipe::LoadedRecipe;
+use crate::engine::{App, Engine, VolumePath};
+use crate::model::failure::Failure;
+use crate::recipe::{HookKind, VolumeBackup};
+
+/// What the backup takes, before it is taken.
+#[derive(Debug, Default)]
+pub(super) struct Covered {
+    /// The directories in it, as far as the engine knows.
+    pub places: Places,
+    /// Whether nothing of the app is in it.
+    pub is_empty: bool,
+    /// Paths at which nothing is. A hook may yet make something there.
+    missing: Places,
+    /// Whether a hook may remove what was there, once it is backed up.
+    has_post_hook: bool,
+}
+
+impl Covered {
+    pub async fn look(engine: &dyn Engine, app: &App, loaded: &LoadedRecipe) -> Result<Self, Failure> {
+        let rules = &loaded.labels.backup;
+        let has_post_hook = rules.hooks(HookKind::BackupPost).next().is_some();
+        let mut covered = Self { is_empty: true, has_post_hook, ..Self::default() };
+        for volume in engine.volumes(&app.domain).await? {
+            let paths = match rules.rule(&loaded.compose, &volume) {
+                VolumeBackup::Excluded => continue,
+                VolumeBackup::Whole => {
+                    covered.places.insert((volume.clone(), String::new()));
+                    Vec::new()
+                }
+                VolumeBackup::Paths(paths) => paths,
+            };
+            covered.is_empty = false;
+            for path in paths {
+                match engine.volume_path(&app.domain, &volume, &path).await? {
+                    Some(VolumePath::Directory) => covered.places.insert((volume.clone(), path)),
+                    Some(VolumePath::Missing) => covered.missing.insert((volume.clone(), path)),
+                    Some(VolumePath::Other) | None => false,
+                };
+            }
+        }
+        Ok(covered)
+    }
+
+    /// Looks once more, after the backup, at what was missing. Gives what can't be told of it.
+    ///
+    /// # Errors
+    /// Where a path is still missing and no hook can have removed it.
+    pub async fn check(&self, engine: &dyn Engine, app: &App) -> Result<Option<String>, Failure> {
+        for (volume, path) in &self.missing {
+            if engine.volume_path(&app.domain, volume, path).await? != Some(VolumePath::Missing) {
+                continue;
+            }
+            let what = format!("the backup takes {path} of volume {volume}");
+            if self.has_post_hook {
+                return Ok(Some(format!("{what}, which is there neither before nor after it")));
+            }
+            let hint =
+                "mend the label backupbot.backup.volumes.<volume>.path: paths are relative to the volume";
+            return Err(Failure::recipe(format!("{what}, and nothing is there")).with_hint(hint));
+        }
+        Ok(None)
+    }
+}
