@@ -52,10 +52,11 @@ fn orphans_are_looked_at_together() {
         }
         let (scans, records) = pass(&world);
         // Candidates, before, after: two scans each; two to end marked processes; and the local executor looks for those of
-        // all apps that it removes, a second time for those that asked when it had begun. Records are read for these three,
-        // for live owners, for dead trees, and for the results of killed runs.
-        let shared = if orphans == 1 { 1 } else { 2 };
-        assert_eq!((scans, records), (3 * 2 + 2 + shared, 6), "{orphans} orphans");
+        // all apps that it removes, again for those that ask when it has begun. Records are read for these three, for live
+        // owners, for dead trees, and for the results of killed runs.
+        let shared = 1..=1 + usize::try_from(orphans).unwrap() / 4;
+        assert!(shared.contains(&(scans - (3 * 2 + 2))), "{scans} scans for {orphans} orphans");
+        assert_eq!(records, 6, "{orphans} orphans");
         assert_eq!(fs::read_dir(&servers).unwrap().count(), 0);
     }
     world.assert_empty();
