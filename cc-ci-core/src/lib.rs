@@ -66,7 +66,7 @@ pub use sys::{process, system_info};
 #[doc(hidden)]
 pub use model::error_chain;
 #[doc(hidden)]
-pub use sys::{beneath, files, output};
+pub use sys::{beneath, files, output, shared_look};
 
 /// What a test fixture needs.
 pub mod prelude {

@@ -33,7 +33,6 @@ mod order_tests;
 mod removal;
 mod sanitize;
 mod secrets;
-mod shared_look;
 mod snapshot;
 mod tasks;
 #[cfg(test)]
@@ -55,10 +54,11 @@ use cc_ci_core::engine::{
 use cc_ci_core::event::Reporter;
 use cc_ci_core::names::{Domain, Suffix};
 use cc_ci_core::recipe::VolumeBackup;
+use cc_ci_core::shared_look::SharedLook;
 
 use client::Client;
 pub use engine_info::{EngineInfo, ProxyNetwork, SwarmInfo};
-use shared_look::SharedLook;
+use snapshot::Snapshot;
 use volumes::copies;
 
 /// The overlay network that the reverse proxy reaches every app by. No app's, whoever made it.
@@ -84,7 +84,7 @@ pub struct SwarmEngine {
     settings: Settings,
     pull_silence: Duration,
     poll_pause: Duration,
-    looks: SharedLook,
+    looks: SharedLook<Snapshot>,
     /// Whether it ever showed what exists. One that did and does not any more is likely to be restarting.
     has_shown: AtomicBool,
 }

@@ -11,6 +11,7 @@
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and may panic")]
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +21,9 @@ use tempfile::TempDir;
 
 const FILES: [usize; 5] = [1, 10, 100, 1_000, 10_000];
 const WAITERS: [usize; 4] = [1, 10, 100, 500];
+const ORPHANS: [usize; 4] = [1, 10, 100, 200];
+const AT_ONCE: [usize; 4] = [1, 4, 16, 64];
+const PROCESSES: [usize; 4] = [1, 100, 1_000, 15_000];
 const ROUNDS: usize = 5;
 const DOMAIN: &str = "own-000001.cc-ci.localhost";
 
@@ -39,7 +43,10 @@ fn main() {
     let bench = Bench::new();
     let mut rows = vec![bench.with_lock()];
     rows.extend(WAITERS.map(|waiters| bench.drain(waiters)));
+    rows.extend(AT_ONCE.map(|commands| bench.at_once(commands)));
+    rows.extend(PROCESSES.map(|processes| bench.beside(processes)));
     rows.extend(FILES.map(|files| bench.sweep(files)));
+    rows.extend(ORPHANS.map(|orphans| bench.reap(orphans)));
     for at in 1..rows.len() {
         let exponent = growth(&rows[at - 1], &rows[at]);
         rows[at]["exponent"] = exponent;
@@ -151,6 +158,48 @@ impl Bench {
         row("a command under a free lock", 1, &mut ours, [("flock(1)", &mut theirs)], &counts)
     }
 
+    /// Commands under locks of their own, begun at once, until the last has ended.
+    fn at_once(&self, commands: usize) -> Value {
+        let domains: Vec<String> =
+            (0..commands).map(|number| format!("many-{number:06x}.cc-ci.localhost")).collect();
+        let ended = |command: &dyn Fn(&str) -> Command| {
+            let begun = Instant::now();
+            let mut children: Vec<_> =
+                domains.iter().map(|domain| command(domain).stderr(Stdio::null()).spawn().unwrap()).collect();
+            assert!(children.iter_mut().all(|child| child.wait().unwrap().success()));
+            begun.elapsed()
+        };
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            ours.push(ended(&|domain| self.cc_ci(&["with-lock", domain, "--", "true"])));
+            theirs.push(ended(&|domain| {
+                let mut command = Command::new("flock");
+                command.arg(self.locks().join(format!("cc-ci-app-{domain}.lock"))).arg("true");
+                command
+            }));
+        }
+        row(
+            "commands under locks of their own, at once",
+            commands,
+            &mut ours,
+            [("flock(1)", &mut theirs)],
+            &json!({}),
+        )
+    }
+
+    /// A command under a free lock, on a host with so many more processes.
+    fn beside(&self, processes: usize) -> Value {
+        let mut crowd = Command::new(&self.sweep);
+        crowd.arg("crowd").arg(processes.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut crowd = crowd.spawn().unwrap();
+        crowd.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
+        let mut row = self.with_lock();
+        crowd.wait().unwrap();
+        row["what"] = "the same beside so many other processes".into();
+        row["n"] = processes.into();
+        row
+    }
+
     /// How long it takes until all who wait have had the lock.
     fn drain(&self, waiters: usize) -> Value {
         let mut ours = Vec::new();
@@ -208,6 +257,28 @@ impl Bench {
         let counts = self.counts(&self.cc_ci(&["janitor"]), || self.fill(files));
         let peers = [("C", &mut c), ("Python", &mut python)];
         row("a janitor's pass over free lock files", files, &mut ours, peers, &counts)
+    }
+}
+
+impl Bench {
+    /// A janitor's pass over apps of which an `.env` file is left.
+    fn reap(&self, orphans: usize) -> Value {
+        let servers = self.directory.path().join("local/servers/local");
+        fs::create_dir_all(&servers).unwrap();
+        let leave = || {
+            for number in 0..orphans {
+                fs::write(servers.join(format!("dead-{number:06x}.cc-ci.localhost.env")), "TYPE=x\n")
+                    .unwrap();
+            }
+        };
+        let mut ours = Vec::new();
+        for _ in 0..ROUNDS {
+            leave();
+            ours.push(time(&mut self.cc_ci(&["janitor"])));
+            assert_eq!(fs::read_dir(&servers).unwrap().count(), 0);
+        }
+        let counts = self.counts(&self.cc_ci(&["janitor"]), leave);
+        row("a janitor's pass over orphans", orphans, &mut ours, [], &counts)
     }
 }
 

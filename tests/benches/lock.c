@@ -3,6 +3,7 @@
  *   lock take PATH ROUNDS   open, fstat, flock, stat, one small write, close
  *   lock sweep DIRECTORY    for each file: open, fstat, flock, stat, unlink, close
  *   lock wait PATH          for each line of input: open, flock, the time since the epoch, close
+ *   lock crowd NUMBER       so many processes that do nothing; says when they are there, and ends them with its input
  *
  * Prints the nanoseconds that the loop took, or that time. */
 #define _GNU_SOURCE
@@ -11,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -84,6 +87,22 @@ int main(int argc, char **argv)
 			close(fd);
 			fflush(stdout);
 		}
+		return 0;
+	} else if (argc == 3 && !strcmp(argv[1], "crowd")) {
+		for (long number = atol(argv[2]); number > 0; number--) {
+			pid_t child = fork();
+			if (child < 0)
+				fail("fork");
+			if (!child) {
+				prctl(PR_SET_PDEATHSIG, SIGKILL);
+				for (;;)
+					pause();
+			}
+		}
+		puts("there");
+		fflush(stdout);
+		getchar();
+		/* Their death signals end the others. */
 		return 0;
 	} else {
 		return 2;

@@ -33,7 +33,8 @@ pub fn janitor(
             cause = pass.cancellation.cancelled() => return Err(Failure::cancelled(cause)),
             ready = ready(base, args.dry_run, terminal) => ready?,
         };
-        let janitor = begun.insert(HostJanitor::new(parts.ci_host.clone(), lifetime.clone()));
+        let janitor = HostJanitor::new(parts.ci_host.clone(), lifetime.clone()).with_many_locks();
+        let janitor = begun.insert(janitor);
         // A cancellation is the pass's own affair: what it holds, it finishes.
         let report = janitor.pass(&pass).await.map_err(inspection_failed)?;
         if !args.dry_run && pass.cancellation.cause().is_none() {

@@ -11,7 +11,7 @@ use cc_ci_core::janitor::end_orphans;
 use cc_ci_core::lifetime::{
     Bounds, Command, Output, RunLifetime, RunLifetimeExt as _, ScopeEnd, SpawnError, Stdin, TakenOver,
 };
-use cc_ci_core::lock::{AcquireError, AppLock as _, Description, Wait};
+use cc_ci_core::lock::{AcquireError, AppGuard, AppLock as _, Description, Wait};
 use cc_ci_core::names::RunId;
 use cc_ci_core::process::{Marker, MarkerOwner};
 
@@ -58,19 +58,14 @@ fn run(
     let work = async {
         // Outside of the scope: the lock goes after the last child.
         let mut guard = None;
+        let mut recovered = false;
         let mut pid = None;
         let (end, children) = lifetime
             .scope(async {
                 let held = guard.insert(acquire(args, base, lifetime.as_ref()).await?);
                 held.describe(&Description { run_id: None, recipe: None, phase: "with-lock".to_owned() });
-                let failures = end_orphans(base.host.as_ref(), &args.domain).await.failures;
-                if !failures.is_empty() {
-                    return Err(Failure::host(format!(
-                        "can't recover {}: {}",
-                        args.domain,
-                        failures.join("; ")
-                    )));
-                }
+                recover(held, base).await?;
+                recovered = true;
                 execute(args, lifetime.as_ref(), &mut pid, terminal).await
             })
             .await;
@@ -78,6 +73,12 @@ fn run(
         foreground::take_back(pid);
         if !children.left.is_empty() {
             return Err(Failure::host(format!("processes of the command are left: {:?}", children.left)));
+        }
+        if let Some(guard) = &guard
+            && recovered
+            && !children.search_failed
+        {
+            guard.leave_clean();
         }
         match end {
             ScopeEnd::Returned(end) => {
@@ -99,7 +100,7 @@ async fn acquire(
     args: &args::WithLock,
     base: &Base,
     lifetime: &dyn RunLifetime,
-) -> Result<cc_ci_core::lock::AppGuard, Failure> {
+) -> Result<AppGuard, Failure> {
     let wait = Wait::Until(base.config.run.lock_timeout);
     base.locks.acquire(&args.domain, wait, lifetime.cancellation(), base.reporter.as_ref()).await.map_err(
         |error| match error {
@@ -107,6 +108,19 @@ async fn acquire(
             error => Failure::from(error).context("can't get the app's lock"),
         },
     )
+}
+
+/// Ends what a dead owner left running, unless the one before left nothing.
+async fn recover(guard: &AppGuard, base: &Base) -> Result<(), Failure> {
+    if guard.was_left_clean() {
+        return Ok(());
+    }
+    let domain = guard.domain();
+    let failures = end_orphans(base.host.as_ref(), domain).await.failures;
+    if failures.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::host(format!("can't recover {domain}: {}", failures.join("; "))))
 }
 
 /// Runs the command, and tells its pid.

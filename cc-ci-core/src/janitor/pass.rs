@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use rustix::process::{Resource as Limit, Rlimit, getrlimit, setrlimit};
 
 use super::reap::{DomainSnapshot, PendingRequests, Reaped, by_domain, clear};
 use super::{Decision, Finding, Janitor, Pass, Report};
@@ -19,9 +21,11 @@ use crate::model::failure::Failure;
 use crate::names::Domain;
 use crate::workspace::{Pruned, WorkspaceError};
 
-/// So many domains that seem to have nothing but a lock file are held and looked at together: one look serves them all,
-/// and they are free after it.
-const EMPTY_BATCH: usize = 256;
+/// So many domains that seem to have nothing but a lock file are held and looked at together, by how many files may be
+/// open: one look serves them all, and they are free after it.
+const EMPTY_BATCH: RangeInclusive<usize> = 64..=2048;
+/// One in so many of the files that may be open is such a lock file.
+const FILES_A_LOCK: u64 = 4;
 
 /// So many orphans are held, looked at and removed together; a run that wants one of them waits for all.
 const ORPHAN_BATCH: usize = 128;
@@ -52,6 +56,17 @@ impl HostJanitor {
     /// A janitor whose unfinished work is a job of `lifetime`.
     pub fn new(ci_host: CiHost, lifetime: Arc<dyn RunLifetime>) -> Self {
         Self { ci_host, lifetime, progress: Arc::default() }
+    }
+
+    /// Has this process open as many files as the host allows, so that a pass holds more locks at once. For one that
+    /// starts no other programs: they would inherit it.
+    #[must_use]
+    pub fn with_many_locks(self) -> Self {
+        let limit = getrlimit(Limit::Nofile);
+        if let Err(error) = setrlimit(Limit::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+            tracing::debug!(%error, "the janitor takes fewer locks at once");
+        }
+        self
     }
 
     /// What the pass that goes on, or was broken off, has found and done; what it has not concluded is not reached.
@@ -138,19 +153,28 @@ impl Janitor for HostJanitor {
         // A hint, like the domain itself: what a batch holds is decided by a look that begins under its locks.
         let (orphans, empty): (Vec<Domain>, Vec<Domain>) =
             domains.into_iter().partition(|domain| orphans.contains(domain));
-        for batch in empty.chunks(EMPTY_BATCH).chain(orphans.chunks(ORPHAN_BATCH)) {
+        for batch in empty.chunks(empty_batch()).chain(orphans.chunks(ORPHAN_BATCH)) {
             tell(done, of);
             done += batch.len();
             let (ci_host, pass, batch) = (self.ci_host.clone(), pass.clone(), batch.to_vec());
             // A task of its own: it keeps the locks until what it began is done, also when nobody waits any more.
             let work = async move { sweep(&ci_host, &pass, &batch, until).await };
-            report.findings.extend(self.lifetime.blocking_tasks().task(work).await?);
-            self.progress().report = report.clone();
+            let found = self.lifetime.blocking_tasks().task(work).await?;
+            self.progress().report.findings.extend(found.iter().cloned());
+            report.findings.extend(found);
         }
         tell(done, of);
         report.findings.sort_by(|a, b| a.domain.cmp(&b.domain));
         Ok(report)
     }
+}
+
+/// How many free locks are held together.
+fn empty_batch() -> usize {
+    // No limit is more than enough.
+    let files = getrlimit(Limit::Nofile).current.unwrap_or(u64::MAX);
+    let batch = usize::try_from(files / FILES_A_LOCK).unwrap_or(usize::MAX);
+    batch.clamp(*EMPTY_BATCH.start(), *EMPTY_BATCH.end())
 }
 
 /// The run apps that leave any trace, in order.

@@ -73,6 +73,7 @@ impl Supervisor {
             let looked = tokio::task::spawn_blocking(move || sweep::find(&supervisor)).await;
             let Ok(Ok(Found { escaped: killed, dying })) = looked else {
                 tracing::warn!("can't look for escaped children");
+                ended.search_failed = true;
                 return;
             };
             escaped.extend(killed.iter().map(|process| (process.pid, process.start_time)));

@@ -142,6 +142,8 @@ pub struct ChildrenEnded {
     pub by_force: bool,
     /// Pids that were still there when the bound of the sweep was reached: never dropped silently.
     pub left: Vec<i32>,
+    /// Whether `/proc` could not be read, so that somebody may be there whom nobody saw.
+    pub search_failed: bool,
     /// Blocking jobs that had not returned when the teardown's budget was spent.
     pub tasks_left: usize,
     /// How long after the cancellation, where there was one, every group had been signalled.

@@ -28,7 +28,7 @@ use super::sandbox::{Forwards, Status, Target};
 use super::{BlockingTasks, SpawnError, Teardown, exec, sandbox, spawner};
 use crate::model::cancellation::{Cancellation, Cause};
 use crate::model::event::{Event, Reporter};
-use crate::sys::process::{Marker, MarkerOwner, ProcessIdentity, StatLine};
+use crate::sys::process::{Marker, MarkerOwner, Present, ProcessIdentity, StatLine};
 use crate::sys::programs;
 
 /// The state of one lifetime.
@@ -54,6 +54,8 @@ pub(super) struct Supervisor {
     pub(super) ending: tokio::sync::Mutex<()>,
     /// The marks of run children that were started here.
     marks: Mutex<BTreeSet<String>>,
+    /// Who was there before the first of them was started, and so carries none of their marks.
+    before_marks: OnceLock<Present>,
     /// The detached processes that were started here: as subreaper we adopt them.
     services: Mutex<Vec<ProcessIdentity>>,
     /// Who waits for the cancellation or the teardown, outside of any runtime.
@@ -115,6 +117,7 @@ impl Supervisor {
             subreaper,
             ending: tokio::sync::Mutex::default(),
             marks: Mutex::default(),
+            before_marks: OnceLock::new(),
             services: Mutex::default(),
             message: Mutex::default(),
         })
@@ -207,6 +210,8 @@ impl Supervisor {
             return Err(SpawnError::TearingDown { program: command.program() });
         }
         if let Some(mark @ Marker { owner: MarkerOwner::Run { .. }, .. }) = &command.marker {
+            // Where they can't be listed, all are looked at.
+            self.before_marks.get_or_init(|| Present::now().unwrap_or_default());
             lock(&self.marks).insert(mark.to_string());
         }
         self.starting.send_modify(|starting| *starting += 1);
@@ -275,8 +280,9 @@ impl Supervisor {
         lock(&self.admission)
     }
 
-    pub(super) fn has_marks(&self) -> bool {
-        !lock(&self.marks).is_empty()
+    /// Who was there before the first run child was started; none was.
+    pub(super) fn before_marks(&self) -> Option<&Present> {
+        self.before_marks.get()
     }
 
     /// Whether a run child with this mark was started here.

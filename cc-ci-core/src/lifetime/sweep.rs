@@ -1,7 +1,8 @@
 //! Finds the descendants that left their group, and ends them.
 //!
 //! In owning mode the process is their subreaper: whatever loses its parent becomes our child, and is seen
-//! whatever it did to its environment. In both modes the marks of this run are looked for in all of `/proc`.
+//! whatever it did to its environment. In both modes the marks of this run are looked for in `/proc`, among all who were not
+//! there before the run started its first child.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,7 +12,7 @@ use nix::unistd::Pid;
 
 use super::descendants::{PreexistingChildren, children_of};
 use super::supervisor::Supervisor;
-use crate::sys::process::{ProcessIdentity, Signal, StatLine, kill_process, marked, marker_of};
+use crate::sys::process::{ProcessIdentity, Signal, StatLine, kill_process, marked_since, marker_of};
 
 /// What one look found.
 #[derive(Debug, Default)]
@@ -27,8 +28,8 @@ pub(super) fn find(supervisor: &Supervisor) -> io::Result<Found> {
     let boot = &supervisor.owner.boot_id;
     let mut found = Found { dying: supervisor.children.lingering(), ..Found::default() };
     let mut targets = Vec::new();
-    if supervisor.has_marks() {
-        let ours = marked(boot)?.into_iter().filter(|found| supervisor.is_mark(&found.marker));
+    if let Some(before) = supervisor.before_marks() {
+        let ours = marked_since(before, boot)?.into_iter().filter(|found| supervisor.is_mark(&found.marker));
         targets.extend(ours.map(|found| found.process));
     }
     if let Some(preexisting) = &supervisor.subreaper {

@@ -145,10 +145,8 @@ pub(super) async fn stop(
     service: &str,
     grace: Duration,
 ) -> Result<(), Failure> {
-    let boot = executor.host.boot_id();
-    let left = processes::end(&executor.state_dir, domain, Some(service), &boot, grace, grace + KILL_LIMIT)
-        .await
-        .map_err(host)?;
+    let left =
+        processes::end(executor, domain, Some(service), grace, grace + KILL_LIMIT).await.map_err(host)?;
     if !left.is_empty() {
         return Err(Failure::host(format!("processes of the service {service} survived SIGKILL: {left:?}")));
     }

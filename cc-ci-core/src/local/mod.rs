@@ -46,8 +46,10 @@ use crate::model::event::Reporter;
 use crate::names::Domain;
 use crate::recipe::{Compose, EnvFile, Recipe, VolumeBackup};
 use crate::sys::beneath::read_beneath;
-use crate::sys::process::{self, Marker, MarkerOwner};
+use crate::sys::process::{Marker, MarkerOwner};
+use crate::sys::shared_look::SharedLook;
 use crate::sys::system_info::SystemInfo;
+use processes::ProcessTable;
 use state_dir::{ContainerRecord, ServiceRecord, StateDir, host};
 
 /// The files that are read back are our own, and small.
@@ -62,6 +64,8 @@ pub struct LocalExecutor {
     state_dir: StateDir,
     host: Arc<dyn SystemInfo>,
     claim_limit: Duration,
+    /// What removals see of the host's processes.
+    tables: Arc<SharedLook<ProcessTable>>,
 }
 
 impl LocalExecutor {
@@ -70,7 +74,8 @@ impl LocalExecutor {
 
     /// An executor whose world is the directory `root`; it is made when it is first needed.
     pub fn new(root: PathBuf, host: Arc<dyn SystemInfo>) -> Self {
-        Self { state_dir: StateDir::new(root), host, claim_limit: Self::CLAIM_LIMIT }
+        let tables = Arc::default();
+        Self { state_dir: StateDir::new(root), host, claim_limit: Self::CLAIM_LIMIT, tables }
     }
 
     /// Waits so long for another one's claim of the same root.
@@ -180,11 +185,8 @@ impl Engine for LocalExecutor {
     }
 
     async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
-        let boot = self.host.boot_id();
         let until = crate::sys::after(Instant::now(), limit);
-        let left = processes::end(&self.state_dir, domain, None, &boot, Duration::ZERO, limit)
-            .await
-            .map_err(host)?;
+        let left = processes::end(self, domain, None, Duration::ZERO, limit).await.map_err(host)?;
         if !left.is_empty() {
             // Their files stay with them: whoever looks next must find both.
             return Err(Failure::host(format!("processes of {domain} survived SIGKILL: {left:?}")));
@@ -327,20 +329,16 @@ impl LocalExecutor {
     fn look(&self, domains: Option<&[Domain]>) -> io::Result<Inventory> {
         let boot = self.host.boot_id();
         let mut inventory = Inventory::default();
-        let marked = process::marked(&boot)?;
-        let ours = self.state_dir.id();
-        let services = marked.iter().filter(
-            |process| matches!(&process.marker.owner, MarkerOwner::Service { state_dir, .. } if *state_dir == ours),
-        );
+        let table = ProcessTable::read(&self.state_dir, &boot)?;
         let names: Option<BTreeSet<&Domain>> = domains.map(|domains| domains.iter().collect());
         let wanted = |domain: &Domain| names.as_ref().is_none_or(|names| names.contains(domain));
-        for found in services {
+        for found in &table.services {
             if wanted(&found.marker.domain) {
                 inventory.add(&found.marker.domain, Resource::new(Kind::Process, found.process.to_string()));
             }
         }
-        for found in processes::with_log(&self.state_dir, &boot)? {
-            if domains.is_none_or(|domains| domains.contains(&found.domain)) {
+        for found in &table.logging {
+            if wanted(&found.domain) {
                 inventory.add(&found.domain, Resource::new(Kind::Process, found.process.to_string()));
             }
         }

@@ -1,55 +1,91 @@
 //! The processes of an app's services: found by record, session and mark, ended through pidfds.
 
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::LocalExecutor;
 use super::state_dir::{ContainerRecord, StateDir, host};
 use crate::engine::Failure;
 use crate::names::Domain;
-use crate::sys::process::{self, Marker, MarkerOwner, ProcessIdentity};
+use crate::sys::process::{self, Marked, Marker, MarkerOwner, ProcessIdentity, StatLine};
 use crate::sys::system_info::BootId;
 
-/// What runs of an app, or of one of its services.
-///
-/// A record counts where the kernel agrees with it, see [`is_proven`]; then all of its session is the app's, since
-/// nobody gets into a session but by birth. What carries the mark is the app's without a record too: its writer may
-/// have died, or the mark is forged, and neither may stay. So is what writes to the app's log, whatever user, session and
-/// environment it made its own: see [`with_log`]. This process and its ancestors are never among them.
-pub(super) fn of_app(
-    state_dir: &StateDir,
-    domain: &Domain,
-    service: Option<&str>,
-    boot: &BootId,
-) -> io::Result<Vec<ProcessIdentity>> {
-    let wanted = |name: &str| service.is_none_or(|service| service == name);
-    let spared = process::self_and_ancestors();
-    let (mut found, mut tasks) = (Vec::new(), Vec::new());
-    for (task, container) in state_dir.records::<ContainerRecord>(domain, "containers")? {
-        if !wanted(&container.service) {
-            continue;
+/// What one pass over all of `/proc` showed that may be of this world's services. It is the same for each app.
+#[derive(Debug)]
+pub(super) struct ProcessTable {
+    /// Those that carry the mark of a service of this world.
+    pub services: Vec<Marked>,
+    /// See [`Logging`].
+    pub logging: Vec<Logging>,
+    sessions: HashMap<i32, Vec<ProcessIdentity>>,
+    /// This process and its ancestors.
+    spared: BTreeSet<i32>,
+}
+
+impl ProcessTable {
+    /// Reads it; blocks.
+    pub(super) fn read(state_dir: &StateDir, boot: &BootId) -> io::Result<Self> {
+        let ours = state_dir.id();
+        let is_ours = |marker: &Marker| matches!(&marker.owner, MarkerOwner::Service { state_dir, .. } if *state_dir == ours);
+        let services = process::marked(boot)?.into_iter().filter(|found| is_ours(&found.marker)).collect();
+        let root = state_dir.real_path()?;
+        let (mut logging, mut sessions) = (Vec::new(), HashMap::<i32, Vec<ProcessIdentity>>::new());
+        for pid in process::pids()? {
+            let Ok(StatLine { session, start_time, state, .. }) = StatLine::read(pid) else { continue };
+            let process = ProcessIdentity { pid, start_time, boot_id: boot.clone() };
+            if let Some((domain, task)) = root.as_deref().and_then(|root| log_of(root, pid))
+                // What was read above was of this process and of no later one.
+                && process.is_alive(boot)
+            {
+                logging.push(Logging { domain, task, process: process.clone() });
+            }
+            if !matches!(state, 'Z' | 'X' | 'x') {
+                sessions.entry(session).or_default().push(process);
+            }
         }
-        if is_proven(state_dir, domain, &container.process, boot) {
-            found.extend(process::session_members(&container.process, boot)?);
-        }
-        tasks.push(task);
+        Ok(Self { services, logging, sessions, spared: process::self_and_ancestors() })
     }
-    let with_log = with_log(state_dir, boot)?.into_iter();
-    let is_its = |of: &Logging| of.domain == *domain && (service.is_none() || tasks.contains(&of.task));
-    found.extend(with_log.filter(is_its).map(|of| of.process));
-    found.retain(|process| !spared.contains(&process.pid));
-    for process in process::marked(boot)? {
-        if is_of(state_dir, domain, &process.marker)
-            && let MarkerOwner::Service { service, .. } = &process.marker.owner
-            && wanted(service)
-        {
-            found.push(process.process);
+
+    /// What runs of an app, or of one of its services, of which `recorded` was read before this table was.
+    ///
+    /// A record counts where the kernel agrees with it, see [`is_proven`]; then all of its session is the app's, since
+    /// nobody gets into a session but by birth. What carries the mark is the app's without a record too: its writer may
+    /// have died, or the mark is forged, and neither may stay. So is what writes to the app's log, whatever user, session
+    /// and environment it made its own: see [`Logging`]. This process and its ancestors are never among them.
+    fn of_app(
+        &self,
+        state_dir: &StateDir,
+        domain: &Domain,
+        service: Option<&str>,
+        recorded: &[(String, ContainerRecord)],
+        boot: &BootId,
+    ) -> Vec<ProcessIdentity> {
+        let wanted = |name: &str| service.is_none_or(|service| service == name);
+        let recorded: Vec<_> = recorded.iter().filter(|(_, container)| wanted(&container.service)).collect();
+        let mut found = Vec::new();
+        for (_, ContainerRecord { process, .. }) in &recorded {
+            // A leader that is alive now was so when the table was read: a session keeps its number from being given away.
+            if is_proven(state_dir, domain, process, boot) {
+                found.extend(self.sessions.get(&process.pid).into_iter().flatten().cloned());
+            }
         }
+        let is_its = |of: &&Logging| {
+            of.domain == *domain && (service.is_none() || recorded.iter().any(|(task, _)| *task == of.task))
+        };
+        found.extend(self.logging.iter().filter(is_its).map(|of| of.process.clone()));
+        found.retain(|process| !self.spared.contains(&process.pid));
+        let is_its = |found: &&Marked| {
+            found.marker.domain == *domain
+                && matches!(&found.marker.owner, MarkerOwner::Service { service, .. } if wanted(service))
+        };
+        found.extend(self.services.iter().filter(is_its).map(|found| found.process.clone()));
+        // One that is both marked and of the session needs one signal.
+        found.sort_by_key(|process| (process.pid, process.start_time));
+        found.dedup();
+        found
     }
-    // One that is both marked and of the session needs one signal.
-    found.sort_by_key(|process| (process.pid, process.start_time));
-    found.dedup();
-    Ok(found)
 }
 
 /// The running task of a service, and its process.
@@ -97,29 +133,14 @@ fn is_of(state_dir: &StateDir, domain: &Domain, marker: &Marker) -> bool {
         && matches!(&marker.owner, MarkerOwner::Service { state_dir: named, .. } if *named == state_dir.id())
 }
 
-/// A process whose output is the log of a task.
+/// A process whose output is the log of a task. A log is opened for an app's own service, and nobody else gets it but by
+/// birth: not who came to a dead leader's number. Where cc-ci is root, the user is another one where a service gave its own
+/// up; another user's process is not shown to anybody else.
+#[derive(Debug)]
 pub(super) struct Logging {
     pub domain: Domain,
     task: String,
     pub process: ProcessIdentity,
-}
-
-/// The processes whose output is a log of an app of this world. A log is opened for an app's own service, and nobody else gets
-/// it but by birth: not who came to a dead leader's number. Where cc-ci is root, the user is another one where a service
-/// gave its own up; another user's process is not shown to anybody else.
-pub(super) fn with_log(state_dir: &StateDir, boot: &BootId) -> io::Result<Vec<Logging>> {
-    let mut logging = Vec::new();
-    let Some(root) = state_dir.real_path()? else { return Ok(logging) };
-    for pid in process::pids()? {
-        let Ok(process) = ProcessIdentity::of(pid, boot.clone()) else { continue };
-        if let Some((domain, task)) = log_of(&root, pid)
-            // What was read above was of this process and of no later one.
-            && process.is_alive(boot)
-        {
-            logging.push(Logging { domain, task, process });
-        }
-    }
-    Ok(logging)
 }
 
 /// Of which app and task a file is that is a standard stream of the process, if it is a log.
@@ -133,23 +154,26 @@ fn log_of(root: &Path, pid: i32) -> Option<(Domain, String)> {
 /// Ends what runs of an app, or of one of its services: TERM, `grace`, KILL, until nothing is left. Gives what
 /// survived `limit`.
 pub(super) async fn end(
-    state_dir: &StateDir,
+    executor: &LocalExecutor,
     domain: &Domain,
     service: Option<&str>,
-    boot_id: &BootId,
     grace: Duration,
     limit: Duration,
 ) -> io::Result<Vec<ProcessIdentity>> {
     let until = crate::sys::after(Instant::now(), limit);
     let term_until = crate::sys::after(Instant::now(), grace.min(limit));
     let mut signal = if grace.is_zero() { process::Signal::Kill } else { process::Signal::Term };
+    let (state_dir, boot_id) = (&executor.state_dir, &executor.host.boot_id());
+    let _at_work = executor.tables.begin_removal();
     loop {
-        let (state_dir, domain, service, boot) =
-            (state_dir.clone(), domain.clone(), service.map(str::to_owned), boot_id.clone());
+        let (of, app) = (state_dir.clone(), domain.clone());
+        let recorded = blocking(move || of.records(&app, "containers")).await?;
+        let (of, boot) = (state_dir.clone(), boot_id.clone());
+        let table = executor.tables.get(blocking(move || ProcessTable::read(&of, &boot))).await?;
+        let (of, app, boot) = (state_dir.clone(), domain.clone(), boot_id.clone());
+        let service = service.map(str::to_owned);
         let found =
-            tokio::task::spawn_blocking(move || of_app(&state_dir, &domain, service.as_deref(), &boot))
-                .await
-                .map_err(io::Error::other)??;
+            blocking(move || Ok(table.of_app(&of, &app, service.as_deref(), &recorded, &boot))).await?;
         if found.is_empty() || Instant::now() >= until {
             return Ok(found);
         }
@@ -168,12 +192,26 @@ pub(super) async fn end(
     }
 }
 
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::CommandExt as _;
     use std::process::{Child, Command, Stdio};
 
     use super::*;
+
+    fn of_app(
+        state_dir: &StateDir,
+        domain: &Domain,
+        service: Option<&str>,
+        boot: &BootId,
+    ) -> io::Result<Vec<ProcessIdentity>> {
+        let recorded = state_dir.records(domain, "containers")?;
+        Ok(ProcessTable::read(state_dir, boot)?.of_app(state_dir, domain, service, &recorded, boot))
+    }
 
     /// A session's leader that sleeps, perhaps with a mark, until it is dropped.
     struct Leader(Child);

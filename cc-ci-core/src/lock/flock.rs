@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::directory::{ATTEMPTS, FileId, LockDirectory, LockFile, failed, names};
 use super::holder::{Seen, confirm, see};
+use super::left_clean;
 use super::record::{Record, this_process};
 use super::wait::Waiting;
 use super::{
@@ -122,12 +123,14 @@ impl FlockLocks {
             domain: domain.clone(),
             since: self.host.now(),
             process: this_process(self.host.boot_id()).ok(),
+            was_left_clean: false,
         }
     }
 
     /// From the first moment, so that waiters see whom they wait for.
     fn hold_with_record(&self, domain: &Domain, opened: LockFile) -> AppGuard {
-        let held = self.hold(domain, opened);
+        let was_left_clean = left_clean::take(&opened.file);
+        let held = Held { was_left_clean, ..self.hold(domain, opened) };
         held.record(None);
         AppGuard::new(held)
     }
@@ -286,6 +289,7 @@ struct Held {
     since: Timestamp,
     /// This process; none where `/proc` can't be read.
     process: Option<ProcessIdentity>,
+    was_left_clean: bool,
 }
 
 impl Held {
@@ -309,6 +313,16 @@ impl HeldLock for Held {
 
     fn describe(&self, description: &Description) {
         self.record(Some(description));
+    }
+
+    fn was_left_clean(&self) -> bool {
+        self.was_left_clean
+    }
+
+    fn leave_clean(&self) {
+        if let Err(error) = left_clean::leave(&self.opened.file) {
+            tracing::debug!(path = %self.opened.path.display(), %error, "the next holder will search for itself");
+        }
     }
 
     fn ownership(&self) -> OwnershipCheck {

@@ -14,6 +14,7 @@ mod directory;
 mod flock;
 mod holder;
 mod interrupt;
+mod left_clean;
 #[cfg(any(test, feature = "conformance"))]
 mod memory;
 mod ownership;
@@ -180,6 +181,17 @@ impl AppGuard {
         self.0.describe(description);
     }
 
+    /// Whether the holder before [left the app clean](Self::leave_clean), as far as this lock can tell.
+    pub fn was_left_clean(&self) -> bool {
+        self.0.was_left_clean()
+    }
+
+    /// Tells the next holder that no process is left that this one, or one before it, started for the app: it was looked
+    /// for, and the lock is given up right after.
+    pub fn leave_clean(&self) {
+        self.0.leave_clean();
+    }
+
     /// Asks, now or later, whether this is still the lock of its app.
     pub fn ownership(&self) -> OwnershipCheck {
         self.0.ownership()
@@ -211,6 +223,12 @@ pub trait HeldLock: Send + Sync {
     fn domain(&self) -> &Domain;
     /// See [`AppGuard::describe`].
     fn describe(&self, description: &Description);
+    /// See [`AppGuard::was_left_clean`]. Nobody is believed unless an implementation says so.
+    fn was_left_clean(&self) -> bool {
+        false
+    }
+    /// See [`AppGuard::leave_clean`].
+    fn leave_clean(&self) {}
     /// See [`AppGuard::ownership`].
     fn ownership(&self) -> OwnershipCheck;
     /// See [`AppGuard::unlink`].

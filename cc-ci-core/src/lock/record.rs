@@ -29,7 +29,7 @@ use super::Description;
 use crate::sys::process::ProcessIdentity;
 use crate::sys::system_info::BootId;
 
-const SIZE: usize = 512;
+pub(super) const SIZE: usize = 512;
 const SCHEMA: &str = "cc-ci.lock/v1 ";
 /// Where the lines begin that the checksum covers.
 const BODY: usize = SCHEMA.len() + 9;

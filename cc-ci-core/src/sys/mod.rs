@@ -6,6 +6,7 @@ pub mod files;
 pub mod output;
 pub mod process;
 pub mod programs;
+pub mod shared_look;
 pub mod system_info;
 pub mod text;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bollard::query_parameters::{RemoveContainerOptions, RemoveVolumeOptions};
 use cc_ci_core::engine::{Kind, Resource};
 use cc_ci_core::names::Domain;
+use cc_ci_core::shared_look::AtWork;
 use futures_util::future::join_all;
 use tokio::sync::OnceCell;
 
@@ -14,7 +15,6 @@ use super::selective::Selective;
 use crate::SwarmEngine;
 use crate::client::{ApiError, Client};
 use crate::inventory::{Sources, attribute};
-use crate::shared_look::AtWork;
 use crate::snapshot::Snapshot;
 use crate::tasks::own_tasks;
 
@@ -33,7 +33,7 @@ pub(super) struct Removal<'e> {
     pub refusals: BTreeMap<Resource, String>,
     /// Why the last round ended early.
     pub trouble: Option<ApiError>,
-    _at_work: AtWork<'e>,
+    _at_work: AtWork<'e, Snapshot>,
 }
 
 impl<'e> Removal<'e> {
@@ -55,12 +55,12 @@ impl<'e> Removal<'e> {
     /// Looks at everything.
     pub async fn inspect(&mut self) -> Result<Inspection, ApiError> {
         let client = &self.engine.client;
-        let mut snapshot = self.engine.looks.snapshot(client).await?;
+        let mut snapshot = self.engine.looks.get(Box::pin(Snapshot::read(client))).await?;
         let mut tasks = Vec::new();
         if snapshot.has_tasks_of_nobody(&self.stack, &self.remembered.services) {
             // Before the containers are: what a task says of its container is judged by a later list.
             tasks = own_tasks(client, &self.stack).await?;
-            snapshot = self.engine.looks.snapshot(client).await?;
+            snapshot = self.engine.looks.get(Box::pin(Snapshot::read(client))).await?;
         }
         let stacks = HashSet::from([self.stack.as_str()]);
         let mut found = attribute(self.engine, &snapshot, &stacks, Some(&stacks), &self.sources).await?;

@@ -1,6 +1,7 @@
 //! Tests of the locks as a whole, with real files, processes and signals; what belongs to one file is tested there.
 
 mod broken;
+mod left_clean;
 mod looking;
 mod rules;
 mod waiting;

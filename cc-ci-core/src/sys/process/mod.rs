@@ -11,5 +11,6 @@ pub(crate) use pidfd::PidFd;
 pub use pidfd::{Signal, kill_process, wait_gone};
 pub use scan::{EndMarkedError, EndedMarked, Marked, end_marked_of_dead_owners, end_marked_of_many, marked};
 pub(crate) use scan::{
-    SANDBOX_USERS, SERVICE_USERS, is_own, is_sandbox, marker_of, pids, self_and_ancestors, session_members,
+    Present, SANDBOX_USERS, SERVICE_USERS, is_own, is_sandbox, marked_since, marker_of, pids,
+    self_and_ancestors,
 };

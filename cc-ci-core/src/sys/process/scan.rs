@@ -4,7 +4,7 @@
 //! A mark is what a process says of itself in its environment: one that strips or overwrites it is not found
 //! here, nor one that became another user.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use memchr::memmem;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 
 use super::identity::read_proc;
 use super::pidfd::{PidFd, Signal};
@@ -40,14 +40,27 @@ pub struct Marked {
 /// When `/proc` can't be read.
 pub fn marked(now: &BootId) -> io::Result<Vec<Marked>> {
     tracing::debug!("all of /proc is searched for marks");
-    let (spared, own) = (self_and_ancestors(), OwnUser::now());
+    Ok(marked_among(processes()?, now))
+}
+
+/// The same of those that were not there `before`: one list, and a look at what is new in it.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub(crate) fn marked_since(before: &Present, now: &BootId) -> io::Result<Vec<Marked>> {
+    Ok(marked_among(processes()?.filter(|process| !before.0.contains(process)), now))
+}
+
+fn marked_among(listed: impl Iterator<Item = Listed>, now: &BootId) -> Vec<Marked> {
+    let (own, mut spared) = (OwnUser::now(), None);
     let mut marked = Vec::new();
-    for pid in pids()?.into_iter().filter(|pid| !spared.contains(pid)) {
+    for Listed { pid, .. } in listed {
         // The start time is read between two looks: a mark that is read after it can only be of this process or a
         // successor, and whoever signals checks again. Others' are not even read; the first look spares the many that have
         // no mark the rest.
         if own.has(pid)
             && marker_of(pid).is_some()
+            && !spared.get_or_insert_with(self_and_ancestors).contains(&pid)
             && let Ok(process) = ProcessIdentity::of(pid, now.clone())
             && let Some(marker) = marker_of(pid)
             && own.has(pid)
@@ -55,26 +68,29 @@ pub fn marked(now: &BootId) -> io::Result<Vec<Marked>> {
             marked.push(Marked { process, marker });
         }
     }
-    Ok(marked)
+    marked
 }
 
-/// The processes of the session that `leader` leads, itself among them; none once it is dead, since then its
-/// number may be somebody else's.
-///
-/// # Errors
-/// When `/proc` can't be read.
-pub(crate) fn session_members(leader: &ProcessIdentity, now: &BootId) -> io::Result<Vec<ProcessIdentity>> {
-    let mut members = Vec::new();
-    for pid in pids()? {
-        if let Ok(stat) = StatLine::read(pid)
-            && stat.session == leader.pid
-            && !matches!(stat.state, 'Z' | 'X' | 'x')
-        {
-            members.push(ProcessIdentity { pid, start_time: stat.start_time, boot_id: now.clone() });
-        }
+/// The processes that were there at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Present(HashSet<Listed>);
+
+impl Present {
+    /// Those that are there now.
+    ///
+    /// # Errors
+    /// When `/proc` can't be read.
+    pub(crate) fn now() -> io::Result<Self> {
+        Ok(Self(processes()?.collect()))
     }
-    // Alive after the look means alive during it: a session keeps its number from being given away.
-    Ok(if leader.is_alive(now) { members } else { Vec::new() })
+}
+
+/// A process in the list of all. With the inode of its directory it is told from a later one with the same pid: the kernel
+/// drops that with the process.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Listed {
+    pid: i32,
+    inode: u64,
 }
 
 /// Whether the process makes a sandbox, or is the first one in it. It may say so falsely: then it is not asked to end
@@ -232,13 +248,19 @@ pub(crate) fn marker_of(pid: i32) -> Option<Marker> {
 
 /// Every pid there is.
 pub(crate) fn pids() -> io::Result<Vec<i32>> {
-    let mut pids = Vec::new();
+    Ok(processes()?.map(|listed| listed.pid).collect())
+}
+
+/// Every process there is.
+fn processes() -> io::Result<impl Iterator<Item = Listed>> {
+    let mut listed = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
-            pids.push(pid);
+        let entry = entry?;
+        if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            listed.push(Listed { pid, inode: entry.ino() });
         }
     }
-    Ok(pids)
+    Ok(listed.into_iter())
 }
 
 /// The users of sandboxes, where cc-ci is root: between those that systemd gives out and the end of what programs take for
@@ -280,4 +302,70 @@ pub(crate) fn self_and_ancestors() -> BTreeSet<i32> {
         pid = StatLine::read(pid).map_or(0, |stat| stat.parent);
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// A marked process, until it is dropped.
+    struct Sleeper(Child);
+
+    impl Sleeper {
+        fn start(domain: &Domain, owner: &ProcessIdentity) -> Self {
+            let owner = MarkerOwner::Run { run_id: "1".parse().unwrap(), owner: owner.clone() };
+            let mark = Marker { domain: domain.clone(), owner }.to_string();
+            let mut command = Command::new("cat");
+            command.env(Marker::VARIABLE, mark).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            // What answers has come through its exec.
+            child.stdin.as_mut().unwrap().write_all(b"?").unwrap();
+            child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+            Self(child)
+        }
+
+        fn pid(&self) -> i32 {
+            self.0.id().cast_signed()
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn marks_are_searched_among_all_or_among_those_who_came_since() {
+        let boot = BootId::current().unwrap();
+        let own = ProcessIdentity::current(boot.clone()).unwrap();
+        let domain: Domain = "scan-012345.own.test".parse().unwrap();
+        let pids = |found: Vec<Marked>| -> BTreeSet<i32> {
+            let ours = found.into_iter().filter(|found| found.marker.domain == domain);
+            ours.map(|found| found.process.pid).collect()
+        };
+        let first = Sleeper::start(&domain, &own);
+        let before = Present::now().unwrap();
+        let second = Sleeper::start(&domain, &own);
+        assert_eq!(pids(marked(&boot).unwrap()), BTreeSet::from([first.pid(), second.pid()]));
+        assert_eq!(pids(marked_since(&before, &boot).unwrap()), BTreeSet::from([second.pid()]));
+    }
+
+    #[test]
+    fn who_has_the_pid_of_one_who_was_there_was_not() {
+        let boot = BootId::current().unwrap();
+        let own = ProcessIdentity::current(boot.clone()).unwrap();
+        let domain: Domain = "scan-6789ab.own.test".parse().unwrap();
+        let sleeper = Sleeper::start(&domain, &own);
+        let mut before = Present::now().unwrap();
+        let listed = processes().unwrap().find(|listed| listed.pid == sleeper.pid()).unwrap();
+        before.0.remove(&listed);
+        before.0.insert(Listed { inode: listed.inode + 1, ..listed });
+        let found = marked_since(&before, &boot).unwrap();
+        assert!(found.iter().any(|found| found.process.pid == sleeper.pid()));
+    }
 }
