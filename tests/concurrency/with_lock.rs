@@ -35,6 +35,20 @@ fn it_ends_with_its_commands_own_status() {
 }
 
 #[test]
+fn it_says_that_it_ended_what_its_command_left() {
+    let world = World::new();
+    let pid = world.path().join("pid");
+    let daemon = r#"setsid -f sh -c 'echo $$ > "$0.new"; mv "$0.new" "$0"; exec sleep 1000' "$0" > /dev/null 2>&1
+        until [ -s "$0" ]; do sleep 0.01; done"#;
+    let end = with_lock(&world, &["sh", "-c", daemon, pid.to_str().unwrap()]).run().expect(0);
+    assert!(end.stderr.contains("warning: the command left processes behind"), "{}", end.stderr);
+    let pid = fs::read_to_string(pid).unwrap();
+    assert!(!std::path::Path::new("/proc").join(pid.trim()).join("exe").exists(), "{pid}");
+    let silent = with_lock(&world, &["sh", "-c", "true & wait"]).run().expect(0);
+    assert_eq!(silent.stderr, "");
+}
+
+#[test]
 fn its_command_reads_what_it_is_given() {
     let world = World::new();
     let mut call = with_lock(&world, &["cat"]);

@@ -80,7 +80,13 @@ fn run(
             return Err(Failure::host(format!("processes of the command are left: {:?}", children.left)));
         }
         match end {
-            ScopeEnd::Returned(end) => end,
+            ScopeEnd::Returned(end) => {
+                if end.is_ok() && children.groups + children.escaped > 0 {
+                    terminal.warn("the command left processes behind: they were ended, before the lock is free");
+                    terminal.hint("what is to stay is started outside, e.g. with systemd-run");
+                }
+                end
+            }
             ScopeEnd::Cancelled(cause) => Err(Failure::cancelled(cause)),
             ScopeEnd::Panicked(panic) => std::panic::resume_unwind(panic),
         }
