@@ -82,7 +82,8 @@ fn run(
         match end {
             ScopeEnd::Returned(end) => {
                 if end.is_ok() && children.groups + children.escaped > 0 {
-                    terminal.warn("the command left processes behind: they were ended, before the lock is free");
+                    terminal
+                        .warn("the command left processes behind: they were ended, before the lock is free");
                     terminal.hint("what is to stay is started outside, e.g. with systemd-run");
                 }
                 end
