@@ -22,7 +22,8 @@ pub struct Child {
     lines: Lines,
     /// What its sandbox reaches, for as long as somebody has the child.
     _forwards: Forwards,
-    disk: DiskWatch,
+    /// Where it is confined.
+    disk: Option<DiskWatch>,
 }
 
 impl Child {
@@ -33,14 +34,14 @@ impl Child {
         ended: watch::Receiver<Option<Ended>>,
         lines: Lines,
         forwards: Forwards,
-        disk: DiskWatch,
+        disk: Option<DiskWatch>,
     ) -> Self {
         Self { pid, grace, children, ended, lines, _forwards: forwards, disk }
     }
 
     /// Whether it was ended because its sandbox had more on disk than one may have.
     pub fn has_overfilled(&self) -> bool {
-        self.disk.is_over()
+        self.disk.as_ref().is_some_and(DiskWatch::is_over)
     }
 
     /// Its pid, and its group's id.

@@ -221,7 +221,7 @@ impl Supervisor {
         let program = command.program();
         let failed = |source| SpawnError::Io { program, source };
         let (grace, limit, line_limit) = (command.grace, command.output_limit, command.line_limit);
-        let written = command.sandbox.as_ref().map(Sandbox::written).unwrap_or_default();
+        let written = command.sandbox.as_ref().map(Sandbox::written);
         let (reply, answer) = oneshot::channel();
         let supervisor = Arc::clone(self);
         let job = move || {
@@ -248,9 +248,10 @@ impl Supervisor {
         match lines.and_then(|lines| Ok((lines, Forwards::start(listeners)?))) {
             Ok((lines, forwards)) => {
                 let children = Arc::clone(&self.children);
-                let disk = DiskWatch::start(written, pid, move || {
+                let end = move || {
                     children.signal(pid, Signal::SIGKILL);
-                });
+                };
+                let disk = written.map(|trees| DiskWatch::start(trees, pid, end));
                 Ok(Child::new(pid, grace, Arc::clone(&self.children), ended, lines, forwards, disk))
             }
             Err(error) => {

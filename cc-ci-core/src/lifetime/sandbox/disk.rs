@@ -34,7 +34,7 @@ struct Bound {
 }
 
 /// Looks after a sandbox until it is dropped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::lifetime) struct DiskWatch {
     is_over: Arc<AtomicBool>,
     _task: JoinSet<()>,
@@ -43,15 +43,15 @@ pub(in crate::lifetime) struct DiskWatch {
 impl DiskWatch {
     /// Calls `end` once `trees`, and what the sandbox that `leader` leads has removed there and still uses, are over the bound.
     pub fn start(trees: Vec<PathBuf>, leader: i32, end: impl FnOnce() + Send + 'static) -> Self {
-        let mut watch = Self::default();
-        let is_over = watch.is_over.clone();
-        watch._task.spawn(async move {
+        let (mut task, is_over) = (JoinSet::new(), Arc::new(AtomicBool::new(false)));
+        let told = is_over.clone();
+        task.spawn(async move {
             if until_over(trees, leader, || true).await {
-                is_over.store(true, Ordering::Release);
+                told.store(true, Ordering::Release);
                 end();
             }
         });
-        watch
+        Self { is_over, _task: task }
     }
 
     /// Whether that is how it ended.
@@ -100,10 +100,12 @@ impl Usage {
             // A file among them is a socket of ours; and what is not there has nothing.
             let Ok(tree) = Dir::open(tree) else { continue };
             devices.extend(tree.device_and_inode().map(|(device, _)| device));
-            usage.count_tree(tree);
+            usage.count_tree(&tree);
         }
         usage.count_removed(leader, &devices);
-        children_of(leader).into_iter().for_each(|first| usage.count_private(first));
+        for first in children_of(leader) {
+            usage.count_private(first);
+        }
         usage
     }
 
@@ -112,7 +114,7 @@ impl Usage {
     }
 
     /// With a stack of its own, as deep as the bound: the tree is a stranger's.
-    fn count_tree(&mut self, root: Dir) {
+    fn count_tree(&mut self, root: &Dir) {
         let here = Path::new(".");
         let mut open: Vec<(Dir, Vec<OsString>)> = vec![(root.clone(), root.names(here).unwrap_or_default())];
         while let Some((directory, names)) = open.last_mut() {
