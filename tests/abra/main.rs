@@ -10,6 +10,7 @@ mod many;
 mod red;
 mod stand_in;
 mod stand_in_faults;
+mod strangers;
 mod support;
 mod warm;
 mod warmed;

@@ -163,6 +163,27 @@ fn the_operators_fixtures_reach_a_confined_test_and_no_output() {
 }
 
 #[test]
+fn who_listens_on_the_host_is_reached_where_the_operator_says_so_and_not_else() {
+    let test = "who_listens_on_the_host_is_reached_where_the_operator_says_so_and_not_else";
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for (more, code) in [("", 1), ("[recipes.plain]\nnetwork = \"host\"\n", 0)] {
+        let Some(world) = world(test) else { return };
+        fs::write(world.config(), confined(&world) + more).unwrap();
+        let recipe = world.recipe("plain");
+        let connect = "perl -MIO::Socket::INET -e 'exit(!IO::Socket::INET->new(shift))'";
+        // Its app it reaches either way.
+        recipe.script(
+            "tests/custom-asks",
+            &format!("{connect} \"${{CCCI_URL#http://}}\"; {connect} {address}"),
+        );
+        recipe.commit();
+        let record = run(&world, &recipe, code);
+        assert_eq!(record["recipe_code"], "confined");
+    }
+}
+
+#[test]
 fn what_install_steps_leave_is_read_and_judged_by_cc_ci() {
     for (steps, code, why) in [
         ("echo 'EVIL=1' > \"$CCCI_RECIPE_DIR/added.env\"", 0, ""),
@@ -243,22 +264,48 @@ secrets: {{key: {{external: true, name: "${{STACK_NAME}}_key_${{SECRET_KEY_VERSI
     assert!(asked.contains("1-2-") && !asked.contains("sees"), "{asked}");
 }
 
-#[test]
-fn services_of_a_killed_run_are_reaped_whatever_they_did() {
-    let Some(world) = world("services_of_a_killed_run_are_reaped_whatever_they_did") else { return };
-    let recipe = world.recipe("plain");
-    let service = built("service-probe");
-    // No other process sleeps so long.
-    let [hidden, waiting] = [8, 9].map(|digit| format!("{digit}{}", std::process::id()));
-    // They leave the session, and lose the environment and with it the mark, beside what serves.
+/// Lets the service run these words of a shell before it serves.
+fn serve_after(recipe: &Recipe, words: &str) {
     let command = format!(
-        "command: [\"sh\", \"-c\", \"env -i setsid -f sleep {hidden}; env -i setsid -f sleep {hidden}; exec {} ${{CCCI_PORT:-}} 1\"]",
-        service.display()
+        "command: [\"sh\", \"-c\", \"{words} exec {} ${{CCCI_PORT:-}} 1\"]",
+        built("service-probe").display()
     );
     let path = recipe.path().join("compose.yml");
     let compose = fs::read_to_string(&path).unwrap();
     let line = compose.lines().find(|line| line.contains("command:")).unwrap().trim().to_owned();
     fs::write(&path, compose.replace(&line, &command)).unwrap();
+}
+
+/// Makes more files than a sandbox may have.
+const FILL: &str = "for (1..101000) { open(my $file, '>', \"$ARGV[0]/many-$_\") or die }\n";
+
+#[test]
+fn what_fills_the_disk_is_ended_and_says_so() {
+    let Some(world) = world("what_fills_the_disk_is_ended_and_says_so") else { return };
+    let recipe = world.recipe("plain");
+    recipe.write("fill.pl", FILL);
+    recipe.script("tests/custom-fills", "perl \"$CCCI_RECIPE_DIR/fill.pl\" .; exec sleep 1000").commit();
+    let record = run(&world, &recipe, 1);
+    assert!(record.to_string().contains("100,000 files"), "{record:#}");
+    // A service, which nobody waits for but this test: its log says it, and the app is found to be down.
+    serve_after(&recipe, "perl fill.pl $$HOME &");
+    fs::remove_file(recipe.path().join("tests/custom-fills")).unwrap();
+    let asks = "until ask GET /log/app | grep -q 'cc-ci: ended'; do :; done";
+    recipe.script("tests/custom-asks", &format!("{ASK}{asks}")).commit();
+    world.cc_ci(["run", "--pr", "1", "--run-id", "2"]).arg(recipe.path()).run().expect(1);
+    let kept = fs::read_to_string(world.runs().join("2/logs/service-app.log")).unwrap();
+    assert!(kept.contains("cc-ci: ended: ") && kept.contains("100,000 files"), "{kept}");
+    world.assert_empty();
+}
+
+#[test]
+fn services_of_a_killed_run_are_reaped_whatever_they_did() {
+    let Some(world) = world("services_of_a_killed_run_are_reaped_whatever_they_did") else { return };
+    let recipe = world.recipe("plain");
+    // No other process sleeps so long.
+    let [hidden, waiting] = [8, 9].map(|digit| format!("{digit}{}", std::process::id()));
+    // They leave the session, and lose the environment and with it the mark, beside what serves.
+    serve_after(&recipe, &format!("env -i setsid -f sleep {hidden}; env -i setsid -f sleep {hidden};"));
     recipe.script("tests/custom-waits", &format!("sleep {waiting}")).commit();
     let running = call(&world, &recipe).start();
     let sleeping = |seconds: &str| {
@@ -273,6 +320,9 @@ fn services_of_a_killed_run_are_reaped_whatever_they_did() {
     running.wait().expect(137);
     until("the test's sandbox is gone with the run", || sleeping(&waiting) == 0);
     assert_eq!(sleeping(&hidden), 2, "services outlive a run");
+    // And what bounded the test outlives whoever would have removed it, where this host has it.
+    let has_groups = world.cc_ci(["doctor"]).run().stdout.contains("bounded by a control group");
+    assert_eq!(world.cc_ci(["audit"]).run().expect(4).stdout.contains("control group"), has_groups);
     world.cc_ci(["janitor"]).run().expect(0);
     assert_eq!(sleeping(&hidden), 0);
     world.assert_empty();

@@ -187,10 +187,14 @@ fn a_caller_whose_directory_and_home_are_gone_gets_its_result() {
 /// Words that run a call as an ordinary user who sees no other user's processes; a visible skip of `test` where that can't
 /// be. The world is that user's from now on, and programs of the build are copied there: it may be in root's home.
 fn as_an_ordinary_user(test: &str, world: &World, recipe: &Recipe) -> Option<[String; 5]> {
-    as_a_user(12_345, test, world, recipe)
+    as_a_user(12_345, HIDDEN, test, world, recipe)
 }
 
-fn as_a_user(user: u32, test: &str, world: &World, recipe: &Recipe) -> Option<[String; 5]> {
+/// Where that user's processes are seen by no other.
+const HIDDEN: &str = "mount -t proc -o hidepid=2 none /proc";
+
+/// The same for any user, and after other `mounts`.
+fn as_a_user(user: u32, mounts: &str, test: &str, world: &World, recipe: &Recipe) -> Option<[String; 5]> {
     if !nix::unistd::geteuid().is_root() {
         skip(test, "needs root, to become another user");
         return None;
@@ -209,7 +213,7 @@ fn as_a_user(user: u32, test: &str, world: &World, recipe: &Recipe) -> Option<[S
     recipe.write("compose.yml", &written.replace(probe, own_probe.to_str().unwrap())).commit();
     done(Command::new("chown").args(["-R", &format!("{user}:{user}")]).arg(world.path()));
     let script = format!(
-        r#"mount -t proc -o hidepid=2 none /proc && exec setpriv --reuid {user} --regid {user} --clear-groups {} "$@""#,
+        r#"{mounts} && exec setpriv --reuid {user} --regid {user} --clear-groups {} "$@""#,
         own.join("cc-ci").display()
     );
     Some(["unshare", "--mount", "sh", "-c", &script].map(str::to_owned))
@@ -227,6 +231,26 @@ fn an_ordinary_user_who_sees_no_others_processes_runs_and_leaves_nothing() {
     let parent = std::process::id().to_string();
     paused_runs::run(&world, &recipe).arg("--parent-pid").arg(&parent).inside(&outer).run().expect(0);
     world.cc_ci(["janitor"]).inside(&outer).run().expect(0);
+    world.assert_empty();
+}
+
+#[test]
+fn an_ordinary_user_without_bubblewrap_runs_what_a_recipe_brings_and_says_so() {
+    let test = "an_ordinary_user_without_bubblewrap_runs_what_a_recipe_brings_and_says_so";
+    let world = World::new();
+    fs::write(world.config(), "").unwrap();
+    let recipe = world.recipe("plain");
+    recipe.script("tests/custom", "test $(id -u) = 12345");
+    let mounts = "for program in $(command -v bwrap); do mount --bind /dev/null $program; done";
+    let Some(outer) = as_a_user(12_345, mounts, test, &world, &recipe) else { return };
+    let outer = outer.each_ref().map(String::as_str);
+    let run = world.cc_ci(["run", "--format", "json", "--pr", "1"]).arg(recipe.path());
+    let end = run.inside(&outer).run().expect(0);
+    let why = "not confined: bwrap (bubblewrap) is not installed";
+    assert_eq!(end.json()["recipe_code"], why);
+    assert!(end.stderr.lines().next().is_some_and(|line| line.contains(why)), "{}", end.stderr);
+    let doctor = world.cc_ci(["doctor"]).inside(&outer).run();
+    assert!(doctor.stdout.contains("not confined, as an ordinary user's"), "{}", doctor.stdout);
     world.assert_empty();
 }
 
@@ -255,7 +279,7 @@ fn a_host_that_starts_few_processes_leaves_nothing_and_says_so() {
     let recipe = world.recipe("plain");
     recipe.script("tests/custom", ":");
     // A user of its own: the kernel counts a user's processes over the whole host.
-    let Some(user) = as_a_user(12_346, test, &world, &recipe) else { return };
+    let Some(user) = as_a_user(12_346, HIDDEN, test, &world, &recipe) else { return };
     let user = user.each_ref().map(String::as_str);
     let inside = |limit| [&["prlimit", limit][..], &user].concat();
     let mut ends = Vec::new();

@@ -46,6 +46,19 @@ const WAYS: &[(&str, Who, &str)] = &[
         Root,
         "cat /proc/sys/kernel/panic > /tmp/panic && cat /tmp/panic > /proc/sys/kernel/panic",
     ),
+    (
+        "makes a file without a name on the host's disk",
+        Anyone,
+        // O_TMPFILE and O_RDWR.
+        r#"perl -e 'exit(!sysopen(my $f, "$ENV{GIVEN_HOST}/for-all", 0x410002, 0600))'"#,
+    ),
+    (
+        "reads memory that processes of the host share",
+        Anyone,
+        r#"grep -q shared "/dev/shm/$(basename "$GIVEN_HOST")""#,
+    ),
+    ("reads the kernel's messages", Root, "dd if=/dev/kmsg of=/dev/null bs=8k count=1 iflag=nonblock"),
+    ("may change control groups", Root, r#"[ -w "$(find /sys/fs/cgroup -name cgroup.procs | head -n 1)" ]"#),
     ("sees the host's mounts", Anyone, r#"grep -q " $GIVEN_MOUNT " /proc/self/mountinfo"#),
     // Other processes.
     (
@@ -63,6 +76,27 @@ const WAYS: &[(&str, Who, &str)] = &[
     ("reads another process's memory map", Anyone, r#"cat "/proc/$GIVEN_PID/maps" | grep -q ."#),
     ("goes through another process's root", Anyone, r#"ls "/proc/$GIVEN_PID/root/""#),
     ("goes through another process's descriptor", Anyone, r#"ls "/proc/$GIVEN_PID/fd/""#),
+    ("reads the descriptors of what started it", Anyone, r#"ls "/proc/$PPID/fd/" | grep -q ."#),
+    (
+        "opens another process's memory",
+        Root,
+        r#"perl -e 'exit(!open(my $f, "+<", "/proc/$ENV{GIVEN_PID}/mem"))'"#,
+    ),
+    (
+        "takes a descriptor of another process",
+        Root,
+        r"perl -e 'my $p = syscall(434, $ENV{GIVEN_PID} + 0, 0); exit(syscall(438, $p, 0, 0) < 0)'",
+    ),
+    ("enters another process's namespace", Root, r#"nsenter --target "$GIVEN_PID" --uts true"#),
+    // But for the first process and itself there is nobody.
+    ("signals everybody", Anyone, "exec perl -e 'exit(!kill(0, -1))'"),
+    ("asks for another process's limits", Anyone, r#"prlimit --pid "$GIVEN_PID" --nofile"#),
+    ("slows another process down", Anyone, r#"renice -n 19 -p "$GIVEN_PID""#),
+    (
+        "types on a terminal",
+        Root,
+        r#"perl -e 'open(my $t, "+<", "/dev/ptmx"); my $x = "x"; exit(!ioctl($t, 0x5412, $x))'"#,
+    ),
     // Namespaces.
     ("is in the host's network", Anyone, r#"[ "$(readlink /proc/self/ns/net)" = "$GIVEN_NS_NET" ]"#),
     ("is in the host's pid namespace", Anyone, r#"[ "$(readlink /proc/self/ns/pid)" = "$GIVEN_NS_PID" ]"#),
@@ -80,6 +114,11 @@ const WAYS: &[(&str, Who, &str)] = &[
         "makes a namespace by clone",
         Anyone,
         "perl -e 'my $p = syscall(56, 0x10000000 | 17, 0, 0, 0, 0); exit($p == -1)'",
+    ),
+    (
+        "makes a user namespace by clone3",
+        Anyone,
+        r#"perl -e 'my $args = pack("Q8", 0x10000000, 0, 0, 0, 17, 0, 0, 0); exit(syscall(435, $args, 64) == -1)'"#,
     ),
     ("mounts", Root, "unshare --mount sh -c 'mount -t tmpfs none /mnt'"),
     // Network.
@@ -123,6 +162,18 @@ const WAYS: &[(&str, Who, &str)] = &[
         Anyone,
         "fallocate -l 300M /dev/shm/left-by-a-test && rm /dev/shm/left-by-a-test",
     ),
+    (
+        "fills the disk with small files",
+        Anyone,
+        // In a sandbox it is ended while it waits.
+        r#"d=$GIVEN_SCRATCH/many-$$; mkdir "$d"; perl -e 'chdir shift; for (1..101000) { open(my $f, ">", $_) or exit 1 }' "$d" && if [ -e "$GIVEN_HOST/other" ]; then rm -r "$d"; else sleep 50; fi"#,
+    ),
+    (
+        "fills the memory with empty files",
+        Anyone,
+        r#"d=$(mktemp -d /dev/shm/cc-ci-test-XXXXXX); perl -e 'chdir shift; for (1..101000) { open(my $f, ">", $_) or exit 1 }' "$d" && if [ -e "$GIVEN_HOST/other" ]; then rm -r "$d"; else sleep 50; fi"#,
+    ),
+    ("runs before everybody else", Root, "chrt --fifo 1 true"),
     ("dumps core", Anyone, "ulimit -c unlimited && [ \"$(ulimit -c)\" = unlimited ]"),
 ];
 
@@ -145,6 +196,11 @@ const CALLS: &[(&str, &str)] = &[
     ("fsopen", "430, 0, 1 << 20"),
     ("open_tree", "428, -1, 0, 1 << 30"),
     ("clone3", "435, 0, 0"),
+    ("memfd_secret", "447, 1 << 20"),
+    ("process_madvise", "440, -1, 0, 0, 0, 0"),
+    ("mount_setattr", "442, -1, 0, 0, 0, 0"),
+    // The number under which x32 has it.
+    ("ptrace", "0x40000000 + 101, 0, 0, 0, 0"),
 ];
 
 #[test]
@@ -189,13 +245,13 @@ fn system_calls_that_no_test_needs_are_refused() {
 }
 
 /// Ends a process, unless it has ended.
-fn kill(pid: i32) {
+pub fn kill(pid: i32) {
     let _gone =
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).is_err();
 }
 
 /// The processes whose command line has `word` in it.
-fn processes(word: &str) -> Vec<i32> {
+pub fn processes(word: &str) -> Vec<i32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
@@ -206,7 +262,7 @@ fn processes(word: &str) -> Vec<i32> {
 }
 
 /// How many of those sleep already: a shell has the words of its script in its command line, too.
-fn sleepers(seconds: &str) -> usize {
+pub fn sleepers(seconds: &str) -> usize {
     let is_asleep = |pid: &i32| fs::read(format!("/proc/{pid}/comm")).is_ok_and(|name| name == b"sleep\n");
     processes(seconds).iter().filter(|pid| is_asleep(pid)).count()
 }
@@ -229,6 +285,11 @@ const SURVIVORS: &[(&str, &str)] = &[
     ("in a session of its own, without a mark", "env -i setsid -f sleep SECONDS"),
     ("with another's mark", "CCCI_MARKER=v1/service/nobody.example.org/w/app setsid -f sleep SECONDS"),
     ("twice removed", "(env -i setsid sh -c 'env -i setsid sleep SECONDS & exit' &)"),
+    (
+        "that is its leader's brother",
+        // CLONE_PARENT.
+        "perl -e 'use POSIX; my $p = syscall(56, 0x8000 | 17, 0, 0, 0, 0); if (!$p) { setsid; %ENV = (); exec \"sleep\", \"SECONDS\" }'",
+    ),
     ("that takes no signal", "env -i setsid -f sh -c 'trap \"\" TERM INT HUP; exec sleep SECONDS'"),
     (
         "that stops itself",
@@ -326,6 +387,22 @@ exec '/usr/bin/bwrap', @ARGV;
         kill(probe.id().cast_signed());
         drop((probe.wait(), fs::remove_file(&orphan)));
     }
+}
+
+/// Each descriptor that bubblewrap was given would be one to the host.
+#[test]
+fn a_confined_program_has_its_three_streams_open_and_nothing_else() {
+    for_each_user("a_confined_program_has_its_three_streams_open_and_nothing_else", |host, user| {
+        // The last one is that of the listing.
+        let listed = host.run(user, true, "ls -l /proc/self/fd");
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let open: Vec<&str> = listed.lines().filter_map(|line| line.split(" -> ").nth(1)).collect();
+        assert_eq!(open.len(), 4, "{listed}");
+        assert!(
+            open[0] == "/dev/null" && open[1..3].iter().all(|stream| stream.starts_with("pipe:")),
+            "{listed}"
+        );
+    });
 }
 
 #[test]

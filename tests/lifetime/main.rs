@@ -5,6 +5,7 @@
 mod children;
 mod ends;
 mod escapes;
+mod groups;
 mod parent;
 mod probe;
 mod recover;

@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use cc_ci_tests::{built, require_root, skip};
@@ -32,6 +32,7 @@ impl Host {
             fs::create_dir(path(name)).unwrap();
         }
         fs::write(path("other/run.json"), "{}").unwrap();
+        fs::write(shared(&directory), "shared\n").unwrap();
         fs::write(path("app.lock"), "of the host\n").unwrap();
         fs::write(path("recipe/compose.yml"), "services: {}\n").unwrap();
         fs::copy(built("sandbox-probe"), path("bin/sandbox-probe")).unwrap();
@@ -117,8 +118,14 @@ impl Host {
     }
 }
 
+/// What this host's processes share: its directory's name, in memory.
+fn shared(directory: &TempDir) -> PathBuf {
+    Path::new("/dev/shm").join(directory.path().file_name().unwrap())
+}
+
 impl Drop for Host {
     fn drop(&mut self) {
+        drop(fs::remove_file(shared(&self.directory)));
         drop(self.bystander.kill());
         drop(self.bystander.wait());
     }

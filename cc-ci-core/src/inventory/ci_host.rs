@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::engine::{Engine, Inventory, Kind, LockSpace, Owned, Owners, Resource};
@@ -10,6 +11,7 @@ use crate::lock::AppLock;
 use crate::model::event::Reporter;
 use crate::model::failure::{Failure, Fault};
 use crate::names::{Domain, RunAppPattern, RunId};
+use crate::sys::cgroups::Place;
 use crate::sys::process::{self, MarkerOwner};
 use crate::sys::system_info::SystemInfo;
 use crate::workspace::{AbraWorkspace, WorkspaceError};
@@ -86,6 +88,9 @@ impl CiHost {
                 inventory.add(&found.marker.domain, Resource::new(Kind::Process, found.process.to_string()));
             }
         }
+        for (domain, path) in left_groups()?.into_iter().filter(|(domain, _)| wanted(domain)) {
+            inventory.add(&domain, Resource::new(Kind::ControlGroup, path.display().to_string()));
+        }
         for run in self.dead_trees()?.iter().filter(|run| own != Some(&run.id)) {
             // What is mounted there keeps the tree: it is named by its own path.
             let mounts = run.files.mounts();
@@ -104,6 +109,12 @@ impl CiHost {
             _ => self.env_files.domains().map_err(|error| search_failure(".env files", error)),
         }
     }
+}
+
+/// The control groups that dead owners have left: none where this host has no place for them.
+fn left_groups() -> Result<Vec<(Domain, PathBuf)>, Failure> {
+    let Ok(place) = Place::find() else { return Ok(Vec::new()) };
+    place.left().map_err(|error| search_failure("control groups", error))
 }
 
 fn cannot_use_runs(error: WorkspaceError) -> Failure {

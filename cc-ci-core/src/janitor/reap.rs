@@ -17,6 +17,7 @@
 //! what their clients had ordered when they were killed may appear after a pass, and is the next one's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -28,6 +29,7 @@ use crate::inventory::run_store::RunSummary;
 use crate::lock::{AppGuard, LostOwnership};
 use crate::model::failure::Failure;
 use crate::names::{Domain, RunId};
+use crate::sys::cgroups::Place;
 use crate::sys::process::{self, EndedMarked};
 use crate::sys::system_info::SystemInfo;
 
@@ -229,7 +231,14 @@ pub async fn end_orphans(host: &dyn SystemInfo, domain: &Domain) -> Orphans {
 async fn end_orphans_of(host: &dyn SystemInfo, domains: BTreeSet<Domain>) -> BTreeMap<Domain, Orphans> {
     let (all, boot) = (domains.clone(), host.boot_id());
     // It only ever ends what no live owner has, so it may outlive a caller that gives up.
-    let ended = tokio::task::spawn_blocking(move || process::end_marked_of_many(&domains, &boot)).await;
+    let end = move || {
+        let ended = process::end_marked_of_many(&domains, &boot)?;
+        if let Ok(place) = Place::find() {
+            place.remove_left(&domains)?;
+        }
+        io::Result::Ok(ended)
+    };
+    let ended = tokio::task::spawn_blocking(end).await;
     let why = match ended {
         Ok(Ok(ended)) => {
             return ended.into_iter().map(|(domain, ended)| (domain, Orphans::of(ended))).collect();

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::children::Children;
 use super::ended::Ended;
 use super::output::{Line, Lines};
-use super::sandbox::Forwards;
+use super::sandbox::{DiskWatch, Forwards};
 
 /// A started child. Dropping it closes our end of its output, and leaves the child to
 /// [`end_children`](super::RunLifetime::end_children).
@@ -22,6 +22,8 @@ pub struct Child {
     lines: Lines,
     /// What its sandbox reaches, for as long as somebody has the child.
     _forwards: Forwards,
+    /// Where it is confined.
+    disk: Option<DiskWatch>,
 }
 
 impl Child {
@@ -32,8 +34,14 @@ impl Child {
         ended: watch::Receiver<Option<Ended>>,
         lines: Lines,
         forwards: Forwards,
+        disk: Option<DiskWatch>,
     ) -> Self {
-        Self { pid, grace, children, ended, lines, _forwards: forwards }
+        Self { pid, grace, children, ended, lines, _forwards: forwards, disk }
+    }
+
+    /// Whether it was ended because its sandbox had more on disk than one may have.
+    pub fn has_overfilled(&self) -> bool {
+        self.disk.as_ref().is_some_and(DiskWatch::is_over)
     }
 
     /// Its pid, and its group's id.

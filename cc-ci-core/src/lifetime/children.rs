@@ -130,6 +130,8 @@ impl Children {
             }
             // Closing is not enough: a child between fork and exec holds a copy.
             let _absent = self.exits.delete(child.first.as_ref().unwrap_or(&child.pidfd)).is_err();
+            // Before whoever waits looks at what is left.
+            drop(child.sandbox.take());
             child.ended.send_replace(Some(ended));
         }
         self.count.send_replace(live.len());

@@ -7,15 +7,19 @@
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
 
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use tokio::sync::oneshot;
 
+use super::descendants::children_of;
 use super::exec::{self, Handshake};
+use super::sandbox::{BOUND_IN_WORDS, kill_first, until_over};
 use super::supervisor::{Prepared, Supervisor, prepare};
-use super::{Command, RecordDetached, SpawnError, Stage, spawner};
+use super::{Command, Output, RecordDetached, SpawnError, Stage, spawner};
+use crate::sys::files::open_log;
 use crate::sys::process::ProcessIdentity;
 use crate::sys::system_info::BootId;
 
@@ -27,6 +31,10 @@ impl Supervisor {
     ) -> Result<ProcessIdentity, SpawnError> {
         let starting = self.enter(&command)?;
         let program = command.program();
+        let watched = match (&command.sandbox, &command.output) {
+            (Some(sandbox), Output::File(log)) => Some((sandbox.written(), log.clone())),
+            _ => None,
+        };
         let supervisor = Arc::clone(self);
         // Off the runtime, and not on the spawner's thread: that one waits for the process until it executes.
         let started = tokio::task::spawn_blocking(move || {
@@ -35,8 +43,25 @@ impl Supervisor {
             started
         });
         let started = started.await.unwrap_or_else(|_| Err(io::Error::other("the recorder panicked")));
+        if let (Ok(process), Some((trees, log))) = (&started, watched) {
+            tokio::spawn(watch(Arc::downgrade(self), process.clone(), trees, log));
+        }
         started.map_err(|source| SpawnError::Io { program, source })
     }
+}
+
+/// Ends a confined process that has more on disk than a sandbox may have, as long as the lifetime is there.
+async fn watch(lifetime: Weak<Supervisor>, process: ProcessIdentity, trees: Vec<PathBuf>, log: PathBuf) {
+    let is_wanted = || lifetime.strong_count() > 0 && process.is_alive(&process.boot_id);
+    if !until_over(trees, process.pid, is_wanted).await {
+        return;
+    }
+    let killed = children_of(process.pid).into_iter().any(|first| kill_first(first, process.pid));
+    // Whoever reads the log sees why; that it can't be told changes nothing.
+    let _untold = open_log(&log).and_then(|mut log| {
+        writeln!(log, "cc-ci: ended: what it may write to had more than {BOUND_IN_WORDS}")
+    });
+    tracing::warn!(%process, killed, "what a service may write to has more than a sandbox may have");
 }
 
 fn start(

@@ -15,11 +15,15 @@ use nix::libc;
 use nix::sys::signal::SigSet;
 
 /// Prepares `command` to die with this process, in a group of its own, with nothing inherited. With `terminal` its
-/// group takes the place of ours on the terminal that is its standard input. With `entry` it enters what a sandbox needs.
+/// group takes the place of ours on the terminal that is its standard input. With `entry` it enters what a sandbox needs: where
+/// that has a control group, the child is another process than the one that `command` starts, which ends at once.
 pub(super) fn supervised(command: &mut Command, terminal: bool, umask: bool, entry: Option<Entry>) {
     let (owner, group) = (nix::unistd::getpid().as_raw(), nix::unistd::getpgrp().as_raw());
     command.process_group(0);
     let before_exec = move || {
+        if let Some(group) = entry.as_ref().and_then(|entry| entry.group.as_ref()) {
+            group.start_in()?;
+        }
         if terminal {
             // Before the mask is emptied: the spawner blocks TTOU, with which a background group would be stopped here.
             // A terminal that is gone, or another group's, leaves the child in the background.
@@ -108,6 +112,8 @@ pub(super) fn detached(command: &mut Command, handshake: Handshake, entry: Optio
 /// What a child that is to be confined does before it executes the program that confines it.
 #[derive(Debug)]
 pub(super) struct Entry {
+    /// What it is born into.
+    pub(super) group: Option<BirthGroup>,
     /// Whom it becomes, where it is root.
     pub(super) user: Option<u32>,
     /// Where it is not: its user and group, as the map of a user namespace has them.
@@ -120,6 +126,15 @@ pub(super) struct Entry {
     pub(super) kept: Vec<OwnedFd>,
     /// What it may use, by resource.
     pub(super) limits: [(libc::__rlimit_resource_t, u64); 4],
+}
+
+/// A control group for a child to start in: the kernel takes 10 ms and more to move one that is there.
+#[derive(Debug)]
+pub(super) struct BirthGroup {
+    /// The group's directory.
+    pub(super) directory: OwnedFd,
+    /// The child writes its pid here.
+    pub(super) report: OwnedFd,
 }
 
 /// A network of one's own: a loopback, and who listens there.
@@ -140,6 +155,35 @@ pub(super) struct Handed {
     pub(super) to: CString,
     /// Whether it is a directory.
     pub(super) is_directory: bool,
+}
+
+/// libc's own does not fit into its type.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+impl BirthGroup {
+    /// Starts a child of our parent's in the group, in our place.
+    fn start_in(&self) -> io::Result<()> {
+        // SAFETY: a structure of integers.
+        let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+        // Without a signal of its own: it has that of its sibling, us.
+        args.flags = CLONE_INTO_CGROUP | u64::from(libc::CLONE_PARENT.unsigned_abs());
+        args.cgroup = u64::from(self.directory.as_raw_fd().cast_unsigned());
+        // SAFETY: as a fork in a process with one thread, the forked one; the rest are plain system calls on integers and on a
+        // buffer of this frame.
+        unsafe {
+            match libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) {
+                -1 => return Err(io::Error::last_os_error()),
+                0 => {}
+                _ => libc::_exit(0),
+            }
+            let pid = libc::getpid().to_ne_bytes();
+            let written = libc::write(self.report.as_raw_fd(), pid.as_ptr().cast(), pid.len());
+            if written != pid.len().cast_signed() {
+                libc::_exit(127);
+            }
+            check(libc::setpgid(0, 0)).map(drop)
+        }
+    }
 }
 
 impl Entry {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 
 use super::command::Stage;
-use super::{ChildrenEnded, Command, Ended, Line, RunLifetime, SpawnError};
+use super::{ChildrenEnded, Command, Ended, Line, RunLifetime, SpawnError, sandbox};
 use crate::model::cancellation::Cause;
 
 /// A child brought no end of its own.
@@ -33,6 +33,12 @@ pub enum ChildError {
         program: String,
         /// The limit.
         limit: Duration,
+    },
+    /// It was ended: it had more on disk than a sandbox may have.
+    #[error("{program} was ended: what it may write to had more than {}", sandbox::BOUND_IN_WORDS)]
+    Overfilled {
+        /// The program.
+        program: String,
     },
     /// The run ended first. The child is left to the end of the children.
     #[error("the wait for {program} was ended by {cause}")]
@@ -98,6 +104,9 @@ pub trait RunLifetimeExt: RunLifetime {
                 biased;
                 cause = &mut cancelled => return Err(ChildError::Cancelled { program, cause }),
                 ended = message => {
+                    if child.has_overfilled() {
+                        return Err(ChildError::Overfilled { program });
+                    }
                     if !ended.unstarted {
                         return Ok(ended);
                     }

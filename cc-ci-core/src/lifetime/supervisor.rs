@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
@@ -12,6 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use tokio::sync::{oneshot, watch};
 
 use super::child::Child;
@@ -24,8 +27,8 @@ use super::output::Lines;
 
 use super::event_fd::SharedEventFd;
 use super::exec::Entry;
-use super::sandbox::{Forwards, Status, Target};
-use super::{BlockingTasks, SpawnError, Teardown, exec, sandbox, spawner};
+use super::sandbox::{DiskWatch, Forwards, Status, Target};
+use super::{BlockingTasks, Sandbox, SpawnError, Teardown, exec, sandbox, spawner};
 use crate::model::cancellation::{Cancellation, Cause};
 use crate::model::event::{Event, Reporter};
 use crate::sys::process::{Marker, MarkerOwner, Present, ProcessIdentity, StatLine};
@@ -223,6 +226,7 @@ impl Supervisor {
         let program = command.program();
         let failed = |source| SpawnError::Io { program, source };
         let (grace, limit, line_limit) = (command.grace, command.output_limit, command.line_limit);
+        let written = command.sandbox.as_ref().map(Sandbox::written);
         let (reply, answer) = oneshot::channel();
         let supervisor = Arc::clone(self);
         let job = move || {
@@ -248,7 +252,12 @@ impl Supervisor {
         let lines = Lines::new(stdout, stderr, limit, line_limit);
         match lines.and_then(|lines| Ok((lines, Forwards::start(listeners)?))) {
             Ok((lines, forwards)) => {
-                Ok(Child::new(pid, grace, Arc::clone(&self.children), ended, lines, forwards))
+                let children = Arc::clone(&self.children);
+                let end = move || {
+                    children.signal(pid, Signal::SIGKILL);
+                };
+                let disk = written.map(|trees| DiskWatch::start(trees, pid, end));
+                Ok(Child::new(pid, grace, Arc::clone(&self.children), ended, lines, forwards, disk))
             }
             Err(error) => {
                 self.children.signal(pid, Signal::SIGKILL);
@@ -258,14 +267,24 @@ impl Supervisor {
     }
 
     fn start(&self, command: &Command) -> io::Result<Started> {
-        let Prepared { command: mut prepared, entry, status, listeners } = prepare(command)?;
+        let Prepared { command: mut prepared, entry, status, listeners, pid } = prepare(command)?;
         // Who gets our own output writes as we do.
         let umask = command.output != Output::Inherit;
         exec::supervised(&mut prepared, command.stdin == Stdin::Terminal, umask, entry);
-        let mut child = prepared.spawn()?;
+        let spawned = prepared.spawn();
         // With it go the descriptors that are the child's alone.
         drop(prepared);
-        let pid = child.id().cast_signed();
+        let in_place = pid.and_then(told_pid);
+        if let (Err(_), Some(pid)) = (&spawned, in_place) {
+            // It told the error, and has ended.
+            let _waited = waitpid(Pid::from_raw(pid), None).is_err();
+        }
+        let mut child = spawned?;
+        if in_place.is_some() {
+            // The one that it took the place of has ended.
+            let _waited = child.wait().is_err();
+        }
+        let pid = in_place.unwrap_or(child.id().cast_signed());
         let ended = self.children.adopt(pid, command.program(), command.grace, status)?;
         let (stdout, stderr) =
             (child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from));
@@ -304,6 +323,12 @@ impl Supervisor {
     }
 }
 
+/// The pid that a child tells which is not the process that was started first.
+fn told_pid(from: OwnedFd) -> Option<i32> {
+    let mut pid = [0; 4];
+    File::from(from).read_exact(&mut pid).ok().map(|()| i32::from_ne_bytes(pid))
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -314,6 +339,7 @@ pub(super) struct Prepared {
     pub(super) entry: Option<Entry>,
     pub(super) status: Option<Status>,
     listeners: Option<(OwnedFd, Vec<Target>)>,
+    pid: Option<OwnedFd>,
 }
 
 /// The whole environment of the program, with a `PATH` of absolute parts alone.
@@ -332,23 +358,24 @@ fn variables(command: &Command) -> BTreeMap<OsString, OsString> {
 pub(super) fn prepare(command: &Command) -> io::Result<Prepared> {
     let variables = variables(command);
     let mut gate = None;
-    let (mut prepared, entry, status, listeners) = match &command.sandbox {
+    let (mut prepared, entry, status, listeners, pid) = match &command.sandbox {
         None => {
             let path = variables.get(OsStr::new("PATH")).map_or(OsStr::new(""), |path| path);
             let mut prepared = std::process::Command::new(programs::find(&command.program, path)?);
             prepared.arg0(&command.program).args(&command.args).current_dir(&command.cwd);
             prepared.env_clear().envs(&variables);
-            (prepared, None, None, None)
+            (prepared, None, None, None, None)
         }
         Some(confined) => {
             let (program, args) = (&command.program, &command.args);
-            let made = sandbox::prepare(confined, program, args, &variables, &command.cwd)?;
+            let domain = command.marker.as_ref().map(|marker| &marker.domain);
+            let made = sandbox::prepare(confined, domain, program, args, &variables, &command.cwd)?;
             let mut prepared = std::process::Command::new(made.program);
             prepared.args(made.args).current_dir("/").env_clear();
             // The mark alone: whoever looks for it finds bubblewrap, too.
             prepared.envs(variables.get_key_value(OsStr::new(Marker::VARIABLE)));
             gate = made.gate;
-            (prepared, Some(made.entry), Some(made.status), made.listeners)
+            (prepared, Some(made.entry), Some(made.status), made.listeners, made.pid)
         }
     };
     prepared.stdin(match (gate, command.stdin) {
@@ -364,5 +391,5 @@ pub(super) fn prepare(command: &Command) -> io::Result<Prepared> {
             prepared.stdout(log.try_clone()?).stderr(log)
         }
     };
-    Ok(Prepared { command: prepared, entry, status, listeners })
+    Ok(Prepared { command: prepared, entry, status, listeners, pid })
 }

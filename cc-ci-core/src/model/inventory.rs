@@ -32,6 +32,8 @@ pub enum Kind {
     EnvFile,
     /// What is left of a dead run's tree.
     RunTree,
+    /// What bounded a sandbox.
+    ControlGroup,
 }
 
 impl Kind {
@@ -59,6 +61,7 @@ impl fmt::Display for Kind {
             Self::Network => "network",
             Self::EnvFile => ".env file",
             Self::RunTree => "run tree",
+            Self::ControlGroup => "control group",
         })
     }
 }

@@ -149,3 +149,45 @@ impl Apps {
         (status, format!("{}\n", self.context.redactor.redact(&failure.chain())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::engine::{MemoryEngine, RecipeCode, Redactor};
+    use crate::lifetime::{Bounds, EmbeddedMode, RunLifetime as _};
+    use crate::model::event::Silent;
+
+    #[tokio::test]
+    async fn nothing_is_done_for_a_test_once_its_run_ends() {
+        let lifetime = Arc::new(EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).unwrap());
+        let context = RunContext {
+            run_id: "1".parse().unwrap(),
+            lifetime: lifetime.clone(),
+            reporter: Arc::new(Silent),
+            environment: Vec::new(),
+            tmp: "/nowhere".into(),
+            redactor: Redactor::default(),
+            recipe_code: RecipeCode::Unconfined("a test's".into()),
+        };
+        let main: RecipeName = "blog".parse().unwrap();
+        let (domain, path) = ("a.test".parse().unwrap(), PathBuf::from("/nowhere"));
+        let app = App { domain, recipe: main.clone(), tree: path.clone(), env_file: path };
+        let known = BTreeMap::from([(main.clone(), app)]);
+        let engine = Arc::new(MemoryEngine::default());
+        let apps = Arc::new(Apps { context, engine, main, known, limit: Duration::from_mins(1) });
+        let status = async || {
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            let serving = tokio::spawn(answer_all(theirs, apps.clone()));
+            ours.write_all(b"GET /log/app HTTP/1.0\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            ours.read_to_string(&mut answer).await.unwrap();
+            serving.await.unwrap();
+            answer.split(' ').nth(1).unwrap().to_owned()
+        };
+        assert_eq!(status().await, "200");
+        lifetime.begin_teardown();
+        assert_eq!(status().await, "409");
+    }
+}

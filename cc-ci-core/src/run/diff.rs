@@ -129,6 +129,7 @@ mod tests {
             (Kind::Network, "port 20001"),
             (Kind::EnvFile, "/x.env"),
             (Kind::RunTree, "/runs/1"),
+            (Kind::ControlGroup, "/sys/fs/cgroup/x"),
         ] {
             assert!(!persists(&Resource::new(kind, name)), "{kind} {name}");
         }

@@ -135,7 +135,7 @@ impl<'r> Tests<'r> {
                 return Ok(StepOutcome::skipped(why_skipped(&output)));
             }
             Ok(ended) => ended.to_string(),
-            Err(error @ ChildError::TimedOut { .. }) => error.to_string(),
+            Err(error @ (ChildError::TimedOut { .. } | ChildError::Overfilled { .. })) => error.to_string(),
             Err(ChildError::Spawn(error)) if error.is_of_command() => error_chain(&error),
             Err(error) => return Err(Failure::host(error_chain(&error))),
         };

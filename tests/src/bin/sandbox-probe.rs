@@ -1,7 +1,8 @@
 //! Runs one program as a child of a lifetime, confined or not, and tells what it printed.
 //!
-//! `sandbox-probe [KEY=VALUE…] -- PROGRAM [ARG…]`; the keys are `confined=yes`, `network=host`, and, as often as needed,
-//! `read=PATH`, `write=PATH` and `forward=INSIDE>TO`. It ends as the program did, and with 125 where it was not started.
+//! `sandbox-probe [KEY=VALUE…] -- PROGRAM [ARG…]`; the keys are `confined=yes`, `network=host`, `domain=NAME`, which says where there
+//! is no control group and why, and, as often as needed, `read=PATH`, `write=PATH` and `forward=INSIDE>TO`. It ends as the program did,
+//! with 137 where it was ended for what it had on disk, and with 125 where it was not started.
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -12,8 +13,10 @@ use std::time::Duration;
 
 use cc_ci_core::event::Silent;
 use cc_ci_core::lifetime::{
-    Bounds, Command, Confinement, EmbeddedMode, RunLifetime as _, RunLifetimeExt as _, Sandbox, User,
+    Bounds, ChildError, Command, Confinement, EmbeddedMode, RunLifetime as _, RunLifetimeExt as _, Sandbox,
+    User,
 };
+use cc_ci_core::process::{Marker, MarkerOwner};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -37,7 +40,17 @@ async fn run() -> Result<ExitCode, Failure> {
     let passed = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"GIVEN_"));
     command = command.envs(passed);
     if keys.iter().any(|key| key == "confined=yes") {
-        let confinement = Confinement::probe(&lifetime, OsStr::new(&path), None).await?;
+        let domain = keys.iter().find_map(|key| key.strip_prefix("domain="));
+        let marker = domain.map(|domain| -> Result<_, Failure> {
+            let owner = MarkerOwner::Run { run_id: "1".parse()?, owner: lifetime.owner().clone() };
+            Ok(Marker { domain: domain.parse()?, owner })
+        });
+        let marker = marker.transpose()?;
+        let confinement = Confinement::probe(&lifetime, OsStr::new(&path), marker.clone()).await?;
+        if let (Some(why), true) = (confinement.unbounded(), marker.is_some()) {
+            let _closed = writeln!(std::io::stderr(), "unbounded: {why}").is_err();
+        }
+        command = marker.into_iter().fold(command, Command::marker);
         let mut sandbox = Sandbox::new(&confinement, User::of_run());
         for key in keys {
             sandbox = match key.split_once('=') {
@@ -60,5 +73,8 @@ async fn run() -> Result<ExitCode, Failure> {
     };
     let ended = lifetime.run(command, Duration::from_mins(1), message).await;
     lifetime.end_children().await;
+    if let Err(ChildError::Overfilled { .. }) = ended {
+        return Ok(ExitCode::from(137));
+    }
     Ok(ExitCode::from(u8::try_from(ended?.shell_code().unwrap_or(125))?))
 }

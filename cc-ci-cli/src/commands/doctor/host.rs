@@ -195,9 +195,12 @@ pub async fn confinement(patient: &Patient) -> Vec<Check> {
         (RecipeScripts::Unconfined, _) => {
             check.fact("not confined: the configuration says so (recipe_scripts)".to_owned())
         }
-        (_, Ok(_)) => check
-            .fact("confined, by bubblewrap".to_owned())
-            .fact("each process and file of theirs is bounded, memory and disk as a whole are not".to_owned()),
+        (_, Ok(confinement)) => {
+            check.fact("confined, by bubblewrap".to_owned()).fact(match confinement.unbounded() {
+                None => "memory, processes and processor time of a script are bounded by a control group".to_owned(),
+                Some(why) => format!("memory and processor time of a script are not bounded as a whole: {why}"),
+            })
+        }
         (RecipeScripts::Confined, Err(why)) if patient.uses_local() && !is_root() => {
             check.fact(format!("not confined, as an ordinary user's with the local executor may be: {why}"))
         }

@@ -19,14 +19,16 @@ use rustix::net::{
 
 use super::status::Status;
 use super::{Access, Mount, Network, Sandbox, TRUSTED, Target, filter};
-use crate::lifetime::exec::{Entry, Handed, OwnNetwork};
+use crate::lifetime::exec::{BirthGroup, Entry, Handed, OwnNetwork};
+use crate::names::Domain;
+use crate::sys::cgroups::Place;
 use crate::sys::files::give_to;
 
 /// Who it is in the sandbox.
 const USER: u32 = 1000;
-/// What may be written to a private file system in memory.
-const TMP: &str = "536870912";
-const SHM: &str = "268435456";
+/// Private file systems in memory, and what may be written to each. How many files are there [`super::disk`] bounds.
+pub(super) const PRIVATE: [(&str, &str); 4] =
+    [("/dev/shm", "268435456"), ("/tmp", "536870912"), ("/var/tmp", "536870912"), ("/run", "536870912")];
 /// How large a file of a child's may get.
 const FILE_LIMIT: u64 = 1 << 30;
 /// How many processes and threads a child may have.
@@ -78,6 +80,8 @@ pub(in crate::lifetime) struct Prepared {
     pub gate: Option<OwnedFd>,
     /// Where the listeners of the sandbox's own network come from, and where each leads.
     pub listeners: Option<(OwnedFd, Vec<Target>)>,
+    /// Where the child's pid comes from, where it is not the process that is started first.
+    pub pid: Option<OwnedFd>,
 }
 
 /// What the program of a sandbox that dies with cc-ci begins with: a word to cc-ci through its standard input, a pipe that it
@@ -85,9 +89,10 @@ pub(in crate::lifetime) struct Prepared {
 /// not looked whether that one was dead already.
 const GATE: &str = "echo >&0 || exit 125; exec \"$@\" </dev/null";
 
-/// Prepares what starts `program` with `args` and `variables` in `cwd` in a sandbox.
+/// Prepares what starts `program` with `args` and `variables` in `cwd` in a sandbox. It works on `domain`, where that is known.
 pub(in crate::lifetime) fn prepare(
     sandbox: &Sandbox,
+    domain: Option<&Domain>,
     program: &OsStr,
     args: &[OsString],
     variables: &BTreeMap<OsString, OsString>,
@@ -144,7 +149,15 @@ pub(in crate::lifetime) fn prepare(
     call.add([program]);
     call.args.extend_from_slice(args);
     let (network, listeners) = own_network(&sandbox.network)?;
+    let (mut group, mut pid, mut birth) = (None, None, None);
+    if let (true, Some(domain), Ok(place)) = (sandbox.bounded, domain, Place::find()) {
+        let (reader, report) = pipe2(OFlag::O_CLOEXEC)?;
+        let made = place.make(domain)?;
+        birth = Some(BirthGroup { directory: made.directory().try_clone_to_owned()?, report });
+        (group, pid) = (Some(made), Some(reader));
+    }
     let entry = Entry {
+        group: birth,
         user: sandbox.user.id(),
         maps: [getuid().as_raw(), getgid().as_raw()].map(|id| format!("{id} {id} 1").into_bytes()),
         network,
@@ -161,9 +174,10 @@ pub(in crate::lifetime) fn prepare(
         program: sandbox.bubblewrap.clone(),
         args: call.args,
         entry,
-        status: Status::new(File::from(status), gate_reader),
+        status: Status::new(File::from(status), gate_reader, group),
         gate: (!sandbox.persistent).then_some(gate),
         listeners,
+        pid,
     })
 }
 
@@ -212,7 +226,7 @@ fn host(call: &mut Call, sandbox: &Sandbox) -> io::Result<()> {
     }
     // The first process is bubblewrap's, and the same user's: through its memory it would be whoever writes there.
     call.add(["--proc", "/proc", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1", "--dev", "/dev"]);
-    for (path, size) in [("/dev/shm", SHM), ("/tmp", TMP), ("/var/tmp", TMP), ("/run", TMP)] {
+    for (path, size) in PRIVATE {
         call.add(["--perms", "1777", "--size", size, "--tmpfs", path]);
     }
     for name in ETC_DIRECTORIES {

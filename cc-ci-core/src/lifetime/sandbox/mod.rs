@@ -16,12 +16,13 @@
 //! (`GATE`).
 //!
 //! # Limitations
-//! Memory and disk are bounded for each process and file (`RLIMIT_…`, sized tmpfs), not for the sandbox as a whole. With the host's
-//! network, abstract sockets and the ports of the host's loopback can be reached. Where bubblewrap is killed while it makes a
-//! sandbox, and cc-ci with it, the first process may stay, with nothing of the recipe's in it: the next owner of the domain finds
-//! its mark.
+//! Memory and processor time are bounded where there is a control group for it, and not elsewhere; what it writes is looked at now
+//! and then. With the host's network, abstract sockets and the ports of the host's loopback can be reached. Where bubblewrap is
+//! killed while it makes a sandbox, and cc-ci with it, the first process may stay, with nothing of the recipe's in it: the next
+//! owner of the domain finds its mark.
 
 mod bubblewrap;
+mod disk;
 mod filter;
 mod forward;
 mod status;
@@ -37,12 +38,14 @@ use std::time::Duration;
 use nix::unistd::{geteuid, getpid};
 
 pub(super) use bubblewrap::{listeners, prepare};
+pub(super) use disk::{BOUND_IN_WORDS, DiskWatch, until_over};
 pub(super) use forward::{Forwards, Target};
-pub(super) use status::Status;
+pub(super) use status::{Status, kill_first};
 
 use super::{Command, RunLifetime, RunLifetimeExt as _};
 use crate::http::Gateway;
 use crate::model::error_chain;
+use crate::sys::cgroups::Place;
 use crate::sys::files::give_to;
 use crate::sys::process::{Marker, SANDBOX_USERS, SERVICE_USERS};
 use crate::sys::programs;
@@ -63,6 +66,8 @@ pub const TRUSTED: &str = "/etc/ssl/cc-ci.pem";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confinement {
     bubblewrap: PathBuf,
+    /// Whether what a child uses is bounded as a whole, by a control group.
+    bounded: Result<(), String>,
 }
 
 impl Confinement {
@@ -78,20 +83,45 @@ impl Confinement {
     ) -> Result<Self, NoConfinement> {
         let bubblewrap =
             programs::find(OsStr::new(PROGRAM), path).map_err(|_| NoConfinement::NotInstalled)?;
-        let confinement = Self { bubblewrap };
+        let mut confinement =
+            Self { bubblewrap, bounded: Place::find().map(drop).map_err(ToOwned::to_owned) };
+        let tried = confinement.try_out(lifetime, path, marker.clone()).await;
+        match tried {
+            // A group may be made, and nobody be started in it.
+            Err(why) if confinement.bounded.is_ok() && lifetime.cancellation().cause().is_none() => {
+                confinement.bounded = Err(why);
+                confinement.try_out(lifetime, path, marker).await
+            }
+            tried => tried,
+        }
+        .map_err(NoConfinement::Failed)?;
+        Ok(confinement)
+    }
+
+    async fn try_out(
+        &self,
+        lifetime: &dyn RunLifetime,
+        path: &OsStr,
+        marker: Option<Marker>,
+    ) -> Result<(), String> {
         let program = ["/usr/bin/true", "/bin/true"].into_iter().find(|program| Path::new(program).exists());
         let command = Command::new(program.unwrap_or("true"), "/")
             .env("PATH", path)
             .grace(Duration::ZERO)
-            .sandbox(Sandbox::new(&confinement, User::of(PROGRAM)));
+            .sandbox(Sandbox::new(self, User::of(PROGRAM)));
         let command = marker.into_iter().fold(command, Command::marker);
         let mut last_line = String::new();
         let ended = lifetime.run(command, PROBE_LIMIT, &mut |line| last_line.clone_from(&line.text)).await;
         match ended {
-            Ok(ended) if ended.success() => Ok(confinement),
-            Ok(ended) => Err(NoConfinement::Failed(format!("{ended}: {last_line}"))),
-            Err(error) => Err(NoConfinement::Failed(error_chain(&error))),
+            Ok(ended) if ended.success() => Ok(()),
+            Ok(ended) => Err(format!("{ended}: {last_line}")),
+            Err(error) => Err(error_chain(&error)),
         }
+    }
+
+    /// Why memory, processes and processor time of a child are not bounded as a whole, where they are not.
+    pub fn unbounded(&self) -> Option<&str> {
+        self.bounded.as_ref().err().map(String::as_str)
     }
 }
 
@@ -155,6 +185,7 @@ pub struct Sandbox {
     names: Vec<(String, Ipv4Addr)>,
     trusted: Option<String>,
     persistent: bool,
+    bounded: bool,
 }
 
 /// A path of the host that is at the same path in the sandbox.
@@ -199,6 +230,7 @@ impl Sandbox {
             names: Vec::new(),
             trusted: None,
             persistent: false,
+            bounded: confinement.bounded.is_ok(),
         }
     }
 
@@ -260,9 +292,16 @@ impl Sandbox {
         self
     }
 
-    /// Lets it outlive cc-ci: for what is started detached.
+    /// What it may write to.
+    pub(super) fn written(&self) -> Vec<PathBuf> {
+        let written = self.mounts.iter().filter(|mount| mount.access == Access::Write);
+        written.map(|mount| mount.path.clone()).collect()
+    }
+
+    /// Lets it outlive cc-ci: for what is started detached. A control group is of a process that removes it: this has none.
     pub fn persistent(mut self) -> Self {
         self.persistent = true;
+        self.bounded = false;
         self
     }
 }

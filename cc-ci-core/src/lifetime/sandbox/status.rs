@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use serde::Deserialize;
 
+use crate::sys::cgroups::Group;
 use crate::sys::process::{PidFd, Signal, StatLine, is_own, is_sandbox};
 
 /// More than bubblewrap says.
@@ -18,6 +19,8 @@ pub(in crate::lifetime) struct Status {
     text: Vec<u8>,
     /// The other end of the program's gate: without it, it does not begin.
     _gate: OwnedFd,
+    /// What bounds it: gone once its end is told.
+    _group: Option<Group>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -29,8 +32,8 @@ struct Report {
 
 impl Status {
     /// The pipe does not block.
-    pub(super) fn new(pipe: File, gate: OwnedFd) -> Self {
-        Self { pipe, text: Vec::new(), _gate: gate }
+    pub(super) fn new(pipe: File, gate: OwnedFd, group: Option<Group>) -> Self {
+        Self { pipe, text: Vec::new(), _gate: gate, _group: group }
     }
 
     fn report(&mut self) -> Report {
@@ -74,12 +77,16 @@ impl Status {
     /// Kills its first process, and so all of it; the leader, which waits for it, ends when all are gone. False where there
     /// is none, or none any more.
     pub fn kill(&mut self, leader: i32) -> bool {
-        let Some(first) = self.first_process() else { return false };
-        let Ok(process) = PidFd::open(first) else { return false };
-        // Opened, then looked at: the leader has not waited for it, so it is no other process with this number.
-        let is_its_own = StatLine::read(first).is_ok_and(|stat| stat.parent == leader);
-        is_its_own && process.send(Signal::Kill).is_ok()
+        self.first_process().is_some_and(|first| kill_first(first, leader))
     }
+}
+
+/// Kills `first` where it is a child of `leader`'s: a sandbox's first process, and so all of that.
+pub(in crate::lifetime) fn kill_first(first: i32, leader: i32) -> bool {
+    let Ok(process) = PidFd::open(first) else { return false };
+    // Opened, then looked at: the leader has not waited for it, so it is no other process with this number.
+    let is_its_own = StatLine::read(first).is_ok_and(|stat| stat.parent == leader);
+    is_its_own && process.send(Signal::Kill).is_ok()
 }
 
 #[cfg(test)]
@@ -95,7 +102,7 @@ mod tests {
     fn what_is_told_is_read_as_it_comes() {
         let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
         let (mut status, mut write) =
-            (Status::new(read.into(), pipe2(OFlag::O_CLOEXEC).unwrap().0), File::from(write));
+            (Status::new(read.into(), pipe2(OFlag::O_CLOEXEC).unwrap().0, None), File::from(write));
         assert_eq!(status.first_process(), None);
         write.write_all(b"{ \"child-pid\": 17, \"cgroup-names").unwrap();
         assert_eq!(status.first_process(), None, "half a line says nothing");

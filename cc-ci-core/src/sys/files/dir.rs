@@ -345,16 +345,19 @@ pub(crate) struct Found {
     pub owner: u32,
     pub links: u32,
     pub mode: u32,
+    /// What it takes of the disk.
+    pub bytes: u64,
 }
 
 impl Found {
     fn of(fd: &OwnedFd) -> io::Result<Self> {
-        let found = look(fd, StatxFlags::TYPE | StatxFlags::UID | StatxFlags::NLINK | StatxFlags::MODE)?;
+        let found = look(fd, StatxFlags::BASIC_STATS)?;
         Ok(Self {
             kind: FileType::from_raw_mode(found.stx_mode.into()),
             owner: found.stx_uid,
             links: found.stx_nlink,
             mode: found.stx_mode.into(),
+            bytes: found.stx_blocks * 512,
         })
     }
 
