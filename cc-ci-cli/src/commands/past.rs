@@ -4,6 +4,7 @@ use cc_ci_core::PastRuns;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::names::{Domain, RecipeName, RunId, Subject};
+use cc_ci_core::report;
 use cc_ci_core::run::{Lane, RunRecord, Verdict};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -116,8 +117,14 @@ pub fn report(
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
     let runs = PastRuns::new(base.config.runs_dir.clone());
+    if args.html {
+        terminal.result(runs.page(&args.run)?);
+        return Ok(Exit::Green);
+    }
     let record = runs.record(&args.run)?;
     match settings.format {
+        _ if args.junit => terminal.result(report::junit(&record)),
+        _ if args.badge => terminal.result(report::badge(&record)),
         Format::Human => {
             terminal.result(render::run(&record, &runs.directory(&args.run), terminal.colour));
         }
