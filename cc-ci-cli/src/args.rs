@@ -1,6 +1,7 @@
 //! What the command takes.
 
 mod past;
+mod schema;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
 pub use past::{Logs, Report, Runs, State};
+pub use schema::{Form, Schema};
 
 /// What was asked for.
 pub enum Invocation {
@@ -228,6 +230,8 @@ pub enum Command {
     /// See every promise kept, on a small example of its own
     #[cfg(feature = "demo")]
     Demo(Demo),
+    /// Print the JSON Schema of what commands write with `--format json`
+    Schema(Schema),
     /// Print what the exit codes mean
     #[command(name = "exit-codes", long_about = exit_codes())]
     ExitCodes,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::output::QueuedWriter;
 use cc_ci_core::sys::text::{sanitize, sanitize_json};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -164,7 +165,7 @@ fn hint_text(hint: &str) -> String {
 }
 
 /// A result that says its own form.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Document<T> {
     pub schema: &'static str,
     #[serde(flatten)]

@@ -10,6 +10,7 @@ pub mod locks;
 pub mod past;
 pub mod recipe;
 mod run;
+pub mod schema;
 pub mod status;
 pub mod warm;
 mod with_lock;
@@ -51,6 +52,12 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, Fail
     if let Command::Recipe(Recipe::Check(check)) = &cli.command {
         return recipe::check(check, settings, taken, terminal);
     }
+    if let Command::Schema(wanted) = &cli.command {
+        return past::at_leisure(taken, terminal, || {
+            terminal.json(&schema::of(wanted.form));
+            Ok(Exit::Green)
+        });
+    }
     let base = Base::new(Config::load(settings)?, terminal)?;
     match cli.command {
         Command::Run(run) => run::run(*run, settings, base, taken, terminal),
@@ -72,6 +79,6 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, Fail
         Command::Doctor => doctor::doctor(settings, base, taken, terminal),
         #[cfg(feature = "demo")]
         Command::Demo(_) => Ok(Exit::Green),
-        Command::Bridge(_) | Command::Recipe(_) | Command::ExitCodes => Ok(Exit::Green),
+        Command::Bridge(_) | Command::Recipe(_) | Command::Schema(_) | Command::ExitCodes => Ok(Exit::Green),
     }
 }

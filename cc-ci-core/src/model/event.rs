@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::cancellation::Cause;
@@ -19,7 +21,7 @@ pub trait Reporter: fmt::Debug + Send + Sync {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
@@ -56,6 +58,7 @@ pub enum Event {
         domain: Domain,
         /// How long it took.
         #[serde(serialize_with = "seconds")]
+        #[schemars(with = "f64")]
         waited: Duration,
     },
     /// The run entered a phase: `fetch`, `recover`, `install`, …
@@ -99,6 +102,7 @@ pub enum Event {
         left: Vec<i32>,
         /// How long after the cancellation, where there was one, every group had been signalled.
         #[serde(serialize_with = "maybe_seconds")]
+        #[schemars(with = "Option<f64>")]
         signalled_after: Option<Duration>,
     },
     /// A signal came after teardown had begun, and was swallowed.
@@ -114,6 +118,21 @@ pub enum Event {
         text: String,
     },
 }
+
+/// One line of a run's `events.ndjson`.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct EventLine<'e> {
+    /// [`EVENT_SCHEMA`].
+    pub schema: &'static str,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: &'e Event,
+}
+
+/// The schema of an [`EventLine`].
+pub const EVENT_SCHEMA: &str = "cc-ci.event/v1";
 
 impl Event {
     /// The event with its free text changed: what may quote a recipe, an app or an engine.

@@ -5,9 +5,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
-use super::record::{Lane, RunRecord, Status, Tier, TierName, Verdict};
+use super::record::{Lane, Lint, RunRecord, Status, Tier, TierName, Verdict};
 
 /// The names of the rules, the first one first.
 const RULES: [&str; 8] = [
@@ -22,7 +20,7 @@ const RULES: [&str; 8] = [
 ];
 
 /// What a run says of each rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level {
     /// So many rules are met, each with all before it.
     pub reached: usize,
@@ -31,7 +29,7 @@ pub struct Level {
 }
 
 /// One rule and what became of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleOutcome {
     /// Its name.
     pub name: &'static str,
@@ -42,8 +40,7 @@ pub struct RuleOutcome {
 }
 
 /// Whether a rule is met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Met {
     /// It is.
     Yes,
@@ -62,18 +59,20 @@ impl Level {
 
     /// The level that a run proved. `None` of one that is not of the cold lane, or says nothing of the recipe.
     pub fn of(record: &RunRecord) -> Option<Self> {
+        // Runs of before levels have no lint, and one whose files could not be judged has none either.
+        let lint = record.lint.as_ref()?;
         if record.lane != Lane::Cold || !matches!(record.verdict, Some(Verdict::Green | Verdict::Red)) {
             return None;
         }
         let outcomes: [Outcome; Self::HIGHEST] = [
-            no_errors(record),
+            no_errors(lint),
             installs(record),
             fresh_install(record),
             from_last_release(record),
             from_older_releases(record),
             restores_content(record),
             own_tests(record),
-            no_findings(record),
+            no_findings(lint),
         ];
         let reached = outcomes.iter().take_while(|outcome| outcome.is_ok()).count();
         let rules = RULES.into_iter().zip(outcomes).map(|(name, outcome)| match outcome {
@@ -99,26 +98,18 @@ impl fmt::Display for Level {
     }
 }
 
-fn no_errors(record: &RunRecord) -> Outcome {
-    match &record.lint {
-        Some(lint) if lint.errors == 0 => Ok(Met::Yes),
-        Some(lint) => Err(format!("cc-ci recipe check finds {}", counted(lint.errors, "error"))),
-        None => Err("the files were not judged".to_owned()),
+fn no_errors(lint: &Lint) -> Outcome {
+    match lint.errors {
+        0 => Ok(Met::Yes),
+        errors => Err(format!("cc-ci recipe check finds {}", counted(errors, "error"))),
     }
 }
 
-fn no_findings(record: &RunRecord) -> Outcome {
-    match &record.lint {
-        Some(lint) if lint.errors + lint.warnings == 0 => Ok(Met::Yes),
-        Some(lint) => Err(format!("cc-ci recipe check finds {}", {
-            match (lint.errors, lint.warnings) {
-                (0, warnings) => counted(warnings, "warning"),
-                (errors, warnings) => {
-                    format!("{} and {}", counted(errors, "error"), counted(warnings, "warning"))
-                }
-            }
-        })),
-        None => Err("the files were not judged".to_owned()),
+fn no_findings(lint: &Lint) -> Outcome {
+    no_errors(lint)?;
+    match lint.warnings {
+        0 => Ok(Met::Yes),
+        warnings => Err(format!("cc-ci recipe check finds {}", counted(warnings, "warning"))),
     }
 }
 
@@ -241,7 +232,6 @@ mod tests {
     fn each_rule_stops_a_run_at_the_level_below_it() {
         let cases = [
             ("/lint/errors", json!(1), 0),
-            ("/lint", Value::Null, 0),
             ("/tiers/0/status", json!("failed"), 1),
             ("/tiers/1/steps/0/status", json!("failed"), 2),
             ("/tiers/1/steps", json!([]), 2),
@@ -286,6 +276,7 @@ mod tests {
             assert_eq!(Level::of(&run(json!({ "/verdict": verdict }))), None, "{verdict}");
         }
         assert_eq!(Level::of(&run(json!({ "/verdict": null }))), None);
+        assert_eq!(Level::of(&run(json!({ "/lint": null }))), None, "its files were not judged");
         let quick = RunRecord { lane: Lane::Quick, ..run(json!({})) };
         assert_eq!(Level::of(&quick), None);
     }

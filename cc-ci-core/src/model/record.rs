@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cancellation::Cause;
@@ -19,7 +20,7 @@ use crate::sys::process::ProcessIdentity;
 pub const RUN_SCHEMA: &str = "cc-ci.run/v1";
 
 /// A run, from its first second to its receipt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct RunRecord {
     /// [`RUN_SCHEMA`].
@@ -118,7 +119,7 @@ impl RunRecord {
 }
 
 /// How a run goes about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Lane {
@@ -148,7 +149,7 @@ impl Lane {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Verdict {
@@ -171,7 +172,7 @@ pub enum Verdict {
 }
 
 /// The releases that a commit builds on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleasesBefore {
     /// The newest of them, where there is any.
     pub newest: Option<String>,
@@ -180,7 +181,7 @@ pub struct ReleasesBefore {
 }
 
 /// What the rules of `cc-ci recipe check` say of the commit under test.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lint {
     /// How many findings are errors.
     pub errors: usize,
@@ -196,7 +197,7 @@ impl Lint {
 }
 
 /// The programs of a run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Versions {
     /// Of cc-ci.
     pub cc_ci: String,
@@ -207,7 +208,7 @@ pub struct Versions {
 }
 
 /// Something that took a time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Span {
     /// What kind of thing.
     pub kind: SpanKind,
@@ -215,7 +216,7 @@ pub struct Span {
     pub name: String,
     /// When it began.
     pub began: Timestamp,
-    /// When it was over; absent while it goes on.
+    /// When it was over; absent while it goes on, or where nobody knows.
     pub ended: Option<Timestamp>,
     /// Whether it came to a bad end.
     pub failed: bool,
@@ -227,7 +228,7 @@ impl Span {
 }
 
 /// What a [`Span`] is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SpanKind {
     /// A phase of the run, one after the other: `fetch`, `lock`, a tier, `teardown`.
@@ -256,7 +257,7 @@ impl Verdict {
 }
 
 /// One tier. Skipped is not green, and not run is neither (I9).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Tier {
     /// Which.
@@ -295,7 +296,7 @@ impl Tier {
 }
 
 /// What became of a tier or a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Status {
@@ -322,7 +323,7 @@ impl Status {
 }
 
 /// A step of a tier: a generic check, or a test of the operator or the recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Step {
     /// Its name: `generic/serving`, `operator/install-login`, `recipe/custom.sh`.
@@ -342,7 +343,7 @@ pub struct Step {
 }
 
 /// What of the run's domains existed before and after (I6).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Receipt {
     /// What was there when the run took its locks, and was removed: a dead run's leftovers.

@@ -3,10 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use crate::engine::Redactor;
-use crate::model::event::{Event, Reporter};
+use crate::model::event::{EVENT_SCHEMA, Event, EventLine, Reporter};
 use crate::sys::output::QueuedWriter;
 use crate::sys::system_info::SystemInfo;
 use crate::workspace::RunDir;
@@ -25,15 +23,6 @@ pub(super) struct EventLog {
     host: Arc<dyn SystemInfo>,
     inner: Arc<dyn Reporter>,
     redactor: Redactor,
-}
-
-/// One line of `events.ndjson`.
-#[derive(serde::Serialize)]
-struct EventLine<'e> {
-    schema: &'static str,
-    at: Timestamp,
-    #[serde(flatten)]
-    event: &'e Event,
 }
 
 impl EventLog {
@@ -55,7 +44,7 @@ impl EventLog {
     /// Keeps what somebody else has told already.
     pub fn keep(&self, event: &Event) {
         let event = &event.map_text(|text| self.redactor.redact(text));
-        let line = EventLine { schema: "cc-ci.event/v1", at: self.host.now(), event };
+        let line = EventLine { schema: EVENT_SCHEMA, at: self.host.now(), event };
         if let (Some(file), Ok(line)) = (&self.file, serde_json::to_string(&line)) {
             file.write(crate::sys::text::sanitize_json(&line) + "\n");
         }
