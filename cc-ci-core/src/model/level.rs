@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     /// A run that met every rule, with some fields changed.
-    fn run(changes: Value) -> RunRecord {
+    fn run(changes: &Value) -> RunRecord {
         let tier = |name: &str, from: Value, steps: Value| {
             json!({ "name": name, "status": "passed", "reason": null, "from": from, "version": "2.0.0+1", "seconds": 1.0,
                     "steps": steps })
@@ -247,7 +247,7 @@ mod tests {
             ("/recipe", json!("demo"), 8),
         ];
         for (path, value, reached) in cases {
-            let level = Level::of(&run(json!({ path: value }))).unwrap();
+            let level = Level::of(&run(&json!({ path: value }))).unwrap();
             assert_eq!(level.reached, reached, "{path} {value}: {level:?}");
             assert_eq!(
                 level.next().map(|rule| rule.met),
@@ -261,23 +261,23 @@ mod tests {
     fn where_there_is_no_release_there_is_none_to_upgrade_from() {
         let first = json!({ "/releases_before": { "newest": null, "count": 0 }, "/tiers/1/from": null,
                             "/tiers/1/status": "skipped", "/tiers/1/steps": [] });
-        let level = Level::of(&run(first)).unwrap();
+        let level = Level::of(&run(&first)).unwrap();
         assert_eq!(level.reached, 8, "{level:?}");
         assert_eq!((level.rules[3].met, level.rules[4].met), (Met::NotApplicable, Met::NotApplicable));
         let fresh =
             json!({ "/tiers/1/from": null, "/tiers/1/status": "skipped", "/tiers/1/reason": "--fresh" });
-        let level = Level::of(&run(fresh)).unwrap();
+        let level = Level::of(&run(&fresh)).unwrap();
         assert_eq!((level.reached, level.next().unwrap().met), (3, Met::No), "--fresh proves no upgrade");
     }
 
     #[test]
     fn a_run_that_says_nothing_of_the_recipe_has_no_level() {
         for verdict in ["cancelled", "killed", "refused", "harness_failed", "lock_timeout", "residue"] {
-            assert_eq!(Level::of(&run(json!({ "/verdict": verdict }))), None, "{verdict}");
+            assert_eq!(Level::of(&run(&json!({ "/verdict": verdict }))), None, "{verdict}");
         }
-        assert_eq!(Level::of(&run(json!({ "/verdict": null }))), None);
-        assert_eq!(Level::of(&run(json!({ "/lint": null }))), None, "its files were not judged");
-        let quick = RunRecord { lane: Lane::Quick, ..run(json!({})) };
+        assert_eq!(Level::of(&run(&json!({ "/verdict": null }))), None);
+        assert_eq!(Level::of(&run(&json!({ "/lint": null }))), None, "its files were not judged");
+        let quick = RunRecord { lane: Lane::Quick, ..run(&json!({})) };
         assert_eq!(Level::of(&quick), None);
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn report(record: &RunRecord) -> String {
 fn suite(tier: &Tier) -> TestSuite {
     let mut suite = TestSuite::new(line(&tier_name(tier)));
     suite.set_time(duration(tier.seconds));
-    suite.add_test_cases(tier.steps.iter().map(|step| case(step)));
+    suite.add_test_cases(tier.steps.iter().map(case));
     let is_told = tier.steps.iter().any(|step| step.status == tier.status);
     if !is_told && tier.status != Status::Passed {
         // What no step of it says: that it was skipped, or never begun.

@@ -77,10 +77,10 @@ fn saying(text: &str) -> (RunRecord, usize) {
         match value {
             Value::String(_) => found.push(path.to_owned()),
             Value::Array(all) => {
-                all.iter().enumerate().for_each(|(at, one)| leaves(one, &format!("{path}/{at}"), found))
+                all.iter().enumerate().for_each(|(at, one)| leaves(one, &format!("{path}/{at}"), found));
             }
             Value::Object(all) => {
-                all.iter().for_each(|(key, one)| leaves(one, &format!("{path}/{key}"), found))
+                all.iter().for_each(|(key, one)| leaves(one, &format!("{path}/{key}"), found));
             }
             _ => {}
         }

@@ -23,18 +23,22 @@ impl Run<'_> {
     }
 
     /// Does `work`, and notes how long that took.
-    pub async fn timed<T>(
+    pub fn timed<T>(
         &self,
         name: &str,
         work: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        let place = push(&mut self.record().timeline, SpanKind::Work, name, self.now());
-        let done = work.await;
-        let (ended, mut record) = (self.now(), self.record());
-        if let Some(span) = place.and_then(|place| record.timeline.get_mut(place)) {
-            (span.ended, span.failed) = (Some(ended), done.is_err());
+    ) -> impl Future<Output = Result<T, Failure>> {
+        // Boxed: a deploy is large, and who waits for it would be larger.
+        let work = Box::pin(work);
+        async move {
+            let place = push(&mut self.record().timeline, SpanKind::Work, name, self.now());
+            let done = work.await;
+            let (ended, mut record) = (self.now(), self.record());
+            if let Some(span) = place.and_then(|place| record.timeline.get_mut(place)) {
+                (span.ended, span.failed) = (Some(ended), done.is_err());
+            }
+            done
         }
-        done
     }
 
     /// The run is over; what is known of its tasks is added.

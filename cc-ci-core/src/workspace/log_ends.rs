@@ -17,7 +17,7 @@ pub(super) fn log_ends(dir: &Dir, run: &Path) -> Vec<Log> {
         .names(&run.join("logs"))
         .unwrap_or_default()
         .into_iter()
-        .filter_map(|name| name.into_string().ok().filter(|name| name.ends_with(".log")))
+        .filter_map(|name| name.into_string().ok().filter(|name| name.strip_suffix(".log").is_some()))
         .collect();
     names.sort();
     let mut room = LOG_ENDS;
@@ -41,7 +41,7 @@ mod tests {
         let world = tempfile::tempdir().unwrap();
         let logs = world.path().join("1/logs");
         fs::create_dir_all(&logs).unwrap();
-        fs::write(logs.join("a.log"), "first\n".to_owned() + &"x\n".repeat(LOG_END as usize)).unwrap();
+        fs::write(logs.join("a.log"), "first\n".to_owned() + &"x\n".repeat(1 << 16)).unwrap();
         fs::write(logs.join("b.log"), "all\n").unwrap();
         std::os::unix::fs::symlink("b.log", logs.join("c.log")).unwrap();
         fs::write(logs.join("d.txt"), "no log\n").unwrap();
@@ -50,7 +50,7 @@ mod tests {
         assert!(long.is_cut && long.text.starts_with("x\n") && long.text.len() as u64 <= LOG_END);
         assert_eq!(*short, Log { file: "logs/b.log".to_owned(), text: "all\n".to_owned(), is_cut: false });
         for number in 0..LOGS + 5 {
-            fs::write(logs.join(format!("e{number:03}.log")), "x\n".repeat(LOG_END as usize / 2)).unwrap();
+            fs::write(logs.join(format!("e{number:03}.log")), "x\n".repeat(1 << 15)).unwrap();
         }
         let all = read();
         let length = all.iter().map(|log| log.text.len() as u64).sum::<u64>();
