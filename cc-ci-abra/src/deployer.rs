@@ -119,6 +119,10 @@ impl fmt::Display for AbraDeployer {
 
 #[async_trait]
 impl Deployer for AbraDeployer {
+    fn version(&self) -> Option<String> {
+        Some(self.abra().version().to_owned())
+    }
+
     async fn create(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
         let owned = app.clone();
         context.lifetime.blocking_tasks().run(move || sample(&owned)).await?;

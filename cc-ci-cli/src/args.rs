@@ -2,6 +2,7 @@
 
 mod complete;
 mod past;
+mod schema;
 mod settings;
 mod topics;
 
@@ -18,6 +19,7 @@ use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 pub use complete::complete;
 pub use past::{Logs, Report, Runs, State};
+pub use schema::{Form, Schema};
 pub use settings::{Colour, Executor, Format, Parent, ProxyAddress, ServerName, Settings};
 pub use topics::strange_variables;
 
@@ -129,6 +131,8 @@ pub enum Command {
     /// See every promise kept, on a small example of its own
     #[cfg(feature = "demo")]
     Demo(Demo),
+    /// Print the JSON Schema of what commands write with `--format json`
+    Schema(Schema),
     /// Print what the exit codes mean
     #[command(name = "exit-codes", long_about = exit_codes())]
     ExitCodes,

@@ -11,7 +11,7 @@ use cc_ci_core::event::Event;
 use cc_ci_core::janitor::Report;
 use cc_ci_core::lock::{Holder, LockView};
 use cc_ci_core::names::RecipeName;
-use cc_ci_core::run::{Lane, Outcome, Receipt, RunRecord, Status as TierStatus, Verdict, WarmEnd};
+use cc_ci_core::run::{Lane, Level, Outcome, RunRecord, Status as TierStatus, Verdict, WarmEnd};
 use jiff::Timestamp;
 use owo_colors::Style;
 
@@ -107,7 +107,7 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
         _ => Style::new().yellow(),
     };
     let mut shown = Shown::default();
-    shown.paint(past::word(record.verdict), colour.then(|| style.bold()));
+    shown.paint(Verdict::word(record.verdict), colour.then(|| style.bold()));
     let commit: String = record.commit.as_deref().unwrap_or("no commit").chars().take(10).collect();
     // Writing to a string can't fail.
     let _ = writeln!(text, ": run {} of {} ({commit}) at {}", record.run_id, record.recipe, record.domain);
@@ -127,6 +127,13 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
             if tier.status == TierStatus::NotRun { String::new() } else { format!(" {:.1}s", tier.seconds) };
         let _ = writeln!(text, "  {label:<width$} {:<8}{version}{time}{reason}", tier.status.as_str());
     }
+    if let Some(level) = Level::of(record) {
+        let next = level.next().map(|rule| {
+            let why = rule.why.as_ref().map(|why| format!(": {}", indent(why))).unwrap_or_default();
+            format!("; next: {}{why}", rule.name)
+        });
+        let _ = writeln!(text, "  level {level}{}", next.unwrap_or_default());
+    }
     if record.lane == Lane::Quick {
         text.push_str(
             "  quick lane: lower confidence: nothing was installed, backed up or restored; the app was a warm one\n",
@@ -143,15 +150,8 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
             let _ =
                 writeln!(text, "  recovered: a dead run had left {}", Resource::counts(&receipt.recovered));
         }
-        if record.lane.is_warm() {
-            let left = Resource::brief(&receipt.left);
-            let left = if left.is_empty() { String::new() } else { format!(", left {left}") };
-            let proven = if receipt.verified.is_empty() { "" } else { ", the app is proven to be as before" };
-            let _ =
-                writeln!(text, "  rollback: removed {}{left}{proven}", Resource::counts(&receipt.removed));
-        } else {
-            let _ = writeln!(text, "  receipt: {}", of_cold_run(receipt, record.owned));
-        }
+        let what = if record.lane.is_warm() { "rollback" } else { "receipt" };
+        let _ = writeln!(text, "  {what}: {}", receipt.in_words(record.lane, record.owned));
         for failure in &receipt.failures {
             let _ = writeln!(text, "  teardown: {}", indent(failure));
         }
@@ -160,7 +160,7 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
         let _ = writeln!(text, "  error: {}", indent(error));
     }
     if record.receipt.is_some() || !record.tiers.is_empty() {
-        let _ = writeln!(text, "  report: {}", directory.join("run.json").display());
+        let _ = writeln!(text, "  report: {}", directory.join("report.html").display());
     }
     if let Some(doing) = record.doing.as_ref().filter(|_| record.verdict.is_none()) {
         let _ = writeln!(text, "  doing: {}, since {:.0}", indent(&doing.to_string()), doing.since);
@@ -170,17 +170,6 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
     }
     shown.push(&text);
     shown
-}
-
-/// What a cold run removed and left. Where nothing is verified, nobody may read that nothing is left.
-fn of_cold_run(receipt: &Receipt, owned: bool) -> String {
-    let left = match (receipt.left.as_slice(), receipt.verified.is_empty()) {
-        ([], true) if !owned => return "the run never owned its app, and removed nothing".to_owned(),
-        ([], true) => "could not tell what is left".to_owned(),
-        ([], false) => "left nothing".to_owned(),
-        (left, _) => format!("left {}", Resource::brief(left)),
-    };
-    format!("removed {}, {left}", Resource::counts(&receipt.removed))
 }
 
 /// What became of the warm apps.
@@ -373,22 +362,4 @@ pub fn holder_text(holder: &Holder) -> String {
 
 fn seconds(duration: Duration) -> String {
     format!("{:.1}s", duration.as_secs_f64())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_receipt_says_that_nothing_is_left_only_where_that_was_verified() {
-        let nothing = Receipt::default();
-        assert_eq!(of_cold_run(&nothing, false), "the run never owned its app, and removed nothing");
-        assert_eq!(of_cold_run(&nothing, true), "removed nothing, could not tell what is left");
-        let mut verified = Receipt::default();
-        verified.verified.push("a.test".parse().unwrap());
-        assert_eq!(of_cold_run(&verified, true), "removed nothing, left nothing");
-        let mut left = Receipt::default();
-        left.left.push(Resource::new(Kind::Volume, "data"));
-        assert_eq!(of_cold_run(&left, true), "removed nothing, left volume data");
-    }
 }

@@ -12,12 +12,13 @@ use std::time::Duration;
 use cc_ci_core::Failure;
 use cc_ci_core::cancellation::Cause;
 use cc_ci_core::engine::{Kind, Resource};
-use cc_ci_core::event::{Event, Lagging, Silent};
+use cc_ci_core::event::{Event, EventLine, Lagging, Silent};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::janitor::{Decision, Finding, Report};
 use cc_ci_core::lifetime::{Bounds, EmbeddedMode};
 use cc_ci_core::lock::{Description, Holder, LockView};
 use cc_ci_core::names::Domain;
+use cc_ci_core::report::{self, Log};
 use cc_ci_core::run::{Outcome, RunRecord, WarmEnd};
 use clap::CommandFactory as _;
 use insta::assert_snapshot;
@@ -27,7 +28,7 @@ use serde_json::json;
 
 use crate::args::{self, Cli, Invocation};
 use crate::commands::status::{Left, Live, Status, Waiting, Warm};
-use crate::commands::{audit, doctor, janitor, locks, past, recipe, status, warm};
+use crate::commands::{audit, doctor, janitor, locks, past, recipe, schema, status, warm};
 use crate::render::{self, Detail};
 use crate::shown::Shown;
 use crate::terminal::{error_document, error_text, json_text};
@@ -44,7 +45,22 @@ fn at() -> Timestamp {
 
 /// The text and the JSON of one result, below each other.
 fn both(text: impl Into<Shown>, document: &impl Serialize) -> String {
+    validate(document);
     format!("{}\n{}", text.into().into_text(), json_text(document).unwrap())
+}
+
+/// What is written is what its schema says.
+fn validate(document: &impl Serialize) {
+    let value = serde_json::to_value(document).unwrap();
+    let form = value["schema"].as_str().unwrap().strip_prefix("cc-ci.").unwrap().strip_suffix("/v1").unwrap();
+    let form = <args::Form as clap::ValueEnum>::from_str(form, false).unwrap();
+    let schema = serde_json::to_value(schema::of(form)).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let wrong: Vec<String> =
+        validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert_eq!(wrong, [""; 0], "{value:#}");
+    let odd = validator.iter_errors(&json!({ "schema": value["schema"] })).count();
+    assert!(odd > 0, "the schema of {form:?} asks for nothing");
 }
 
 /// The help of a command, without what the environment of the test says.
@@ -214,6 +230,20 @@ fn a_green_run() {
 }
 
 #[test]
+fn a_run_as_a_page_a_badge_and_a_junit_file() {
+    let red = record(
+        &json!({ "verdict": "red", "digest": digest(), "lint": { "errors": 0, "warnings": 0, "findings": [] },
+                              "releases_before": { "newest": "1.0.0+1", "count": 1 } }),
+    );
+    let log = Log { file: "logs/service-app.log".to_owned(), text: "<one>\n".to_owned(), is_cut: false };
+    let page = report::html(&red, &[log]);
+    // The style sheet is a file of its own.
+    let (head, rest) = page.split_once("<style>").unwrap();
+    let (_, body) = rest.split_once("</style>").unwrap();
+    assert_snapshot!([head, body, &report::badge(&red), &report::junit(&red)].join("\n"));
+}
+
+#[test]
 fn runs_that_are_not_green() {
     let failed = json!([{ "name": "install", "status": "failed", "reason": "serving: HTTP 502\nfrom the proxy", "from": null,
                           "version": null, "seconds": 0.5, "steps": [] },
@@ -320,6 +350,9 @@ fn events() {
         Event::Output { of: "custom.sh".to_owned(), text: "one\ntwo\n".to_owned() },
         Event::Output { of: "custom.sh".to_owned(), text: "\n".to_owned() },
     ];
+    for event in &events {
+        validate(&EventLine::new(at(), event));
+    }
     let shown = |detail| {
         let texts = events.iter().filter_map(|event| render::event(event, detail));
         texts.map(|text| Shown::from(text).into_text()).collect::<String>()

@@ -11,6 +11,7 @@ use cc_ci_core::exit::Exit;
 use cc_ci_core::output::QueuedWriter;
 use cc_ci_core::sys::text::{sanitize, sanitize_json};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -234,7 +235,7 @@ fn hint_text(hint: &str) -> String {
 }
 
 /// A result that says its own form.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Document<T> {
     pub schema: &'static str,
     #[serde(flatten)]

@@ -12,7 +12,8 @@ use crate::names::Domain;
 use crate::recipe::rules::{self, History, LayoutError, PreviousRelease, Report};
 use crate::recipe::{Recipe, RecipeError};
 use crate::workspace::{
-    FetchError, FetchRequest, GitError, InvalidSource, RecipeSource, ReleasesOf, RunDir, fetch,
+    FetchError, FetchRequest, GitError, InvalidSource, RecipeSource, RecipeTree, Release, Releases,
+    ReleasesOf, RunDir, fetch,
 };
 
 /// A recipe could not be looked at.
@@ -82,6 +83,32 @@ pub async fn inspect(
     })?;
     report.skipped.extend(skipped.map(|why| format!("rules about releases: {why}")));
     Ok(report)
+}
+
+/// Judges the commit that `tree` shows, as a commit that follows `before`. It shows it afterwards, too.
+pub(crate) async fn judge_checkout(
+    tree: &RecipeTree,
+    releases: &Releases,
+    before: Option<&Release>,
+    lifetime: &dyn RunLifetime,
+) -> Result<Report, InspectError> {
+    let no_recipe = |rule| InspectError::NoRecipe { path: tree.root().to_owned(), rule };
+    let recipe = Recipe::open(tree.name().clone(), tree.root())?;
+    let domain = rules::domain_of(tree.name()).ok_or_else(|| no_recipe("its name makes no domain"))?;
+    let is_release = releases.at(tree.tested()).map(|release| release.version.clone());
+    let mut history = History { is_release, unfit: releases.unfit.clone(), previous: None };
+    if let Some(release) = before {
+        tree.checkout(lifetime, &release.commit).await?;
+        let (of_release, version, judged_as) = (recipe.clone(), release.version.clone(), domain.clone());
+        let read = move || PreviousRelease::read(&of_release, version, &judged_as);
+        history.previous = Some(lifetime.blocking_tasks().run(read).await);
+        tree.checkout(lifetime, tree.tested()).await?;
+    }
+    let judged = lifetime.blocking_tasks().run(move || rules::judge(&recipe, domain, &history)).await;
+    judged.map_err(|look| match look {
+        LayoutError::NoRecipe => no_recipe("it has no compose.yml"),
+        LayoutError::Io(source) => InspectError::List { path: tree.root().to_owned(), source },
+    })
 }
 
 /// Why there are no releases to look at.

@@ -42,6 +42,7 @@ pub mod lock;
 pub mod model;
 pub mod names;
 pub mod recipe;
+pub mod report;
 pub mod run;
 #[doc(hidden)]
 pub mod sys;

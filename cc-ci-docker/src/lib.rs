@@ -137,6 +137,11 @@ impl fmt::Display for SwarmEngine {
 
 #[async_trait]
 impl Engine for SwarmEngine {
+    async fn version(&self) -> Option<String> {
+        let version = self.client.call(async |docker| docker.version().await).await.ok()?.version?;
+        Some(format!("Docker {version}"))
+    }
+
     async fn claim(&self, claim: &LockSpace) -> Result<(), Failure> {
         claim::claim(&self.client, &self.settings.suffix, claim).await
     }

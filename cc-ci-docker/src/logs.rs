@@ -10,6 +10,7 @@ use bollard::models::{Task, TaskState};
 use cc_ci_core::engine::{Failure, TaskLog};
 use cc_ci_core::names::Domain;
 use futures_util::{StreamExt as _, future, stream};
+use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::{ApiError, Client};
@@ -94,6 +95,9 @@ async fn message(
                 if let Some(name) = label.filter(|_| message.service.is_empty()) {
                     message.service = name.strip_prefix(prefix).unwrap_or(name).to_owned();
                 }
+                let state = inspected.state.as_ref();
+                message.began = state.and_then(|state| time(state.started_at.as_deref()?));
+                message.ended = state.and_then(|state| time(state.finished_at.as_deref()?));
                 message.health = explain::unhealthy(client.redactor(), inspected);
                 // A task that is being replaced because its healthcheck fails is shut down, and says no more than that.
                 message.failed |= message.health.is_some();
@@ -103,9 +107,21 @@ async fn message(
     (!message.service.is_empty()).then_some(message)
 }
 
+/// A time as Docker tells it; what has not been yet is told as the year 1.
+fn time(text: &str) -> Option<Timestamp> {
+    text.parse().ok().filter(|time| *time > Timestamp::UNIX_EPOCH)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_not_ended_has_no_end() {
+        assert_eq!(time("0001-01-01T00:00:00Z"), None);
+        assert_eq!(time("2026-01-02T03:04:05.123456789Z").unwrap().as_second(), 1_767_323_045);
+        assert_eq!(time("soon"), None);
+    }
 
     #[test]
     fn the_newest_tasks_of_each_service_are_told_the_oldest_first() {

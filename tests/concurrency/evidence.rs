@@ -190,8 +190,10 @@ fn what_a_dead_run_says_of_itself_orders_nothing_and_can_be_read_after_it_was_co
         }
         assert!(shown.starts_with("killed: run 1 of plain"), "{shown}");
         assert!(shown.ends_with("next: cc-ci logs 1 'custom-a; reboot'\n"), "{shown}");
-        let kept = fs::read_to_string(&path).unwrap();
-        assert!(!kept.contains('\u{1b}') && !kept.contains("##["), "{kept}");
+        for file in ["run.json", "report.html", "junit.xml"] {
+            let kept = fs::read_to_string(world.runs().join(RUN).join(file)).unwrap();
+            assert!(kept.contains("killed") && !kept.contains('\u{1b}') && !kept.contains("##["), "{kept}");
+        }
     }
 }
 

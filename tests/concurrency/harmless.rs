@@ -84,7 +84,8 @@ fn what_is_named_like_a_secret_is_told_by_no_report() {
         let read = |file: &str| fs::read_to_string(directory.join(file)).unwrap();
         let record = read("run.json");
         assert!(record.contains("[secret]"), "the receipt names it: {record}");
-        for text in [&record, &read("events.ndjson"), &end.stdout, &end.stderr] {
+        let reports = ["events.ndjson", "report.html", "junit.xml"].map(read);
+        for text in reports.iter().chain([&record, &end.stdout, &end.stderr]) {
             assert!(!text.contains(secret.trim()), "{secret} is told: {text}");
         }
     }

@@ -42,6 +42,7 @@ mod quick;
 mod quick_doubles;
 mod recipe_check;
 mod recover;
+mod reports;
 mod sources;
 mod stack_config;
 mod status;

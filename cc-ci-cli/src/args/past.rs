@@ -47,6 +47,15 @@ pub struct Report {
     /// The run's id, as `cc-ci runs` lists it
     #[arg(add = ArgValueCandidates::new(complete::runs))]
     pub run: RunId,
+    /// As a page that needs nothing beside it, as `report.html` in the run's directory
+    #[arg(long, group = "form")]
+    pub html: bool,
+    /// For CI systems that show tests, as `junit.xml` in the run's directory
+    #[arg(long, group = "form")]
+    pub junit: bool,
+    /// As an SVG image of the level that the run proved
+    #[arg(long, group = "form")]
+    pub badge: bool,
 }
 
 #[derive(Debug, Args)]

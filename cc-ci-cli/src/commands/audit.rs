@@ -7,15 +7,15 @@ use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::names::Domain;
 use cc_ci_core::{AppStatus, Ownership};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::app::{self, Base, inspection_failed};
 use crate::args::{self, Format};
 use crate::terminal::{Document, Terminal};
 use cc_ci_core::Failure;
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct App {
     pub domain: Domain,
     pub state: State,
@@ -25,7 +25,7 @@ pub struct App {
     pub reason: Option<String>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// A live run's.
@@ -82,8 +82,15 @@ pub fn audit(
     Ok(exit)
 }
 
-pub fn document(apps: &[App]) -> Document<Value> {
-    Document { schema: "cc-ci.audit/v1", content: json!({ "apps": apps }) }
+/// What `cc-ci audit` writes.
+#[derive(Serialize, JsonSchema)]
+pub struct Audit<'a> {
+    /// Every app that exists, or those that were asked for.
+    apps: &'a [App],
+}
+
+pub fn document(apps: &[App]) -> Document<Audit<'_>> {
+    Document { schema: "cc-ci.audit/v1", content: Audit { apps } }
 }
 
 pub fn text(apps: &[App]) -> String {

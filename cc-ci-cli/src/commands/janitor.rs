@@ -5,7 +5,8 @@ use std::sync::Arc;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::janitor::{HostJanitor, Janitor as _, Pass, Report};
 use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::app::{self, Base, Parts, inspection_failed};
 use crate::args::{self, Format};
@@ -77,11 +78,17 @@ pub fn janitor(
     })
 }
 
-pub fn document(dry_run: bool, report: &Report) -> Document<Value> {
-    let Report { findings, warnings, in_the_way } = report;
-    let content =
-        json!({ "dry_run": dry_run, "findings": findings, "warnings": warnings, "in_the_way": in_the_way });
-    Document { schema: "cc-ci.janitor/v1", content }
+/// What `cc-ci janitor` writes.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Findings<'r> {
+    /// Whether nothing was changed.
+    dry_run: bool,
+    #[serde(flatten)]
+    report: &'r Report,
+}
+
+pub fn document(dry_run: bool, report: &Report) -> Document<Findings<'_>> {
+    Document { schema: "cc-ci.janitor/v1", content: Findings { dry_run, report } }
 }
 
 /// The engine; claimed, unless it is only looked at.

@@ -3,7 +3,8 @@
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lock::{AppLock as _, LockError, LockView};
 use cc_ci_core::names::Domain;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::app::Base;
 use crate::args::{self, Format};
@@ -33,6 +34,13 @@ pub fn locks(
     Ok(Exit::Green)
 }
 
-pub fn document(views: &[LockView]) -> Document<Value> {
-    Document { schema: "cc-ci.locks/v1", content: json!({ "locks": views }) }
+/// What `cc-ci locks` writes.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Locks<'v> {
+    /// Every app with a lock file, or those that were asked for.
+    locks: &'v [LockView],
+}
+
+pub fn document(locks: &[LockView]) -> Document<Locks<'_>> {
+    Document { schema: "cc-ci.locks/v1", content: Locks { locks } }
 }

@@ -12,6 +12,7 @@ pub mod past;
 pub mod recipe;
 mod recipe_source;
 mod run;
+pub mod schema;
 pub mod status;
 pub mod warm;
 mod with_lock;
@@ -66,6 +67,12 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, Fail
     if let Command::Recipe(Recipe::Check(check)) = &cli.command {
         return recipe::check(check, settings, taken, terminal);
     }
+    if let Command::Schema(wanted) = &cli.command {
+        return past::at_leisure(taken, terminal, || {
+            terminal.json(&schema::of(wanted.form));
+            Ok(Exit::Green)
+        });
+    }
     let config = Config::load(settings)?;
     if let Command::Config(args::ShowConfig::Show) = &cli.command {
         return Ok(config::show(&config, settings, terminal));
@@ -94,6 +101,7 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, Fail
         Command::Bridge(_)
         | Command::Config(_)
         | Command::Recipe(_)
+        | Command::Schema(_)
         | Command::ExitCodes
         | Command::Help(_)
         | Command::Man(_) => Ok(Exit::Green),

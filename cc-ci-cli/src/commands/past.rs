@@ -4,10 +4,11 @@ use cc_ci_core::PastRuns;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::names::{Domain, RecipeName, RunId, Subject};
+use cc_ci_core::report;
 use cc_ci_core::run::{Lane, RunRecord, Verdict};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::app::Base;
 use crate::args::{self, Format, State};
@@ -16,7 +17,7 @@ use crate::terminal::{Document, Terminal};
 use cc_ci_core::Failure;
 
 /// A run in the list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Row {
     pub run_id: RunId,
     pub recipe: RecipeName,
@@ -105,8 +106,15 @@ pub fn runs(
     Ok(Exit::Green)
 }
 
-pub fn document(rows: &[Row]) -> Document<Value> {
-    Document { schema: "cc-ci.runs/v1", content: json!({ "runs": rows }) }
+/// What `cc-ci runs` writes.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Runs<'r> {
+    /// Those that were asked for, the newest first.
+    runs: &'r [Row],
+}
+
+pub fn document(runs: &[Row]) -> Document<Runs<'_>> {
+    Document { schema: "cc-ci.runs/v1", content: Runs { runs } }
 }
 
 pub fn report(
@@ -116,8 +124,14 @@ pub fn report(
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
     let runs = PastRuns::new(base.config.runs_dir.clone());
+    if args.html {
+        terminal.result(runs.page(&args.run)?);
+        return Ok(Exit::Green);
+    }
     let record = runs.record(&args.run)?;
     match settings.format {
+        _ if args.junit => terminal.result(report::junit(&record)),
+        _ if args.badge => terminal.result(report::badge(&record)),
         Format::Human => {
             terminal.result(render::run(&record, &runs.directory(&args.run), terminal.colour));
         }
@@ -159,13 +173,34 @@ pub fn logs(
     Ok(Exit::Green)
 }
 
-pub fn logs_document(run: &RunId, names: &[String], texts: Option<&[String]>) -> Document<Value> {
-    let log = |(place, name): (usize, &String)| match texts.and_then(|texts| texts.get(place)) {
-        Some(text) => json!({ "name": name, "text": text }),
-        None => json!({ "name": name }),
-    };
-    let logs: Vec<Value> = names.iter().enumerate().map(log).collect();
-    Document { schema: "cc-ci.logs/v1", content: json!({ "run_id": run, "logs": logs }) }
+/// What `cc-ci logs` writes.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Logs<'l> {
+    /// Whose they are.
+    run_id: &'l RunId,
+    /// Those that were asked for; all, where only the names were.
+    logs: Vec<Log<'l>>,
+}
+
+/// A log of a run.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Log<'l> {
+    /// Its name: `service-<name>`, or `<tier>-<test>`.
+    name: &'l str,
+    /// All of it, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'l str>,
+}
+
+pub fn logs_document<'l>(
+    run_id: &'l RunId,
+    names: &'l [String],
+    texts: Option<&'l [String]>,
+) -> Document<Logs<'l>> {
+    let text = |place: usize| Some(texts?.get(place)?.as_str());
+    let log = |(place, name): (usize, &'l String)| Log { name, text: text(place) };
+    let logs = names.iter().enumerate().map(log).collect();
+    Document { schema: "cc-ci.logs/v1", content: Logs { run_id, logs } }
 }
 
 /// The logs that are meant by `wanted`: the one of that name, that of the service, those of the test.

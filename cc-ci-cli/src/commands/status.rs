@@ -11,6 +11,7 @@ use cc_ci_core::names::{Domain, RecipeName, RunId};
 use cc_ci_core::run::Verdict;
 use cc_ci_core::{AppStatus, CiHost, Failure, Ownership, RunSummary};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::app::{self, Base, inspection_failed};
@@ -18,7 +19,7 @@ use crate::args::{self, Format};
 use crate::render;
 use crate::terminal::{Document, Terminal};
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Status {
     /// The executor and its engine, in one line.
     pub engine: String,
@@ -32,7 +33,7 @@ pub struct Status {
 }
 
 /// A run app that somebody owns, or the warm app that a run works on. It is a run's where it has an id.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Live {
     pub domain: Domain,
     pub run_id: Option<RunId>,
@@ -50,7 +51,7 @@ pub struct Live {
 }
 
 /// A run that lives and does not have all of its locks.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Waiting {
     pub run_id: RunId,
     pub recipe: Option<RecipeName>,
@@ -61,7 +62,7 @@ pub struct Waiting {
 }
 
 /// What nobody owns.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Left {
     pub domain: Domain,
     /// The dead runs that left it, by their own word.
@@ -70,7 +71,7 @@ pub struct Left {
 }
 
 /// A warm app that awaits `cc-ci warm reconcile`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Warm {
     pub domain: Domain,
     /// The runs that ended before they had restored it.

@@ -6,7 +6,8 @@ use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
 use cc_ci_core::names::{RecipeName, RunId};
 use cc_ci_core::run::WarmEnd;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::app::{self, Base};
 use crate::args::{self, Format};
@@ -63,8 +64,17 @@ pub fn reconcile(
     Ok(ends.iter().fold(Exit::Green, |exit, end| exit.or_graver(end.exit)))
 }
 
-pub fn document(dry_run: bool, ends: &[WarmEnd]) -> Document<Value> {
-    Document { schema: "cc-ci.warm/v1", content: json!({ "dry_run": dry_run, "apps": ends }) }
+/// What `cc-ci warm reconcile` writes.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Warm<'e> {
+    /// Whether nothing was changed.
+    dry_run: bool,
+    /// What became of each app.
+    apps: &'e [WarmEnd],
+}
+
+pub fn document(dry_run: bool, apps: &[WarmEnd]) -> Document<Warm<'_>> {
+    Document { schema: "cc-ci.warm/v1", content: Warm { dry_run, apps } }
 }
 
 /// The recipes whose warm apps are meant; all without a word.

@@ -14,21 +14,6 @@ use crate::shown::indent;
 /// So much of a reason fits beside the rest of a line.
 const WHY: usize = 100;
 
-/// What a verdict is called.
-pub fn word(verdict: Option<Verdict>) -> &'static str {
-    match verdict {
-        Some(Verdict::Green) => "green",
-        Some(Verdict::Red) => "red",
-        Some(Verdict::Refused) => "refused",
-        Some(Verdict::HarnessFailed) => "harness failed",
-        Some(Verdict::Residue) => "residue left",
-        Some(Verdict::LockTimeout) => "lock timed out",
-        Some(Verdict::Cancelled) => "cancelled",
-        Some(Verdict::Killed) => "killed",
-        _ => "unfinished",
-    }
-}
-
 /// Runs, one a line, the newest first.
 pub fn runs(rows: &[Row], now: Timestamp) -> String {
     if rows.is_empty() {
@@ -41,7 +26,7 @@ pub fn runs(rows: &[Row], now: Timestamp) -> String {
                 (true, _) => "live",
                 // Whoever takes down what it left says how it ended.
                 (false, None) => "dead",
-                (false, verdict) => word(verdict),
+                (false, verdict) => Verdict::word(verdict),
             };
             let until = row.finished.or_else(|| row.live.then_some(now));
             let took = until.and_then(|until| Duration::try_from(until.duration_since(row.started)).ok());

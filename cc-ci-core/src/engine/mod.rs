@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use crate::model::event::Reporter;
 use crate::names::{Domain, RecipeName, Stack};
@@ -154,6 +155,11 @@ pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {
         false
     }
 
+    /// What it deploys with, and of which version, where that is a program of its own.
+    fn version(&self) -> Option<String> {
+        None
+    }
+
     /// What a child of the run needs in its environment to reach the same engine.
     fn environment(&self) -> Vec<(OsString, OsString)> {
         Vec::new()
@@ -238,6 +244,11 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// Fetches the images that a deployment needs, before anything is deployed. Where there are none, there is nothing to do.
     async fn pre_pull(&self, _app: &App) -> Result<(), Failure> {
         Ok(())
+    }
+
+    /// What the engine is, and of which version, where it tells.
+    async fn version(&self) -> Option<String> {
+        None
     }
 
     /// Takes secrets out of what apps said, before it is cut: half of one would not be known for one. A run on this
@@ -405,6 +416,10 @@ pub struct TaskLog {
     pub state: String,
     /// Whether it came to a bad end, or is not healthy.
     pub failed: bool,
+    /// When its process began, where that is known.
+    pub began: Option<Timestamp>,
+    /// When its process ended, where it has, and that is known.
+    pub ended: Option<Timestamp>,
     /// What the engine says went wrong.
     pub error: Option<String>,
     /// The status that it ended with.

@@ -133,6 +133,10 @@ impl Deployer for Owned<dyn Deployer> {
         self.inner.unfit(compose)
     }
 
+    fn version(&self) -> Option<String> {
+        self.inner.version()
+    }
+
     fn runs_on_host(&self) -> bool {
         self.inner.runs_on_host()
     }
@@ -175,6 +179,10 @@ impl Engine for Owned<dyn Engine> {
 
     async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
         self.of(domain)?.remove(domain, limit).await
+    }
+
+    async fn version(&self) -> Option<String> {
+        self.inner.version().await
     }
 
     async fn pre_pull(&self, app: &App) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::model::failure::Failure;
 use crate::model::record::RunRecord;
 use crate::names::RunId;
+use crate::report;
 use crate::sys::beneath::read_beneath;
 use crate::sys::files::Dir;
 use crate::workspace::RunFiles;
@@ -44,8 +45,18 @@ impl PastRuns {
 
     /// The record of one run.
     pub fn record(&self, id: &RunId) -> Result<RunRecord, Failure> {
-        let record = Dir::open(&self.runs).ok().and_then(|runs| RunFiles::new(id.clone(), runs).record());
-        record.ok_or_else(|| {
+        self.read(id, RunFiles::record)
+    }
+
+    /// The page of one run, made anew: [`report::html`] of its record and the ends of its logs.
+    pub fn page(&self, id: &RunId) -> Result<String, Failure> {
+        self.read(id, |files| Some(report::html(&files.record()?, &files.log_ends())))
+    }
+
+    /// What is read of a run that has a record.
+    fn read<T>(&self, id: &RunId, read: impl FnOnce(&RunFiles) -> Option<T>) -> Result<T, Failure> {
+        let found = Dir::open(&self.runs).ok().and_then(|runs| read(&RunFiles::new(id.clone(), runs)));
+        found.ok_or_else(|| {
             Failure::configuration(format!("there is no run {id} with a record in {}", self.runs.display()))
                 .with_hint("cc-ci runs lists them; another directory: --runs-dir")
         })
@@ -118,6 +129,7 @@ mod tests {
         fs::write(world.path().join("1/run.json"), record.to_string()).unwrap();
         let (runs, id) = (PastRuns::new(world.path().to_owned()), "1".parse().unwrap());
         assert_eq!(runs.record(&id).unwrap().run_id, id);
+        assert!(runs.page(&id).unwrap().contains("cc-ci report 1<"));
         assert_eq!(runs.all().unwrap()[0].run_id, id);
     }
 

@@ -89,7 +89,8 @@ fn conclude_one(
     if text.len() as u64 > RECORD_LIMIT {
         return Ok(());
     }
-    directory.write(RUN_RECORD.as_ref(), text.as_bytes())
+    directory.write(RUN_RECORD.as_ref(), text.as_bytes())?;
+    directory.write_reports(&record)
 }
 
 /// What is known of a death: what went on, by the run's own word.

@@ -18,6 +18,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::engine::Resource;
@@ -63,7 +64,7 @@ impl Pass {
 }
 
 /// What a pass found and did.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Report {
     /// One entry a candidate, in order of domains.
     pub findings: Vec<Finding>,
@@ -84,7 +85,7 @@ impl Report {
 }
 
 /// One candidate, and what became of it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Finding {
     /// The run app.
     pub domain: Domain,
@@ -121,7 +122,7 @@ impl fmt::Display for Finding {
 }
 
 /// The rows of the janitor's table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Decision {

@@ -89,7 +89,12 @@ async fn start(
     }
     executor
         .state_dir
-        .write_record(domain, "tasks", &task, &TaskRecord { service: service.name.clone() })
+        .write_record(
+            domain,
+            "tasks",
+            &task,
+            &TaskRecord { service: service.name.clone(), started: Some(executor.host.now()) },
+        )
         .map_err(host)?;
     let (program, args) = service
         .command

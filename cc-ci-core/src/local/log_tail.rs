@@ -1,12 +1,12 @@
 //! The end of what a service logged.
 
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
 use std::path::Path;
 
 use super::LocalExecutor;
 use super::state_dir::TaskRecord;
 use crate::names::Domain;
-use crate::sys::beneath::open_beneath;
+use crate::sys::beneath::{end_of, open_beneath};
 
 /// How much of a log explains a failure.
 const LOG_TAIL: usize = 2000;
@@ -32,15 +32,7 @@ pub(super) fn untold(error: &io::Error) -> String {
 pub(super) fn tail(path: &Path, limit: usize) -> io::Result<String> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Ok(String::new()) };
     // The service writes it, and may have put anything in its place.
-    let mut log = open_beneath(directory, name).map_err(io::Error::other)?;
-    let limit = limit as u64;
-    let start = log.metadata()?.len().saturating_sub(limit);
-    log.seek(SeekFrom::Start(start))?;
-    let mut tail = Vec::new();
-    log.take(limit).read_to_end(&mut tail)?;
-    if start > 0 {
-        let line = tail.iter().position(|&byte| byte == b'\n').map_or(tail.len(), |end| end + 1);
-        tail.drain(..line);
-    }
-    Ok(String::from_utf8_lossy(&tail).trim().to_owned())
+    let log = open_beneath(directory, name).map_err(io::Error::other)?;
+    let (tail, _) = end_of(log, limit as u64)?;
+    Ok(tail.trim().to_owned())
 }

@@ -22,7 +22,9 @@ pub(super) async fn logs(
     let until = crate::sys::after(Instant::now(), limit);
     let services = executor.state_dir.records::<ServiceRecord>(domain, "services").map_err(host)?;
     let mut logs = Vec::new();
-    for (task, TaskRecord { service }) in executor.state_dir.records(domain, "tasks").map_err(host)? {
+    for (task, TaskRecord { service, started }) in
+        executor.state_dir.records(domain, "tasks").map_err(host)?
+    {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
@@ -40,6 +42,8 @@ pub(super) async fn logs(
             state: if runs { "running" } else { "ended" }.to_owned(),
             // It is started once, and meant to run.
             failed: health.is_some() || (!runs && record.is_some_and(|record| record.replicas > 0)),
+            began: started,
+            ended: None,
             error: (!runs).then(|| "the process ended".to_owned()),
             exit_status: None,
             health,

@@ -36,7 +36,9 @@ fn a_strangers_thing_at_the_top_is_told_and_keeps_nobody_from_the_rest() {
     for (number, put) in ways.into_iter().enumerate() {
         let state_dir = StateDir::new(world.path().join(format!("local-{number}")));
         let domain: Domain = "a.test".parse().unwrap();
-        state_dir.write_record(&domain, "tasks", "1", &TaskRecord { service: "app".into() }).unwrap();
+        state_dir
+            .write_record(&domain, "tasks", "1", &TaskRecord { service: "app".into(), started: None })
+            .unwrap();
         put(&state_dir.ports());
         put(&state_dir.root().join(TRASH));
         assert_eq!(state_dir.domains().unwrap(), std::slice::from_ref(&domain));
@@ -61,7 +63,9 @@ fn what_is_looked_at_is_what_is_changed_whatever_the_roots_path_names_since() {
     let root = world.path().join("local");
     let state_dir = StateDir::new(root.clone());
     let domain: Domain = "a.test".parse().unwrap();
-    state_dir.write_record(&domain, "tasks", "1", &TaskRecord { service: "app".into() }).unwrap();
+    state_dir
+        .write_record(&domain, "tasks", "1", &TaskRecord { service: "app".into(), started: None })
+        .unwrap();
     state_dir.make(&state_dir.ports()).unwrap();
     state_dir.dir().unwrap().link("a.test".as_ref(), &state_dir.ports().join("20000")).unwrap();
     let id = state_dir.id();

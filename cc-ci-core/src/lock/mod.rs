@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::cancellation::{Cancellation, Cause};
@@ -102,7 +103,7 @@ pub trait AppLock: fmt::Debug + fmt::Display + Send + Sync {
 }
 
 /// What a look at a lock showed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct LockView {
     /// Whose lock.
     pub domain: Domain,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::tier_name::TierName;
@@ -10,7 +11,7 @@ use crate::names::RunId;
 use crate::sys::text::sanitize_line;
 
 /// What a run does, since when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Doing {
     /// Its phase: `fetch`, `recover`, a tier, …
@@ -37,7 +38,7 @@ impl fmt::Display for Doing {
 }
 
 /// The first failure of a run that was not green.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Digest {
     /// What happened, in one line.
@@ -61,7 +62,7 @@ pub struct Digest {
 }
 
 /// The last lines of a log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct LogEnd {
     /// The service that wrote it.
@@ -79,7 +80,7 @@ impl LogEnd {
 }
 
 /// Who a failure is to be blamed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Blame {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::cancellation::Cause;
@@ -20,7 +21,7 @@ pub trait Reporter: fmt::Debug + Send + Sync {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event {
@@ -60,6 +61,7 @@ pub enum Event {
         domain: Domain,
         /// How long it took.
         #[serde(serialize_with = "seconds")]
+        #[schemars(with = "f64")]
         waited: Duration,
     },
     /// The run entered a phase: `fetch`, `recover`, `install`, …
@@ -141,6 +143,7 @@ pub enum Event {
         left: Vec<i32>,
         /// How long after the cancellation, where there was one, every group had been signalled.
         #[serde(serialize_with = "maybe_seconds")]
+        #[schemars(with = "Option<f64>")]
         signalled_after: Option<Duration>,
     },
     /// A signal came after teardown had begun, and was swallowed.
@@ -163,7 +166,7 @@ pub enum Event {
 }
 
 /// A service that is not up yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Lagging {
     /// Its name in the recipe.
     pub service: String,
@@ -171,11 +174,14 @@ pub struct Lagging {
     pub state: String,
 }
 
-/// An event as a line of JSON: of `events.ndjson`, and of whoever passes events on.
-#[derive(Debug, Serialize)]
+/// An event as a line of JSON: of a run's `events.ndjson`, and of whoever passes events on.
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct EventLine<'e> {
+    /// `cc-ci.event/v1`.
     schema: &'static str,
+    /// When it happened.
     at: Timestamp,
+    /// What happened.
     #[serde(flatten)]
     event: &'e Event,
 }
@@ -183,9 +189,12 @@ pub struct EventLine<'e> {
 impl<'e> EventLine<'e> {
     /// Returns the line of an event that came at `at`.
     pub fn new(at: Timestamp, event: &'e Event) -> Self {
-        Self { schema: "cc-ci.event/v1", at, event }
+        Self { schema: EVENT_SCHEMA, at, event }
     }
 }
+
+/// The schema of an [`EventLine`].
+pub const EVENT_SCHEMA: &str = "cc-ci.event/v1";
 
 impl Event {
     /// The event with its free text changed: what may quote a recipe, an app or an engine.

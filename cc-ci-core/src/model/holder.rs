@@ -1,12 +1,13 @@
 //! Who holds a lock.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{RecipeName, RunId};
 
 /// The confirmed holder of a lock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Holder {
     /// Its pid.
     pub pid: i32,
@@ -17,7 +18,7 @@ pub struct Holder {
 }
 
 /// What a holder says of itself. It explains, it never decides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Description {
     /// The run, where the holder is one.
     pub run_id: Option<RunId>,

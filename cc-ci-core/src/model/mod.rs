@@ -7,6 +7,7 @@ pub mod exit;
 pub(crate) mod failure;
 pub(crate) mod holder;
 pub(crate) mod inventory;
+pub(crate) mod level;
 pub(crate) mod record;
 pub(crate) mod secret;
 pub(crate) mod tier_name;

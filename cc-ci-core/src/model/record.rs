@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cancellation::Cause;
@@ -19,7 +20,7 @@ use crate::sys::process::ProcessIdentity;
 pub const RUN_SCHEMA: &str = "cc-ci.run/v1";
 
 /// A run, from its first second to its receipt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct RunRecord {
     /// [`RUN_SCHEMA`].
@@ -41,8 +42,17 @@ pub struct RunRecord {
     pub domains: Vec<Domain>,
     /// The commit under test, once it is fetched.
     pub commit: Option<String>,
+    /// The releases that the commit builds on, once they are known.
+    #[serde(default)]
+    pub releases_before: Option<ReleasesBefore>,
+    /// What `cc-ci recipe check` finds in the commit under test; of the cold lane only.
+    #[serde(default)]
+    pub lint: Option<Lint>,
     /// The executor.
     pub executor: String,
+    /// What ran it.
+    #[serde(default)]
+    pub versions: Versions,
     /// When it began.
     pub started: Timestamp,
     /// When it ended; absent while it goes on, and for ever if it was killed.
@@ -68,6 +78,12 @@ pub struct RunRecord {
     pub deploy_count: u32,
     /// Its tiers, in order.
     pub tiers: Vec<Tier>,
+    /// The level that it proved, from 0 to 8 (docs/levels.md); none of a run that says nothing of the recipe.
+    #[serde(default)]
+    pub level: Option<usize>,
+    /// What it did when, in the order of beginnings: its phases, what they wait for, and the tasks of its services.
+    #[serde(default)]
+    pub timeline: Vec<Span>,
     /// What was there before and after.
     pub receipt: Option<Receipt>,
     /// The privileges that the recipe asked for and the operator grants.
@@ -103,7 +119,7 @@ impl RunRecord {
 }
 
 /// How a run goes about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Lane {
@@ -121,10 +137,19 @@ impl Lane {
     pub const fn is_warm(self) -> bool {
         matches!(self, Self::Quick | Self::Warm)
     }
+
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Quick => "quick",
+            Self::Warm => "warm",
+        }
+    }
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Verdict {
@@ -146,8 +171,93 @@ pub enum Verdict {
     Killed,
 }
 
+/// The releases that a commit builds on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReleasesBefore {
+    /// The newest of them, where there is any.
+    pub newest: Option<String>,
+    /// How many there are.
+    pub count: usize,
+}
+
+/// What the rules of `cc-ci recipe check` say of the commit under test.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Lint {
+    /// How many findings are errors.
+    pub errors: usize,
+    /// How many are warnings.
+    pub warnings: usize,
+    /// The first of all findings, one a line: severity, place, rule and what is wrong.
+    pub findings: Vec<String>,
+}
+
+impl Lint {
+    /// So many findings are kept in a record.
+    pub const FINDINGS: usize = 50;
+}
+
+/// The programs of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Versions {
+    /// Of cc-ci.
+    pub cc_ci: String,
+    /// Of the program that deploys, where it is one of its own: `abra 0.10.1`.
+    pub deployer: Option<String>,
+    /// Of the engine, where it tells.
+    pub engine: Option<String>,
+}
+
+/// Something that took a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Span {
+    /// What kind of thing.
+    pub kind: SpanKind,
+    /// Which: the phase; `pull`, `deploy`, `converge`, … with the app; the service and its task.
+    pub name: String,
+    /// When it began.
+    pub began: Timestamp,
+    /// When it was over; absent while it goes on, or where nobody knows.
+    pub ended: Option<Timestamp>,
+    /// Whether it came to a bad end.
+    pub failed: bool,
+}
+
+impl Span {
+    /// So many are kept in a record.
+    pub const MOST: usize = 512;
+}
+
+/// What a [`Span`] is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SpanKind {
+    /// A phase of the run, one after the other: `fetch`, `lock`, a tier, `teardown`.
+    Phase,
+    /// What a phase waits for.
+    Work,
+    /// The life of a task of a service.
+    Task,
+}
+
+impl Verdict {
+    /// What a verdict is called, or that there is none.
+    pub const fn word(verdict: Option<Self>) -> &'static str {
+        match verdict {
+            Some(Self::Green) => "green",
+            Some(Self::Red) => "red",
+            Some(Self::Refused) => "refused",
+            Some(Self::HarnessFailed) => "harness failed",
+            Some(Self::Residue) => "residue left",
+            Some(Self::LockTimeout) => "lock timed out",
+            Some(Self::Cancelled) => "cancelled",
+            Some(Self::Killed) => "killed",
+            None => "unfinished",
+        }
+    }
+}
+
 /// One tier. Skipped is not green, and not run is neither (I9).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Tier {
     /// Which.
@@ -160,6 +270,9 @@ pub struct Tier {
     pub from: Option<String>,
     /// The version that it proves, where there is one.
     pub version: Option<String>,
+    /// When it began, if it did.
+    #[serde(default)]
+    pub started: Option<Timestamp>,
     /// What it took, in seconds.
     pub seconds: f64,
     /// Its steps, in order.
@@ -175,6 +288,7 @@ impl Tier {
             reason: None,
             from: None,
             version: None,
+            started: None,
             seconds: 0.0,
             steps: Vec::new(),
         }
@@ -182,7 +296,7 @@ impl Tier {
 }
 
 /// What became of a tier or a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Status {
@@ -209,7 +323,7 @@ impl Status {
 }
 
 /// A step of a tier: a generic check, or a test of the operator or the recipe.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Step {
     /// Its name: `generic/serving`, `operator/install-login`, `recipe/custom.sh`.
@@ -218,12 +332,18 @@ pub struct Step {
     pub status: Status,
     /// Why, where it did not pass; secrets are taken out.
     pub detail: Option<String>,
+    /// When it began.
+    #[serde(default)]
+    pub started: Option<Timestamp>,
     /// What it took, in seconds.
     pub seconds: f64,
+    /// Its log, of a test: a path in the run's directory.
+    #[serde(default)]
+    pub log: Option<String>,
 }
 
 /// What of the run's domains existed before and after (I6).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Receipt {
     /// What was there when the run took its locks, and was removed: a dead run's leftovers.
@@ -240,4 +360,45 @@ pub struct Receipt {
     pub verified: Vec<Domain>,
     /// What went wrong while removing.
     pub failures: Vec<String>,
+}
+
+impl Receipt {
+    /// What a run removed and left, in one line. Where nothing is verified, nobody may read that nothing is left.
+    pub fn in_words(&self, lane: Lane, owned: bool) -> String {
+        let left = match self.left.as_slice() {
+            [] => None,
+            left => Some(format!(", left {}", Resource::brief(left))),
+        };
+        let end = match (lane.is_warm(), left, self.verified.is_empty()) {
+            (true, left, true) => left.unwrap_or_default(),
+            (true, left, false) => left.unwrap_or_default() + ", the app is proven to be as before",
+            (false, Some(left), _) => left,
+            (false, None, false) => ", left nothing".to_owned(),
+            (false, None, true) if owned => ", could not tell what is left".to_owned(),
+            (false, None, true) => return "the run never owned its app, and removed nothing".to_owned(),
+        };
+        format!("removed {}{end}", Resource::counts(&self.removed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::inventory::Kind;
+
+    #[test]
+    fn a_receipt_says_that_nothing_is_left_only_where_that_was_verified() {
+        let (nothing, mut verified, mut left) = (Receipt::default(), Receipt::default(), Receipt::default());
+        verified.verified.push("a.test".parse().unwrap());
+        left.left.push(Resource::new(Kind::Volume, "data"));
+        let cold = |receipt: &Receipt, owned| receipt.in_words(Lane::Cold, owned);
+        assert_eq!(cold(&nothing, false), "the run never owned its app, and removed nothing");
+        assert_eq!(cold(&nothing, true), "removed nothing, could not tell what is left");
+        assert_eq!(cold(&verified, true), "removed nothing, left nothing");
+        assert_eq!(cold(&left, true), "removed nothing, left volume data");
+        let warm = |receipt: &Receipt| receipt.in_words(Lane::Quick, true);
+        assert_eq!(warm(&nothing), "removed nothing");
+        assert_eq!(warm(&verified), "removed nothing, the app is proven to be as before");
+        assert_eq!(warm(&left), "removed nothing, left volume data");
+    }
 }

@@ -2,13 +2,14 @@
 
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{InvalidName, RecipeName, Subject, string_name};
 
 /// What follows the first label of every run app's domain, e.g. `ci.example.org`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "String", try_from = "String")]
 pub struct Suffix(String);
 string_name!(Suffix);
@@ -23,7 +24,7 @@ impl FromStr for Suffix {
 /// Address and name of an app: `immi-ad3e33.ci.example.org`.
 ///
 /// Lower-case DNS labels joined by dots, at least two of them, so that it is also safe as a file name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "String", try_from = "String")]
 pub struct Domain(String);
 string_name!(Domain);
@@ -70,7 +71,7 @@ impl Domain {
 }
 
 /// A domain with `.` as `_`: the namespace of an app's Docker objects.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "String", try_from = "String")]
 pub struct Stack(String);
 string_name!(Stack);

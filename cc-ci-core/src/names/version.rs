@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::InvalidName;
@@ -11,7 +12,7 @@ use super::InvalidName;
 ///
 /// Two releases can differ only behind the `+`, where semver knows no order; so the order here is that of the
 /// recipe's part alone, and who needs a total order adds the tag's date.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(into = "String", try_from = "String")]
 pub struct Version {
     recipe: semver::Version,

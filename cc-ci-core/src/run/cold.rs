@@ -290,7 +290,7 @@ impl<'r> Cold<'r> {
         }
         // They may have asked for more.
         ready.generate_secrets(&self.app).await?;
-        self.engine().pre_pull(&self.app).await
+        ready.pull(&self.app).await
     }
 
     /// The one deploy of an app (I10).

@@ -7,9 +7,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use sha2::{Digest as _, Sha256};
 
 use crate::engine::TaskLog;
+use crate::model::record::{Span, SpanKind};
 
 /// So many services of a run have a log.
 const SERVICES: usize = 64;
+
+/// So much of a task's id tells it from others of its service.
+const TASK: usize = 12;
 
 /// How long the name of a log may be, without its ending.
 const NAME_LIMIT: usize = 120;
@@ -78,6 +82,17 @@ impl Evidence {
         });
         // The first of those that are alike.
         sick.rev().max_by_key(|(rank, _)| *rank).map(|(_, unwell)| unwell)
+    }
+
+    /// The lives of the tasks, as far as they are known.
+    pub fn lives(&self) -> Vec<Span> {
+        let files = self.files();
+        let life = |task: &TaskLog| {
+            let began = task.began?;
+            let name = format!("{} {}", task.service, task.task.chars().take(TASK).collect::<String>());
+            Some(Span { kind: SpanKind::Task, name, began, ended: task.ended, failed: task.failed })
+        };
+        files.values().flatten().filter_map(life).collect()
     }
 
     /// The newest task of a service of the app under test.

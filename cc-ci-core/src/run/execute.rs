@@ -148,6 +148,7 @@ async fn cold<T>(
     let fetched = fetch(run).await?;
     run.enter("lock", &[]);
     let guards = acquire(run, &mut held.guards).await?;
+    run.note_engine().await;
     run.enter("recover", guards);
     recover(run, guards).await?;
     run.enter("janitor", guards);
@@ -163,6 +164,7 @@ async fn warm(run: &Run<'_>, held: &mut Held) -> Result<(), Failure> {
     baseline.guard_ancestry(run, &fetched).await?;
     run.enter("lock", &[]);
     let guards = acquire(run, &mut held.guards).await?;
+    run.note_engine().await;
     run.enter("restore the baseline", guards);
     let HeldWarm { baseline, before } = held.warm.insert(HeldWarm { baseline, before: None });
     Restore::new(run, baseline, &run.context).restore().await?;

@@ -4,11 +4,12 @@ use std::io;
 use std::path::Path;
 
 use super::confine;
+use super::lint;
 use super::scripts::Scripts;
 use super::state::{Fetched, Run};
 use super::step::first_few;
 use crate::model::failure::Failure;
-use crate::model::record::Lane;
+use crate::model::record::{Lane, ReleasesBefore};
 use crate::names::{Domain, TagFault};
 use crate::sys::beneath::read_beneath;
 use crate::sys::files::Dir;
@@ -53,15 +54,19 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         let of = releases_of.as_deref().unwrap_or("the tested repository");
         guard_history(run, &tested, &releases, of).await?;
     }
+    let before = tested.releases_before(lifetime, tested.tested()).await?;
+    run.record().releases_before = Some(ReleasesBefore {
+        newest: before.first().map(|release| release.version.to_string()),
+        count: before.len(),
+    });
+    if run.lane() == Lane::Cold {
+        lint::judge(run, &tested, &releases, before.first()).await;
+    }
     let has_unfit_tags = !releases.unfit.is_empty();
     let newest = releases.releases.into_iter().find(|known| known.commit != *tested.tested());
     let newest = newest.map(|newest| newest.version);
-    let upgrade_from = if request.fresh {
-        Vec::new()
-    } else {
-        let before = tested.releases_before(lifetime, tested.tested()).await?;
-        request.upgrade_from.select(before, tested.tested())?
-    };
+    let upgrade_from =
+        if request.fresh { Vec::new() } else { request.upgrade_from.select(before, tested.tested())? };
     Ok(Fetched { tested, releases_of, release, newest, has_unfit_tags, upgrade_from, dependencies, scripts })
 }
 

@@ -21,6 +21,7 @@ mod held;
 mod install_copy;
 mod integrity;
 mod lines;
+mod lint;
 mod open;
 mod probe_files;
 mod quick;
@@ -40,12 +41,17 @@ mod strangers;
 mod teardown;
 mod test_run;
 mod tier_run;
+mod timeline;
 mod upgrade_from;
 mod upgrade_passes;
 
 pub use crate::http::{InvalidProxy, Proxy};
 pub use crate::model::digest::{Blame, Digest, Doing, LogEnd};
-pub use crate::model::record::{Lane, RUN_SCHEMA, Receipt, RunRecord, Status, Step, Tier, TierName, Verdict};
+pub use crate::model::level::{Level, Met, RuleOutcome};
+pub use crate::model::record::{
+    Lane, Lint, RUN_SCHEMA, Receipt, ReleasesBefore, RunRecord, Span, SpanKind, Status, Step, Tier, TierName,
+    Verdict, Versions,
+};
 pub use cold::Deployed;
 pub use execute::RunEnd;
 pub use reconcile::{Outcome, WarmEnd};

@@ -15,7 +15,7 @@ use crate::inventory::env_files::EnvFiles;
 use crate::model::error_chain;
 use crate::model::event::Event;
 use crate::model::failure::Failure;
-use crate::model::record::{Lane, RUN_SCHEMA, RunRecord};
+use crate::model::record::{Lane, RUN_SCHEMA, RunRecord, Versions};
 use crate::names::{Domain, RecipeName, Stack, Subject};
 use crate::sys::process::{Marker, MarkerOwner};
 use crate::workspace::{RecipeSource, RunDir};
@@ -102,7 +102,14 @@ impl Harness {
             domain,
             domains,
             commit: None,
+            releases_before: None,
+            lint: None,
             executor: self.deployer.to_string(),
+            versions: Versions {
+                cc_ci: env!("CARGO_PKG_VERSION").to_owned(),
+                deployer: self.deployer.version(),
+                engine: None,
+            },
             started: self.ci_host.host.now(),
             finished: None,
             dirty: false,
@@ -113,6 +120,8 @@ impl Harness {
             lock_waited_seconds: 0.0,
             deploy_count: 0,
             tiers: Vec::new(),
+            level: None,
+            timeline: Vec::new(),
             receipt: None,
             granted: BTreeSet::new(),
             recipe_code: String::new(),

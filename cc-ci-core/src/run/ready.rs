@@ -47,7 +47,7 @@ impl<'r> Ready<'r> {
             let app = run.app(tree.name(), domain);
             let up = async {
                 self.prepare(&app, &revision).await?;
-                run.harness.ci_host.engine.pre_pull(&app).await?;
+                self.pull(&app).await?;
                 self.deploy(&app).await
             };
             // A dependency that doesn't come up says nothing of the recipe under test.
@@ -90,13 +90,19 @@ impl<'r> Ready<'r> {
         self.ordered(app, Call::Deploy, deploy).await
     }
 
+    /// Fetches the images of the app.
+    pub async fn pull(&self, app: &App) -> Result<(), Failure> {
+        let pull = self.run.harness.ci_host.engine.pre_pull(app);
+        self.run.timed(&format!("pull {}", app.recipe), pull).await
+    }
+
     /// In place to `revision`: new variables and secrets first.
     pub async fn upgrade(&self, app: &App, revision: &Revision) -> Result<(), Failure> {
         let run = self.run;
         self.checkouts.checkout(self.fetched.tree_of(&app.recipe), revision).await?;
         recipe::add_new_variables(run, app).await?;
         self.generate_secrets(app).await?;
-        run.harness.ci_host.engine.pre_pull(app).await?;
+        self.pull(app).await?;
         if !run.lane().is_warm() {
             // Its tasks are replaced.
             service_logs::keep(run, service_logs::LIMIT).await;
@@ -135,19 +141,20 @@ impl<'r> Ready<'r> {
             work.await?;
             Ok(order)
         };
-        let order = self.checkouts.around(app, call, order).await?;
+        let name = format!("{} {}", call, app.recipe);
+        let order = self.run.timed(&name, self.checkouts.around(app, call, order)).await?;
         recipe::check_order(self.run, app, &order).await?;
         self.wait_converged(app, &order.compose.labels()).await
     }
 
     pub async fn backup(&self, app: &App) -> Result<Backup, Failure> {
         let backup = self.run.harness.deployer.backup(&self.run.context, app);
-        self.checkouts.around(app, Call::Backup, backup).await
+        self.run.timed("backup", self.checkouts.around(app, Call::Backup, backup)).await
     }
 
     pub async fn restore(&self, app: &App, backup: &Backup) -> Result<(), Failure> {
         let restore = self.run.harness.deployer.restore(&self.run.context, app, backup);
-        self.checkouts.around(app, Call::Restore, restore).await?;
+        self.run.timed("restore", self.checkouts.around(app, Call::Restore, restore)).await?;
         let labels = recipe::load(self.run, app).await?.labels;
         self.wait_converged(app, &labels).await
     }
@@ -155,7 +162,8 @@ impl<'r> Ready<'r> {
     async fn wait_converged(&self, app: &App, labels: &Labels) -> Result<(), Failure> {
         let limit = recipe::converge_limit(self.run, app, labels);
         let reporter = self.run.context.reporter.as_ref();
-        self.run.harness.ci_host.engine.wait_converged(&app.domain, limit, reporter).await
+        let converge = self.run.harness.ci_host.engine.wait_converged(&app.domain, limit, reporter);
+        self.run.timed(&format!("start {}", app.recipe), converge).await
     }
 
     /// New secrets are hidden from every output before anything can print them, and put where tests find them.

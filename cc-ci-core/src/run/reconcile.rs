@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::acquire::acquire;
@@ -24,7 +25,7 @@ use crate::names::{Domain, RecipeName, RunId, Subject};
 use crate::workspace::RecipeSource;
 
 /// What became of one warm app.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct WarmEnd {
     /// Its recipe.
     pub recipe: RecipeName,
@@ -50,7 +51,7 @@ pub struct WarmEnd {
 }
 
 /// What was done with a warm app.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Outcome {

@@ -2,7 +2,7 @@
 
 use crate::engine::{Redactor, Resource};
 use crate::model::digest::{Digest, Doing, LogEnd};
-use crate::model::record::{Receipt, RunRecord, Step, Tier};
+use crate::model::record::{Lint, Receipt, ReleasesBefore, RunRecord, Span, Step, Tier};
 
 /// `record` as it may be seen. Parsed names, times and the command's own words are as they were.
 ///
@@ -19,7 +19,10 @@ pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
         domain: _,
         domains: _,
         commit,
+        releases_before,
+        lint,
         executor: _,
+        versions: _,
         started: _,
         finished: _,
         dirty: _,
@@ -30,6 +33,8 @@ pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
         lock_waited_seconds: _,
         deploy_count: _,
         tiers,
+        level: _,
+        timeline,
         receipt,
         granted,
         errors,
@@ -40,6 +45,14 @@ pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
     } = &mut seen;
     *granted = std::mem::take(granted).into_iter().map(|privilege| redactor.redact(&privilege)).collect();
     texts(commit.iter_mut().chain(errors).chain(warnings), redactor);
+    if let Some(ReleasesBefore { newest, count: _ }) = releases_before {
+        texts(newest.iter_mut(), redactor);
+    }
+    if let Some(Lint { errors: _, warnings: _, findings }) = lint {
+        texts(findings.iter_mut(), redactor);
+    }
+    let names = timeline.iter_mut().map(|Span { kind: _, name, began: _, ended: _, failed: _ }| name);
+    texts(names, redactor);
     if let Some(Doing { phase, step, since: _ }) = doing {
         texts(std::iter::once(phase).chain(step), redactor);
     }
@@ -56,11 +69,11 @@ pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
 }
 
 fn hide_in_tier(tier: &mut Tier, redactor: &Redactor) {
-    let Tier { name: _, status: _, reason, from, version, seconds: _, steps } = tier;
+    let Tier { name: _, status: _, reason, from, version, started: _, seconds: _, steps } = tier;
     texts([reason, from, version].into_iter().flatten(), redactor);
     for step in steps {
-        let Step { name, status: _, detail, seconds: _ } = step;
-        texts(std::iter::once(name).chain(detail), redactor);
+        let Step { name, status: _, detail, started: _, seconds: _, log } = step;
+        texts(std::iter::once(name).chain(detail).chain(log), redactor);
     }
 }
 
@@ -97,7 +110,7 @@ mod tests {
     use super::*;
     use crate::engine::Kind;
     use crate::model::digest::Blame;
-    use crate::model::record::{RUN_SCHEMA, Status, TierName, Verdict};
+    use crate::model::record::{RUN_SCHEMA, SpanKind, Status, TierName, Verdict};
 
     /// A record that says `secret` wherever it can.
     fn says(secret: &str) -> RunRecord {
@@ -121,10 +134,25 @@ mod tests {
         let things = || vec![Resource::new(Kind::Volume, format!("a_{secret}"))];
         let text = || Some(format!("is {secret}"));
         record.commit = text();
+        record.releases_before = Some(ReleasesBefore { newest: text(), count: 1 });
+        record.lint = Some(Lint { findings: vec![secret.to_owned()], ..Lint::default() });
+        record.timeline.push(Span {
+            kind: SpanKind::Task,
+            name: secret.to_owned(),
+            began: record.started,
+            ended: None,
+            failed: true,
+        });
         record.errors = vec![secret.to_owned()];
         record.warnings = vec![secret.to_owned()];
-        let step =
-            Step { name: format!("recipe/{secret}"), status: Status::Failed, detail: text(), seconds: 1.0 };
+        let step = Step {
+            name: format!("recipe/{secret}"),
+            status: Status::Failed,
+            detail: text(),
+            started: None,
+            seconds: 1.0,
+            log: text(),
+        };
         let tier = Tier { reason: text(), from: text(), version: text(), ..Tier::not_run(TierName::Upgrade) };
         let mut doing = Doing::phase(secret, record.started);
         doing.step = text();

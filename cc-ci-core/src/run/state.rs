@@ -21,6 +21,7 @@ use crate::model::digest::Doing;
 use crate::model::event::Event;
 use crate::model::exit::Exit;
 use crate::model::failure::Failure;
+use crate::model::level::Level;
 use crate::model::record::{Lane, RunRecord, Status, Verdict};
 use crate::names::{Domain, RecipeName, Version};
 use crate::sys::files::RUN_RECORD;
@@ -172,7 +173,9 @@ impl Run<'_> {
 
     /// The same of a phase that may take so long.
     pub fn enter_for(&self, phase: &str, limit: Option<Duration>, guards: &[AppGuard]) {
-        self.record().doing = Some(Doing::phase(phase, self.harness.ci_host.host.now()));
+        let now = self.harness.ci_host.host.now();
+        self.begin_phase(phase, now);
+        self.record().doing = Some(Doing::phase(phase, now));
         self.context.reporter.report(&Event::Phase { phase: phase.to_owned(), limit });
         let description = {
             let record = self.record();
@@ -185,6 +188,12 @@ impl Run<'_> {
         for guard in guards {
             guard.describe(&description);
         }
+    }
+
+    /// Notes which engine it is. One that does not tell is none the worse for it.
+    pub async fn note_engine(&self) {
+        let version = self.harness.ci_host.engine.version().await;
+        self.record().versions.engine = version;
     }
 
     /// What goes on, and for how long it has.
@@ -277,11 +286,13 @@ impl Run<'_> {
     pub fn finish(&self, exit: Exit, interrupted: Option<&(Doing, Duration)>) -> Exit {
         let red = self.record().tiers.iter().any(|tier| tier.status == Status::Failed);
         let mut exit = if red { exit.or_graver(Exit::Red) } else { exit };
+        let now = self.harness.ci_host.host.now();
+        self.end_timeline(now);
         {
             let mut record = self.record();
             let redactor = &self.context.redactor;
             let digest = digest::of(&record, exit, &self.first, &self.evidence, redactor, interrupted);
-            record.finished = Some(self.harness.ci_host.host.now());
+            record.finished = Some(now);
             record.digest = digest;
             record.doing = None;
         }
@@ -290,6 +301,11 @@ impl Run<'_> {
             exit = exit.or_graver(Exit::Harness);
             self.warn(&failure.chain());
             self.conclude(exit);
+        }
+        // The result is written: without its pages it is as good.
+        let seen = redacted(&self.record(), &self.context.redactor);
+        if let Err(error) = self.directory.write_reports(&seen) {
+            self.note(format!("the reports are not written: {error}"));
         }
         self.events.close();
         exit
@@ -300,6 +316,7 @@ impl Run<'_> {
         record.warnings = self.events.warnings();
         record.verdict = Some(verdict(exit));
         record.exit_code = Some(exit.code());
+        record.level = Level::of(&record).map(|level| level.reached);
     }
 }
 

@@ -141,7 +141,9 @@ async fn undo_upgrade(
             receipt.failures.push(why.to_owned());
             RolledBack::Unproven
         }
-        Some(warm) if dirty => roll_back(run, &held.guards, warm, end.in_flight(), teardown, receipt).await,
+        Some(warm) if dirty => {
+            Box::pin(roll_back(run, &held.guards, warm, end.in_flight(), teardown, receipt)).await
+        }
         // Nothing is touched before the baseline is there.
         _ => {
             run.enter("rollback", &held.guards);

@@ -82,6 +82,11 @@ impl<'r> Tests<'r> {
         Ok(())
     }
 
+    /// Returns the name of a test's log, without its ending.
+    pub fn log_name(&self, script: &Script, tier: TierName) -> String {
+        file_name(format!("{}{tier}-{}", self.prefix, script.name().replace('/', "-")))
+    }
+
     /// Runs one test. Its output goes to the run's logs, and into the report when it fails.
     pub async fn run(
         &self,
@@ -93,7 +98,7 @@ impl<'r> Tests<'r> {
             return Err(Failure::recipe(why));
         }
         let run = self.ready.run;
-        let log_name = file_name(format!("{}{tier}-{}", self.prefix, script.name().replace('/', "-")));
+        let log_name = self.log_name(script, tier);
         let place = self.place(script, &log_name).await?;
         // Install steps have no app yet, and a warm app is somebody's, who may allow it.
         let is_allowed = !run.lane().is_warm() || run.harness.settings.warm_api.contains(&run.request.recipe);

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::digest::Place;
 use super::scripts::Script;
 use super::service_logs;
@@ -78,6 +80,7 @@ impl<'r> TierRun<'r> {
         guards: &[AppGuard],
     ) -> Self {
         run.enter(phase, guards);
+        tier.started = Some(run.harness.ci_host.host.now());
         tier.reason = Some("the run ended in the middle of it".to_owned());
         run.record().put_tier(tier.clone());
         run.keep_record(0);
@@ -129,6 +132,7 @@ impl<'r> TierRun<'r> {
         let is_red = self.tier.status == Status::Failed;
         self.run.record().put_tier(self.tier);
         if is_red {
+            self.run.fail_phase();
             // Before the next tier, or the teardown, changes what there is to see.
             service_logs::keep(self.run, service_logs::LIMIT).await;
         }
@@ -192,11 +196,13 @@ impl<'r> TierRun<'r> {
         let stage = self.stage();
         let version = self.stage.as_ref().map(|(_, version)| version).or(self.tier.version.as_ref()).cloned();
         let limit = Some(self.run.harness.settings.script_limit);
-        self.step(&script.name(), limit, tests.run(script, stage, version.as_deref())).await.map(drop)
+        let log = format!("logs/{}.log", tests.log_name(script, stage));
+        let work = tests.run(script, stage, version.as_deref());
+        self.step_with_log(&script.name(), limit, Some(log), work).await.map(drop)
     }
 
-    /// The run's record says what goes on: whoever ends or kills the run leaves the step's name there.
-    fn begin_step(&self, name: &str, limit: Option<Duration>) {
+    /// The run's record says what goes on: whoever ends or kills the run leaves the step's name there. Gives when it began.
+    fn begin_step(&self, name: &str, limit: Option<Duration>) -> Timestamp {
         let since = self.run.harness.ci_host.host.now();
         if let Some(doing) = &mut self.run.record().doing {
             (doing.step, doing.since) = (Some(name.to_owned()), since);
@@ -204,6 +210,7 @@ impl<'r> TierRun<'r> {
         self.run.keep_record(self.tier.steps.len());
         let (tier, name) = (self.tier.name.to_string(), name.to_owned());
         self.run.context.reporter.report(&Event::StepStarted { tier, name, limit });
+        since
     }
 
     /// And what has passed.
@@ -240,13 +247,23 @@ impl<'r> TierRun<'r> {
         limit: Option<Duration>,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<Option<Failure>, Failure> {
+        self.step_with_log(name, limit, None, work).await
+    }
+
+    async fn step_with_log<T: Into<StepOutcome>>(
+        &mut self,
+        name: &str,
+        limit: Option<Duration>,
+        log: Option<String>,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<Option<Failure>, Failure> {
         // Two stages of one tier have steps of the same names.
         let name = match self.stage() {
             stage if stage == self.tier.name => name.to_owned(),
             stage => format!("{stage}: {name}"),
         };
         let began = Instant::now();
-        self.begin_step(&name, limit);
+        let started = Some(self.begin_step(&name, limit));
         let end = work.await.map(Into::into);
         let (status, detail) = match &end {
             Ok(StepOutcome::Passed) => (Status::Passed, None),
@@ -265,7 +282,8 @@ impl<'r> TierRun<'r> {
             detail: detail.clone(),
             took,
         });
-        self.tier.steps.push(Step { name, status, detail, seconds: took.as_secs_f64() });
+        let seconds = took.as_secs_f64();
+        self.tier.steps.push(Step { name, status, detail, started, seconds, log });
         self.end_step();
         match end {
             Ok(_) => Ok(None),

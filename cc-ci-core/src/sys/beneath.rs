@@ -10,7 +10,7 @@
 //! mounted inside the tree is followed by the first and refused by the second.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -147,6 +147,29 @@ fn read(file: File, path: &Path, limit: u64) -> Result<Vec<u8>, BeneathError> {
         Ok(_) => Ok(content),
         Err(source) => Err(BeneathError::Io { path, source }),
     }
+}
+
+/// The last whole lines of a file, `limit` bytes at the most, and whether there is more of it. It is opened as [`open_beneath`] does.
+pub(crate) fn read_end_in(
+    root: &Dir,
+    relative: impl AsRef<Path>,
+    limit: u64,
+) -> Result<(String, bool), BeneathError> {
+    let path = relative.as_ref().to_owned();
+    end_of(open_in(root, &path)?, limit).map_err(|source| BeneathError::Io { path, source })
+}
+
+/// The last whole lines of an open file, `limit` bytes at the most, and whether there is more of it.
+pub(crate) fn end_of(mut file: File, limit: u64) -> io::Result<(String, bool)> {
+    let start = file.metadata()?.len().saturating_sub(limit);
+    file.seek(SeekFrom::Start(start))?;
+    let mut end = Vec::new();
+    file.take(limit).read_to_end(&mut end)?;
+    if start > 0 {
+        let line = end.iter().position(|&byte| byte == b'\n').map_or(end.len(), |end| end + 1);
+        end.drain(..line);
+    }
+    Ok((String::from_utf8_lossy(&end).into_owned(), start > 0))
 }
 
 /// The names that `path` goes through; at least one.

@@ -8,10 +8,11 @@ use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use nix::unistd::{AccessFlags, eaccess};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The kernel's id of one boot. Processes and locks of another boot are gone by definition.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct BootId(String);
 

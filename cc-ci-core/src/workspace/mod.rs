@@ -21,6 +21,7 @@ mod fetch;
 mod fetch_error;
 mod git;
 mod kernel;
+mod log_ends;
 mod recipe_tree;
 mod releases;
 mod run_dir;

@@ -12,10 +12,19 @@ use tokio::net::UnixListener;
 
 use super::copy::copy_tree;
 use super::deploy_count::{self, DeployCount};
+use super::log_ends::log_ends;
 use super::{Catalogue, Settings, WorkspaceError};
 use crate::model::cancellation::Cancellation;
+use crate::model::record::RunRecord;
 use crate::names::RunId;
+use crate::report;
 use crate::sys::files::Dir;
+
+/// The page of a run, in its directory.
+const RUN_REPORT: &str = "report.html";
+
+/// Its JUnit file.
+const RUN_JUNIT: &str = "junit.xml";
 
 /// What of a run directory is its residue. The rest is the run's record, which is kept.
 pub(crate) const RESIDUE: [&str; 4] = ["abra", "warm", "home", "tmp"];
@@ -233,6 +242,13 @@ impl RunDir {
     /// Writes a file of the run's record, `name` in the directory: whole or not at all.
     pub(crate) fn write(&self, name: &Path, content: &[u8]) -> io::Result<()> {
         self.dir.write(name, content, 0o600)
+    }
+
+    /// Writes the reports of the run beside its `record`: a page for people, and one for CI systems. Blocks.
+    pub(crate) fn write_reports(&self, record: &RunRecord) -> io::Result<()> {
+        let logs = log_ends(&self.dir, Path::new("."));
+        self.write(RUN_REPORT.as_ref(), report::html(record, &logs).as_bytes())?;
+        self.write(RUN_JUNIT.as_ref(), report::junit(record).as_bytes())
     }
 
     /// Makes a directory beneath the run's own, and those above it, for nobody else's eyes.

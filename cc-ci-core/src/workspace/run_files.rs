@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use super::log_ends::log_ends;
 use super::run_dir::RESIDUE;
 use crate::model::record::RunRecord;
 use crate::names::RunId;
+use crate::report::Log;
 use crate::sys::beneath::{BeneathError, read_in};
 use crate::sys::files::{Dir, RUN_LOCK, RUN_RECORD};
 
@@ -48,6 +50,11 @@ impl RunFiles {
     pub(crate) fn record(&self) -> Option<RunRecord> {
         let record: RunRecord = serde_json::from_slice(&self.read_record().ok()?).ok()?;
         Some(RunRecord { run_id: self.id.clone(), ..record })
+    }
+
+    /// The ends of its logs, in the order of their names.
+    pub(crate) fn log_ends(&self) -> Vec<Log> {
+        log_ends(&self.runs, Path::new(self.id.as_str()))
     }
 
     /// Whether it says what it is. What can't be looked at is not called missing.

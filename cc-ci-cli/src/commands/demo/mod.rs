@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, RunLifetimeExt as _, ScopeEnd, TakenOver};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::app;
 use crate::args::{self, Format};
@@ -38,7 +38,7 @@ pub fn is_note_keeper() -> bool {
 }
 
 /// A promise, and whether it was kept.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[expect(clippy::struct_field_names, reason = "these are the names of the JSON")]
 pub struct Claim {
     pub claim: &'static str,
@@ -51,8 +51,15 @@ pub struct Claim {
     pub seconds: f64,
 }
 
-pub fn document(claims: &[Claim]) -> Document<Value> {
-    Document { schema: "cc-ci.demo/v1", content: json!({ "claims": claims }) }
+/// What `cc-ci demo` writes.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Claims<'c> {
+    /// Each promise, in the order in which they were tried.
+    claims: &'c [Claim],
+}
+
+pub fn document(claims: &[Claim]) -> Document<Claims<'_>> {
+    Document { schema: "cc-ci.demo/v1", content: Claims { claims } }
 }
 
 pub fn demo(

@@ -15,8 +15,8 @@ use std::time::Duration;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{RunLifetime, TakenOver};
 use futures_util::future::{BoxFuture, join_all};
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::app::{self, Base};
 use crate::args::{self, Format};
@@ -28,7 +28,7 @@ use cc_ci_core::Failure;
 const LIMIT: Duration = Duration::from_secs(15);
 
 /// One thing that was looked at.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Check {
     name: &'static str,
     facts: Vec<String>,
@@ -36,7 +36,7 @@ pub struct Check {
 }
 
 /// What keeps cc-ci from its work.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
 struct Problem {
     problem: String,
     fix: String,
@@ -110,9 +110,17 @@ fn healthy(checks: &[Check]) -> bool {
     checks.iter().all(|check| check.problems.is_empty())
 }
 
-pub fn document(checks: &[Check]) -> Document<Value> {
-    let content = json!({ "healthy": healthy(checks), "checks": checks });
-    Document { schema: "cc-ci.doctor/v1", content }
+/// What `cc-ci doctor` writes.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Diagnosis<'c> {
+    /// Whether there is no problem.
+    healthy: bool,
+    /// What was looked at.
+    checks: &'c [Check],
+}
+
+pub fn document(checks: &[Check]) -> Document<Diagnosis<'_>> {
+    Document { schema: "cc-ci.doctor/v1", content: Diagnosis { healthy: healthy(checks), checks } }
 }
 
 /// All checks at once: together they take as long as the slowest.

@@ -17,6 +17,7 @@ pub(super) mod table;
 mod variables;
 mod version;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::names::{Domain, RecipeName, Subject, Suffix, UnfitTag, Version};
@@ -30,7 +31,7 @@ pub use table::{RULES, Rule, Severity};
 const SUFFIX: &str = "ci.example.org";
 
 /// What breaks a rule, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Finding {
     /// The rule's id.
@@ -50,7 +51,7 @@ pub struct Finding {
 }
 
 /// What `recipe check` found.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Report {
     /// The recipe.

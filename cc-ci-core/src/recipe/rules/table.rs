@@ -1,9 +1,10 @@
 //! Every rule, once: what `docs/recipe-check.md`, the findings and SARIF say of it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// How much a finding weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// A deploy or an upgrade fails, or touches what is not the app's own.

@@ -4,12 +4,13 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Read as _};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sys::system_info::BootId;
 
 /// A pid, when it started (clock ticks since boot) and in which boot: together they name one process for ever.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct ProcessIdentity {
     /// The process id, in this pid namespace.
     pub pid: i32,

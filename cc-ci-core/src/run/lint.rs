@@ -1,0 +1,32 @@
+//! What the rules of `recipe check` say of the commit under test: a part of its result, and never what ends a run.
+
+use super::state::Run;
+use super::step::bounded;
+use crate::inspect::judge_checkout;
+use crate::model::error_chain;
+use crate::model::record::Lint;
+use crate::recipe::rules::{Finding, Severity};
+use crate::workspace::{RecipeTree, Release, Releases};
+
+/// Judges the commit that `tree` shows; it shows it afterwards, too.
+pub(super) async fn judge(run: &Run<'_>, tree: &RecipeTree, releases: &Releases, before: Option<&Release>) {
+    let lifetime = run.context.lifetime.as_ref();
+    match judge_checkout(tree, releases, before, lifetime).await {
+        Ok(report) => {
+            let findings =
+                report.findings.iter().take(Lint::FINDINGS).map(|finding| run.text(&line(finding)));
+            run.record().lint = Some(Lint {
+                errors: report.count(Severity::Error),
+                warnings: report.count(Severity::Warning),
+                findings: findings.collect(),
+            });
+        }
+        Err(error) => run.note(bounded(format!("the files are not judged: {}", error_chain(&error)))),
+    }
+}
+
+fn line(finding: &Finding) -> String {
+    let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
+    let Finding { severity, file, rule, what, .. } = finding;
+    format!("{}: {file}{line}: {rule}: {what}", severity.as_str())
+}
