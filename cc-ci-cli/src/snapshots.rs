@@ -172,7 +172,9 @@ fn errors() {
     let failure = Failure::host("can't read the configuration")
         .with_source(beneath)
         .with_hint("name another: --config");
-    let document = json_text(&error_document(&failure, Exit::Harness)).unwrap();
+    let document = error_document(&failure, Exit::Harness);
+    validate(&document);
+    let document = json_text(&document).unwrap();
     assert_snapshot!(error_text(&failure) + &error_text(&Failure::configuration("no suffix")) + &document);
 }
 

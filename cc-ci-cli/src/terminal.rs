@@ -13,7 +13,6 @@ use cc_ci_core::sys::text::{sanitize, sanitize_json};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -252,18 +251,34 @@ fn causes(failure: &Failure) -> Vec<String> {
     causes
 }
 
-/// An error as a program reads it.
-pub fn error_document(failure: &Failure, exit: Exit) -> Document<serde_json::Value> {
-    let (error, causes) = (failure.to_string(), causes(failure));
-    let content =
-        json!({ "error": error, "causes": causes, "hint": failure.hint(), "exit_code": exit.code() });
-    Document { schema: "cc-ci.error/v1", content }
+/// An error as a program reads it: what a command that it ended has in the place of its result.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ErrorResult {
+    /// What went wrong.
+    error: String,
+    /// Why, from the outermost cause to the first.
+    causes: Vec<String>,
+    /// What helps.
+    hint: Option<String>,
+    /// How the command exits.
+    exit_code: u8,
 }
 
-fn usage_document(text: &str) -> Document<serde_json::Value> {
-    let error = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
-    let content = json!({ "error": error, "causes": [], "hint": null, "exit_code": Exit::Usage.code() });
-    Document { schema: "cc-ci.error/v1", content }
+impl ErrorResult {
+    fn document(self) -> Document<Self> {
+        Document { schema: "cc-ci.error/v1", content: self }
+    }
+}
+
+pub fn error_document(failure: &Failure, exit: Exit) -> Document<ErrorResult> {
+    let hint = failure.hint().map(str::to_owned);
+    let (error, causes) = (failure.to_string(), causes(failure));
+    ErrorResult { error, causes, hint, exit_code: exit.code() }.document()
+}
+
+fn usage_document(text: &str) -> Document<ErrorResult> {
+    let error = text.trim().strip_prefix("error: ").unwrap_or(text.trim()).to_owned();
+    ErrorResult { error, causes: Vec::new(), hint: None, exit_code: Exit::Usage.code() }.document()
 }
 
 /// Returns `value` as harmless JSON, in one line.

@@ -26,6 +26,10 @@ pub enum Form {
     Warm,
     Doctor,
     RecipeCheck,
+    /// What `config show` writes.
+    Config,
+    /// What a command writes that an error ended.
+    Error,
     #[cfg(feature = "demo")]
     Demo,
 }

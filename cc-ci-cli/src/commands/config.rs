@@ -1,13 +1,14 @@
 //! `cc-ci config show`: what holds, and who says so.
 
 use cc_ci_core::exit::Exit;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use crate::args::{Format, Settings};
+use crate::args::{self, Format};
 use crate::config::{Config, Row, rows};
 use crate::terminal::{Document, Terminal};
 
-pub fn show(config: &Config, settings: &Settings, terminal: &Terminal) -> Exit {
+pub fn show(config: &Config, settings: &args::Settings, terminal: &Terminal) -> Exit {
     let rows = rows(config, settings);
     match settings.format {
         Format::Human => terminal.result(text(&rows)),
@@ -16,8 +17,14 @@ pub fn show(config: &Config, settings: &Settings, terminal: &Terminal) -> Exit {
     Exit::Green
 }
 
-pub fn document(rows: &[Row]) -> Document<Value> {
-    Document { schema: "cc-ci.config/v1", content: json!({ "settings": rows }) }
+/// What holds.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Settings<'r> {
+    settings: &'r [Row],
+}
+
+pub fn document(rows: &[Row]) -> Document<Settings<'_>> {
+    Document { schema: "cc-ci.config/v1", content: Settings { settings: rows } }
 }
 
 pub fn text(rows: &[Row]) -> String {

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 #[cfg(feature = "demo")]
 use super::demo::Claims;
-use super::{audit, doctor, janitor, locks, past, status, warm};
+use super::{audit, config, doctor, janitor, locks, past, status, warm};
 use crate::args::Form;
-use crate::terminal::Document;
+use crate::terminal::{Document, ErrorResult};
 
 /// The JSON Schema of a form.
 pub fn of(form: Form) -> Schema {
@@ -28,6 +28,8 @@ pub fn of(form: Form) -> Schema {
         Form::Warm => document::<warm::Warm<'static>>(),
         Form::Doctor => document::<doctor::Diagnosis<'static>>(),
         Form::RecipeCheck => document::<rules::Report>(),
+        Form::Config => document::<config::Settings<'static>>(),
+        Form::Error => document::<ErrorResult>(),
         #[cfg(feature = "demo")]
         Form::Demo => document::<Claims<'static>>(),
     };

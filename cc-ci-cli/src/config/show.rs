@@ -5,14 +5,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use cc_ci_core::workspace::RecipeSource;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Config, KEYS};
 use crate::args::Settings;
 
 /// One key.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Row {
+    /// Its name in the file, with its table's before a dot.
     pub key: String,
     /// As the file would have it; none where there is none.
     pub value: Option<String>,

@@ -44,6 +44,7 @@ pub enum Event {
         domain: Domain,
         /// How long it may take, where it may not take for ever.
         #[serde(serialize_with = "maybe_seconds")]
+        #[schemars(with = "Option<f64>")]
         limit: Option<Duration>,
     },
     /// Who holds the awaited lock; again every 60 s.
@@ -70,6 +71,7 @@ pub enum Event {
         phase: String,
         /// How long it may take, where it has a limit of its own.
         #[serde(serialize_with = "maybe_seconds")]
+        #[schemars(with = "Option<f64>")]
         limit: Option<Duration>,
     },
     /// A step begins.
@@ -80,6 +82,7 @@ pub enum Event {
         name: String,
         /// How long it may take, where it has a limit of its own.
         #[serde(serialize_with = "maybe_seconds")]
+        #[schemars(with = "Option<f64>")]
         limit: Option<Duration>,
     },
     /// How the services of an app stand that is waited for; again when that has changed, at most once a second until all are
@@ -89,6 +92,7 @@ pub enum Event {
         domain: Domain,
         /// How long they may take.
         #[serde(serialize_with = "seconds")]
+        #[schemars(with = "f64")]
         limit: Duration,
         /// So many are up.
         up: usize,
@@ -109,6 +113,7 @@ pub enum Event {
         detail: Option<String>,
         /// How long it took.
         #[serde(serialize_with = "seconds")]
+        #[schemars(with = "f64")]
         took: Duration,
     },
     /// How far a janitor's pass is; again before each batch.
