@@ -29,7 +29,9 @@ pub fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Serve => block_on(serve(config)),
         Command::Work => block_on(async move {
             let store = Arc::new(config.store()?);
-            work::work(&config, store, ended()?).await?;
+            let end = ended()?;
+            terminal::progress(&format!("runs jobs below {}\n", config.work()?.state_dir.display()));
+            work::work(&config, store, end).await?;
             Ok(Exit::Green)
         }),
         Command::Explain { url } => {

@@ -31,7 +31,7 @@ fn is_green(world: &World, recipe: &Recipe, head: &str, is_delivered: bool) {
         assert_eq!(delivery.send(serving.hooks), Some(200));
     }
     let text = place.told(1, "**Green**");
-    assert!(text.contains("Level 5 of 5") && text.contains(head), "{text}");
+    assert!(text.contains("Tiers, level 4 of 8:") && text.contains(head), "{text}");
     until("the last status", || (place.forge.lock().states(1).last() == Some(&"success")).then_some(()));
     assert_eq!(place.forge.lock().told(1).len(), 1, "it is one comment from first to last");
     let via = if is_delivered { "delivered by the forge" } else { "found by polling" };
@@ -39,7 +39,7 @@ fn is_green(world: &World, recipe: &Recipe, head: &str, is_delivered: bool) {
     let pages = serving.pages.expect("a dashboard");
     let (status, _, page) = ask(pages, &format!("GET /r/recipes/notes/{comment}"));
     assert_eq!(status, 200, "{page}");
-    assert!(page.contains("level 5 of 5") && page.contains("recipe/custom-limits-the-length"), "{page}");
+    assert!(page.contains("level 4 of 8") && page.contains("recipe/custom-limits-the-length"), "{page}");
     assert!(page.contains("Nothing; ") && page.contains(via), "{page}");
     // The run is known by the request's key, and nothing of it is left.
     let runs = world.cc_ci(["runs", "--format", "json"]).run().expect(0).json();

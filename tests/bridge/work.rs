@@ -42,7 +42,7 @@ fn a_run_outlives_both_and_is_told_by_those_that_come_after() {
     for pull in [1, 2] {
         let text = place.told(pull, "**Green**");
         assert!(
-            text.contains("Level 1 of 2") && text.contains("- `upgrade`: `skipped`, `no 'release' @all`"),
+            text.contains("Tiers:") && text.contains("- `upgrade`: `skipped`, `no 'release' @all`"),
             "{text}"
         );
     }
@@ -72,10 +72,12 @@ fn work_that_is_killed_at_any_moment_runs_each_job_once() {
             working.wait();
         }
     }
-    let working = place.start(&["work"]);
+    let mut working = place.start(&["work"]);
     for pull in 1..=6 {
         place.told(pull, "**Green**");
     }
+    // Those before it may have done all.
+    working.wait_for("runs jobs below");
     let mut keys: Vec<_> = runs(&place);
     keys.sort();
     assert_eq!(keys.len(), 6, "{keys:?}");

@@ -225,7 +225,7 @@ impl Badge {
         let last = last_verdict(&runs);
         let words = last.map_or_else(|| NOT_RUN.word.to_owned(), Run::words);
         let text = match last.and_then(|run| run.level.as_ref()) {
-            Some(level) => format!("{words}, level {level}"),
+            Some(level) => format!("{words}, {level}"),
             None => words,
         };
         let colour = match last.map(|run| (run.mark.class, run.stale)) {

@@ -99,7 +99,7 @@ impl Run {
             quick: asked.trigger == Some(Trigger::Quick),
             mark,
             stale: stale && [GREEN, RED, NO_VERDICT].contains(&mark),
-            level: outcome.and_then(level),
+            level: outcome.and_then(Outcome::level_in_words),
             tiers: tiers.map(|tier| (sanitize_line(&tier.name), mark_of_status(&tier.status))).collect(),
         }
     }
@@ -125,12 +125,6 @@ impl Run {
         let stale = if self.stale { ", stale" } else { "" };
         format!("{}{stale}", self.mark.word)
     }
-}
-
-/// So many tiers passed, one after the other from the first, of so many.
-pub fn level(outcome: &Outcome) -> Option<String> {
-    let passed = outcome.passed_tiers();
-    (!outcome.tiers.is_empty()).then(|| format!("{passed} of {}", outcome.tiers.len()))
 }
 
 /// Returns requests of one repository, which come the newest first, as runs.

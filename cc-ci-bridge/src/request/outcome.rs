@@ -1,5 +1,6 @@
 //! How a job ended, as the bridge knows it.
 
+use cc_ci_core::run::Level;
 use serde::{Deserialize, Serialize};
 
 /// What is said of a commit.
@@ -66,6 +67,9 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// The exit code, where it is known.
     pub exit_code: Option<u8>,
+    /// How far the recipe has come, where the run's record says so (docs/levels.md).
+    #[serde(default)]
+    pub level: Option<usize>,
     /// The run's tiers, where its record was read.
     pub tiers: Vec<TierLine>,
     /// What went wrong, in a line each.
@@ -77,12 +81,13 @@ pub struct Outcome {
 impl Outcome {
     /// Returns an outcome of which nothing more is known.
     pub fn new(verdict: Verdict) -> Self {
-        Self { verdict, exit_code: None, tiers: Vec::new(), notes: Vec::new(), receipt: None }
+        let (tiers, notes) = (Vec::new(), Vec::new());
+        Self { verdict, exit_code: None, level: None, tiers, notes, receipt: None }
     }
 
-    /// So many tiers passed, one after the other from the first.
-    pub fn passed_tiers(&self) -> usize {
-        self.tiers.iter().take_while(|tier| tier.status == "passed").count()
+    /// Returns the level in words.
+    pub fn level_in_words(&self) -> Option<String> {
+        self.level.map(|level| format!("level {level} of {}", Level::HIGHEST))
     }
 
     /// Adds a line.

@@ -256,7 +256,8 @@ fn ended(head: &Sha, job: Option<&Job>, outcome: &Outcome, moved: Option<&Sha>) 
         );
     }
     if !outcome.tiers.is_empty() {
-        let _ = write!(text, "\n\nLevel {} of {}:\n", outcome.passed_tiers(), outcome.tiers.len());
+        let level = outcome.level_in_words().map(|level| format!(", {level}")).unwrap_or_default();
+        let _ = write!(text, "\n\nTiers{level}:\n");
         for tier in outcome.tiers.iter().take(LINES) {
             let _ = write!(text, "- {}: {}", code(&tier.name), code(&tier.status));
             if let Some(reason) = &tier.reason {

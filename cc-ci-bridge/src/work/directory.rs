@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cc_ci_core::files;
 use cc_ci_core::process::{ProcessIdentity, Signal, kill_process};
-use cc_ci_core::run::RUN_SCHEMA;
+use cc_ci_core::run::{Level, RUN_SCHEMA, RunRecord};
 use cc_ci_core::system_info::BootId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -159,6 +159,10 @@ impl JobDir {
             outcome = outcome.with_note(error);
         }
         if let Some(record) = &record {
+            outcome.level = RunRecord::deserialize(record)
+                .ok()
+                .and_then(|record| Level::of(&record))
+                .map(|level| level.reached);
             outcome.tiers = lines(&record["tiers"], tier);
             outcome.notes.extend(lines(&record["errors"], |error| error.as_str().map(str::to_owned)));
             outcome.receipt = record["receipt"]["left"].as_array().map(Vec::is_empty);
