@@ -197,7 +197,7 @@ fn a_ca_file_that_cannot_be_read_ends_the_call_before_anything() {
     for (proxy, says) in [
         (format!("address = \"127.0.0.1:443\"\nca_file = {missing:?}"), "missing.pem"),
         (format!("address = \"127.0.0.1:443\"\nca_file = {config:?}"), "no certificate"),
-        (format!("ca_file = {missing:?}"), "no `address`"),
+        (format!("ca_file = {missing:?}"), "no proxy.address"),
         ("address = \"127.0.0.1\"".to_owned(), "ADDRESS:PORT"),
         ("adress = \"127.0.0.1:443\"".to_owned(), "did you mean address?"),
     ] {
