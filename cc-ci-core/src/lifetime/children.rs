@@ -124,16 +124,17 @@ impl Children {
             let members = members_of(pid, &self.owner);
             self.lingering.lock().unwrap_or_else(PoisonError::into_inner).extend(members);
         }
-        if let Some(mut child) = live.remove(&pid) {
-            if let Some(sandbox) = &mut child.sandbox {
-                ended.unstarted = ended.code.is_some() && !sandbox.has_exited();
-            }
-            // Closing is not enough: a child between fork and exec holds a copy.
-            let _absent = self.exits.delete(child.first.as_ref().unwrap_or(&child.pidfd)).is_err();
-            // Before whoever waits looks at what is left.
-            drop(child.sandbox.take());
-            child.ended.send_replace(Some(ended));
+        let Some(mut child) = live.remove(&pid) else { return };
+        if let Some(sandbox) = &mut child.sandbox {
+            ended.unstarted = ended.code.is_some() && !sandbox.has_exited();
         }
+        // Closing is not enough: a child between fork and exec holds a copy.
+        let _absent = self.exits.delete(child.first.as_ref().unwrap_or(&child.pidfd)).is_err();
+        drop(live);
+        // Before whoever waits looks at what is left, and while nobody waits for the others.
+        drop(child.sandbox.take());
+        child.ended.send_replace(Some(ended));
+        let live = self.lock();
         self.count.send_replace(live.len());
     }
 

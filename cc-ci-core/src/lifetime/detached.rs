@@ -53,15 +53,17 @@ impl Supervisor {
 /// Ends a confined process that has more on disk than a sandbox may have, as long as the lifetime is there.
 async fn watch(lifetime: Weak<Supervisor>, process: ProcessIdentity, trees: Vec<PathBuf>, log: PathBuf) {
     let is_wanted = || lifetime.strong_count() > 0 && process.is_alive(&process.boot_id);
-    if !until_over(trees, process.pid, is_wanted).await {
-        return;
+    while until_over(trees.clone(), process.pid, is_wanted).await {
+        let killed = children_of(process.pid).into_iter().any(|first| kill_first(first, process.pid));
+        tracing::warn!(%process, killed, "what a service may write to has more than a sandbox may have");
+        if killed {
+            // Whoever reads the log sees why; that it can't be told changes nothing.
+            let _untold = open_log(&log).and_then(|mut log| {
+                writeln!(log, "cc-ci: ended: what it may write to had more than {BOUND_IN_WORDS}")
+            });
+            return;
+        }
     }
-    let killed = children_of(process.pid).into_iter().any(|first| kill_first(first, process.pid));
-    // Whoever reads the log sees why; that it can't be told changes nothing.
-    let _untold = open_log(&log).and_then(|mut log| {
-        writeln!(log, "cc-ci: ended: what it may write to had more than {BOUND_IN_WORDS}")
-    });
-    tracing::warn!(%process, killed, "what a service may write to has more than a sandbox may have");
 }
 
 fn start(

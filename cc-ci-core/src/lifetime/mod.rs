@@ -153,7 +153,7 @@ pub struct ChildrenEnded {
 impl ChildrenEnded {
     /// Returns whether something of the run's is still at work: it would make again what is removed.
     pub fn is_at_work(&self) -> bool {
-        !self.left.is_empty() || self.tasks_left > 0
+        !self.left.is_empty() || self.tasks_left > 0 || self.search_failed
     }
 }
 

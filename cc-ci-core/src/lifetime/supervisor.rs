@@ -207,14 +207,17 @@ impl Supervisor {
 
     /// Lets one start in.
     pub(super) fn enter(&self, command: &Command) -> Result<Starting, SpawnError> {
+        let mark = command.marker.as_ref().filter(|mark| matches!(mark.owner, MarkerOwner::Run { .. }));
+        if mark.is_some() {
+            // Before whoever closes the admission would wait for it. Where they can't be listed, all are looked at.
+            self.before_marks.get_or_init(|| Present::now().unwrap_or_default());
+        }
         let admission = self.admission();
         let abandoned = self.is_abandoned();
         if abandoned || (admission.closed && command.stage == Stage::Body) {
             return Err(SpawnError::TearingDown { program: command.program() });
         }
-        if let Some(mark @ Marker { owner: MarkerOwner::Run { .. }, .. }) = &command.marker {
-            // Where they can't be listed, all are looked at.
-            self.before_marks.get_or_init(|| Present::now().unwrap_or_default());
+        if let Some(mark) = mark {
             lock(&self.marks).insert(mark.to_string());
         }
         self.starting.send_modify(|starting| *starting += 1);

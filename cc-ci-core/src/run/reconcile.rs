@@ -112,7 +112,7 @@ impl Harness {
         {
             last.exit = last.exit.or_graver(Exit::Residue);
             last.errors.push(format!(
-                "the command's own work did not end in time: processes {:?}, {} blocking tasks",
+                "the command's own work did not end in time, or could not be looked for: processes {:?}, {} blocking tasks",
                 children.left, children.tasks_left
             ));
         }

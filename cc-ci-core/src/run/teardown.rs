@@ -91,7 +91,10 @@ async fn remove_apps(
     }
     if end.children.is_at_work() {
         // That is the janitor's, once we are dead.
-        receipt.failures.push("the run's own work did not end in time, so nothing was removed".to_owned());
+        receipt.failures.push(
+            "the run's own work did not end in time, or could not be looked for, so nothing was removed"
+                .to_owned(),
+        );
     }
     let pending = if end.in_flight() { PendingRequests::InFlight } else { PendingRequests::Done };
     let (ci_host, own) = (&run.harness.ci_host, Some(&run.context.run_id));
@@ -137,7 +140,7 @@ async fn undo_upgrade(
     let dirty = run.record().dirty;
     let rolled_back = match &held.warm {
         _ if end.children.is_at_work() => {
-            let why = "the run's own work did not end in time, so nothing was rolled back";
+            let why = "the run's own work did not end in time, or could not be looked for, so nothing was rolled back";
             receipt.failures.push(why.to_owned());
             RolledBack::Unproven
         }

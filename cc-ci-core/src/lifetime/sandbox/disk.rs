@@ -3,8 +3,10 @@
 //!
 //! They are looked at now and then: what is written between two looks comes on top.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,20 +19,24 @@ use super::bubblewrap::PRIVATE;
 use crate::lifetime::descendants::children_of;
 use crate::sys::files::Dir;
 
-/// So much may be there, in so many files and directories, so deep.
-const BOUND: Bound = Bound { bytes: 4 << 30, files: 100_000, depth: 128 };
+/// So much may be there, in so many files and directories, so deep; and so many descriptors and mappings are looked through.
+const BOUND: Bound = Bound { bytes: 4 << 30, files: 100_000, depth: 128, held: 500_000 };
 /// The same for people.
-pub(in crate::lifetime) const BOUND_IN_WORDS: &str = "4 GiB, 100,000 files or 128 levels";
+pub(in crate::lifetime) const BOUND_IN_WORDS: &str =
+    "4 GiB, 100,000 files or 128 levels, or what can't be looked through";
 /// The time between two looks, at the least, ...
 const PAUSE: Duration = Duration::from_millis(500);
-/// ... and by the time that a look took.
+/// ... by the time that a look took, ...
 const PAUSES_PER_LOOK: u32 = 20;
+/// ... and at the most: what makes looks slow gains no time by it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy)]
 struct Bound {
     bytes: u64,
     files: usize,
     depth: usize,
+    held: usize,
 }
 
 /// Looks after a sandbox until it is dropped.
@@ -78,7 +84,7 @@ pub(in crate::lifetime) async fn until_over(
             Ok(true) => return true,
             // The runtime ends.
             Err(_) => return false,
-            Ok(false) => pause = PAUSE.max(began.elapsed() * PAUSES_PER_LOOK),
+            Ok(false) => pause = (began.elapsed() * PAUSES_PER_LOOK).clamp(PAUSE, LONGEST_PAUSE),
         }
     }
 }
@@ -89,12 +95,16 @@ struct Usage {
     bound: Bound,
     bytes: u64,
     files: usize,
+    /// Descriptors and mappings that were looked at.
+    held: usize,
     is_too_deep: bool,
+    /// Whether there is a directory that is closed to us: where cc-ci is not root, a mode does that.
+    is_closed: bool,
 }
 
 impl Usage {
     fn of(trees: &[PathBuf], leader: i32, bound: Bound) -> Self {
-        let mut usage = Self { bound, bytes: 0, files: 0, is_too_deep: false };
+        let mut usage = Self { bound, bytes: 0, files: 0, held: 0, is_too_deep: false, is_closed: false };
         let mut devices = BTreeSet::new();
         for tree in trees {
             // A file among them is a socket of ours; and what is not there has nothing.
@@ -110,13 +120,24 @@ impl Usage {
     }
 
     fn is_over(&self) -> bool {
-        self.bytes > self.bound.bytes || self.files > self.bound.files || self.is_too_deep
+        self.bytes > self.bound.bytes
+            || self.files > self.bound.files
+            || self.held > self.bound.held
+            || self.is_too_deep
+            || self.is_closed
+    }
+
+    /// What was found; nothing where it went meanwhile, or something is mounted there, which is not asked.
+    fn open<T>(&mut self, found: io::Result<T>) -> Option<T> {
+        self.is_closed |= found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        found.ok()
     }
 
     /// With a stack of its own, as deep as the bound: the tree is a stranger's.
     fn count_tree(&mut self, root: &Dir) {
         let here = Path::new(".");
-        let mut open: Vec<(Dir, Vec<OsString>)> = vec![(root.clone(), root.names(here).unwrap_or_default())];
+        let Some(names) = self.open(root.names(here)) else { return };
+        let mut open: Vec<(Dir, Vec<OsString>)> = vec![(root.clone(), names)];
         while let Some((directory, names)) = open.last_mut() {
             if self.is_over() {
                 return;
@@ -125,16 +146,15 @@ impl Usage {
                 open.pop();
                 continue;
             };
-            // What is mounted there is not asked, and what went meanwhile is not there.
-            let Ok(Some(found)) = directory.find(name.as_ref()) else { continue };
+            let Some(Some(found)) = self.open(directory.find(name.as_ref())) else { continue };
             self.files += 1;
             self.bytes += found.bytes;
             if !found.is_directory() {
                 continue;
             }
-            let Ok(inner) = directory.sub(name.as_ref()) else { continue };
+            let Some(inner) = self.open(directory.sub(name.as_ref())) else { continue };
+            let Some(names) = self.open(inner.names(here)) else { continue };
             self.is_too_deep = open.len() >= self.bound.depth;
-            let names = inner.names(here).unwrap_or_default();
             open.push((inner, names));
         }
     }
@@ -154,31 +174,91 @@ impl Usage {
             self.files.saturating_add(usize::try_from(files.iter().sum::<u64>()).unwrap_or(usize::MAX));
     }
 
-    /// Files without a name take room as long as somebody has them open.
+    /// Files without a name take room as long as somebody has them open, or mapped.
     fn count_removed(&mut self, leader: i32, devices: &BTreeSet<u64>) {
-        let mut seen = BTreeSet::new();
+        // What of each was seen to be there.
+        let mut removed: BTreeMap<(u64, u64), u64> = BTreeMap::new();
         let mut processes = vec![leader];
         while let Some(pid) = processes.pop() {
             processes.extend(children_of(pid));
-            let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
-            for descriptor in descriptors.flatten() {
+            let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            for descriptor in descriptors {
+                self.held += 1;
+                if self.is_over() {
+                    return;
+                }
                 let is_removed = std::fs::read_link(descriptor.path())
-                    .is_ok_and(|name| name.as_os_str().as_encoded_bytes().ends_with(b" (deleted)"));
-                let Some(found) = is_removed.then(|| descriptor.path().metadata().ok()).flatten() else {
+                    .is_ok_and(|name| name.as_os_str().as_encoded_bytes().ends_with(REMOVED));
+                if let Some(found) = is_removed.then(|| descriptor.path().metadata().ok()).flatten() {
+                    note(&mut removed, (found.dev(), found.ino()), found.blocks() * 512);
+                }
+            }
+            let Ok(maps) = File::open(format!("/proc/{pid}/maps")) else { continue };
+            for line in BufReader::new(maps).split(b'\n').map_while(Result::ok) {
+                self.held += 1;
+                if self.is_over() {
+                    return;
+                }
+                let Some(mapped) = line.ends_with(REMOVED).then(|| Mapped::parse(&line)).flatten() else {
                     continue;
                 };
-                if devices.contains(&found.dev()) && seen.insert((found.dev(), found.ino())) {
-                    self.files += 1;
-                    self.bytes += found.blocks() * 512;
+                match std::fs::metadata(format!("/proc/{pid}/map_files/{}", mapped.range)) {
+                    Ok(found) => note(&mut removed, (found.dev(), found.ino()), found.blocks() * 512),
+                    // That is root's alone: for others it is all there up to the mapping's end.
+                    Err(_) => note(&mut removed, mapped.file, mapped.end),
                 }
             }
         }
+        let removed = removed.iter().filter(|((device, _), _)| devices.contains(device));
+        for (_, bytes) in removed {
+            self.files += 1;
+            self.bytes = self.bytes.saturating_add(*bytes);
+        }
+    }
+}
+
+/// How the kernel ends the name of a file that has none any more.
+const REMOVED: &[u8] = b" (deleted)";
+
+fn note(removed: &mut BTreeMap<(u64, u64), u64>, file: (u64, u64), bytes: u64) {
+    let known = removed.entry(file).or_default();
+    *known = bytes.max(*known);
+}
+
+/// What a line of `/proc/PID/maps` says of a file.
+#[derive(Debug, PartialEq, Eq)]
+struct Mapped<'l> {
+    /// Its addresses, as the kernel writes them.
+    range: &'l str,
+    /// By device and inode.
+    file: (u64, u64),
+    /// Up to where it is mapped, in bytes.
+    end: u64,
+}
+
+impl<'l> Mapped<'l> {
+    fn parse(line: &'l [u8]) -> Option<Self> {
+        // What follows these fields is a name, of any bytes.
+        let fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+        let mut fields = fields.map_while(|field| std::str::from_utf8(field).ok());
+        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+        let range = fields.next()?;
+        let (first, last) = range.split_once('-')?;
+        let offset = hex(fields.nth(1)?)?;
+        let (major, minor) = fields.next()?.split_once(':')?;
+        let part = |text| u32::from_str_radix(text, 16).ok();
+        let file = (rustix::fs::makedev(part(major)?, part(minor)?), fields.next()?.parse().ok()?);
+        let end = offset.saturating_add(hex(last)?.checked_sub(hex(first)?)?);
+        Some(Self { range, file, end })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
+
+    use nix::libc;
 
     use super::*;
 
@@ -194,11 +274,12 @@ mod tests {
         std::fs::write(path("a/b/c/file"), vec![1; 1 << 20]).unwrap();
         std::fs::File::create(path("hole")).unwrap().set_len(1 << 40).unwrap();
         std::os::unix::fs::symlink("/usr", path("link")).unwrap();
-        let enough = Bound { bytes: 2 << 20, files: 6, depth: 4 };
+        let enough = Bound { bytes: 2 << 20, files: 6, depth: 4, held: 100_000 };
         assert!(!is_over(root.path(), enough));
         assert!(is_over(root.path(), Bound { bytes: 1 << 19, ..enough }));
         assert!(is_over(root.path(), Bound { files: 5, ..enough }));
         assert!(is_over(root.path(), Bound { depth: 3, ..enough }));
+        assert!(is_over(root.path(), Bound { held: 3, ..enough }), "this process has more than three open");
         // Without a name, and with an end that is still open.
         let mut removed = std::fs::File::create(path("removed")).unwrap();
         removed.write_all(&vec![1; 2 << 20]).unwrap();
@@ -207,5 +288,42 @@ mod tests {
         assert!(is_over(root.path(), enough));
         drop((removed, held));
         assert!(!is_over(root.path(), enough));
+    }
+
+    #[test]
+    fn a_removed_file_that_is_only_mapped_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let bound = Bound { bytes: 1 << 20, files: 100, depth: 4, held: 100_000 };
+        let mut file = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(root.path().join("mapped"))
+            .unwrap();
+        file.write_all(&vec![1; 2 << 20]).unwrap();
+        std::fs::remove_file(root.path().join("mapped")).unwrap();
+        // SAFETY: a new mapping that nobody reads or writes.
+        let mapping = unsafe {
+            let (none, fd) = (std::ptr::null_mut(), file.as_raw_fd());
+            libc::mmap(none, 2 << 20, libc::PROT_READ, libc::MAP_SHARED, fd, 0)
+        };
+        assert_ne!(mapping, libc::MAP_FAILED);
+        drop(file);
+        assert!(is_over(root.path(), bound));
+        // SAFETY: it is the mapping that was just made.
+        assert_eq!(unsafe { libc::munmap(mapping, 2 << 20) }, 0);
+        assert!(!is_over(root.path(), bound));
+    }
+
+    #[test]
+    fn a_line_of_the_kernels_maps_says_which_file_and_how_much_of_it() {
+        let line = b"7f0a00000000-7f0a00200000 rw-s 00001000 fd:01 1234                 /tmp/\xff with blanks (deleted)";
+        let mapped = Mapped::parse(line).unwrap();
+        assert_eq!(mapped.range, "7f0a00000000-7f0a00200000");
+        assert_eq!(mapped.file, (rustix::fs::makedev(0xfd, 1), 1234));
+        assert_eq!(mapped.end, 0x20_1000);
+        let without = Mapped::parse(b"7f0a00000000-7f0a00200000 rw-p 00000000 00:00 0").unwrap();
+        assert_eq!((without.file, without.end), ((0, 0), 0x20_0000));
+        assert_eq!(Mapped::parse(b"\xff"), None);
     }
 }
