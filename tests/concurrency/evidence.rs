@@ -65,6 +65,18 @@ fn a_service_that_ended_while_it_was_tested_tells_how() {
 }
 
 #[test]
+fn install_steps_that_ended_well_are_no_cause_of_what_follows_them() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    let spoil = "echo all is well\necho 'what is this' >> \"$CCCI_ENV_FILE\"";
+    recipe.script("tests/install_steps.sh", spoil).commit();
+    world.cc_ci(["run", "--run-id", "1"]).arg(recipe.path()).run().expect(1);
+    let digest = &world.record("1")["digest"];
+    assert_eq!(digest["step"], "create", "{digest:#}");
+    assert!(!digest["cause"].to_string().contains("all is well"), "{digest:#}");
+}
+
+#[test]
 fn what_a_test_printed_before_the_run_was_killed_is_in_its_log() {
     let world = World::new();
     let (running, _) = paused_runs::in_a_test(&world, "echo got so far\nexec sleep 1000");

@@ -200,6 +200,15 @@ fn whatever_times_and_numbers_a_record_has_there_is_a_page() {
 }
 
 #[test]
+fn of_what_has_no_end_no_time_is_told() {
+    let mut killed = record();
+    (killed["finished"], killed["timeline"][4]["ended"]) = (Value::Null, Value::Null);
+    let page = html(&parsed(killed), &[]);
+    assert!(page.contains(">upgrade ?</text>") && page.contains("<td class=\"number\">?</td>"), "{page}");
+    assert!(!page.contains("<dt>Took</dt>"));
+}
+
+#[test]
 fn what_was_skipped_failed_or_not_run_is_each_its_own_to_a_ci_system() {
     let suites = junit(&parsed(record()));
     let suite = |name: &str| {
