@@ -11,7 +11,7 @@ use cc_ci_core::event::Event;
 use cc_ci_core::janitor::Report;
 use cc_ci_core::lock::{Holder, LockView};
 use cc_ci_core::names::RecipeName;
-use cc_ci_core::run::{Lane, Level, Outcome, RunRecord, Status as TierStatus, Verdict, WarmEnd};
+use cc_ci_core::run::{Lane, Level, Outcome, RunRecord, Status as TierStatus, Tier, Verdict, WarmEnd};
 use jiff::Timestamp;
 use owo_colors::Style;
 
@@ -111,14 +111,7 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
     let commit: String = record.commit.as_deref().unwrap_or("no commit").chars().take(10).collect();
     // Writing to a string can't fail.
     let _ = writeln!(text, ": run {} of {} ({commit}) at {}", record.run_id, record.recipe, record.domain);
-    let labels: Vec<String> = record
-        .tiers
-        .iter()
-        .map(|tier| match &tier.from {
-            Some(from) => format!("{} from {from}", tier.name),
-            None => tier.name.to_string(),
-        })
-        .collect();
+    let labels: Vec<String> = record.tiers.iter().map(Tier::label).collect();
     let width = labels.iter().map(String::len).max().unwrap_or_default().max(8);
     for (tier, label) in record.tiers.iter().zip(labels) {
         let version = tier.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();

@@ -75,12 +75,7 @@ pub async fn inspect(
         Some(why) => (History::default(), Some(why)),
         None => look_back(&recipe, &domain, source, scratch, lifetime, limit).await?,
     };
-    let owned = path.to_owned();
-    let judged = lifetime.blocking_tasks().run(move || rules::judge(&recipe, domain, &history)).await;
-    let mut report = judged.map_err(|look| match look {
-        LayoutError::NoRecipe => no_recipe("it has no compose.yml"),
-        LayoutError::Io(source) => InspectError::List { path: owned, source },
-    })?;
+    let mut report = judge(recipe, domain, history, lifetime).await?;
     report.skipped.extend(skipped.map(|why| format!("rules about releases: {why}")));
     Ok(report)
 }
@@ -98,17 +93,45 @@ pub(crate) async fn judge_checkout(
     let is_release = releases.at(tree.tested()).map(|release| release.version.clone());
     let mut history = History { is_release, unfit: releases.unfit.clone(), previous: None };
     if let Some(release) = before {
-        tree.checkout(lifetime, &release.commit).await?;
-        let (of_release, version, judged_as) = (recipe.clone(), release.version.clone(), domain.clone());
-        let read = move || PreviousRelease::read(&of_release, version, &judged_as);
-        history.previous = Some(lifetime.blocking_tasks().run(read).await);
+        let read = read_release(tree, recipe.clone(), release.clone(), &domain, lifetime).await;
+        // Whatever came of it.
         tree.checkout(lifetime, tree.tested()).await?;
+        history.previous = Some(read?);
     }
+    let mut report = judge(recipe, domain, history, lifetime).await?;
+    if before.is_none() && tree.is_cut() {
+        report.skipped.push("rules about releases: the history is cut".to_owned());
+    }
+    Ok(report)
+}
+
+/// Judges the files of `recipe` as they are.
+async fn judge(
+    recipe: Recipe,
+    domain: Domain,
+    history: History,
+    lifetime: &dyn RunLifetime,
+) -> Result<Report, InspectError> {
+    let path = recipe.root().to_owned();
     let judged = lifetime.blocking_tasks().run(move || rules::judge(&recipe, domain, &history)).await;
     judged.map_err(|look| match look {
-        LayoutError::NoRecipe => no_recipe("it has no compose.yml"),
-        LayoutError::Io(source) => InspectError::List { path: tree.root().to_owned(), source },
+        LayoutError::NoRecipe => InspectError::NoRecipe { path, rule: "it has no compose.yml" },
+        LayoutError::Io(source) => InspectError::List { path, source },
     })
+}
+
+/// Reads the `release` of `recipe` in its `tree`, which shows that release afterwards.
+async fn read_release(
+    tree: &RecipeTree,
+    recipe: Recipe,
+    release: Release,
+    domain: &Domain,
+    lifetime: &dyn RunLifetime,
+) -> Result<PreviousRelease, GitError> {
+    tree.checkout(lifetime, &release.commit).await?;
+    let judged_as = domain.clone();
+    let read = move || PreviousRelease::read(&recipe, release.version, &judged_as);
+    Ok(lifetime.blocking_tasks().run(read).await)
 }
 
 /// Why there are no releases to look at.
@@ -159,11 +182,6 @@ async fn look_back(
         };
         return Ok((History { is_release, unfit, previous: None }, Some(why)));
     };
-    tree.checkout(lifetime, &release.commit).await?;
-    let judged_as = domain.clone();
-    let previous = lifetime
-        .blocking_tasks()
-        .run(move || PreviousRelease::read(&committed, release.version, &judged_as))
-        .await;
+    let previous = read_release(&tree, committed, release, domain, lifetime).await?;
     Ok((History { is_release, unfit, previous: Some(previous) }, None))
 }

@@ -75,6 +75,8 @@ fn a_commit_that_builds_on_none_of_the_releases_says_so() {
     recipe.write("other", "").commit();
     let reason = || {
         let record = run(&world, &recipe).expect(0).json();
+        // It is not the first release, which has none to upgrade from.
+        assert_eq!((&record["releases_before"], &record["level"]), (&Value::Null, &3.into()), "{record:#}");
         tier(&record, "upgrade")["reason"].as_str().unwrap().to_owned()
     };
     let other = reason();

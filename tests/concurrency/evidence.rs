@@ -1,6 +1,7 @@
 //! What a person looks for when a run was red: it is in the run's directory once the app is gone.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use cc_ci_tests::{Recipe, World, pipes, until};
 use nix::sys::signal::Signal;
@@ -47,7 +48,7 @@ fn a_service_that_ended_while_it_was_tested_tells_how() {
     recipe.script(
         "tests/custom-ends-it",
         &format!(
-            "pid=$(cat {})\nkill -KILL \"$pid\"\nwhile readlink \"/proc/$pid/exe\" > /dev/null; do :; done",
+            "echo all is well\npid=$(cat {})\nkill -KILL \"$pid\"\nwhile readlink \"/proc/$pid/exe\" > /dev/null; do :; done",
             pid.display()
         ),
     );
@@ -55,6 +56,24 @@ fn a_service_that_ended_while_it_was_tested_tells_how() {
     world.cc_ci(["run", "--run-id", "1"]).arg(recipe.path()).run().expect(1);
     let log = fs::read_to_string(world.runs().join("1/logs/service-app.log")).unwrap();
     assert!(log.contains("of app: ended, the process ended\ncame up"), "{log}");
+    let digest = &world.record("1")["digest"];
+    assert!(digest["step"].as_str().unwrap().starts_with("generic/"), "{digest:#}");
+    assert!(
+        !digest["cause"].to_string().contains("all is well"),
+        "a test that passed is no cause: {digest:#}"
+    );
+}
+
+#[test]
+fn install_steps_that_ended_well_are_no_cause_of_what_follows_them() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    let spoil = "echo all is well\necho 'what is this' >> \"$CCCI_ENV_FILE\"";
+    recipe.script("tests/install_steps.sh", spoil).commit();
+    world.cc_ci(["run", "--run-id", "1"]).arg(recipe.path()).run().expect(1);
+    let digest = &world.record("1")["digest"];
+    assert_eq!(digest["step"], "create", "{digest:#}");
+    assert!(!digest["cause"].to_string().contains("all is well"), "{digest:#}");
 }
 
 #[test]
@@ -81,9 +100,14 @@ fn what_a_test_printed_before_the_run_was_killed_is_in_its_log() {
     assert!(removed.iter().any(|resource| resource["kind"] == "volume"), "{removed:?}");
     // What had passed is told.
     assert_eq!(record["tiers"][0]["status"], "passed", "{record:#}");
-    let finished = record["finished"].clone();
+    // Nobody knows when it died.
+    assert!(record["finished"].is_null(), "{record:#}");
+    let directory = world.runs().join(RUN);
+    assert!(!fs::read_to_string(directory.join("report.html")).unwrap().contains("<dt>Took</dt>"));
+    let written = || fs::metadata(directory.join("run.json")).unwrap().ino();
+    let before = written();
     world.cc_ci(["janitor"]).run().expect(0);
-    assert_eq!(world.record(RUN)["finished"], finished, "another pass concluded it again");
+    assert_eq!(written(), before, "another pass concluded it again");
 }
 
 #[test]
@@ -128,13 +152,22 @@ fn a_run_that_is_ended_tells_what_went_on_what_it_had_said_and_what_had_passed()
 fn the_steps_that_had_passed_are_in_the_record_of_a_run_that_is_ended() {
     let world = World::new();
     let (recipe, pipe) = paused_runs::recipe(&world, "exec sleep 1000");
-    recipe.script("tests/custom-a", "exit 0").commit();
+    let tests = recipe.path().join("tests");
+    fs::rename(tests.join("custom.sh"), tests.join("custom-b$(reboot)")).unwrap();
+    recipe.script("tests/custom-a", "echo all is well").commit();
     let running = paused_runs::run(&world, &recipe).start();
     pipes::hear(&pipe);
     running.signal(Signal::SIGTERM);
     let (_, record) = paused_runs::torn_down(&world, running, 143);
     let custom = record["tiers"].as_array().unwrap().last().unwrap();
     assert_eq!(custom["steps"][0]["name"], "recipe/custom-a", "{custom:#}");
+    let digest = &record["digest"];
+    assert_eq!(
+        digest["next"],
+        json!(["cc-ci logs 1 'custom-b$(reboot)'"]),
+        "a shell does nothing of its own"
+    );
+    assert_eq!(digest["cause"], json!([]), "what passed is no cause");
 }
 
 #[test]

@@ -43,6 +43,8 @@ fn a_test_that_cannot_run_is_red_by_its_name() {
         let reason = custom["reason"].as_str().unwrap();
         assert_eq!(custom["status"], "failed", "{record:#}");
         assert!(reason.starts_with(&format!("recipe/{name} failed")) && reason.contains(why), "{reason}");
+        assert!(custom["steps"][0]["log"].is_null(), "it has none: {custom:#}");
+        assert_eq!(record["digest"]["next"], serde_json::json!(["cc-ci recipe check RECIPE"]));
     }
     let world = World::new();
     let recipe = world.recipe("plain");
@@ -50,6 +52,7 @@ fn a_test_that_cannot_run_is_red_by_its_name() {
     let record = run(&world, &recipe, 1);
     let reason = tier(&record, "install")["reason"].as_str().unwrap();
     assert!(reason.contains("install_steps.sh") && reason.contains("it is not executable"), "{reason}");
+    assert_eq!(record["digest"]["next"], serde_json::json!(["cc-ci recipe check RECIPE"]));
 }
 
 #[test]
@@ -59,6 +62,8 @@ fn tests_that_are_not_in_the_commit_are_red() {
     recipe.write("tests", "#!/bin/sh\n").commit();
     let record = run(&world, &recipe, 1);
     assert!(record["errors"].to_string().contains("no directory of tests"), "{record:#}");
+    let fetch = &record["timeline"][0];
+    assert_eq!((&fetch["name"], &fetch["failed"]), (&"fetch".into(), &true.into()), "{record:#}");
     let other = world.recipe("other");
     other.commit();
     let link = format!("160000,{},tests/more", "1".repeat(40));
@@ -180,6 +185,26 @@ fn what_a_backup_takes_is_proved_where_it_takes_it_and_nothing_else_comes_back()
     let record = run(&world, &backed_up(&world, &["backupbot.backup.volumes.data.path=kept", spoilt]), 1);
     let reason = tier(&record, "restore")["reason"].as_str().unwrap();
     assert!(reason.contains("kept/ of volume") && reason.contains("holds other data"), "{reason}");
+}
+
+#[test]
+fn a_directory_that_hooks_of_the_backup_make_anew_or_take_away_has_lost_nothing() {
+    let anew = "rm -r \"$$DATA/kept\"; mkdir \"$$DATA/kept\"; echo 1 > \"$$DATA/kept/dump\"";
+    for hook in [format!("pre-hook={anew}"), "post-hook=rm -r \"$$DATA/kept\"".to_owned()] {
+        let world = World::new();
+        let labels = ["backupbot.backup.volumes.data.path=kept", &format!("backupbot.backup.{hook}")];
+        let record = run(&world, &backed_up(&world, &labels), 0);
+        let restore = tier(&record, "restore");
+        let reason = restore["reason"].as_str().unwrap();
+        assert!(restore["status"] == "skipped" && reason.starts_with("nothing was proved"), "{restore:#}");
+    }
+    // All of a volume is all of it.
+    let world = World::new();
+    let emptied = "backupbot.backup.post-hook=rm \"$$DATA/.cc-ci-probe\"";
+    let restored = "backupbot.restore.post-hook=rm \"$$DATA/.cc-ci-probe\"";
+    let record = run(&world, &backed_up(&world, &[emptied, restored]), 1);
+    let reason = tier(&record, "restore")["reason"].as_str().unwrap();
+    assert!(reason.contains("lost its data"), "{reason}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn wrong(world: &World, form: &str, value: &Value) -> Vec<String> {
 fn a_run_keeps_a_page_that_can_be_made_again_and_json_that_its_schema_knows() {
     let world = World::new();
     let recipe = world.recipe("app");
-    recipe.compose("1", "").release("1.0.0+1");
+    recipe.write("compose.so called.yml", "").compose("1", "").release("1.0.0+1");
     recipe.compose("2", "").script("tests/custom-a", "echo '<b>said</b>'; exit 1").commit();
     let run = world.cc_ci(["run", "--format", "json", "--pr", "1", "--run-id", "r"]);
     let record = run.arg(recipe.path()).run().expect(1).json();
@@ -53,5 +53,11 @@ fn a_run_keeps_a_page_that_can_be_made_again_and_json_that_its_schema_knows() {
     assert!(directory.join(logs[0]).exists());
     assert_eq!(record["releases_before"], serde_json::json!({ "newest": "1.0.0+1", "count": 1 }));
     assert_eq!(record["level"], 5, "{:#}", record["lint"]);
+    let lint = &record["lint"];
+    let findings: Vec<&str> =
+        lint["findings"].as_array().unwrap().iter().map(|finding| finding.as_str().unwrap()).collect();
+    assert!(findings[0].starts_with("warning: not judged: 1 compose files"), "it is not clean: {findings:?}");
+    let warnings = findings.iter().filter(|finding| finding.starts_with("warning: ")).count();
+    assert_eq!(lint["warnings"], warnings, "{findings:?}");
     world.assert_empty();
 }

@@ -238,6 +238,10 @@ fn a_copied_shallow_clone_says_that_its_history_is_cut() {
     let record = call(&["--pr", "1", "--skip-fetch"]).run().expect(0).json();
     let reason = tier(&record, "upgrade")["reason"].as_str().unwrap();
     assert!(reason.contains("a shallow clone") && !reason.contains("tags say so"), "{reason}");
+    // Nobody knows what it is upgraded from: that is no leave to go on without.
+    assert_eq!((&record["releases_before"], &record["level"]), (&Value::Null, &Value::from(3)), "{record:#}");
+    let unjudged = "warning: not judged: rules about releases";
+    assert!(record["lint"]["findings"].to_string().contains(unjudged), "{record:#}");
     // Asked by its name, it is no source either.
     let end =
         world.cc_ci(["run", "--format", "json", "--pr", "1", "plain"]).env("ABRA_DIR", &tree).run().expect(2);

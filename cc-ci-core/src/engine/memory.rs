@@ -1,6 +1,6 @@
 //! An engine that is a map: for tests of what works on engines.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{App, Endpoint, Engine, Failure, Inventory, Kind, LockSpace, Resource, RunContext, ServiceState};
+use super::{
+    App, Endpoint, Engine, Failure, Inventory, Kind, LockSpace, Resource, RunContext, ServiceState,
+    VolumePath,
+};
 use crate::model::event::Reporter;
 use crate::names::Domain;
 use crate::recipe::VolumeBackup;
@@ -31,6 +34,8 @@ struct MemoryState {
     removals: Vec<Domain>,
     claim: Option<LockSpace>,
     unowned: BTreeSet<Resource>,
+    /// What paths lead to, of any volume.
+    paths: BTreeMap<String, VolumePath>,
 }
 
 impl MemoryEngine {
@@ -57,6 +62,11 @@ impl MemoryEngine {
     /// Lets these be there, and be no stack's.
     pub fn set_unowned(&self, resources: impl IntoIterator<Item = Resource>) {
         self.state().unowned = resources.into_iter().collect();
+    }
+
+    /// Lets a path of each volume lead there.
+    pub fn set_volume_path(&self, path: &str, leads_to: VolumePath) {
+        self.state().paths.insert(path.to_owned(), leads_to);
     }
 
     /// How often it was looked at.
@@ -142,6 +152,10 @@ impl Engine for MemoryEngine {
 
     async fn volumes(&self, _: &Domain) -> Result<Vec<String>, Failure> {
         Ok(Vec::new())
+    }
+
+    async fn volume_path(&self, _: &Domain, _: &str, path: &str) -> Result<Option<VolumePath>, Failure> {
+        Ok(self.state().paths.get(path).copied())
     }
 
     async fn write_volume_file(&self, _: &Domain, _: &str, _: &str, _: &[u8]) -> Result<(), Failure> {

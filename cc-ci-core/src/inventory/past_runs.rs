@@ -50,7 +50,10 @@ impl PastRuns {
 
     /// The page of one run, made anew: [`report::html`] of its record and the ends of its logs.
     pub fn page(&self, id: &RunId) -> Result<String, Failure> {
-        self.read(id, |files| Some(report::html(&files.record()?, &files.log_ends())))
+        self.read(id, |files| {
+            let record = files.record()?;
+            Some(report::html(&record, &files.log_ends(&record)))
+        })
     }
 
     /// What is read of a run that has a record.

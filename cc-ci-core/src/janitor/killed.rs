@@ -50,7 +50,7 @@ fn conclude_all(ci_host: &CiHost, dead: &[RunSummary], domain: &Domain, removed:
     for (place, run) in had_it.iter().enumerate() {
         let removed = if place + 1 == had_it.len() { removed } else { &[] };
         let concluded = match ci_host.runs.try_lock_dead(&run.id) {
-            Ok(Some(directory)) => conclude_one(ci_host, run, &directory, domain, removed),
+            Ok(Some(directory)) => conclude_one(run, &directory, domain, removed),
             Ok(None) => Ok(()),
             Err(error) => Err(io::Error::other(error)),
         };
@@ -62,7 +62,6 @@ fn conclude_all(ci_host: &CiHost, dead: &[RunSummary], domain: &Domain, removed:
 }
 
 fn conclude_one(
-    ci_host: &CiHost,
     run: &RunSummary,
     directory: &RunDir,
     domain: &Domain,
@@ -75,7 +74,6 @@ fn conclude_one(
         return Ok(());
     }
     if record.verdict.is_none() {
-        record.finished = Some(ci_host.host.now());
         record.digest = Some(digest(&record));
     }
     record.verdict = Some(Verdict::Killed);
@@ -89,8 +87,11 @@ fn conclude_one(
     if text.len() as u64 > RECORD_LIMIT {
         return Ok(());
     }
-    directory.write(RUN_RECORD.as_ref(), text.as_bytes())?;
-    directory.write_reports(&record)
+    // Before the result, after which nobody makes them again: without them it is as good.
+    if let Err(error) = directory.write_reports(&record) {
+        tracing::warn!(run = %run.id, %error, "can't write the reports of a run that was killed");
+    }
+    directory.write(RUN_RECORD.as_ref(), text.as_bytes())
 }
 
 /// What is known of a death: what went on, by the run's own word.

@@ -19,6 +19,9 @@ const RULES: [&str; 8] = [
     "no findings",
 ];
 
+/// The check of a fresh install, and what an operator has put in its place.
+const FRESH_INSTALL: [&str; 2] = ["generic/fresh-install", "operator/upgrade.fresh-install"];
+
 /// What a run says of each rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level {
@@ -124,7 +127,7 @@ fn fresh_install(record: &RunRecord) -> Outcome {
         return installs(record);
     }
     let steps = upgrade.into_iter().flat_map(|tier| &tier.steps);
-    match steps.into_iter().find(|step| step.name.ends_with("/fresh-install")) {
+    match steps.into_iter().find(|step| FRESH_INSTALL.contains(&step.name.as_str())) {
         Some(step) if step.status == Status::Passed => Ok(Met::Yes),
         Some(step) => Err(format!("{} {}", step.name, step.status.as_str())),
         None => Err("a fresh install of the commit was not judged".to_owned()),
@@ -180,7 +183,7 @@ fn passed(tier: Option<&Tier>, name: &str) -> Outcome {
 }
 
 fn no_releases() -> String {
-    "the releases before were not looked at".to_owned()
+    "its history is cut, or there are releases and it builds on none of them".to_owned()
 }
 
 fn counted(count: usize, what: &str) -> String {
@@ -235,6 +238,9 @@ mod tests {
             ("/tiers/0/status", json!("failed"), 1),
             ("/tiers/1/steps/0/status", json!("failed"), 2),
             ("/tiers/1/steps", json!([]), 2),
+            ("/tiers/1/steps/0/name", json!("recipe/upgrade.fresh-install"), 2),
+            ("/tiers/1/steps/0/name", json!("operator/upgrade.fresh-install"), 8),
+            ("/releases_before", Value::Null, 3),
             ("/tiers/1/status", json!("failed"), 3),
             ("/releases_before/newest", json!("1.2.0+1"), 3),
             ("/tiers/5/status", json!("failed"), 4),

@@ -42,7 +42,8 @@ pub struct RunRecord {
     pub domains: Vec<Domain>,
     /// The commit under test, once it is fetched.
     pub commit: Option<String>,
-    /// The releases that the commit builds on, once they are known.
+    /// The releases that the commit builds on, once they are known; absent where that can't be told, since its history is cut, or
+    /// where releases are there and it builds on none of them.
     #[serde(default)]
     pub releases_before: Option<ReleasesBefore>,
     /// What `cc-ci recipe check` finds in the commit under test; of the cold lane only.
@@ -185,9 +186,9 @@ pub struct ReleasesBefore {
 pub struct Lint {
     /// How many findings are errors.
     pub errors: usize,
-    /// How many are warnings.
+    /// How many are warnings; what could not be judged is one, too.
     pub warnings: usize,
-    /// The first of all findings, one a line: severity, place, rule and what is wrong.
+    /// The first of all findings, one a line: severity, place, rule and what is wrong; before them what could not be judged.
     pub findings: Vec<String>,
 }
 
@@ -228,7 +229,7 @@ impl Span {
 }
 
 /// What a [`Span`] is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SpanKind {
     /// A phase of the run, one after the other: `fetch`, `lock`, a tier, `teardown`.
@@ -270,9 +271,6 @@ pub struct Tier {
     pub from: Option<String>,
     /// The version that it proves, where there is one.
     pub version: Option<String>,
-    /// When it began, if it did.
-    #[serde(default)]
-    pub started: Option<Timestamp>,
     /// What it took, in seconds.
     pub seconds: f64,
     /// Its steps, in order.
@@ -288,9 +286,16 @@ impl Tier {
             reason: None,
             from: None,
             version: None,
-            started: None,
             seconds: 0.0,
             steps: Vec::new(),
+        }
+    }
+
+    /// As people tell it from others of its name: `upgrade from 1.0.0+1`.
+    pub fn label(&self) -> String {
+        match &self.from {
+            Some(from) => format!("{} from {from}", self.name),
+            None => self.name.to_string(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! served by whoever shows runs. Its Content-Security-Policy allows its own style sheet and nothing more.
 //!
 //! All text is a recipe's, an app's or an engine's word. It is made harmless as it is for a terminal ([`sanitize`]), cut at a
-//! bound, and escaped by the template; none of it becomes an attribute but as an escaped name of a part of the page.
+//! bound, and escaped by the template; in the page none of it becomes an attribute.
 //!
 //! [`sanitize`]: crate::sys::text::sanitize
 

@@ -7,12 +7,12 @@ use askama::Template;
 use super::log::Log;
 use super::outcome::{self, Outcome};
 use super::timeline::Timeline;
-use super::words::{line, text, tier_name, time, took};
+use super::words::{line, text, tier_name, time};
 use crate::model::digest::Digest;
 use crate::model::inventory::Resource;
 use crate::model::level::Level;
-use crate::model::record::{RunRecord, Status, Tier};
-use crate::sys::text::sanitize;
+use crate::model::record::{RunRecord, Status, Step, Tier};
+use crate::sys::text::{sanitize, took};
 
 /// The style sheet of the page.
 pub(super) const STYLE: &str = include_str!("../../templates/report.css");
@@ -79,6 +79,8 @@ struct TierView {
     reason: Option<String>,
     is_open: bool,
     steps: Vec<StepView>,
+    /// What is not shown of many steps.
+    more: Option<String>,
 }
 
 #[derive(Debug)]
@@ -202,14 +204,21 @@ impl Why {
             log,
             blame: digest.blame.to_string(),
             evidence: line(&digest.evidence),
-            next: digest.next.iter().take(ITEMS).map(|next| line(next)).collect(),
+            next: List::of("", "", digest.next.len(), digest.next.iter().cloned()).items,
         }
     }
 }
 
 impl TierView {
     fn of(tier: &Tier, logs: &[Log]) -> Self {
-        let steps = tier.steps.iter().take(ITEMS).map(|step| {
+        let mut shown: Vec<&Step> = tier.steps.iter().collect();
+        let more = shown.len().checked_sub(ITEMS).filter(|more| *more > 0);
+        if more.is_some() {
+            // What failed is not what is left out.
+            shown.sort_by_key(|step| step.status != Status::Failed);
+            shown.truncate(ITEMS);
+        }
+        let steps = shown.into_iter().map(|step| {
             let log = step.log.as_ref().and_then(|file| logs.iter().find(|log| log.file == *file));
             StepView {
                 outcome: outcome::of_status(step.status),
@@ -227,6 +236,7 @@ impl TierView {
             reason: tier.reason.as_deref().map(text),
             is_open: tier.status == Status::Failed,
             steps: steps.collect(),
+            more: more.map(|more| format!("and {more} more")),
         }
     }
 }

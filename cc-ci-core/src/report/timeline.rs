@@ -1,10 +1,11 @@
-//! The timeline of a run: bars on one scale, and the same as a table.
+//! The timeline of a run: bars on one scale, and a table of what is no step.
 
 use jiff::Timestamp;
 
 use super::outcome;
-use super::words::{line, took};
+use super::words::line;
 use crate::model::record::{RunRecord, Span, SpanKind, Status};
+use crate::sys::text::took;
 
 /// So many rows are drawn: the table has all.
 const ROWS: usize = 80;
@@ -73,7 +74,9 @@ impl Scale {
     fn of(record: &RunRecord) -> Option<Self> {
         let from = record.timeline.iter().map(|span| span.began).min()?;
         let ends = record.timeline.iter().flat_map(|span| [Some(span.began), span.ended]).flatten();
-        let to = ends.chain(record.finished).max()?;
+        // Of a run that was killed it is the last that it is known to have done.
+        let doing = record.doing.as_ref().map(|doing| doing.since);
+        let to = ends.chain(record.finished).chain(doing).max()?;
         Some(Self { from, seconds: seconds(from, to).max(0.001) })
     }
 
@@ -126,9 +129,8 @@ impl Timeline {
         };
         let phases = spans.iter().filter(|span| span.kind == SpanKind::Phase);
         let longest = phases.max_by(|one, other| length(scale, one).total_cmp(&length(scale, other)));
-        let longest = longest.map(|span| {
-            format!(" The longest phase is {}, {}.", line(&span.name), took(length(scale, span), 1))
-        });
+        let longest = longest
+            .map(|span| format!(" The longest phase is {}, {}.", line(&span.name), lasted(scale, span)));
         let summary = format!(
             "What the run did when, over {}.{} {of_all}",
             took(scale.seconds, 1),
@@ -164,7 +166,7 @@ fn row(record: &RunRecord, scale: Scale, span: &Span, y: usize) -> Row {
     // Above the beginning, or the end of what begins late: the label stays on the page.
     let (from, to) = (scale.place(span.began), span.ended.map_or(100.0, |ended| scale.place(ended)));
     let (at, anchor) = if from <= 50.0 { (from, "start") } else { (to, "end") };
-    let label = format!("{} {}", line(&span.name), took(length(scale, span), 1));
+    let label = format!("{} {}", line(&span.name), lasted(scale, span));
     Row { y: y + 15, bars, label, label_x: format!("{at:.2}"), label_y: y + 11, anchor }
 }
 
@@ -193,9 +195,14 @@ fn table_line(scale: Scale, span: &Span) -> Line {
         name: line(&span.name),
         kind,
         after: took(seconds(scale.from, span.began), 1),
-        took: took(length(scale, span), 1),
+        took: lasted(scale, span),
         failed: span.failed,
     }
+}
+
+/// How long something took, in words; of what has no end, nobody knows.
+fn lasted(scale: Scale, span: &Span) -> String {
+    span.ended.map_or_else(|| "?".to_owned(), |_| took(length(scale, span), 1))
 }
 
 /// How long something took; what goes on lasts until the end of the scale.

@@ -24,8 +24,8 @@ use crate::workspace::DeployCountError;
 const NO_BACKUP: &str = "the recipe declares no backup (label backupbot.backup)";
 const NOTHING_IN_BACKUP: &str = "no volume of the app is in the backup: there is nothing to restore";
 const NO_VOLUME: &str = "the app declares no volume";
-const NO_DIRECTORY: &str = "the backup takes no directory that a probe file could be in";
-const NOTHING_PROVED: &str = "nothing was proved: no directory of a volume is in the backup that a probe file could be in, and \
+const NO_DIRECTORY: &str = "the backup takes no directory that a probe file could stay in";
+const NOTHING_PROVED: &str = "nothing was proved: no directory of a volume is in the backup that a probe file could stay in, and \
                               there is no pair of `change…` and `restore…` tests that ran";
 const PROBES_ALONE: &str =
     "proved with cc-ci's own files alone: there is no pair of `change…` and `restore…` tests that ran";
@@ -217,6 +217,7 @@ impl<'r> Cold<'r> {
         let mut unknown = None;
         tier.must("backup", async {
             self.backup = Some(ready.backup(&self.app).await?);
+            self.probes.forget_gone(ready.run.harness.ci_host.engine.as_ref(), &self.app).await?;
             unknown = self.covered.check(self.engine(), &self.app).await?;
             Ok(())
         })
@@ -241,7 +242,7 @@ impl<'r> Cold<'r> {
         }
         tier.must("change", async {
             let text = format!("{} changed after the backup", ready.run.context.run_id);
-            ProbeFiles::write(self.engine(), &self.app, &text, &self.covered.places).await?;
+            ProbeFiles::write(self.engine(), &self.app, &text, &self.probes.places()).await?;
             Ok(())
         })
         .await?;

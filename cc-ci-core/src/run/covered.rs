@@ -65,3 +65,39 @@ impl Covered {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::MemoryEngine;
+
+    /// As after a backup service that says nothing of what is not there.
+    #[tokio::test]
+    async fn a_path_that_the_backup_did_not_find_is_red_unless_a_hook_may_have_removed_it() {
+        let domain = "demo-pr7.ci.example.org".parse().unwrap();
+        let app =
+            App { domain, recipe: "demo".parse().unwrap(), tree: "/none".into(), env_file: "/none".into() };
+        let engine = MemoryEngine::default();
+        let missing = Places::from([("data".to_owned(), "dump".to_owned())]);
+        let mut covered = Covered { missing, ..Covered::default() };
+        for (leads_to, has_post_hook, says) in [
+            (VolumePath::Missing, false, Err("the backup takes dump of volume data, and nothing is there")),
+            (
+                VolumePath::Missing,
+                true,
+                Ok(Some("dump of volume data, which is there neither before nor after")),
+            ),
+            (VolumePath::Other, false, Ok(None)),
+            (VolumePath::Directory, true, Ok(None)),
+        ] {
+            engine.set_volume_path("dump", leads_to);
+            covered.has_post_hook = has_post_hook;
+            match (covered.check(&engine, &app).await, says) {
+                (Err(failure), Err(says)) => assert_eq!(failure.chain(), says),
+                (Ok(Some(told)), Ok(Some(says))) => assert!(told.contains(says), "{told}"),
+                (Ok(None), Ok(None)) => {}
+                (told, says) => panic!("{told:?}, and not {says:?}"),
+            }
+        }
+    }
+}

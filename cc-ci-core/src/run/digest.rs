@@ -8,14 +8,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::evidence::{Evidence, Unwell};
-use super::lines::{cut, last_lines, log_end};
+use super::lines::{LINE, last_lines, log_end};
 use crate::engine::{Redactor, Resource};
 use crate::model::digest::{Blame, Digest, Doing, LogEnd, logs_command, test_name};
 use crate::model::exit::Exit;
 use crate::model::failure::{Failure, Fault};
 use crate::model::record::{RunRecord, TierName};
 use crate::recipe::INSTALL_STEPS;
-use crate::sys::text::sanitize;
+use crate::sys::text::{cut, sanitize, took};
 
 /// As much of what a test prints is kept at hand, in bytes.
 const OUTPUT: usize = 8 << 10;
@@ -30,7 +30,7 @@ pub(super) struct First(Mutex<Noted>);
 #[derive(Debug, Default)]
 struct Noted {
     failure: Option<FirstFailure>,
-    /// What the test that failed last printed last.
+    /// What the test of this step printed last: none where no test ran.
     output: Option<String>,
 }
 
@@ -40,6 +40,7 @@ struct FirstFailure {
     place: Place,
     /// What happened; the lines after the first are what others said.
     text: String,
+    /// What the test printed, where one ran.
     output: Option<String>,
     fault: Fault,
     blame: Option<Blame>,
@@ -64,9 +65,19 @@ impl First {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what the test before printed.
-    pub fn begin_output(&self) {
+    /// A step begins: no test ran in it.
+    pub fn begin_step(&self) {
         self.noted().output = None;
+    }
+
+    /// A test begins, or has ended well: what was printed until now is no cause.
+    pub fn begin_output(&self) {
+        self.noted().output = Some(String::new());
+    }
+
+    /// Whether a test ran in this step. Only then it has a log.
+    pub fn has_run(&self) -> bool {
+        self.noted().output.is_some()
     }
 
     /// Notes a line that a test prints: of one that is ended, it is all there is.
@@ -121,7 +132,7 @@ pub(super) fn of(
         .chain([&mut digest.evidence])
         .chain(&mut digest.next)
     {
-        *line = cut(&sanitize(&redactor.redact(line)));
+        *line = cut(&sanitize(&redactor.redact(line)), LINE);
     }
     Some(digest)
 }
@@ -129,18 +140,17 @@ pub(super) fn of(
 /// Where a signal or the deadline came in the middle of something.
 fn of_interrupted(record: &RunRecord, doing: &Doing, lasted: Duration, output: Option<String>) -> Digest {
     let cause = record.cancelled_by.map(|cause| cause.to_string()).unwrap_or_default();
-    let lasted = humantime(lasted);
+    let lasted = took(lasted.as_secs_f64(), 0);
     let what = format!("ended by {cause} after {lasted} of {doing}");
     let evidence = "a run that was ended says nothing of what it had not come to";
     let mut digest = Digest::new(what, Blame::Unknown, evidence);
     let tier = record.tiers.iter().find(|tier| doing.phase.starts_with(tier.name.as_str()));
     digest.tier = tier.map(|tier| tier.name);
     digest.step.clone_from(&doing.step);
-    digest.cause = output.filter(|_| doing.step.is_some()).as_deref().map(last_lines).unwrap_or_default();
-    digest.next = match doing.step.as_deref().and_then(test_name) {
-        Some(test) => vec![format!("cc-ci logs {} {test}", record.run_id)],
-        None => vec![format!("cc-ci logs {}", record.run_id)],
-    };
+    let output = output.filter(|_| doing.step.is_some());
+    let test = doing.step.as_deref().and_then(test_name).filter(|_| output.is_some());
+    digest.next.push(logs_command(&record.run_id, test));
+    digest.cause = output.as_deref().map(last_lines).unwrap_or_default();
     digest
 }
 
@@ -188,7 +198,8 @@ fn of_failure(known: &Evidence, record: &RunRecord, failure: &FirstFailure) -> D
     });
     let run_id = &record.run_id;
     digest.next.extend(failure.hint.clone());
-    if let Some(test) = place.step.as_deref().and_then(test_name) {
+    let (test, ran) = (place.step.as_deref().and_then(test_name), failure.output.is_some());
+    if let Some(test) = test.filter(|_| ran) {
         digest.next.push(logs_command(run_id, Some(test)));
     }
     if let Some(service) = &digest.service {
@@ -196,11 +207,12 @@ fn of_failure(known: &Evidence, record: &RunRecord, failure: &FirstFailure) -> D
     }
     match blame {
         Blame::Host => digest.next.push("cc-ci doctor".to_owned()),
-        Blame::Recipe if digest.next.is_empty() && failure.text.starts_with(INSTALL_STEPS) => {
+        Blame::Recipe if digest.next.is_empty() && ran && failure.text.starts_with(INSTALL_STEPS) => {
             digest.next.push(logs_command(run_id, Some(INSTALL_STEPS)));
         }
-        Blame::Recipe if digest.next.is_empty() && names_a_file(&failure.text) => {
-            digest.next.push("cc-ci recipe check PATH".to_owned());
+        // A test that did not run can't be run.
+        Blame::Recipe if digest.next.is_empty() && (names_a_file(&failure.text) || test.is_some()) => {
+            digest.next.push("cc-ci recipe check RECIPE".to_owned());
         }
         _ => {}
     }
@@ -305,14 +317,6 @@ fn blame(failure: &FirstFailure, unwell: Option<&Unwell>) -> (Blame, String) {
 fn names_a_file(text: &str) -> bool {
     let first = text.lines().next().unwrap_or_default();
     ["compose.", "abra.sh", ".env", "services.", "install_steps.sh"].iter().any(|file| first.contains(file))
-}
-
-/// In whole seconds: what a person compares with a limit.
-pub(super) fn humantime(duration: Duration) -> String {
-    match duration.as_secs() {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
-    }
 }
 
 #[cfg(test)]

@@ -93,16 +93,14 @@ impl Harness {
                 Exit::Green
             }
             ScopeEnd::Returned(Err(failure)) => {
-                run.fail(&failure.chain());
-                run.first.note(run.phase(), &failure);
+                run.fail_with(&failure);
                 hint = failure.hint().map(str::to_owned);
                 failure.fault().into()
             }
             ScopeEnd::Cancelled(cause) => Exit::Cancelled(cause),
             ScopeEnd::Panicked(payload) => {
                 let failure = Failure::host(format!("cc-ci panicked: {}", panic_text(payload.as_ref())));
-                run.fail(&failure.chain());
-                run.first.note(run.phase(), &failure.with_blame(Blame::Harness));
+                run.fail_with(&failure.with_blame(Blame::Harness));
                 panic = Some(payload);
                 Exit::Harness
             }
@@ -123,6 +121,9 @@ impl Harness {
         if run.owners.check_all().is_ok() {
             let end = BodyEnd { children: &children, dropped };
             let (torn_down, way_out) = Box::pin(tear_down(&run, &held, end)).await;
+            if torn_down != Exit::Green {
+                run.fail_phase();
+            }
             exit = exit.or_graver(torn_down);
             hint = way_out.or(hint);
         }

@@ -55,7 +55,11 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         guard_history(run, &tested, &releases, of).await?;
     }
     let before = tested.releases_before(lifetime, tested.tested()).await?;
-    run.record().releases_before = Some(ReleasesBefore {
+    let other = releases.releases.iter().find(|known| known.commit != *tested.tested());
+    let newest = other.map(|newest| newest.version.clone());
+    // Where there are releases and the commit builds on none of them, or its history is cut, it is not the first one.
+    let is_known = !tested.is_cut() && (newest.is_none() || !before.is_empty());
+    run.record().releases_before = is_known.then(|| ReleasesBefore {
         newest: before.first().map(|release| release.version.to_string()),
         count: before.len(),
     });
@@ -63,8 +67,6 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         lint::judge(run, &tested, &releases, before.first()).await;
     }
     let has_unfit_tags = !releases.unfit.is_empty();
-    let newest = releases.releases.into_iter().find(|known| known.commit != *tested.tested());
-    let newest = newest.map(|newest| newest.version);
     let upgrade_from =
         if request.fresh { Vec::new() } else { request.upgrade_from.select(before, tested.tested())? };
     Ok(Fetched { tested, releases_of, release, newest, has_unfit_tags, upgrade_from, dependencies, scripts })

@@ -1,5 +1,7 @@
 //! Which lines of a long text a person is shown.
 
+use crate::sys::text::cut;
+
 /// So many lines of a log are shown.
 const LOG_LINES: usize = 30;
 
@@ -7,7 +9,7 @@ const LOG_LINES: usize = 30;
 const CAUSE_LINES: usize = 12;
 
 /// How long a line may be, in bytes.
-const LINE: usize = 400;
+pub(super) const LINE: usize = 400;
 
 /// The end of a log. Lines one after the other that differ in their numbers only, such as those of requests, are one.
 pub(super) fn log_end(log: &str) -> Vec<String> {
@@ -24,8 +26,8 @@ pub(super) fn log_end(log: &str) -> Vec<String> {
     }
     groups.reverse();
     let shown = |(line, _, count): (&str, String, usize)| match count {
-        1 => cut(line),
-        count => format!("{} ({count} lines like it)", cut(line)),
+        1 => cut(line, LINE),
+        count => format!("{} ({count} lines like it)", cut(line, LINE)),
     };
     groups.into_iter().map(shown).collect()
 }
@@ -34,13 +36,6 @@ pub(super) fn log_end(log: &str) -> Vec<String> {
 pub(super) fn last_lines(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(CAUSE_LINES)..].iter().map(|line| (*line).to_owned()).collect()
-}
-
-pub(super) fn cut(line: &str) -> String {
-    match line.floor_char_boundary(LINE) {
-        end if end < line.len() => format!("{}…", &line[..end]),
-        _ => line.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -13,12 +13,13 @@ pub(super) async fn judge(run: &Run<'_>, tree: &RecipeTree, releases: &Releases,
     let lifetime = run.context.lifetime.as_ref();
     match judge_checkout(tree, releases, before, lifetime).await {
         Ok(report) => {
-            let findings =
-                report.findings.iter().take(Lint::FINDINGS).map(|finding| run.text(&line(finding)));
+            // What was not judged is not clean.
+            let skipped = report.skipped.iter().map(|what| format!("warning: not judged: {what}"));
+            let findings = skipped.chain(report.findings.iter().map(line)).take(Lint::FINDINGS);
             run.record().lint = Some(Lint {
                 errors: report.count(Severity::Error),
-                warnings: report.count(Severity::Warning),
-                findings: findings.collect(),
+                warnings: report.count(Severity::Warning) + report.skipped.len(),
+                findings: findings.map(|finding| run.text(&finding)).collect(),
             });
         }
         Err(error) => run.note(bounded(format!("the files are not judged: {}", error_chain(&error)))),

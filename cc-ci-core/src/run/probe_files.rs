@@ -41,6 +41,27 @@ impl ProbeFiles {
         self.0.is_empty()
     }
 
+    /// Where they are.
+    pub fn places(&self) -> Places {
+        let place = |(volume, file): &(String, String)| {
+            let directory = file.strip_suffix(FILE).unwrap_or_default();
+            (volume.clone(), directory.strip_suffix('/').unwrap_or(directory).to_owned())
+        };
+        self.0.keys().map(place).collect()
+    }
+
+    /// Forgets those in directories of a volume that are gone: a hook of the backup may have made the directory anew, or taken it
+    /// away. What is at the top of a volume stays.
+    pub async fn forget_gone(&mut self, engine: &dyn Engine, app: &App) -> Result<(), Failure> {
+        for (place, content) in std::mem::take(&mut self.0) {
+            let (volume, file) = &place;
+            if file == FILE || engine.read_volume_file(&app.domain, volume, file).await?.is_some() {
+                self.0.insert(place, content);
+            }
+        }
+        Ok(())
+    }
+
     /// Compares every file with what was written. Where there is none, nothing is proven, for the reason `nothing`.
     pub async fn verify(
         &self,

@@ -69,7 +69,7 @@ pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
 }
 
 fn hide_in_tier(tier: &mut Tier, redactor: &Redactor) {
-    let Tier { name: _, status: _, reason, from, version, started: _, seconds: _, steps } = tier;
+    let Tier { name: _, status: _, reason, from, version, seconds: _, steps } = tier;
     texts([reason, from, version].into_iter().flatten(), redactor);
     for step in steps {
         let Step { name, status: _, detail, started: _, seconds: _, log } = step;

@@ -16,7 +16,8 @@ use crate::recipe::{INSTALL_STEPS, TestFile};
 const CHANGE: &str = "change";
 
 /// The generic checks: those that an operator may replace.
-pub(super) const CHECKS: [&str; 5] = ["serving", "healthy", "no-restart", "in-place", "data"];
+pub(super) const CHECKS: [&str; 6] =
+    ["serving", "healthy", "no-restart", "in-place", "data", "fresh-install"];
 
 /// Whose test it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,7 +182,9 @@ mod tests {
     #[test]
     fn the_operator_replaces_a_check_and_a_recipe_only_adds() {
         let (operator, recipe) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        for name in ["install.serving", "install.login", "zz-anything", "install_steps.sh"] {
+        for name in
+            ["install.serving", "install.login", "upgrade.fresh-install", "zz-anything", "install_steps.sh"]
+        {
             executable(&operator.path().join(name));
         }
         for name in ["install.serving", "upgrade-data", "install_steps.sh"] {
@@ -205,6 +208,7 @@ mod tests {
         let replacement = scripts.replacement(TierName::Install, "serving").unwrap();
         assert_eq!(replacement.layer, Layer::Operator);
         assert!(scripts.replacement(TierName::Upgrade, "serving").is_none());
+        assert!(scripts.replacement(TierName::Upgrade, "fresh-install").is_some());
         assert_eq!(scripts.install_steps.len(), 2);
         fs::write(operator.path().join("custom-lost"), "#!/bin/sh\n").unwrap();
         let scripts = Scripts::find(Some(operator.path()), None).unwrap();

@@ -233,6 +233,13 @@ impl Run<'_> {
         self.announced.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned())
     }
 
+    /// Notes what went wrong in the phase that goes on.
+    pub fn fail_with(&self, failure: &Failure) {
+        self.fail(&failure.chain());
+        self.first.note(self.phase(), failure);
+        self.fail_phase();
+    }
+
     /// Adds an error to the record.
     pub fn fail(&self, text: &str) {
         let text = self.text(text);

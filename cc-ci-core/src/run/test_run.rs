@@ -131,12 +131,14 @@ impl<'r> Tests<'r> {
         let output = self.keep_log(log, output).await;
         let reason = match ended {
             Ok(ended) if ended.success() => {
+                run.first.begin_output();
                 if let Some(copies) = place.copies.filter(|_| script.is_install_step()) {
                     self.take_back(copies).await?;
                 }
                 return Ok(StepOutcome::Passed);
             }
             Ok(ended) if ended.code == Some(SKIPPED) => {
+                run.first.begin_output();
                 return Ok(StepOutcome::skipped(why_skipped(&output)));
             }
             Ok(ended) => ended.to_string(),

@@ -80,7 +80,6 @@ impl<'r> TierRun<'r> {
         guards: &[AppGuard],
     ) -> Self {
         run.enter(phase, guards);
-        tier.started = Some(run.harness.ci_host.host.now());
         tier.reason = Some("the run ended in the middle of it".to_owned());
         run.record().put_tier(tier.clone());
         run.keep_record(0);
@@ -145,7 +144,7 @@ impl<'r> TierRun<'r> {
         name: &str,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<(), Failure> {
-        self.step(name, None, work).await?.map_or(Ok(()), Err)
+        self.step(name, work).await?.map_or(Ok(()), Err)
     }
 
     /// A generic check, or what the operator put in its place.
@@ -157,7 +156,7 @@ impl<'r> TierRun<'r> {
         let scripts = self.tests.map(Tests::scripts);
         match scripts.and_then(|scripts| scripts.replacement(self.stage(), name)) {
             Some(script) => self.script(script).await,
-            None => self.step(&format!("generic/{name}"), None, work).await.map(drop),
+            None => self.step(&format!("generic/{name}"), work).await.map(drop),
         }
     }
 
@@ -207,6 +206,7 @@ impl<'r> TierRun<'r> {
         if let Some(doing) = &mut self.run.record().doing {
             (doing.step, doing.since) = (Some(name.to_owned()), since);
         }
+        self.run.first.begin_step();
         self.run.keep_record(self.tier.steps.len());
         let (tier, name) = (self.tier.name.to_string(), name.to_owned());
         self.run.context.reporter.report(&Event::StepStarted { tier, name, limit });
@@ -240,16 +240,16 @@ impl<'r> TierRun<'r> {
         }
     }
 
-    /// Does one step, which `work` itself ends at its `limit`, and notes how it ended. Gives why it failed, where it did; an error ends the run.
+    /// Does one step, and notes how it ended. Gives why it failed, where it did; an error ends the run.
     async fn step<T: Into<StepOutcome>>(
         &mut self,
         name: &str,
-        limit: Option<Duration>,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<Option<Failure>, Failure> {
-        self.step_with_log(name, limit, None, work).await
+        self.step_with_log(name, None, None, work).await
     }
 
+    /// The same of a test, which `work` itself ends at its `limit`, and which has a log if it ran.
     async fn step_with_log<T: Into<StepOutcome>>(
         &mut self,
         name: &str,
@@ -265,6 +265,7 @@ impl<'r> TierRun<'r> {
         let began = Instant::now();
         let started = Some(self.begin_step(&name, limit));
         let end = work.await.map(Into::into);
+        let log = log.filter(|_| self.run.first.has_run());
         let (status, detail) = match &end {
             Ok(StepOutcome::Passed) => (Status::Passed, None),
             Ok(StepOutcome::Skipped(reason)) => (Status::Skipped, Some(reason.clone())),

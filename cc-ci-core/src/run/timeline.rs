@@ -17,7 +17,9 @@ impl Run<'_> {
     /// The phase that goes on came to a bad end.
     pub fn fail_phase(&self) {
         let mut record = self.record();
-        if let Some(phase) = record.timeline.iter_mut().rfind(|span| span.kind == SpanKind::Phase) {
+        let is_open = |span: &&mut Span| span.kind == SpanKind::Phase && span.ended.is_none();
+        // One for which there was no room is not there.
+        if let Some(phase) = record.timeline.iter_mut().rfind(is_open) {
             phase.failed = true;
         }
     }

@@ -64,6 +64,25 @@ pub(crate) fn first_few(items: impl ExactSizeIterator<Item: Into<String>>, most:
     shown.join(", ")
 }
 
+/// The first `limit` bytes of `text`, and a mark where that is not all.
+pub(crate) fn cut(text: &str, limit: usize) -> String {
+    match text.floor_char_boundary(limit) {
+        end if end < text.len() => format!("{}…", &text[..end]),
+        _ => text.to_owned(),
+    }
+}
+
+/// How long something took, as people say it; seconds with so many digits after the point.
+pub(crate) fn took(seconds: f64, digits: usize) -> String {
+    // What a record may not say is shown as nothing.
+    let whole = std::time::Duration::try_from_secs_f64(seconds.round()).unwrap_or_default().as_secs();
+    match whole {
+        0..60 => format!("{:.digits$}s", seconds.clamp(0.0, 60.0)),
+        60..3600 => format!("{}m {:02}s", whole / 60, whole % 60),
+        _ => format!("{}h {:02}m", whole / 3600, whole / 60 % 60),
+    }
+}
+
 fn hex_digit(bits: u16) -> char {
     char::from_digit(u32::from(bits & 0xf), 16).unwrap_or('0')
 }

@@ -246,7 +246,7 @@ impl RunDir {
 
     /// Writes the reports of the run beside its `record`: a page for people, and one for CI systems. Blocks.
     pub(crate) fn write_reports(&self, record: &RunRecord) -> io::Result<()> {
-        let logs = log_ends(&self.dir, Path::new("."));
+        let logs = log_ends(&self.dir, Path::new("."), record);
         self.write(RUN_REPORT.as_ref(), report::html(record, &logs).as_bytes())?;
         self.write(RUN_JUNIT.as_ref(), report::junit(record).as_bytes())
     }

@@ -52,9 +52,9 @@ impl RunFiles {
         Some(RunRecord { run_id: self.id.clone(), ..record })
     }
 
-    /// The ends of its logs, in the order of their names.
-    pub(crate) fn log_ends(&self) -> Vec<Log> {
-        log_ends(&self.runs, Path::new(self.id.as_str()))
+    /// The ends of its logs, as [`report::html`](crate::report::html) takes them.
+    pub(crate) fn log_ends(&self, record: &RunRecord) -> Vec<Log> {
+        log_ends(&self.runs, Path::new(self.id.as_str()), record)
     }
 
     /// Whether it says what it is. What can't be looked at is not called missing.

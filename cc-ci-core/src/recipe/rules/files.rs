@@ -62,8 +62,8 @@ pub(crate) fn judge(recipe: &Recipe, domain: Domain, history: &History) -> Resul
         longest: None,
     };
     version::tags(history, &mut judge.sink);
-    for (name, why) in unfit_tests(recipe.root()).map_err(LayoutError::Io)? {
-        judge.sink.write(&table::TEST_UNFIT, &format!("tests/{name}"), Some(1), why);
+    for (file, why) in unfit_tests(recipe.root()).map_err(LayoutError::Io)? {
+        judge.sink.write(&table::TEST_UNFIT, &file, Some(1), why);
     }
     let mut skipped = files.skipped;
     match judge.sample() {

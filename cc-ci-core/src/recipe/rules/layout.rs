@@ -95,13 +95,14 @@ fn is_path(name: &str) -> bool {
     name.len() <= 200 && name.split('/').all(is_part)
 }
 
-/// The files of `tests/` that are meant to be run and can't be, each with why. Links are left to the run, which takes
-/// none.
+/// The files of `tests/` that are meant to be run and can't be, each with why; `tests` itself where it is none. Links and submodules
+/// are left to the run, which takes none.
 pub(super) fn unfit_tests(root: &Path) -> io::Result<Vec<(String, &'static str)>> {
     let entries = match std::fs::read_dir(root.join(TESTS)) {
         Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Ok(vec![(TESTS.to_owned(), "it is a file, and no directory of tests")]);
         }
         Err(error) => return Err(error),
     };
@@ -115,7 +116,7 @@ pub(super) fn unfit_tests(root: &Path) -> io::Result<Vec<(String, &'static str)>
         // Who may not read it here can't run it either, as a test that is none.
         let Ok(file) = tree::open(root, &Path::new(TESTS).join(&name)) else { continue };
         if let TestFile::Unfit(why) = TestFile::of(&name, &file)? {
-            found.push((name.to_string_lossy().into_owned(), why));
+            found.push((format!("{TESTS}/{}", name.to_string_lossy()), why));
         }
     }
     found.sort();

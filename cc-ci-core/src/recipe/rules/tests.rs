@@ -324,6 +324,8 @@ fn a_test_that_would_not_run_is_told_by_its_name() {
         .write("tests/sub/custom", "#!/bin/sh\n");
     symlink("custom-lost", tree.0.path().join("tests/link")).unwrap();
     assert_eq!(tree.found(&History::default()), ["test-unfit tests/custom-lost:1"]);
+    let tree = Tree::clean();
+    assert_eq!(tree.write("tests", "#!/bin/sh\n").found(&History::default()), ["test-unfit tests:1"]);
 }
 
 #[test]
