@@ -36,14 +36,17 @@
     } while (again);
     busy = false;
   };
-  const source = new EventSource(document.currentScript.dataset.events);
-  source.addEventListener("changed", refresh);
-  let opened = false;
-  source.addEventListener("open", () => {
-    // What changed while nobody was told.
-    if (opened) refresh();
-    else say("Live.");
-    opened = true;
-  });
-  source.addEventListener("error", () => say("Not live just now: it is tried again."));
+  const events = document.currentScript.dataset.events;
+  const listen = () => {
+    const source = new EventSource(events);
+    source.addEventListener("changed", refresh);
+    // What changed while nobody was told: since the page was made, or since the stream broke.
+    source.addEventListener("open", refresh);
+    source.addEventListener("error", () => {
+      say("Not live just now: it is tried again.");
+      // A browser tries again by itself after a broken stream, and never after an answer that is none.
+      if (source.readyState === EventSource.CLOSED) setTimeout(listen, 30000);
+    });
+  };
+  listen();
 })();

@@ -18,7 +18,7 @@ use crate::request::{
 };
 use crate::settings::{Settings, backoff};
 use crate::starter::{self, Creation, JobStatus, Starter, StarterError};
-use crate::store::{Row, Store, StoreError};
+use crate::store::{News, Row, Store, StoreError};
 use crate::tell::Teller;
 
 /// So many requests are worked on at once.
@@ -83,7 +83,7 @@ impl Bridge {
     /// Works until `end` says so. What is under way then is finished, or done again after the next start.
     pub async fn run(&self, end: watch::Receiver<bool>) {
         let working = async {
-            let mut revisions = self.store.revisions();
+            let mut jobs = self.store.news(News::Jobs);
             let mut ordered = false;
             loop {
                 let pause = match self.pass(ordered).await {
@@ -95,7 +95,7 @@ impl Bridge {
                 };
                 ordered = tokio::select! {
                     // `work` has written what became of a job.
-                    Ok(()) = revisions.changed() => true,
+                    Ok(()) = jobs.changed() => true,
                     () = self.wake.notified() => false,
                     () = tokio::time::sleep(pause) => false,
                 };

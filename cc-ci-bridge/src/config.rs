@@ -7,7 +7,7 @@ use cc_ci_core::{Failure, Secret};
 use serde::Deserialize;
 
 use crate::forge::Forge;
-use crate::http::{BaseUrl, Client, HttpError};
+use crate::http::{BaseUrl, Client, HttpError, InvalidUrl};
 use crate::names::Repo;
 use crate::request::Policy;
 use crate::settings::Settings;
@@ -177,7 +177,7 @@ impl Config {
         }
         let forge = url(&table.forge, "bridge.forge")?;
         let pages = table.dashboard.as_ref().and_then(|dashboard| dashboard.url.as_deref());
-        let pages = pages.map(|pages| url(pages, "bridge.dashboard.url")).transpose()?;
+        let pages = pages.map(|pages| named(BaseUrl::of_link(pages), "bridge.dashboard.url")).transpose()?;
         let time = |time: Option<Time>, default: Duration| time.map_or(default, |time| time.0);
         let settings = Settings {
             repos: table.repos.clone(),
@@ -279,7 +279,11 @@ impl Config {
 }
 
 fn url(text: &str, key: &str) -> Result<BaseUrl, Failure> {
-    text.parse().map_err(|error| Failure::configuration(format!("in {key}")).with_source(error))
+    named(text.parse(), key)
+}
+
+fn named(url: Result<BaseUrl, InvalidUrl>, key: &str) -> Result<BaseUrl, Failure> {
+    url.map_err(|error| Failure::configuration(format!("in {key}")).with_source(error))
 }
 
 fn setup(error: HttpError) -> Failure {
@@ -347,6 +351,16 @@ mod tests {
         ] {
             assert!(GOOD.contains(change));
             assert!(parse(&GOOD.replace(change, wrong)).is_err(), "{wrong}");
+        }
+        // The dashboard's address is a link, which may be within a network of one's own; and no more than a link.
+        let leads_to = |url: &str| {
+            let table =
+                format!("[bridge.dashboard]\nlisten = \"127.0.0.1:1\"\nurl = \"{url}\"\n[bridge.work]");
+            parse(&GOOD.replace("[bridge.work]", &table)).map(|config| config.settings.pages)
+        };
+        assert_eq!(leads_to("http://ci.lan/ci/").unwrap().as_deref(), Some("http://ci.lan/ci"));
+        for bad in ["ci.lan", "ftp://ci.lan", "https://ci.lan/a)b", "https://ci.lan/?a", "https://a@ci.lan"] {
+            assert!(leads_to(bad).is_err(), "{bad}");
         }
         let only_listens = GOOD.replace("[bridge.work]", "listen = \"127.0.0.1:1\"\n[bridge.work]");
         assert!(parse(&only_listens).unwrap().receive().is_err());

@@ -105,9 +105,12 @@ async fn look_at_ci(config: &Config, starter: &Starter, report: &mut Report) {
     }
 }
 
-async fn look_at_clocks(forge: &crate::forge::Forge, report: &mut Report) {
+fn look_at_clocks(theirs: Option<Timestamp>, report: &mut Report) {
+    let Some(theirs) = theirs else {
+        report.facts.push("the forge does not say what its clock says".to_owned());
+        return;
+    };
     // The question took a moment, and the answer has seconds.
-    let Ok(Some(theirs)) = forge.clock().await else { return };
     let ahead = theirs.duration_since(Timestamp::now());
     if ahead.abs() > CLOCKS {
         report.problems.push(format!(
@@ -120,8 +123,8 @@ async fn look_at_clocks(forge: &crate::forge::Forge, report: &mut Report) {
 }
 
 async fn look_at_forge(config: &Config, forge: &crate::forge::Forge, report: &mut Report) {
-    let name = match forge.own_name().await {
-        Ok(name) => name,
+    let (name, clock) = match forge.own_name_and_clock().await {
+        Ok(told) => told,
         Err(error) => {
             let text = error_chain(&error);
             report.problems.push(format!("the forge does not say whose the token is: {text}: is it valid, with the rights to read its user, and to read and write repositories and issues?"));
@@ -129,7 +132,7 @@ async fn look_at_forge(config: &Config, forge: &crate::forge::Forge, report: &mu
         }
     };
     report.facts.push(format!("the token is {name}'s"));
-    look_at_clocks(forge, report).await;
+    look_at_clocks(clock, report);
     for repo in &config.settings.repos {
         match forge.comments_since(repo, Timestamp::now()).await {
             Ok(_) => report.facts.push(format!("the comments of {repo} are read")),

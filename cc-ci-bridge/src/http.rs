@@ -61,6 +61,22 @@ impl FromStr for BaseUrl {
     type Err = InvalidUrl;
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
+        let url = Self::of_link(text)?;
+        // The token would be everybody's on the way.
+        if !url.tls && !matches!(url.host.as_str(), "localhost" | "127.0.0.1" | "[::1]") {
+            let rule = "http is for this host only: a token would be read by whoever is on the way";
+            return Err(InvalidUrl(text.to_owned(), rule));
+        }
+        Ok(url)
+    }
+}
+
+impl BaseUrl {
+    /// Reads an address that nobody is asked at: it is a link for people.
+    ///
+    /// # Errors
+    /// When it is none that a text or an attribute may have as it is.
+    pub fn of_link(text: &str) -> Result<Self, InvalidUrl> {
         let bad = |rule| InvalidUrl(text.to_owned(), rule);
         let text = text.trim_end_matches('/');
         let (scheme, rest) =
@@ -68,7 +84,7 @@ impl FromStr for BaseUrl {
         let tls = match scheme {
             "https" => true,
             "http" => false,
-            _ => return Err(bad("the scheme is https, or http on this host")),
+            _ => return Err(bad("the scheme is https or http")),
         };
         let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
         let (host, port) = match authority.rsplit_once(':') {
@@ -84,10 +100,6 @@ impl FromStr for BaseUrl {
         let is_path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '/' | '~');
         if !path.chars().all(is_path) || path.split('/').any(|part| part == "..") {
             return Err(bad("the path is plain, without a query"));
-        }
-        // The token would be everybody's on the way.
-        if !tls && !matches!(host, "localhost" | "127.0.0.1" | "[::1]") {
-            return Err(bad("http is for this host only: a token would be read by whoever is on the way"));
         }
         let (host, path) = (host.to_ascii_lowercase(), path.to_owned());
         Ok(Self { text: text.to_owned(), tls, host, port, path })

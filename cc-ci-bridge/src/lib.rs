@@ -29,6 +29,7 @@ pub mod doctor;
 pub mod explain;
 pub mod forge;
 pub mod http;
+pub mod listing;
 pub mod names;
 pub mod poll;
 pub mod receive;

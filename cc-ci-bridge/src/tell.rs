@@ -11,7 +11,7 @@ use crate::forge::Forge;
 use crate::http::HttpError;
 use crate::names::Key;
 use crate::request::told::{Around, mark, wanted};
-use crate::request::{Request, State};
+use crate::request::{Request, State, place};
 use crate::settings::{Settings, backoff};
 use crate::store::{Row, Store, StoreError, Told};
 
@@ -175,8 +175,7 @@ impl Teller {
         if !matches!(request.state, State::Queued { .. }) {
             return Around { page, ..Around::default() };
         }
-        let queued = open.iter().filter(|row| matches!(row.request.state, State::Queued { .. }));
-        let position = 1 + queued.filter(|row| row.request.id < request.id).count();
+        let position = place(request, open.iter().map(|row| &row.request));
         let under_way: Vec<&Row> = open
             .iter()
             .filter(|row| matches!(row.request.state, State::Intent { .. } | State::Started { .. }))

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
 use crate::http::until;
-use crate::pages::DASHBOARD;
+use crate::pages::{DASHBOARD, Told, reporting};
 use crate::place::{Place, end};
 
 /// A browser with one page.
@@ -110,6 +110,41 @@ impl Browser {
         self.ask("Browser.close", &json!({}));
         self.process.wait().expect("the browser ends");
     }
+}
+
+#[test]
+fn a_page_that_found_no_place_among_those_that_are_told_tries_again_and_a_runs_page_has_its_style() {
+    const NAME: &str = "a_page_that_found_no_place_among_those_that_are_told_tries_again";
+    let Some(program) = chromium() else { return skip(NAME, "needs chromium") };
+    let place = Place::without_ci_with(&reporting(), DASHBOARD);
+    let (serving, working) = (place.serve(), place.start(&["work"]));
+    let pages = serving.pages.expect("a dashboard");
+    let told: Vec<_> = std::iter::repeat_with(|| Told::open(pages)).take(64).collect();
+    assert!(told.iter().all(|told| told.status.contains("200")));
+    let mut browser = Browser::open(&program, "about:blank");
+    // What it waits for, it does not wait as long for.
+    browser.ask("Page.enable", &json!({}));
+    let hurried = "const wait = setTimeout; setTimeout = (f, time) => wait(f, time / 100)";
+    browser.ask("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": hurried }));
+    browser.ask("Page.navigate", &json!({ "url": format!("http://{pages}/") }));
+    browser.shows("#live", "Not live just now");
+    let comment = place.ask(&serving, 1, "maintainer", "!testme");
+    place.told(1, "**Red**");
+    assert!(!browser.text("#recipes").contains("red"), "nobody tells it");
+    drop(told);
+    browser.shows("#recipes", "red");
+    browser.shows("#live", "Live.");
+
+    // Both policies have its style: that of the answer, and that of the page.
+    let url = format!("http://{pages}/r/recipes/notes/{comment}/run");
+    browser.ask("Page.navigate", &json!({ "url": url }));
+    browser.shows("h1", "notes");
+    let background = "getComputedStyle(document.querySelector('.pill')).borderRadius";
+    let value = browser.ask("Runtime.evaluate", &json!({ "expression": background }));
+    assert!(value["result"]["value"].as_str().is_some_and(|radius| radius != "0px"), "{value}");
+    end(serving.process);
+    end(working);
+    browser.close();
 }
 
 #[test]

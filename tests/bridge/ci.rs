@@ -19,6 +19,8 @@ pub struct Ci {
     pub at_once: Option<&'static str>,
     /// Whether it makes none: its answer is `null`.
     pub takes_none: bool,
+    /// Whether it fails whatever it is asked.
+    pub fails: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +71,9 @@ impl Site for Ci {
         let missing = || Answer(404, json!({ "message": "Not Found" }), None);
         if asked.token != format!("Bearer {TOKEN}") {
             return Answer(401, json!({ "message": "Unauthorized" }), None);
+        }
+        if self.fails {
+            return Answer(500, json!({ "message": "out of order" }), None);
         }
         let Some(rest) = asked.path.strip_prefix(BUILDS) else { return missing() };
         let number: Option<u64> = rest.strip_prefix('/').and_then(|number| number.parse().ok());

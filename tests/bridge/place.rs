@@ -108,10 +108,13 @@ impl Place {
     }
 
     fn configure(&self, more: &str, who_runs: &str) {
-        let watch = if more.contains("watch = ") { "" } else { "watch = \"1s\"\n" };
+        let often = |key: &str| {
+            if more.contains(&format!("{key} = ")) { String::new() } else { format!("{key} = \"1s\"\n") }
+        };
+        let (watch, poll) = (often("watch"), often("poll"));
         let config = format!(
             "[bridge]\ndatabase = \"{}\"\nforge = \"{}\"\ntoken_file = \"{}\"\nhook_secret_file = \"{}\"\nlisten = \"127.0.0.1:0\"\n\
-             repos = [\"recipes/notes\"]\nat_once = 40\npoll = \"1s\"\n{watch}{more}\n{who_runs}",
+             repos = [\"recipes/notes\"]\nat_once = 40\n{poll}{watch}{more}\n{who_runs}",
             self.database().display(),
             self.forge.url(),
             self.secret("token", forge::TOKEN).display(),

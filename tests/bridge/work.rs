@@ -10,11 +10,11 @@ use crate::place::{Place, end};
 
 /// A run that notes its arguments, waits until it may end, and is green.
 const RUN: &str = r#"#!/bin/sh
-[ "$1" = run ] || exit
 here=${0%/*}
+[ "$1" = run ] || { echo "$1" >>"$here/asked"; exit 1; }
 echo "$@" >>"$here/runs"
 until [ -e "$here/may-end" ]; do sleep 0.05; done
-echo '{"schema": "cc-ci.run/v1", "verdict": "green", "exit_code": 0, "errors": [], "receipt": {"left": []},
+echo '{"schema": "cc-ci.run/v1", "verdict": "green", "exit_code": 0, "errors": [], "receipt": {"left": [], "verified": ["notes.test"]},
  "tiers": [{"name": "install", "status": "passed", "reason": null},
            {"name": "upgrade", "status": "skipped", "reason": "no `release` @all"}]}'
 "#;
@@ -52,6 +52,15 @@ fn a_run_outlives_both_and_is_told_by_those_that_come_after() {
     assert!(first.contains(&format!("--commit={} --pr=1 --run-id=req-", sha("a1"))), "{first}");
     assert!(!first.contains("--quick") && second.contains("--quick"), "{second}");
     assert!(first.ends_with(&format!(" -- {}/recipes/notes.git", place.forge.url())), "{first}");
+    // What is over is not begun again, even where nothing of it is noted any more.
+    let key = first.split(' ').find_map(|word| word.strip_prefix("--run-id=")).expect("its key");
+    let dir = place.path().join("work").join(key);
+    fs::remove_dir_all(&dir).expect("its directory goes");
+    fs::create_dir(&dir).expect("a directory");
+    assert_eq!(place.run(&["run-job", key]).0, Some(0));
+    assert_eq!(runs(&place).len(), 2);
+    // Nobody would see what the host shows: there is no dashboard.
+    assert!(!place.path().join("asked").exists());
     end(serving.process);
     end(working);
 }

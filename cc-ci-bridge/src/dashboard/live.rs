@@ -28,7 +28,7 @@ pub async fn events(State(dashboard): State<Arc<Dashboard>>) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "60")]).into_response();
     };
     let over = Instant::now() + LONGEST;
-    let (mut news, end) = (dashboard.revisions.clone(), dashboard.end.clone());
+    let (mut news, end) = (dashboard.news.clone(), dashboard.end.clone());
     news.mark_unchanged();
     let first = stream::iter([Ok::<_, Infallible>(Event::default().retry(RETRY).comment("here"))]);
     let later = stream::unfold((news, end, place), move |(mut news, mut end, place)| async move {
@@ -41,8 +41,9 @@ pub async fn events(State(dashboard): State<Arc<Dashboard>>) -> Response {
             () = tokio::time::sleep(PAUSE) => {}
             _ = end.wait_for(|end| *end) => return None,
         }
-        let revision = *news.borrow_and_update();
-        Some((Ok(Event::default().event("changed").data(revision.to_string())), (news, end, place)))
+        news.mark_unchanged();
+        // Without data it would be no event.
+        Some((Ok(Event::default().event("changed").data("-")), (news, end, place)))
     });
     Sse::new(first.chain(later)).keep_alive(KeepAlive::default()).into_response()
 }

@@ -25,11 +25,11 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use cc_ci_core::model::error_chain;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::explain;
-use crate::names::Repo;
-use crate::store::{Store, StoreError};
+use crate::names::{Key, Repo};
+use crate::store::{News, Store, StoreError};
 use pages::{Message, Overview, RecipePage, RequestPage};
 
 /// So many pages are made at once.
@@ -45,6 +45,12 @@ const CLIENTS: usize = 64;
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+/// The same of a run's page, which has its style in it. Of that, the page's own policy names the one that it is.
+const RUN_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none';                           frame-ancestors 'none'";
+
+/// Who may load what an answer is.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
 /// All that makes pages.
 #[derive(Debug)]
 pub struct Dashboard {
@@ -53,17 +59,16 @@ pub struct Dashboard {
     repos: Vec<Repo>,
     making: Semaphore,
     clients: Arc<Semaphore>,
-    revisions: watch::Receiver<i64>,
+    news: watch::Receiver<String>,
     end: watch::Receiver<bool>,
 }
 
 impl Dashboard {
-    /// Returns the dashboard of these repositories of the forge at the address `forge`. `store` is its own: it tells of each
-    /// change that is made elsewhere. Open streams of events end when `end` says so.
+    /// Returns the dashboard of these repositories of the forge at the address `forge`. `store` is its own. Open streams of events end when `end` says so.
     pub fn new(store: Arc<Store>, forge: &str, repos: Vec<Repo>, end: watch::Receiver<bool>) -> Self {
-        let revisions = store.revisions();
+        let news = store.news(News::Shown);
         let (making, clients) = (Semaphore::new(AT_ONCE), Arc::new(Semaphore::new(CLIENTS)));
-        Self { store, forge: forge.to_owned(), repos, making, clients, revisions, end }
+        Self { store, forge: forge.to_owned(), repos, making, clients, news, end }
     }
 
     /// Returns its routes.
@@ -73,6 +78,7 @@ impl Dashboard {
             .route("/r/{owner}/{name}", get(recipe))
             .route("/r/{owner}/{name}/badge.svg", get(badge))
             .route("/r/{owner}/{name}/{comment}", get(request))
+            .route("/r/{owner}/{name}/{comment}/run", get(run))
             .route("/explain", get(explained))
             .route("/events", get(live::events))
             .route("/style.css", get(async || asset("text/css", include_str!("../../assets/style.css"))))
@@ -82,22 +88,40 @@ impl Dashboard {
             .with_state(Arc::new(self))
     }
 
+    /// Waits for a place among those that are made at once, or says that there is none.
+    async fn turn(&self, uri: &Uri) -> Result<SemaphorePermit<'_>, Response> {
+        // It is never closed.
+        if let Ok(Ok(turn)) = tokio::time::timeout(TURN, self.making.acquire()).await {
+            return Ok(turn);
+        }
+        let busy = "Too many pages are asked for just now.";
+        let mut response = message(StatusCode::SERVICE_UNAVAILABLE, uri, busy);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        Err(response)
+    }
+
     /// Makes a page of what `read` finds. `None`: there is no such page.
-    async fn page<T: Template + Send + 'static>(
+    async fn page<T: Template>(
         self: &Arc<Self>,
         uri: &Uri,
         read: impl FnOnce(&Self, &Store) -> Result<Option<T>, StoreError> + Send + 'static,
     ) -> Response {
-        // It is never closed.
-        let Ok(Ok(_turn)) = tokio::time::timeout(TURN, self.making.acquire()).await else {
-            let busy = "Too many pages are asked for just now.";
-            let mut response = message(StatusCode::SERVICE_UNAVAILABLE, uri, busy);
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
-            return response;
+        let made = |dashboard: &Self, store: &Store| Ok(read(dashboard, store)?.map(|page| page.render()));
+        self.answer(uri, made).await
+    }
+
+    /// Answers with the text that `make` makes. `None`: there is no such page.
+    async fn answer(
+        self: &Arc<Self>,
+        uri: &Uri,
+        make: impl FnOnce(&Self, &Store) -> Result<Option<askama::Result<String>>, StoreError> + Send + 'static,
+    ) -> Response {
+        let _turn = match self.turn(uri).await {
+            Ok(turn) => turn,
+            Err(busy) => return busy,
         };
         let dashboard = self.clone();
-        let made = self.store.run(move |store| Ok(read(&dashboard, store)?.map(|page| page.render()))).await;
-        match made {
+        match self.store.run(move |store| make(&dashboard, store)).await {
             Ok(Some(Ok(text))) => html(StatusCode::OK, text),
             Ok(Some(Err(error))) => {
                 tracing::error!("can't make a page: {error}");
@@ -140,11 +164,13 @@ async fn badge(
     uri: Uri,
 ) -> Response {
     let page = move |dashboard: &Dashboard, store: &Store| {
-        dashboard.known(&owner, &name).map(|repo| pages::Badge::read(store, &repo)).transpose()
+        dashboard.known(&owner, &name).map(|repo| pages::badge(store, &repo).map(Ok)).transpose()
     };
-    let mut response = dashboard.page(&uri, page).await;
+    let mut response = dashboard.answer(&uri, page).await;
     if response.status() == StatusCode::OK {
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("image/svg+xml"));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("image/svg+xml"));
+        headers.insert(RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
     }
     response
 }
@@ -164,6 +190,25 @@ async fn request(
     dashboard.page(&uri, page).await
 }
 
+async fn run(
+    State(dashboard): State<Arc<Dashboard>>,
+    Path((owner, name, comment)): Path<(String, String, String)>,
+    uri: Uri,
+) -> Response {
+    let page = move |dashboard: &Dashboard, store: &Store| {
+        let (Some(repo), Ok(comment)) = (dashboard.known(&owner, &name), comment.parse()) else {
+            return Ok(None);
+        };
+        let record = store.record_of(&Key::of(&dashboard.forge, &repo, comment))?;
+        Ok(record.as_deref().and_then(report::page).map(Ok))
+    };
+    let mut response = dashboard.answer(&uri, page).await;
+    if response.status() == StatusCode::OK {
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(RUN_POLICY));
+    }
+    response
+}
+
 /// Leads to the page of the comment with the address that is asked for, or says why there is none.
 async fn explained(State(dashboard): State<Arc<Dashboard>>, uri: Uri) -> Response {
     let asked = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
@@ -174,6 +219,10 @@ async fn explained(State(dashboard): State<Arc<Dashboard>>, uri: Uri) -> Respons
             let text = format!("{failure}: {}.", failure.hint().unwrap_or_default());
             return message(StatusCode::BAD_REQUEST, &uri, &text);
         }
+    };
+    let _turn = match dashboard.turn(&uri).await {
+        Ok(turn) => turn,
+        Err(busy) => return busy,
     };
     let found = {
         let repo = repo.clone();
@@ -220,9 +269,10 @@ async fn with_headers(request: Request, next: Next) -> Response {
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (RESOURCE_POLICY, "same-origin"),
     ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        // Some answers have one of their own.
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }

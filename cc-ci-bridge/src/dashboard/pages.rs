@@ -5,12 +5,13 @@ use cc_ci_core::sys::text::sanitize_line;
 use jiff::Timestamp;
 
 use super::Dashboard;
-use super::host::{Host, HostRun};
+use super::host::{Host, Left};
 use super::report::Report;
 use super::runs::{self, Mark, NOT_RUN, Run, Time};
 use crate::explain;
+use crate::listing::HostRun;
 use crate::names::{Key, Repo};
-use crate::request::{Request, State};
+use crate::request::{self, Request, State};
 use crate::store::{Row, Store, StoreError};
 
 /// So many runs of a repository are in its line of the overview.
@@ -67,13 +68,15 @@ impl Overview {
             recipes.push(RecipeLine::read(store, repo)?);
         }
         let mut host = store.host()?.map(|view| Host::new(&view, Timestamp::now()));
+        let mut live =
+            host.as_mut().and_then(|host| host.view.as_mut()).map(|view| std::mem::take(&mut view.live));
         let mut open = Vec::new();
-        let mut place = 0;
-        for row in store.of_open_pulls()?.iter().filter(|row| !row.request.state.is_final()) {
-            let doing = host.as_mut().and_then(|host| host.live.remove(dashboard.key(&row.request).as_str()));
+        let rows = store.of_open_pulls()?;
+        for row in rows.iter().filter(|row| !row.request.state.is_final()) {
+            let doing = live.as_mut().and_then(|live| live.remove(dashboard.key(&row.request).as_str()));
             let state = match &row.request.state {
                 State::Queued { .. } => {
-                    place += 1;
+                    let place = request::place(&row.request, rows.iter().map(|row| &row.request));
                     format!("number {place} of those that wait")
                 }
                 State::Received => "is looked at".to_owned(),
@@ -88,8 +91,7 @@ impl Overview {
             let doing = doing.and_then(|run| run.why);
             open.push(OpenRun { run: Run::new(row, false), state, doing });
         }
-        let mut others: Vec<HostRun> =
-            host.as_ref().map(|host| host.live.values().cloned().collect()).unwrap_or_default();
+        let mut others: Vec<HostRun> = live.unwrap_or_default().into_values().collect();
         others.sort_by(|one, other| one.run_id.cmp(&other.run_id));
         Ok(Self { root, recipes, open, others, host })
     }
@@ -155,7 +157,6 @@ pub struct RequestPage {
     /// The job's address in the CI.
     job: Option<String>,
     notes: Vec<String>,
-    /// The tiers as the bridge knows them, where there is no record.
     tiers: Vec<(String, Mark, Option<String>)>,
     report: Option<Report>,
     failing: Option<(u32, Time)>,
@@ -172,9 +173,9 @@ impl RequestPage {
         comment: u64,
     ) -> Result<Option<Self>, StoreError> {
         let Some(row) = store.by_comment(repo, comment)? else { return Ok(None) };
-        let newer = runs::of_repository(&store.last_of(repo, ON_PAGE)?);
-        let stale = newer.iter().any(|run| run.comment == comment && run.stale);
         let Row { request, .. } = &row;
+        let newest = store.last_head(repo, request.asked.pull)?;
+        let stale = runs::is_later_known(&request.state, newest.as_ref());
         let outcome = match &request.state {
             State::Ended { outcome, .. } => Some(outcome),
             _ => None,
@@ -192,7 +193,7 @@ impl RequestPage {
             root,
             forge: dashboard.forge.clone(),
             run: Run::new(&row, stale),
-            state: sanitize_line(&explain::state(&request.state)),
+            state: sanitize_line(&runs::public_state(&request.state)),
             received: Time(request.asked.received),
             via: explain::via(request.asked.via),
             job,
@@ -205,36 +206,30 @@ impl RequestPage {
             report: store.record_of(&dashboard.key(request))?.as_deref().and_then(Report::read),
             failing: (row.failures > 0).then_some((row.failures, Time(row.due))),
             foreigner: store.told(request.id)?.foreigner.as_deref().map(sanitize_line),
-            history: history.into_iter().map(|line| (Time(line.at), sanitize_line(&line.line))).collect(),
+            history: history
+                .into_iter()
+                .filter(|line| !line.is_internal)
+                .map(|line| (Time(line.at), sanitize_line(&line.line)))
+                .collect(),
         }))
     }
 }
 
-/// A recipe's last verdict, for other pages to show.
-#[derive(Debug, Template)]
-#[template(path = "badge.svg", escape = "html")]
-pub struct Badge {
-    text: String,
-    colour: &'static str,
-    width: usize,
-}
-
-impl Badge {
-    pub fn read(store: &Store, repo: &Repo) -> Result<Self, StoreError> {
-        let runs = runs::of_repository(&store.last_of(repo, ON_PAGE)?);
-        let last = last_verdict(&runs);
-        let words = last.map_or_else(|| NOT_RUN.word.to_owned(), Run::words);
-        let text = match last.and_then(|run| run.level.as_ref()) {
-            Some(level) => format!("{words}, {level}"),
-            None => words,
-        };
-        let colour = match last.map(|run| (run.mark.class, run.stale)) {
-            Some(("good", false)) => "#1a7f37",
-            Some(("bad", false)) => "#c62828",
-            _ => "#5c6470",
-        };
-        Ok(Self { width: 12 + 7 * text.len(), text, colour })
-    }
+/// Returns the badge of a recipe's last verdict, for other pages to show.
+pub fn badge(store: &Store, repo: &Repo) -> Result<String, StoreError> {
+    let runs = runs::of_repository(&store.last_of(repo, ON_PAGE)?);
+    let last = last_verdict(&runs);
+    let words = last.map_or_else(|| NOT_RUN.word.to_owned(), Run::words);
+    let text = match last.and_then(|run| run.level.as_ref()) {
+        Some(level) => format!("{words}, {level}"),
+        None => words,
+    };
+    let colour = match last.map(|run| (run.mark.class, run.stale)) {
+        Some(("good", false)) => "#1a7f37",
+        Some(("bad", false)) => "#c62828",
+        _ => "#5c6470",
+    };
+    Ok(cc_ci_core::report::badge_of("cc-ci", &text, colour))
 }
 
 impl Dashboard {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use cc_ci_core::sys::text::sanitize_line;
 use jiff::Timestamp;
 
+use crate::explain;
 use crate::names::Sha;
 use crate::request::{Outcome, State, Verdict};
 use crate::store::Row;
@@ -132,14 +133,25 @@ pub fn of_repository(rows: &[Row]) -> Vec<Run> {
     let mut heads: HashMap<u64, &Sha> = HashMap::new();
     let mut runs = Vec::with_capacity(rows.len());
     for row in rows {
-        let request = &row.request;
-        let is_later_known = request.state.head().is_some_and(|head| {
-            let moved = matches!(request.state, State::Ended { moved: Some(_), .. });
-            moved || *heads.entry(request.asked.pull).or_insert(head) != head
-        });
-        runs.push(Run::new(row, is_later_known));
+        let state = &row.request.state;
+        let newest = state.head().map(|head| *heads.entry(row.request.asked.pull).or_insert(head));
+        runs.push(Run::new(row, is_later_known(state, newest)));
     }
     runs
+}
+
+/// Whether a later commit than a request's is known, where `newest` is that of the newest request for its pull request.
+pub fn is_later_known(state: &State, newest: Option<&Sha>) -> bool {
+    let moved = matches!(state, State::Ended { moved: Some(_), .. });
+    state.head().is_some_and(|head| moved || newest.is_some_and(|newest| newest != head))
+}
+
+/// Returns what became of a request, for everybody: where the pull request is silent, a page does not say why.
+pub fn public_state(state: &State) -> String {
+    match state {
+        State::Refused { why } if !why.is_said() => "refused".to_owned(),
+        state => explain::state(state),
+    }
 }
 
 /// A moment, to the minute.
@@ -200,6 +212,10 @@ mod tests {
         let words: Vec<String> = runs.iter().map(Run::words).collect();
         assert_eq!(words, ["green", "waiting", "red", "green, stale", "green, stale"]);
         assert!(!runs[0].author.contains('\u{202e}'));
+        // However many came since.
+        let stale = |state: &State, newest: &str| is_later_known(state, Some(&head(newest)));
+        assert!(stale(&rows[3].request.state, "b") && !stale(&rows[2].request.state, "b"));
+        assert!(stale(&rows[4].request.state, "a"), "it had moved");
     }
 
     #[test]

@@ -50,16 +50,17 @@ impl Forge {
     /// # Errors
     /// When the forge does not say.
     pub async fn own_name(&self) -> Result<String, ForgeError> {
-        let user: answers::User = self.get("/api/v1/user").await?;
-        Ok(user.login)
+        Ok(self.own_name_and_clock().await?.0)
     }
 
-    /// Returns what the forge's clock says, to the second; `None` where it does not say.
+    /// Returns that, and what the forge's clock says, to the second; `None` where it does not say.
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn clock(&self) -> Result<Option<Timestamp>, ForgeError> {
-        Ok(self.client.ask(hyper::Method::GET, "/api/v1/user", None).await?.date)
+    pub async fn own_name_and_clock(&self) -> Result<(String, Option<Timestamp>), ForgeError> {
+        let (user, answer): (answers::User, _) =
+            self.client.json(hyper::Method::GET, "/api/v1/user", None).await?;
+        Ok((user.login, answer.date))
     }
 
     /// Returns the comments of a repository that were made or changed since, at pull requests and issues.

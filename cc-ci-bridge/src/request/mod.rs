@@ -21,5 +21,5 @@ pub mod told;
 pub use decide::{Decision, Event, MISSING_LIMIT, Policy, REFUSED_LIMIT, SETTLE, decide, order};
 pub use judge::{CommentNow, Facts, Judgement, Permission, Push, judge};
 pub use outcome::{Outcome, TierLine, Verdict};
-pub use pull::{superseded, turn};
+pub use pull::{place, superseded, turn};
 pub use state::{Asked, Cancel, Job, Order, Refusal, Request, RequestId, State, Via};

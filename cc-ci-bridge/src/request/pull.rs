@@ -40,3 +40,9 @@ pub fn turn(requests: &[Request], at_once: usize) -> Vec<RequestId> {
     }
     next
 }
+
+/// Returns the place of a request among those of `all` that wait for their turn, from 1.
+pub fn place<'r>(request: &Request, all: impl Iterator<Item = &'r Request>) -> usize {
+    let is_before = |other: &&Request| matches!(other.state, State::Queued { .. }) && other.id < request.id;
+    1 + all.filter(is_before).count()
+}

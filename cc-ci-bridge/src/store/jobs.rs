@@ -119,11 +119,23 @@ impl Store {
         })
     }
 
-    /// Writes down what became of a job, and the run's record where there is one. What is over stays as it is.
+    /// Writes down since when a job runs. What is over stays as it is.
     ///
     /// # Errors
     /// When it is not on the disk.
-    pub fn set_job(&self, key: &Key, state: &JobState, record: Option<&str>) -> Result<(), StoreError> {
+    pub fn job_runs(&self, key: &Key, since: i64) -> Result<(), StoreError> {
+        self.set_job(key, &JobState::Running { since }, None)
+    }
+
+    /// Writes down how a job ended, and the run's record where there is one. What is over stays as it is.
+    ///
+    /// # Errors
+    /// When it is not on the disk.
+    pub fn end_job(&self, key: &Key, outcome: Outcome, record: Option<&str>) -> Result<(), StoreError> {
+        self.set_job(key, &JobState::Over { outcome }, record)
+    }
+
+    fn set_job(&self, key: &Key, state: &JobState, record: Option<&str>) -> Result<(), StoreError> {
         let text = serde_json::to_string(state)?;
         self.write(|transaction| {
             transaction.execute(

@@ -8,7 +8,7 @@ use super::error::StoreError;
 const APPLICATION: i64 = 0x6363_6272;
 
 /// Each takes the schema from one version to the next.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     CREATE TABLE about (only INTEGER PRIMARY KEY CHECK (only = 1), forge TEXT NOT NULL) STRICT;
     CREATE TABLE request (
@@ -71,6 +71,10 @@ const STEPS: [&str; 2] = [
         runs TEXT NOT NULL,
         locks TEXT NOT NULL
     ) STRICT;
+",
+    // What was written before is not told apart: all of it is the operator's.
+    "
+    ALTER TABLE history ADD COLUMN internal INTEGER NOT NULL DEFAULT 1;
 ",
 ];
 

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+pub use changes::News;
 pub use error::StoreError;
 pub use jobs::{JobRow, JobState, NewJob};
 pub use requests::{HistoryLine, Recorded, Row};
@@ -38,7 +39,7 @@ const BUSY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Store {
     connection: Mutex<Connection>,
-    directory: PathBuf,
+    path: PathBuf,
 }
 
 impl Store {
@@ -65,14 +66,15 @@ impl Store {
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NOFOLLOW
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(parent.join(name), flags)?;
+        let path = parent.join(name);
+        let mut connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
         connection.pragma_update(None, "trusted_schema", "OFF")?;
         migrations::migrate(&mut connection, forge)?;
-        Ok(Self { connection: Mutex::new(connection), directory: parent })
+        Ok(Self { connection: Mutex::new(connection), path })
     }
 
     /// Does `work` on a thread that may block.
@@ -108,7 +110,7 @@ impl Store {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does `work` in one transaction, of which all is there afterwards, or nothing.
+    /// Does `work` in one transaction, of which all is there afterwards, or nothing; and tells who waits for news.
     fn write<T>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
@@ -118,6 +120,8 @@ impl Store {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let result = work(&transaction)?;
         transaction.commit()?;
+        drop(connection);
+        changes::touch(&self.path);
         Ok(result)
     }
 }

@@ -48,6 +48,8 @@ pub struct HistoryLine {
     pub at: Timestamp,
     /// What.
     pub line: String,
+    /// Whether it quotes what the host, the forge or the CI said: for the operator alone.
+    pub is_internal: bool,
 }
 
 impl Store {
@@ -120,7 +122,7 @@ impl Store {
                 } else {
                     format!("{why}: {} → {}", row.request.state.phase(), state.phase())
                 };
-                note(transaction, row.request.id, &line, at)?;
+                note(transaction, row.request.id, &line, false, at)?;
                 // What is shown of it may be different now.
                 transaction.execute("UPDATE told SET due = 0, failures = 0 WHERE request = ?1", [row.request.id.0])?;
             }
@@ -147,18 +149,10 @@ impl Store {
                 .execute(params![until.as_millisecond(), failures, row.request.id.0, row.version])?;
             // The same failure again and again is one line.
             if let Some(failure) = failure.filter(|_| failures == 1) {
-                note(transaction, row.request.id, failure, now.as_millisecond())?;
+                note(transaction, row.request.id, failure, true, now.as_millisecond())?;
             }
             Ok(())
         })
-    }
-
-    /// Adds a line to a request's history.
-    ///
-    /// # Errors
-    /// When it is not on the disk.
-    pub fn note(&self, id: RequestId, line: &str, now: Timestamp) -> Result<(), StoreError> {
-        self.write(|transaction| note(transaction, id, line, now.as_millisecond()))
     }
 
     /// Returns all requests that are open, and those that are over for the same pull requests, by their numbers.
@@ -216,10 +210,12 @@ impl Store {
     /// When it can't be read.
     pub fn history(&self, id: RequestId) -> Result<Vec<HistoryLine>, StoreError> {
         let connection = self.lock();
-        let mut statement =
-            connection.prepare_cached("SELECT at, line FROM history WHERE request = ?1 ORDER BY id")?;
+        let mut statement = connection
+            .prepare_cached("SELECT at, line, internal FROM history WHERE request = ?1 ORDER BY id")?;
         let lines = statement
-            .query_map([id.0], |row| Ok(HistoryLine { at: time(row.get(0)?), line: row.get(1)? }))?
+            .query_map([id.0], |row| {
+                Ok(HistoryLine { at: time(row.get(0)?), line: row.get(1)?, is_internal: row.get(2)? })
+            })?
             .collect::<Result<_, _>>()?;
         Ok(lines)
     }
@@ -288,11 +284,17 @@ fn read((id, asked, state, version, due, failures, started, ended): Raw) -> Resu
     })
 }
 
-fn note(transaction: &Transaction<'_>, id: RequestId, line: &str, at: i64) -> Result<(), StoreError> {
+fn note(
+    transaction: &Transaction<'_>,
+    id: RequestId,
+    line: &str,
+    is_internal: bool,
+    at: i64,
+) -> Result<(), StoreError> {
     let line: String = line.chars().take(1000).collect();
     transaction
-        .prepare_cached("INSERT INTO history (request, at, line) VALUES (?1, ?2, ?3)")?
-        .execute(params![id.0, at, line])?;
+        .prepare_cached("INSERT INTO history (request, at, line, internal) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![id.0, at, line, is_internal])?;
     transaction
         .prepare_cached(
             "DELETE FROM history WHERE request = ?1 AND id <= (SELECT id FROM history WHERE request = ?1 ORDER BY id DESC \

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
 
-use super::requests::time;
+use super::requests::{number, time};
 use super::{Row, Store, StoreError};
-use crate::names::{Key, Repo};
+use crate::names::{Key, Repo, Sha};
 
 /// What `work` wrote down of its host: the JSON of `cc-ci runs` and `cc-ci locks`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,16 @@ impl Store {
     pub fn last_of(&self, repo: &Repo, most: u32) -> Result<Vec<Row>, StoreError> {
         let rest = "WHERE repo = ?1 AND phase NOT IN ('received', 'refused') ORDER BY id DESC LIMIT ?2";
         self.rows(rest, params![repo.as_str(), most])
+    }
+
+    /// Returns the commit of the newest valid request for a pull request.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn last_head(&self, repo: &Repo, pull: u64) -> Result<Option<Sha>, StoreError> {
+        let rest = "WHERE repo = ?1 AND pull = ?2 AND json_extract(state, '$.head') IS NOT NULL ORDER BY id DESC LIMIT 1";
+        let rows = self.rows(rest, params![repo.as_str(), number(pull)])?;
+        Ok(rows.first().and_then(|row| row.request.state.head().cloned()))
     }
 
     /// Returns the record of a job's run.

@@ -100,6 +100,8 @@ fn a_state_is_saved_by_who_saw_the_last_one_and_its_history_says_why() {
     let history = store.history(saved.request.id).unwrap();
     let lines: Vec<_> = history.iter().map(|line| line.line.as_str()).collect();
     assert_eq!(lines, ["checked: received → queued", "no answer", "checked: queued → refused"]);
+    let internal: Vec<_> = history.iter().map(|line| line.is_internal).collect();
+    assert_eq!(internal, [false, true, false]);
 }
 
 #[test]
@@ -135,13 +137,13 @@ fn an_order_is_one_whoever_orders_it_again_and_what_is_over_stays() {
     };
     let row = store.order(&job, at(1)).unwrap();
     assert_eq!(store.order(&NewJob { quick: true, ..job.clone() }, at(2)).unwrap(), row);
-    store.set_job(&job.key, &JobState::Running { since: 5 }, None).unwrap();
+    store.job_runs(&job.key, 5).unwrap();
     store.cancel_job(&job.key).unwrap();
     assert!(store.open_jobs().unwrap()[0].cancel);
-    let over = JobState::Over { outcome: Outcome::new(Verdict::Red) };
-    store.set_job(&job.key, &over, Some("{}")).unwrap();
-    store.set_job(&job.key, &JobState::Running { since: 6 }, None).unwrap();
-    assert_eq!(store.job(&job.key).unwrap().unwrap().state, over);
+    let outcome = Outcome::new(Verdict::Red);
+    store.end_job(&job.key, outcome.clone(), Some("{}")).unwrap();
+    store.job_runs(&job.key, 6).unwrap();
+    assert_eq!(store.job(&job.key).unwrap().unwrap().state, JobState::Over { outcome });
     assert_eq!(store.open_jobs().unwrap(), []);
 }
 
@@ -249,19 +251,75 @@ fn a_locked_database_says_so_and_loses_nothing() {
     assert!(matches!(store.record(&asked(1)).unwrap(), Recorded::New(_)));
 }
 
+/// As long as a change may take to be known: long before it would be looked all the same.
+const AT_ONCE: Duration = Duration::from_secs(30);
+
 #[tokio::test]
-async fn what_another_one_writes_is_known_at_once() {
+async fn each_thing_that_another_one_writes_is_known_at_once() {
+    // On a disk: to write there takes a while, and the file is written before the change is seen.
+    let program = std::env::current_exe().unwrap();
+    let place = Place(tempfile::tempdir_in(program.parent().unwrap()).unwrap());
+    let own = Arc::new(place.open());
+    let mut news = own.news(News::Shown);
+    news.changed().await.unwrap();
+    for comment in 0..20 {
+        let path = place.path();
+        let written = move || Store::open(&path, FORGE).unwrap().record(&asked(comment)).unwrap();
+        tokio::task::spawn_blocking(written).await.unwrap();
+        // Nobody writes anything after that.
+        tokio::time::timeout(AT_ONCE, news.changed()).await.expect("it is told").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn only_what_is_another_one_is_news() {
     let place = Place::new();
     let (own, other) = (Arc::new(place.open()), place.open());
-    let mut revisions = own.revisions();
-    revisions.changed().await.unwrap();
-    other.record(&asked(3)).unwrap();
-    // Long before it would be looked at all the same.
-    let told = tokio::time::timeout(Duration::from_secs(30), revisions.changed()).await;
-    told.expect("the kernel tells").unwrap();
-    let before = own.revision().unwrap();
-    own.record(&asked(4)).unwrap();
-    assert_eq!(own.revision().unwrap(), before, "its own is no news");
+    let said = || (own.said(News::Jobs).unwrap(), own.said(News::Shown).unwrap());
+    let first = said();
+    let job = NewJob {
+        key: crate::names::Key::of(FORGE, &asked(3).repo, 3),
+        repo: asked(3).repo,
+        pull: 1,
+        head: "a".repeat(40).parse().unwrap(),
+        quick: false,
+    };
+    let Recorded::New(id) = other.record(&asked(3)).unwrap() else { panic!("it is known") };
+    let recorded = said();
+    assert!(recorded.0 == first.0 && recorded.1 != first.1);
+    // That it is looked at later, how far comments were read, and what the forge was told is on no page.
+    let row = other.by_comment(&asked(3).repo, 3).unwrap().unwrap();
+    other.postpone(&row, at(60), None, at(4)).unwrap();
+    other.advance(&asked(3).repo, at(9)).unwrap();
+    other.tell(id, &Told { seen: true, text: Some("text".to_owned()), ..Told::default() }).unwrap();
+    assert_eq!(said(), recorded);
+
+    let mut jobs = vec![recorded.0];
+    for write in [
+        |store: &Store, job: &NewJob| drop(store.order(job, at(1)).unwrap()),
+        |store: &Store, job: &NewJob| store.cancel_job(&job.key).unwrap(),
+        |store: &Store, job: &NewJob| store.job_runs(&job.key, 5).unwrap(),
+        |store: &Store, job: &NewJob| store.end_job(&job.key, Outcome::new(Verdict::Red), None).unwrap(),
+    ] {
+        write(&other, &job);
+        jobs.push(said().0);
+    }
+    jobs.sort();
+    jobs.dedup();
+    assert_eq!(jobs.len(), 5, "{jobs:?}");
+
+    let mut shown = vec![recorded.1];
+    other.postpone(&row, at(60), Some("no answer"), at(4)).unwrap();
+    shown.push(said().1);
+    other.tell(id, &Told { foreigner: Some("eve".to_owned()), ..Told::default() }).unwrap();
+    shown.push(said().1);
+    other.save(&row, &queued(), "checked", at(5)).unwrap();
+    shown.push(said().1);
+    other.show_host(&HostView { at: at(5), runs: "a".to_owned(), locks: "b".to_owned() }).unwrap();
+    shown.push(said().1);
+    shown.sort();
+    shown.dedup();
+    assert_eq!(shown.len(), 5, "{shown:?}");
 }
 
 #[test]
@@ -278,8 +336,7 @@ fn what_a_job_and_its_host_showed_is_read_again() {
     };
     store.order(&job, at(1)).unwrap();
     assert_eq!(store.record_of(&job.key).unwrap(), None);
-    let over = JobState::Over { outcome: Outcome::new(Verdict::Red) };
-    store.set_job(&job.key, &over, Some("{}")).unwrap();
+    store.end_job(&job.key, Outcome::new(Verdict::Red), Some("{}")).unwrap();
     assert_eq!(store.record_of(&job.key).unwrap().as_deref(), Some("{}"));
     assert_eq!(store.host().unwrap(), None);
     for (seconds, runs) in [(1, "a"), (2, "b")] {
@@ -293,6 +350,20 @@ fn what_a_job_and_its_host_showed_is_read_again() {
     let received = store.by_comment(&row.repo, 3).unwrap().unwrap();
     store.save(&received, &queued(), "checked", at(1)).unwrap();
     assert_eq!(store.last_of(&row.repo, 9).unwrap()[0].request.id, id);
+    // The newest commit of a pull request is that of a request that has one.
+    let head = || store.last_head(&row.repo, 1).unwrap().map(|head| head.to_string());
+    assert_eq!(head(), Some("a".repeat(40)));
+    for (comment, state) in [
+        (4, State::Queued { head: "b".repeat(40).parse().unwrap() }),
+        (5, refused().state),
+        (6, State::Superseded { by: 7, head: None }),
+    ] {
+        store.record(&asked(comment)).unwrap();
+        let received = store.by_comment(&row.repo, comment).unwrap().unwrap();
+        store.save(&received, &Decision { state, create: false }, "checked", at(1)).unwrap();
+    }
+    assert_eq!(head(), Some("b".repeat(40)));
+    assert_eq!(store.last_head(&row.repo, 2).unwrap(), None);
     assert_eq!(store.next_due(at(0)).unwrap(), Some(at(1)));
     assert_eq!(store.next_due(at(1)).unwrap(), None);
 }

@@ -10,6 +10,7 @@ mod publish;
 mod supervise;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +19,12 @@ use cc_ci_core::Failure;
 use cc_ci_core::model::error_chain;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::config::{Config, WorkConfig};
 use crate::names::Key;
 use crate::request::{Outcome, Verdict};
-use crate::store::{JobRow, JobState, Store, StoreError};
+use crate::store::{JobRow, JobState, News, Store, StoreError};
 use directory::{JobDir, Progress};
 
 pub use supervise::supervise;
@@ -43,21 +44,23 @@ pub async fn work(config: &Config, store: Arc<Store>, mut end: watch::Receiver<b
     let mut worker = Worker { work: config.work()?, config, store, supervisors: BTreeMap::new() };
     cc_ci_core::files::private_directory(&worker.work.state_dir)
         .map_err(|error| Failure::host("can't make the jobs' directory").with_source(error))?;
-    let mut orders = worker.store.revisions();
+    let mut orders = worker.store.news(News::Jobs);
     let mut children = signal(SignalKind::child())
         .map_err(|error| Failure::host("can't wait for ended jobs").with_source(error))?;
-    let (command, shown) = (worker.work.command.clone(), worker.store.clone());
-    let publishing = publish::publish(&command, config, &shown);
-    let mut publishing = std::pin::pin!(publishing);
-    let mut tidy = tokio::time::interval(TIDY);
+    let (places, shown) = (worker.work.clone(), worker.store.clone());
+    let busy = Notify::new();
+    let beside = futures_util::future::join(
+        publish::publish(&places.command, config, &shown, &busy),
+        tidy(&places.state_dir, config.settings.keep, &shown),
+    );
+    let mut beside = std::pin::pin!(beside);
     loop {
         let pause = match worker.pass().await {
-            Ok(is_busy) => {
-                if is_busy {
-                    BUSY
-                } else {
-                    IDLE
+            Ok(Pass { is_busy, has_changed }) => {
+                if is_busy || has_changed {
+                    busy.notify_one();
                 }
+                if is_busy { BUSY } else { IDLE }
             }
             Err(error) => {
                 tracing::error!("{}", error_chain(&error));
@@ -67,12 +70,54 @@ pub async fn work(config: &Config, store: Arc<Store>, mut end: watch::Receiver<b
         tokio::select! {
             Ok(()) = orders.changed() => {}
             _ = children.recv() => {}
-            _ = tidy.tick() => directory::tidy(&worker.work.state_dir, config.settings.keep),
             () = tokio::time::sleep(pause) => {}
-            () = publishing.as_mut() => {}
+            _ = beside.as_mut() => {}
             _ = end.wait_for(|end| *end) => return Ok(()),
         }
     }
+}
+
+/// Removes old directories, for ever.
+async fn tidy(state_dir: &Path, keep: Duration, store: &Arc<Store>) {
+    loop {
+        let dir = state_dir.to_owned();
+        let tidied = store.run(move |store| {
+            directory::tidy(&dir, keep, store);
+            Ok(())
+        });
+        if let Err(error) = tidied.await {
+            tracing::warn!("can't remove old directories: {}", error_chain(&error));
+        }
+        tokio::time::sleep(TIDY).await;
+    }
+}
+
+/// What became of a job by now.
+#[derive(Debug)]
+enum Now {
+    /// It is being begun.
+    Begins,
+    /// It runs.
+    Running {
+        /// Since when, in seconds since the epoch.
+        since: i64,
+    },
+    /// It is over.
+    Over {
+        /// How it ended.
+        outcome: Outcome,
+        /// What the run wrote of itself.
+        record: Option<String>,
+    },
+}
+
+/// What a pass found.
+#[derive(Debug)]
+struct Pass {
+    /// A job runs.
+    is_busy: bool,
+    /// A job became something else.
+    has_changed: bool,
 }
 
 struct Worker<'c> {
@@ -84,29 +129,32 @@ struct Worker<'c> {
 }
 
 impl Worker<'_> {
-    /// Takes each job one step further, and says whether one of them runs.
-    async fn pass(&mut self) -> Result<bool, StoreError> {
+    /// Takes each job one step further.
+    async fn pass(&mut self) -> Result<Pass, StoreError> {
         // One that has ended is no zombie for long.
         self.supervisors.retain(|_, child| matches!(child.try_wait(), Ok(None)));
         let jobs = self.store.run(Store::open_jobs).await?;
+        let mut has_changed = false;
         let mut busy = jobs.iter().filter(|row| row.state != JobState::Waiting).count();
         for row in jobs {
             let waits = row.state == JobState::Waiting;
             if waits && busy >= self.config.settings.at_once && !row.cancel {
                 continue;
             }
-            match self.advance(&row) {
-                Ok(Some(state)) => {
-                    busy += usize::from(waits && !matches!(state, JobState::Over { .. }));
-                    if state != row.state {
-                        let key = row.job.key.clone();
-                        let record =
-                            matches!(state, JobState::Over { .. }).then(|| self.directory(&key).record());
-                        let record = record.flatten();
-                        self.store.run(move |store| store.set_job(&key, &state, record.as_deref())).await?;
+            let key = row.job.key.clone();
+            match self.advance(&row).await {
+                Ok(Now::Over { outcome, record }) => {
+                    has_changed = true;
+                    self.store.run(move |store| store.end_job(&key, outcome, record.as_deref())).await?;
+                }
+                Ok(Now::Running { since }) => {
+                    busy += usize::from(waits);
+                    if row.state != (JobState::Running { since }) {
+                        has_changed = true;
+                        self.store.run(move |store| store.job_runs(&key, since)).await?;
                     }
                 }
-                Ok(None) => busy += usize::from(waits),
+                Ok(Now::Begins) => busy += usize::from(waits),
                 // Whether it runs is not known: it keeps its place.
                 Err(error) => {
                     busy += usize::from(waits);
@@ -114,25 +162,24 @@ impl Worker<'_> {
                 }
             }
         }
-        Ok(busy > 0)
-    }
-
-    fn directory(&self, key: &Key) -> JobDir {
-        JobDir::of(&self.work.state_dir, key)
+        Ok(Pass { is_busy: busy > 0, has_changed })
     }
 
     /// Returns what became of a job by now; starts it where it was not begun.
-    fn advance(&mut self, row: &JobRow) -> std::io::Result<Option<JobState>> {
-        let dir = self.directory(&row.job.key);
-        match dir.progress()? {
+    async fn advance(&mut self, row: &JobRow) -> std::io::Result<Now> {
+        let dir = JobDir::of(&self.work.state_dir, &row.job.key);
+        // A record may be long.
+        let looked = tokio::task::spawn_blocking(move || (dir.progress(), dir)).await;
+        let (progress, dir) = looked.map_err(std::io::Error::other)?;
+        match progress? {
             Progress::New if !self.config.settings.repos.contains(&row.job.repo) => {
                 // The database is written by a process with less rights than this one's.
                 let outcome = Outcome::new(Verdict::Refused)
                     .with_note(format!("{} is none of this host's repositories", row.job.repo));
-                Ok(Some(JobState::Over { outcome }))
+                Ok(Now::Over { outcome, record: None })
             }
             Progress::New if row.cancel => {
-                Ok(Some(JobState::Over { outcome: Outcome::new(Verdict::Cancelled) }))
+                Ok(Now::Over { outcome: Outcome::new(Verdict::Cancelled), record: None })
             }
             Progress::New => {
                 if !self.supervisors.contains_key(&row.job.key) {
@@ -140,15 +187,15 @@ impl Worker<'_> {
                     let child = self.start(row)?;
                     self.supervisors.insert(row.job.key.clone(), child);
                 }
-                Ok(None)
+                Ok(Now::Begins)
             }
             Progress::Alive { run, since } => {
                 if row.cancel {
                     directory::cancel(run.as_ref())?;
                 }
-                Ok(Some(JobState::Running { since: since.unwrap_or_else(|| Timestamp::now().as_second()) }))
+                Ok(Now::Running { since: since.unwrap_or_else(|| Timestamp::now().as_second()) })
             }
-            Progress::Over(outcome) => Ok(Some(JobState::Over { outcome })),
+            Progress::Over { outcome, record } => Ok(Now::Over { outcome, record }),
         }
     }
 

@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cc_ci_core::model::error_chain;
-use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use crate::config::Config;
+use crate::listing::{Listing as _, Locks, Runs};
 use crate::store::{HostView, Store};
 
-/// How often it looks.
-const PAUSE: Duration = Duration::from_secs(15);
+/// How often it looks where something goes on.
+const BUSY: Duration = Duration::from_secs(15);
 
-/// What is as it was is written down again after so long, so that it is known to be of today.
-const AGAIN: SignedDuration = SignedDuration::from_secs(60);
+/// How often it looks where nothing does, and writes down again what is as it was, so that it is known to be of today.
+const IDLE: Duration = Duration::from_mins(1);
 
 /// As long as a look may take.
 const LOOK_TIME: Duration = Duration::from_secs(10);
@@ -28,15 +29,19 @@ const LIMIT: u64 = 4 << 20;
 /// So many runs are shown.
 const RUNS: &str = "--limit=50";
 
-/// Has `command` say what runs and locks there are, and writes that down, for ever.
-pub async fn publish(command: &Path, config: &Config, store: &Arc<Store>) {
+/// Has `command` say what runs and locks there are, and writes that down, for ever: where there is a dashboard that shows it.
+/// `busy` says that a job runs, or became something else.
+pub async fn publish(command: &Path, config: &Config, store: &Arc<Store>, busy: &Notify) {
+    if config.dashboard().is_none() {
+        return std::future::pending().await;
+    }
     let mut last: Option<HostView> = None;
     loop {
         match look(command, config).await {
             Ok(view) => {
                 let is_known = last.as_ref().is_some_and(|last| {
                     (&last.runs, &last.locks) == (&view.runs, &view.locks)
-                        && view.at.duration_since(last.at).abs() < AGAIN
+                        && view.at.duration_since(last.at).unsigned_abs() < IDLE
                 });
                 if !is_known {
                     let written = view.clone();
@@ -48,19 +53,19 @@ pub async fn publish(command: &Path, config: &Config, store: &Arc<Store>) {
             }
             Err(error) => tracing::info!("{} does not say what runs: {error}", command.display()),
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(BUSY).await;
+        // Either is a reason to look.
+        let _idle = tokio::time::timeout(IDLE.saturating_sub(BUSY), busy.notified()).await;
     }
 }
 
 async fn look(command: &Path, config: &Config) -> io::Result<HostView> {
     let at = Timestamp::now();
-    let runs = ask(command, config, &["runs", RUNS]).await?;
-    let mut locks: Value = serde_json::from_str(&ask(command, config, &["locks"]).await?)?;
+    let runs = Runs::read(&ask(command, config, &["runs", RUNS]).await?)?;
+    let mut locks = Locks::read(&ask(command, config, &["locks"]).await?)?;
     // There may be thousands that nobody holds.
-    if let Some(locks) = locks["locks"].as_array_mut() {
-        locks.retain(|lock| lock["held"] == true);
-    }
-    Ok(HostView { at, runs, locks: locks.to_string() })
+    locks.locks.retain(|lock| lock.held);
+    Ok(HostView { at, runs: serde_json::to_string(&runs)?, locks: serde_json::to_string(&locks)? })
 }
 
 /// Returns the JSON that a call of the command says.

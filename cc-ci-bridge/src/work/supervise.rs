@@ -10,7 +10,7 @@ use cc_ci_core::{Failure, files};
 use super::directory::{Begun, End, JobDir};
 use crate::config::Config;
 use crate::names::Key;
-use crate::store::JobRow;
+use crate::store::{JobRow, JobState};
 
 /// Runs a job, unless it was begun before.
 ///
@@ -32,6 +32,10 @@ pub fn supervise(config: &Config, key: &Key) -> Result<(), Failure> {
     let Some(row) = config.store()?.job(key)? else {
         return Err(failure("find the order"));
     };
+    // Its directory went once it was over, with the note that it was begun.
+    if matches!(row.state, JobState::Over { .. }) {
+        return Ok(());
+    }
     if !config.settings.repos.contains(&row.job.repo) {
         return Err(failure("allow the repository"));
     }

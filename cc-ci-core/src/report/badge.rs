@@ -29,7 +29,8 @@ impl Badge<'_> {
     }
 }
 
-pub(super) fn svg(label: &str, text: &str, colour: &str) -> String {
+/// A badge with any two words, and a colour as CSS has it, e.g. `#1a7f37`.
+pub fn badge_of(label: &str, text: &str, colour: &str) -> String {
     let badge = Badge { label, text, colour, label_width: width(label), text_width: width(text) };
     // Writing to a string can't fail.
     badge.render().unwrap_or_default()

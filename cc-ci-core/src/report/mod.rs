@@ -21,6 +21,7 @@ use askama::Template as _;
 use crate::model::level::Level;
 use crate::model::record::RunRecord;
 
+pub use badge::badge_of;
 pub use log::Log;
 
 /// The page of a run: HTML, the same for the same record and logs.
@@ -35,7 +36,7 @@ pub fn badge(record: &RunRecord) -> String {
         Some(level) => (format!("level {}", level.reached), badge::of_level(level.reached)),
         None => (outcome::of_verdict(record.verdict).word.to_owned(), badge::NONE),
     };
-    badge::svg("cc-ci", &text, colour)
+    badge_of("cc-ci", &text, colour)
 }
 
 /// The run as a JUnit file, for CI systems that show tests. A tier is a suite and a step a test.
