@@ -17,7 +17,7 @@ fn main() {
     let parts =
         ["Cargo.toml", "Cargo.lock", "cc-ci-abra", "cc-ci-cli", "cc-ci-core", "cc-ci-docker", "examples"]
             .map(|part| format!("../{part}"));
-    let mut status = vec!["status", "--porcelain", "--untracked-files=no", "--"];
+    let mut status = vec!["--no-optional-locks", "status", "--porcelain", "--untracked-files=no", "--"];
     status.extend(parts.iter().map(String::as_str));
     let is_dirty = git(&status).is_some_and(|changed| !changed.is_empty());
     let commit = commit.map(|commit| if is_dirty { commit + "-dirty" } else { commit });
