@@ -1,15 +1,16 @@
 //! From configuration to the parts of the library.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, io, thread};
+use std::{fs, io, panic};
 
 use cc_ci_abra::{Abra, AbraDeployer, Probe};
 use cc_ci_core::engine::Deployer;
-use cc_ci_core::event::Reporter;
+use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::lifetime::{Bounds, ParentWatch, ProcessMode, RunLifetime, TakeOverError, TakenOver};
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::lock::FlockLocks;
@@ -19,6 +20,7 @@ use cc_ci_core::system_info::{KernelSystemInfo, SystemInfo};
 use cc_ci_core::workspace::{KernelWorkspace, Settings as WorkspaceSettings};
 use cc_ci_core::{CiHost, EnvFiles, Failure};
 use cc_ci_docker::SwarmEngine;
+use nix::errno::Errno;
 
 use crate::args::{self, Parent};
 use crate::config::Config;
@@ -33,6 +35,10 @@ const ABRA_CACHE: &str = ".abra.json";
 
 /// What ending the programs that were asked something may take.
 const CHILDREN_LIMIT: Duration = Duration::from_secs(10);
+
+/// What helps where the kernel starts no thread.
+pub const FEW_THREADS: &str =
+    "the host starts no more threads for this user: see ulimit -u, and pids.max of its cgroup";
 
 /// As long as a thread for blocking work waits for more of it: longer than any command lasts.
 const FOR_GOOD: Duration = Duration::from_hours(100 * 365 * 24);
@@ -234,35 +240,67 @@ pub fn start(
         TakeOverError::NoParent => Failure::configuration("can't tell whose death should end this command")
             .with_source(error)
             .with_hint("name the process with --parent-pid PID; in a systemd unit: --parent none"),
-        error => Failure::host("can't watch over the command").with_source(error),
+        error => not_started("can't watch over the command", error),
     })
 }
 
-/// A lifetime for commands that only look: whoever started them may be gone.
+/// Starts the lifetime of a command that only looks: whoever started it may be gone, and nothing is torn down at its end.
 pub fn start_read_only(taken: TakenOver, terminal: &Terminal) -> Result<Arc<ProcessMode>, Failure> {
     let bounds = Bounds { deadline: None, ..Bounds::default() };
-    taken
-        .start(ParentWatch::None, bounds, terminal.reporter())
-        .map(Arc::new)
-        .map_err(|error| Failure::host("can't listen to signals").with_source(error))
+    let reporter = Arc::new(WithoutTeardown(terminal.reporter()));
+    let started = taken.start(ParentWatch::None, bounds, reporter).map(Arc::new);
+    started.map_err(|error| not_started("can't listen to signals", error))
+}
+
+fn not_started(what: &'static str, error: TakeOverError) -> Failure {
+    let hint = thread_hint(&error);
+    Failure::host(what).with_any_hint(hint).with_source(error)
+}
+
+/// What helps where the kernel has refused a thread or a process.
+pub fn thread_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) == Some(Errno::EAGAIN as i32) {
+            return Some(FEW_THREADS);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Tells no teardown.
+#[derive(Debug)]
+struct WithoutTeardown(Arc<dyn Reporter>);
+
+impl Reporter for WithoutTeardown {
+    fn report(&self, event: &Event) {
+        if !matches!(event, Event::Cancelled { .. } | Event::SignalSwallowed { .. }) {
+            self.0.report(event);
+        }
+    }
 }
 
 /// Runs `work` to its end on this thread. Blocking work that hangs in a system call does not keep the process.
 pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let failed = |error: io::Error| {
-        Failure::host("can't start the runtime").with_source(error).with_hint(
-            "the host starts no more threads for this user: see ulimit -u, and pids.max of its cgroup",
-        )
-    };
-    // The runtime panics where its first thread for blocking work can't be started, and does without later ones. So the
-    // first one is started before anything is changed, and stays; one of our own tells beforehand whether it can be.
-    drop(thread::Builder::new().spawn(|| {}).map_err(failed)?.join());
+    let failed =
+        |error: io::Error| Failure::host("can't start the runtime").with_source(error).with_hint(FEW_THREADS);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(FOR_GOOD)
         .build()
         .map_err(failed)?;
-    drop(runtime.spawn_blocking(|| {}));
+    // The runtime panics where its first thread for blocking work can't be started, and does without later ones. So the
+    // first one is started before anything is changed, and stays. The panic is told as what it is, and by nobody else.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let first = panic::catch_unwind(|| drop(runtime.spawn_blocking(|| {})));
+    panic::set_hook(hook);
+    if let Err(said) = first {
+        let said =
+            said.downcast::<String>().map_or_else(|_| "no thread for blocking work".to_owned(), |said| *said);
+        return Err(failed(io::Error::other(said)));
+    }
     let end = runtime.block_on(work);
     runtime.shutdown_background();
     end

@@ -14,7 +14,7 @@ use cc_ci_core::names::{Domain, RunId};
 use cc_ci_core::workspace::{RecipeSource, Revision};
 use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 pub use complete::complete;
@@ -22,6 +22,9 @@ pub use past::{Logs, Report, Runs, State};
 pub use schema::{Form, Schema};
 pub use settings::{Colour, Executor, Format, Parent, ProxyAddress, ServerName, Settings};
 pub use topics::strange_variables;
+
+/// The command whose stdout is another program's.
+const WITH_LOCK: &str = "with-lock";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,6 +51,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Str
             Command::ExitCodes => Ok(Invocation::Help(exit_codes())),
             Command::Help(help) => topics::help(help).map(Invocation::Help),
             Command::Man(man) => topics::man(man).map(Invocation::Help),
+            Command::Schema(schema) => Ok(Invocation::Help(crate::commands::schema::text(schema.form))),
             _ => Ok(Invocation::Command(Box::new(cli))),
         },
         Err(error) if error.use_stderr() => Err(error.render().to_string()),
@@ -56,11 +60,38 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Str
 }
 
 fn parsed(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let matches = Cli::command().try_get_matches_from(args)?;
+    let mut command = Cli::command();
+    let matches = command.try_get_matches_from_mut(args)?;
     let mut cli = Cli::from_arg_matches(&matches)?;
-    let is_flag = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
-    cli.settings.given = matches.ids().filter(is_flag).map(ToString::to_string).collect();
+    let origin = |argument| Some((Arg::get_id(argument).to_string(), origin(argument, &matches)?));
+    cli.settings.origins = command.get_arguments().filter_map(origin).collect();
     Ok(cli)
+}
+
+/// Who says what an argument is: the flag or the variable.
+fn origin(argument: &Arg, matches: &ArgMatches) -> Option<String> {
+    match matches.value_source(argument.get_id().as_str())? {
+        ValueSource::CommandLine => argument.get_long().map(|flag| format!("--{flag}")),
+        ValueSource::EnvVariable => argument.get_env().map(|name| name.to_string_lossy().into_owned()),
+        _ => None,
+    }
+}
+
+/// What a variable says in the place of the flag `id` that only `command` takes, and its name.
+pub fn by_variable<T: Clone + Send + Sync + 'static>(
+    command: &str,
+    id: &str,
+) -> Result<Option<(T, String)>, String> {
+    let all = Cli::command();
+    let of_command = all.find_subcommand(command).into_iter().flat_map(clap::Command::get_arguments);
+    let Some(argument) = of_command.into_iter().find(|argument| argument.get_id() == id) else {
+        return Err(format!("error: {command} has no flag {id}"));
+    };
+    // By itself: what else the command takes is wrong or not.
+    let alone = clap::Command::new("cc-ci").no_binary_name(true).arg(argument.clone());
+    let matches = alone.try_get_matches_from([""; 0]).map_err(|error| error.to_string())?;
+    let Some(origin) = origin(argument, &matches) else { return Ok(None) };
+    Ok(matches.get_one::<T>(id).map(|value| (value.clone(), origin)))
 }
 
 /// The settings of a call with these flags.
@@ -70,13 +101,18 @@ pub fn settings_of(flags: &[&str]) -> Settings {
     parsed(line).unwrap().settings
 }
 
-/// The format that refused arguments ask for: clap gives none of them.
+/// The format that refused arguments ask for. By hand: clap gives none of them, and where it is to ignore errors, those
+/// before the first one only.
 pub fn format_of(args: impl IntoIterator<Item = OsString>) -> Format {
     let args: Vec<String> = args
         .into_iter()
         .map(|arg| arg.to_string_lossy().into_owned())
         .take_while(|arg| arg != "--")
         .collect();
+    let is_command = |word: &&String| Cli::command().find_subcommand(word).is_some();
+    if args.iter().find(is_command).is_some_and(|command| command == WITH_LOCK) {
+        return Format::Human;
+    }
     let after = |pair: &[String]| (pair[0] == "--format").then(|| pair[1].clone());
     let named = args.windows(2).filter_map(after).next_back();
     let joined = args.iter().filter_map(|arg| arg.strip_prefix("--format=")).next_back().map(str::to_owned);
@@ -95,6 +131,16 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// How results are written. What is on the stdout of `with-lock` is its command's alone.
+    pub fn format(&self) -> Format {
+        match self.command {
+            Command::WithLock(_) => Format::Human,
+            _ => self.settings.format,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Test a recipe: deploy, upgrade, back up, restore, take down, report
@@ -104,6 +150,7 @@ pub enum Command {
     /// Show who holds and who awaits which app's lock; takes none
     Locks(Domains),
     /// Run a command while holding an app's lock
+    #[command(name = WITH_LOCK)]
     WithLock(WithLock),
     /// Look after warm apps: those that the quick lane upgrades and rolls back
     #[command(subcommand)]
@@ -144,7 +191,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Show it again each 2 seconds, until it is ended
+    /// Show it again each 2 seconds, until it is ended or nobody reads it
     #[arg(long, short)]
     pub watch: bool,
 }

@@ -5,12 +5,12 @@
 mod keys;
 mod recipes;
 mod show;
+mod socket;
 mod source;
 mod values;
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -29,21 +29,18 @@ use recipes::{OfRecipes, Recipe};
 
 pub use keys::{KEYS, files};
 pub use show::{Row, rows};
+pub use socket::Socket;
 use source::Source;
-use values::{GroupId, KeepRuns, Limit, Time};
+use values::{GroupId, KeepRuns, Limit, Time, UserId};
 
 use crate::args::{Executor, ProxyAddress, ServerName, Settings};
-use crate::spelling;
-use cc_ci_core::Failure;
+use cc_ci_core::{Failure, spelling};
 
 /// Where the file is, unless somebody says otherwise.
 const DEFAULT_FILE: &str = "/etc/cc-ci/config.toml";
 
 /// Where the apps' lock files are, unless somebody says otherwise.
 const DEFAULT_LOCK_DIR: &str = "/run/lock";
-
-/// How to write a path into the file.
-const ABSOLUTE: &str = "it would be another one in each directory that cc-ci is called in: begin it with /";
 
 /// The suffix that only the local executor may fall back to.
 const LOCAL_SUFFIX: &str = "cc-ci.localhost";
@@ -58,7 +55,7 @@ struct File {
     protect: Vec<Domain>,
     lock_dir: Option<PathBuf>,
     lock_group: Option<GroupId>,
-    trusted_lock_owners: Vec<u32>,
+    trusted_lock_owners: Vec<UserId>,
     runs_dir: Option<PathBuf>,
     keep_runs: Option<KeepRuns>,
     abra_dir: Option<PathBuf>,
@@ -202,7 +199,6 @@ impl Config {
         let runs_dir = absolute("the runs directory", runs_dir)?;
         let of_recipes = OfRecipes::new(file.recipes, &source)?;
         let server = settings.server.clone().or(file.server);
-        let canonical = env::var_os("ABRA_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
         Ok(Self {
             executor: settings.executor.or(file.executor).unwrap_or_default(),
             names_a_server: server.is_some(),
@@ -211,9 +207,9 @@ impl Config {
             protect: file.protect,
             lock_dir,
             lock_group: file.lock_group.map(|group| group.0),
-            trusted_lock_owners: file.trusted_lock_owners,
+            trusted_lock_owners: file.trusted_lock_owners.iter().map(|user| user.0).collect(),
             runs_dir,
-            abra_dir: canonical.or(file.abra_dir).map(|dir| absolute("abra's tree", dir)).transpose()?,
+            abra_dir: named_tree().or(file.abra_dir).map(|dir| absolute("abra's tree", dir)).transpose()?,
             local_root,
             backups: match file.abra.backups {
                 Some(BackupsMode::Service) => Backups::Service,
@@ -299,51 +295,20 @@ impl Config {
     }
 }
 
+/// The canonical abra tree that the environment names.
+fn named_tree() -> Option<PathBuf> {
+    env::var_os("ABRA_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from)
+}
+
 /// What the recipes' code may read of the host. Each is shown as what it is: a link's end may be elsewhere in a sandbox.
 fn sandbox_paths(paths: Vec<PathBuf>, source: &Source) -> Result<Vec<PathBuf>, Failure> {
     let real = |path: PathBuf| {
-        let path = absolute("a path of [sandbox]", path)?;
+        if !path.is_absolute() {
+            return Err(source.relative("sandbox.paths", &path));
+        }
         path.canonicalize().map_err(|error| source.wrong("sandbox.paths", path.display()).with_source(error))
     };
     paths.into_iter().map(real).collect()
-}
-
-/// Where an engine listens, unless somebody says otherwise.
-const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
-
-/// Where the engine listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Socket {
-    pub path: PathBuf,
-    /// Somebody named it: then it is meant to be there.
-    pub named: bool,
-}
-
-impl Socket {
-    /// What `DOCKER_HOST` says.
-    pub fn from_environment() -> Result<Self, Failure> {
-        Self::parse(env::var_os("DOCKER_HOST").as_deref())
-    }
-
-    fn parse(host: Option<&OsStr>) -> Result<Self, Failure> {
-        let Some(host) = host.filter(|host| !host.is_empty()) else {
-            return Ok(Self { path: DEFAULT_SOCKET.into(), named: false });
-        };
-        let path = host.to_str().and_then(|host| host.strip_prefix("unix://")).map(PathBuf::from);
-        match path {
-            Some(path) if path.is_absolute() => Ok(Self { path, named: true }),
-            _ => {
-                // The rest may have a password in it.
-                let host = host.to_string_lossy();
-                let scheme = host.split_once("://").map_or("no address", |(scheme, _)| scheme);
-                Err(Failure::configuration(format!(
-                    "DOCKER_HOST ({scheme}) is no unix://PATH: only an engine of this host can be used, since locks \
-                     are per host"
-                ))
-                .with_hint(format!("run cc-ci on the engine's own host, with DOCKER_HOST=unix://{DEFAULT_SOCKET}")))
-            }
-        }
-    }
 }
 
 impl File {
@@ -366,14 +331,11 @@ impl File {
         let source = Source::new(path, text);
         let file = Self::parse(source.text()).map_err(|(error, hint)| {
             let place = source.line_at(error.span().map_or(0, |span| span.start));
-            Failure::configuration(format!("{place}: {}", plain(error.message()))).with_any_hint(hint)
+            Failure::configuration(format!("{place}: {}", error.message())).with_any_hint(hint)
         })?;
         match file.relative() {
             None => Ok((file, source)),
-            Some((key, relative)) => {
-                let what = format!("it is no absolute path: {}", relative.display());
-                Err(source.wrong(key, what).with_hint(ABSOLUTE))
-            }
+            Some((key, relative)) => Err(source.relative(key, relative)),
         }
     }
 
@@ -412,13 +374,6 @@ fn which_proxy(
             .with_hint("say where the proxy is, e.g. `address = \"127.0.0.1:443\"` in [proxy], or `none`")),
         Some(ProxyAddress::None) | None => Ok(None),
     }
-}
-
-/// What serde says, without the types of the code.
-fn plain(message: &str) -> String {
-    ["usize", "u32", "i64"].iter().fold(message.to_owned(), |text, name| {
-        text.replace(&format!("expected {name}"), "expected a whole number")
-    })
 }
 
 /// Of serde's `unknown field …, expected one of …`: the known one that was meant.

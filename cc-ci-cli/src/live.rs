@@ -53,11 +53,11 @@ struct Inner {
 struct State {
     progress: Progress,
     /// Where it is shown as it goes on.
-    shown: Option<Shown>,
+    shown: Option<Showing>,
 }
 
 #[derive(Debug)]
-struct Shown {
+struct Showing {
     bar: Option<ProgressBar>,
     /// When a line was told last.
     told: Instant,
@@ -81,7 +81,7 @@ impl Live {
             Manner::Log => None,
             Manner::Screen => Some(bar(Screen::new(self.err.clone()))),
         };
-        self.state().shown = Some(Shown { bar, told: Instant::now(), silence });
+        self.state().shown = Some(Showing { bar, told: Instant::now(), silence });
         let live = self.clone();
         let thread = thread::Builder::new().name("cc-ci-live".into()).stack_size(STACK);
         match thread.spawn(move || live.keep_up(tick)) {

@@ -14,50 +14,59 @@ mod render;
 mod shown;
 #[cfg(test)]
 mod snapshots;
-mod spelling;
 mod terminal;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use args::Invocation;
 use cc_ci_core::Failure;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{ProcessMode, TakeOverError};
-use terminal::Terminal;
+use cc_ci_core::sys::text::sanitize;
+use terminal::{Terminal, error_text};
 
 fn main() -> ExitCode {
     #[cfg(feature = "demo")]
     if commands::demo::is_note_keeper() {
         return note_keeper::main_from_args(std::env::args_os());
     }
-    if args::complete(std::env::args_os()) {
-        return Exit::Green.into();
+    match args::complete(std::env::args_os()) {
+        None => {}
+        Some(Ok(())) => return Exit::Green.into(),
+        Some(Err(text)) => {
+            say(&text);
+            return Exit::Usage.into();
+        }
     }
     if commands::bridge::is_asked() {
         return bridge();
     }
     // Before any thread exists: from here on signals wait until somebody listens.
     let taken = ProcessMode::take_over();
-    let Ok(terminal) = Terminal::open() else { return Exit::Harness.into() };
+    let Some(terminal) = open() else { return Exit::Harness.into() };
     let exit = match args::parse(std::env::args_os()) {
         Ok(Invocation::Help(text)) => {
+            // It holds nothing: a pager takes its time, and any signal ends it.
+            let is_free = taken.is_ok_and(|taken| taken.give_back().is_ok());
             terminal.result(text);
+            if is_free {
+                terminal.wait_for_reader();
+            }
             Exit::Green
         }
-        Ok(Invocation::Command(command)) => match taken {
-            Ok(taken) => {
-                let terminal = terminal.as_asked(&command.settings);
-                commands::dispatch(*command, taken, &terminal)
+        Ok(Invocation::Command(command)) => {
+            let terminal = terminal.as_asked(&command);
+            match taken {
+                Ok(taken) => commands::dispatch(*command, taken, &terminal),
+                Err(error) => {
+                    let failure = not_taken(error);
+                    terminal.error(&failure);
+                    terminal.error_result(&failure, Exit::Harness);
+                    Exit::Harness
+                }
             }
-            Err(error) => {
-                let hint = matches!(error, TakeOverError::NoBootId(_)).then_some(
-                    "let cc-ci see all of /proc: no subset=pid, in a systemd unit no ProcSubset=pid",
-                );
-                let failure = Failure::host("can't take the process over").with_source(error);
-                terminal.error(&failure.with_any_hint(hint));
-                Exit::Harness
-            }
-        },
+        }
         Err(text) => {
             terminal.in_format(args::format_of(std::env::args_os())).usage_error(&text);
             Exit::Usage
@@ -67,10 +76,34 @@ fn main() -> ExitCode {
     exit.into()
 }
 
+/// The outputs; without them, says why not.
+fn open() -> Option<Terminal> {
+    let failed = |error| {
+        let failure = Failure::host("can't start the threads that write what is told").with_source(error);
+        say(&error_text(&failure.with_hint(app::FEW_THREADS)));
+    };
+    Terminal::open().map_err(failed).ok()
+}
+
+/// Tells what no thread is there to write. Nothing is held yet that a stuck reader could keep.
+fn say(text: &str) {
+    let _gone = std::io::stderr().write_all(sanitize(text).as_bytes()).is_err();
+}
+
+fn not_taken(error: TakeOverError) -> Failure {
+    let hint = match &error {
+        TakeOverError::NoBootId(_) => {
+            Some("let cc-ci see all of /proc: no subset=pid, in a systemd unit no ProcSubset=pid")
+        }
+        error => app::thread_hint(error),
+    };
+    Failure::host("can't take the process over").with_any_hint(hint).with_source(error)
+}
+
 /// Becomes `cc-ci-bridge`, or says why not.
 fn bridge() -> ExitCode {
     let failure = commands::bridge::execute();
-    let Ok(terminal) = Terminal::open() else { return Exit::Harness.into() };
+    let Some(terminal) = open() else { return Exit::Harness.into() };
     terminal.error(&failure);
     terminal.close();
     Exit::from(failure.fault()).into()

@@ -21,7 +21,7 @@ use crate::commands::status::Status;
 use crate::shown::{Shown, indent};
 
 /// How much is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
     /// What is not as it should be.
     Little,
@@ -98,8 +98,8 @@ pub fn answer(line: Option<String>, children: &[String]) -> String {
     format!("   {}\n", indent(&parts.join("; ")))
 }
 
-/// The summary of a run.
-pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Shown {
+/// The summary of a run, whose `page` is in its directory.
+pub fn run(record: &RunRecord, page: Option<&std::path::Path>, colour: bool) -> Shown {
     let mut text = String::new();
     let style = match record.verdict {
         Some(Verdict::Green) => Style::new().green(),
@@ -152,8 +152,9 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
     for error in &record.errors {
         let _ = writeln!(text, "  error: {}", indent(error));
     }
-    if record.receipt.is_some() || !record.tiers.is_empty() {
-        let _ = writeln!(text, "  report: {}", directory.join("report.html").display());
+    // A run that goes on has none yet, nor has one that died; older ones have none at all.
+    if let Some(page) = page {
+        let _ = writeln!(text, "  report: {}", page.display());
     }
     if let Some(doing) = record.doing.as_ref().filter(|_| record.verdict.is_none()) {
         let _ = writeln!(text, "  doing: {}, since {:.0}", indent(&doing.to_string()), doing.since);
@@ -166,7 +167,7 @@ pub fn run(record: &RunRecord, directory: &std::path::Path, colour: bool) -> Sho
 }
 
 /// What became of the warm apps.
-pub fn warm(ends: &[WarmEnd]) -> String {
+pub fn warm(ends: &[WarmEnd], detail: Detail) -> String {
     let mut text = String::new();
     for end in ends {
         let name = end.domain.as_ref().map_or_else(|| end.recipe.to_string(), ToString::to_string);
@@ -188,6 +189,9 @@ pub fn warm(ends: &[WarmEnd]) -> String {
         let _ = writeln!(text, "{name} ({}{version}): {outcome}{reasons}", end.recipe);
         if !end.removed.is_empty() {
             let _ = writeln!(text, "  removed what a dead run had added: {}", Resource::brief(&end.removed));
+            if detail == Detail::All {
+                text.push_str(&removed(&end.removed));
+            }
         }
         for error in &end.errors {
             let _ = writeln!(text, "  error: {}", indent(error));

@@ -138,11 +138,17 @@ fn help_on_topics() {
 fn the_version_names_the_commit() {
     let Ok(Invocation::Help(text)) = args::parse(["cc-ci", "--version"].map(Into::into)) else { panic!() };
     let version = text.trim().strip_prefix("cc-ci ").unwrap();
-    let (number, commit) =
-        version.split_once(' ').map_or((version, None), |(number, commit)| (number, Some(commit)));
-    assert_eq!(number, env!("CARGO_PKG_VERSION"));
-    let is_commit = |commit: &str| commit.len() == 14 && commit.starts_with('(') && commit.ends_with(')');
-    assert!(commit.is_none_or(is_commit), "{text}");
+    let git = |words: &[&str]| {
+        let mut git = Command::new("git");
+        let output = git.current_dir(env!("CARGO_MANIFEST_DIR")).args(words).output().ok()?;
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    };
+    // A source without a repository has none.
+    let is_ours = git(&["ls-files", "build.rs"]).is_some_and(|listed| !listed.is_empty());
+    let commit = is_ours.then(|| git(&["rev-parse", "--short=12", "HEAD"]).unwrap());
+    let named = |commit: String| format!(" ({}", commit.trim());
+    let begin = [env!("CARGO_PKG_VERSION"), &commit.map(named).unwrap_or_default()].concat();
+    assert!(["", ")", "-dirty)"].contains(&version.strip_prefix(&begin).unwrap_or("not it")), "{text}");
 }
 
 #[test]
@@ -228,7 +234,7 @@ fn record(changes: &serde_json::Value) -> RunRecord {
 #[test]
 fn a_green_run() {
     let record = record(&json!({}));
-    assert_snapshot!(both(render::run(&record, Path::new("/runs/7"), false), &record));
+    assert_snapshot!(both(render::run(&record, Some(Path::new("/runs/7/report.html")), false), &record));
 }
 
 #[test]
@@ -264,8 +270,7 @@ fn runs_that_are_not_green() {
         json!({ "verdict": null, "doing": { "phase": "custom", "step": "recipe/custom-a", "since": AT } }),
         json!({ "verdict": "killed", "digest": digest() }),
     ];
-    let texts =
-        screens.map(|changes| render::run(&record(&changes), Path::new("/runs/7"), false).into_text() + "\n");
+    let texts = screens.map(|changes| render::run(&record(&changes), None, false).into_text() + "\n");
     assert_snapshot!(texts.concat());
 }
 
@@ -514,7 +519,8 @@ fn warm_apps() {
             ..end(Outcome::Failed, &["another image"])
         },
     ];
-    assert_snapshot!(both(render::warm(&ends), &warm::document(true, &ends)));
+    assert_snapshot!(both(render::warm(&ends, Detail::Usual), &warm::document(true, &ends)));
+    assert!(render::warm(&ends, Detail::All).contains("\n    removed config new\n"));
 }
 
 #[test]

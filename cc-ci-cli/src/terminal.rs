@@ -1,4 +1,5 @@
-//! stdout for results, stderr for everything else; neither ever blocks or fails a command.
+//! stdout for results, stderr for everything else. Neither ever fails a command, and nothing but a result that is due blocks
+//! one, for seconds at the most.
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -16,7 +17,7 @@ use serde::Serialize;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::args::{Colour, Format, Settings};
+use crate::args::{Cli, Colour, Format};
 use crate::live::{self, Live, Manner, Shows};
 use crate::render::{self, Detail};
 use crate::shown::{Shown, indent};
@@ -46,8 +47,10 @@ impl Terminal {
     pub fn open() -> io::Result<Self> {
         // anstream knows NO_COLOR, CLICOLOR_FORCE, and what is no terminal.
         let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
-        let out = QueuedWriter::start("stdout", io::stdout())?;
-        Ok(Self { colour, ..Self::new(out, QueuedWriter::start("stderr", io::stderr())?) })
+        let err = QueuedWriter::start("stderr", io::stderr())?;
+        // A program may read the results: no line among them is for people.
+        let out = QueuedWriter::start_beside("stdout", io::stdout(), err.clone())?;
+        Ok(Self { colour, ..Self::new(out, err) })
     }
 
     fn new(out: QueuedWriter, err: QueuedWriter) -> Self {
@@ -56,7 +59,8 @@ impl Terminal {
     }
 
     /// The same outputs in the manner that the flags ask for.
-    pub fn as_asked(&self, settings: &Settings) -> Self {
+    pub fn as_asked(&self, cli: &Cli) -> Self {
+        let settings = &cli.settings;
         let detail = match (settings.quiet, settings.verbose) {
             (true, _) => Detail::Little,
             (false, true) => Detail::All,
@@ -67,7 +71,7 @@ impl Terminal {
             Colour::Always => true,
             Colour::Never => false,
         };
-        Self { colour, detail, format: settings.format, ..self.clone() }
+        Self { colour, detail, format: cli.format(), ..self.clone() }
     }
 
     /// Shows what goes on until what is given back is dropped. Whoever reads results by program reads no progress.
@@ -78,7 +82,8 @@ impl Terminal {
 
     /// Text of the result, for people.
     pub fn result(&self, text: impl Into<Shown>) {
-        self.out.write(text.into().into_text());
+        // However many lines wait before it: it is what the command was called for.
+        self.out.write_within(text.into().into_text(), LAST_WORDS);
     }
 
     /// Text of the result in the place of what was shown before; below it, where that is no terminal.
@@ -95,8 +100,16 @@ impl Terminal {
             Format::Ndjson => json_line(value),
         };
         match text {
-            Ok(text) => self.out.write(text),
+            Ok(text) => self.out.write_within(text, LAST_WORDS),
             Err(error) => self.progress(format!("error: can't write the result as JSON: {error}\n")),
+        }
+    }
+
+    /// An event as JSON; none where too many wait already.
+    fn json_event(&self, event: &Event) {
+        match json_line(&EventLine::new(Timestamp::now(), event)) {
+            Ok(line) => self.out.write(line),
+            Err(error) => self.progress(format!("error: can't write an event as JSON: {error}\n")),
         }
     }
 
@@ -192,7 +205,7 @@ impl Reporter for Terminal {
     fn report(&self, event: &Event) {
         self.live.note(event);
         if self.format == Format::Ndjson {
-            self.json(&EventLine::new(Timestamp::now(), event));
+            self.json_event(event);
         }
         if let Event::Asked { children } = event {
             self.progress(render::answer(self.live.line(), children));

@@ -65,3 +65,40 @@ fn a_reader_of_both_that_stopped_does_not_keep_a_cancelled_run() {
     paused_runs::recorded(&world, 143);
     drop((errors.0, results.0));
 }
+
+#[test]
+fn the_stdout_of_with_lock_is_its_commands_alone() {
+    let world = World::new();
+    let domain = world.domain("plain", 7);
+    let call = |words: &[&str]| {
+        let line = ["with-lock", domain.as_str()].into_iter().chain(words.iter().copied());
+        world.cc_ci(line).env("CCCI_FORMAT", "ndjson").run()
+    };
+    assert_eq!(call(&["--", "echo", "mine"]).expect(0).stdout, "mine\n");
+    assert_eq!(call(&["--", "/nowhere/x"]).expect(127).stdout, "");
+    assert_eq!(call(&["--lock-timeout", "soon", "--", "true"]).expect(2).stdout, "");
+    let usage = world.cc_ci(["locks", "--nope", "--format", "json"]).run().expect(2);
+    assert!(usage.json()["error"].as_str().unwrap().contains("--nope"), "{}", usage.stdout);
+}
+
+#[test]
+fn a_host_without_threads_is_told() {
+    let test = "a_host_without_threads_is_told";
+    if !nix::unistd::geteuid().is_root() {
+        return cc_ci_tests::skip(test, "needs root, to become another user");
+    }
+    let world = World::new();
+    // A user of its own: the kernel counts a user's processes over the whole host.
+    let program = world.path().join("cc-ci");
+    let words = world.cc_ci([""; 0]).words();
+    let copied = std::process::Command::new("cp").arg(&words[0]).arg(&program).status().unwrap();
+    assert!(copied.success());
+    for limit in ["--nproc=1", "--nproc=2", "--nproc=3"] {
+        let user = ["setpriv", "--reuid", "12347", "--regid", "12347", "--clear-groups"];
+        let script = format!("exec {} \"$@\"", program.display());
+        let outer = [&["prlimit", limit][..], &user, &["sh", "-c", &script]].concat();
+        let end = world.cc_ci(["status"]).inside(&outer).run();
+        assert_eq!(end.code, 3, "{limit}: {end:?}");
+        assert!(end.stderr.contains("ulimit -u"), "{limit}: {end:?}");
+    }
+}

@@ -79,3 +79,103 @@ fn a_status_is_shown_again_until_it_is_ended() {
     running.signal(nix::sys::signal::Signal::SIGTERM);
     running.wait().expect(143);
 }
+
+#[test]
+fn a_variable_that_shells_complete_by_makes_no_command_green() {
+    let world = World::new();
+    for shell in ["1", "bash"] {
+        let end = world.cc_ci(["run", "./nowhere"]).env("COMPLETE", shell).run().expect(2);
+        assert!(end.stderr.contains("nowhere"), "{shell}: {}", end.stderr);
+        let locked = ["with-lock", "my-a-012345.ci.example.org", "--", "false"];
+        world.cc_ci(locked).env("COMPLETE", shell).run().expect(1);
+    }
+    let end = world.cc_ci([""; 0]).env("COMPLETE", "1").run().expect(2);
+    assert!(end.stderr.contains("unknown shell"), "{}", end.stderr);
+    world.cc_ci(["--", "cc-ci", "run"]).env("COMPLETE", "1").run().expect(2);
+    assert!(world.cc_ci([""; 0]).env("COMPLETE", "bash").run().expect(0).stdout.contains("complete"));
+}
+
+#[test]
+fn only_recipes_names_are_completed() {
+    let world = World::new();
+    let tree = world.path().join("abra");
+    for name in ["there", "the\nre", "the\u{1b}[2Jre", "The"] {
+        std::fs::create_dir_all(tree.join("recipes").join(name)).unwrap();
+    }
+    let line = world.cc_ci(["--", "cc-ci", "run", "th"]).env("COMPLETE", "bash").env("ABRA_DIR", &tree);
+    assert_eq!(line.env("_CLAP_COMPLETE_INDEX", "2").run().expect(0).stdout, "there");
+    let help = world.cc_ci(["--", "cc-ci", "help", "e"]).env("COMPLETE", "bash");
+    let help = help.env("_CLAP_COMPLETE_INDEX", "2").run().expect(0).stdout;
+    assert_eq!(help.lines().collect::<Vec<_>>(), ["environment", "exit-codes"]);
+}
+
+#[test]
+fn what_runs_give_to_scripts_is_no_strange_variable() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.script("tests/custom.sh", "env").commit();
+    paused_runs::run(&world, &recipe).run().expect(0);
+    let log = world.cc_ci(["logs", paused_runs::RUN, "custom.sh"]).run().expect(0).stdout;
+    let variables = log.lines().filter_map(|line| line.split_once('='));
+    let given: Vec<_> = variables.filter(|(name, _)| name.starts_with("CCCI_")).collect();
+    assert!(given.iter().any(|(name, _)| *name == "CCCI_DOMAIN"), "{log}");
+    // Services of the local executor are told theirs by the names of the recipe.
+    let of_services = ["CCCI_VOLUME_DATA", "CCCI_SECRET_KEY", "CCCI_CONFIG_NGINX", "CCCI_URL_APP"];
+    let names = given.iter().map(|(name, _)| *name).chain(of_services);
+    let mut call = world.cc_ci(["locks"]);
+    for name in names.filter(|name| *name != "CCCI_EXECUTOR") {
+        call = call.env(name, "");
+    }
+    assert_eq!(call.run().expect(0).stderr, "");
+}
+
+#[test]
+fn a_configuration_is_shown_as_it_holds() {
+    let world = World::new();
+    let config = std::fs::read_to_string(world.config()).unwrap_or_default();
+    std::fs::write(world.config(), format!("report_only = true\ndeadline = \"2h\"\n{config}")).unwrap();
+    let show = |name: &str, value: &str| {
+        let mut call = world.cc_ci(["config", "show", "--format", "json"]).env(name, value);
+        call.command().current_dir(world.path());
+        call.run()
+    };
+    let row = |name: &str, value: &str, key: &str| {
+        let document = show(name, value).expect(0).json();
+        let rows = document["settings"].as_array().unwrap().clone();
+        let row = rows.into_iter().find(|row| row["key"] == key).unwrap();
+        [&row["value"], &row["origin"]].map(|text| text.as_str().unwrap().to_owned())
+    };
+    let line = |number: u8| format!("{}:{number}", world.config().display());
+    assert_eq!(row("CCCI_REPORT_ONLY", "0", "report_only"), ["true".to_owned(), line(1)]);
+    assert_eq!(row("CCCI_FRESH", "1", "deadline"), ["2h".to_owned(), line(2)]);
+    assert_eq!(row("CCCI_DEADLINE", "90m", "deadline"), ["1h 30m", "CCCI_DEADLINE"]);
+    assert_eq!(row("CCCI_JANITOR_DEADLINE", "60s", "janitor_deadline"), ["1m", "CCCI_JANITOR_DEADLINE"]);
+    assert_eq!(row("CCCI_LOCK_TIMEOUT", "60s", "lock_timeout"), ["1m", "CCCI_LOCK_TIMEOUT"]);
+    let absolute = world.path().join("rel").display().to_string();
+    for (name, key) in [("ABRA_DIR", "abra_dir"), ("CCCI_TESTS_DIR", "tests_dir")] {
+        assert_eq!(row(name, "rel", key), [absolute.clone(), name.to_owned()]);
+    }
+    for (name, value) in [("CCCI_DEADLINE", "banana"), ("CCCI_JANITOR_DEADLINE", "0s")] {
+        let refused = show(name, value).expect(2);
+        assert!(refused.json()["error"].as_str().unwrap().contains(value), "{}", refused.stdout);
+    }
+}
+
+#[test]
+fn a_watch_ends_with_its_reader_and_as_one_that_is_ended() {
+    let world = World::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut watch = world.cc_ci(["status", "--watch"]);
+    watch.command().stdout(std::process::Stdio::from(writer));
+    watch.run().expect(0);
+    let refused = world.cc_ci(["status", "--watch", "--format", "json"]).run().expect(2);
+    assert!(refused.json()["hint"].as_str().unwrap().contains("ndjson"), "{}", refused.stdout);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut watch = world.cc_ci(["status", "--watch"]);
+    watch.command().stdout(std::process::Stdio::from(writer));
+    let watch = watch.start();
+    std::io::Read::read_exact(&mut reader, &mut [0]).unwrap();
+    watch.signal(nix::sys::signal::Signal::SIGINT);
+    assert_eq!(watch.wait().expect(130).stderr, "");
+}

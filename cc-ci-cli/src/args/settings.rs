@@ -1,5 +1,6 @@
 //! What every command takes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -73,9 +74,9 @@ pub struct Settings {
     /// `none`: no parent is watched; for systemd units, which have a manager instead
     #[arg(long, global = true, env = "CCCI_PARENT", value_enum, conflicts_with = "parent_pid", help_heading = PROCESS)]
     pub parent: Option<Parent>,
-    /// Which of these came as flags, by their names in the code.
+    /// Which of these somebody gave, by their names in the code: with the flag or the variable.
     #[arg(skip)]
-    pub given: Vec<String>,
+    pub origins: BTreeMap<String, String>,
 }
 
 /// Which engine a command works on.

@@ -2,24 +2,25 @@
 
 use std::fmt::Write as _;
 
+use cc_ci_core::spelling;
 use clap::{Args, CommandFactory as _, Parser as _, ValueEnum};
+use clap_complete::engine::ArgValueCandidates;
 
-use super::{Cli, exit_codes};
+use super::{Cli, complete, exit_codes};
 use crate::commands::BUILD_NUMBERS;
 use crate::config::{self, KEYS};
-use crate::spelling;
 
 #[derive(Debug, Args)]
 pub struct Help {
     /// environment, exit-codes, files, config; or a command
-    #[arg(value_name = "TOPIC|COMMAND")]
+    #[arg(value_name = "TOPIC|COMMAND", add = ArgValueCandidates::new(complete::topics_and_commands))]
     pub words: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct Man {
     /// Of which command [default: of cc-ci itself]
-    #[arg(value_name = "COMMAND")]
+    #[arg(value_name = "COMMAND", add = ArgValueCandidates::new(complete::commands))]
     pub words: Vec<String>,
 }
 
@@ -42,6 +43,9 @@ impl Topic {
         }
     }
 }
+
+/// What all variables of cc-ci's own begin with.
+const PREFIX: &str = "CCCI_";
 
 /// Variables that no flag takes the place of.
 const WITHOUT_FLAG: &[(&str, &str)] = &[
@@ -72,8 +76,9 @@ const GIVEN: &[&str] = &[
     "CCCI_VERSION",
 ];
 
-/// The same with anything behind it.
-const GIVEN_PREFIXES: &[&str] = &["CCCI_DEPENDENCY_", "CCCI_TEST_"];
+/// The same with the name of a dependency, or of what a service of the local executor has.
+const GIVEN_PREFIXES: &[&str] =
+    &["CCCI_CONFIG_", "CCCI_DEPENDENCY_", "CCCI_SECRET_", "CCCI_URL_", "CCCI_VOLUME_"];
 
 /// The help that is asked for.
 pub fn help(Help { words }: &Help) -> Result<String, String> {
@@ -82,12 +87,26 @@ pub fn help(Help { words }: &Help) -> Result<String, String> {
     {
         return Ok(topic.text());
     }
+    if let [word] = words.as_slice()
+        && let Some(topic) = nearest_topic(word)
+    {
+        return Err(format!("error: there is no topic {word:?}\n\nhint: did you mean {topic}?\n"));
+    }
     let line = ["cc-ci"].into_iter().chain(words.iter().map(String::as_str)).chain(["--help"]);
     match Cli::try_parse_from(line) {
         Err(error) if !error.use_stderr() => Ok(error.render().to_string()),
         Err(error) => Err(error.render().to_string()),
         Ok(_) => Err("error: that is neither a command nor a topic\n".to_owned()),
     }
+}
+
+/// The topic that a word which is no command was meant to be.
+fn nearest_topic(word: &str) -> Option<String> {
+    let topics = Topic::value_variants().iter().filter_map(Topic::to_possible_value);
+    let topics: Vec<String> = topics.map(|topic| topic.get_name().to_owned()).collect();
+    let is_command = Cli::command().find_subcommand(word).is_some();
+    let nearest = spelling::nearest(word, topics.iter().map(String::as_str)).filter(|_| !is_command);
+    nearest.map(str::to_owned)
 }
 
 /// A page of the manual, as man(1) takes it.
@@ -100,7 +119,9 @@ pub fn man(Man { words }: &Man) -> Result<String, String> {
     }
     let name = command.get_display_name().unwrap_or("cc-ci").to_owned();
     let mut page = Vec::new();
-    let written = clap_mangen::Man::new(command).title(name).render(&mut page);
+    // A command of it has no version of its own.
+    let of = concat!("cc-ci ", env!("CC_CI_VERSION"));
+    let written = clap_mangen::Man::new(command).title(name).source(of).render(&mut page);
     written.map_err(|error| format!("error: can't write the page: {error}\n"))?;
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
@@ -144,20 +165,27 @@ fn table(rows: &[(impl AsRef<str>, impl AsRef<str>)]) -> String {
 
 /// What is wrong with the variables of the environment: one that nobody reads was meant for something.
 pub fn strange_variables<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<String> {
-    let ours: Vec<&str> = names.into_iter().filter(|name| name.starts_with("CCCI_")).collect();
+    let ours: Vec<&str> = names.into_iter().filter(|name| name.starts_with(PREFIX)).collect();
     if ours.is_empty() {
         return Vec::new();
     }
     let variables = variables();
-    let known = variables.iter().map(|(variable, ..)| variable.as_str());
-    let known = known.chain(WITHOUT_FLAG.iter().map(|(name, _)| *name)).chain(GIVEN.iter().copied());
-    let known: Vec<&str> = known.filter(|name| name.starts_with("CCCI_")).collect();
-    let is_known =
-        |name: &str| known.contains(&name) || GIVEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let read = variables.iter().map(|(variable, ..)| variable.as_str());
+    let read: Vec<&str> = read.chain(WITHOUT_FLAG.iter().map(|(name, _)| *name)).collect();
+    let is_known = |name: &str| {
+        read.contains(&name)
+            || GIVEN.contains(&name)
+            || GIVEN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    };
     let strange = ours.into_iter().filter(|name| !is_known(name));
-    let told = |name: &str| match spelling::nearest(name, known.iter().copied()) {
-        Some(meant) => format!("{name} is ignored: did you mean {meant}?"),
-        None => format!("{name} is ignored: cc-ci help environment lists what is known"),
+    // What all of them begin with makes none like another one.
+    let own = |name: &'n str| name.strip_prefix(PREFIX).unwrap_or(name);
+    let told = |name: &'n str| {
+        let meant = spelling::nearest(own(name), read.iter().filter_map(|name| name.strip_prefix(PREFIX)));
+        match meant {
+            Some(meant) => format!("{name} is ignored: did you mean {PREFIX}{meant}?"),
+            None => format!("{name} is ignored: cc-ci help environment lists what is known"),
+        }
     };
     strange.map(told).collect()
 }
@@ -172,12 +200,30 @@ mod tests {
             ["CCCI_APP_LOCK_DIR", "CCCI_PR", "CCCI_LOG", "CCCI_DEPENDENCY_BLOG_DOMAIN", "PATH", "CCI_X"];
         assert_eq!(strange_variables(known), Vec::<String>::new());
         assert_eq!(
-            strange_variables(["CCCI_LOCK_DIR", "CCCI_COLOURS_OF_THE_SEA"]),
+            strange_variables([
+                "CCCI_LOCK_DIR",
+                "CCCI_TEST_DIR",
+                "CCCI_TEST_TIMEOUT",
+                "CCCI_DOMAINS",
+                "CCCI_COLOURS_OF_THE_SEA"
+            ]),
             [
                 "CCCI_LOCK_DIR is ignored: did you mean CCCI_APP_LOCK_DIR?",
+                "CCCI_TEST_DIR is ignored: did you mean CCCI_TESTS_DIR?",
+                "CCCI_TEST_TIMEOUT is ignored: cc-ci help environment lists what is known",
+                "CCCI_DOMAINS is ignored: cc-ci help environment lists what is known",
                 "CCCI_COLOURS_OF_THE_SEA is ignored: cc-ci help environment lists what is known"
             ]
         );
+    }
+
+    #[test]
+    fn a_topic_that_is_misspelt_is_told() {
+        let help = |word: &str| help(&Help { words: vec![word.to_owned()] });
+        let told = "error: there is no topic \"enviroment\"\n\nhint: did you mean environment?\n";
+        assert_eq!(help("enviroment"), Err(told.to_owned()));
+        assert!(help("config").is_ok() && help("run").is_ok());
+        assert!(help("jantor").unwrap_err().contains("janitor"));
     }
 
     #[test]
@@ -186,7 +232,10 @@ mod tests {
         assert!(page(&[]).unwrap().contains(".TH cc-ci "));
         let run = page(&["run"]).unwrap();
         assert!(run.contains(".TH cc-ci-run ") && run.contains("\\-\\-upgrade\\-from"), "{run}");
-        assert!(page(&["recipe", "check"]).unwrap().contains("\\-\\-sarif"));
+        let check = page(&["recipe", "check"]).unwrap();
+        assert!(check.contains("\\-\\-sarif"));
+        let header = check.lines().find(|line| line.starts_with(".TH")).unwrap();
+        assert!(header.contains(env!("CARGO_PKG_VERSION")), "{header}");
         assert_eq!(page(&["jantor"]), Err("error: there is no command \"jantor\"\n".to_owned()));
     }
 }

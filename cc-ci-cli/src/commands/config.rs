@@ -1,5 +1,6 @@
 //! `cc-ci config show`: what holds, and who says so.
 
+use cc_ci_core::Failure;
 use cc_ci_core::exit::Exit;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -8,13 +9,13 @@ use crate::args::{self, Format};
 use crate::config::{Config, Row, rows};
 use crate::terminal::{Document, Terminal};
 
-pub fn show(config: &Config, settings: &args::Settings, terminal: &Terminal) -> Exit {
-    let rows = rows(config, settings);
+pub fn show(config: &Config, settings: &args::Settings, terminal: &Terminal) -> Result<Exit, Failure> {
+    let rows = rows(config, settings)?;
     match settings.format {
         Format::Human => terminal.result(text(&rows)),
         Format::Json | Format::Ndjson => terminal.json(&document(&rows)),
     }
-    Exit::Green
+    Ok(Exit::Green)
 }
 
 /// What holds.

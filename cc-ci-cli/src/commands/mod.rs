@@ -37,21 +37,20 @@ pub fn dispatch(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Exit {
     for warning in args::strange_variables(variables.iter().map(String::as_str)) {
         terminal.warn(warning);
     }
-    // Its stdout is its command's.
-    let has_result = !matches!(cli.command, Command::WithLock(_));
     let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| execute(cli, taken, terminal)));
     match end {
         Ok(Ok(exit)) => exit,
         Ok(Err(error)) => {
             let exit = error.fault().into();
             terminal.error(&error);
-            if has_result {
-                terminal.error_result(&error, exit);
-            }
+            terminal.error_result(&error, exit);
             exit
         }
-        // The panic's own message is told by the hook.
-        Err(_) => Exit::Harness,
+        Err(_) => {
+            // The panic's own message is told by the hook.
+            terminal.error_result(&Failure::host("cc-ci panicked: stderr says where"), Exit::Harness);
+            Exit::Harness
+        }
     }
 }
 
@@ -67,15 +66,9 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, Fail
     if let Command::Recipe(Recipe::Check(check)) = &cli.command {
         return recipe::check(check, settings, taken, terminal);
     }
-    if let Command::Schema(wanted) = &cli.command {
-        return past::at_leisure(taken, terminal, || {
-            terminal.json(&schema::of(wanted.form));
-            Ok(Exit::Green)
-        });
-    }
     let config = Config::load(settings)?;
     if let Command::Config(args::ShowConfig::Show) = &cli.command {
-        return Ok(config::show(&config, settings, terminal));
+        return config::show(&config, settings, terminal);
     }
     let base = Base::new(config, terminal)?;
     match cli.command {

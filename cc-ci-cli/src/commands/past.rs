@@ -1,5 +1,7 @@
 //! `cc-ci runs`, `cc-ci report` and `cc-ci logs`: what runs were, from their directories. Nothing is locked or changed.
 
+use std::path::{Path, PathBuf};
+
 use cc_ci_core::PastRuns;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
@@ -133,11 +135,17 @@ pub fn report(
         _ if args.junit => terminal.result(report::junit(&record)),
         _ if args.badge => terminal.result(report::badge(&record)),
         Format::Human => {
-            terminal.result(render::run(&record, &runs.directory(&args.run), terminal.colour));
+            let page = page_in(&runs.directory(&args.run));
+            terminal.result(render::run(&record, page.as_deref(), terminal.colour));
         }
         Format::Json | Format::Ndjson => terminal.json(&record),
     }
     Ok(Exit::Green)
+}
+
+/// The page of a run, where there is one: not yet of a run that goes on, nor of one that died, and none of older ones.
+pub fn page_in(directory: &Path) -> Option<PathBuf> {
+    Some(directory.join("report.html")).filter(|page| page.is_file())
 }
 
 pub fn logs(

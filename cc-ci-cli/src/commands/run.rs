@@ -10,7 +10,7 @@ use cc_ci_core::run::{Request, UpgradeFrom};
 
 use crate::app::{self, Base};
 use crate::args::{self, Format};
-use crate::commands::recipe_source;
+use crate::commands::{past, recipe_source};
 use crate::engine;
 use crate::overtime;
 use crate::render::{self, Detail};
@@ -99,7 +99,8 @@ pub fn run(
     let directory = runs_dir.join(end.record.run_id.as_str());
     match settings.format {
         Format::Human => {
-            terminal.result(render::run(&end.record, &directory, terminal.colour));
+            let page = past::page_in(&directory);
+            terminal.result(render::run(&end.record, page.as_deref(), terminal.colour));
             if let Some(receipt) = end.record.receipt.as_ref().filter(|_| terminal.detail == Detail::All) {
                 terminal.result(render::removed(&receipt.removed));
             }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::demo::Claims;
 use super::{audit, config, doctor, janitor, locks, past, status, warm};
 use crate::args::Form;
-use crate::terminal::{Document, ErrorResult};
+use crate::terminal::{Document, ErrorResult, json_text};
 
 /// The JSON Schema of a form.
 pub fn of(form: Form) -> Schema {
@@ -41,6 +41,12 @@ pub fn of(form: Form) -> Schema {
     schema
 }
 
+/// The same as text.
+pub fn text(form: Form) -> String {
+    // Maps with names as their keys are all that is in it.
+    json_text(&of(form)).unwrap_or_default()
+}
+
 /// The name of a form, as `schema` takes it.
 pub fn name(form: Form) -> String {
     form.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
@@ -60,14 +66,13 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::terminal::json_text;
 
     #[test]
     fn the_schemas_of_the_documentation_are_those_of_the_types() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/schemas");
         let is_update = std::env::var_os("INSTA_UPDATE").is_some_and(|update| update == "always");
         for form in Form::value_variants() {
-            let (file, text) = (directory.join(name(*form) + ".json"), json_text(&of(*form)).unwrap());
+            let (file, text) = (directory.join(name(*form) + ".json"), text(*form));
             if is_update {
                 std::fs::create_dir_all(&directory).unwrap();
                 std::fs::write(&file, &text).unwrap();

@@ -1,6 +1,8 @@
 //! `cc-ci status`: what goes on here. It takes no lock, and looks at the engine once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use cc_ci_core::engine::{Kind, Resource};
@@ -9,8 +11,9 @@ use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::lock::LockView;
 use cc_ci_core::names::{Domain, RecipeName, RunId};
 use cc_ci_core::run::Verdict;
-use cc_ci_core::{AppStatus, CiHost, Failure, Ownership, RunSummary};
+use cc_ci_core::{AppStatus, CiHost, Failure, Fault, Ownership, RunSummary};
 use jiff::Timestamp;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -88,27 +91,60 @@ pub fn status(
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
+    if args.watch && settings.format == Format::Json {
+        return Err(Failure::configuration(
+            "--watch writes one result after the other, and JSON is one alone",
+        )
+        .with_hint("with --format ndjson each is a line"));
+    }
     let lifetime = app::start_read_only(taken, terminal)?;
-    app::block_on_read_only(lifetime.as_ref(), async {
+    let end = app::block_on_read_only(lifetime.as_ref(), async {
         let parts = base.wire().await?;
         parts.tell_engine(terminal);
+        let mut looked = false;
         loop {
-            let look = look(&parts.ci_host, parts.engine_line(), parts.choice.engine.executor());
-            let status = look.await.map_err(inspection_failed)?;
-            for warning in status.warnings.iter().filter(|_| !args.watch) {
-                terminal.warn(warning);
+            if args.watch && !is_read() {
+                return Ok(Exit::Green);
             }
-            match settings.format {
-                Format::Human if args.watch => terminal.screen(render::watched(&status)),
-                Format::Human => terminal.result(render::status(&status)),
-                Format::Json | Format::Ndjson => terminal.json(&document(&status)),
+            let look = look(&parts.ci_host, parts.engine_line(), parts.choice.engine.executor());
+            match look.await.map_err(inspection_failed) {
+                Ok(status) => show(&status, args.watch, settings.format, terminal),
+                // What goes on is seen again once it can be.
+                Err(failure) if looked => terminal.warn(failure.chain()),
+                Err(failure) => return Err(failure),
             }
             if !args.watch {
                 return Ok(Exit::Green);
             }
+            looked = true;
             tokio::time::sleep(PAUSE).await;
         }
-    })
+    });
+    match end {
+        // That is how a watch ends: nothing went wrong.
+        Err(failure) if args.watch && matches!(failure.fault(), Fault::Cancelled(_)) => {
+            Ok(failure.fault().into())
+        }
+        end => end,
+    }
+}
+
+fn show(status: &Status, watched: bool, format: Format, terminal: &Terminal) {
+    for warning in status.warnings.iter().filter(|_| !watched) {
+        terminal.warn(warning);
+    }
+    match format {
+        Format::Human if watched => terminal.screen(render::watched(status)),
+        Format::Human => terminal.result(render::status(status)),
+        Format::Json | Format::Ndjson => terminal.json(&document(status)),
+    }
+}
+
+/// Whether anybody can still read stdout: no write fails for one that is gone.
+fn is_read() -> bool {
+    let stdout = io::stdout();
+    let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    !matches!(poll(&mut polled, PollTimeout::ZERO), Ok(gone) if gone > 0)
 }
 
 pub fn document(status: &Status) -> Document<&Status> {

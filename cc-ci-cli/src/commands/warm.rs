@@ -58,7 +58,7 @@ pub fn reconcile(
     let ends = overtime::bounded(&lifetime, None, terminal, || app::block_on(work))?;
     drop(shows);
     match settings.format {
-        Format::Human => terminal.result(render::warm(&ends)),
+        Format::Human => terminal.result(render::warm(&ends, terminal.detail)),
         Format::Json | Format::Ndjson => terminal.json(&document(args.dry_run, &ends)),
     }
     Ok(ends.iter().fold(Exit::Green, |exit, end| exit.or_graver(end.exit)))

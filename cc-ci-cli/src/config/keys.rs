@@ -54,6 +54,8 @@ pub fn files() -> Vec<(String, String)> {
         (DEFAULT_LOCK_DIR.to_owned(), "lock files of apps: --lock-dir, CCCI_APP_LOCK_DIR, lock_dir"),
         (runs.clone(), "a directory each run: --runs-dir, CCCI_RUNS_DIR, runs_dir"),
         (run("run.json"), "what the run came to: cc-ci report RUN --format json"),
+        (run("report.html"), "the same as a page: cc-ci report RUN --html"),
+        (run("junit.xml"), "the same for CI systems that show tests: cc-ci report RUN --junit"),
         (run("events.ndjson"), "what it told while it went on, a line each"),
         (run("logs/"), "what its services and tests logged: cc-ci logs RUN"),
         (state("cc-ci-local"), "apps of the local executor: --local-root, CCCI_LOCAL_ROOT, local.root"),

@@ -11,7 +11,6 @@ use cc_ci_core::workspace::RecipeSource;
 use serde::Deserialize;
 
 use super::source::Source;
-use super::{ABSOLUTE, absolute};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,8 +56,11 @@ impl OfRecipes {
             if recipe.warm_api {
                 all.warm_api.insert(name.clone());
             }
-            if let Some(directory) = recipe.fixtures.clone() {
-                all.fixtures.insert(name.clone(), absolute("a directory of fixtures", directory)?);
+            if let Some(directory) = &recipe.fixtures {
+                if !directory.is_absolute() {
+                    return Err(file.relative(&format!("recipes.{name}.fixtures"), directory));
+                }
+                all.fixtures.insert(name.clone(), directory.clone());
             }
             let depends =
                 recipe.depends.iter().map(|text| source(file, &format!("recipes.{name}.depends"), text));
@@ -118,10 +120,7 @@ fn source_of(name: &RecipeName, recipe: &Recipe, file: &Source) -> Result<Option
 pub(super) fn source(file: &Source, key: &str, text: &str) -> Result<RecipeSource, Failure> {
     let source = text.parse::<RecipeSource>();
     match source.map_err(|error| file.wrong(key, error))? {
-        RecipeSource::Path(path) if !path.is_absolute() => {
-            let what = format!("it is no absolute path: {}", path.display());
-            Err(file.wrong(key, what).with_hint(ABSOLUTE))
-        }
+        RecipeSource::Path(path) if !path.is_absolute() => Err(file.relative(key, &path)),
         source => Ok(source),
     }
 }

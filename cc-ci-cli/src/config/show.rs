@@ -1,15 +1,16 @@
 //! What holds, and who says so.
 
-use std::env;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cc_ci_core::Failure;
 use cc_ci_core::workspace::RecipeSource;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Config, KEYS};
-use crate::args::Settings;
+use super::{Config, KEYS, absolute, named_tree};
+use crate::args::{Settings, by_variable};
 
 /// One key.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -22,50 +23,57 @@ pub struct Row {
     pub origin: String,
 }
 
-/// Keys that a flag of every command stands for, the flag's name in the code, and its variable.
-const FLAGS: &[(&str, &str, &str)] = &[
-    ("executor", "executor", "CCCI_EXECUTOR"),
-    ("server", "server", "CCCI_SERVER"),
-    ("suffix", "suffix", "CCCI_SUFFIX"),
-    ("lock_dir", "lock_dir", "CCCI_APP_LOCK_DIR"),
-    ("runs_dir", "runs_dir", "CCCI_RUNS_DIR"),
-    ("local.root", "local_root", "CCCI_LOCAL_ROOT"),
-    ("proxy.address", "proxy", "CCCI_PROXY"),
-    ("lock_timeout", "lock_timeout", "CCCI_LOCK_TIMEOUT"),
-    ("claim_timeout", "claim_timeout", "CCCI_CLAIM_TIMEOUT"),
-    ("teardown_budget", "teardown_budget", "CCCI_TEARDOWN_BUDGET"),
-];
-
-/// Keys that a variable stands for which only some commands read.
-const VARIABLES: &[(&str, &str)] = &[
-    ("abra_dir", "ABRA_DIR"),
-    ("deadline", "CCCI_DEADLINE"),
-    ("tests_dir", "CCCI_TESTS_DIR"),
-    ("report_only", "CCCI_REPORT_ONLY"),
-    ("janitor_deadline", "CCCI_JANITOR_DEADLINE"),
-];
+/// The flag of every command that stands for a key, by its name in the code.
+pub(super) fn flag_of(key: &str) -> &str {
+    match key {
+        "local.root" => "local_root",
+        "proxy.address" => "proxy",
+        key => key,
+    }
+}
 
 /// Every key, in the order of `help config`; of recipes those that the file has.
-pub fn rows(config: &Config, settings: &Settings) -> Vec<Row> {
+pub fn rows(config: &Config, settings: &Settings) -> Result<Vec<Row>, Failure> {
     let keys = KEYS.iter().map(|(key, _)| *key).filter(|key| !key.starts_with("recipes.X."));
-    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let mut told = by_variables(config)?;
     let row = |key: &str| {
-        let from_file = || config.source.place(key).unwrap_or_else(|| "default".to_owned());
-        let flag = FLAGS.iter().find(|(of, ..)| *of == key);
-        let origin = match flag {
-            Some((_, id, _)) if settings.given.iter().any(|given| given == id) => {
-                format!("--{}", id.replace('_', "-"))
-            }
-            Some((_, _, name)) if variable(name).is_some() => (*name).to_owned(),
-            _ => from_file(),
-        };
-        let told = VARIABLES.iter().find(|(of, _)| *of == key);
-        match told.and_then(|(_, name)| Some(((*name).to_owned(), variable(name)?))) {
-            Some((origin, value)) => Row { key: key.to_owned(), value: Some(value), origin },
-            None => Row { key: key.to_owned(), value: value(config, key), origin },
+        let key = key.to_owned();
+        if let Some((value, origin)) = told.remove(key.as_str()) {
+            return Row { key, value: Some(value), origin };
         }
+        let origin = settings.origins.get(flag_of(&key)).cloned();
+        let origin = origin.or_else(|| config.source.place(&key)).unwrap_or_else(|| "default".to_owned());
+        Row { value: value(config, &key), key, origin }
     };
-    keys.map(row).chain(of_recipes(config)).collect()
+    Ok(keys.map(row).chain(of_recipes(config)).collect())
+}
+
+/// What variables say that only some commands read, where they decide: `run` and `janitor` lay them over the file.
+fn by_variables(config: &Config) -> Result<BTreeMap<&'static str, (String, String)>, Failure> {
+    fn read<T: Clone + Send + Sync + 'static>(
+        command: &str,
+        id: &str,
+    ) -> Result<Option<(T, String)>, Failure> {
+        by_variable(command, id).map_err(|error| {
+            let error = error.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            Failure::configuration(format!("the environment: {error}"))
+        })
+    }
+    let time = |(time, origin): (Duration, String)| (humantime::format_duration(time).to_string(), origin);
+    let mut told = BTreeMap::new();
+    told.extend(read("run", "deadline")?.map(|found| ("deadline", time(found))));
+    told.extend(read("janitor", "deadline")?.map(|found| ("janitor_deadline", time(found))));
+    if let Some((directory, origin)) = read::<PathBuf>("run", "tests_dir")? {
+        told.insert("tests_dir", (absolute("the tests directory", directory)?.display().to_string(), origin));
+    }
+    // It takes nothing back that the file says.
+    if let Some((true, origin)) = read::<bool>("run", "report_only")?.filter(|_| !config.run.report_only) {
+        told.insert("report_only", (true.to_string(), origin));
+    }
+    if let Some(tree) = named_tree().and(config.abra_dir.as_ref()) {
+        told.insert("abra_dir", (tree.display().to_string(), "ABRA_DIR".to_owned()));
+    }
+    Ok(told)
 }
 
 fn value(config: &Config, key: &str) -> Option<String> {
@@ -121,12 +129,12 @@ fn of_recipes(config: &Config) -> Vec<Row> {
     for (name, table) in recipes {
         for (key, value) in table.as_table().cloned().unwrap_or_default() {
             let is_address = matches!(key.as_str(), "source" | "depends");
-            let text = |value: &toml::Value| match value.as_str() {
-                Some(text) if is_address => {
-                    text.parse::<RecipeSource>().map_or_else(|error| error.value, |source| source.to_string())
+            let text = |value: &toml::Value| {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                match text.parse::<RecipeSource>() {
+                    Ok(source) if is_address => source.to_string(),
+                    _ => text,
                 }
-                Some(text) => text.to_owned(),
-                None => value.to_string(),
             };
             let value = match value.as_array() {
                 Some(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),

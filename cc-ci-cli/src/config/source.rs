@@ -50,6 +50,12 @@ impl Source {
         format!("{}:{line}", self.path.display())
     }
 
+    /// The value of `key` is no absolute path.
+    pub fn relative(&self, key: &str, path: &Path) -> Failure {
+        self.wrong(key, format!("it is no absolute path: {}", path.display()))
+            .with_hint("it would be another one in each directory that cc-ci is called in: begin it with /")
+    }
+
     /// What is wrong with the value of `key`.
     pub fn wrong(&self, key: &str, what: impl std::fmt::Display) -> Failure {
         let place = self.place(key).unwrap_or_else(|| self.path.display().to_string());

@@ -43,6 +43,19 @@ impl TryFrom<toml::Value> for KeepRuns {
     }
 }
 
+/// A user of this host, by number.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "toml::Value")]
+pub struct UserId(pub u32);
+
+impl TryFrom<toml::Value> for UserId {
+    type Error = String;
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        let number = value.as_integer().and_then(|number| u32::try_from(number).ok());
+        number.map(Self).ok_or_else(|| format!("{value}: it is a user's number"))
+    }
+}
+
 /// A group of this host, by number or name.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "toml::Value")]

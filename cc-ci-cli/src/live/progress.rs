@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cc_ci_core::event::{Event, Lagging};
+use cc_ci_core::sys::text::sanitize_line;
 
 use crate::render::holder_text;
 
@@ -22,7 +23,8 @@ struct Span {
 
 impl Span {
     fn new(name: &str, since: Instant, limit: Option<Duration>) -> Self {
-        Self { name: name.to_owned(), since, limit }
+        // Recipes name their tests: a line feed in one begins no line of ours.
+        Self { name: sanitize_line(name), since, limit }
     }
 
     /// For how long it has gone on, and of how much.
@@ -55,7 +57,8 @@ impl Services {
 
     fn each(&self) -> impl Iterator<Item = String> {
         let rest = self.of.saturating_sub(self.up + self.lagging.len());
-        let lagging = self.lagging.iter().map(|Lagging { service, state }| format!("{service}: {state}"));
+        let line = |Lagging { service, state }: &Lagging| sanitize_line(&format!("{service}: {state}"));
+        let lagging = self.lagging.iter().map(line);
         lagging.chain((rest > 0).then(|| format!("{rest} more")))
     }
 }
@@ -116,7 +119,7 @@ impl Progress {
             }
             Event::LockHolder { holder, .. } => {
                 if let (Some(lock), Some(holder)) = (&mut self.lock, holder) {
-                    lock.holder = format!("held by {}", holder_text(holder));
+                    lock.holder = sanitize_line(&format!("held by {}", holder_text(holder)));
                 }
             }
             Event::LockAcquired { .. } => self.lock = None,

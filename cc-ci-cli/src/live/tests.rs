@@ -5,6 +5,8 @@ use insta::assert_snapshot;
 
 use super::*;
 
+const SLOWEST: Duration = Duration::from_hours(1);
+
 fn domain() -> cc_ci_core::names::Domain {
     "my-a-012345.ci.example.org".parse().unwrap()
 }
@@ -128,15 +130,28 @@ fn what_takes_long_is_called_slow_each_time_that_it_took_twice_as_long() {
 }
 
 #[test]
+fn whatever_is_named_begins_no_line() {
+    let evil = "a\n::error::b";
+    let mut progress = Progress::default();
+    let now = Instant::now();
+    for event in [started(), phase("custom", None), begins(evil, None), converging(0, 1, &[(evil, evil)])] {
+        progress.note(&event, now);
+    }
+    let lines = [progress.panel(now), progress.line(now).unwrap()].concat();
+    assert!(!lines.lines().any(|line| line.trim_start().starts_with("::")), "{lines}");
+    assert!(progress.slow(now + SLOWEST).is_some_and(|slow| !slow.contains('\n')));
+}
+
+#[test]
 fn a_log_that_was_silent_for_a_while_tells_what_goes_on() {
     let (reader, pipe) = io::pipe().unwrap();
     let mut lines = BufReader::new(reader).lines();
     let live = Live::new(QueuedWriter::start("test", pipe).unwrap());
     let shows = live.show_at(Manner::Log, Duration::from_millis(1), Duration::from_millis(1));
-    for event in [started(), phase("custom", None), begins("a\u{1b}[2J", None)] {
+    for event in [started(), phase("custom", None), begins("a\n::error::b\u{1b}[2J", None)] {
         live.note(&event);
     }
-    let is_it = |line: &String| line.contains("a\\u{1b}[2J ");
+    let is_it = |line: &String| line.contains("a\\n::error::b\\u{1b}[2J ");
     let told = lines.by_ref().map(Result::unwrap).find(is_it).unwrap();
     assert!(told.starts_with("   [0s] custom 0s, a"), "{told}");
     drop(shows);
@@ -150,6 +165,7 @@ fn a_silent_manner_shows_nothing_and_still_answers() {
     let (reader, pipe) = io::pipe().unwrap();
     let live = Live::new(QueuedWriter::start("test", pipe).unwrap());
     let shows = live.show_at(Manner::Silent, Duration::from_millis(1), Duration::ZERO);
+    assert!(shows.0.is_none(), "somebody shows it");
     live.note(&phase("install", None));
     assert_eq!(live.line().as_deref(), Some("install 0s"));
     drop((shows, live));

@@ -8,6 +8,7 @@ pub mod output;
 pub mod process;
 pub mod programs;
 pub mod shared_look;
+pub mod spelling;
 pub mod system_info;
 pub mod text;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender, TrySendError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// So many lines wait for a slow reader.
 const QUEUE: usize = 4096;
@@ -40,7 +40,27 @@ impl QueuedWriter {
     ///
     /// # Errors
     /// When the kernel has no thread left.
-    pub fn start(name: &str, mut sink: impl Write + Send + 'static) -> std::io::Result<Self> {
+    pub fn start(name: &str, sink: impl Write + Send + 'static) -> std::io::Result<Self> {
+        Self::start_with(name, sink, None)
+    }
+
+    /// The same for what a program reads: what was dropped is told by `beside`.
+    ///
+    /// # Errors
+    /// When the kernel has no thread left.
+    pub fn start_beside(
+        name: &str,
+        sink: impl Write + Send + 'static,
+        beside: Self,
+    ) -> std::io::Result<Self> {
+        Self::start_with(name, sink, Some(beside))
+    }
+
+    fn start_with(
+        name: &str,
+        mut sink: impl Write + Send + 'static,
+        beside: Option<Self>,
+    ) -> std::io::Result<Self> {
         let (queue, messages) = mpsc::sync_channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let lost = Arc::clone(&dropped);
@@ -50,8 +70,11 @@ impl QueuedWriter {
                 match message {
                     Message::Text(text) => {
                         let lines = lost.swap(0, Ordering::Relaxed);
-                        if lines > 0 {
-                            drop(writeln!(sink, "… {lines} lines dropped: the reader was too slow"));
+                        let notice = format!("… {lines} lines dropped: the reader was too slow\n");
+                        match &beside {
+                            _ if lines == 0 => {}
+                            Some(beside) => beside.write(notice),
+                            None => drop(sink.write_all(notice.as_bytes())),
                         }
                         drop(sink.write_all(text.as_bytes()));
                     }
@@ -74,6 +97,28 @@ impl QueuedWriter {
         }
     }
 
+    /// Queues text that must not be dropped, however many lines wait: waits for room, for `bound` at the most.
+    pub fn write_within(&self, text: String, bound: Duration) {
+        self.used.store(true, Ordering::Relaxed);
+        if !self.queue_within(Message::Text(text), Instant::now() + bound) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there was room until `deadline`. A full queue gets some when the thread writes, or the thread is stuck.
+    fn queue_within(&self, mut message: Message, deadline: Instant) -> bool {
+        loop {
+            match self.queue.try_send(message) {
+                Ok(()) => return true,
+                Err(TrySendError::Full(back)) if Instant::now() < deadline => {
+                    message = back;
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return false,
+            }
+        }
+    }
+
     /// Waits until what was queued so far is written, for `bound` at the most. False when it is not. Where nothing was, the
     /// thread is not even woken.
     ///
@@ -83,20 +128,11 @@ impl QueuedWriter {
             return true;
         }
         let (done, written) = mpsc::sync_channel(1);
-        let deadline = std::time::Instant::now() + bound;
-        let mut message = Message::Done(done);
-        loop {
-            match self.queue.try_send(message) {
-                Ok(()) => break,
-                // The queue is full: the thread makes room, or is stuck.
-                Err(TrySendError::Full(back)) if std::time::Instant::now() < deadline => {
-                    message = back;
-                    thread::sleep(Duration::from_millis(5));
-                }
-                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return false,
-            }
+        let deadline = Instant::now() + bound;
+        if !self.queue_within(Message::Done(done), deadline) {
+            return false;
         }
-        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        let left = deadline.saturating_duration_since(Instant::now());
         !matches!(written.recv_timeout(left), Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected))
     }
 }
@@ -128,6 +164,29 @@ mod tests {
         let all = all.join().unwrap();
         assert!(all.contains("lines dropped"), "the loss is told");
         assert!(all.ends_with("last\n"));
+    }
+
+    #[test]
+    fn a_result_waits_for_its_place_and_the_loss_is_told_elsewhere() {
+        let (mut reader, pipe) = io::pipe().unwrap();
+        let (mut told, beside) = io::pipe().unwrap();
+        let beside = QueuedWriter::start("beside", beside).unwrap();
+        let writer = QueuedWriter::start_beside("test", pipe, beside).unwrap();
+        let line = "x".repeat(1023) + "\n";
+        for _ in 0..QUEUE * 2 {
+            writer.write(line.clone());
+        }
+        let all = thread::spawn(move || {
+            let mut all = String::new();
+            reader.read_to_string(&mut all).unwrap();
+            all
+        });
+        writer.write_within("the result\n".to_owned(), Duration::from_mins(1));
+        drop(writer);
+        let all = all.join().unwrap();
+        assert!(all.ends_with("the result\n") && !all.contains("dropped"));
+        let told = io::read_to_string(&mut told).unwrap();
+        assert!(told.contains("lines dropped"), "{told}");
     }
 
     /// Counts how often it is asked for all that was written.

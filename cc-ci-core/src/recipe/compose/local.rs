@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ComposeError;
 use super::node::{Node, check_variable};
+use crate::sys::spelling;
 
 /// The key of the field, below a service.
 pub const LOCAL_KEY: &str = "x-cc-ci-local";
@@ -45,10 +46,12 @@ impl LocalLayer {
                 }
                 "health" => layer.health = Some(health(&at)?),
                 _ => {
-                    let alike = |known: &&str| strsim::jaro_winkler(known, key);
-                    let nearest = KNOWN.into_iter().max_by(|a, b| alike(a).total_cmp(&alike(b)));
-                    let nearest = nearest.unwrap_or_default();
-                    return Err(at.error(format_args!("unknown key; did you mean {nearest}?")));
+                    let meant = spelling::nearest(key, KNOWN);
+                    let meant = meant.map_or_else(
+                        || format!("known are {}", KNOWN.join(", ")),
+                        |meant| format!("did you mean {meant}?"),
+                    );
+                    return Err(at.error(format_args!("unknown key; {meant}")));
                 }
             }
         }

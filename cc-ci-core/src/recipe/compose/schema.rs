@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::ComposeError;
 use super::node::Node;
+use crate::sys::spelling;
 pub(super) use keys::SERVICE;
 use keys::Type::{
     Any, Boolean, BooleanOrMap, Duration, Extended, Integer, IntegerOr, ListOf, Map, MapOf, MaybeExtended,
@@ -249,10 +250,8 @@ fn known(
             Some((_, wanted)) => of_type(&at, file, *wanted)?,
             None if extended && key.starts_with("x-") => {}
             None => {
-                let near = keys
-                    .iter()
-                    .find(|(known, _)| key.len() < 64 && strsim::damerau_levenshtein(known, key) <= 2);
-                let near = near.map(|(near, _)| format!("; is it {near}?")).unwrap_or_default();
+                let near = spelling::nearest(key, keys.iter().map(|(known, _)| *known));
+                let near = near.map(|near| format!("; is it {near}?")).unwrap_or_default();
                 return Err(at.error(format_args!("Docker knows no such key{near}")));
             }
         }

@@ -317,6 +317,10 @@ fn a_wrong_value_is_refused_at_its_place() {
         ("x-cc-ci-local: {command: pad}", "x-cc-ci-local.command: expected a list"),
         ("x-cc-ci-local: {command: []}", "command: a command begins"),
         ("x-cc-ci-local: {command: [a], helth: /}", "x-cc-ci-local.helth: unknown key; did you mean health?"),
+        (
+            "x-cc-ci-local: {command: [a], zzzzzz: /}",
+            "x-cc-ci-local.zzzzzz: unknown key; known are command, environment, health",
+        ),
         ("x-cc-ci-local: {command: [a], env: {}}", "did you mean environment?"),
         ("x-cc-ci-local: {command: [a], health: x}", "health: a health path begins with /"),
         ("x-cc-ci-local: {command: [a], health: '/ x'}", "health: a health path begins with /"),
