@@ -255,10 +255,8 @@ impl<'l> Mapped<'l> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-    use std::os::fd::AsRawFd as _;
-
-    use nix::libc;
+    use std::io::{Read as _, Write as _};
+    use std::process::{Command, Stdio};
 
     use super::*;
 
@@ -288,31 +286,21 @@ mod tests {
         assert!(is_over(root.path(), enough));
         drop((removed, held));
         assert!(!is_over(root.path(), enough));
-    }
-
-    #[test]
-    fn a_removed_file_that_is_only_mapped_counts() {
-        let root = tempfile::tempdir().unwrap();
-        let bound = Bound { bytes: 1 << 20, files: 100, depth: 4, held: 100_000 };
-        let mut file = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(root.path().join("mapped"))
-            .unwrap();
-        file.write_all(&vec![1; 2 << 20]).unwrap();
-        std::fs::remove_file(root.path().join("mapped")).unwrap();
-        // SAFETY: a new mapping that nobody reads or writes.
-        let mapping = unsafe {
-            let (none, fd) = (std::ptr::null_mut(), file.as_raw_fd());
-            libc::mmap(none, 2 << 20, libc::PROT_READ, libc::MAP_SHARED, fd, 0)
-        };
-        assert_ne!(mapping, libc::MAP_FAILED);
-        drop(file);
-        assert!(is_over(root.path(), bound));
-        // SAFETY: it is the mapping that was just made.
-        assert_eq!(unsafe { libc::munmap(mapping, 2 << 20) }, 0);
-        assert!(!is_over(root.path(), bound));
+        // Nor what is only mapped, as a program that runs.
+        let copied = Command::new("cp").arg("/bin/cat").arg(path("program")).status();
+        // By a process of its own: a file that a thread of this one has open for writing can't be run.
+        assert!(copied.unwrap().success());
+        let mut command = Command::new(path("program"));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // It ends with its input, and runs once it answers.
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(b"1").unwrap();
+        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        std::fs::remove_file(path("program")).unwrap();
+        let mapped = is_over(root.path(), Bound { files: 6, ..enough });
+        drop(input);
+        child.wait().unwrap();
+        assert!(mapped);
     }
 
     #[test]
