@@ -308,7 +308,7 @@ impl Bridge {
         });
         let pull = self.forge.pull(&asked.repo, asked.pull).await?;
         let last_push = self.forge.last_push(&asked.repo, asked.pull).await?;
-        let settled = now.duration_since(asked.received) > PATIENCE;
+        let had_time_to_list = now.duration_since(asked.received) > PATIENCE;
         let facts = Facts {
             comment,
             bot,
@@ -316,7 +316,7 @@ impl Bridge {
             open: pull.is_open(),
             head: pull.head().clone(),
             last_push,
-            settled,
+            had_time_to_list,
         };
         if judge(asked, &facts) == Judgement::NotYet {
             tracing::info!(

@@ -1,4 +1,4 @@
-//! The map of ARCHITECTURE.md, held against the code.
+//! What ARCHITECTURE.md and docs say of the code, held against it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -142,6 +142,67 @@ fn no_files_go_in_a_circle() {
             }
         }
         assert!(graph.is_empty(), "{source}: {graph:#?}");
+    }
+}
+
+/// Adds the texts of all files below `directory` whose names end with `suffix`, by path.
+fn texts(directory: &Path, suffix: &str, found: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
+        if entry.file_type().unwrap().is_dir() {
+            if !name.starts_with('.') && name != "target" {
+                texts(&path, suffix, found);
+            }
+        } else if name.ends_with(suffix) {
+            found.insert(path.to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+/// Returns what is wrong with `name`, as a document writes it: a file, or a function in one or anywhere.
+fn missing(name: &str, code: &BTreeMap<String, String>) -> Option<&'static str> {
+    let (place, function) =
+        name.rsplit_once("::").map_or((name, None), |(place, function)| (place, Some(function)));
+    let is_file = place.ends_with(".rs");
+    // Shorter ones may be fields and methods.
+    let is_test = |function: &&str| function.matches('_').count() >= 3;
+    let function = function.filter(|function| is_file || is_test(function));
+    if !is_file && function.is_none() {
+        return None;
+    }
+    let of_file = |path: &str| !is_file || path.ends_with(&format!("/{place}"));
+    let mut files = code.iter().filter(|(path, _)| of_file(path)).peekable();
+    if files.peek().is_none() {
+        return Some("no such file");
+    }
+    let function = function.map(|function| format!("fn {function}("))?;
+    files.all(|(_, text)| !text.contains(&function)).then_some("no such function")
+}
+
+#[test]
+fn documents_name_files_and_tests_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (mut code, mut documents) = (BTreeMap::new(), BTreeMap::new());
+    texts(&root, ".rs", &mut code);
+    texts(&root, ".md", &mut documents);
+    documents.retain(|path, _| !path.ends_with("/CHANGELOG.md"));
+    let mut wrong = BTreeSet::new();
+    for (path, text) in &documents {
+        for name in text.split('`').skip(1).step_by(2).filter(|name| !name.contains([' ', '\n', '*'])) {
+            wrong.extend(missing(name, &code).map(|why| format!("{path}: {name}: {why}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for (name, why) in [
+        ("architecture.rs::documents_name_files_and_tests_that_are_there", None),
+        ("architecture::documents_name_files_and_tests_that_are_there", None),
+        ("Engine::remove_only", None),
+        ("nowhere.rs", Some("no such file")),
+        ("architecture.rs::nowhere", Some("no such function")),
+        ("architecture::nowhere_is_there_a_test", Some("no such function")),
+    ] {
+        assert_eq!(missing(name, &code), why, "{name}");
     }
 }
 

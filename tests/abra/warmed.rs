@@ -66,9 +66,9 @@ impl Warmed {
     /// Waits until the app is up, as Swarm sees it.
     #[track_caller]
     fn is_up(&self) {
-        until("the warm app is healthy and settled", || {
-            let settled = self.update_state().is_none_or(|state| state == "completed");
-            settled && self.running(&self.service()) == 1
+        until("the warm app is healthy and updated", || {
+            let updated = self.update_state().is_none_or(|state| state == "completed");
+            updated && self.running(&self.service()) == 1
         });
     }
 

@@ -22,7 +22,7 @@ pub struct Facts {
     /// The last push to it since it was opened.
     pub last_push: Option<Push>,
     /// Whether the forge had time enough to list the push that its head is of.
-    pub settled: bool,
+    pub had_time_to_list: bool,
 }
 
 /// A comment as it is now.
@@ -95,7 +95,7 @@ pub fn judge(asked: &Asked, facts: &Facts) -> Judgement {
         Some(push) if push.at >= comment.created => {
             Judgement::Refuse(Refusal::PushedSince { head: facts.head.clone() })
         }
-        Some(push) if !push.commits.contains(&facts.head) && facts.settled => {
+        Some(push) if !push.commits.contains(&facts.head) && facts.had_time_to_list => {
             Judgement::Refuse(Refusal::PushedSince { head: facts.head.clone() })
         }
         Some(push) if !push.commits.contains(&facts.head) => Judgement::NotYet,

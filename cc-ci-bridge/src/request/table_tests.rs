@@ -39,7 +39,7 @@ pub(super) fn facts() -> Facts {
         open: true,
         head: sha('a'),
         last_push: Some(Push { at: at(-1), commits: vec![sha('b'), sha('a')] }),
-        settled: false,
+        had_time_to_list: false,
     }
 }
 
@@ -122,7 +122,7 @@ fn what_the_forge_says_decides_whether_a_comment_is_run() {
             since('a'),
         ),
         ("a push that is not listed yet", Facts { head: sha('c'), ..facts() }, Judgement::NotYet),
-        ("and never will be", Facts { head: sha('c'), settled: true, ..facts() }, since('c')),
+        ("and never will be", Facts { head: sha('c'), had_time_to_list: true, ..facts() }, since('c')),
         // Whoever may not ask learns nothing of the rest.
         (
             "a stranger's that was edited",

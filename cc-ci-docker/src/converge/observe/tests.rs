@@ -145,7 +145,7 @@ fn modes_are_told_apart() {
 }
 
 #[test]
-fn an_update_is_in_flight_settled_or_neither() {
+fn an_update_is_in_flight_over_or_neither() {
     let text = || "why".to_owned();
     for (state, expected) in [
         ("updating", Update::InFlight(text())),
