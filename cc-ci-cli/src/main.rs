@@ -24,7 +24,7 @@ use cc_ci_core::Failure;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{ProcessMode, TakeOverError};
 use cc_ci_core::sys::text::sanitize;
-use terminal::{Terminal, error_text};
+use terminal::Terminal;
 
 fn main() -> ExitCode {
     #[cfg(feature = "demo")]
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         None => {}
         Some(Ok(())) => return Exit::Green.into(),
         Some(Err(text)) => {
-            say(&text);
+            let _gone = std::io::stderr().write_all(sanitize(&text).as_bytes()).is_err();
             return Exit::Usage.into();
         }
     }
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     }
     // Before any thread exists: from here on signals wait until somebody listens.
     let taken = ProcessMode::take_over();
-    let Some(terminal) = open() else { return Exit::Harness.into() };
+    let terminal = Terminal::open();
     let exit = match args::parse(std::env::args_os()) {
         Ok(Invocation::Help(text)) => {
             // It holds nothing: a pager takes its time, and any signal ends it.
@@ -76,20 +76,6 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// The outputs; without them, says why not.
-fn open() -> Option<Terminal> {
-    let failed = |error| {
-        let failure = Failure::host("can't start the threads that write what is told").with_source(error);
-        say(&error_text(&failure.with_hint(app::FEW_THREADS)));
-    };
-    Terminal::open().map_err(failed).ok()
-}
-
-/// Tells what no thread is there to write. Nothing is held yet that a stuck reader could keep.
-fn say(text: &str) {
-    let _gone = std::io::stderr().write_all(sanitize(text).as_bytes()).is_err();
-}
-
 fn not_taken(error: TakeOverError) -> Failure {
     let hint = match &error {
         TakeOverError::NoBootId(_) => {
@@ -103,7 +89,7 @@ fn not_taken(error: TakeOverError) -> Failure {
 /// Becomes `cc-ci-bridge`, or says why not.
 fn bridge() -> ExitCode {
     let failure = commands::bridge::execute();
-    let Some(terminal) = open() else { return Exit::Harness.into() };
+    let terminal = Terminal::open();
     terminal.error(&failure);
     terminal.close();
     Exit::from(failure.fault()).into()

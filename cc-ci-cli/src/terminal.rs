@@ -43,14 +43,14 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Starts the writers.
-    pub fn open() -> io::Result<Self> {
+    /// The outputs of this process.
+    pub fn open() -> Self {
         // anstream knows NO_COLOR, CLICOLOR_FORCE, and what is no terminal.
         let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
-        let err = QueuedWriter::start("stderr", io::stderr())?;
+        let err = QueuedWriter::new("stderr", io::stderr());
         // A program may read the results: no line among them is for people.
-        let out = QueuedWriter::start_beside("stdout", io::stdout(), err.clone())?;
-        Ok(Self { colour, ..Self::new(out, err) })
+        let out = QueuedWriter::beside("stdout", io::stdout(), err.clone());
+        Self { colour, ..Self::new(out, err) }
     }
 
     fn new(out: QueuedWriter, err: QueuedWriter) -> Self {
@@ -313,8 +313,8 @@ mod tests {
     #[test]
     fn what_an_app_says_reaches_no_terminal_as_an_order() {
         let (mut reader, pipe) = io::pipe().unwrap();
-        let err = QueuedWriter::start("test", pipe).unwrap();
-        let out = QueuedWriter::start("test", io::sink()).unwrap();
+        let err = QueuedWriter::new("test", pipe);
+        let out = QueuedWriter::new("test", io::sink());
         let text = "one\r\ntwo\t\u{1b}[2J\u{9b}1m\u{202e}\u{7} ü".to_owned();
         let terminal = Terminal::new(out, err);
         terminal.report(&Event::Output { of: "a\u{1b}c".to_owned(), text: text.clone() });
@@ -333,8 +333,8 @@ mod tests {
     #[test]
     fn a_panic_is_told_by_the_writer_that_never_blocks() {
         let (mut reader, pipe) = io::pipe().unwrap();
-        let err = QueuedWriter::start("test", pipe).unwrap();
-        let out = QueuedWriter::start("test", io::sink()).unwrap();
+        let err = QueuedWriter::new("test", pipe);
+        let out = QueuedWriter::new("test", io::sink());
         let before = std::panic::take_hook();
         Terminal::new(out, err).tell_panics();
         let panicked = std::panic::catch_unwind(|| std::panic::panic_any("in the middle"));

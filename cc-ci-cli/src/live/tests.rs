@@ -146,7 +146,7 @@ fn whatever_is_named_begins_no_line() {
 fn a_log_that_was_silent_for_a_while_tells_what_goes_on() {
     let (reader, pipe) = io::pipe().unwrap();
     let mut lines = BufReader::new(reader).lines();
-    let live = Live::new(QueuedWriter::start("test", pipe).unwrap());
+    let live = Live::new(QueuedWriter::new("test", pipe));
     let shows = live.show_at(Manner::Log, Duration::from_millis(1), Duration::from_millis(1));
     for event in [started(), phase("custom", None), begins("a\n::error::b\u{1b}[2J", None)] {
         live.note(&event);
@@ -163,7 +163,7 @@ fn a_log_that_was_silent_for_a_while_tells_what_goes_on() {
 #[test]
 fn a_silent_manner_shows_nothing_and_still_answers() {
     let (reader, pipe) = io::pipe().unwrap();
-    let live = Live::new(QueuedWriter::start("test", pipe).unwrap());
+    let live = Live::new(QueuedWriter::new("test", pipe));
     let shows = live.show_at(Manner::Silent, Duration::from_millis(1), Duration::ZERO);
     assert!(shows.0.is_none(), "somebody shows it");
     live.note(&phase("install", None));

@@ -63,7 +63,8 @@ impl Supervisor {
         ChildrenEnded { groups, signalled_after, left: self.children.pids(), ..ChildrenEnded::default() }
     }
 
-    /// Looks, kills and waits until two looks in a row found nobody: one look can miss who forks beside it.
+    /// Looks, kills and waits until two looks in a row found nobody: one look can miss who forks beside it. Where the kernel
+    /// says that nobody is there to fork, one is enough.
     async fn end_escaped(self: &Arc<Self>, ended: &mut ChildrenEnded) {
         let until = self.kill_bound();
         let mut escaped = BTreeSet::new();
@@ -71,14 +72,18 @@ impl Supervisor {
         while clean < 2 {
             let supervisor = Arc::clone(self);
             let looked = tokio::task::spawn_blocking(move || sweep::find(&supervisor)).await;
-            let Ok(Ok(Found { escaped: killed, dying })) = looked else {
+            let Ok(Ok(Found { escaped: killed, dying, is_alone })) = looked else {
                 tracing::warn!("can't look for escaped children");
                 ended.search_failed = true;
                 return;
             };
             escaped.extend(killed.iter().map(|process| (process.pid, process.start_time)));
             ended.escaped = escaped.len();
-            clean = if killed.is_empty() && dying.is_empty() { clean + 1 } else { 0 };
+            clean = match killed.is_empty() && dying.is_empty() {
+                true if is_alone => return,
+                true => clean + 1,
+                false => 0,
+            };
             for process in killed.iter().chain(&dying) {
                 // Where it can't be watched, the next look sees whether it is there.
                 let _unwatched = wait_gone(process, &self.owner.boot_id, until).await.is_err();

@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::errno::Errno;
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 
 use super::descendants::{PreexistingChildren, children_of};
@@ -21,6 +22,8 @@ pub(super) struct Found {
     pub(super) escaped: Vec<ProcessIdentity>,
     /// Killed before, and not gone yet.
     pub(super) dying: Vec<ProcessIdentity>,
+    /// The kernel says that nobody descends from this process.
+    pub(super) is_alone: bool,
 }
 
 /// Looks once, kills what it finds, and reaps what has ended.
@@ -33,7 +36,10 @@ pub(super) fn find(supervisor: &Supervisor) -> io::Result<Found> {
         targets.extend(ours.map(|found| found.process));
     }
     if let Some(preexisting) = &supervisor.subreaper {
-        targets.extend(adopted(supervisor, preexisting));
+        found.is_alone = !has_children();
+        if !found.is_alone {
+            targets.extend(adopted(supervisor, preexisting));
+        }
     }
     for target in targets {
         if supervisor.children.contains(target.pid) || found.dying.contains(&target) {
@@ -47,6 +53,12 @@ pub(super) fn find(supervisor: &Supervisor) -> io::Result<Found> {
         }
     }
     Ok(found)
+}
+
+/// Whether this process has a child, living or dead. A subreaper that has none has no descendants.
+fn has_children() -> bool {
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(Id::All, look) != Err(Errno::ECHILD)
 }
 
 /// The living among our descendants that nobody else answers for. The dead among our own children are reaped:

@@ -32,9 +32,8 @@ impl EventLog {
         inner: Arc<dyn Reporter>,
         redactor: Redactor,
     ) -> Self {
-        let file = directory
-            .create_file("events.ndjson".as_ref())
-            .and_then(|file| QueuedWriter::start("events", file));
+        let file =
+            directory.create_file("events.ndjson".as_ref()).map(|file| QueuedWriter::new("events", file));
         if let Err(error) = &file {
             inner.report(&Event::Warning { text: format!("events are not recorded: {error}") });
         }

@@ -287,10 +287,10 @@ impl<'r> Tests<'r> {
 
 /// The log of a test while it runs: of a run that is killed, it is all there is.
 fn stream_log(directory: &RunDir, log: &Path) -> Option<QueuedWriter> {
-    let begin = || {
+    let begin = || -> std::io::Result<_> {
         // Made anew and never opened: a script before may have put a pipe there.
         directory.remove(log)?;
-        QueuedWriter::start("test log", directory.create_new(log)?)
+        Ok(QueuedWriter::new("test log", directory.create_new(log)?))
     };
     begin().inspect_err(|error| tracing::warn!(log = %log.display(), %error, "can't stream a log")).ok()
 }
