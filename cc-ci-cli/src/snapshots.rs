@@ -1,6 +1,6 @@
 //! Every screen, help text and form of JSON, as it is: `src/snapshots/`.
 //!
-//! What is meant to change is written anew with `INSTA_UPDATE=always cargo test -p cc-ci-cli --bins snapshots`, and read
+//! What is meant to change is written anew with `INSTA_UPDATE=always cargo test -p cc-ci-cli --bins`, and read
 //! in the diff.
 
 use std::collections::BTreeMap;

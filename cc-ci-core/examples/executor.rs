@@ -32,7 +32,7 @@ struct InMemory {
 
 impl fmt::Display for InMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("apps in memory")
+        f.write_str("memory")
     }
 }
 

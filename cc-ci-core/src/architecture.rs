@@ -164,7 +164,7 @@ fn texts(directory: &Path, suffix: &str, found: &mut BTreeMap<String, String>) {
 fn missing(name: &str, code: &BTreeMap<String, String>) -> Option<&'static str> {
     let (place, function) =
         name.rsplit_once("::").map_or((name, None), |(place, function)| (place, Some(function)));
-    let is_file = place.ends_with(".rs");
+    let is_file = Path::new(place).extension().is_some_and(|extension| extension == "rs");
     // Shorter ones may be fields and methods.
     let is_test = |function: &&str| function.matches('_').count() >= 3;
     let function = function.filter(|function| is_file || is_test(function));

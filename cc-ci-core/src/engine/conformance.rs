@@ -69,6 +69,7 @@ macro_rules! cases {
 }
 
 cases![
+    an_executor_is_called_by_one_word,
     an_engine_is_claimed_by_one_lock_space,
     an_env_is_the_sample_with_the_domain,
     secrets_are_generated_once,
@@ -207,6 +208,13 @@ secrets: {{ key: {{ external: true, name: "${{STACK_NAME}}_key_${{SECRET_KEY_VER
         let command = ["sh", "-c", script].map(str::to_owned);
         self.engine().execute(&self.context, app, "app", &command, FAR).await
     }
+}
+
+async fn an_executor_is_called_by_one_word(world: &World) {
+    let (name, again) = (world.deployer().to_string(), world.deployer().to_string());
+    assert_eq!(name, again, "a later command knows it by its name");
+    assert!((1..=64).contains(&name.len()), "{name:?} is not kept in a record");
+    assert!(name.chars().all(|c| c.is_ascii_graphic()), "{name:?} is no word");
 }
 
 async fn an_engine_is_claimed_by_one_lock_space(world: &World) {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cc_ci_core::lifetime::{Command, Confinement, Line, RunLifetimeExt as _};
+use cc_ci_core::lifetime::{Command, Confinement, Line, NoConfinement, RunLifetimeExt as _};
 use cc_ci_core::lock::AppLock as _;
 use cc_ci_core::run::RecipeScripts;
 use cc_ci_core::sys::programs;
@@ -197,19 +197,29 @@ pub async fn confinement(patient: &Patient) -> Vec<Check> {
         }
         (_, Ok(confinement)) => {
             check.fact("confined, by bubblewrap".to_owned()).fact(match confinement.unbounded() {
-                None => "memory, processes and processor time of a script are bounded by a control group".to_owned(),
-                Some(why) => format!("memory and processor time of a script are not bounded as a whole: {why}"),
+                None => "memory, processes and processor time of a script are bounded by a control group"
+                    .to_owned(),
+                Some(why) => {
+                    format!("memory and processor time of a script are not bounded as a whole: {why}")
+                }
             })
         }
-        (RecipeScripts::Confined, Err(why)) if patient.uses_local() && !is_root() => {
+        (RecipeScripts::Confined, Err(why @ NoConfinement::NotInstalled))
+            if patient.uses_local() && !is_root() =>
+        {
             check.fact(format!("not confined, as an ordinary user's with the local executor may be: {why}"))
         }
-        (RecipeScripts::Confined, Err(why)) => check.problem(
-            format!("recipes with tests of their own are refused: {why}"),
-            "apt-get install bubblewrap; a container needs a seccomp profile and capabilities that let it make namespaces",
-        ),
+        (RecipeScripts::Confined, Err(why @ NoConfinement::Failed(_))) => {
+            check.problem(format!("runs are refused: {why}"), CONFINE)
+        }
+        (RecipeScripts::Confined, Err(why)) => {
+            check.problem(format!("recipes with code that runs on this host are refused: {why}"), CONFINE)
+        }
     }]
 }
+
+/// What lets recipes' code be confined.
+const CONFINE: &str = "apt-get install bubblewrap; a container needs a seccomp profile and capabilities that let it make namespaces";
 
 /// A program and its version. That it is missing is a problem only where there is a fix for it.
 pub async fn program(patient: &Patient, name: &'static str, fix: Option<&str>) -> Check {
