@@ -10,7 +10,7 @@
 use std::env;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 fn main() {
@@ -31,9 +31,7 @@ fn main() {
     let mut probed = env::var_os("PROBED");
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
     for mut stream in listener.incoming().flatten() {
-        let mut request = [0; 4096];
-        // A probe that hangs up early is no reason to end.
-        let _read = stream.read(&mut request).is_ok();
+        read_request(&mut stream);
         if let Some(pipe) = probed.take() {
             fs::write(pipe, "probed\n").expect("the pipe has a reader");
         }
@@ -48,6 +46,19 @@ fn main() {
             body.len()
         )
         .is_ok();
+    }
+}
+
+/// Reads a request, which has no body, to its end: whoever hangs up before breaks the connection, and its answer is lost.
+fn read_request(stream: &mut TcpStream) {
+    let mut request = Vec::new();
+    let mut part = [0; 4096];
+    while !request.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut part) {
+            Ok(read) if read > 0 => request.extend_from_slice(&part[..read]),
+            // A probe that hangs up early is no reason to end.
+            _ => return,
+        }
     }
 }
 
