@@ -82,7 +82,8 @@ fn run(
         }
         match end {
             ScopeEnd::Returned(end) => {
-                if end.is_ok() && children.groups + children.escaped > 0 {
+                let has_left = children.groups + children.escaped > 0 || children.left_in_group;
+                if end.is_ok() && has_left {
                     terminal
                         .warn("the command left processes behind: they were ended, before the lock is free");
                     terminal.hint("what is to stay is started outside, e.g. with systemd-run");
