@@ -140,6 +140,8 @@ pub(super) async fn clear(
             if !owned.contains(&found.domain) {
                 return None;
             }
+            let groups = remove_groups(&found.residue).await;
+            found.failures.extend(groups);
             let error = ci_host.engine.remove(&found.domain, limit).await.err()?;
             found.failures.push(crate::model::error_chain(&error));
             Some(found.domain.clone())
@@ -148,9 +150,6 @@ pub(super) async fn clear(
         for (_, found) in &mut open {
             let ended = orphans.remove(&found.domain).unwrap_or_default();
             found.failures.splice(0..0, ended.failures);
-            if owned.contains(&found.domain) {
-                found.failures.extend(remove_groups(&found.residue).await);
-            }
         }
         let failed: Vec<Domain> = removals.into_iter().flatten().collect();
         if !lag.is_zero() {
