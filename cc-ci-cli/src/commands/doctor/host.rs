@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cc_ci_core::Failure;
-use cc_ci_core::lifetime::{Command, Confinement, Line, RunLifetime as _, RunLifetimeExt as _};
+use cc_ci_core::lifetime::{Command, Confinement, Line, RunLifetimeExt as _};
 use cc_ci_core::lock::AppLock as _;
 use cc_ci_core::names::{Domain, InvalidName, RecipeName, RunId, Subject};
 use cc_ci_core::process::{Marker, MarkerOwner};
