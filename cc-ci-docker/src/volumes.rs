@@ -283,36 +283,32 @@ impl Mount {
 
     /// What `path` leads to; the empty one is the volume's top.
     async fn look(&self, client: &Client, path: &str) -> Result<VolumePath, Trouble> {
-        if path.is_empty() {
-            return Ok(VolumePath::Directory);
-        }
-        if !self.walk(client, path).await?.is_empty() {
-            return Ok(VolumePath::Missing);
-        }
-        Ok(match self.stat(client, path).await? {
-            None => VolumePath::Missing,
-            Some(stat) if stat.file_mode & NOT_REGULAR == DIRECTORY => VolumePath::Directory,
-            Some(_) => VolumePath::Other,
+        Ok(match self.walk(client, path).await? {
+            (missing, _) if !missing.is_empty() => VolumePath::Missing,
+            (_, true) => VolumePath::Directory,
+            (_, false) => VolumePath::Other,
         })
     }
 
-    /// Looks at each part of `path`, from the top. Gives those that are not there; what is there is a directory, and a
-    /// regular file at the very end may be.
-    async fn walk<'p>(&self, client: &Client, path: &'p str) -> Result<Vec<&'p str>, Trouble> {
+    /// Looks at each part of `path`, from the top. Gives those that are not there, and whether the last one that is there is a
+    /// directory: a regular file may be at the very end.
+    async fn walk<'p>(&self, client: &Client, path: &'p str) -> Result<(Vec<&'p str>, bool), Trouble> {
         if path.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), true));
         }
         let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
         let parts: Vec<&str> = ends.map(|end| &path[..end]).collect();
         for (index, part) in parts.iter().enumerate() {
             match self.stat(client, part).await? {
-                None => return Ok(parts[index..].to_vec()),
+                None => return Ok((parts[index..].to_vec(), true)),
                 Some(stat) if stat.file_mode & NOT_REGULAR == DIRECTORY => {}
-                Some(stat) if stat.file_mode & NOT_REGULAR == 0 && index + 1 == parts.len() => {}
+                Some(stat) if stat.file_mode & NOT_REGULAR == 0 && index + 1 == parts.len() => {
+                    return Ok((Vec::new(), false));
+                }
                 Some(_) => return Err(Trouble::Refused(NO_PATH)),
             }
         }
-        Ok(Vec::new())
+        Ok((Vec::new(), true))
     }
 
     async fn get(&self, client: &Client, file: &str) -> Result<Vec<u8>, ApiError> {

@@ -44,6 +44,9 @@ fn it_says_that_it_ended_what_its_command_left() {
     assert!(end.stderr.contains("warning: the command left processes behind"), "{}", end.stderr);
     let pid = fs::read_to_string(pid).unwrap();
     assert!(!std::path::Path::new("/proc").join(pid.trim()).join("exe").exists(), "{pid}");
+    // The same of a job of the command's own group: it goes with that, when the command ends.
+    let job = with_lock(&world, &["sh", "-c", "sleep 1000 > /dev/null 2>&1 &"]).run().expect(0);
+    assert!(job.stderr.contains("warning: the command left processes behind"), "{}", job.stderr);
     let silent = with_lock(&world, &["sh", "-c", "true & wait"]).run().expect(0);
     assert_eq!(silent.stderr, "");
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::janitor::{HostJanitor, Janitor as _, Pass, Report};
 use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
+use nix::sys::resource::{Resource as Limit, getrlimit, setrlimit};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -27,6 +28,7 @@ pub fn janitor(
     let pass = Pass { dry_run: args.dry_run, ..Pass::by_hand(lifetime.cancellation().clone()) };
     let deadline = args.deadline.unwrap_or(base.config.janitor_deadline);
     let pass = Pass { budget: pass.budget.min(deadline), ..pass };
+    open_many_files();
     let mut begun = None;
     let work = async {
         let parts = tokio::select! {
@@ -34,7 +36,7 @@ pub fn janitor(
             cause = pass.cancellation.cancelled() => return Err(Failure::cancelled(cause)),
             ready = ready(base, args.dry_run, terminal) => ready?,
         };
-        let janitor = HostJanitor::new(parts.ci_host.clone(), lifetime.clone()).with_many_locks();
+        let janitor = HostJanitor::new(parts.ci_host.clone(), lifetime.clone());
         let janitor = begun.insert(janitor);
         // A cancellation is the pass's own affair: what it holds, it finishes.
         let report = janitor.pass(&pass).await.map_err(inspection_failed)?;
@@ -89,6 +91,15 @@ pub struct Findings<'r> {
 
 pub fn document(dry_run: bool, report: &Report) -> Document<Findings<'_>> {
     Document { schema: "cc-ci.janitor/v1", content: Findings { dry_run, report } }
+}
+
+/// Has this process open as many files as the host allows, so that a pass holds more locks at once. It starts no other
+/// programs, which would inherit that.
+fn open_many_files() {
+    let files = Limit::RLIMIT_NOFILE;
+    if let Err(error) = getrlimit(files).and_then(|(_, most)| setrlimit(files, most, most)) {
+        tracing::debug!(%error, "the janitor takes fewer locks at once");
+    }
 }
 
 /// The engine; claimed, unless it is only looked at.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::janitor::end_orphans;
 use cc_ci_core::lifetime::{
-    Bounds, Command, Output, RunLifetime, RunLifetimeExt as _, ScopeEnd, SpawnError, Stdin, TakenOver,
+    Bounds, ChildrenEnded, Command, Output, RunLifetime, RunLifetimeExt as _, ScopeEnd, SpawnError, Stdin,
+    TakenOver,
 };
 use cc_ci_core::lock::{AcquireError, AppGuard, AppLock as _, Description, Wait};
 use cc_ci_core::names::RunId;
@@ -75,14 +76,14 @@ fn run(
             return Err(Failure::host(format!("processes of the command are left: {:?}", children.left)));
         }
         if let Some(guard) = &guard
-            && recovered
-            && !children.search_failed
+            && is_clean(recovered, &children)
         {
             guard.leave_clean();
         }
         match end {
             ScopeEnd::Returned(end) => {
-                if end.is_ok() && children.groups + children.escaped > 0 {
+                let has_left = children.groups + children.escaped > 0 || children.left_in_group;
+                if end.is_ok() && has_left {
                     terminal
                         .warn("the command left processes behind: they were ended, before the lock is free");
                     terminal.hint("what is to stay is started outside, e.g. with systemd-run");
@@ -94,6 +95,11 @@ fn run(
         }
     };
     overtime::bounded(&lifetime, None, terminal, || app::block_on(work))
+}
+
+/// Whether the next holder has nobody to look for: what a dead owner had left was ended, and so was what this one started.
+fn is_clean(recovered: bool, children: &ChildrenEnded) -> bool {
+    recovered && !children.is_at_work()
 }
 
 async fn acquire(
@@ -170,4 +176,19 @@ async fn execute(
         child.wait().await
     };
     Ok(ended.shell_code().and_then(|code| u8::try_from(code).ok()).map_or(Exit::Harness, Exit::Status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_is_left_clean_by_who_has_looked_before_and_after() {
+        let ended = ChildrenEnded::default();
+        assert!(is_clean(true, &ended));
+        assert!(!is_clean(false, &ended), "a dead owner's processes may be there");
+        let unseen = ChildrenEnded { search_failed: true, ..ended.clone() };
+        let there = ChildrenEnded { left: vec![17], ..ended };
+        assert!(!is_clean(true, &unseen) && !is_clean(true, &there));
+    }
 }

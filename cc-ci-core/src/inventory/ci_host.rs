@@ -11,7 +11,7 @@ use crate::lock::AppLock;
 use crate::model::event::Reporter;
 use crate::model::failure::{Failure, Fault};
 use crate::names::{Domain, RunAppPattern, RunId};
-use crate::sys::cgroups::Place;
+use crate::sys::cgroups;
 use crate::sys::process::{self, MarkerOwner};
 use crate::sys::system_info::SystemInfo;
 use crate::workspace::{AbraWorkspace, WorkspaceError};
@@ -88,8 +88,8 @@ impl CiHost {
                 inventory.add(&found.marker.domain, Resource::new(Kind::Process, found.process.to_string()));
             }
         }
-        for (domain, path) in left_groups()?.into_iter().filter(|(domain, _)| wanted(domain)) {
-            inventory.add(&domain, Resource::new(Kind::ControlGroup, path.display().to_string()));
+        for (domain, group) in left_groups(wanted)? {
+            inventory.add(&domain, group);
         }
         for run in self.dead_trees()?.iter().filter(|run| own != Some(&run.id)) {
             // What is mounted there keeps the tree: it is named by its own path.
@@ -111,10 +111,11 @@ impl CiHost {
     }
 }
 
-/// The control groups that dead owners have left: none where this host has no place for them.
-fn left_groups() -> Result<Vec<(Domain, PathBuf)>, Failure> {
-    let Ok(place) = Place::find() else { return Ok(Vec::new()) };
-    place.left().map_err(|error| search_failure("control groups", error))
+/// The control groups that dead owners have left of the domains that are `wanted`. Takes no lock, and asks no engine.
+pub(crate) fn left_groups(wanted: impl Fn(&Domain) -> bool) -> Result<Vec<(Domain, Resource)>, Failure> {
+    let left = cgroups::left().map_err(|error| search_failure("control groups", error))?.into_iter();
+    let resource = |path: PathBuf| Resource::new(Kind::ControlGroup, path.display().to_string());
+    Ok(left.filter(|(of, _)| wanted(of)).map(|(of, path)| (of, resource(path))).collect())
 }
 
 fn cannot_use_runs(error: WorkspaceError) -> Failure {

@@ -28,8 +28,8 @@ use crate::model::failure::Failure;
 use crate::names::{Domain, RunId};
 
 pub use pass::HostJanitor;
-pub(crate) use reap::inspect;
 pub use reap::{Orphans, PendingRequests, Reaped, end_orphans, reap};
+pub(crate) use reap::{inspect, remove_groups};
 
 /// Removes what dead runs left behind.
 #[async_trait]

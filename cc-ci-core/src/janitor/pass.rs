@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rustix::process::{Resource as Limit, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource as Limit, getrlimit};
 
 use super::reap::{DomainSnapshot, PendingRequests, Reaped, by_domain, clear};
 use super::{Decision, Finding, Janitor, Pass, Report};
@@ -56,17 +56,6 @@ impl HostJanitor {
     /// A janitor whose unfinished work is a job of `lifetime`.
     pub fn new(ci_host: CiHost, lifetime: Arc<dyn RunLifetime>) -> Self {
         Self { ci_host, lifetime, progress: Arc::default() }
-    }
-
-    /// Has this process open as many files as the host allows, so that a pass holds more locks at once. For one that
-    /// starts no other programs: they would inherit it.
-    #[must_use]
-    pub fn with_many_locks(self) -> Self {
-        let limit = getrlimit(Limit::Nofile);
-        if let Err(error) = setrlimit(Limit::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-            tracing::debug!(%error, "the janitor takes fewer locks at once");
-        }
-        self
     }
 
     /// What the pass that goes on, or was broken off, has found and done; what it has not concluded is not reached.

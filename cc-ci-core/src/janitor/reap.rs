@@ -17,19 +17,19 @@
 //! what their clients had ordered when they were killed may appear after a pass, and is the next one's.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
 use super::killed;
-use crate::engine::{Inventory, Owners, Resource};
+use crate::engine::{Inventory, Kind, Owners, Resource};
 use crate::inventory::ci_host::CiHost;
 use crate::inventory::run_store::RunSummary;
 use crate::lock::{AppGuard, LostOwnership};
 use crate::model::failure::Failure;
 use crate::names::{Domain, RunId};
-use crate::sys::cgroups::Place;
+use crate::sys::cgroups;
 use crate::sys::process::{self, EndedMarked};
 use crate::sys::system_info::SystemInfo;
 
@@ -92,6 +92,7 @@ pub async fn reap(
         let none = orphans == Orphans::default();
         found.failures = orphans.failures;
         if !is_run_app {
+            found.failures.extend(remove_groups(&found.residue).await);
             return Ok(Reaped { failures: found.failures, ..Reaped::default() });
         }
         if none && (pending != PendingRequests::InFlight || ci_host.engine.request_lag().is_zero()) {
@@ -139,6 +140,8 @@ pub(super) async fn clear(
             if !owned.contains(&found.domain) {
                 return None;
             }
+            let groups = remove_groups(&found.residue).await;
+            found.failures.extend(groups);
             let error = ci_host.engine.remove(&found.domain, limit).await.err()?;
             found.failures.push(crate::model::error_chain(&error));
             Some(found.domain.clone())
@@ -231,13 +234,7 @@ pub async fn end_orphans(host: &dyn SystemInfo, domain: &Domain) -> Orphans {
 async fn end_orphans_of(host: &dyn SystemInfo, domains: BTreeSet<Domain>) -> BTreeMap<Domain, Orphans> {
     let (all, boot) = (domains.clone(), host.boot_id());
     // It only ever ends what no live owner has, so it may outlive a caller that gives up.
-    let end = move || {
-        let ended = process::end_marked_of_many(&domains, &boot)?;
-        if let Ok(place) = Place::find() {
-            place.remove_left(&domains)?;
-        }
-        io::Result::Ok(ended)
-    };
+    let end = move || process::end_marked_of_many(&domains, &boot);
     let ended = tokio::task::spawn_blocking(end).await;
     let why = match ended {
         Ok(Ok(ended)) => {
@@ -248,6 +245,27 @@ async fn end_orphans_of(host: &dyn SystemInfo, domains: BTreeSet<Domain>) -> BTr
     };
     let failed = Orphans { ended: 0, failures: vec![why] };
     all.into_iter().map(|domain| (domain, failed.clone())).collect()
+}
+
+/// Removes the control groups among `residue`, which dead owners have left; gives what went wrong.
+pub(crate) async fn remove_groups(residue: &[Resource]) -> Vec<String> {
+    let groups: Vec<PathBuf> = residue
+        .iter()
+        .filter(|resource| resource.kind == Kind::ControlGroup)
+        .map(|group| PathBuf::from(&group.name))
+        .collect();
+    if groups.is_empty() {
+        return Vec::new();
+    }
+    let remove = move || {
+        let failed = groups.iter().filter_map(|group| {
+            let error = cgroups::remove_left(group).err()?;
+            Some(format!("can't remove the control group {}: {error}", group.display()))
+        });
+        failed.collect()
+    };
+    let removed = tokio::task::spawn_blocking(remove).await;
+    removed.unwrap_or_else(|error| vec![format!("removing control groups failed: {error}")])
 }
 
 impl Orphans {

@@ -33,6 +33,8 @@ pub(super) struct Children {
     lingering: Mutex<Vec<ProcessIdentity>>,
     /// One of them came to no end of its own.
     by_force: AtomicBool,
+    /// One of them had left others in its group.
+    left_in_group: AtomicBool,
     owner: ProcessIdentity,
     /// Tells the watcher's thread of exits: each child's pidfd, with its pid as the token.
     pub(super) exits: Epoll,
@@ -62,6 +64,7 @@ impl Children {
             count: watch::Sender::new(0),
             lingering: Mutex::default(),
             by_force: AtomicBool::new(false),
+            left_in_group: AtomicBool::new(false),
             exits: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
         })
     }
@@ -120,6 +123,7 @@ impl Children {
             self.by_force.store(true, Ordering::Release);
         }
         if others {
+            self.left_in_group.store(true, Ordering::Release);
             // Their id is taken as long as they are there.
             let members = members_of(pid, &self.owner);
             self.lingering.lock().unwrap_or_else(PoisonError::into_inner).extend(members);
@@ -174,6 +178,11 @@ impl Children {
     /// See [`ChildrenEnded::by_force`](super::ChildrenEnded::by_force).
     pub(super) fn any_by_force(&self) -> bool {
         self.by_force.load(Ordering::Acquire)
+    }
+
+    /// See [`ChildrenEnded::left_in_group`](super::ChildrenEnded::left_in_group).
+    pub(super) fn any_left_in_group(&self) -> bool {
+        self.left_in_group.load(Ordering::Acquire)
     }
 
     /// Asks every group to end that was not asked yet: with TERM where it has a grace, else with KILL. Returns

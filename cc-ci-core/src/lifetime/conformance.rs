@@ -179,7 +179,9 @@ async fn ends_by_force(new: New<'_>, script: &str, limit: Duration) -> bool {
     let ran = supervisor.run(sh(script), limit, &mut |_| {}).await;
     assert_eq!(ran.is_err(), limit < FAR);
     assert!(supervisor.run(sh("true"), FAR, &mut |_| {}).await.unwrap().success());
-    supervisor.end_children().await.by_force
+    let ended = supervisor.end_children().await;
+    assert!(!ended.search_failed, "nobody was looked for");
+    ended.by_force
 }
 
 /// Two runs in one process.

@@ -23,6 +23,7 @@ impl Supervisor {
         // Blocking tasks are ours and look at the cancellation; still, no teardown waits longer than its budget for one.
         self.within_budget(self.blocking_tasks.idle()).await;
         ended.by_force = ended.escaped > 0 || self.children.any_by_force();
+        ended.left_in_group = self.children.any_left_in_group();
         ended.tasks_left = self.blocking_tasks.running();
         ended
     }

@@ -140,6 +140,8 @@ pub struct ChildrenEnded {
     /// Whether any child, now or earlier, came to no end of its own: it was signalled, by us or by somebody else,
     /// or left processes behind that were. What such a client had just ordered may still be carried out.
     pub by_force: bool,
+    /// Whether a child that came to its end had left others in its process group: they were killed with it.
+    pub left_in_group: bool,
     /// Pids that were still there when the bound of the sweep was reached: never dropped silently.
     pub left: Vec<i32>,
     /// Whether `/proc` could not be read, so that somebody may be there whom nobody saw.

@@ -30,12 +30,16 @@ impl ProcessTable {
         let ours = state_dir.id();
         let is_ours = |marker: &Marker| matches!(&marker.owner, MarkerOwner::Service { state_dir, .. } if *state_dir == ours);
         let services = process::marked(boot)?.into_iter().filter(|found| is_ours(&found.marker)).collect();
-        let root = state_dir.real_path()?;
+        let spared = process::self_and_ancestors();
+        let Some(root) = state_dir.real_path()? else {
+            // Neither a record nor a log is there: nobody's session and streams say anything.
+            return Ok(Self { services, logging: Vec::new(), sessions: HashMap::new(), spared });
+        };
         let (mut logging, mut sessions) = (Vec::new(), HashMap::<i32, Vec<ProcessIdentity>>::new());
         for pid in process::pids()? {
             let Ok(StatLine { session, start_time, state, .. }) = StatLine::read(pid) else { continue };
             let process = ProcessIdentity { pid, start_time, boot_id: boot.clone() };
-            if let Some((domain, task)) = root.as_deref().and_then(|root| log_of(root, pid))
+            if let Some((domain, task)) = log_of(&root, pid)
                 // What was read above was of this process and of no later one.
                 && process.is_alive(boot)
             {
@@ -45,7 +49,7 @@ impl ProcessTable {
                 sessions.entry(session).or_default().push(process);
             }
         }
-        Ok(Self { services, logging, sessions, spared: process::self_and_ancestors() })
+        Ok(Self { services, logging, sessions, spared })
     }
 
     /// What runs of an app, or of one of its services, of which `recorded` was read before this table was.

@@ -10,8 +10,9 @@ use super::recipe;
 use super::scripts::Scripts;
 use super::state::Run;
 use crate::engine::{Kind, Resource, RunContext, ServiceState};
+use crate::inventory::ci_host::left_groups;
 use crate::inventory::run_store::RunSummary;
-use crate::janitor::end_orphans;
+use crate::janitor::{end_orphans, remove_groups};
 use crate::model::failure::{Failure, Fault};
 use crate::model::record::{Lane, TierName};
 use crate::workspace::WorkspaceError;
@@ -50,9 +51,13 @@ impl<'r> Restore<'r> {
     pub async fn restore(&self) -> Result<Restored, Failure> {
         let (run, app) = (self.run, &self.baseline.app);
         let (ci_host, domain) = (&run.harness.ci_host, &app.domain);
-        let orphans = end_orphans(ci_host.host.as_ref(), domain).await;
-        if !orphans.failures.is_empty() {
-            let failures = orphans.failures.join("; ");
+        let mut failures = end_orphans(ci_host.host.as_ref(), domain).await.failures;
+        // No janitor comes to a warm app.
+        let groups: Vec<Resource> =
+            left_groups(|of| of == domain)?.into_iter().map(|(_, group)| group).collect();
+        failures.extend(remove_groups(&groups).await);
+        if !failures.is_empty() {
+            let failures = failures.join("; ");
             return Err(Failure::host(format!("what a dead owner left running on {domain}: {failures}")));
         }
         let executor = run.harness.deployer.to_string();

@@ -158,7 +158,7 @@ impl Mount {
         room: u64,
     ) -> Result<u64, Trouble> {
         let path = path.trim_end_matches('/');
-        if !self.walk(client, path).await?.is_empty() {
+        if !self.walk(client, path).await?.0.is_empty() {
             return Err(Trouble::Refused("a path of its backup is not there"));
         }
         let mut attempts = ATTEMPTS;
@@ -218,7 +218,7 @@ impl Mount {
     ) -> Result<(), Trouble> {
         // It holds the last part of the path by its name.
         let above = parent_of(path.trim_end_matches('/'));
-        for missing in self.walk(client, above).await? {
+        for missing in self.walk(client, above).await?.0 {
             self.put(client, directory(missing)?).await?;
         }
         let from = from.to_owned();

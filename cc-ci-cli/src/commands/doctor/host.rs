@@ -5,8 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cc_ci_core::Failure;
 use cc_ci_core::lifetime::{Command, Confinement, Line, NoConfinement, RunLifetimeExt as _};
 use cc_ci_core::lock::AppLock as _;
+use cc_ci_core::names::{Domain, InvalidName, RecipeName, RunId, Subject};
+use cc_ci_core::process::{Marker, MarkerOwner};
 use cc_ci_core::run::RecipeScripts;
 use cc_ci_core::sys::programs;
 use cc_ci_core::system_info::{free_space, is_noexec, is_root, may_write};
@@ -190,18 +193,24 @@ pub async fn git(patient: &Patient) -> Vec<Check> {
 pub async fn confinement(patient: &Patient) -> Vec<Check> {
     let check = Check::of("recipes' code");
     let path = programs::operator_path();
-    let found = Confinement::probe(patient.lifetime.as_ref(), &path, None).await;
+    let marker = match probe_marker(patient) {
+        Ok(marker) => marker,
+        Err(failure) => return vec![check.error(&failure)],
+    };
+    let found = Confinement::probe(patient.lifetime.as_ref(), &path, Some(marker)).await;
     vec![match (patient.base.config.run.recipe_scripts, found) {
         (RecipeScripts::Unconfined, _) => {
             check.fact("not confined: the configuration says so (recipe_scripts)".to_owned())
         }
         (_, Ok(confinement)) => {
             check.fact("confined, by bubblewrap".to_owned()).fact(match confinement.unbounded() {
-                None => "memory, processes and processor time of a script are bounded by a control group"
-                    .to_owned(),
-                Some(why) => {
-                    format!("memory and processor time of a script are not bounded as a whole: {why}")
+                None if confinement.shares_processor() => {
+                    "memory, processes and processor time of a script are bounded by a control group".to_owned()
                 }
+                None => "memory and processes of a script are bounded by a control group; its processor time is not, as the \
+                         group above hands no cpu on"
+                    .to_owned(),
+                Some(why) => format!("memory and processor time of a script are not bounded as a whole: {why}"),
             })
         }
         (RecipeScripts::Confined, Err(why @ NoConfinement::NotInstalled))
@@ -220,6 +229,17 @@ pub async fn confinement(patient: &Patient) -> Vec<Check> {
 
 /// What lets recipes' code be confined.
 const CONFINE: &str = "apt-get install bubblewrap; a container needs a seccomp profile and capabilities that let it make namespaces";
+
+/// The mark of a run on a domain that no recipe has: without a domain no control group is tried, and what a killed doctor leaves,
+/// a janitor finds as it does a run's.
+fn probe_marker(patient: &Patient) -> Result<Marker, Failure> {
+    let made_up = |error: InvalidName| Failure::host("the probe's domain").with_source(error);
+    let recipe: RecipeName = "doctor".parse().map_err(made_up)?;
+    let suffix = patient.base.config.local_suffix()?;
+    let run_id = RunId::manual(std::process::id());
+    let domain = Domain::of_run(&recipe, &Subject::Ref(run_id.to_string()), &suffix);
+    Ok(Marker { domain, owner: MarkerOwner::Run { run_id, owner: patient.lifetime.owner().clone() } })
+}
 
 /// A program and its version. That it is missing is a problem only where there is a fix for it.
 pub async fn program(patient: &Patient, name: &'static str, fix: Option<&str>) -> Check {

@@ -123,6 +123,11 @@ impl Confinement {
     pub fn unbounded(&self) -> Option<&str> {
         self.bounded.as_ref().err().map(String::as_str)
     }
+
+    /// Whether a child has a share of the processor time of its own: not each host that bounds memory and processes has that.
+    pub fn shares_processor(&self) -> bool {
+        self.bounded.is_ok() && Place::find().is_ok_and(Place::has_cpu)
+    }
 }
 
 /// Why a host can't confine children.
