@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What says which app it is, and of which files.
-const RESERVED: [&str; 4] = ["COMPOSE_FILE", "DOMAIN", "STACK_NAME", "TYPE"];
+const RESERVED: [&str; 5] = ["COMPOSE_FILE", "DOMAIN", "RECIPE", "STACK_NAME", "TYPE"];
 
 /// The versions in the text of an `abra.sh`, by the name of their variable. The last assignment counts.
 pub fn versions(text: &str) -> BTreeMap<String, String> {
@@ -207,6 +207,7 @@ mod tests {
             ("export COMPOSE_FILE=compose.evil.yml STACK_NAME=other", &[1, 1]),
             ("f() { export DOMAIN=victim.org; }", &[1]),
             ("if x; then\n\texport TYPE=x\nfi", &[2]),
+            ("export RECIPE=x", &[1]),
             ("cat <<EOF\nexport HOST=x\nEOF", &[2]),
             ("export A_VERSION=v1\nf() {\nexport A_VERSION=v2\n}", &[3]),
             ("export A_VERSION=$(id)", &[1]),

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::compose::privilege::shown;
 use super::compose::{Compose, MountKind, Protocol, Service, env_file_fault};
 use super::env_file::{EnvFile, SecretSpec};
@@ -11,7 +13,7 @@ use super::issue::{Issue, Policy};
 use super::rules::{Rule, Severity, table};
 use super::tree::ReadError;
 use super::{ABRA_SH, abra_sh, routes};
-use crate::names::Domain;
+use crate::names::{Domain, RecipeName};
 
 /// What a look at a recipe found, as lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,6 +75,7 @@ pub(super) fn issues(
         let what = format!("the .env sets STACK_NAME to {stack}, which is not the app's stack");
         found.push(Issue::at(&table::FOREIGN_NAME, &[], what));
     }
+    found.extend(of_recipe(env));
     for (kind, objects) in [
         ("volume", &compose.volumes),
         ("secret", &compose.secrets),
@@ -180,6 +183,18 @@ fn of_service(
             found.push(issue.marked(alias));
         }
     }
+    // Docker makes it an alias in all of them.
+    let hostname = service.passed_on.get("hostname").and_then(Value::as_str).unwrap_or_default();
+    let mut shared = service.networks.iter().filter_map(|network| compose.networks.get(network));
+    if let Some(network) =
+        shared.find(|network| network.external && !is_own_hostname(hostname, compose, policy))
+    {
+        let what = format!(
+            "service {key}: its hostname {hostname} is its name in the network {}, and may be that of a host or of another app's service",
+            network.name
+        );
+        found.push(Issue::at(&table::FOREIGN_NAME, &["services", key, "hostname"], what).marked(hostname));
+    }
     for spec in &service.ports {
         let port = spec.published.map_or_else(|| "any".to_owned(), |port| port.to_string());
         let what = format!("service {key}: publishes the host's port {port}");
@@ -212,6 +227,40 @@ fn of_service(
         };
         found.push(issue.asking(format!("bind={source}{mode}")));
     }
+}
+
+/// What the `.env` says of the recipe, which abra deploys.
+fn of_recipe(env: &EnvFile) -> Vec<Issue> {
+    // A version may follow it.
+    let said = |name| Some(env.get(name)?.split(':').next()?).filter(|recipe| !recipe.is_empty());
+    let mut found: Vec<Issue> = NAMES_OF_RECIPE
+        .into_iter()
+        .filter_map(|name| Some((name, said(name)?)))
+        .filter(|(_, recipe)| recipe.parse::<RecipeName>().is_err())
+        .map(|(name, recipe)| format!("the .env sets {name} to {recipe}, which is no recipe's name"))
+        .map(|what| Issue::at(&table::FOREIGN_NAME, &[], what))
+        .collect();
+    if let [Some(one), Some(other)] = NAMES_OF_RECIPE.map(said)
+        && one != other
+    {
+        let what = format!("the .env names two recipes: {one} by TYPE, and {other} by RECIPE");
+        found.push(Issue::at(&table::FOREIGN_NAME, &[], what));
+    }
+    found
+}
+
+/// Whether nobody else in a shared network is asked for by this hostname.
+fn is_own_hostname(hostname: &str, compose: &Compose, policy: &Policy<'_>) -> bool {
+    // What Swarm puts there is the task's own or the node's; other templates can make any name.
+    let mut plain = hostname.to_owned();
+    for part in
+        ["Service.ID", "Service.Name", "Node.ID", "Node.Hostname", "Task.ID", "Task.Name", "Task.Slot"]
+    {
+        plain = plain.replace(&format!("{{{{.{part}}}}}"), "x").replace(&format!("{{{{ .{part} }}}}"), "x");
+    }
+    let own = policy.domain.as_str();
+    let is_own = compose.stack.prefixes(&plain) || plain == own || plain.ends_with(&format!(".{own}"));
+    !plain.contains("{{") && (is_own || !may_be_others(&plain, policy.domain))
 }
 
 /// Whether a key is a name by which others in a network may ask for a host, or for the service of another stack.
@@ -252,6 +301,9 @@ fn is_top_level(label: &str) -> bool {
     let label = label.to_ascii_lowercase();
     label.len() == 2 && label.bytes().all(|b| b.is_ascii_alphabetic()) || COMMON.contains(&label.as_str())
 }
+
+/// The variables by which abra knows the recipe of an app.
+const NAMES_OF_RECIPE: [&str; 2] = ["TYPE", "RECIPE"];
 
 /// What an app may read of the host's, to show its time.
 const CLOCK: [&str; 2] = ["/etc/localtime", "/etc/timezone"];

@@ -159,10 +159,19 @@ fn has_good_brackets(label: &str) -> bool {
     })
 }
 
+/// A label without the number of an entry, as in `middlewares[0]`: a list may be written so.
+fn without_index(label: &str) -> &str {
+    match label.rsplit_once('[') {
+        Some((name, number)) if number.ends_with(']') => name,
+        _ => label,
+    }
+}
+
 /// What a label of the proxy refers to that is not the app's own: other services and middlewares, or an address that the
 /// proxy itself asks. What the operator put into the proxy's files (`name@file`) is for all.
 fn references(compose: &Compose, kind: &str, field: &str, value: &str) -> Vec<(String, String)> {
     let stack = compose.stack.as_str().to_ascii_lowercase();
+    let field = without_index(field);
     let last = field.rsplit_once('.').map_or("", |(_, last)| last);
     let names_service = matches!(last, "name" | "service" | "fallback")
         && ["weighted.services", "mirroring", "failover"].iter().any(|of| field.starts_with(of));
@@ -196,7 +205,7 @@ impl<'s> Entrypoints<'s> {
         let mut found: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for (label, value) in &service.labels {
             let value = if value.trim().is_empty() { "*" } else { value.as_str() };
-            found.entry(label.to_ascii_lowercase()).or_default().push(value);
+            found.entry(without_index(&label.to_ascii_lowercase()).to_owned()).or_default().push(value);
         }
         Self(found)
     }

@@ -209,6 +209,40 @@ networks: {proxy: {external: true}, own: }",
 }
 
 #[test]
+fn a_hostname_in_a_shared_network_is_the_apps_own() {
+    let found_of = |hostname: &str, network: &str| {
+        let text = format!(
+            "services: {{app: {{image: 'a:1', hostname: '{hostname}', networks: [own, {network}]}}}}
+networks: {{proxy: {{external: true}}, own: , other: }}"
+        );
+        let tree = Tree::new(&[(".env.sample", ""), ("compose.yml", &text)]);
+        found(&tree.recipe(), &SHARED_NETWORKS, None).problems
+    };
+    for theirs in [
+        "sso.example.net",
+        "sso_example_net_app",
+        "{{index .Service.Labels \"a\"}}",
+        "{{.Node.Hostname}}.sso.example.net",
+    ] {
+        assert_starts(
+            &found_of(theirs, "proxy"),
+            &[&format!("service app: its hostname {theirs} is its name in the network proxy")],
+        );
+        assert_starts(&found_of(theirs, "other"), &[]);
+    }
+    for own in [
+        "mail",
+        "${DOMAIN}",
+        "mail.${DOMAIN}",
+        "${STACK_NAME}_mail",
+        "{{.Node.Hostname}}",
+        "n{{ .Task.Slot }}",
+    ] {
+        assert_starts(&found_of(own, "proxy"), &[]);
+    }
+}
+
+#[test]
 fn beside_an_app_of_a_short_domain_others_have_one_too() {
     let domain: Domain = "pad-123456.test".parse().unwrap();
     let compose = "services: {tiny-654321_test_app: {image: 'a:1', networks: [proxy]}}\nnetworks: {proxy: {external: true}}";
@@ -375,6 +409,9 @@ fn what_the_proxy_does_for_every_app_is_no_recipes_to_choose() {
         asked.iter().map(|line| line[line.find('[').unwrap()..].to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(says(&asked), ["[proxy=service x]", "[entrypoint=udp a]", "[entrypoint=udp b]"]);
+    let (_, asked) =
+        labels(&format!("{udp}.service: pad-123456_ci_example_org, '{udp}.entrypoints[0]': dns"));
+    assert_eq!(says(&asked), ["[entrypoint=udp dns]"]);
     let (_, asked) = labels(&format!("{udp}.service: pad-123456_ci_example_org"));
     assert_eq!(says(&asked), ["[entrypoint=udp *]"]);
     let http = "traefik.http.routers.pad-123456_ci_example_org";
@@ -383,6 +420,7 @@ fn what_the_proxy_does_for_every_app_is_no_recipes_to_choose() {
         (format!("{http}.service: noop@internal"), None),
         (format!("{http}.middlewares: 'a@file, pad-123456_ci_example_org-b'"), None),
         (format!("{http}.middlewares: 'b@swarm'"), Some("proxy=middlewares b@swarm]")),
+        (format!("'{http}.middlewares[0]': b@swarm"), Some("proxy=middlewares b@swarm]")),
         (format!("{http}.service: 'blog_org'"), Some("proxy=service blog_org]")),
         (format!("{http}.service: default"), Some("proxy=service default]")),
         (format!("{http}.tls.options: default"), None),
@@ -442,6 +480,20 @@ volumes: {{data: }}"
     assert_starts(&found.problems, &[path, "the .env sets STACK_NAME to blog_org"]);
     let asked: Vec<&str> = found.ungranted.iter().map(|(_, privilege)| privilege.as_str()).collect();
     assert_eq!(asked, ["bind=/srv", "bind=/srv:ro"]);
+}
+
+#[test]
+fn the_env_names_one_recipe() {
+    for (env, says) in [
+        ("TYPE=pad:1.0.0+1\nRECIPE=pad\n", None),
+        ("TYPE=\n", None),
+        ("TYPE=../pad\n", Some("the .env sets TYPE to ../pad, which is no recipe's name")),
+        ("RECIPE=/etc\n", Some("the .env sets RECIPE to /etc, which is no recipe's name")),
+        ("TYPE=pad\nRECIPE=blog\n", Some("the .env names two recipes: pad by TYPE, and blog by RECIPE")),
+    ] {
+        let tree = Tree::new(&[(".env.sample", env), ("compose.yml", "services: {app: {image: 'a:1'}}")]);
+        assert_eq!(found(&tree.recipe(), &[], None).problems, Vec::from_iter(says), "{env}");
+    }
 }
 
 #[test]

@@ -95,9 +95,13 @@ fn is_path(name: &str) -> bool {
     name.len() <= 200 && name.split('/').all(is_part)
 }
 
-/// The files of `tests/` that are meant to be run and can't be, each with why; `tests` itself where it is none. Links and submodules
-/// are left to the run, which takes none.
+/// What of `tests/` makes a run red, each with why: files that are meant to be run and can't be, links, which a run does not take,
+/// and `tests` itself where it is none. Submodules are left to the run.
 pub(super) fn unfit_tests(root: &Path) -> io::Result<Vec<(String, &'static str)>> {
+    const LINK: &str = "it is a symbolic link, and no run takes one: put the file itself there";
+    if std::fs::symlink_metadata(root.join(TESTS)).is_ok_and(|tests| tests.is_symlink()) {
+        return Ok(vec![(TESTS.to_owned(), LINK)]);
+    }
     let entries = match std::fs::read_dir(root.join(TESTS)) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -109,10 +113,14 @@ pub(super) fn unfit_tests(root: &Path) -> io::Result<Vec<(String, &'static str)>
     let mut found = Vec::new();
     for entry in entries.take(MAX_ENTRIES) {
         let entry = entry?;
-        if !entry.file_type()?.is_file() {
+        let name = entry.file_name();
+        let kind = entry.file_type()?;
+        if kind.is_symlink() {
+            found.push((format!("{TESTS}/{}", name.to_string_lossy()), LINK));
+        }
+        if !kind.is_file() {
             continue;
         }
-        let name = entry.file_name();
         // Who may not read it here can't run it either, as a test that is none.
         let Ok(file) = tree::open(root, &Path::new(TESTS).join(&name)) else { continue };
         if let TestFile::Unfit(why) = TestFile::of(&name, &file)? {
