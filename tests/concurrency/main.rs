@@ -8,6 +8,7 @@
 )]
 
 mod cancelled;
+mod cancels;
 mod choice;
 mod cold_lane;
 mod confined;

@@ -1,4 +1,4 @@
-//! What `runs`, `report` and `logs` take.
+//! What commands take that are about runs: `runs`, `report`, `logs`, `cancel`.
 
 use std::time::Duration;
 
@@ -66,4 +66,11 @@ pub struct Logs {
     /// The log's name, a service or a test [default: the names of all logs]
     #[arg(value_name = "SERVICE|TEST")]
     pub of: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Cancel {
+    /// The run's id, as `cc-ci runs --verdict live` lists it
+    #[arg(add = ArgValueCandidates::new(complete::live_runs))]
+    pub run: RunId,
 }

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod bridge;
+mod cancel;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
@@ -87,6 +88,7 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, Fail
         Command::Logs(args) => {
             past::at_leisure(taken, terminal, || past::logs(&args, settings, &base, terminal))
         }
+        Command::Cancel(args) => cancel::cancel(&args, settings, &base, taken, terminal),
         Command::Status(args) => status::status(&args, settings, base, taken, terminal),
         Command::Doctor => doctor::doctor(settings, base, taken, terminal),
         #[cfg(feature = "demo")]
