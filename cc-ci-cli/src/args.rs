@@ -18,7 +18,7 @@ use clap::{Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Pars
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 pub use complete::complete;
-pub use past::{Cancel, Logs, Report, Runs, State};
+pub use past::{Cancel, Logs, Report, Rerun, Runs, State};
 pub use schema::{Form, Schema};
 pub use settings::{Colour, Executor, Format, Parent, ProxyAddress, ServerName, Settings};
 pub use topics::strange_variables;
@@ -167,6 +167,8 @@ pub enum Command {
     Logs(Logs),
     /// Tell a live run to end, as SIGTERM does, and wait until it has taken its app down
     Cancel(Cancel),
+    /// Test again what a run tested: its recipe at its commit, with its flags
+    Rerun(Rerun),
     /// Look whether this host can do its work; changes nothing
     Doctor,
     /// Show what holds of the configuration, and who says so

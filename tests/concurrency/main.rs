@@ -44,6 +44,7 @@ mod quick_doubles;
 mod recipe_check;
 mod recover;
 mod reports;
+mod reruns;
 mod sources;
 mod stack_config;
 mod status;

@@ -1,4 +1,4 @@
-//! What commands take that are about runs: `runs`, `report`, `logs`, `cancel`.
+//! What commands take that are about runs: `runs`, `report`, `logs`, `cancel`, `rerun`.
 
 use std::time::Duration;
 
@@ -73,4 +73,14 @@ pub struct Cancel {
     /// The run's id, as `cc-ci runs --verdict live` lists it
     #[arg(add = ArgValueCandidates::new(complete::live_runs))]
     pub run: RunId,
+}
+
+#[derive(Debug, Args)]
+pub struct Rerun {
+    /// The id of the run whose recipe, commit, subject, executor and flags of `run` are taken, as `cc-ci runs` lists it
+    #[arg(add = ArgValueCandidates::new(complete::runs))]
+    pub run: RunId,
+    /// Names the new run and its directory [default: the CI's build number, else manual-PID]
+    #[arg(long = "run-id", env = "CCCI_RUN_ID", value_name = "ID")]
+    pub id: Option<RunId>,
 }

@@ -12,6 +12,7 @@ pub mod locks;
 pub mod past;
 pub mod recipe;
 mod recipe_source;
+mod rerun;
 mod run;
 pub mod schema;
 pub mod status;
@@ -89,6 +90,7 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, Fail
             past::at_leisure(taken, terminal, || past::logs(&args, settings, &base, terminal))
         }
         Command::Cancel(args) => cancel::cancel(&args, settings, &base, taken, terminal),
+        Command::Rerun(args) => rerun::rerun(args, settings, base, taken, terminal),
         Command::Status(args) => status::status(&args, settings, base, taken, terminal),
         Command::Doctor => doctor::doctor(settings, base, taken, terminal),
         #[cfg(feature = "demo")]

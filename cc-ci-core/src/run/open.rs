@@ -99,6 +99,7 @@ impl Harness {
             lane,
             recipe: request.recipe.clone(),
             subject: request.subject.clone(),
+            asked: request.asked.clone(),
             domain,
             domains,
             commit: None,

@@ -14,6 +14,7 @@ use crate::inventory::env_files::EnvFiles;
 use crate::lifetime::{Bounds, EmbeddedMode, RunLifetime};
 use crate::local::LocalExecutor;
 use crate::lock::FlockLocks;
+use crate::model::asked::Asked;
 use crate::model::event::Silent;
 use crate::model::failure::Failure;
 use crate::names::{Domain, RecipeName, RunAppPattern, RunId, Subject, Suffix, Version};
@@ -40,6 +41,8 @@ pub struct Request {
     pub upgrade_from: UpgradeFrom,
     /// Copy the canonical tree's recipe instead of fetching it.
     pub skip_fetch: bool,
+    /// What the record says of it, for who asks for the same again.
+    pub asked: Option<Asked>,
 }
 
 impl Request {
@@ -59,6 +62,7 @@ impl Request {
             fresh: false,
             upgrade_from,
             skip_fetch: false,
+            asked: None,
         })
     }
 }

@@ -35,6 +35,15 @@ impl RemoteUrl {
     pub(super) fn secret(&self) -> &str {
         &self.0
     }
+
+    /// Whether it has a password, or what may be one: a user by whom nobody is asked for one, and a query.
+    fn has_secret(&self) -> bool {
+        let Some((scheme, rest)) = self.0.split_once("://") else { return false };
+        let host = rest.split('/').next().unwrap_or_default();
+        let user = host.rsplit_once('@').map(|(user, _)| user);
+        rest.contains('?')
+            || user.is_some_and(|user| matches!(scheme, "https" | "http") || user.contains(':'))
+    }
 }
 
 impl fmt::Display for RemoteUrl {
@@ -112,6 +121,15 @@ impl FromStr for RecipeSource {
 }
 
 impl RecipeSource {
+    /// The text that is read as this source in whatever directory it is said; `None` where it holds a secret, or is no text.
+    pub fn in_writing(&self) -> Option<String> {
+        match self {
+            Self::Path(path) => std::path::absolute(path).ok()?.to_str().map(str::to_owned),
+            Self::Url(url) => Some(url.0.clone()).filter(|_| !url.has_secret()),
+            Self::Name(name) => Some(name.to_string()),
+        }
+    }
+
     /// The recipe's name: the last part of its address, less `.git`.
     ///
     /// # Errors
@@ -305,6 +323,30 @@ mod tests {
         assert_eq!(source.recipe_name().unwrap().as_str(), "immich");
         let error = parse("ftp://me:hunter2@example.org/immich").unwrap_err();
         assert!(!format!("{error:?} {error}").contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn what_is_written_down_names_the_same_anywhere_and_has_no_secret() {
+        let written = |text: &str| parse(text).unwrap().in_writing();
+        for same in [
+            "https://example.org/notes",
+            "ssh://git@example.org/notes",
+            "git@example.org:notes",
+            "notes",
+            "/notes",
+        ] {
+            assert_eq!(written(same).as_deref(), Some(same));
+        }
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(written("./notes").unwrap(), here.join("notes").to_str().unwrap());
+        for secret in [
+            "https://me:hunter22@example.org/notes",
+            "https://hunter22@example.org/notes",
+            "ssh://me:hunter22@example.org/notes",
+            "https://example.org/notes?token=hunter22",
+        ] {
+            assert_eq!(written(secret), None, "{secret}");
+        }
     }
 
     #[test]
