@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cc_ci_core::names::{Domain, RunId};
-use cc_ci_core::workspace::{RecipeSource, Revision};
+use cc_ci_core::workspace::{RecipeSource, Revision, redact_addresses};
 use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -54,7 +54,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Str
             Command::Schema(schema) => Ok(Invocation::Help(crate::commands::schema::text(schema.form))),
             _ => Ok(Invocation::Command(Box::new(cli))),
         },
-        Err(error) if error.use_stderr() => Err(error.render().to_string()),
+        // It quotes what is refused: an address with a password, too.
+        Err(error) if error.use_stderr() => Err(redact_addresses(&error.render().to_string())),
         Err(error) => Ok(Invocation::Help(error.render().to_string())),
     }
 }

@@ -45,6 +45,7 @@ mod recipe_check;
 mod recover;
 mod reports;
 mod reruns;
+mod signs_in;
 mod sources;
 mod stack_config;
 mod status;

@@ -20,7 +20,7 @@ use crate::model::failure::Failure;
 use crate::names::{Domain, RecipeName, RunAppPattern, RunId, Subject, Suffix, Version};
 use crate::sys::files::private_directory;
 use crate::sys::system_info::{KernelSystemInfo, SystemInfo};
-use crate::workspace::{self, InvalidSource, KernelWorkspace, RecipeSource, Revision};
+use crate::workspace::{self, GitCredentials, InvalidSource, KernelWorkspace, RecipeSource, Revision};
 
 /// What to test.
 #[derive(Debug, Clone)]
@@ -126,6 +126,8 @@ pub struct Settings {
     pub warm_api: BTreeSet<RecipeName>,
     /// Where a recipe's releases come from; the canonical tree's recipe, or what is tested, unless given.
     pub sources: BTreeMap<RecipeName, RecipeSource>,
+    /// With what git signs in where it fetches recipes.
+    pub git_credentials: GitCredentials,
     /// The recipes that a recipe needs beside it.
     pub dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
     /// The warm apps of recipes.
@@ -156,6 +158,7 @@ impl Default for Settings {
             host_network: BTreeSet::new(),
             warm_api: BTreeSet::new(),
             sources: BTreeMap::new(),
+            git_credentials: GitCredentials::default(),
             dependencies: BTreeMap::new(),
             warm: BTreeMap::new(),
             keep_runs: 50,
