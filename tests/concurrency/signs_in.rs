@@ -27,15 +27,25 @@ struct Seen {
     leaks: Vec<String>,
 }
 
-/// A server of the files below a directory, for who signs in. Threads serve it until the test's process ends.
+/// How a server answers.
+#[derive(Debug, Clone, Copy)]
+enum To {
+    /// Whoever signs in gets the files.
+    Known,
+    /// Everybody gets them.
+    All,
+    /// Everybody is led to another server.
+    Away(SocketAddr),
+}
+
+/// A server of the files below a directory. Threads serve it until the test's process ends.
 struct Server {
     address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl Server {
-    /// One that leads elsewhere, to `away`, where there is one.
-    fn start(root: PathBuf, away: Option<SocketAddr>) -> Self {
+    fn start(root: PathBuf, to: To) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let (address, seen) = (listener.local_addr().expect("an address"), Arc::new(Mutex::default()));
         let server = Self { address, seen: Arc::clone(&seen) };
@@ -43,7 +53,7 @@ impl Server {
             for stream in listener.incoming().flatten() {
                 let (root, seen) = (root.clone(), Arc::clone(&seen));
                 // git gives up what it does not need any more.
-                thread::spawn(move || answer(&stream, &root, address, away, &seen).is_ok());
+                thread::spawn(move || answer(&stream, &root, address, to, &seen).is_ok());
             }
         });
         server
@@ -62,7 +72,7 @@ fn answer(
     stream: &TcpStream,
     root: &Path,
     own: SocketAddr,
-    away: Option<SocketAddr>,
+    to: To,
     seen: &Mutex<Seen>,
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
@@ -84,13 +94,13 @@ fn answer(
     let path = first.split(' ').nth(1).unwrap_or_default();
     let path = path.split('?').next().unwrap_or_default().trim_start_matches('/');
     let mut stream = stream;
-    let (status, body) = match (away, is_signed_in, fs::read(root.join(path))) {
-        (Some(away), ..) => (format!("302 Found\r\nLocation: http://{away}/{path}"), Vec::new()),
-        (None, false, _) => {
+    let (status, body) = match (to, is_signed_in, fs::read(root.join(path))) {
+        (To::Away(away), ..) => (format!("302 Found\r\nLocation: http://{away}/{path}"), Vec::new()),
+        (To::Known, false, _) => {
             ("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"".to_owned(), Vec::new())
         }
-        (None, true, Ok(body)) => ("200 OK".to_owned(), body),
-        (None, true, Err(_)) => ("404 Not Found".to_owned(), Vec::new()),
+        (_, _, Ok(body)) => ("200 OK".to_owned(), body),
+        (_, _, Err(_)) => ("404 Not Found".to_owned(), Vec::new()),
     };
     write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
     stream.write_all(&body)
@@ -127,7 +137,7 @@ fn call(world: &World, server: &Server, mode: u32) -> CcCi {
 #[test]
 fn git_signs_in_with_what_a_file_has_and_no_argument_does() {
     let world = World::new();
-    let server = Server::start(served(&world), None);
+    let server = Server::start(served(&world), To::Known);
     let end = call(&world, &server, 0o640).run().expect(0);
     let seen = server.seen.lock().expect("no panic");
     assert!(!seen.logins.is_empty() && seen.logins.iter().all(|login| login.as_deref() == Some(ENCODED)));
@@ -145,8 +155,9 @@ fn git_signs_in_with_what_a_file_has_and_no_argument_does() {
 #[test]
 fn nobody_is_told_to_whom_a_server_leads() {
     let world = World::new();
-    let other = Server::start(served(&world), None);
-    let server = Server::start(PathBuf::new(), Some(other.address));
+    // It gives to everybody: what follows the first request is asked of it without a detour.
+    let other = Server::start(served(&world), To::All);
+    let server = Server::start(PathBuf::new(), To::Away(other.address));
     let end = call(&world, &server, 0o600).run().expect(3);
     assert_eq!(server.logins(), [Some(ENCODED.to_owned())], "{}", end.stderr);
     assert!(other.logins().iter().all(Option::is_none), "{:?}", other.logins());
@@ -156,7 +167,7 @@ fn nobody_is_told_to_whom_a_server_leads() {
 #[test]
 fn a_server_that_wants_to_know_who_asks_is_told_by_what_helps() {
     let world = World::new();
-    let server = Server::start(served(&world), None);
+    let server = Server::start(served(&world), To::Known);
     let end = world.cc_ci(["run"]).arg(server.url()).run().expect(3);
     assert!(end.stderr.contains("[git] credentials_file"), "{}", end.stderr);
     world.assert_empty();
@@ -165,7 +176,7 @@ fn a_server_that_wants_to_know_who_asks_is_told_by_what_helps() {
 #[test]
 fn a_file_that_is_everybodys_and_an_address_with_a_password_are_refused() {
     let world = World::new();
-    let server = Server::start(PathBuf::new(), None);
+    let server = Server::start(PathBuf::new(), To::Known);
     let open = call(&world, &server, 0o644).run().expect(2).stderr;
     assert!(open.contains("everybody may read or write it\n\nhint: chmod o= "), "{open}");
     let doctor = world.cc_ci(["doctor"]).run().expect(1).stdout;
