@@ -91,11 +91,11 @@ fn answer(
         }
     }
     drop(seen);
-    let path = first.split(' ').nth(1).unwrap_or_default();
-    let path = path.split('?').next().unwrap_or_default().trim_start_matches('/');
+    let asked = first.split(' ').nth(1).unwrap_or_default();
+    let path = asked.split('?').next().unwrap_or_default().trim_start_matches('/');
     let mut stream = stream;
     let (status, body) = match (to, is_signed_in, fs::read(root.join(path))) {
-        (To::Away(away), ..) => (format!("302 Found\r\nLocation: http://{away}/{path}"), Vec::new()),
+        (To::Away(away), ..) => (format!("302 Found\r\nLocation: http://{away}{asked}"), Vec::new()),
         (To::Known, false, _) => {
             ("401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"".to_owned(), Vec::new())
         }
