@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cc_ci_core::files::read_private;
 use cc_ci_core::{Failure, Secret};
 use serde::Deserialize;
 
@@ -292,18 +293,8 @@ fn setup(error: HttpError) -> Failure {
 
 /// A secret has a file of its own that nobody else reads, and is its first line.
 fn secret(path: &Path) -> Result<Secret, Failure> {
-    use std::io::Read as _;
-    use std::os::unix::fs::MetadataExt as _;
     let failure = || Failure::configuration(format!("can't use the secret in {}", path.display()));
-    let file = std::fs::File::open(path).map_err(|error| failure().with_source(error))?;
-    let mode = file.metadata().map_err(|error| failure().with_source(error))?.mode();
-    if mode & 0o007 != 0 {
-        return Err(failure()
-            .with_source(std::io::Error::other("everybody may read or write it"))
-            .with_hint(format!("chmod o= {}", path.display())));
-    }
-    let mut text = String::new();
-    file.take(SECRET_LIMIT).read_to_string(&mut text).map_err(|error| failure().with_source(error))?;
+    let text = read_private(path, SECRET_LIMIT)?;
     let line = text.lines().next().unwrap_or_default().trim();
     if line.len() < 8 {
         return Err(failure().with_source(std::io::Error::other("it has less than 8 characters")));

@@ -11,14 +11,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cc_ci_core::names::{Domain, RunId};
-use cc_ci_core::workspace::{RecipeSource, Revision};
+use cc_ci_core::workspace::{RecipeSource, Revision, redact_addresses};
 use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter};
 
 pub use complete::complete;
-pub use past::{Logs, Report, Runs, State};
+pub use past::{Cancel, Logs, Report, Rerun, Runs, State};
 pub use schema::{Form, Schema};
 pub use settings::{Colour, Executor, Format, Parent, ProxyAddress, ServerName, Settings};
 pub use topics::strange_variables;
@@ -54,7 +54,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Str
             Command::Schema(schema) => Ok(Invocation::Help(crate::commands::schema::text(schema.form))),
             _ => Ok(Invocation::Command(Box::new(cli))),
         },
-        Err(error) if error.use_stderr() => Err(error.render().to_string()),
+        // It quotes what is refused: an address with a password, too.
+        Err(error) if error.use_stderr() => Err(redact_addresses(&error.render().to_string())),
         Err(error) => Ok(Invocation::Help(error.render().to_string())),
     }
 }
@@ -165,6 +166,10 @@ pub enum Command {
     Report(Report),
     /// Show what a run's services and tests logged
     Logs(Logs),
+    /// Tell a live run to end, as SIGTERM does, and wait until it has taken its app down
+    Cancel(Cancel),
+    /// Test again what a run tested: its recipe at its commit, with its flags
+    Rerun(Rerun),
     /// Look whether this host can do its work; changes nothing
     Doctor,
     /// Show what holds of the configuration, and who says so

@@ -21,7 +21,7 @@ use cc_ci_abra::Backups;
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::{Domain, RecipeName, Suffix};
 use cc_ci_core::run::{self, RecipeScripts};
-use cc_ci_core::workspace::Catalogue;
+use cc_ci_core::workspace::{Catalogue, GitCredentials};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -78,6 +78,7 @@ struct File {
     abra: Abra,
     workspace: Workspace,
     proxy: ProxyTable,
+    git: Git,
     recipes: BTreeMap<RecipeName, Recipe>,
     /// The table of `cc-ci-bridge`, which reads it itself.
     #[serde(rename = "bridge")]
@@ -115,6 +116,12 @@ struct Workspace {
 struct ProxyTable {
     address: Option<ProxyAddress>,
     ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Git {
+    credentials_file: Option<PathBuf>,
 }
 
 /// Whether the recipes' own code is confined.
@@ -175,9 +182,12 @@ pub struct Config {
     pub claim_timeout: Duration,
     /// Where the reverse proxy is, and whose certificates it may show beside those of the system's roots.
     proxy: Option<(SocketAddr, Option<PathBuf>)>,
+    /// The file of what git signs in with.
+    git_credentials_file: Option<PathBuf>,
     /// The file.
     source: Source,
-    /// How runs go about it, but for the [`proxy`](Self::proxy).
+    /// How runs go about it, but for what is in files of its own: [`proxy`](Self::proxy) and
+    /// [`git_credentials`](Self::git_credentials).
     pub run: run::Settings,
 }
 
@@ -229,6 +239,7 @@ impl Config {
                 .teardown_budget
                 .unwrap_or_else(|| limit(file.teardown_budget, Duration::from_mins(10))),
             proxy: which_proxy(settings.proxy, file.proxy, &source)?,
+            git_credentials_file: file.git.credentials_file,
             run: run::Settings {
                 lock_timeout: settings
                     .lock_timeout
@@ -251,6 +262,7 @@ impl Config {
                 warm_api: of_recipes.warm_api,
                 dependencies: of_recipes.dependencies,
                 warm: of_recipes.warm,
+                git_credentials: defaults.git_credentials,
                 keep_runs: file.keep_runs.map_or(defaults.keep_runs, |keep| keep.0),
                 why_executor: None,
             },
@@ -283,6 +295,12 @@ impl Config {
                 "mend `ca_file` in the configuration's [proxy], or check straight from the app's task: --proxy none",
             )
         })
+    }
+
+    /// With what git signs in where it fetches. Reads the file.
+    pub fn git_credentials(&self) -> Result<GitCredentials, Failure> {
+        let file = self.git_credentials_file.as_deref();
+        file.map_or_else(|| Ok(GitCredentials::default()), GitCredentials::read)
     }
 
     /// The canonical abra tree of the executor abra.
@@ -348,6 +366,7 @@ impl File {
             ("tests_dir", &self.tests_dir),
             ("local.root", &self.local.root),
             ("proxy.ca_file", &self.proxy.ca_file),
+            ("git.credentials_file", &self.git.credentials_file),
         ];
         let paths = paths.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?)));
         paths.into_iter().find(|(_, path)| !path.is_absolute())

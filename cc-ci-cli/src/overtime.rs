@@ -21,7 +21,7 @@ use cc_ci_core::lifetime::RunLifetime;
 use crate::terminal::Terminal;
 
 /// So long past its bounds a command may still be at work: each of its domains gets a last look, and a busy host is slow.
-const GRACE: Duration = Duration::from_mins(5);
+pub const GRACE: Duration = Duration::from_mins(5);
 
 /// It only waits, and says one thing: where memory is scarce, it costs little.
 const STACK: usize = 256 << 10;

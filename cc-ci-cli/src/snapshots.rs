@@ -300,6 +300,7 @@ fn past_runs() {
         render::past::log_names(&id, &[]),
         both(render::past::log_names(&id, &names), &past::logs_document(&id, &names, None)),
         both(render::past::logs(&names, &texts), &past::logs_document(&id, &names, Some(&texts))),
+        render::past::ended(&record(&json!({ "verdict": "cancelled", "cancelled_by": "term" }))),
     ];
     assert_snapshot!(screens.join("\n"));
 }

@@ -12,8 +12,8 @@ use crate::names::Domain;
 use crate::recipe::rules::{self, History, LayoutError, PreviousRelease, Report};
 use crate::recipe::{Recipe, RecipeError};
 use crate::workspace::{
-    FetchError, FetchRequest, GitError, InvalidSource, RecipeSource, RecipeTree, Release, Releases,
-    ReleasesOf, RunDir, fetch,
+    FetchError, FetchRequest, GitCredentials, GitError, InvalidSource, RecipeSource, RecipeTree, Release,
+    Releases, ReleasesOf, RunDir, fetch,
 };
 
 /// A recipe could not be looked at.
@@ -153,7 +153,15 @@ async fn look_back(
     limit: Duration,
 ) -> Result<(History, Option<String>), InspectError> {
     let releases = ReleasesOf::Itself;
-    let request = FetchRequest { source, revision: None, releases, skip_fetch: false, limit, marker: None };
+    let request = FetchRequest {
+        source,
+        revision: None,
+        releases,
+        skip_fetch: false,
+        limit,
+        marker: None,
+        credentials: GitCredentials::default(),
+    };
     let tree = match Box::pin(fetch(scratch, lifetime, &request)).await {
         Ok(fetched) => fetched.tree,
         Err(FetchError::NoSuchRevision { .. }) => {

@@ -8,6 +8,7 @@
 )]
 
 mod cancelled;
+mod cancels;
 mod choice;
 mod cold_lane;
 mod confined;
@@ -43,6 +44,8 @@ mod quick_doubles;
 mod recipe_check;
 mod recover;
 mod reports;
+mod reruns;
+mod signs_in;
 mod sources;
 mod stack_config;
 mod status;

@@ -7,7 +7,7 @@ use cc_ci_core::PastRuns;
 use cc_ci_core::lock::{AppLock as _, FlockLocks};
 use cc_ci_core::names::RecipeName;
 use cc_ci_core::run::RunRecord;
-use cc_ci_core::system_info::KernelSystemInfo;
+use cc_ci_core::system_info::{BootId, KernelSystemInfo};
 use clap::{CommandFactory as _, Parser as _, ValueEnum as _};
 use clap_complete::CompleteEnv;
 use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter as _};
@@ -61,8 +61,18 @@ pub fn topics_and_commands() -> Vec<CompletionCandidate> {
 
 /// The newest runs.
 pub fn runs() -> Vec<CompletionCandidate> {
+    runs_that(|_| true)
+}
+
+/// The runs that go on.
+pub fn live_runs() -> Vec<CompletionCandidate> {
+    let Ok(boot) = BootId::current() else { return Vec::new() };
+    runs_that(|record| record.verdict.is_none() && record.owner.is_alive(&boot))
+}
+
+fn runs_that(are_wanted: impl Fn(&RunRecord) -> bool) -> Vec<CompletionCandidate> {
     let runs = config().and_then(|config| PastRuns::new(config.runs_dir).all().ok()).unwrap_or_default();
-    runs.iter().take(OFFERED).map(run).collect()
+    runs.iter().filter(|record| are_wanted(record)).take(OFFERED).map(run).collect()
 }
 
 fn run(record: &RunRecord) -> CompletionCandidate {

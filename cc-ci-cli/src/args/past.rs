@@ -1,4 +1,4 @@
-//! What `runs`, `report` and `logs` take.
+//! What commands take that are about runs: `runs`, `report`, `logs`, `cancel`, `rerun`.
 
 use std::time::Duration;
 
@@ -66,4 +66,21 @@ pub struct Logs {
     /// The log's name, a service or a test [default: the names of all logs]
     #[arg(value_name = "SERVICE|TEST")]
     pub of: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Cancel {
+    /// The run's id, as `cc-ci runs --verdict live` lists it
+    #[arg(add = ArgValueCandidates::new(complete::live_runs))]
+    pub run: RunId,
+}
+
+#[derive(Debug, Args)]
+pub struct Rerun {
+    /// The id of the run whose recipe, commit, subject, executor and flags of `run` are taken, as `cc-ci runs` lists it
+    #[arg(add = ArgValueCandidates::new(complete::runs))]
+    pub run: RunId,
+    /// Names the new run and its directory [default: the CI's build number, else manual-PID]
+    #[arg(long = "run-id", env = "CCCI_RUN_ID", value_name = "ID")]
+    pub id: Option<RunId>,
 }

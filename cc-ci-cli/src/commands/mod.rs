@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod bridge;
+mod cancel;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
@@ -11,6 +12,7 @@ pub mod locks;
 pub mod past;
 pub mod recipe;
 mod recipe_source;
+mod rerun;
 mod run;
 pub mod schema;
 pub mod status;
@@ -87,6 +89,8 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, Fail
         Command::Logs(args) => {
             past::at_leisure(taken, terminal, || past::logs(&args, settings, &base, terminal))
         }
+        Command::Cancel(args) => cancel::cancel(&args, settings, &base, taken, terminal),
+        Command::Rerun(args) => rerun::rerun(args, settings, base, taken, terminal),
         Command::Status(args) => status::status(&args, settings, base, taken, terminal),
         Command::Doctor => doctor::doctor(settings, base, taken, terminal),
         #[cfg(feature = "demo")]

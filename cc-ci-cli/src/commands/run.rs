@@ -1,12 +1,13 @@
 //! `cc-ci run`: the main job.
 
 use std::env;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
 use cc_ci_core::names::{InvalidName, RunId, Subject};
-use cc_ci_core::run::{Request, UpgradeFrom};
+use cc_ci_core::run::{Asked, Request, UpgradeFrom};
 
 use crate::app::{self, Base};
 use crate::args::{self, Format};
@@ -23,6 +24,24 @@ pub const BUILD_NUMBERS: [&str; 2] = ["DRONE_BUILD_NUMBER", "CI_PIPELINE_NUMBER"
 pub fn run(
     args: args::Run,
     settings: &args::Settings,
+    base: Base,
+    taken: TakenOver,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
+    let subject = match (args.pr, &args.commit) {
+        (Some(number), _) => Subject::PullRequest(number),
+        (None, Some(revision)) => Subject::reference(revision.as_str()),
+        (None, None) => Subject::reference("HEAD"),
+    };
+    recipe_source::refuse_ambiguous(&args.recipe, base.config.abra_tree().ok().as_deref())?;
+    start(args, subject, settings, base, taken, terminal)
+}
+
+/// Tests what is asked for, as the `subject` of its recipe.
+pub fn start(
+    args: args::Run,
+    subject: Subject,
+    settings: &args::Settings,
     mut base: Base,
     taken: TakenOver,
     terminal: &Terminal,
@@ -31,16 +50,11 @@ pub fn run(
         return Err(Failure::configuration("--quick upgrades the warm app, from its baseline alone")
             .with_hint("leave --fresh and --upgrade-from out; CCCI_FRESH and CCCI_UPGRADE_FROM count too"));
     }
+    let asked = asked(&args)?;
     let run_id = match args.id {
         Some(run_id) => run_id,
         None => build_number()?.unwrap_or_else(|| RunId::manual(std::process::id())),
     };
-    let subject = match (args.pr, &args.commit) {
-        (Some(number), _) => Subject::PullRequest(number),
-        (None, Some(revision)) => Subject::reference(revision.as_str()),
-        (None, None) => Subject::reference("HEAD"),
-    };
-    recipe_source::refuse_ambiguous(&args.recipe, base.config.abra_tree().ok().as_deref())?;
     let request = Request::new(args.recipe, subject, run_id)
         .map_err(|error| Failure::configuration("can't tell the recipe's name").with_source(error))?;
     let upgrade_from = match args.upgrade_from.as_slice() {
@@ -61,18 +75,18 @@ pub fn run(
         fresh: args.fresh,
         upgrade_from,
         skip_fetch: args.skip_fetch,
+        asked,
         ..request
     };
     if let Some(tests_dir) = args.tests_dir {
         base.config.run.operator_tests = Some(tests_dir);
     }
     if let Some(tests_dir) = &mut base.config.run.operator_tests {
-        // Tests run elsewhere than where they are named.
-        *tests_dir = std::path::absolute(&*tests_dir)
-            .map_err(|error| Failure::configuration("can't use the tests directory").with_source(error))?;
+        *tests_dir = absolute(tests_dir)?;
     }
     base.config.run.report_only |= args.report_only;
     let proxy = base.config.proxy()?;
+    base.config.run.git_credentials = base.config.git_credentials()?;
     let deadline = Some(args.deadline.unwrap_or(base.config.deadline));
     let bounds = Bounds { deadline, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = app::start(taken, settings, bounds, terminal)?;
@@ -111,6 +125,28 @@ pub fn run(
         terminal.hint(&hint);
     }
     Ok(end.exit)
+}
+
+/// What the record says of the call; nothing where that can't be written down.
+fn asked(args: &args::Run) -> Result<Option<Asked>, Failure> {
+    let Some(source) = args.recipe.in_writing() else { return Ok(None) };
+    let tests_dir = args.tests_dir.as_deref().map(absolute).transpose()?;
+    Ok(Some(Asked {
+        source,
+        revision: args.commit.as_ref().map(ToString::to_string),
+        deadline_seconds: args.deadline.map(|deadline| deadline.as_secs_f64()),
+        tests_dir: tests_dir.map(|directory| directory.to_string_lossy().into_owned()),
+        fresh: args.fresh,
+        upgrade_from: args.upgrade_from.clone(),
+        skip_fetch: args.skip_fetch,
+        report_only: args.report_only,
+    }))
+}
+
+/// The tests directory wherever its tests run.
+fn absolute(tests_dir: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(tests_dir)
+        .map_err(|error| Failure::configuration("can't use the tests directory").with_source(error))
 }
 
 fn build_number() -> Result<Option<RunId>, Failure> {

@@ -21,12 +21,13 @@ use cc_ci_core::Failure;
 pub fn reconcile(
     args: &args::Reconcile,
     settings: &args::Settings,
-    base: Base,
+    mut base: Base,
     taken: TakenOver,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
     let recipes = chosen(&args.apps, &base.config)?;
     let proxy = base.config.proxy()?;
+    base.config.run.git_credentials = base.config.git_credentials()?;
     let run_id: RunId = format!("warm-{}", std::process::id())
         .parse()
         .map_err(|error| Failure::host("a run id").with_source(error))?;

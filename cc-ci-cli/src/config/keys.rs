@@ -33,6 +33,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("workspace.catalogue", "how a run gets abra's catalogue: symlink, copy [symlink]"),
     ("proxy.address", "the reverse proxy through which apps must serve: ADDRESS:PORT, none [none]"),
     ("proxy.ca_file", "whose certificates it may show beside those of the system's roots"),
+    ("git.credentials_file", "a file of what git signs in with: https://user:password@host a line"),
     ("sandbox.paths", "what recipes' code may read of the host"),
     ("recipes.X.depends", "recipes that X needs beside it"),
     ("recipes.X.warm", "the domain of its warm app"),

@@ -116,6 +116,7 @@ fn value(config: &Config, key: &str) -> Option<String> {
         "workspace.catalogue" => Some(format!("{:?}", config.catalogue).to_lowercase()),
         "proxy.address" => config.proxy.as_ref().map(|(address, _)| address.to_string()),
         "proxy.ca_file" => config.proxy.as_ref().and_then(|(_, ca_file)| ca_file.as_deref().map(path)),
+        "git.credentials_file" => config.git_credentials_file.as_deref().map(path),
         "sandbox.paths" => list(run.sandbox_paths.iter().map(|path| path.display())),
         _ => None,
     }

@@ -28,10 +28,10 @@ fn every_key_of_the_file_is_told_and_no_other() {
         let names: Vec<String> = error.message().split('`').skip(3).step_by(2).map(str::to_owned).collect();
         names.into_iter().map(|name| format!("{prefix}{name}")).collect::<Vec<_>>()
     };
-    let tables = ["local", "abra", "workspace", "proxy", "sandbox", "recipes", "bridge"];
+    let tables = ["local", "abra", "workspace", "proxy", "git", "sandbox", "recipes", "bridge"];
     let mut all = known("", "");
     all.retain(|name| !tables.contains(&name.as_str()));
-    for table in &tables[..5] {
+    for table in &tables[..6] {
         all.extend(known(&format!("[{table}]"), &format!("{table}.")));
     }
     all.extend(known("[recipes.X]", "recipes.X."));
@@ -57,6 +57,8 @@ fn a_wrong_value_is_told_with_its_line_and_what_is_allowed() {
     for key in ["deadline", "teardown_budget", "janitor_deadline", "test_timeout", "converge_max"] {
         assert_eq!(refused(&format!("\n{key} = \"0s\"\n")), format!("FILE:2: \"0s\": {limit}"));
     }
+    let said = refused("[recipes.a]\nsource = \"https://me:hunter22@git.example.org/a\"\n");
+    assert!(said.contains("[git] credentials_file") && !said.contains("hunter"), "{said}");
     for (text, told) in [
         ("keep_runs = 0\n", "FILE:1: 0: it is how many runs are kept, 1 or more"),
         ("\nkeep_runs = \"many\"\n", "FILE:2: \"many\": it is how many runs are kept, 1 or more"),
@@ -86,7 +88,7 @@ fn a_wrong_value_is_told_with_its_line_and_what_is_allowed() {
 #[test]
 fn each_value_is_shown_with_whoever_says_so() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let text = "lock_dir = \"/locks\"\nkeep_runs = 7\n\n[recipes.\"a.b\"]\nsource = \"https://me:pass@git.example.org/a.b\"\nallow = [\"port=1\", \"port=2\"]\n";
+    let text = "lock_dir = \"/locks\"\nkeep_runs = 7\n\n[recipes.\"a.b\"]\nsource = \"https://git.example.org/a.b\"\nallow = [\"port=1\", \"port=2\"]\n";
     fs::write(file.path(), text).unwrap();
     let path = file.path().to_str().unwrap();
     let flags = crate::args::settings_of(&["--config", path, "--lock-dir", "/mine"]);
@@ -108,6 +110,7 @@ fn each_value_is_shown_with_whoever_says_so() {
             "trusted_lock_owners",
             "tests_dir",
             "abra_dir",
+            "git.credentials_file",
             "sandbox.paths",
         ];
         assert!(of(key).0 != "-" || may_lack.contains(key) || key.starts_with("proxy."), "{key}");

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use cc_ci_core::names::RunId;
-use cc_ci_core::run::{Digest, Verdict};
+use cc_ci_core::run::{Digest, RunRecord, Verdict};
 use cc_ci_core::sys::text::sanitize_line;
 use jiff::Timestamp;
 
@@ -53,6 +53,13 @@ pub fn runs(rows: &[Row], now: Timestamp) -> String {
         let _ = writeln!(text, "{}", format!("{}  {why}", line.join("  ")).trim_end());
     }
     text
+}
+
+/// A run that has ended, in one line.
+pub fn ended(record: &RunRecord) -> String {
+    let receipt = record.receipt.as_ref().map(|receipt| receipt.in_words(record.lane, record.owned));
+    let receipt = receipt.map(|words| format!("; {words}")).unwrap_or_default();
+    format!("run {} ended: {}{receipt}\n", record.run_id, Verdict::word(record.verdict))
 }
 
 /// The names of a run's logs.

@@ -3,5 +3,6 @@
 pub(crate) mod app_status;
 pub(crate) mod ci_host;
 pub(crate) mod env_files;
+mod live_run;
 pub(crate) mod past_runs;
 pub(crate) mod run_store;

@@ -58,11 +58,16 @@ impl PastRuns {
 
     /// What is read of a run that has a record.
     fn read<T>(&self, id: &RunId, read: impl FnOnce(&RunFiles) -> Option<T>) -> Result<T, Failure> {
-        let found = Dir::open(&self.runs).ok().and_then(|runs| read(&RunFiles::new(id.clone(), runs)));
+        let found = self.files(id).ok().and_then(|files| read(&files));
         found.ok_or_else(|| {
             Failure::configuration(format!("there is no run {id} with a record in {}", self.runs.display()))
                 .with_hint("cc-ci runs lists them; another directory: --runs-dir")
         })
+    }
+
+    /// What the directory of a run holds, whether it is there or not.
+    pub(super) fn files(&self, id: &RunId) -> io::Result<RunFiles> {
+        Ok(RunFiles::new(id.clone(), Dir::open(&self.runs)?))
     }
 
     /// The directory of a run.

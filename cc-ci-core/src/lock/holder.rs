@@ -13,6 +13,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::path::Path;
 
 use super::Holder;
 use super::directory::FileId;
@@ -74,6 +75,23 @@ pub(crate) fn takers_of(file: &File) -> io::Result<Vec<i32>> {
     let mut takers = see(FileId::from(&stat))?.takers;
     takers.retain(|pid| *pid > 0);
     Ok(takers)
+}
+
+/// Whether the process `pid` has `file` open and, by that descriptor, a lock on it; false where its descriptors can't be seen.
+/// It is told on every filesystem: who looks has the file itself.
+pub(crate) fn holds(pid: i32, file: &File) -> bool {
+    let Ok(own) = nix::sys::stat::fstat(file) else { return false };
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return false };
+    entries.take(DESCRIPTORS).filter_map(Result::ok).any(|entry| {
+        // One that was closed meanwhile carries nothing.
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        let mut locks = text.lines().filter_map(|line| line.strip_prefix("lock:")).filter_map(parse_lock);
+        let path = Path::new("/proc").join(pid.to_string()).join("fd").join(entry.file_name());
+        // Only one that is locked is asked for its file: that of another may be on a server that is gone.
+        locks.any(|lock| lock.kind == "FLOCK")
+            && nix::sys::stat::stat(&path)
+                .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (own.st_dev, own.st_ino))
+    })
 }
 
 impl Seen {

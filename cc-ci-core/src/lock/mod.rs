@@ -40,7 +40,7 @@ use crate::names::Domain;
 
 pub use crate::model::holder::{Description, Holder};
 pub use flock::FlockLocks;
-pub(crate) use holder::takers_of;
+pub(crate) use holder::{holds, takers_of};
 #[cfg(any(test, feature = "conformance"))]
 pub use memory::MemoryLocks;
 pub use ownership::{LostOwnership, OwnershipCheck};

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::cancellation::Cause;
 use super::digest::Blame;
+use crate::sys::files::PrivateFileError;
 
 /// Whose fault a failure is. It decides how the command exits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +129,12 @@ impl Failure {
     /// Returns what happened and everything beneath it, in one line.
     pub fn chain(&self) -> String {
         super::error_chain(self)
+    }
+}
+
+impl From<PrivateFileError> for Failure {
+    fn from(error: PrivateFileError) -> Self {
+        Self::configuration(super::error_chain(&error)).with_any_hint(error.hint())
     }
 }
 

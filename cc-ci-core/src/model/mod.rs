@@ -1,5 +1,6 @@
 //! What the parts hand to each other: values, and nothing that does anything.
 
+pub(crate) mod asked;
 pub mod cancellation;
 pub mod digest;
 pub mod event;

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::asked::Asked;
 use super::cancellation::Cause;
 use super::digest::{Digest, Doing};
 use super::inventory::Resource;
@@ -36,6 +37,9 @@ pub struct RunRecord {
     pub recipe: RecipeName,
     /// Of which pull request or ref.
     pub subject: Subject,
+    /// What it was asked for, to be asked for again; absent of a run that the command did not start.
+    #[serde(default)]
+    pub asked: Option<Asked>,
     /// The app under test.
     pub domain: Domain,
     /// All domains of the run, in the order of their locks: the app's and its dependencies'.

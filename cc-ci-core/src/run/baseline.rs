@@ -43,6 +43,7 @@ impl Baseline {
             skip_fetch: false,
             limit: run.harness.settings.fetch_limit,
             marker: Some(run.context.marker(&domain)),
+            credentials: run.harness.settings.git_credentials.clone(),
         };
         let fetched = workspace::fetch_into(&run.directory, &root.join("recipes"), lifetime, &request).await;
         let fetched = fetched.map_err(|error| {

@@ -165,6 +165,7 @@ async fn fetch_one(
         skip_fetch: run.request.skip_fetch,
         limit: run.harness.settings.fetch_limit,
         marker: Some(run.context.marker(domain)),
+        credentials: run.harness.settings.git_credentials.clone(),
     };
     let fetched = workspace::fetch(&run.directory, run.harness.lifetime.as_ref(), &request).await?;
     for note in fetched.notes {

@@ -46,6 +46,7 @@ mod upgrade_from;
 mod upgrade_passes;
 
 pub use crate::http::{InvalidProxy, Proxy};
+pub use crate::model::asked::Asked;
 pub use crate::model::digest::{Blame, Digest, Doing, LogEnd};
 pub use crate::model::level::{Level, Met, RuleOutcome};
 pub use crate::model::record::{

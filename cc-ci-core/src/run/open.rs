@@ -99,6 +99,7 @@ impl Harness {
             lane,
             recipe: request.recipe.clone(),
             subject: request.subject.clone(),
+            asked: request.asked.clone(),
             domain,
             domains,
             commit: None,
@@ -142,6 +143,9 @@ impl Harness {
         recipe_code: RecipeCode,
     ) -> Run<'h> {
         let redactor = self.ci_host.engine.redactor().of_run();
+        for secret in self.settings.git_credentials.secrets() {
+            redactor.hide(secret);
+        }
         let (host, reporter) = (self.ci_host.host.clone(), self.ci_host.reporter.clone());
         let events = Arc::new(EventLog::start(&directory, host, reporter, redactor.clone()));
         let context = RunContext {

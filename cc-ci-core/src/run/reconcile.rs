@@ -217,6 +217,7 @@ impl Harness {
             fresh: false,
             upgrade_from: UpgradeFrom::default(),
             skip_fetch: false,
+            asked: None,
         }
     }
 

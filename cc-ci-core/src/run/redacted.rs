@@ -1,6 +1,7 @@
 //! A record without the run's secrets, whatever field quotes one: a file, a volume or a test may be named like it.
 
 use crate::engine::{Redactor, Resource};
+use crate::model::asked::Asked;
 use crate::model::digest::{Digest, Doing, LogEnd};
 use crate::model::record::{Lint, Receipt, ReleasesBefore, RunRecord, Span, Step, Tier};
 
@@ -16,6 +17,7 @@ pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
         lane: _,
         recipe: _,
         subject: _,
+        asked,
         domain: _,
         domains: _,
         commit,
@@ -45,6 +47,19 @@ pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
     } = &mut seen;
     *granted = std::mem::take(granted).into_iter().map(|privilege| redactor.redact(&privilege)).collect();
     texts(commit.iter_mut().chain(errors).chain(warnings), redactor);
+    if let Some(Asked {
+        source,
+        revision,
+        deadline_seconds: _,
+        tests_dir,
+        fresh: _,
+        upgrade_from,
+        skip_fetch: _,
+        report_only: _,
+    }) = asked
+    {
+        texts(std::iter::once(source).chain(revision).chain(tests_dir).chain(upgrade_from), redactor);
+    }
     if let Some(ReleasesBefore { newest, count: _ }) = releases_before {
         texts(newest.iter_mut(), redactor);
     }
@@ -134,6 +149,16 @@ mod tests {
         let things = || vec![Resource::new(Kind::Volume, format!("a_{secret}"))];
         let text = || Some(format!("is {secret}"));
         record.commit = text();
+        record.asked = Some(Asked {
+            source: secret.to_owned(),
+            revision: text(),
+            deadline_seconds: None,
+            tests_dir: text(),
+            fresh: false,
+            upgrade_from: vec![secret.to_owned()],
+            skip_fetch: false,
+            report_only: false,
+        });
         record.releases_before = Some(ReleasesBefore { newest: text(), count: 1 });
         record.lint = Some(Lint { findings: vec![secret.to_owned()], ..Lint::default() });
         record.timeline.push(Span {

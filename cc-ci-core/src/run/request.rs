@@ -14,12 +14,13 @@ use crate::inventory::env_files::EnvFiles;
 use crate::lifetime::{Bounds, EmbeddedMode, RunLifetime};
 use crate::local::LocalExecutor;
 use crate::lock::FlockLocks;
+use crate::model::asked::Asked;
 use crate::model::event::Silent;
 use crate::model::failure::Failure;
 use crate::names::{Domain, RecipeName, RunAppPattern, RunId, Subject, Suffix, Version};
 use crate::sys::files::private_directory;
 use crate::sys::system_info::{KernelSystemInfo, SystemInfo};
-use crate::workspace::{self, InvalidSource, KernelWorkspace, RecipeSource, Revision};
+use crate::workspace::{self, GitCredentials, InvalidSource, KernelWorkspace, RecipeSource, Revision};
 
 /// What to test.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ pub struct Request {
     pub upgrade_from: UpgradeFrom,
     /// Copy the canonical tree's recipe instead of fetching it.
     pub skip_fetch: bool,
+    /// What the record says of it, for who asks for the same again.
+    pub asked: Option<Asked>,
 }
 
 impl Request {
@@ -59,6 +62,7 @@ impl Request {
             fresh: false,
             upgrade_from,
             skip_fetch: false,
+            asked: None,
         })
     }
 }
@@ -122,6 +126,8 @@ pub struct Settings {
     pub warm_api: BTreeSet<RecipeName>,
     /// Where a recipe's releases come from; the canonical tree's recipe, or what is tested, unless given.
     pub sources: BTreeMap<RecipeName, RecipeSource>,
+    /// With what git signs in where it fetches recipes.
+    pub git_credentials: GitCredentials,
     /// The recipes that a recipe needs beside it.
     pub dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
     /// The warm apps of recipes.
@@ -152,6 +158,7 @@ impl Default for Settings {
             host_network: BTreeSet::new(),
             warm_api: BTreeSet::new(),
             sources: BTreeMap::new(),
+            git_credentials: GitCredentials::default(),
             dependencies: BTreeMap::new(),
             warm: BTreeMap::new(),
             keep_runs: 50,

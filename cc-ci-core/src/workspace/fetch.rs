@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::copy::{copy_tree, find_symlink};
+use super::credentials::GitCredentials;
 use super::fetch_error::FetchError;
 use super::git::{Git, GitError};
 use super::recipe_tree::{RecipeTree, commit_of};
@@ -54,6 +55,8 @@ pub struct FetchRequest {
     pub limit: Duration,
     /// Marks git and what it starts.
     pub marker: Option<Marker>,
+    /// With what git signs in.
+    pub credentials: GitCredentials,
 }
 
 /// What was fetched.
@@ -92,7 +95,7 @@ pub(crate) async fn fetch_into(
     run.check()?;
     let name = request.source.recipe_name()?;
     let root = recipes.join(name.as_str());
-    let git = Git::new(run, root, request.marker.clone());
+    let git = Git::new(run, root, request.marker.clone()).with_credentials(request.credentials.clone());
     let canonical = run.canonical().map(|canonical| canonical.join("recipes").join(name.as_str()));
     let needed = || canonical.clone().ok_or_else(|| FetchError::NoCanonicalTree { name: name.to_string() });
     let releases = match &request.releases {
@@ -117,7 +120,7 @@ pub(crate) async fn fetch_into(
         fetching.copy(&needed()?, &mut notes).await?
     } else {
         let (address, local, cache) = match &request.source {
-            RecipeSource::Url(url) => (OsString::from(url.secret()), None, canonical.clone()),
+            RecipeSource::Url(url) => (OsString::from(url.as_str()), None, canonical.clone()),
             RecipeSource::Path(path) => {
                 let path = existing_repository(path)?;
                 (path.clone().into(), Some(path), canonical.clone())
@@ -229,7 +232,7 @@ impl Fetching<'_> {
         cache: Option<PathBuf>,
         notes: &mut Vec<String>,
     ) -> Result<CommitId, FetchError> {
-        let reading = self.git.fetching().map_err(|error| self.git_error(error))?;
+        let reading = self.git.fetching(address).map_err(|error| self.git_error(error))?;
         let wanted = self.find(&reading, address).await?;
         if let Some(objects) = cache {
             match self.fetch_into(&reading, address, wanted.as_deref(), Some(&objects)).await {
@@ -396,12 +399,12 @@ impl Fetching<'_> {
         if let Some(path) = local.as_ref().filter(is_shallow) {
             return Err(FetchError::Shallow { path: path.clone() });
         }
-        let address = match (source, local) {
-            (RecipeSource::Url(url), _) => url.secret().into(),
+        let address: OsString = match (source, local) {
+            (RecipeSource::Url(url), _) => url.as_str().into(),
             (_, local) => local.unwrap_or_default().into(),
         };
         let fail = |error| FetchError::of_git(&source.to_string(), error);
-        let reading = self.git.fetching().map_err(fail)?;
+        let reading = self.git.fetching(&address).map_err(fail)?;
         self.git_fetch(&reading, &address, &[TAGS]).await.map_err(fail)
     }
 

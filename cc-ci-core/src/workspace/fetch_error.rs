@@ -9,6 +9,9 @@ use super::source::InvalidSource;
 use crate::model::error_chain;
 use crate::model::failure::{Failure, Fault};
 
+/// What git says where a server wants to know who asks.
+const SIGN_IN: [&str; 3] = ["could not read Username", "could not read Password", "Authentication failed"];
+
 /// A recipe could not be fetched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -137,6 +140,13 @@ impl From<FetchError> for Failure {
             let hint =
                 "use one with SHA-1 object names, as abra and forges do: git init --object-format=sha1";
             return Self::configuration(error_chain(&error)).with_hint(hint);
+        }
+        if let FetchError::Git { source, .. } = &error
+            && SIGN_IN.iter().any(|words| source.says(words))
+        {
+            let hint =
+                "name in a file with what git signs in there: [git] credentials_file in the configuration";
+            return Self::host(error_chain(&error)).with_hint(hint);
         }
         let fault = match error {
             // What was asked for is not there: nothing was changed yet.

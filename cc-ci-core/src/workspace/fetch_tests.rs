@@ -3,7 +3,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::{AbraWorkspace, KernelWorkspace, Settings, SnapshotError};
 use super::*;
@@ -111,7 +111,15 @@ impl Repository {
 fn request(source: &str) -> FetchRequest {
     let source = source.parse().unwrap();
     let releases = ReleasesOf::Itself;
-    FetchRequest { source, revision: None, releases, skip_fetch: false, limit: MINUTE, marker: None }
+    FetchRequest {
+        source,
+        revision: None,
+        releases,
+        skip_fetch: false,
+        limit: MINUTE,
+        marker: None,
+        credentials: GitCredentials::default(),
+    }
 }
 
 fn at(request: FetchRequest, revision: &str) -> FetchRequest {
@@ -522,23 +530,40 @@ async fn a_server_that_never_answers_ends_with_the_run_or_the_limit() {
 }
 
 #[tokio::test]
-async fn a_password_in_the_address_is_in_no_error() {
+async fn what_a_server_repeats_of_what_git_signs_in_with_is_in_no_error() {
     let world = World::new();
     let run = world.run();
     let server = silent_server().await;
-    let url = format!("http://me:hunter2@127.0.0.1:{}/notes.git", server.local_addr().unwrap().port());
-    let hang_up = async {
+    let host = server.local_addr().unwrap();
+    let file = world.path("credentials");
+    fs::write(&file, format!("http://me:hunter22@{host}\n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let repeat = async {
         loop {
-            drop(server.accept().await);
+            let (mut stream, _) = server.accept().await.unwrap();
+            let mut asked = vec![0; 8192];
+            let length = stream.read(&mut asked).await.unwrap();
+            let asked = String::from_utf8_lossy(&asked[..length]);
+            assert!(asked.contains("Authorization: Basic bWU6aHVudGVyMjI="), "{asked}");
+            let said = format!("hunter22 may not: {}", asked.replace("\r\n", " "));
+            let length = said.len();
+            let answer = format!(
+                "HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n{said}"
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
         }
     };
-    let request = request(&url);
+    let request = FetchRequest {
+        credentials: GitCredentials::read(&file).unwrap(),
+        ..request(&format!("http://{host}/notes.git"))
+    };
     let error = tokio::select! {
         fetched = world.fetch(&run, &request) => fetched.unwrap_err(),
-        () = hang_up => unreachable!(),
+        () = repeat => unreachable!(),
     };
     let text = format!("{} {error:?}", chain(&error));
-    assert!(text.contains("127.0.0.1") && !text.contains("hunter2"), "{text}");
+    assert!(text.contains("[secret] may not") && text.contains("Basic [secret]"), "{text}");
+    assert!(!text.contains("hunter22") && !text.contains("bWU6aHVudGVyMjI="), "{text}");
 }
 
 #[tokio::test]

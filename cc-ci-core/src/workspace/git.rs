@@ -7,9 +7,8 @@
 //! kept with git-lfs stay pointers.
 //!
 //! # Limitations
-//! A password in a URL is an argument of git and its helpers while they fetch: other users of the host can see
-//! it in `/proc` unless it is mounted with `hidepid`. An ssh agent is not passed on; keys in their usual places
-//! are found. Repositories with SHA-256 object names are refused.
+//! With what it signs in over http and https is in its environment, and in that of its helpers, which their user and root can
+//! read. An ssh agent is not passed on; keys in their usual places are found. Repositories with SHA-256 object names are refused.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -17,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::RunDir;
+use super::credentials::{GitCredentials, redact};
 use crate::lifetime::{ChildError, Command, Ended, RunLifetime, RunLifetimeExt as _, Stream};
 use crate::model::error_chain;
 use crate::model::failure::Failure;
@@ -183,6 +183,7 @@ pub(super) struct Git {
     root: PathBuf,
     home: PathBuf,
     environment: Vec<(OsString, OsString)>,
+    credentials: GitCredentials,
     marker: Option<Marker>,
 }
 
@@ -211,7 +212,13 @@ impl Git {
         }
         // Outside of the clone no repository is looked for above the run's own directories.
         environment.push(("GIT_CEILING_DIRECTORIES".into(), run.root().into()));
-        Self { program, root, home: run.home(), environment, marker }
+        let credentials = GitCredentials::default();
+        Self { program, root, home: run.home(), environment, credentials, marker }
+    }
+
+    /// The same git, which signs in with these where it fetches.
+    pub(super) fn with_credentials(self, credentials: GitCredentials) -> Self {
+        Self { credentials, ..self }
     }
 
     /// The clone's tree.
@@ -247,12 +254,14 @@ impl Git {
         })
     }
 
-    /// The same git as it reads from somebody else's repository.
-    pub(super) fn fetching(&self) -> Result<Self, GitError> {
+    /// The same git as it reads from somebody else's repository, the one at `address`.
+    pub(super) fn fetching(&self, address: &OsStr) -> Result<Self, GitError> {
         let path = self.home.join(".gitconfig");
         let written = replace_file(&path, FETCH_CONFIG.as_bytes());
         written.map_err(|source| GitError::Io { doing: "write", path: path.clone(), source })?;
-        Ok(self.with_env("GIT_CONFIG_GLOBAL", path))
+        let mut other = self.with_env("GIT_CONFIG_GLOBAL", path);
+        other.environment.extend(self.credentials.environment(&address.to_string_lossy()));
+        Ok(other)
     }
 
     /// Makes an empty repository of ours.
@@ -324,7 +333,8 @@ impl Git {
         let mut take = |line: &crate::lifetime::Line| match line.stream {
             Stream::Stdout => out.push(line.text.clone()),
             Stream::Stderr => {
-                message.push_back(crate::sys::text::sanitize_line(&redact(&line.text)));
+                message
+                    .push_back(crate::sys::text::sanitize_line(&self.credentials.hide(&redact(&line.text))));
                 if message.len() > LAST_LINES {
                     message.pop_front();
                 }
@@ -367,28 +377,6 @@ fn option(name: &str, path: &Path) -> OsString {
     option
 }
 
-/// Takes user and password out of every address in `text`.
-pub(super) fn redact(text: &str) -> String {
-    let mut redacted = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        redacted.push_str(before);
-        let end = after.find(|c: char| c == '/' || c.is_whitespace()).unwrap_or(after.len());
-        // The last one: a password may hold an @ itself.
-        let host = after[..end].rfind('@').map_or(0, |at| at + 1);
-        rest = &after[host..];
-        // What is asked of a host may be a token.
-        let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '\'' | '"')).unwrap_or(rest.len());
-        if let Some(query) = rest[..end].find('?') {
-            redacted.push_str(&rest[..query]);
-            redacted.push_str("?[secret]");
-            rest = &rest[end..];
-        }
-    }
-    redacted + rest
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -399,22 +387,6 @@ mod tests {
     use super::*;
     use crate::lifetime::{Bounds, EmbeddedMode};
     use crate::model::event::Silent;
-
-    #[test]
-    fn users_and_passwords_are_taken_out_of_addresses() {
-        for (text, expected) in [
-            ("fatal: 'https://me:p@ss@host/x': 403", "fatal: 'https://host/x': 403"),
-            ("https://tok@a/b and ssh://git@c", "https://a/b and ssh://c"),
-            ("https://host/a@b", "https://host/a@b"),
-            ("'https://t@host/x.git?private_token=a&b=c': 403", "'https://host/x.git?[secret]': 403"),
-            ("https://host?a=https://me:p@x", "https://host?[secret]"),
-            ("why? see https://host/x", "why? see https://host/x"),
-            ("no address, a@b", "no address, a@b"),
-            ("x://", "x://"),
-        ] {
-            assert_eq!(redact(text), expected);
-        }
-    }
 
     #[tokio::test]
     async fn the_git_that_was_found_first_is_the_one_that_runs() {

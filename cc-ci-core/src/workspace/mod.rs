@@ -16,6 +16,7 @@
 #[expect(clippy::disallowed_methods, reason = "the cases make what they look at")]
 pub mod conformance;
 mod copy;
+mod credentials;
 mod deploy_count;
 mod fetch;
 mod fetch_error;
@@ -40,6 +41,7 @@ use crate::sys::files::RootError;
 
 pub(crate) use crate::sys::files::remove_tree;
 pub(crate) use copy::{copy_entries, copy_living};
+pub use credentials::{GitCredentials, redact as redact_addresses};
 pub use deploy_count::{DeployCount, DeployCountError};
 pub(crate) use fetch::fetch_into;
 pub use fetch::{FetchRequest, Fetched, ReleasesOf, fetch};

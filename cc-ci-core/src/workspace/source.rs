@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::credentials::redact;
 use crate::names::{InvalidName, RecipeName, string_name};
 
 /// The schemes that a recipe's address may have.
@@ -26,20 +27,20 @@ pub enum RecipeSource {
     Name(RecipeName),
 }
 
-/// The address of a repository. It prints without user and password.
+/// The address of a repository, without a secret. It prints without its user, too.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RemoteUrl(String);
 
 impl RemoteUrl {
-    /// With everything in it: for git alone.
-    pub(super) fn secret(&self) -> &str {
+    /// As git takes it.
+    pub(super) fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl fmt::Display for RemoteUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&super::git::redact(&self.0))
+        f.write_str(&redact(&self.0))
     }
 }
 
@@ -47,6 +48,16 @@ impl fmt::Debug for RemoteUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
     }
+}
+
+/// Why an address with a secret is refused, and what helps.
+const NO_SECRET: &str = "it must have no user, password or query, which every user of this host would see: name a file that has \
+                         them, [git] credentials_file in the configuration";
+
+/// Whether an address has a password, or what may be one: a user whom http asks for none, and a query.
+fn has_secret(scheme: &str, rest: &str) -> bool {
+    let user = rest.split('/').next().and_then(|host| host.rsplit_once('@')).map(|(user, _)| user);
+    rest.contains('?') || user.is_some_and(|user| matches!(scheme, "https" | "http") || user.contains(':'))
 }
 
 /// A text that names no recipe that we would fetch.
@@ -66,7 +77,7 @@ impl FromStr for RecipeSource {
     /// A text with `://` is a URL; one with a slash, `.` and `..` are paths; `host:path` is what ssh takes;
     /// anything else is a name in the canonical tree.
     fn from_str(text: &str) -> Result<Self, InvalidSource> {
-        let bad = |rule| InvalidSource { value: super::git::redact(text), rule };
+        let bad = |rule| InvalidSource { value: redact(text), rule };
         if text.is_empty() || text.len() > 4096 {
             return Err(bad("1 to 4096 bytes"));
         }
@@ -86,6 +97,9 @@ impl FromStr for RecipeSource {
             let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
             if host.starts_with('-') || (host.is_empty() && scheme != "file") {
                 return Err(bad("a URL needs a host, which must not begin with a dash"));
+            }
+            if has_secret(scheme, rest) {
+                return Err(bad(NO_SECRET));
             }
             return Ok(Self::Url(RemoteUrl(text.to_owned())));
         }
@@ -112,6 +126,15 @@ impl FromStr for RecipeSource {
 }
 
 impl RecipeSource {
+    /// The text that is read as this source in whatever directory it is said; `None` where a path is no text.
+    pub fn in_writing(&self) -> Option<String> {
+        match self {
+            Self::Path(path) => std::path::absolute(path).ok()?.to_str().map(str::to_owned),
+            Self::Url(url) => Some(url.0.clone()),
+            Self::Name(name) => Some(name.to_string()),
+        }
+    }
+
     /// The recipe's name: the last part of its address, less `.git`.
     ///
     /// # Errors
@@ -247,7 +270,7 @@ mod tests {
     fn addresses_are_told_apart_and_named() {
         for (text, name) in [
             ("https://example.org/recipes/immich.git", "immich"),
-            ("https://u:p@example.org/immich/", "immich"),
+            ("https://example.org/immich/", "immich"),
             ("ssh://git@example.org:2222/a/immich", "immich"),
             ("git@example.org:immich.git", "immich"),
             ("example.org:a/immich", "immich"),
@@ -296,15 +319,36 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_an_address_is_never_printed() {
-        let source = parse("https://me:hunter2@example.org/immich").unwrap();
-        assert_eq!(source.to_string(), "https://example.org/immich");
-        assert!(!format!("{source:?}").contains("hunter2"));
-        let source = parse("https://example.org/immich?access_token=hunter2").unwrap();
-        assert!(!format!("{source} {source:?}").contains("hunter2"));
-        assert_eq!(source.recipe_name().unwrap().as_str(), "immich");
-        let error = parse("ftp://me:hunter2@example.org/immich").unwrap_err();
-        assert!(!format!("{error:?} {error}").contains("hunter2"), "{error}");
+    fn an_address_with_a_secret_is_refused_without_its_words() {
+        for secret in [
+            "https://me:hunter22@example.org/notes",
+            "https://hunter22@example.org/notes",
+            "ssh://me:hunter22@example.org/notes",
+            "https://example.org/notes?token=hunter22",
+            "https://example.org?token=hunter22",
+            "ftp://me:hunter22@example.org/immich",
+        ] {
+            let error = parse(secret).unwrap_err();
+            assert!(!format!("{error:?} {error}").contains("hunter22"), "{error}");
+        }
+        assert!(parse("https://me:x@example.org/notes").unwrap_err().rule.contains("credentials_file"));
+        assert_eq!(parse("ssh://git@example.org/notes").unwrap().to_string(), "ssh://example.org/notes");
+    }
+
+    #[test]
+    fn what_is_written_down_names_the_same_anywhere() {
+        let written = |text: &str| parse(text).unwrap().in_writing();
+        for same in [
+            "https://example.org/notes",
+            "ssh://git@example.org/notes",
+            "git@example.org:notes",
+            "notes",
+            "/notes",
+        ] {
+            assert_eq!(written(same).as_deref(), Some(same));
+        }
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(written("./notes").unwrap(), here.join("notes").to_str().unwrap());
     }
 
     #[test]

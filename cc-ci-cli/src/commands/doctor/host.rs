@@ -64,9 +64,7 @@ pub async fn recipes(patient: &Patient) -> Vec<Check> {
             check.problem(format!("{shown} is no directory of tests"), "make it, or correct `tests_dir`")
         };
     }
-    if let Some(error) = &patient.proxy {
-        check = check.error(error);
-    }
+    check = patient.unusable.iter().fold(check, Check::error);
     if check.facts.is_empty() && check.problems.is_empty() { Vec::new() } else { vec![check] }
 }
 

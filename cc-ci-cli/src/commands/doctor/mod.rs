@@ -68,8 +68,8 @@ struct Patient {
     base: Base,
     /// Which engine the other commands would use.
     choice: Result<Choice, Failure>,
-    /// What is wrong with the proxy's certificates.
-    proxy: Option<Failure>,
+    /// What is wrong with the files that the configuration names: the proxy's certificates, git's credentials.
+    unusable: Vec<Failure>,
     lifetime: Arc<dyn RunLifetime>,
 }
 
@@ -91,12 +91,13 @@ pub fn doctor(
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
     let lifetime: Arc<dyn RunLifetime> = app::start_read_only(taken, terminal)?;
-    // It reads a file.
-    let proxy = base.config.proxy().err();
+    // They read files.
+    let unusable = [base.config.proxy().err(), base.config.git_credentials().err()];
+    let unusable = unusable.into_iter().flatten().collect();
     let checks = app::block_on_read_only(lifetime.as_ref(), async {
         let chosen = tokio::time::timeout(LIMIT, which::choose(&base.config)).await;
         let choice = chosen.unwrap_or_else(|_| Err(Failure::host("choosing the engine took too long")));
-        let patient = Patient { base, choice, proxy, lifetime: lifetime.clone() };
+        let patient = Patient { base, choice, unusable, lifetime: lifetime.clone() };
         Ok(examine(&patient).await)
     })?;
     match settings.format {

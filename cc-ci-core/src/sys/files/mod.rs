@@ -16,6 +16,7 @@
 mod confined;
 mod dir;
 pub(crate) mod mark;
+mod private;
 mod remove;
 mod temporary;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub(crate) use dir::{Dir, give_to, parent_of, set_group, set_mode};
 pub(crate) use mark::{
     RUN_LOCK, RUN_RECORD, RootError, RootKind, check_root, claim_root, is_full, is_run_directory, user,
 };
+pub use private::{PrivateFileError, read_private};
 pub use temporary::TemporaryDirectory;
 pub use whole::{link, new_file, private_directory, remove_file, remove_tree, write_whole};
 pub(crate) use whole::{new_id, open_log, remove_tree_until, replace_file, write_whole_by};
