@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use jiff::SignedDuration;
+
 use crate::forge::{Status, sha};
 use crate::http::{Fault, until};
 use crate::place::{Place, end};
@@ -93,6 +95,21 @@ fn a_branch_that_was_pushed_to_since_is_not_tested_and_that_is_said() {
     let serving = place.serve();
     let text = place.told(1, "**Not started**");
     assert!(text.contains(&sha("b1")) && text.contains("comment `!testme` again"), "{text}");
+    assert!(place.ci.lock().builds.is_empty());
+    end(serving.process);
+}
+
+#[test]
+fn a_push_right_after_the_comment_is_seen_though_the_forge_lists_it_later() {
+    let place = Place::new();
+    place.forge.lock().lists_after = SignedDuration::from_secs(2);
+    place.forge.lock().pulls.get_mut(&1).unwrap().pushes.clear();
+    let serving = place.serve();
+    let (_, delivery) = place.comment(1, "maintainer", "!testme");
+    place.forge.lock().push(1, "b1");
+    assert_eq!(delivery.send(serving.hooks), Some(200));
+    let text = place.told(1, "**Not started**");
+    assert!(text.contains(&sha("b1")), "{text}");
     assert!(place.ci.lock().builds.is_empty());
     end(serving.process);
 }

@@ -19,7 +19,7 @@ pub struct Facts {
     pub open: bool,
     /// Its head.
     pub head: Sha,
-    /// The last push to it since it was opened.
+    /// The last push to it since it was opened, or the last time that it was opened again.
     pub last_push: Option<Push>,
     /// Whether the forge had time enough to list the push that its head is of.
     pub settled: bool,
@@ -52,8 +52,17 @@ pub enum Permission {
 pub struct Push {
     /// When, by the forge's clock.
     pub at: Timestamp,
-    /// The commits that it names. After it, the head is one of them.
-    pub commits: Vec<Sha>,
+    /// The commits that it names: after it, the head is one of them. `None` where the pull request was opened again: what was
+    /// pushed while it was closed is listed nowhere.
+    pub commits: Option<Vec<Sha>>,
+}
+
+impl Facts {
+    /// Whether the forge lists the push that the head is of. Where it does not, there may have been one this very moment.
+    pub fn is_head_listed(&self) -> bool {
+        let commits = self.last_push.as_ref().and_then(|push| push.commits.as_ref());
+        commits.is_some_and(|commits| commits.contains(&self.head))
+    }
 }
 
 /// What follows from the facts.
@@ -95,10 +104,13 @@ pub fn judge(asked: &Asked, facts: &Facts) -> Judgement {
         Some(push) if push.at >= comment.created => {
             Judgement::Refuse(Refusal::PushedSince { head: facts.head.clone() })
         }
-        Some(push) if !push.commits.contains(&facts.head) && facts.settled => {
-            Judgement::Refuse(Refusal::PushedSince { head: facts.head.clone() })
+        Some(Push { commits: Some(commits), .. }) if !commits.contains(&facts.head) => {
+            if facts.settled {
+                Judgement::Refuse(Refusal::PushedSince { head: facts.head.clone() })
+            } else {
+                Judgement::NotYet
+            }
         }
-        Some(push) if !push.commits.contains(&facts.head) => Judgement::NotYet,
         _ => Judgement::Accept(facts.head.clone()),
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn facts() -> Facts {
         permission: Permission::May,
         open: true,
         head: sha('a'),
-        last_push: Some(Push { at: at(-1), commits: vec![sha('b'), sha('a')] }),
+        last_push: Some(Push { at: at(-1), commits: Some(vec![sha('b'), sha('a')]) }),
         settled: false,
     }
 }
@@ -115,12 +115,18 @@ fn what_the_forge_says_decides_whether_a_comment_is_run() {
             Judgement::Refuse(Refusal::Edited),
         ),
         ("closed", Facts { open: false, ..facts() }, Judgement::Refuse(Refusal::Closed)),
-        ("pushed later", Facts { last_push: push(at(1), vec![sha('a')]), ..facts() }, since('a')),
+        ("pushed later", Facts { last_push: push(at(1), Some(vec![sha('a')])), ..facts() }, since('a')),
         (
             "pushed in the same second",
-            Facts { last_push: push(at(0), vec![sha('a')]), ..facts() },
+            Facts { last_push: push(at(0), Some(vec![sha('a')])), ..facts() },
             since('a'),
         ),
+        (
+            "opened again before",
+            Facts { last_push: push(at(-1), None), ..facts() },
+            Judgement::Accept(sha('a')),
+        ),
+        ("opened again since", Facts { last_push: push(at(0), None), ..facts() }, since('a')),
         ("a push that is not listed yet", Facts { head: sha('c'), ..facts() }, Judgement::NotYet),
         ("and never will be", Facts { head: sha('c'), settled: true, ..facts() }, since('c')),
         // Whoever may not ask learns nothing of the rest.
