@@ -182,7 +182,7 @@ impl Forge {
             value["created_at"] = comment.created.to_string().into();
             (comment.created, value)
         });
-        let mut entries: Vec<_> = pushes.chain(comments).collect();
+        let mut entries: Vec<_> = comments.chain(pushes).collect();
         entries.sort_by_key(|(at, _)| *at);
         entries.into_iter().map(|(_, value)| value).collect()
     }
