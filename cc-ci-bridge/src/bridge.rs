@@ -30,8 +30,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// And so long at least, where it is not woken.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
 
-/// A forge lists a push so long after the head has moved at the latest, where it is not on its knees.
-const LISTED: Duration = Duration::from_secs(3);
+/// A forge lists a push so long after the head has moved at the latest: a busy one was seen to take 2 s.
+const LISTED: Duration = Duration::from_secs(10);
 
 /// A forge that does not list a push after so long never will.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(10);

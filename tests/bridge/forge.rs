@@ -25,6 +25,8 @@ pub struct Forge {
     /// Who may do what; the bot is an administrator unless `tells` is false.
     pub permissions: BTreeMap<String, String>,
     pub tells: bool,
+    /// Whether the token has the rights to write.
+    pub writes: bool,
     pub statuses: Vec<Status>,
     pub reactions: Vec<u64>,
     /// As many as a page has at the most: forges are configured, too.
@@ -94,6 +96,7 @@ impl Forge {
                 .map(|(user, may)| (user.to_owned(), may.to_owned()))
                 .into(),
             tells: true,
+            writes: true,
             statuses: Vec::new(),
             reactions: Vec::new(),
             most: 50,
@@ -187,10 +190,13 @@ impl Forge {
         entries.into_iter().map(|(_, value)| value).collect()
     }
 
-    fn post_status(&mut self, sha: &str, body: &Value) -> Answer {
+    fn post_status(&mut self, commit: &str, body: &Value) -> Answer {
+        if commit == sha("") {
+            return Answer(500, json!({ "message": "" }), None);
+        }
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
         let status = Status {
-            sha: sha.to_owned(),
+            sha: commit.to_owned(),
             state: text("state"),
             context: text("context"),
             creator: BOT.to_owned(),
@@ -276,6 +282,10 @@ impl Site for Forge {
         if asked.path == "/api/v1/user" {
             return Answer(200, json!({ "id": 4, "login": BOT }), None);
         }
+        if !self.writes && asked.method != Method::GET {
+            let message = "token does not have at least one of required scope(s): [write:repository]";
+            return Answer(403, json!({ "message": message }), None);
+        }
         let Some(rest) = asked.path.strip_prefix(REPO) else { return missing() };
         let parts: Vec<&str> = rest.split('/').skip(1).collect();
         match (&asked.method, parts.as_slice()) {
@@ -288,6 +298,9 @@ impl Site for Forge {
             (&Method::GET | &Method::PATCH, ["issues", "comments", id]) => self.comment_at(id, asked),
             (&Method::POST, ["issues", "comments", id, "reactions"]) => {
                 let Ok(id) = id.parse() else { return missing() };
+                if !self.comments.iter().any(|comment| comment.id == id) {
+                    return missing();
+                }
                 let again = self.reactions.contains(&id);
                 if !again {
                     self.reactions.push(id);

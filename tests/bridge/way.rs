@@ -187,6 +187,17 @@ fn doctor_says_what_the_token_lacks() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("the token is ccbot's") && text.contains("with a secret"), "{text}");
     assert!(text.contains("jobs are looked up") && text.contains("clock and this host's agree"), "{text}");
+    assert!(text.contains("statuses and comments are written in recipes/notes"), "{text}");
+    assert!(place.forge.lock().statuses.is_empty(), "it changes nothing");
+    place.forge.lock().writes = false;
+    let (code, text) = place.run(&["doctor"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("1. can't write statuses and comments in recipes/notes")
+            && text.contains("required scope"),
+        "{text}"
+    );
+    place.forge.lock().writes = true;
     place.forge.lock().tells = false;
     let (code, text) = place.run(&["doctor"]);
     assert_eq!(code, Some(1), "{text}");

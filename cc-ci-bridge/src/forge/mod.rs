@@ -121,6 +121,24 @@ impl Forge {
         }
     }
 
+    /// Asks whether the token may write there: for a status of a commit and a reaction to a comment that nobody has.
+    ///
+    /// # Errors
+    /// When it may not, or the forge does not answer.
+    pub async fn may_write(&self, repo: &Repo) -> Result<(), ForgeError> {
+        let nobodys = [format!("statuses/{}", Sha::none()), "issues/comments/0/reactions".to_owned()];
+        for path in nobodys {
+            let path = format!("/api/v1/repos/{repo}/{path}");
+            match self.client.ask(hyper::Method::POST, &path, Some(&json!({}))).await {
+                Err(error) if error.status().is_none_or(|status| matches!(status, 401 | 403)) => {
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Returns who posted the last status under our name for a commit.
     ///
     /// # Errors

@@ -52,16 +52,15 @@ pub enum Permission {
 pub struct Push {
     /// When, by the forge's clock.
     pub at: Timestamp,
-    /// The commits that it names: after it, the head is one of them. `None` where the pull request was opened again: what was
-    /// pushed while it was closed is listed nowhere.
-    pub commits: Option<Vec<Sha>>,
+    /// What the head was after it. `None` where nobody says: what is pushed while a pull request is closed is listed nowhere, so
+    /// that it was opened again counts as a push.
+    pub head: Option<Sha>,
 }
 
 impl Facts {
     /// Whether the forge lists the push that the head is of. Where it does not, there may have been one this very moment.
     pub fn is_head_listed(&self) -> bool {
-        let commits = self.last_push.as_ref().and_then(|push| push.commits.as_ref());
-        commits.is_some_and(|commits| commits.contains(&self.head))
+        self.last_push.as_ref().and_then(|push| push.head.as_ref()) == Some(&self.head)
     }
 }
 
@@ -104,7 +103,7 @@ pub fn judge(asked: &Asked, facts: &Facts) -> Judgement {
         Some(push) if push.at >= comment.created => {
             Judgement::Refuse(Refusal::PushedSince { head: facts.head.clone() })
         }
-        Some(Push { commits: Some(commits), .. }) if !commits.contains(&facts.head) => {
+        Some(Push { head: Some(head), .. }) if *head != facts.head => {
             if facts.settled {
                 Judgement::Refuse(Refusal::PushedSince { head: facts.head.clone() })
             } else {
