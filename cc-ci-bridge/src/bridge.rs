@@ -30,6 +30,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// And so long at least, where it is not woken.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
 
+/// A forge lists a push so long after the head has moved at the latest: a busy one was seen to take 2 s.
+const LISTED: Duration = Duration::from_secs(10);
+
 /// A forge that does not list a push after so long never will.
 const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
@@ -228,7 +231,12 @@ impl Bridge {
         };
         match self.apply(row, &event).await? {
             Some((row, true)) => self.create(&row).await,
-            Some((_, false)) => {
+            Some((row, false)) => {
+                // It is asked again right before the CI is: by then a push of this moment is listed.
+                let is_listed = !matches!(&event, Event::Checked(facts) if !facts.is_head_listed());
+                if !is_listed && matches!(row.request.state, State::Queued { .. }) {
+                    self.put_off(&row, LISTED, None).await?;
+                }
                 self.wake.notify_one();
                 Ok(())
             }

@@ -140,6 +140,14 @@ async fn look_at_forge(config: &Config, forge: &crate::forge::Forge, report: &mu
                 report.problems.push(format!("can't read the comments of {repo}: {}", error_chain(&error)));
             }
         }
+        match forge.may_write(repo).await {
+            Ok(()) => report.facts.push(format!("statuses and comments are written in {repo}")),
+            Err(error) => report.problems.push(format!(
+                "can't write statuses and comments in {repo}: {}: give the token the rights to write repositories and issues, and \
+                 {name} that to write to the repository",
+                error_chain(&error)
+            )),
+        }
         // Everybody may ask what he may himself: who is asked after is another one.
         match forge.permission(repo, repo.as_str().split('/').next().unwrap_or_default()).await {
             Ok(Permission::Unknown) if config.settings.allow.is_empty() => report.problems.push(format!(

@@ -25,8 +25,14 @@ pub struct Forge {
     /// Who may do what; the bot is an administrator unless `tells` is false.
     pub permissions: BTreeMap<String, String>,
     pub tells: bool,
+    /// Whether the token has the rights to write.
+    pub writes: bool,
     pub statuses: Vec<Status>,
     pub reactions: Vec<u64>,
+    /// As many as a page has at the most: forges are configured, too.
+    pub most: usize,
+    /// A push moves the head at once, and is listed so much later.
+    pub lists_after: SignedDuration,
     /// Whether the answer to the next new comment is lost.
     pub loses_answer: bool,
     repository: Option<PathBuf>,
@@ -90,8 +96,11 @@ impl Forge {
                 .map(|(user, may)| (user.to_owned(), may.to_owned()))
                 .into(),
             tells: true,
+            writes: true,
             statuses: Vec::new(),
             reactions: Vec::new(),
+            most: 50,
+            lists_after: SignedDuration::ZERO,
             loses_answer: false,
             repository: None,
             next: 100,
@@ -163,25 +172,31 @@ impl Forge {
 
     fn timeline(&self, number: u64) -> Vec<Value> {
         let (_, recorded) = recorded("timeline");
-        let pushes = self.pulls[&number].pushes.iter().map(|(at, head)| {
+        let listed = |at: &Timestamp| Timestamp::now().duration_since(*at) >= self.lists_after;
+        let pushes = self.pulls[&number].pushes.iter().filter(|(at, _)| listed(at)).map(|(at, head)| {
             let mut value = recorded[0].clone();
             value["body"] = json!({ "is_force_push": false, "commit_ids": [head] }).to_string().into();
             value["created_at"] = at.to_string().into();
-            value
+            (*at, value)
         });
         let comments = self.comments.iter().filter(|comment| comment.pull == number).map(|comment| {
             let mut value = recorded[1].clone();
             value["id"] = comment.id.into();
             value["created_at"] = comment.created.to_string().into();
-            value
+            (comment.created, value)
         });
-        pushes.chain(comments).collect()
+        let mut entries: Vec<_> = comments.chain(pushes).collect();
+        entries.sort_by_key(|(at, _)| *at);
+        entries.into_iter().map(|(_, value)| value).collect()
     }
 
-    fn post_status(&mut self, sha: &str, body: &Value) -> Answer {
+    fn post_status(&mut self, commit: &str, body: &Value) -> Answer {
+        if commit == sha("") {
+            return Answer(500, json!({ "message": "" }), None);
+        }
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
         let status = Status {
-            sha: sha.to_owned(),
+            sha: commit.to_owned(),
             state: text("state"),
             context: text("context"),
             creator: BOT.to_owned(),
@@ -193,15 +208,19 @@ impl Forge {
         Answer(code, value, None)
     }
 
-    fn combined(&self, sha: &str) -> Answer {
+    fn combined(&self, asked: &Asked, sha: &str) -> Answer {
         let (code, mut value) = recorded("combined_status");
         let template = value["statuses"][0].clone();
-        // Of each context the last one.
-        let mut last: BTreeMap<&str, &Status> = BTreeMap::new();
-        for status in self.statuses.iter().filter(|status| status.sha == sha) {
-            last.insert(&status.context, status);
+        // Of each context the last one, and of those the last page.
+        let mut last: BTreeMap<&str, (usize, &Status)> = BTreeMap::new();
+        for (at, status) in self.statuses.iter().enumerate().filter(|(_, status)| status.sha == sha) {
+            last.insert(&status.context, (at, status));
         }
-        let shown = last.values().map(|status| {
+        let total = last.len();
+        let mut last: Vec<_> = last.into_values().collect();
+        last.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        let (from, most) = self.slice(asked);
+        let shown = last.into_iter().skip(from).take(most).map(|(_, status)| {
             let mut value = template.clone();
             value["status"] = status.state.clone().into();
             value["context"] = status.context.clone().into();
@@ -209,7 +228,7 @@ impl Forge {
             value
         });
         value["statuses"] = shown.collect();
-        Answer(code, value, Some(last.len()))
+        Answer(code, value, Some(total))
     }
 
     fn comment_at(&mut self, id: &str, asked: &Asked) -> Answer {
@@ -222,11 +241,24 @@ impl Forge {
         Answer(200, Self::comment_json(comment), None)
     }
 
-    fn page(asked: &Asked, all: Vec<Value>) -> Answer {
+    /// Where the page begins that is asked for, and how many it has at the most.
+    fn slice(&self, asked: &Asked) -> (usize, usize) {
         let number = |name: &str| asked.query(name).and_then(|value| value.parse::<usize>().ok());
-        let (limit, page) = (number("limit").unwrap_or(50).min(50), number("page").unwrap_or(1).max(1));
-        let total = all.len();
-        Answer(200, all.into_iter().skip(limit * (page - 1)).take(limit).collect(), Some(total))
+        let (limit, page) =
+            (number("limit").unwrap_or(30).min(self.most), number("page").unwrap_or(1).max(1));
+        (limit * (page - 1), limit)
+    }
+
+    fn page(&self, asked: &Asked, all: Vec<Value>) -> Answer {
+        let (total, (from, most)) = (all.len(), self.slice(asked));
+        Answer(200, all.into_iter().skip(from).take(most).collect(), Some(total))
+    }
+
+    /// Of a timeline all is there, unless a page is asked for; and no more are said to be there than the answer has.
+    fn timeline_page(&self, asked: &Asked, all: Vec<Value>) -> Answer {
+        let page = if asked.query("page").is_some() { self.page(asked, all).1 } else { all.into() };
+        let shown = page.as_array().map(Vec::len);
+        Answer(200, page, shown)
     }
 
     fn since(asked: &Asked) -> Timestamp {
@@ -250,6 +282,10 @@ impl Site for Forge {
         if asked.path == "/api/v1/user" {
             return Answer(200, json!({ "id": 4, "login": BOT }), None);
         }
+        if !self.writes && asked.method != Method::GET {
+            let message = "token does not have at least one of required scope(s): [write:repository]";
+            return Answer(403, json!({ "message": message }), None);
+        }
         let Some(rest) = asked.path.strip_prefix(REPO) else { return missing() };
         let parts: Vec<&str> = rest.split('/').skip(1).collect();
         match (&asked.method, parts.as_slice()) {
@@ -257,11 +293,14 @@ impl Site for Forge {
                 let since = Self::since(asked);
                 let new = self.comments.iter().filter(|comment| comment.updated >= since);
                 let new = new.map(Self::comment_json).collect();
-                Self::page(asked, new)
+                self.page(asked, new)
             }
             (&Method::GET | &Method::PATCH, ["issues", "comments", id]) => self.comment_at(id, asked),
             (&Method::POST, ["issues", "comments", id, "reactions"]) => {
                 let Ok(id) = id.parse() else { return missing() };
+                if !self.comments.iter().any(|comment| comment.id == id) {
+                    return missing();
+                }
                 let again = self.reactions.contains(&id);
                 if !again {
                     self.reactions.push(id);
@@ -291,7 +330,9 @@ impl Site for Forge {
                 Answer(200, all.into(), Some(total))
             }
             (&Method::GET, ["issues", number, "timeline"]) => match number.parse() {
-                Ok(number) if self.pulls.contains_key(&number) => Self::page(asked, self.timeline(number)),
+                Ok(number) if self.pulls.contains_key(&number) => {
+                    self.timeline_page(asked, self.timeline(number))
+                }
                 _ => missing(),
             },
             (&Method::GET, ["pulls", number]) => {
@@ -313,7 +354,7 @@ impl Site for Forge {
                 Answer(code, value, None)
             }
             (&Method::POST, ["statuses", sha]) => self.post_status(sha, &asked.body),
-            (&Method::GET, ["commits", sha, "status"]) => self.combined(sha),
+            (&Method::GET, ["commits", sha, "status"]) => self.combined(asked, sha),
             _ => missing(),
         }
     }

@@ -10,6 +10,7 @@ mod git;
 mod hostile;
 mod http;
 mod killed;
+mod lists;
 mod pages;
 mod place;
 mod recorded;

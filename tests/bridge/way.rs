@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use jiff::SignedDuration;
+
 use crate::forge::{Status, sha};
 use crate::http::{Fault, until};
 use crate::place::{Place, end};
@@ -98,6 +100,21 @@ fn a_branch_that_was_pushed_to_since_is_not_tested_and_that_is_said() {
 }
 
 #[test]
+fn a_push_right_after_the_comment_is_seen_though_the_forge_lists_it_later() {
+    let place = Place::new();
+    place.forge.lock().lists_after = SignedDuration::from_secs(2);
+    place.forge.lock().pulls.get_mut(&1).unwrap().pushes.clear();
+    let serving = place.serve();
+    let (_, delivery) = place.comment(1, "maintainer", "!testme");
+    place.forge.lock().push(1, "b1");
+    assert_eq!(delivery.send(serving.hooks), Some(200));
+    let text = place.told(1, "**Not started**");
+    assert!(text.contains(&sha("b1")), "{text}");
+    assert!(place.ci.lock().builds.is_empty());
+    end(serving.process);
+}
+
+#[test]
 fn a_newer_request_takes_the_place_of_one_that_waits() {
     let place = Place::new();
     let serving = place.serve();
@@ -170,6 +187,17 @@ fn doctor_says_what_the_token_lacks() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("the token is ccbot's") && text.contains("with a secret"), "{text}");
     assert!(text.contains("jobs are looked up") && text.contains("clock and this host's agree"), "{text}");
+    assert!(text.contains("statuses and comments are written in recipes/notes"), "{text}");
+    assert!(place.forge.lock().statuses.is_empty(), "it changes nothing");
+    place.forge.lock().writes = false;
+    let (code, text) = place.run(&["doctor"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("1. can't write statuses and comments in recipes/notes")
+            && text.contains("required scope"),
+        "{text}"
+    );
+    place.forge.lock().writes = true;
     place.forge.lock().tells = false;
     let (code, text) = place.run(&["doctor"]);
     assert_eq!(code, Some(1), "{text}");

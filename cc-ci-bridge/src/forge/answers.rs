@@ -76,18 +76,23 @@ pub(super) struct TimelineEntry {
 }
 
 impl TimelineEntry {
-    /// Returns the push that it is. A push whose commits can't be read was one all the same.
+    /// Returns the push that it is. What is pushed while a pull request is closed is listed nowhere: that it was opened again
+    /// counts as one. The commits of a push come oldest first, and of a forced one the old head and the new one.
     pub fn push(self) -> Option<Push> {
         #[derive(Default, Deserialize)]
         struct Body {
             #[serde(default)]
             commit_ids: Option<Vec<Sha>>,
         }
-        if self.r#type != "pull_push" {
-            return None;
-        }
-        let body: Body = serde_json::from_str(&self.body).unwrap_or_default();
-        Some(Push { at: self.created_at, commits: body.commit_ids.unwrap_or_default() })
+        let head = match self.r#type.as_str() {
+            "pull_push" => {
+                let body: Body = serde_json::from_str(&self.body).unwrap_or_default();
+                body.commit_ids.unwrap_or_default().pop()
+            }
+            "reopen" => None,
+            _ => return None,
+        };
+        Some(Push { at: self.created_at, head })
     }
 }
 

@@ -94,14 +94,15 @@ impl Forge {
         self.get(&format!("/api/v1/repos/{repo}/pulls/{pull}")).await
     }
 
-    /// Returns the last push to a pull request since it was opened.
+    /// Returns the last push to a pull request since it was opened, or that it was opened again.
     ///
     /// # Errors
     /// When the forge does not say.
     pub async fn last_push(&self, repo: &Repo, pull: u64) -> Result<Option<Push>, ForgeError> {
+        // Asked for a page of them, the forge does not say how many there are in all.
         let path = format!("/api/v1/repos/{repo}/issues/{pull}/timeline");
-        let entries: Vec<answers::TimelineEntry> = self.pages(&path, "timeline entries").await?;
-        let pushes = entries.into_iter().filter_map(answers::TimelineEntry::push);
+        let entries: Option<Vec<answers::TimelineEntry>> = self.get(&path).await?;
+        let pushes = entries.unwrap_or_default().into_iter().filter_map(answers::TimelineEntry::push);
         Ok(pushes.max_by_key(|push| push.at))
     }
 
@@ -120,16 +121,43 @@ impl Forge {
         }
     }
 
+    /// Asks whether the token may write there: for a status of a commit and a reaction to a comment that nobody has.
+    ///
+    /// # Errors
+    /// When it may not, or the forge does not answer.
+    pub async fn may_write(&self, repo: &Repo) -> Result<(), ForgeError> {
+        let nobodys = [format!("statuses/{}", Sha::none()), "issues/comments/0/reactions".to_owned()];
+        for path in nobodys {
+            let path = format!("/api/v1/repos/{repo}/{path}");
+            match self.client.ask(hyper::Method::POST, &path, Some(&json!({}))).await {
+                Err(error) if error.status().is_none_or(|status| matches!(status, 401 | 403)) => {
+                    return Err(error);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Returns who posted the last status under our name for a commit.
     ///
     /// # Errors
     /// When the forge does not say.
     pub async fn status_author(&self, repo: &Repo, sha: &Sha) -> Result<Option<String>, ForgeError> {
-        let combined: answers::Combined =
-            self.get(&format!("/api/v1/repos/{repo}/commits/{sha}/status")).await?;
-        let ours = combined.statuses.unwrap_or_default().into_iter();
-        let mut ours = ours.filter(|status| status.context == self.context);
-        Ok(ours.next().and_then(|status| status.creator).map(|creator| creator.login))
+        let mut read = 0;
+        for page in 1..=PAGES {
+            let path = format!("/api/v1/repos/{repo}/commits/{sha}/status?limit={PAGE}&page={page}");
+            let (combined, answer): (answers::Combined, _) =
+                self.client.json(hyper::Method::GET, &path, None).await?;
+            let statuses = combined.statuses.unwrap_or_default();
+            read += statuses.len();
+            let is_last = statuses.is_empty() || answer.total.is_none_or(|total| read >= total);
+            let ours = statuses.into_iter().find(|status| status.context == self.context);
+            if ours.is_some() || is_last {
+                return Ok(ours.and_then(|status| status.creator).map(|creator| creator.login));
+            }
+        }
+        Err(self.too_many("statuses"))
     }
 
     /// Posts a commit's status.
@@ -212,7 +240,6 @@ impl Forge {
         path: &str,
         what: &'static str,
     ) -> Result<Vec<T>, ForgeError> {
-        let too_many = || HttpError::TooMany { host: self.address().to_owned(), what };
         let joint = if path.contains('?') { '&' } else { '?' };
         'whole: for _ in 0..AGAIN {
             let (mut all, mut before) = (Vec::new(), None);
@@ -225,16 +252,21 @@ impl Forge {
                     continue 'whole;
                 }
                 before = answer.total;
-                let last = items.is_empty()
-                    || answer.total.map_or(items.len() < PAGE, |total| page.saturating_mul(PAGE) >= total);
+                // How many a page has at the most is the forge's affair.
+                let is_end = items.is_empty() || answer.total.is_none() && items.len() < PAGE;
                 all.extend(items);
+                let last = is_end || answer.total.is_some_and(|total| all.len() >= total);
                 if last {
                     return Ok(all);
                 }
             }
-            return Err(too_many());
+            return Err(self.too_many(what));
         }
-        Err(too_many())
+        Err(self.too_many(what))
+    }
+
+    fn too_many(&self, what: &'static str) -> ForgeError {
+        HttpError::TooMany { host: self.address().to_owned(), what }
     }
 
     fn shape(&self, source: serde_json::Error) -> ForgeError {

@@ -35,7 +35,7 @@ fn a_pull_request_is_open_at_a_head_and_its_last_push_names_it() {
     assert!(pull.is_open());
     let pushes = read::<Vec<TimelineEntry>>("timeline").into_iter().filter_map(TimelineEntry::push);
     let last = pushes.max_by_key(|push| push.at).unwrap();
-    assert!(last.commits.contains(pull.head()), "{last:?} {pull:?}");
+    assert_eq!(last.head.as_ref(), Some(pull.head()));
     let comments: Vec<Comment> = read("issue_comments");
     assert!(
         comments.iter().all(|comment| comment.created_at < last.at),
@@ -51,4 +51,20 @@ fn permissions_statuses_and_new_comments_are_read() {
     assert_eq!(statuses[0].context, "cc-ci");
     assert_eq!(statuses[0].creator.as_ref().unwrap().login, "maintainer");
     assert_eq!(read::<Made>("comment_patch").id, 8);
+}
+
+#[test]
+fn the_head_after_a_push_is_its_last_commit_and_after_a_reopening_nobody_says() {
+    let entry = |kind: &str, body: &str| {
+        let mut entry = recorded("timeline")[0].clone();
+        entry["type"] = kind.into();
+        entry["body"] = body.into();
+        serde_json::from_value::<TimelineEntry>(entry).unwrap().push().map(|push| push.head)
+    };
+    let (old, new) = ("a".repeat(40), "b".repeat(40));
+    let commits = format!(r#"{{"is_force_push":true,"commit_ids":["{old}","{new}"]}}"#);
+    assert_eq!(entry("pull_push", &commits), Some(Some(new.parse().unwrap())));
+    assert_eq!(entry("pull_push", "?"), Some(None));
+    assert_eq!(entry("reopen", ""), Some(None));
+    assert_eq!(entry("close", ""), None);
 }

@@ -19,7 +19,7 @@ pub struct Facts {
     pub open: bool,
     /// Its head.
     pub head: Sha,
-    /// The last push to it since it was opened.
+    /// The last push to it since it was opened, or the last time that it was opened again.
     pub last_push: Option<Push>,
     /// Whether the forge had time enough to list the push that its head is of.
     pub had_time_to_list: bool,
@@ -52,8 +52,16 @@ pub enum Permission {
 pub struct Push {
     /// When, by the forge's clock.
     pub at: Timestamp,
-    /// The commits that it names. After it, the head is one of them.
-    pub commits: Vec<Sha>,
+    /// What the head was after it. `None` where nobody says: what is pushed while a pull request is closed is listed nowhere, so
+    /// that it was opened again counts as a push.
+    pub head: Option<Sha>,
+}
+
+impl Facts {
+    /// Whether the forge lists the push that the head is of. Where it does not, there may have been one this very moment.
+    pub fn is_head_listed(&self) -> bool {
+        self.last_push.as_ref().and_then(|push| push.head.as_ref()) == Some(&self.head)
+    }
 }
 
 /// What follows from the facts.
@@ -95,10 +103,13 @@ pub fn judge(asked: &Asked, facts: &Facts) -> Judgement {
         Some(push) if push.at >= comment.created => {
             Judgement::Refuse(Refusal::PushedSince { head: facts.head.clone() })
         }
-        Some(push) if !push.commits.contains(&facts.head) && facts.had_time_to_list => {
-            Judgement::Refuse(Refusal::PushedSince { head: facts.head.clone() })
+        Some(Push { head: Some(head), .. }) if *head != facts.head => {
+            if facts.had_time_to_list {
+                Judgement::Refuse(Refusal::PushedSince { head: facts.head.clone() })
+            } else {
+                Judgement::NotYet
+            }
         }
-        Some(push) if !push.commits.contains(&facts.head) => Judgement::NotYet,
         _ => Judgement::Accept(facts.head.clone()),
     }
 }

@@ -93,7 +93,7 @@ impl Bridge {
         }
         if world.pushed {
             facts.head = sha('c');
-            facts.last_push = Some(Push { at: at(5), commits: vec![sha('c')] });
+            facts.last_push = Some(Push { at: at(5), head: Some(sha('c')) });
         }
         facts
     }

@@ -38,7 +38,7 @@ pub(super) fn facts() -> Facts {
         permission: Permission::May,
         open: true,
         head: sha('a'),
-        last_push: Some(Push { at: at(-1), commits: vec![sha('b'), sha('a')] }),
+        last_push: Some(Push { at: at(-1), head: Some(sha('a')) }),
         had_time_to_list: false,
     }
 }
@@ -77,7 +77,7 @@ fn superseded_by(by: u64) -> State {
 
 #[test]
 fn what_the_forge_says_decides_whether_a_comment_is_run() {
-    let push = |at, commits| Some(Push { at, commits });
+    let push = |at, head| Some(Push { at, head });
     let since = |head| Judgement::Refuse(Refusal::PushedSince { head: sha(head) });
     let cases = [
         ("as it should be", facts(), Judgement::Accept(sha('a'))),
@@ -115,12 +115,18 @@ fn what_the_forge_says_decides_whether_a_comment_is_run() {
             Judgement::Refuse(Refusal::Edited),
         ),
         ("closed", Facts { open: false, ..facts() }, Judgement::Refuse(Refusal::Closed)),
-        ("pushed later", Facts { last_push: push(at(1), vec![sha('a')]), ..facts() }, since('a')),
+        ("pushed later", Facts { last_push: push(at(1), Some(sha('a'))), ..facts() }, since('a')),
         (
             "pushed in the same second",
-            Facts { last_push: push(at(0), vec![sha('a')]), ..facts() },
+            Facts { last_push: push(at(0), Some(sha('a'))), ..facts() },
             since('a'),
         ),
+        (
+            "opened again before",
+            Facts { last_push: push(at(-1), None), ..facts() },
+            Judgement::Accept(sha('a')),
+        ),
+        ("opened again since", Facts { last_push: push(at(0), None), ..facts() }, since('a')),
         ("a push that is not listed yet", Facts { head: sha('c'), ..facts() }, Judgement::NotYet),
         ("and never will be", Facts { head: sha('c'), had_time_to_list: true, ..facts() }, since('c')),
         // Whoever may not ask learns nothing of the rest.
@@ -162,7 +168,11 @@ fn events() -> Vec<Event> {
     let over = |head| Event::Over { outcome: Outcome::new(Verdict::Green), head };
     vec![
         Event::Checked(facts()),
-        Event::Checked(Facts { head: sha('b'), ..facts() }),
+        Event::Checked(Facts {
+            head: sha('b'),
+            last_push: Some(Push { at: at(-1), head: Some(sha('b')) }),
+            ..facts()
+        }),
         Event::Checked(Facts { head: sha('c'), ..facts() }),
         Event::Checked(Facts { open: false, ..facts() }),
         Event::Newer { by: 9, policy: Policy::Finish },

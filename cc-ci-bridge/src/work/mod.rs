@@ -42,8 +42,11 @@ const TIDY: Duration = Duration::from_hours(6);
 /// Runs jobs until `end` says so. What runs then goes on.
 pub async fn work(config: &Config, store: Arc<Store>, mut end: watch::Receiver<bool>) -> Result<(), Failure> {
     let mut worker = Worker { work: config.work()?, config, store, supervisors: BTreeMap::new() };
-    cc_ci_core::files::private_directory(&worker.work.state_dir)
-        .map_err(|error| Failure::host("can't make the jobs' directory").with_source(error))?;
+    cc_ci_core::files::private_directory(&worker.work.state_dir).map_err(|error| {
+        Failure::host(format!("can't use the jobs' directory {}", worker.work.state_dir.display()))
+            .with_source(error)
+            .with_hint("make it for the user who makes the runs, as StateDirectory= in the unit does, or name another: `state_dir` in [bridge.work]")
+    })?;
     let mut orders = worker.store.news(News::Jobs);
     let mut children = signal(SignalKind::child())
         .map_err(|error| Failure::host("can't wait for ended jobs").with_source(error))?;
