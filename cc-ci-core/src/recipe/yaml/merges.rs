@@ -70,6 +70,10 @@ impl Merges {
                 self.open.pop();
                 self.is_read(None, line);
             }
+            Event::Scalar(..) if self.is_merged() => {
+                let detail = "a merge key takes a map, or a list of maps".to_owned();
+                return Err(YamlFault { line: u64::try_from(line).ok(), detail });
+            }
             Event::Scalar(text, ..) => self.is_read(Some(text), line),
             Event::Alias(anchor) => {
                 if self.is_merged() {
@@ -131,6 +135,18 @@ mod tests {
     use super::super::doubted::check;
 
     const MAPS: &str = "a: &a {k: a, l: a}\nb: &b {k: b, m: b}\nc: &c {<<: *a, n: c}\n";
+
+    #[test]
+    fn what_is_no_map_is_not_merged() {
+        for nothing in ["null", "~", "", "''", "5", "[~]"] {
+            let fault = check(&format!("r:\n  k: own\n  <<: {nothing}\n")).expect_err(nothing);
+            assert_eq!(
+                (fault.line, fault.detail.contains("takes a map")),
+                (Some(3), true),
+                "{nothing}: {fault:?}"
+            );
+        }
+    }
 
     #[test]
     fn what_stands_above_a_merge_that_has_it_too_is_told_by_its_line() {
