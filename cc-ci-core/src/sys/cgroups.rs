@@ -361,7 +361,7 @@ mod tests {
         let mut inside = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         std::fs::write(ours.join("cgroup.procs"), inside.id().to_string()).unwrap();
         let found = || left().unwrap().into_iter().filter(|(of, _)| *of == domain).map(|(_, path)| path);
-        assert_eq!(found().collect::<Vec<_>>(), [ours.clone()]);
+        assert_eq!(found().collect::<Vec<_>>(), std::slice::from_ref(&ours));
         let too_many = left_beneath(mount.clone(), 1).unwrap_err();
         // What nobody found is not removed either.
         for path in [&ours, &theirs] {
