@@ -18,7 +18,7 @@ mod ordered;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cc_ci_core::engine::{Drift, Failure, Kind, Order, Resource};
@@ -75,11 +75,13 @@ pub(crate) async fn drift(client: &Client, domain: &Domain, order: &Order) -> Re
     };
     let text = |of: &Value, key: &str| of[key].as_str().unwrap_or_default().to_owned();
     let by_id = networks.iter().map(|network| (text(network, "Id"), text(network, "Name"))).collect();
+    let late_volumes = late_volumes(&stack, order, &services);
     let mut drift = compare(&stack, order, services, &by_id);
     // Each volume once, whichever way it was asked for.
     let volumes: BTreeMap<String, Value> =
         volumes.into_iter().chain(named).map(|volume| (text(&volume, "Name"), volume)).collect();
-    let listed = Listed { networks, volumes: volumes.into_values().collect(), secrets, configs };
+    let volumes = volumes.into_values().collect();
+    let listed = Listed { networks, volumes, secrets, configs, late_volumes };
     objects::compare(order, listed, &mut drift);
     Ok(drift)
 }
@@ -96,6 +98,22 @@ async fn list(client: &Client, path: &str, filters: &Filters) -> Result<Vec<Valu
     }
     let Value::Array(list) = answer else { return Err(ApiError::Incomplete("no list")) };
     Ok(list)
+}
+
+/// The volumes that services were to mount by the order before this one: a task of it that was under way makes them though
+/// another order is given meanwhile.
+fn late_volumes(stack: &Stack, order: &Order, services: &[Value]) -> BTreeSet<String> {
+    let is_ordered = |service: &Value| {
+        let key = service["Spec"]["Name"].as_str().and_then(|name| name.strip_prefix(&format!("{stack}_")));
+        key.is_some_and(|key| order.compose.services.contains_key(key))
+    };
+    let specs = services.iter().flat_map(|service| {
+        [Some(&service["PreviousSpec"]), (!is_ordered(service)).then_some(&service["Spec"])]
+    });
+    let mounts =
+        specs.flatten().filter_map(|spec| spec.pointer("/TaskTemplate/ContainerSpec/Mounts")?.as_array());
+    let volumes = mounts.flatten().filter(|mount| mount["Type"] == "volume");
+    volumes.filter_map(|mount| mount["Source"].as_str().map(str::to_owned)).collect()
 }
 
 /// Compares what the engine lists with the order; `networks` are their names by id.

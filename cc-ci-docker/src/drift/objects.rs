@@ -2,7 +2,8 @@
 //!
 //! What is asked for is all that is labelled as the stack's, networks by name too, and volumes by the stack's name: a volume
 //! that somebody made beforehand is used as it is. A volume that is not there yet is no difference: Swarm makes it with its
-//! first task, of the service's mount, which is compared; the deployer has returned, so whatever it made itself is there.
+//! first task, of the service's mount, which is compared; the deployer has returned, so whatever it made itself is there. For the
+//! same reason, one that the order before this one asked for may appear only now.
 //!
 //! Docker changes neither a network nor a volume that it finds. One that was there before the order and is not as it says
 //! is a remark: an earlier order, which was judged as well, has made it.
@@ -36,6 +37,8 @@ pub(super) struct Listed {
     pub volumes: Vec<Value>,
     pub secrets: Vec<Value>,
     pub configs: Vec<Value>,
+    /// The names of volumes that may be the order's before this one, and appear when they like.
+    pub late_volumes: BTreeSet<String>,
 }
 
 /// An object as it was ordered.
@@ -51,16 +54,19 @@ pub(super) fn compare(order: &Order, listed: Listed, drift: &mut Drift) {
     let used: BTreeSet<&String> = compose.services.values().flat_map(|service| &service.networks).collect();
     let specs = |objects: Vec<Value>| objects.into_iter().map(|mut object| object["Spec"].take()).collect();
     // Docker makes those networks alone that a service is in.
-    kind(order, Kind::Network, &compose.networks, listed.networks, drift, |key, object| {
+    let mut before = order.before.clone();
+    before.extend(listed.late_volumes.into_iter().map(|name| Resource::new(Kind::Volume, name)));
+    let before = &before;
+    kind(order, before, Kind::Network, &compose.networks, listed.networks, drift, |key, object| {
         (network(order, object), used.contains(key))
     });
-    kind(order, Kind::Volume, &compose.volumes, listed.volumes, drift, |_, object| {
+    kind(order, before, Kind::Volume, &compose.volumes, listed.volumes, drift, |_, object| {
         (volume(order, object), false)
     });
-    kind(order, Kind::Secret, &compose.secrets, specs(listed.secrets), drift, |_, object| {
+    kind(order, before, Kind::Secret, &compose.secrets, specs(listed.secrets), drift, |_, object| {
         (file(order, object), true)
     });
-    kind(order, Kind::Config, &compose.configs, specs(listed.configs), drift, |_, object| {
+    kind(order, before, Kind::Config, &compose.configs, specs(listed.configs), drift, |_, object| {
         let mut config = file(order, object);
         let digest = object.file.as_ref().and_then(|file| order.config_files.get(file));
         config["Data"] = digest.map(|digest| hexadecimal(digest)).into();
@@ -71,6 +77,7 @@ pub(super) fn compare(order: &Order, listed: Listed, drift: &mut Drift) {
 /// Compares what is there of one kind.
 fn kind<'a>(
     order: &Order,
+    before: &BTreeSet<Resource>,
     kind: Kind,
     declared: &'a BTreeMap<String, Object>,
     there: Vec<Value>,
@@ -85,7 +92,7 @@ fn kind<'a>(
     let mut found = BTreeSet::new();
     for mut object in there {
         let name = object["Name"].as_str().unwrap_or_default().to_owned();
-        let was_there = order.before.contains(&Resource::new(kind, &name));
+        let was_there = before.contains(&Resource::new(kind, &name));
         let Some(Wanted { key, spec, .. }) = wanted.get(name.as_str()) else {
             let is_labelled = object["Labels"][NAMESPACE].as_str() == Some(order.compose.stack.as_str());
             // A deployer may label what it made before, as secrets. A network of the operator's is not the stack's.

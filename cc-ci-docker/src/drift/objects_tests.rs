@@ -1,6 +1,6 @@
 //! What an engine gave for the networks, volumes, secrets and configs of a stack, and each thing of it changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use cc_ci_core::engine::{Drift, Kind, Order, Resource};
@@ -99,6 +99,7 @@ fn engine() -> Listed {
         ],
         secrets: vec![file("plain", json!({})), file("said_v1", said_of.clone())],
         configs: vec![file("plain", with_data(json!({}))), file("said", with_data(said_of))],
+        late_volumes: BTreeSet::new(),
     }
 }
 
@@ -264,6 +265,12 @@ fn one_that_is_missing_or_surplus_is_named() {
     assert_eq!(compared(surplus()).differences, named);
     let before = [Kind::Network, Kind::Volume, Kind::Secret, Kind::Config].map(|kind| (kind, "other"));
     assert_eq!(compared_after(&before, surplus()), Drift::default());
+    // A volume that the order before was to make appears when it likes; the rest is made at once.
+    let late_volumes = BTreeSet::from(["a_test_x_other".to_owned()]);
+    assert_eq!(
+        compared(Listed { late_volumes, ..surplus() }).differences,
+        ["network", "secret", "config"].map(|kind| format!("{kind} a_test_x_other: was not ordered"))
+    );
     // What only looks like the stack's may be another's.
     let mut listed = surplus();
     for (of, _) in KINDS {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use cc_ci_core::recipe::Compose;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -273,6 +273,20 @@ fn services_are_those_that_were_ordered_or_there_before() {
     };
     assert_eq!(message(&[]), ["service b: is not there", "service c: was not ordered"]);
     assert_eq!(message(&["c"]), ["service b: is not there"]);
+}
+
+#[test]
+fn what_the_order_before_was_to_mount_may_come_late() {
+    let mut services = engine();
+    let late = |services: &[Value]| late_volumes(&stack(), &order_of(FILE, &[]), services);
+    assert_eq!(late(&services), BTreeSet::new(), "what is ordered is compared");
+    let data = BTreeSet::from(["a_test_x_data".to_owned()]);
+    services[0]["PreviousSpec"] = services[0]["Spec"].clone();
+    assert_eq!(late(&services), data);
+    // Of one that is not of this order, and goes.
+    services[0]["PreviousSpec"] = Value::Null;
+    services[0]["Spec"]["Name"] = json!("a_test_x_c");
+    assert_eq!(late(&services), data);
 }
 
 #[test]
