@@ -69,7 +69,7 @@ pub struct Server<S> {
 #[derive(Debug, Default)]
 struct Faults {
     next: VecDeque<Fault>,
-    /// The state of a generator: with one, every eighth answer or so goes wrong.
+    /// The state of a generator: with one, an answer of 25 or so goes wrong: a decision asks ten times and more.
     seed: Option<u64>,
 }
 
@@ -79,7 +79,7 @@ impl Faults {
             return next;
         }
         let Some(seed) = &mut self.seed else { return Fault::None };
-        match random(seed) % 50 {
+        match random(seed) % 150 {
             0 | 1 => Fault::Status(500),
             2 => Fault::Status(503),
             3 => Fault::LostAnswer,
