@@ -29,11 +29,7 @@ fn a_run_that_is_cancelled_is_torn_down_before_the_command_says_so() {
 #[test]
 fn a_run_that_waits_for_its_lock_is_cancelled() {
     let world = World::new();
-    let recipe = world.recipe("plain");
-    recipe.commit();
-    let holder = paused_runs::Foreign::lock(&world.lock_file(&world.domain("plain", 7)));
-    let mut running = paused_runs::run(&world, &recipe).start();
-    running.wait_for("in flight — waiting");
+    let (running, holder) = paused_runs::at_its_lock(&world);
     let json = world.cc_ci(["cancel", RUN, "--format", "json"]).run().expect(0).json();
     assert_eq!((&json["verdict"], &json["cancelled_by"]), (&json!("cancelled"), &json!("term")));
     paused_runs::torn_down(&world, running, 143);

@@ -30,11 +30,7 @@ fn killed_while_it_clones() {
 #[test]
 fn killed_while_it_waits_for_its_lock() {
     let world = World::new();
-    let recipe = world.recipe("plain");
-    recipe.commit();
-    let holder = paused_runs::Foreign::lock(&world.lock_file(&world.domain("plain", 7)));
-    let mut running = paused_runs::run(&world, &recipe).start();
-    running.wait_for("in flight — waiting");
+    let (running, holder) = paused_runs::at_its_lock(&world);
     kill(running);
     // Its tree is left, and nobody touches it as long as the domain is somebody's.
     world.cc_ci(["janitor"]).run().expect(0);

@@ -12,6 +12,7 @@ mod cancels;
 mod choice;
 mod cold_lane;
 mod confined;
+mod control_groups;
 mod counts;
 mod deployers;
 mod doctor;

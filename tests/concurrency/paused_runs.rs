@@ -38,6 +38,16 @@ pub fn in_a_test_with(world: &World, body: &str, call: impl FnOnce(CcCi) -> CcCi
     (running, pid)
 }
 
+/// A run that waits for the lock of its app, and who has it.
+pub fn at_its_lock(world: &World) -> (StartedCommand, Foreign) {
+    let recipe = world.recipe("plain");
+    recipe.commit();
+    let holder = Foreign::lock(&world.lock_file(&world.domain("plain", 7)));
+    let mut running = run(world, &recipe).start();
+    running.wait_for("in flight — waiting");
+    (running, holder)
+}
+
 /// What a run says that it does, once whoever told that it is there has been started for good.
 #[track_caller]
 pub fn state(running: &mut StartedCommand) -> String {

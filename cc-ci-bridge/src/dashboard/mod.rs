@@ -46,7 +46,8 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The same of a run's page, which has its style in it. Of that, the page's own policy names the one that it is.
-const RUN_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none';                           frame-ancestors 'none'";
+const RUN_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; \
+                          frame-ancestors 'none'";
 
 /// Who may load what an answer is.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");

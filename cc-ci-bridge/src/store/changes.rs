@@ -72,7 +72,8 @@ fn touches(database: &Path) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 impl Store {
-    pub(super) fn said(&self, news: News) -> Result<String, StoreError> {
+    /// What makes news: another text of it is some.
+    pub(super) fn digest(&self, news: News) -> Result<String, StoreError> {
         Ok(self.lock().prepare_cached(news.query())?.query_row([], |row| row.get(0))?)
     }
 
@@ -87,11 +88,11 @@ impl Store {
         let store = self.clone();
         tokio::spawn(async move {
             while !sender.is_closed() {
-                match store.run(move |store| store.said(news)).await {
-                    Ok(said) => {
+                match store.run(move |store| store.digest(news)).await {
+                    Ok(digest) => {
                         sender.send_if_modified(|known| {
-                            let is_news = *known != said;
-                            *known = said;
+                            let is_news = *known != digest;
+                            *known = digest;
                             is_news
                         });
                     }

@@ -124,17 +124,21 @@ fn what_is_over_for_a_pull_request_is_seen_with_what_is_open() {
     assert_eq!(store.last(9).unwrap().len(), 1);
 }
 
-#[test]
-fn an_order_is_one_whoever_orders_it_again_and_what_is_over_stays() {
-    let place = Place::new();
-    let store = place.open();
-    let job = NewJob {
+fn new_job() -> NewJob {
+    NewJob {
         key: crate::names::Key::of(FORGE, &asked(3).repo, 3),
         repo: asked(3).repo,
         pull: 1,
         head: "a".repeat(40).parse().unwrap(),
         quick: false,
-    };
+    }
+}
+
+#[test]
+fn an_order_is_one_whoever_orders_it_again_and_what_is_over_stays() {
+    let place = Place::new();
+    let store = place.open();
+    let job = new_job();
     let row = store.order(&job, at(1)).unwrap();
     assert_eq!(store.order(&NewJob { quick: true, ..job.clone() }, at(2)).unwrap(), row);
     store.job_runs(&job.key, 5).unwrap();
@@ -275,24 +279,18 @@ async fn each_thing_that_another_one_writes_is_known_at_once() {
 async fn only_what_is_another_one_is_news() {
     let place = Place::new();
     let (own, other) = (Arc::new(place.open()), place.open());
-    let said = || (own.said(News::Jobs).unwrap(), own.said(News::Shown).unwrap());
-    let first = said();
-    let job = NewJob {
-        key: crate::names::Key::of(FORGE, &asked(3).repo, 3),
-        repo: asked(3).repo,
-        pull: 1,
-        head: "a".repeat(40).parse().unwrap(),
-        quick: false,
-    };
+    let digests = || (own.digest(News::Jobs).unwrap(), own.digest(News::Shown).unwrap());
+    let first = digests();
+    let job = new_job();
     let Recorded::New(id) = other.record(&asked(3)).unwrap() else { panic!("it is known") };
-    let recorded = said();
+    let recorded = digests();
     assert!(recorded.0 == first.0 && recorded.1 != first.1);
     // That it is looked at later, how far comments were read, and what the forge was told is on no page.
     let row = other.by_comment(&asked(3).repo, 3).unwrap().unwrap();
     other.postpone(&row, at(60), None, at(4)).unwrap();
     other.advance(&asked(3).repo, at(9)).unwrap();
     other.tell(id, &Told { seen: true, text: Some("text".to_owned()), ..Told::default() }).unwrap();
-    assert_eq!(said(), recorded);
+    assert_eq!(digests(), recorded);
 
     let mut jobs = vec![recorded.0];
     for write in [
@@ -302,7 +300,7 @@ async fn only_what_is_another_one_is_news() {
         |store: &Store, job: &NewJob| store.end_job(&job.key, Outcome::new(Verdict::Red), None).unwrap(),
     ] {
         write(&other, &job);
-        jobs.push(said().0);
+        jobs.push(digests().0);
     }
     jobs.sort();
     jobs.dedup();
@@ -310,13 +308,13 @@ async fn only_what_is_another_one_is_news() {
 
     let mut shown = vec![recorded.1];
     other.postpone(&row, at(60), Some("no answer"), at(4)).unwrap();
-    shown.push(said().1);
+    shown.push(digests().1);
     other.tell(id, &Told { foreigner: Some("eve".to_owned()), ..Told::default() }).unwrap();
-    shown.push(said().1);
+    shown.push(digests().1);
     other.save(&row, &queued(), "checked", at(5)).unwrap();
-    shown.push(said().1);
+    shown.push(digests().1);
     other.show_host(&HostView { at: at(5), runs: "a".to_owned(), locks: "b".to_owned() }).unwrap();
-    shown.push(said().1);
+    shown.push(digests().1);
     shown.sort();
     shown.dedup();
     assert_eq!(shown.len(), 5, "{shown:?}");

@@ -115,9 +115,7 @@ impl App {
 
 /// Makes apps come and go. The caller owns the app's domain.
 ///
-/// It is shown as its name: one word of at most 64 bytes, always the same. Records of runs have it, and a later command takes
-/// up what a dead run on a warm app left where it has the same executor.
-///
+/// It is shown as its name, one word of at most 64 bytes: by it a later command knows whether a dead run was its executor's.
 /// Every call may be dropped at any await; what it leaves half-made, [`Engine::remove`] takes away.
 #[async_trait]
 pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {

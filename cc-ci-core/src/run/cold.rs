@@ -217,7 +217,8 @@ impl<'r> Cold<'r> {
         let mut unknown = None;
         tier.must("backup", async {
             self.backup = Some(ready.backup(&self.app).await?);
-            self.probes.forget_gone(ready.run.harness.ci_host.engine.as_ref(), &self.app).await?;
+            let engine = ready.run.harness.ci_host.engine.as_ref();
+            self.covered.forget_gone(&mut self.probes, engine, &self.app).await?;
             unknown = self.covered.check(self.engine(), &self.app).await?;
             Ok(())
         })

@@ -1,6 +1,6 @@
 //! What of an app its backup takes, as the labels say.
 
-use super::probe_files::Places;
+use super::probe_files::{Places, ProbeFiles};
 use super::recipe::LoadedRecipe;
 use crate::engine::{App, Engine, VolumePath};
 use crate::model::failure::Failure;
@@ -15,7 +15,9 @@ pub(super) struct Covered {
     pub is_empty: bool,
     /// Paths at which nothing is. A hook may yet make something there.
     missing: Places,
-    /// Whether a hook may remove what was there, once it is backed up.
+    /// Whether a hook may change what is there before it is backed up, or afterwards.
+    has_hook: bool,
+    /// Whether one may remove what was there, once it is backed up.
     has_post_hook: bool,
 }
 
@@ -23,7 +25,8 @@ impl Covered {
     pub async fn look(engine: &dyn Engine, app: &App, loaded: &LoadedRecipe) -> Result<Self, Failure> {
         let rules = &loaded.labels.backup;
         let has_post_hook = rules.hooks(HookKind::BackupPost).next().is_some();
-        let mut covered = Self { is_empty: true, has_post_hook, ..Self::default() };
+        let has_hook = has_post_hook || rules.hooks(HookKind::BackupPre).next().is_some();
+        let mut covered = Self { is_empty: true, has_hook, has_post_hook, ..Self::default() };
         for volume in engine.volumes(&app.domain).await? {
             let paths = match rules.rule(&loaded.compose, &volume) {
                 VolumeBackup::Excluded => continue,
@@ -43,6 +46,17 @@ impl Covered {
             }
         }
         Ok(covered)
+    }
+
+    /// Forgets, after the backup, the files in directories that a hook of it may have made anew or taken away. Where there is no
+    /// hook, what is gone is lost.
+    pub async fn forget_gone(
+        &self,
+        probes: &mut ProbeFiles,
+        engine: &dyn Engine,
+        app: &App,
+    ) -> Result<(), Failure> {
+        if self.has_hook { probes.forget_gone(engine, app).await } else { Ok(()) }
     }
 
     /// Looks once more, after the backup, at what was missing. Gives what can't be told of it.
@@ -71,12 +85,29 @@ mod tests {
     use super::*;
     use crate::engine::MemoryEngine;
 
+    fn app() -> App {
+        let domain = "demo-pr7.ci.example.org".parse().unwrap();
+        App { domain, recipe: "demo".parse().unwrap(), tree: "/none".into(), env_file: "/none".into() }
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_from_a_directory_is_forgotten_where_a_hook_may_have_done_it_and_nowhere_else() {
+        let place = |directory: &str| ("data".to_owned(), directory.to_owned());
+        let all = Places::from([place(""), place("dump")]);
+        // Nothing is there any more.
+        let engine = MemoryEngine::default();
+        for (has_hook, kept) in [(false, all.clone()), (true, Places::from([place("")]))] {
+            let mut probes = ProbeFiles::of(&all);
+            let covered = Covered { has_hook, ..Covered::default() };
+            covered.forget_gone(&mut probes, &engine, &app()).await.unwrap();
+            assert_eq!(probes.places(), kept, "{has_hook}");
+        }
+    }
+
     /// As after a backup service that says nothing of what is not there.
     #[tokio::test]
     async fn a_path_that_the_backup_did_not_find_is_red_unless_a_hook_may_have_removed_it() {
-        let domain = "demo-pr7.ci.example.org".parse().unwrap();
-        let app =
-            App { domain, recipe: "demo".parse().unwrap(), tree: "/none".into(), env_file: "/none".into() };
+        let app = app();
         let engine = MemoryEngine::default();
         let missing = Places::from([("data".to_owned(), "dump".to_owned())]);
         let mut covered = Covered { missing, ..Covered::default() };

@@ -24,17 +24,29 @@ pub(super) async fn tops(engine: &dyn Engine, app: &App) -> Result<Places, Failu
     Ok(volumes.map(|volume| (volume, String::new())).collect())
 }
 
+fn file_in(directory: &str) -> String {
+    if directory.is_empty() { FILE.to_owned() } else { format!("{directory}/{FILE}") }
+}
+
 impl ProbeFiles {
     /// Writes `text` and the place into a file in each of `places`.
     pub async fn write(engine: &dyn Engine, app: &App, text: &str, places: &Places) -> Result<Self, Failure> {
         let mut files = BTreeMap::new();
         for (volume, directory) in places {
-            let file = if directory.is_empty() { FILE.to_owned() } else { format!("{directory}/{FILE}") };
+            let file = file_in(directory);
             let content = format!("{text} in {volume} {directory}\n");
             engine.write_volume_file(&app.domain, volume, &file, content.as_bytes()).await?;
             files.insert((volume.clone(), file), content);
         }
         Ok(Self(files))
+    }
+
+    /// Files in `places` that nobody has written.
+    #[cfg(test)]
+    pub fn of(places: &Places) -> Self {
+        let file =
+            |(volume, directory): &(String, String)| ((volume.clone(), file_in(directory)), String::new());
+        Self(places.iter().map(file).collect())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -50,8 +62,7 @@ impl ProbeFiles {
         self.0.keys().map(place).collect()
     }
 
-    /// Forgets those in directories of a volume that are gone: a hook of the backup may have made the directory anew, or taken it
-    /// away. What is at the top of a volume stays.
+    /// Forgets those in directories of a volume that are gone. What is at the top of a volume stays.
     pub async fn forget_gone(&mut self, engine: &dyn Engine, app: &App) -> Result<(), Failure> {
         for (place, content) in std::mem::take(&mut self.0) {
             let (volume, file) = &place;

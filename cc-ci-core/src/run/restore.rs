@@ -53,8 +53,10 @@ impl<'r> Restore<'r> {
         let (ci_host, domain) = (&run.harness.ci_host, &app.domain);
         let mut failures = end_orphans(ci_host.host.as_ref(), domain).await.failures;
         // No janitor comes to a warm app.
-        let groups: Vec<Resource> =
-            left_groups(|of| of == domain)?.into_iter().map(|(_, group)| group).collect();
+        let of_domain = domain.clone();
+        let look = move || left_groups(|of| *of == of_domain);
+        let left = run.harness.lifetime.blocking_tasks().run(look).await?;
+        let groups: Vec<Resource> = left.into_iter().map(|(_, group)| group).collect();
         failures.extend(remove_groups(&groups).await);
         if !failures.is_empty() {
             let failures = failures.join("; ");
