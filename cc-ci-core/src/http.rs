@@ -38,6 +38,8 @@ const HEAD_LIMIT: usize = 1 << 20;
 pub(crate) struct Response {
     /// The status code.
     pub status: u16,
+    /// Where it leads instead, if it is a redirection and sets no cookie, on which its next answer may depend.
+    pub location: Option<String>,
     /// The body, cut at 256 KiB.
     pub body: String,
 }
@@ -171,8 +173,12 @@ async fn exchange(
         .map_err(|error| protocol(error.into()))?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|error| protocol(error.into()))?;
-        let status = response.status().as_u16();
-        Ok(Response { status, body: beginning(response.into_body()).await })
+        let (status, headers) = (response.status(), response.headers());
+        let leads = status.is_redirection() && !headers.contains_key(hyper::header::SET_COOKIE);
+        let location = headers.get(hyper::header::LOCATION).filter(|_| leads);
+        let location = location.and_then(|location| location.to_str().ok()).map(str::to_owned);
+        let status = status.as_u16();
+        Ok(Response { status, location, body: beginning(response.into_body()).await })
     };
     // The connection is driven here and not in a task of its own, so that nothing outlives this call.
     tokio::pin!(exchange, connection);

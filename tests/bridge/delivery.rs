@@ -55,12 +55,17 @@ impl Delivery {
 
     /// Delivers it, and returns the status; `None`: the connection was closed without one.
     pub fn send(&self, to: SocketAddr) -> Option<u16> {
+        send_raw(to, self.request(to).as_bytes())
+    }
+
+    /// Returns the request that delivers it, the only one of its connection.
+    pub fn request(&self, to: SocketAddr) -> String {
         let mut head = format!(
             "POST /hook HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\nContent-Length: {}\r\n",
             self.body.len()
         );
         head.extend(self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")));
-        send_raw(to, format!("{head}\r\n{}", self.body).as_bytes())
+        format!("{head}\r\n{}", self.body)
     }
 }
 
@@ -71,7 +76,12 @@ pub fn send_raw(to: SocketAddr, bytes: &[u8]) -> Option<u16> {
     let _written = stream.write_all(bytes).is_ok();
     let mut text = Vec::new();
     let _read = stream.read_to_end(&mut text).is_ok();
-    String::from_utf8_lossy(&text).split(' ').nth(1)?.parse().ok()
+    status(&text)
+}
+
+/// Returns the status of an answer.
+pub fn status(answer: &[u8]) -> Option<u16> {
+    String::from_utf8_lossy(answer).split(' ').nth(1)?.parse().ok()
 }
 
 fn signature(body: &str) -> String {

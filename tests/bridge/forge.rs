@@ -82,7 +82,7 @@ fn recorded(name: &str) -> (u16, Value) {
 }
 
 impl Forge {
-    /// Pull requests 1 to 40, pushed to a minute ago.
+    /// Pull requests 1 to 120, pushed to a minute ago.
     pub fn new() -> Self {
         let minute_ago = now() - SignedDuration::from_mins(1);
         let pull = |number: u64| {
@@ -91,7 +91,7 @@ impl Forge {
         };
         Self {
             comments: Vec::new(),
-            pulls: (1..=40).map(pull).collect(),
+            pulls: (1..=120).map(pull).collect(),
             permissions: [("maintainer", "write"), ("stranger", "read")]
                 .map(|(user, may)| (user.to_owned(), may.to_owned()))
                 .into(),

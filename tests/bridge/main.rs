@@ -5,6 +5,7 @@
 mod browser;
 mod ci;
 mod delivery;
+mod flood;
 mod forge;
 mod git;
 mod hostile;

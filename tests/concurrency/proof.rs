@@ -128,6 +128,22 @@ fn what_a_change_test_changes_a_restore_brings_back() {
     assert!(place("restore passed") < place("recipe/restore-note failed"));
 }
 
+#[test]
+fn what_a_release_kept_in_a_volume_that_nothing_mounts_any_more_is_not_proved() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.compose("1", "").release("1.0.0+1");
+    recipe.compose("2", "");
+    let compose = fs::read_to_string(recipe.path().join("compose.yml")).unwrap();
+    let moved = compose.replace("- data:/data", "- store:/data").replace("\n  data:\n", "\n  store:\n");
+    recipe.write("compose.yml", &moved).commit();
+    let record = run(&world, &recipe, 0);
+    let reason = tier(&record, "upgrade")["reason"].as_str().unwrap();
+    assert!(reason.starts_with("no service mounts ") && reason.contains("_data any more"), "{reason}");
+    assert!(steps(&record, "upgrade").contains(&"generic/data skipped".to_owned()), "{record:#}");
+    assert_eq!(record["level"], 3, "{record:#}");
+}
+
 /// A recipe whose service makes the directory `kept` in its volume, with these labels beside `backupbot.backup`; `$$DATA` is
 /// the volume.
 fn backed_up(world: &World, labels: &[&str]) -> Recipe {

@@ -138,7 +138,7 @@ fn from_last_release(record: &RunRecord) -> Outcome {
     let Some(before) = &record.releases_before else { return Err(no_releases()) };
     let Some(newest) = &before.newest else { return Ok(Met::NotApplicable) };
     let tier = upgrades(record).find(|tier| tier.from.as_ref() == Some(newest));
-    passed(tier, &format!("the upgrade from {newest}"))
+    upgraded(tier, newest)
 }
 
 /// At least one release before the last, and none of those that were tried fails.
@@ -153,21 +153,30 @@ fn from_older_releases(record: &RunRecord) -> Outcome {
     }
     for tier in older {
         let from = tier.from.as_deref().unwrap_or_default();
-        passed(Some(tier), &format!("the upgrade from {from}"))?;
+        upgraded(Some(tier), from)?;
     }
     Ok(Met::Yes)
+}
+
+fn upgraded(tier: Option<&Tier>, from: &str) -> Outcome {
+    passed(tier, &format!("the upgrade from {from}"))?;
+    whole(tier)
 }
 
 fn restores_content(record: &RunRecord) -> Outcome {
     passed(tier(record, TierName::Backup), "backup")?;
     let restore = tier(record, TierName::Restore);
     passed(restore, "restore")?;
-    // A tier that passes says only what it did not prove.
-    restore.and_then(|tier| tier.reason.clone()).map_or(Ok(Met::Yes), Err)
+    whole(restore)
 }
 
 fn own_tests(record: &RunRecord) -> Outcome {
     passed(tier(record, TierName::Custom), "custom")
+}
+
+/// A tier that passes says only what it did not prove.
+fn whole(tier: Option<&Tier>) -> Outcome {
+    tier.and_then(|tier| tier.reason.clone()).map_or(Ok(Met::Yes), Err)
 }
 
 fn passed(tier: Option<&Tier>, name: &str) -> Outcome {
@@ -243,7 +252,9 @@ mod tests {
             ("/releases_before", Value::Null, 3),
             ("/tiers/1/status", json!("failed"), 3),
             ("/releases_before/newest", json!("1.2.0+1"), 3),
+            ("/tiers/1/reason", json!("no service mounts a volume any more"), 3),
             ("/tiers/5/status", json!("failed"), 4),
+            ("/tiers/5/reason", json!("no service mounts a volume any more"), 4),
             ("/tiers/5/from", json!("1.1.0+1"), 4),
             ("/tiers/2/status", json!("skipped"), 5),
             ("/tiers/3/status", json!("not_run"), 5),

@@ -89,7 +89,11 @@ pub(super) fn issues(compose: &Compose, env: &EnvFile, policy: &Policy<'_>) -> V
                     }
                     Taken::Hosts(hosts) => found.extend(hosts.iter().map(|host| {
                         let shown: String = host.chars().take(120).collect();
-                        let what = format!("takes {shown}, which is not the app's domain");
+                        let what = if shown.is_empty() {
+                            "takes a host without a name: a variable of its rule is not set".to_owned()
+                        } else {
+                            format!("takes {shown}, which is not the app's domain")
+                        };
                         at(&table::FOREIGN_HOST, what).naming(host)
                     })),
                     Taken::Every => {

@@ -50,6 +50,9 @@ async fn serving_within(
             Way::Task(endpoint) => http::get(endpoint.address, endpoint.host.as_str(), path, GET_LIMIT).await,
         };
         let (seen, of_proxy) = match answer {
+            Ok(response) if way.leads_back(&response, domain, path) => {
+                (format!("HTTP status {}: it leads to itself, for ever", response.status), false)
+            }
             // An app that asks who is there serves.
             Ok(response) if response.status < 400 || matches!(response.status, 401 | 403) => return Ok(()),
             Ok(response) => (way.refusal(&response), false),
@@ -83,6 +86,20 @@ impl Way<'_> {
             Self::Proxy(proxy) => format!("GET https://{domain}{path} through {proxy}"),
             Self::Task(endpoint) => format!("GET {path} as {domain} straight from {}", endpoint.address),
         }
+    }
+
+    /// Whether an answer leads to the very address that was asked. Straight from the task it may lead to the proxy's
+    /// `https`.
+    fn leads_back(&self, response: &Response, domain: &Domain, path: &str) -> bool {
+        let scheme = match self {
+            Self::Proxy(_) => "https:",
+            Self::Task(_) => "http:",
+        };
+        response.location.as_deref().is_some_and(|location| {
+            let location = location.strip_prefix(scheme).unwrap_or(location);
+            let location = location.strip_prefix(&format!("//{domain}")).unwrap_or(location);
+            location == path || location.is_empty() && path == "/"
+        })
     }
 
     /// What a page that is an error says.
@@ -290,6 +307,34 @@ mod tests {
         let failure = direct.unwrap_err();
         assert_eq!(failure.fault(), Fault::Host);
         assert!(failure.chain().contains("memory serves nothing"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn who_is_led_back_to_where_they_asked_is_not_served() {
+        let authority = Authority::new();
+        let address = |rest: &str| format!("https://{}{rest}", domain());
+        for (headers, path, serves) in [
+            ("Location: /\r\n".to_owned(), "/", false),
+            (format!("Location: {}\r\n", address("")), "/", false),
+            (format!("Location: {}\r\n", address("/app/")), "/app/", false),
+            (format!("Location: //{}/app/\r\n", domain()), "/app/", false),
+            ("Location: /login\r\n".to_owned(), "/", true),
+            (format!("Location: {}\r\n", address("/app")), "/app/", true),
+            ("Location: https://id.example.org/\r\n".to_owned(), "/", true),
+            (format!("Location: http://{}/\r\n", domain()), "/", true),
+            // It may answer otherwise, once it knows who asks.
+            ("Location: /\r\nSet-Cookie: a=b\r\n".to_owned(), "/", true),
+        ] {
+            let answer = format!("HTTP/1.1 302 Found\r\n{headers}Content-Length: 0\r\n\r\n");
+            let server = FakeProxy::start(authority.certificate(domain().as_str()), &[answer]).await;
+            let proxy = authority.proxy(server.address);
+            let judged =
+                serving_within(&MemoryEngine::default(), Some(&proxy), &domain(), path, Duration::ZERO).await;
+            assert_eq!(judged.is_ok(), serves, "{headers:?} of {path}: {judged:?}");
+            if let Err(failure) = judged {
+                assert!(failure.to_string().contains("it leads to itself"), "{failure}");
+            }
+        }
     }
 
     #[tokio::test]

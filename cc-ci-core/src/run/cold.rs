@@ -1,7 +1,7 @@
 //! The cold lane: the previous release is deployed once, upgraded in place to the commit under test, backed up,
 //! restored, tested, and taken down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::checks;
@@ -177,14 +177,24 @@ impl<'r> Cold<'r> {
         tier: &mut TierRun<'_>,
         tested: &Revision,
     ) -> Result<StepOutcome, Failure> {
+        let mut unmounted = BTreeSet::new();
         tier.must("upgrade", async {
             self.tests.ready.upgrade(&self.app, tested).await?;
             self.last = self.services().await?;
+            let compose = recipe::load(self.tests.ready.run, &self.app).await?.compose;
+            unmounted = self.probes.forget_unmounted(&compose.mounted_volumes());
             Ok(())
         })
         .await?;
+        let unproved = (!unmounted.is_empty()).then(|| {
+            let volumes = unmounted.into_iter().collect::<Vec<_>>().join(", ");
+            format!("no service mounts {volumes} any more: what the release kept there is not seen after the upgrade")
+        });
+        if let Some(unproved) = &unproved {
+            tier.remark(unproved);
+        }
         self.check_serving(tier).await?;
-        self.check_data(tier, NO_VOLUME).await?;
+        self.check_data(tier, unproved.as_deref().unwrap_or(NO_VOLUME)).await?;
         tier.scripts().await?;
         self.check_no_restart(tier).await
     }

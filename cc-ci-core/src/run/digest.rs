@@ -309,6 +309,9 @@ fn blame(failure: &FirstFailure, unwell: Option<&Unwell>) -> (Blame, String) {
                 unwell.task.service
             ),
         ),
+        (_, None) if failure.text.contains("-hook of the service") => {
+            because(Blame::Recipe, "a hook of its labels failed, while every service was well")
+        }
         (_, None) => because(Blame::Unknown, "every service that is known was well"),
     }
 }
@@ -371,6 +374,8 @@ mod tests {
         let registry = Failure::host("no more pulls").with_blame(Blame::Registry);
         assert_eq!(blame(&failed(Place::default(), &registry), None).0, Blame::Registry);
         assert_eq!(blame(&failed(Place::default(), &Failure::host("disk full")), None).0, Blame::Host);
+        let hook = Failure::recipe("the backup.pre-hook of the service db failed: exit status 1");
+        assert_eq!(blame(&failed(at(TierName::Backup, "backup", true), &hook), None).0, Blame::Recipe);
         let asked = Failure::configuration("there is no such commit");
         assert_eq!(blame(&failed(Place::default(), &asked), None).0, Blame::Unknown);
     }

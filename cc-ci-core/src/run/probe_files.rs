@@ -73,6 +73,18 @@ impl ProbeFiles {
         Ok(())
     }
 
+    /// Forgets those in volumes other than `mounted`, and returns these volumes.
+    pub fn forget_unmounted(&mut self, mounted: &BTreeSet<&str>) -> BTreeSet<String> {
+        let unmounted: BTreeSet<String> = self
+            .0
+            .keys()
+            .map(|(volume, _)| volume.clone())
+            .filter(|volume| !mounted.contains(volume.as_str()))
+            .collect();
+        self.0.retain(|(volume, _), _| !unmounted.contains(volume));
+        unmounted
+    }
+
     /// Compares every file with what was written. Where there is none, nothing is proven, for the reason `nothing`.
     pub async fn verify(
         &self,

@@ -24,6 +24,9 @@ use crate::workspace::{RunDir, home_environment};
 /// A test says with this status that it does not apply.
 const SKIPPED: i32 = 77;
 
+/// The exit status of shells, and of env(1), for a program that is not there.
+const NOT_FOUND: i32 = 127;
+
 /// How much of a test's output a report keeps.
 const OUTPUT_TAIL: usize = 4000;
 
@@ -140,6 +143,9 @@ impl<'r> Tests<'r> {
             Ok(ended) if ended.code == Some(SKIPPED) => {
                 run.first.begin_output();
                 return Ok(StepOutcome::skipped(why_skipped(&output)));
+            }
+            Ok(ended) if ended.code == Some(NOT_FOUND) => {
+                format!("{ended}: the interpreter of its #! line, or a command that it calls, was not found")
             }
             Ok(ended) => ended.to_string(),
             Err(error @ (ChildError::TimedOut { .. } | ChildError::Overfilled { .. })) => error.to_string(),

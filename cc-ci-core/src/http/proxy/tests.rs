@@ -34,7 +34,7 @@ async fn the_proxy_is_asked_for_the_domain_by_name_and_host() {
     let authority = Authority::new();
     let server = FakeProxy::start(authority.certificate(domain().as_str()), &[page("200 OK", "hello")]).await;
     let answer = get_through(&authority.proxy(server.address), &domain(), "/", PATIENCE).await.unwrap();
-    assert_eq!(answer, Response { status: 200, body: "hello".into() });
+    assert_eq!(answer, Response { status: 200, location: None, body: "hello".into() });
     let [seen] = &server.seen()[..] else { panic!("one request") };
     assert_eq!(seen.name.as_deref(), Some(domain().as_str()));
     assert!(seen.head.starts_with("GET / HTTP/1.1\r\n"), "{}", seen.head);

@@ -324,6 +324,15 @@ impl Layer {
 }
 
 impl Compose {
+    /// Returns the full names of the volumes that services mount.
+    pub fn mounted_volumes(&self) -> BTreeSet<&str> {
+        let mounts = self.services.values().flat_map(|service| &service.volumes);
+        mounts
+            .filter(|mount| mount.kind == MountKind::Volume)
+            .filter_map(|mount| Some(self.volumes.get(mount.source.as_ref()?)?.name.as_str()))
+            .collect()
+    }
+
     fn check_references(&self) -> Result<(), (String, String)> {
         for (section, objects) in [
             ("volumes", &self.volumes),
