@@ -1,11 +1,15 @@
 //! Brings one commit of one recipe, and the tags, into a run's own tree.
 
+mod repository;
+mod revision;
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::copy::{copy_tree, find_symlink};
 use super::credentials::GitCredentials;
 use super::fetch_error::FetchError;
 use super::git::{Git, GitError};
@@ -13,9 +17,12 @@ use super::recipe_tree::{RecipeTree, commit_of};
 use super::source::{CommitId, RecipeSource, Revision};
 use super::{RunDir, WorkspaceError};
 use crate::lifetime::RunLifetime;
-use crate::model::cancellation::Cancellation;
 use crate::sys::files::{self, remove_tree, replace_file};
 use crate::sys::process::Marker;
+use repository::{
+    copy_repository, existing_directory, existing_repository, is_partial, is_repository, objects_of,
+};
+use revision::known;
 
 /// Where the commit under test is kept from being lost.
 const TESTED: &str = "refs/cc-ci/tested";
@@ -143,65 +150,6 @@ pub(crate) async fn fetch_into(
     Ok(Fetched { tree: RecipeTree::new(name, fetching.git, tested), releases_of, notes })
 }
 
-/// The path as git must see it: absolute, so that nothing in front makes it an option or a host.
-fn existing_directory(path: &Path) -> Result<PathBuf, FetchError> {
-    let fail = |source| FetchError::Path { path: path.to_owned(), source };
-    let resolved = path.canonicalize().map_err(fail)?;
-    if resolved.is_dir() { Ok(resolved) } else { Err(fail(io::ErrorKind::NotADirectory.into())) }
-}
-
-/// The same of a repository's own top: that a directory is none, or a part of one, is told before git is asked.
-fn existing_repository(path: &Path) -> Result<PathBuf, FetchError> {
-    let resolved = existing_directory(path)?;
-    if is_repository(&resolved) { Ok(resolved) } else { Err(FetchError::NoRepository { path: resolved }) }
-}
-
-fn is_repository(path: &Path) -> bool {
-    let is_bare = path.join("HEAD").is_file() && path.join("objects").is_dir();
-    path.join(".git").symlink_metadata().is_ok() || is_bare
-}
-
-/// Whether git counts on another repository for a part of its objects.
-fn is_partial(git_dir: &Path) -> bool {
-    let packs = std::fs::read_dir(git_dir.join("objects/pack"));
-    packs.is_ok_and(|packs| {
-        packs.flatten().any(|pack| pack.path().extension().is_some_and(|end| end == "promisor"))
-    })
-}
-
-/// The objects of a canonical recipe, where git can name them in a line of its list of alternates.
-fn objects_of(recipe: &Path) -> Option<PathBuf> {
-    let objects =
-        [recipe.join(".git/objects"), recipe.join("objects")].into_iter().find(|path| path.is_dir())?;
-    let resolved = objects.canonicalize().ok()?;
-    let plain = resolved.to_str().is_some_and(|text| !text.contains(['\n', '"']));
-    plain.then_some(resolved)
-}
-
-/// Copies the tree and its repository, which gets our own configuration. git writes through symlinks in a
-/// repository, and that would be into the canonical one: so there must be none.
-fn copy_repository(from: &Path, git: &Git, cancellation: &Cancellation) -> Result<(), (PathBuf, io::Error)> {
-    copy_tree(from, git.root(), cancellation)?;
-    let git_dir = git.root().join(".git");
-    let fail = |error| (git_dir.clone(), error);
-    if let Some(link) = find_symlink(&git_dir).map_err(fail)? {
-        let original = link.strip_prefix(git.root()).map_or(link.clone(), |inside| from.join(inside));
-        return Err((
-            original,
-            io::Error::new(io::ErrorKind::Unsupported, "a symlink inside of a repository"),
-        ));
-    }
-    git.neutralise(&|| cancellation.cause().is_some()).map_err(|error| fail(io::Error::other(error)))
-}
-
-/// git says by its status alone that there is no such commit.
-fn known(commit: Result<CommitId, GitError>) -> Result<Option<CommitId>, GitError> {
-    match commit {
-        Err(GitError::Failed { .. }) => Ok(None),
-        found => found.map(Some),
-    }
-}
-
 struct Fetching<'a> {
     lifetime: &'a dyn RunLifetime,
     git: Git,
@@ -219,11 +167,6 @@ impl Fetching<'_> {
 
     fn git_error(&self, source: GitError) -> FetchError {
         FetchError::of_git(&self.source_name, source)
-    }
-
-    fn no_such_revision(&self) -> FetchError {
-        let revision = self.revision.as_ref().map_or("HEAD", Revision::as_str).to_owned();
-        FetchError::NoSuchRevision { source_name: self.source_name.clone(), revision }
     }
 
     async fn fetch(
@@ -251,40 +194,6 @@ impl Fetching<'_> {
             return Ok(tested);
         }
         self.fetch_into(&reading, address, wanted.as_deref(), None).await
-    }
-
-    /// The id of what is wanted, as the source says; `None` when only the history can tell.
-    async fn find(&self, reading: &Git, address: &OsString) -> Result<Option<String>, FetchError> {
-        let revision = self.revision.as_ref().map(Revision::name).filter(|name| *name != "HEAD");
-        if let Some(id) = revision.and_then(|name| name.parse::<CommitId>().ok()) {
-            return Ok(Some(id.to_string()));
-        }
-        let names: Vec<String> = match revision {
-            None => vec!["HEAD".to_owned()],
-            Some(name) if name.starts_with("refs/") => vec![name.to_owned()],
-            Some(name) => vec![format!("refs/heads/{name}"), format!("refs/tags/{name}")],
-        };
-        let mut args: Vec<OsString> = vec!["ls-remote".into(), "--".into(), address.clone()];
-        args.extend(names.iter().map(OsString::from));
-        let lines = reading.run_nowhere(self.lifetime, args, self.left()).await;
-        let lines = lines.map_err(|error| self.git_error(error))?;
-        // git takes the names for patterns, which match the ends of longer names too.
-        let ids: Vec<&str> = lines
-            .iter()
-            .filter_map(|line| line.split_once('\t'))
-            .filter(|(_, name)| names.iter().any(|wanted| wanted == name))
-            .map(|(id, _)| id)
-            .collect();
-        match ids[..] {
-            [id] => Ok(Some(id.to_owned())),
-            [one, other] if one == other => Ok(Some(one.to_owned())),
-            [] if self.revision.as_ref().is_some_and(Revision::may_be_abbreviated) => Ok(None),
-            [] => Err(self.no_such_revision()),
-            _ => Err(FetchError::Ambiguous {
-                source_name: self.source_name.clone(),
-                revision: revision.unwrap_or_default().to_owned(),
-            }),
-        }
     }
 
     async fn fetch_into(
@@ -351,35 +260,6 @@ impl Fetching<'_> {
         self.git_fetch(reading, address, &[BRANCHES, PULLS, tags]).await.map_err(fail)?;
         let name = wanted.or(self.revision.as_ref().map(Revision::name)).unwrap_or("HEAD");
         known(commit_of(&self.git, self.lifetime, &format!("{name}{ancestor}")).await).map_err(fail)
-    }
-
-    /// Refuses a branch or tag of the commit `named` that is named like the beginning of another commit's id: whoever gave
-    /// that meant the commit.
-    async fn guard_abbreviated(
-        &self,
-        reading: &Git,
-        address: &OsString,
-        named: &str,
-    ) -> Result<(), FetchError> {
-        let fail = |error| self.git_error(error);
-        let named = known(commit_of(&self.git, self.lifetime, named).await).map_err(fail)?;
-        self.git_fetch(reading, address, &[BRANCHES, PULLS]).await.map_err(fail)?;
-        let revision = self.revision.as_ref().map(Revision::name).unwrap_or_default();
-        let args = ["rev-parse".to_owned(), format!("--disambiguate={revision}")];
-        for object in self.git.run(self.lifetime, args, self.left()).await.map_err(fail)? {
-            let commit = known(commit_of(&self.git, self.lifetime, &object).await).map_err(fail)?;
-            // A tag's own id names its commit, too.
-            let is_other =
-                |commit: &CommitId| Some(commit) != named.as_ref() && commit.as_str().starts_with(revision);
-            if let Some(commit) = commit.filter(is_other) {
-                return Err(FetchError::LooksLikeId {
-                    source_name: self.source_name.clone(),
-                    revision: revision.to_owned(),
-                    commit: commit.to_string(),
-                });
-            }
-        }
-        Ok(())
     }
 
     /// Fetches the tags of `source`; `canonical` is where it is if it is given by its name.
@@ -498,7 +378,3 @@ impl Fetching<'_> {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "fetch_tests.rs"]
-mod tests;
