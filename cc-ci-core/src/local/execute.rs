@@ -35,7 +35,8 @@ pub(super) async fn execute(
     let command = match context.recipe_code.confined() {
         Some(confined) => {
             let scratch = executor.state_dir.of(&app.domain, "scratch").join(service);
-            executor.state_dir.make(&scratch).map_err(host)?;
+            let (state_dir, made) = (executor.state_dir.clone(), scratch.clone());
+            context.lifetime.blocking_tasks().run(move || state_dir.make(&made)).await.map_err(host)?;
             let command = command.envs(home_environment(&scratch, &scratch));
             command.sandbox(planned.sandbox(confined, executor.user_of(&app.domain), &scratch))
         }

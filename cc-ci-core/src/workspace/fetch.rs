@@ -6,7 +6,6 @@ mod revision;
 mod tests;
 
 use std::ffi::OsString;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,9 +18,7 @@ use super::{RunDir, WorkspaceError};
 use crate::lifetime::RunLifetime;
 use crate::sys::files::{self, remove_tree, replace_file};
 use crate::sys::process::Marker;
-use repository::{
-    copy_repository, existing_directory, existing_repository, is_partial, is_repository, objects_of,
-};
+use repository::{copy_repository, existing_repository, is_repository, objects_of, whole_repository};
 use revision::known;
 
 /// Where the commit under test is kept from being lost.
@@ -99,10 +96,12 @@ pub(crate) async fn fetch_into(
     lifetime: &dyn RunLifetime,
     request: &FetchRequest,
 ) -> Result<Fetched, FetchError> {
-    run.check()?;
+    let layout = run.layout();
+    lifetime.blocking_tasks().run(move || layout.check()).await?;
     let name = request.source.recipe_name()?;
     let root = recipes.join(name.as_str());
-    let git = Git::new(run, root, request.marker.clone()).with_credentials(request.credentials.clone());
+    let git = Git::new(run, root, request.marker.clone()).await;
+    let git = git.with_credentials(request.credentials.clone());
     let canonical = run.canonical().map(|canonical| canonical.join("recipes").join(name.as_str()));
     let needed = || canonical.clone().ok_or_else(|| FetchError::NoCanonicalTree { name: name.to_string() });
     let releases = match &request.releases {
@@ -111,7 +110,11 @@ pub(crate) async fn fetch_into(
         ReleasesOf::Itself => None,
         // It is the canonical one itself.
         ReleasesOf::Canonical if matches!(request.source, RecipeSource::Name(_)) => None,
-        ReleasesOf::Canonical => canonical.clone().filter(|path| is_repository(path)).map(RecipeSource::Path),
+        ReleasesOf::Canonical => {
+            let there = canonical.clone();
+            let find = move || there.filter(|path| is_repository(path));
+            lifetime.blocking_tasks().run(find).await.map(RecipeSource::Path)
+        }
         ReleasesOf::Source(source) => Some(source.clone()),
     };
     let fetching = Fetching {
@@ -129,15 +132,17 @@ pub(crate) async fn fetch_into(
         let (address, local, cache) = match &request.source {
             RecipeSource::Url(url) => (OsString::from(url.as_str()), None, canonical.clone()),
             RecipeSource::Path(path) => {
-                let path = existing_repository(path)?;
+                let path = existing_repository(lifetime, path.clone()).await?;
                 (path.clone().into(), Some(path), canonical.clone())
             }
             RecipeSource::Name(_) => {
-                let path = existing_repository(&needed()?)?;
+                let path = existing_repository(lifetime, needed()?).await?;
                 (path.clone().into(), Some(path), None)
             }
         };
-        let tested = fetching.fetch(&address, cache.and_then(|cache| objects_of(&cache)), &mut notes).await?;
+        let find = move || cache.and_then(|cache| objects_of(&cache));
+        let cache = lifetime.blocking_tasks().run(find).await;
+        let tested = fetching.fetch(&address, cache, &mut notes).await?;
         if let Some(path) = local.filter(|_| fetching.revision.is_none()) {
             notes.extend(fetching.uncommitted(&path, &tested).await);
         }
@@ -147,7 +152,9 @@ pub(crate) async fn fetch_into(
         fetching.fetch_releases(releases, needed).await?;
     }
     let releases_of = releases.as_ref().map(RecipeSource::to_string);
-    Ok(Fetched { tree: RecipeTree::new(name, fetching.git, tested), releases_of, notes })
+    let shallow = fetching.git.root().join(".git/shallow");
+    let is_cut = lifetime.blocking_tasks().run(move || shallow.symlink_metadata().is_ok()).await;
+    Ok(Fetched { tree: RecipeTree::new(name, fetching.git, tested, is_cut), releases_of, notes })
 }
 
 struct Fetching<'a> {
@@ -165,6 +172,11 @@ impl Fetching<'_> {
         self.until.saturating_duration_since(Instant::now())
     }
 
+    /// The list of the other places where git finds objects.
+    fn alternates(&self) -> PathBuf {
+        self.git.root().join(".git/objects/info/alternates")
+    }
+
     fn git_error(&self, source: GitError) -> FetchError {
         FetchError::of_git(&self.source_name, source)
     }
@@ -175,7 +187,7 @@ impl Fetching<'_> {
         cache: Option<PathBuf>,
         notes: &mut Vec<String>,
     ) -> Result<CommitId, FetchError> {
-        let reading = self.git.fetching(address).map_err(|error| self.git_error(error))?;
+        let reading = self.git.fetching(self.lifetime, address).await.map_err(|error| self.git_error(error))?;
         let wanted = self.find(&reading, address).await?;
         if let Some(objects) = cache {
             match self.fetch_into(&reading, address, wanted.as_deref(), Some(&objects)).await {
@@ -206,8 +218,10 @@ impl Fetching<'_> {
         let fail = |error| self.git_error(error);
         self.git.init(self.lifetime, self.left()).await.map_err(fail)?;
         if let Some(objects) = cache {
-            let list = self.git.root().join(".git/objects/info/alternates");
-            let written = replace_file(&list, format!("{}\n", objects.display()).as_bytes());
+            let (list, text) = (self.alternates(), format!("{}\n", objects.display()));
+            let path = list.clone();
+            let write = move || replace_file(&path, text.as_bytes());
+            let written = self.lifetime.blocking_tasks().run(write).await;
             written.map_err(|source| fail(GitError::Io { doing: "write", path: list, source }))?;
         }
         let tested = self.bring(reading, address, wanted).await?;
@@ -222,8 +236,9 @@ impl Fetching<'_> {
             // Takes over what is needed, and thereby reads all of it: the canonical tree may be changed or be
             // broken, and we must not find out in the middle of the run.
             self.local(&["repack", "-a", "-d", "-q"]).await?;
-            let list = self.git.root().join(".git/objects/info/alternates");
-            let removed = files::remove_file(&list);
+            let list = self.alternates();
+            let path = list.clone();
+            let removed = self.lifetime.blocking_tasks().run(move || files::remove_file(&path)).await;
             removed.map_err(|source| fail(GitError::Io { doing: "remove", path: list, source }))?;
             self.local(&["rev-list", "--objects", "--quiet", "--all"]).await?;
         }
@@ -270,21 +285,23 @@ impl Fetching<'_> {
     ) -> Result<(), FetchError> {
         let local = match source {
             RecipeSource::Url(_) => None,
-            RecipeSource::Path(path) => Some(existing_repository(path)?),
-            RecipeSource::Name(_) => Some(existing_repository(&canonical()?)?),
+            RecipeSource::Path(path) => Some(existing_repository(self.lifetime, path.clone()).await?),
+            RecipeSource::Name(_) => Some(existing_repository(self.lifetime, canonical()?).await?),
         };
-        // git takes from one what it likes, and ends well.
-        let is_shallow =
-            |path: &&PathBuf| path.join("shallow").exists() || path.join(".git/shallow").exists();
-        if let Some(path) = local.as_ref().filter(is_shallow) {
-            return Err(FetchError::Shallow { path: path.clone() });
+        if let Some(path) = &local {
+            // git takes from one what it likes, and ends well.
+            let marks = ["shallow", ".git/shallow"].map(|mark| path.join(mark));
+            let is_shallow = move || marks.iter().any(|mark| mark.exists());
+            if self.lifetime.blocking_tasks().run(is_shallow).await {
+                return Err(FetchError::Shallow { path: path.clone() });
+            }
         }
         let address: OsString = match (source, local) {
             (RecipeSource::Url(url), _) => url.as_str().into(),
             (_, local) => local.unwrap_or_default().into(),
         };
         let fail = |error| FetchError::of_git(&source.to_string(), error);
-        let reading = self.git.fetching(&address).map_err(fail)?;
+        let reading = self.git.fetching(self.lifetime, &address).await.map_err(fail)?;
         self.git_fetch(&reading, &address, &[TAGS]).await.map_err(fail)
     }
 
@@ -322,15 +339,8 @@ impl Fetching<'_> {
 
     /// Copies a canonical recipe as it is, and shows its commit.
     async fn copy(&self, canonical: &Path, notes: &mut Vec<String>) -> Result<CommitId, FetchError> {
-        let from = existing_directory(canonical)?;
-        let git_dir = from.join(".git");
-        if !git_dir.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-            let source = io::Error::new(io::ErrorKind::NotFound, "it has no .git directory of its own");
-            return Err(FetchError::Path { path: from, source });
-        }
-        if is_partial(&git_dir) {
-            return Err(FetchError::Partial { source_name: from.display().to_string() });
-        }
+        let canonical = canonical.to_owned();
+        let from = self.lifetime.blocking_tasks().run(move || whole_repository(&canonical)).await?;
         let (source, git) = (from.clone(), self.git.clone());
         let cancellation = self.lifetime.cancellation().clone();
         let copied =
@@ -352,7 +362,8 @@ impl Fetching<'_> {
     /// What of the tree at `path` is not in the commit. Looked at through the clone: the tree's own repository
     /// may have filters and monitors configured. Best effort.
     async fn uncommitted(&self, path: &Path, tested: &CommitId) -> Option<String> {
-        if !path.join(".git").exists() {
+        let git_dir = path.join(".git");
+        if !self.lifetime.blocking_tasks().run(move || git_dir.exists()).await {
             return None;
         }
         let index = self.git.root().join(".git/cc-ci-index");
@@ -363,7 +374,7 @@ impl Fetching<'_> {
             git.run_over(self.lifetime, path, args, self.left()).await
         };
         let changed = look.await;
-        let _gone = files::remove_file(&index);
+        let _gone = self.lifetime.blocking_tasks().run(move || files::remove_file(&index)).await;
         match changed {
             Ok(changed) if changed.is_empty() => None,
             Ok(changed) => {

@@ -154,18 +154,6 @@ async fn examine(patient: &Patient) -> Vec<Check> {
     checks
 }
 
-/// Blocking work, off the runtime. What hangs in a system call hangs there.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Only while the runtime ends, and then nobody polls us.
-            Err(_) => std::future::pending().await,
-        },
-    }
-}
-
 /// Facts first, then the problems with their numbers.
 pub fn text(checks: &[Check]) -> String {
     let mut text = String::new();

@@ -6,19 +6,40 @@ use std::path::{Path, PathBuf};
 use super::super::copy::{copy_tree, find_symlink};
 use super::super::fetch_error::FetchError;
 use super::super::git::Git;
+use crate::lifetime::RunLifetime;
 use crate::model::cancellation::Cancellation;
 
 /// The path as git must see it: absolute, so that nothing in front makes it an option or a host.
-pub(super) fn existing_directory(path: &Path) -> Result<PathBuf, FetchError> {
+fn existing_directory(path: &Path) -> Result<PathBuf, FetchError> {
     let fail = |source| FetchError::Path { path: path.to_owned(), source };
     let resolved = path.canonicalize().map_err(fail)?;
     if resolved.is_dir() { Ok(resolved) } else { Err(fail(io::ErrorKind::NotADirectory.into())) }
 }
 
 /// The same of a repository's own top: that a directory is none, or a part of one, is told before git is asked.
-pub(super) fn existing_repository(path: &Path) -> Result<PathBuf, FetchError> {
+pub(super) async fn existing_repository(
+    lifetime: &dyn RunLifetime,
+    path: PathBuf,
+) -> Result<PathBuf, FetchError> {
+    let find = move || {
+        let resolved = existing_directory(&path)?;
+        if is_repository(&resolved) { Ok(resolved) } else { Err(FetchError::NoRepository { path: resolved }) }
+    };
+    lifetime.blocking_tasks().run(find).await
+}
+
+/// The same of one that can be copied: it is all there. Blocks.
+pub(super) fn whole_repository(path: &Path) -> Result<PathBuf, FetchError> {
     let resolved = existing_directory(path)?;
-    if is_repository(&resolved) { Ok(resolved) } else { Err(FetchError::NoRepository { path: resolved }) }
+    let git_dir = resolved.join(".git");
+    if !git_dir.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        let source = io::Error::new(io::ErrorKind::NotFound, "it has no .git directory of its own");
+        return Err(FetchError::Path { path: resolved, source });
+    }
+    if is_partial(&git_dir) {
+        return Err(FetchError::Partial { source_name: resolved.display().to_string() });
+    }
+    Ok(resolved)
 }
 
 pub(super) fn is_repository(path: &Path) -> bool {
@@ -27,7 +48,7 @@ pub(super) fn is_repository(path: &Path) -> bool {
 }
 
 /// Whether git counts on another repository for a part of its objects.
-pub(super) fn is_partial(git_dir: &Path) -> bool {
+fn is_partial(git_dir: &Path) -> bool {
     let packs = std::fs::read_dir(git_dir.join("objects/pack"));
     packs.is_ok_and(|packs| {
         packs.flatten().any(|pack| pack.path().extension().is_some_and(|end| end == "promisor"))
