@@ -197,8 +197,7 @@ pub(super) async fn clear(
         .map(|(domain, reaped)| (domain.clone(), reaped.removed.clone()))
         .collect();
     let (concluding, own) = (ci_host.clone(), own.cloned());
-    let mut failures =
-        blocking::run(move || killed::conclude(&concluding, &emptied, own.as_ref())).await;
+    let mut failures = blocking::run(move || killed::conclude(&concluding, &emptied, own.as_ref())).await;
     for (domain, reaped) in all.iter().zip(&mut reaped) {
         reaped.failures.extend(failures.remove(domain).into_iter().flatten());
     }

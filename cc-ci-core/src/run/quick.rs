@@ -46,9 +46,7 @@ pub(super) async fn lane(
         skip(&tests, TierName::Upgrade, &why).await?;
         let (directory, secrets) = (run.directory.clone(), run.secrets_directory(&quick.app));
         let made = run.context.lifetime.blocking_tasks().run(move || directory.make_private(&secrets)).await;
-        made.map_err(|error| {
-            Failure::host("can't make the tests' directory of secrets").with_source(error)
-        })?;
+        made.map_err(|error| Failure::host("can't make the tests' directory of secrets").with_source(error))?;
     } else {
         let mut tier = TierRun::begin(&tests, TierName::Upgrade).await;
         tier.proves(ready.fetched.revision().name);

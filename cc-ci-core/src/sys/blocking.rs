@@ -15,14 +15,14 @@ use std::marker::PhantomData;
 use tokio::task::JoinHandle;
 
 thread_local! {
-    static UNBLOCKED: Cell<bool> = const { Cell::new(false) };
+    /// How many of [`Unblocked`] this thread has.
+    static UNBLOCKED: Cell<usize> = const { Cell::new(0) };
 }
 
 /// While it lives, this thread must not block: it drives a runtime.
 #[derive(Debug)]
 #[must_use = "the thread may block again once it is dropped"]
 pub struct Unblocked {
-    before: bool,
     /// It is of this thread.
     _here: PhantomData<*const ()>,
 }
@@ -30,13 +30,14 @@ pub struct Unblocked {
 impl Unblocked {
     /// Marks this thread.
     pub fn begin() -> Self {
-        Self { before: UNBLOCKED.replace(true), _here: PhantomData }
+        UNBLOCKED.set(UNBLOCKED.get() + 1);
+        Self { _here: PhantomData }
     }
 }
 
 impl Drop for Unblocked {
     fn drop(&mut self) {
-        UNBLOCKED.set(self.before);
+        UNBLOCKED.set(UNBLOCKED.get().saturating_sub(1));
     }
 }
 
@@ -46,19 +47,19 @@ impl Drop for Unblocked {
 /// In a debug build, on a thread that must not.
 #[track_caller]
 pub(crate) fn blocks() {
-    debug_assert!(!UNBLOCKED.get(), "a call that blocks on the thread that drives the runtime");
+    debug_assert!(UNBLOCKED.get() == 0, "a call that blocks on the thread that drives the runtime");
 }
 
 /// Does `work` on this thread although it blocks: for the few steps that must not go on once their caller is gone, or that
 /// are over sooner than another thread has begun.
 pub(crate) fn briefly<T>(work: impl FnOnce() -> T) -> T {
-    struct Again(bool);
+    struct Again(usize);
     impl Drop for Again {
         fn drop(&mut self) {
             UNBLOCKED.set(self.0);
         }
     }
-    let _again = Again(UNBLOCKED.replace(false));
+    let _again = Again(UNBLOCKED.replace(0));
     work()
 }
 

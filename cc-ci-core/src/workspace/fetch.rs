@@ -187,7 +187,8 @@ impl Fetching<'_> {
         cache: Option<PathBuf>,
         notes: &mut Vec<String>,
     ) -> Result<CommitId, FetchError> {
-        let reading = self.git.fetching(self.lifetime, address).await.map_err(|error| self.git_error(error))?;
+        let reading =
+            self.git.fetching(self.lifetime, address).await.map_err(|error| self.git_error(error))?;
         let wanted = self.find(&reading, address).await?;
         if let Some(objects) = cache {
             match self.fetch_into(&reading, address, wanted.as_deref(), Some(&objects)).await {

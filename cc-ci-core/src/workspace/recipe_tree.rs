@@ -65,7 +65,12 @@ impl RecipeTree {
         // As a checkout of ours leaves it, it is read at the cost of a file; whatever else it is, git knows.
         let root = self.root().to_owned();
         let read = move || read_beneath(&root, ".git/HEAD", HEAD_LIMIT).ok();
-        match lifetime.blocking_tasks().run(read).await.and_then(|head| str::from_utf8(&head).ok()?.trim_end().parse().ok()) {
+        match lifetime
+            .blocking_tasks()
+            .run(read)
+            .await
+            .and_then(|head| str::from_utf8(&head).ok()?.trim_end().parse().ok())
+        {
             Some(commit) => Ok(commit),
             None => commit_of(&self.git, lifetime, "HEAD").await,
         }

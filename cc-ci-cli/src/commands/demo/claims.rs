@@ -237,7 +237,8 @@ impl<'w> Demo<'w> {
         if let Some(lock) = locks.json::<Locks>()?.locks.into_iter().find(|lock| lock.held) {
             return Err(locks.broken(format!("the lock of {} is held", lock.domain)));
         }
-        let processes = self.world.processes().await.map_err(|error| Broken::with_source("can't look", &error))?;
+        let processes =
+            self.world.processes().await.map_err(|error| Broken::with_source("can't look", &error))?;
         if !processes.is_empty() {
             return Err(Broken::new(format!("processes are left: {}", processes.join(", "))));
         }
@@ -259,8 +260,9 @@ impl Recipe {
             files::write_whole(&hold, HOLD.as_bytes(), 0o755)?;
             Ok(tests.join("gate"))
         };
-        let gate =
-            blocking::run(hold).await.map_err(|error| Failure::host("can't write the operator's test").with_source(error))?;
+        let gate = blocking::run(hold)
+            .await
+            .map_err(|error| Failure::host("can't write the operator's test").with_source(error))?;
         world.fifo(&gate).await?;
         let gate = pipe::OpenOptions::new().read_write(true).open_sender(&gate).map_err(no_pipe)?;
         Ok(Self { path: path.display().to_string(), gate })

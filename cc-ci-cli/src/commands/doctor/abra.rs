@@ -25,9 +25,7 @@ pub async fn all(patient: &Patient) -> Vec<Check> {
         Ok::<_, Failure>(servers.join(config.server.as_str()))
     };
     let check = match blocking::run(find).await {
-        Ok(apps) => {
-            check.fact(format!("this engine's apps are in {}", apps.display()))
-        }
+        Ok(apps) => check.fact(format!("this engine's apps are in {}", apps.display())),
         Err(error) => check.error(&error),
     };
     vec![check]

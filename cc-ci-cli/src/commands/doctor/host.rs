@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cc_ci_core::blocking;
 use cc_ci_core::Failure;
+use cc_ci_core::blocking;
 use cc_ci_core::lifetime::{Command, Confinement, Line, NoConfinement, RunLifetimeExt as _};
 use cc_ci_core::lock::AppLock as _;
 use cc_ci_core::names::{Domain, InvalidName, RecipeName, RunId, Subject};
@@ -73,7 +73,7 @@ pub async fn lock_directory(patient: &Patient) -> Vec<Check> {
     let (locks, path) = (patient.base.locks.clone(), patient.base.config.lock_dir.clone());
     let look = move || {
         let mut check = Check::of("lock directory").fact(path.display().to_string());
-        if let Err(error) = locks.examine() {
+        if let Err(error) = locks.check_directory() {
             let problem = cc_ci_core::error_chain(&error);
             return check.problem(
                 problem,

@@ -66,7 +66,11 @@ pub(super) fn objects_of(recipe: &Path) -> Option<PathBuf> {
 
 /// Copies the tree and its repository, which gets our own configuration. git writes through symlinks in a
 /// repository, and that would be into the canonical one: so there must be none.
-pub(super) fn copy_repository(from: &Path, git: &Git, cancellation: &Cancellation) -> Result<(), (PathBuf, io::Error)> {
+pub(super) fn copy_repository(
+    from: &Path,
+    git: &Git,
+    cancellation: &Cancellation,
+) -> Result<(), (PathBuf, io::Error)> {
     copy_tree(from, git.root(), cancellation)?;
     let git_dir = git.root().join(".git");
     let fail = |error| (git_dir.clone(), error);

@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 
-use super::{BRANCHES, Fetching, PULLS};
 use super::super::fetch_error::FetchError;
 use super::super::git::{Git, GitError};
 use super::super::recipe_tree::commit_of;
 use super::super::source::{CommitId, Revision};
+use super::{BRANCHES, Fetching, PULLS};
 
 impl Fetching<'_> {
     pub fn no_such_revision(&self) -> FetchError {

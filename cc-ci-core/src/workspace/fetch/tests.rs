@@ -6,10 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use super::super::{AbraWorkspace, KernelWorkspace, Settings};
+use super::super::{AbraWorkspace, KernelWorkspace, Settings, SnapshotError};
 use super::*;
 use crate::lifetime::{Bounds, EmbeddedMode};
 use crate::model::event::Silent;
+use crate::sys::blocking::Unblocked;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -46,6 +47,7 @@ impl World {
     }
 
     async fn fetch(&self, run: &RunDir, request: &FetchRequest) -> Result<Fetched, FetchError> {
+        let _unblocked = Unblocked::begin();
         fetch(run, &self.life, request).await
     }
 }
