@@ -68,7 +68,7 @@ pub async fn inspect(
         Some(why) => (History::default(), Some(why)),
         None => look_back(&recipe, &domain, source, scratch, lifetime, limit).await?,
     };
-    let mut report = judge(recipe, domain, history, lifetime).await?;
+    let mut report = check_files(recipe, domain, history, lifetime).await?;
     report.skipped.extend(skipped.map(|why| format!("rules about releases: {why}")));
     Ok(report)
 }
@@ -89,7 +89,7 @@ fn open(path: &Path, source: &RecipeSource) -> Result<(Recipe, Domain), InspectE
 }
 
 /// Judges the commit that `tree` shows, as a commit that follows `before`. It shows it afterwards, too.
-pub(crate) async fn judge_checkout(
+pub(crate) async fn check_checkout(
     tree: &RecipeTree,
     releases: &Releases,
     before: Option<&Release>,
@@ -106,7 +106,7 @@ pub(crate) async fn judge_checkout(
         tree.checkout(lifetime, tree.tested()).await?;
         history.previous = Some(read?);
     }
-    let mut report = judge(recipe, domain, history, lifetime).await?;
+    let mut report = check_files(recipe, domain, history, lifetime).await?;
     if before.is_none() && tree.is_cut() {
         report.skipped.push("rules about releases: the history is cut".to_owned());
     }
@@ -120,14 +120,14 @@ async fn of_tree(tree: &RecipeTree, lifetime: &dyn RunLifetime) -> Result<Recipe
 }
 
 /// Judges the files of `recipe` as they are.
-async fn judge(
+async fn check_files(
     recipe: Recipe,
     domain: Domain,
     history: History,
     lifetime: &dyn RunLifetime,
 ) -> Result<Report, InspectError> {
     let path = recipe.root().to_owned();
-    let judged = lifetime.blocking_tasks().run(move || rules::judge(&recipe, domain, &history)).await;
+    let judged = lifetime.blocking_tasks().run(move || rules::check(&recipe, domain, &history)).await;
     judged.map_err(|look| match look {
         LayoutError::NoRecipe => InspectError::NoRecipe { path, rule: "it has no compose.yml" },
         LayoutError::Io(source) => InspectError::List { path, source },

@@ -279,7 +279,7 @@ mod tests {
 
     fn record() -> Value {
         let owner = json!({ "pid": 1, "start_time": 1, "boot_id": "another" });
-        json!({ "owner": owner, "domains": ["a-000001.traces.test"], "recipe": "app", "verdict": "residue" })
+        json!({ "owner": owner, "domains": ["a-000001.runs.test"], "recipe": "app", "verdict": "residue" })
     }
 
     #[test]
@@ -293,9 +293,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_hostile_record_says_is_bounded_and_costs_no_trace() {
+    fn what_a_hostile_record_says_is_bounded_and_costs_no_summary() {
         let mut record = record();
-        record["domains"] = json!(vec!["a-000001.traces.test"; 10_000]);
+        record["domains"] = json!(vec!["a-000001.runs.test"; 10_000]);
         for odd in [json!(7), json!({ "deep": [[["../x"]]] }), json!("x".repeat(1 << 19)), Value::Null] {
             for key in ["recipe", "executor", "touched", "started", "verdict"] {
                 record[key] = odd.clone();
@@ -328,10 +328,10 @@ mod tests {
         fs::create_dir_all(runs.join("1")).unwrap();
         fs::write(runs.join("1/run.lock"), "").unwrap();
         let mut other = record();
-        other["domains"] = json!(["b-000002.traces.test"]);
+        other["domains"] = json!(["b-000002.runs.test"]);
         fs::write(runs.join("1").join(RUN_RECORD), other.to_string()).unwrap();
         let summary = summary(files, &BootId::new("boot")).unwrap();
-        assert_eq!(summary.domains[0].as_str(), "a-000001.traces.test");
+        assert_eq!(summary.domains[0].as_str(), "a-000001.runs.test");
         assert_eq!(summary.before().unwrap()[0].name, "own");
         assert!(summary.tree && summary.holds_its_lock());
     }

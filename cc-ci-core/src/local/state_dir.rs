@@ -184,7 +184,7 @@ impl StateDir {
         self.app(domain).join(kind)
     }
 
-    /// Each task has a log of its own: the last words of an earlier one explain nothing.
+    /// Each task has a log of its own: what an earlier one logged explains nothing.
     pub fn log_of(&self, domain: &Domain, task: &str) -> PathBuf {
         self.of(domain, "logs").join(format!("{task}.log"))
     }

@@ -82,8 +82,8 @@ impl FlockLocks {
     ///
     /// # Errors
     /// When not: the first reason.
-    pub fn examine(&self) -> Result<(), LockError> {
-        self.directory.examine()
+    pub fn check_directory(&self) -> Result<(), LockError> {
+        self.directory.check_directory()
     }
 
     /// One try.

@@ -148,7 +148,7 @@ impl<'r> Cold<'r> {
         let tested = ready.fetched.revision();
         tier.proves(tested.name.clone());
         let end = match previous {
-            Some(_) => self.upgrade_and_judge(&mut tier, &tested).await,
+            Some(_) => self.upgrade_and_check(&mut tier, &tested).await,
             None if ready.run.request.fresh => {
                 Ok(StepOutcome::skipped("--fresh: the commit itself was installed"))
             }
@@ -161,7 +161,7 @@ impl<'r> Cold<'r> {
     }
 
     /// Upgrades, and judges what a fresh install would be: that is not proved by an upgrade.
-    async fn upgrade_and_judge(
+    async fn upgrade_and_check(
         &mut self,
         tier: &mut TierRun<'_>,
         tested: &Revision,
@@ -300,11 +300,12 @@ impl<'r> Cold<'r> {
         let ready = self.tests.ready;
         let directory = ready.run.directory.clone();
         let count = move || directory.deploy_count().increment();
-        let count = ready.run.context.lifetime.blocking_tasks().run(count).await.map_err(|error| match error {
-            DeployCountError::Write { .. } => Failure::host(error_chain(&error)),
-            // A script can write there; nobody else does.
-            error => Failure::recipe(error_chain(&error)),
-        })?;
+        let count =
+            ready.run.context.lifetime.blocking_tasks().run(count).await.map_err(|error| match error {
+                DeployCountError::Write { .. } => Failure::host(error_chain(&error)),
+                // A script can write there; nobody else does.
+                error => Failure::recipe(error_chain(&error)),
+            })?;
         let known = {
             let mut record = ready.run.record();
             record.deploy_count = record.deploy_count.saturating_add(1);

@@ -98,7 +98,7 @@ pub fn doctor(
         let chosen = tokio::time::timeout(LIMIT, which::choose(&base.config)).await;
         let choice = chosen.unwrap_or_else(|_| Err(Failure::host("choosing the engine took too long")));
         let patient = Patient { base, choice, unusable, lifetime: lifetime.clone() };
-        Ok(examine(&patient).await)
+        Ok(check_all(&patient).await)
     })?;
     match settings.format {
         Format::Human => terminal.result(text(&checks)),
@@ -125,7 +125,7 @@ pub fn document(checks: &[Check]) -> Document<Diagnosis<'_>> {
 }
 
 /// All checks at once: together they take as long as the slowest.
-async fn examine(patient: &Patient) -> Vec<Check> {
+async fn check_all(patient: &Patient) -> Vec<Check> {
     let checks: Vec<(&'static str, BoxFuture<'_, Vec<Check>>)> = vec![
         ("executor", Box::pin(async { vec![host::executor(patient)] })),
         ("recipes", Box::pin(host::recipes(patient))),

@@ -93,7 +93,7 @@ impl Tree {
     }
 
     fn report(&self, history: &History) -> Report {
-        judge(&self.recipe(), self.domain(), history).unwrap()
+        check(&self.recipe(), self.domain(), history).unwrap()
     }
 
     /// What it looks like when it is released, for later.
