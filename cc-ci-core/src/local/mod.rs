@@ -37,8 +37,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use crate::engine::{
-    App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace, RunContext, ServiceState,
-    VolumePath, restore_by_labels, take_by_labels,
+    App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace, RunContext, ServiceCommand,
+    ServiceState, VolumeCopy, VolumeFile, VolumePath, restore_by_labels, take_by_labels,
 };
 use crate::engine::{Kind, Resource, Secret, TaskLog};
 use crate::lifetime::User;
@@ -193,9 +193,11 @@ impl Engine for LocalExecutor {
         }
         let (state_dir, domain) = (self.state_dir.clone(), domain.clone());
         // Out of the way first, and on this thread: what outlives a caller that gives up touches only the trash.
-        briefly(|| state_dir.trash_app(&domain).and_then(|()| state_dir.free_ports(&domain))).map_err(host)?;
+        briefly(|| state_dir.trash_app(&domain).and_then(|()| state_dir.free_ports(&domain)))
+            .map_err(host)?;
         let (stop, _stopped) = stop_on_drop();
-        let emptied = async { blocking::run(move || state_dir.remove_app(&domain, &*stop)).await.map_err(host) };
+        let emptied =
+            async { blocking::run(move || state_dir.remove_app(&domain, &*stop)).await.map_err(host) };
         tokio::time::timeout_at(until.into(), emptied)
             .await
             .unwrap_or_else(|_| Err(Failure::host("removing the files took too long")))
@@ -219,38 +221,23 @@ impl Engine for LocalExecutor {
         self.names_of(domain, "volumes").await
     }
 
-    async fn volume_path(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        path: &str,
-    ) -> Result<Option<VolumePath>, Failure> {
-        let (path, state_dir) = (self.volume_file(domain, volume, path)?, self.state_dir.clone());
+    async fn volume_path(&self, file: &VolumeFile<'_>) -> Result<Option<VolumePath>, Failure> {
+        let (path, state_dir) = (self.volume_file(file)?, self.state_dir.clone());
         blocking::run(move || volumes::look(&state_dir, &path)).await.map(Some)
     }
 
-    async fn write_volume_file(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        file: &str,
-        content: &[u8],
-    ) -> Result<(), Failure> {
-        let (path, content) = (self.volume_file(domain, volume, file)?, content.to_vec());
+    async fn write_volume_file(&self, file: &VolumeFile<'_>, content: &[u8]) -> Result<(), Failure> {
+        let (path, content) = (self.volume_file(file)?, content.to_vec());
         let state_dir = self.state_dir.clone();
         blocking::run(move || volumes::write(&state_dir, &path, &content)).await
     }
 
-    async fn read_volume_file(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        file: &str,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        self.volume_file(domain, volume, file)?;
-        let (volume, file) = (self.state_dir.of(domain, "volumes").join(volume), file.to_owned());
+    async fn read_volume_file(&self, file: &VolumeFile<'_>) -> Result<Option<Vec<u8>>, Failure> {
+        self.volume_file(file)?;
+        let (volume, path) =
+            (self.state_dir.of(file.domain, "volumes").join(file.volume), file.path.to_owned());
         // The app may have put anything there.
-        blocking::run(move || match read_beneath(&volume, file, VOLUME_FILE_LIMIT) {
+        blocking::run(move || match read_beneath(&volume, path, VOLUME_FILE_LIMIT) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(Failure::recipe("can't read a file of a volume").with_source(error)),
@@ -258,15 +245,8 @@ impl Engine for LocalExecutor {
         .await
     }
 
-    async fn execute(
-        &self,
-        context: &RunContext,
-        app: &App,
-        service: &str,
-        command: &[String],
-        limit: Duration,
-    ) -> Result<String, Failure> {
-        execute::execute(self, context, app, service, command, limit).await
+    async fn execute(&self, context: &RunContext, command: &ServiceCommand<'_>) -> Result<String, Failure> {
+        execute::execute(self, context, command).await
     }
 
     async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure> {
@@ -284,30 +264,17 @@ impl Engine for LocalExecutor {
     async fn save_volume(
         &self,
         context: &RunContext,
-        app: &App,
-        volume: &str,
+        copy: &VolumeCopy<'_>,
         rule: &VolumeBackup,
-        to: &Path,
     ) -> Result<(), Failure> {
-        let from = self.state_dir.of(&app.domain, "volumes").join(volume);
-        volumes::save(context, from, rule, to.to_owned()).await
+        let from = self.state_dir.of(&copy.app.domain, "volumes").join(copy.volume);
+        volumes::save(context, from, rule, copy.directory.to_owned()).await
     }
 
-    async fn load_volume(
-        &self,
-        context: &RunContext,
-        app: &App,
-        volume: &str,
-        from: &Path,
-    ) -> Result<(), Failure> {
-        volumes::load(
-            context,
-            &self.state_dir,
-            from.to_owned(),
-            self.state_dir.of(&app.domain, "volumes").join(volume),
-            self.user_of(&app.domain),
-        )
-        .await
+    async fn load_volume(&self, context: &RunContext, copy: &VolumeCopy<'_>) -> Result<(), Failure> {
+        let domain = &copy.app.domain;
+        let (from, to) = (copy.directory.to_owned(), self.state_dir.of(domain, "volumes").join(copy.volume));
+        volumes::load(context, &self.state_dir, from, to, self.user_of(domain)).await
     }
 
     async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure> {
@@ -371,12 +338,13 @@ impl LocalExecutor {
         blocking::run(move || state_dir.names(&state_dir.of(&domain, kind))).await.map_err(host)
     }
 
-    fn volume_file(&self, domain: &Domain, volume: &str, file: &str) -> Result<PathBuf, Failure> {
+    fn volume_file(&self, file: &VolumeFile<'_>) -> Result<PathBuf, Failure> {
+        let VolumeFile { domain, volume, path } = *file;
         let plain = |name: &str| !name.is_empty() && !name.contains('/') && name != "." && name != "..";
-        if !plain(volume) || !file.trim_end_matches('/').split('/').all(plain) {
-            return Err(Failure::host(format!("{volume}/{file} is no file of a volume")));
+        if !plain(volume) || !path.trim_end_matches('/').split('/').all(plain) {
+            return Err(Failure::host(format!("{volume}/{path} is no file of a volume")));
         }
-        Ok(self.state_dir.of(domain, "volumes").join(volume).join(file))
+        Ok(self.state_dir.of(domain, "volumes").join(volume).join(path))
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use super::state::{Fetched, Run};
-use crate::engine::{App, Engine, RunContext};
+use crate::engine::{App, Engine, RunContext, ServiceCommand};
 use crate::model::failure::{Failure, Fault};
 use crate::names::RecipeName;
 use crate::sys::connections;
@@ -133,7 +133,8 @@ impl Apps {
                 if command.is_empty() {
                     return refuse(StatusCode::BAD_REQUEST, "an empty command");
                 }
-                let done = self.engine.execute(&self.context, app, service, &command, self.limit).await;
+                let command = ServiceCommand { app, service, words: &command, limit: self.limit };
+                let done = self.engine.execute(&self.context, &command).await;
                 done.map_err(|failure| self.failed(&failure))
             }
             _ => refuse(StatusCode::NOT_FOUND, "POST /exec/SERVICE or GET /log/SERVICE"),
