@@ -30,7 +30,7 @@ impl Supervisor {
         command: Command,
         record: RecordDetached,
     ) -> Result<ProcessIdentity, SpawnError> {
-        let starting = self.enter(&command)?;
+        let starting = self.enter(&command).await?;
         let program = command.program();
         let watched = match (&command.sandbox, &command.output) {
             (Some(sandbox), Output::File(log)) => Some((sandbox.written(), log.clone())),

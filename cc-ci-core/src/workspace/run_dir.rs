@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::OFlags;
-use tokio::net::UnixListener;
 
 use super::copy::copy_tree;
 use super::deploy_count::{self, DeployCount};
@@ -247,11 +247,11 @@ impl RunDir {
         self.dir.make_private(path).map(drop)
     }
 
-    /// Listens at the socket `path` beneath the run's directory.
+    /// Listens at the socket `path` beneath the run's directory, for a runtime to take over.
     pub(crate) fn listen(&self, path: &Path) -> io::Result<UnixListener> {
         let listener = self.dir.listen(path)?;
         listener.set_nonblocking(true)?;
-        UnixListener::from_std(listener)
+        Ok(listener)
     }
 
     /// Removes `path` beneath the run's directory, whatever it is. Blocks.
