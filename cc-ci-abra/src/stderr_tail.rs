@@ -1,4 +1,4 @@
-//! abra's last words: what of its output an error tells, and whose fault they say it is.
+//! The end of abra's output: what of it an error tells, and whose fault they say it is.
 
 use std::collections::VecDeque;
 

@@ -13,8 +13,8 @@ use crate::http::HttpError;
 use crate::names::{Key, Repo};
 use crate::poll;
 use crate::request::{
-    CommentNow, Event, Facts, Judgement, Order, Permission, Request, RequestId, State, decide, judge, order,
-    superseded, turn,
+    CommentNow, Event, Facts, Order, Permission, Request, RequestId, State, Validity, decide, order,
+    superseded, turn, validity_of,
 };
 use crate::settings::{Settings, backoff};
 use crate::starter::{self, Creation, JobStatus, Starter, StarterError};
@@ -34,7 +34,7 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(100);
 const LISTED: Duration = Duration::from_secs(10);
 
 /// A forge that does not list a push after so long never will.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
+const ANSWER_LIMIT: SignedDuration = SignedDuration::from_mins(10);
 
 /// Why a step was not taken. It is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -316,7 +316,7 @@ impl Bridge {
         });
         let pull = self.forge.pull(&asked.repo, asked.pull).await?;
         let last_push = self.forge.last_push(&asked.repo, asked.pull).await?;
-        let had_time_to_list = now.duration_since(asked.received) > PATIENCE;
+        let had_time_to_list = now.duration_since(asked.received) > ANSWER_LIMIT;
         let facts = Facts {
             comment,
             bot,
@@ -326,7 +326,7 @@ impl Bridge {
             last_push,
             had_time_to_list,
         };
-        if judge(asked, &facts) == Judgement::NotYet {
+        if validity_of(asked, &facts) == Validity::NotYet {
             tracing::info!(
                 "{}#{}: the forge does not list the push to {} yet",
                 asked.repo,

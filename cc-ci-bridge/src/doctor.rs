@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use cc_ci_core::Failure;
+use cc_ci_core::blocking;
 use cc_ci_core::model::error_chain;
 use cc_ci_core::sys::text::sanitize_line;
 use jiff::{SignedDuration, Timestamp};
@@ -69,7 +70,8 @@ pub async fn look(config: &Config) -> Report {
         Err(failure) => report.failure(&failure),
     }
     if let Ok(work) = config.work() {
-        match std::fs::metadata(&work.command) {
+        let command = work.command.clone();
+        match blocking::run(move || std::fs::metadata(command)).await {
             Ok(_) => report.facts.push(format!("jobs are run by {}", work.command.display())),
             Err(error) => report.problems.push(format!(
                 "{}: {error}: install it, or name it in [bridge.work] `command`",

@@ -23,7 +23,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-/// As long as a request may take, with its answer. It is far below [`crate::request::SETTLE`].
+/// As long as a request may take, with its answer. It is far below [`crate::request::CREATION_GRACE`].
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// As much as an answer may have.
@@ -438,6 +438,6 @@ mod tests {
             assert!(!status(uncertain).is_certain());
         }
         assert!(!HttpError::TimedOut { host: String::new(), limit: LIMIT }.is_certain());
-        assert!(crate::request::SETTLE > jiff::SignedDuration::try_from(2 * LIMIT).unwrap());
+        assert!(crate::request::CREATION_GRACE > jiff::SignedDuration::try_from(2 * LIMIT).unwrap());
     }
 }

@@ -17,7 +17,7 @@
 //!
 //! # Limitations
 //! - A job that somebody starts again in the CI after its end is not reported: comment again.
-//! - A CI that makes a job more than [`request::SETTLE`] after it was asked, and answered nothing until then, may be asked
+//! - A CI that makes a job more than [`request::CREATION_GRACE`] after it was asked, and answered nothing until then, may be asked
 //!   twice.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests make what they look at"))]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use std::{fs, io, panic};
 
 use cc_ci_abra::{Abra, AbraDeployer, Probe};
+use cc_ci_core::blocking::{self, Unblocked};
 use cc_ci_core::engine::Deployer;
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::lifetime::{Bounds, ParentWatch, ProcessMode, RunLifetime, TakeOverError, TakenOver};
@@ -69,10 +70,10 @@ impl Base {
     /// Everything, on the engine that is to be used; changes nothing but that the runs directory exists.
     pub async fn wire(self) -> Result<Parts, Failure> {
         let choice = engine::choose(&self.config).await?;
-        self.wire_on(choice)
+        blocking::run(move || self.wire_on(choice)).await
     }
 
-    /// The same, where the choice is made.
+    /// The same, where the choice is made. Blocks.
     pub fn wire_on(self, choice: Choice) -> Result<Parts, Failure> {
         let Self { config, host, locks, reporter } = self;
         let (suffix, servers, server, canonical) = match &choice.engine {
@@ -209,7 +210,8 @@ impl Parts {
     async fn abra(&self, socket: &Path, lifetime: &dyn RunLifetime) -> Result<AbraDeployer, Failure> {
         let failed = |failure: Failure| failure.context("can't deploy with abra").not_the_recipes();
         let cache = self.config.runs_dir.join(ABRA_CACHE);
-        let probe = engine::abra_probe(&self.config)?;
+        let config = self.config.clone();
+        let probe = blocking::run(move || engine::abra_probe(&config)).await?;
         let abra = Abra::probe(lifetime, Probe { cache: Some(cache), ..probe }).await.map_err(failed)?;
         let mut docker_host = OsString::from("unix://");
         docker_host.push(socket);
@@ -301,7 +303,10 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, 
             said.downcast::<String>().map_or_else(|_| "no thread for blocking work".to_owned(), |said| *said);
         return Err(failed(io::Error::other(said)));
     }
-    let end = runtime.block_on(work);
+    let end = {
+        let _unblocked = Unblocked::begin();
+        runtime.block_on(work)
+    };
     runtime.shutdown_background();
     end
 }

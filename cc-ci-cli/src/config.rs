@@ -155,7 +155,7 @@ enum CatalogueMode {
 }
 
 /// What holds for one command, all layers together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     pub executor: Executor,
     /// Which of abra's servers the engine of the executor abra is.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cc_ci_abra::Probe;
+use cc_ci_core::blocking;
 use cc_ci_core::event::Silent;
 use cc_ci_core::names::Suffix;
 use cc_ci_core::sys::programs;
@@ -66,10 +67,14 @@ pub async fn choose(config: &Config) -> Result<Choice, Failure> {
     let asked = |engine| Choice { engine, why: None, announce: false };
     match config.executor {
         Executor::Local => Ok(asked(Engine::Local)),
-        Executor::Abra => Ok(asked(Engine::Swarm(Socket::from_environment()?.path))),
+        Executor::Abra => {
+            let socket = blocking::run(Socket::from_environment).await?;
+            Ok(asked(Engine::Swarm(socket.path)))
+        }
         Executor::Auto => {
-            let has_abra = in_path("abra").is_some();
-            automatic(has_abra, config.names_a_server, Socket::from_environment()).await
+            let look = || (in_path("abra").is_some(), Socket::from_environment());
+            let (has_abra, socket) = blocking::run(look).await;
+            automatic(has_abra, config.names_a_server, socket).await
         }
     }
 }
@@ -82,13 +87,14 @@ async fn automatic(
     let local = |why: String, announce| Ok(Choice { engine: Engine::Local, why: Some(why), announce });
     if !has_abra {
         // A timer's PATH has no ~/.local/bin: what looks like a Swarm is asked nothing, and never passed over in silence.
-        return match sign_of_a_swarm(names_a_server, &socket) {
+        return match blocking::run(move || sign_of_a_swarm(names_a_server, &socket)).await {
             Some(sign) => local(format!("no abra in PATH, but {sign}; for a Swarm: --executor abra"), true),
             None => local("no abra in PATH".to_owned(), false),
         };
     }
     let Socket { path, named } = socket?;
-    if !named && is_missing(&path) {
+    let looked_for = path.clone();
+    if !named && blocking::run(move || is_missing(&looked_for)).await {
         return local(format!("no Docker engine at {}", path.display()), true);
     }
     let info = inspect(&path, None, CHOICE_LIMIT).await.map_err(|error| {
@@ -143,13 +149,13 @@ pub async fn inspect(socket: &Path, suffix: Option<&Suffix>, limit: Duration) ->
     SwarmEngine::new(settings).with_call_limit(limit).inspect().await
 }
 
-/// The program of this name that would be run.
+/// The program of this name that would be run. Blocks.
 pub fn in_path(program: &str) -> Option<PathBuf> {
     programs::find(program.as_ref(), &programs::operator_path()).ok()
 }
 
 /// How the installed abra is asked what it can do: the one that the operator's `PATH` finds, where the operator's own
-/// calls of it work.
+/// calls of it work. Blocks.
 pub fn abra_probe(config: &Config) -> Result<Probe, Failure> {
     let program =
         in_path("abra").ok_or_else(|| Failure::host("there is no abra in PATH").with_hint(INSTALL_ABRA))?;

@@ -8,9 +8,13 @@ mod commands;
 mod config;
 mod engine;
 mod foreground;
+#[cfg(test)]
+mod help_snapshots;
 mod live;
 mod overtime;
 mod render;
+#[cfg(test)]
+mod run_snapshots;
 mod shown;
 #[cfg(test)]
 mod snapshots;

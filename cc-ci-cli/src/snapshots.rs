@@ -1,15 +1,13 @@
-//! Every screen, help text and form of JSON, as it is: `src/snapshots/`.
+//! Every screen and form of JSON, as it is: `src/snapshots/`.
 //!
 //! What is meant to change is written anew with `INSTA_UPDATE=always cargo test -p cc-ci-cli --bins`, and read
 //! in the diff.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cc_ci_core::Failure;
 use cc_ci_core::cancellation::Cause;
 use cc_ci_core::engine::{Kind, Resource};
 use cc_ci_core::event::{Event, EventLine, Lagging, Silent};
@@ -18,39 +16,37 @@ use cc_ci_core::janitor::{Decision, Finding, Report};
 use cc_ci_core::lifetime::{Bounds, EmbeddedMode};
 use cc_ci_core::lock::{Description, Holder, LockView};
 use cc_ci_core::names::Domain;
-use cc_ci_core::report::{self, Log};
-use cc_ci_core::run::{Outcome, RunRecord, WarmEnd};
-use clap::CommandFactory as _;
+use cc_ci_core::run::{Outcome, WarmEnd};
 use insta::assert_snapshot;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::args::{self, Cli, Invocation};
+use crate::args;
 use crate::commands::status::{Left, Live, Status, Waiting, Warm};
-use crate::commands::{audit, doctor, janitor, locks, past, recipe, schema, status, warm};
+use crate::commands::{audit, doctor, janitor, locks, recipe, schema, status, warm};
 use crate::render::{self, Detail};
 use crate::shown::Shown;
-use crate::terminal::{error_document, error_text, json_text};
+use crate::terminal::json_text;
 
-const AT: &str = "2026-01-02T03:04:05Z";
+pub(crate) const AT: &str = "2026-01-02T03:04:05Z";
 
-fn domain(label: &str) -> Domain {
+pub(crate) fn domain(label: &str) -> Domain {
     format!("{label}.ci.example.org").parse().unwrap()
 }
 
-fn at() -> Timestamp {
+pub(crate) fn at() -> Timestamp {
     AT.parse().unwrap()
 }
 
 /// The text and the JSON of one result, below each other.
-fn both(text: impl Into<Shown>, document: &impl Serialize) -> String {
+pub(crate) fn both(text: impl Into<Shown>, document: &impl Serialize) -> String {
     validate(document);
     format!("{}\n{}", text.into().into_text(), json_text(document).unwrap())
 }
 
 /// What is written is what its schema says.
-fn validate(document: &impl Serialize) {
+pub(crate) fn validate(document: &impl Serialize) {
     let value = serde_json::to_value(document).unwrap();
     let form = value["schema"].as_str().unwrap().strip_prefix("cc-ci.").unwrap().strip_suffix("/v1").unwrap();
     let form = <args::Form as clap::ValueEnum>::from_str(form, false).unwrap();
@@ -61,127 +57,6 @@ fn validate(document: &impl Serialize) {
     assert_eq!(wrong, [""; 0], "{value:#}");
     let odd = validator.iter_errors(&json!({ "schema": value["schema"] })).count();
     assert!(odd > 0, "the schema of {form:?} asks for nothing");
-}
-
-/// The help of a command, without what the environment of the test says.
-fn help(words: &[&str]) -> String {
-    let line = ["cc-ci"].into_iter().chain(words.iter().copied()).chain(["--help"]).map(Into::into);
-    let Ok(Invocation::Help(text)) = args::parse(line) else { panic!("{words:?} has no help") };
-    let plain = |line: &str| match line.split_once("[env: ") {
-        Some((before, variable)) => {
-            let (name, _) = variable.split_once('=').unwrap();
-            let after = variable.rsplit_once(']').map_or("", |(_, after)| after);
-            format!("{before}[env: {name}=]{after}")
-        }
-        None => line.to_owned(),
-    };
-    text.lines().map(|line| plain(line) + "\n").collect()
-}
-
-/// What a command takes beside what all commands take.
-fn own_help(words: &[&str]) -> String {
-    let common = help(&[]);
-    let is_heading = |line: &str| ["Output:", "Engine:", "Places:", "Limits:", "Process:"].contains(&line);
-    let is_common = |line: &&str| {
-        (line.trim_start().starts_with('-') || is_heading(line)) && common.lines().any(|known| known == *line)
-    };
-    let mut own = String::new();
-    let mut skips = false;
-    for line in help(words).lines() {
-        // An option's text is indented further, and goes with it.
-        skips = is_common(&line) || skips && (line.is_empty() || line.starts_with("          "));
-        if !skips {
-            own.push_str(line);
-            own.push('\n');
-        }
-    }
-    own
-}
-
-#[cfg(feature = "demo")]
-#[test]
-fn help_of_all() {
-    assert_snapshot!(help(&[]));
-}
-
-#[cfg(feature = "demo")]
-#[test]
-fn help_of_each_command() {
-    fn each(command: &clap::Command, path: &mut Vec<String>, all: &mut String) {
-        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
-            path.push(command.get_name().to_owned());
-            let words: Vec<&str> = path.iter().map(String::as_str).collect();
-            all.push_str(
-                &["==== cc-ci ", words.join(" ").as_str(), " --help\n", &own_help(&words), "\n"].concat(),
-            );
-            each(command, path, all);
-            path.pop();
-        }
-    }
-    let mut all = String::new();
-    each(&Cli::command(), &mut Vec::new(), &mut all);
-    assert_snapshot!(all);
-}
-
-#[test]
-fn help_on_topics() {
-    let topic = |word| {
-        let Ok(Invocation::Help(text)) = args::parse(["cc-ci", "help", word].map(Into::into)) else {
-            panic!("{word} is no topic")
-        };
-        format!("==== cc-ci help {word}\n{text}\n")
-    };
-    assert_snapshot!(["environment", "exit-codes", "config"].map(topic).concat());
-}
-
-#[test]
-fn the_version_names_the_commit() {
-    let Ok(Invocation::Help(text)) = args::parse(["cc-ci", "--version"].map(Into::into)) else { panic!() };
-    let version = text.trim().strip_prefix("cc-ci ").unwrap();
-    let git = |words: &[&str]| {
-        let mut git = Command::new("git");
-        let output = git.current_dir(env!("CARGO_MANIFEST_DIR")).args(words).output().ok()?;
-        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
-    };
-    // A source without a repository has none.
-    let is_ours = git(&["ls-files", "build.rs"]).is_some_and(|listed| !listed.is_empty());
-    let commit = is_ours.then(|| git(&["rev-parse", "--short=12", "HEAD"]).unwrap());
-    let named = |commit: String| format!(" ({}", commit.trim());
-    let begin = [env!("CARGO_PKG_VERSION"), &commit.map(named).unwrap_or_default()].concat();
-    assert!(["", ")", "-dirty)"].contains(&version.strip_prefix(&begin).unwrap_or("not it")), "{text}");
-}
-
-#[test]
-fn usage_errors() {
-    let refused = |words: &[&str]| match args::parse(["cc-ci"].iter().chain(words).map(Into::into)) {
-        // The line on usage names what the environment gives.
-        Err(text) => {
-            let lines = text.lines().filter(|line| !line.starts_with("Usage: "));
-            lines.fold(format!("$ cc-ci {}\n", words.join(" ")), |shown, line| shown + line + "\n")
-        }
-        Ok(_) => panic!("{words:?} is accepted"),
-    };
-    let texts = [
-        &["jantor"][..],
-        &["report"],
-        &["help", "jantor"],
-        &["run", "x", "--deadline", "soon"],
-        &["audit", "a_b"],
-    ]
-    .map(refused);
-    assert_snapshot!(texts.concat());
-}
-
-#[test]
-fn errors() {
-    let beneath = std::io::Error::other("no such\nfile");
-    let failure = Failure::host("can't read the configuration")
-        .with_source(beneath)
-        .with_hint("name another: --config");
-    let document = error_document(&failure, Exit::Harness);
-    validate(&document);
-    let document = json_text(&document).unwrap();
-    assert_snapshot!(error_text(&failure) + &error_text(&Failure::configuration("no suffix")) + &document);
 }
 
 #[cfg(feature = "demo")]
@@ -202,107 +77,6 @@ fn claims_of_the_demo() {
     let lines: String = claims.iter().map(|claim| render::claim(claim, false).into_text()).collect();
     let ends = [&claims[..1], &claims].map(|claims| render::demo_end(claims, Duration::from_secs(3)));
     assert_snapshot!(both(lines + &ends.concat(), &document(&claims)));
-}
-
-fn record(changes: &serde_json::Value) -> RunRecord {
-    let tier = |name: &str, status: &str, reason: Option<&str>, steps: serde_json::Value| {
-        json!({ "name": name, "status": status, "reason": reason, "from": null, "version": "1.1.0+2", "seconds": 1.25,
-                "steps": steps })
-    };
-    let step = json!([{ "name": "generic/serving", "status": "passed", "detail": null, "seconds": 0.5 }]);
-    let mut record = json!({
-        "schema": "cc-ci.run/v1", "run_id": "7",
-        "owner": { "pid": 4711, "start_time": 99, "boot_id": "b007" },
-        "lane": "cold", "recipe": "my-app", "subject": { "pull_request": 12 }, "domain": domain("my-a-012345"),
-        "domains": [domain("my-a-012345")], "commit": "0123456789abcdef0123456789abcdef01234567", "executor": "abra",
-        "started": AT, "finished": AT, "dirty": false, "owned": true, "verdict": "green", "exit_code": 0,
-        "cancelled_by": null, "lock_waited_seconds": 2.5, "deploy_count": 1,
-        "tiers": [tier("install", "passed", None, step), tier("upgrade", "skipped", Some("there is no release"), json!([]))],
-        "receipt": {
-            "recovered": [{ "kind": "volume", "name": "my-a-012345_ci_example_org_data" }], "before": [],
-            "removed": [{ "kind": "service", "name": "app" }], "left": [],
-            "verified": [domain("my-a-012345")], "failures": []
-        },
-        "granted": ["port=2222"], "recipe_code": "confined", "errors": [], "warnings": []
-    });
-    for (key, value) in changes.as_object().unwrap() {
-        record[key] = value.clone();
-    }
-    serde_json::from_value(record).unwrap()
-}
-
-#[test]
-fn a_green_run() {
-    let record = record(&json!({}));
-    assert_snapshot!(both(render::run(&record, Some(Path::new("/runs/7/report.html")), false), &record));
-}
-
-#[test]
-fn a_run_as_a_page_a_badge_and_a_junit_file() {
-    let red = record(
-        &json!({ "verdict": "red", "digest": digest(), "lint": { "errors": 0, "warnings": 0, "findings": [] },
-                              "releases_before": { "newest": "1.0.0+1", "count": 1 } }),
-    );
-    let log = Log { file: "logs/service-app.log".to_owned(), text: "<one>\n".to_owned(), is_cut: false };
-    let page = report::html(&red, &[log]);
-    // The style sheet is a file of its own.
-    let (head, rest) = page.split_once("<style>").unwrap();
-    let (_, body) = rest.split_once("</style>").unwrap();
-    assert_snapshot!([head, body, &report::badge(&red), &report::junit(&red)].join("\n"));
-}
-
-#[test]
-fn runs_that_are_not_green() {
-    let failed = json!([{ "name": "install", "status": "failed", "reason": "serving: HTTP 502\nfrom the proxy", "from": null,
-                          "version": null, "seconds": 0.5, "steps": [] },
-                        { "name": "custom", "status": "not_run", "reason": null, "from": null, "version": null,
-                          "seconds": 0.0, "steps": [] }]);
-    let left = json!({ "recovered": [], "before": [], "removed": [], "verified": [],
-                       "left": [{ "kind": "secret", "name": "key" }], "failures": ["the engine hangs"] });
-    let never =
-        json!({ "recovered": [], "before": [], "removed": [], "left": [], "verified": [], "failures": [] });
-    let screens = [
-        json!({ "verdict": "red", "tiers": failed }),
-        json!({ "verdict": "residue", "receipt": left, "errors": ["something is left"] }),
-        json!({ "verdict": "lock_timeout", "tiers": [], "receipt": never, "deploy_count": 0, "owned": false }),
-        json!({ "verdict": "refused", "tiers": [], "receipt": null, "commit": null }),
-        json!({ "verdict": "cancelled", "lane": "quick", "cancelled_by": "term" }),
-        json!({ "verdict": null, "doing": { "phase": "custom", "step": "recipe/custom-a", "since": AT } }),
-        json!({ "verdict": "killed", "digest": digest() }),
-    ];
-    let texts = screens.map(|changes| render::run(&record(&changes), None, false).into_text() + "\n");
-    assert_snapshot!(texts.concat());
-}
-
-fn digest() -> serde_json::Value {
-    json!({ "what": "upgrade failed: the service app ended", "tier": "upgrade", "step": "upgrade", "service": "app",
-            "cause": ["app: exit status 3"], "blame": "recipe", "evidence": "the release before was up",
-            "log": { "service": "app", "file": "logs/service-app.log", "lines": ["one", "two"] },
-            "next": ["cc-ci logs 7 app"] })
-}
-
-#[test]
-fn past_runs() {
-    let row = |changes| past::Row::new(record(&changes), true);
-    let rows = [
-        row(
-            json!({ "verdict": null, "finished": null, "doing": { "phase": "fetch", "step": null, "since": AT } }),
-        ),
-        row(json!({ "verdict": "red", "run_id": "6", "digest": digest() })),
-        past::Row::new(record(&json!({ "verdict": null, "finished": null, "run_id": "5" })), false),
-    ];
-    let (now, id) = (at() + Duration::from_secs(90), "7".parse().unwrap());
-    let (names, texts) =
-        (["custom-a", "service-app"].map(str::to_owned), ["one\n", "two"].map(str::to_owned));
-    let screens = [
-        render::past::runs(&[], now),
-        both(render::past::runs(&rows, now), &past::document(&rows)),
-        render::past::log_names(&id, &[]),
-        both(render::past::log_names(&id, &names), &past::logs_document(&id, &names, None)),
-        both(render::past::logs(&names, &texts), &past::logs_document(&id, &names, Some(&texts))),
-        render::past::ended(&record(&json!({ "verdict": "cancelled", "cancelled_by": "term" }))),
-    ];
-    assert_snapshot!(screens.join("\n"));
 }
 
 #[test]

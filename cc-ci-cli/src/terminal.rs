@@ -24,7 +24,7 @@ use crate::shown::{Shown, indent};
 use cc_ci_core::Failure;
 
 /// What is still unwritten when a command ends may take so long.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Whoever reads past runs may take so long.
 const AT_LEISURE: Duration = Duration::from_hours(24);
@@ -83,7 +83,7 @@ impl Terminal {
     /// Text of the result, for people.
     pub fn result(&self, text: impl Into<Shown>) {
         // However many lines wait before it: it is what the command was called for.
-        self.out.write_within(text.into().into_text(), LAST_WORDS);
+        self.out.write_within(text.into().into_text(), CLOSE_LIMIT);
     }
 
     /// Text of the result in the place of what was shown before; below it, where that is no terminal.
@@ -100,7 +100,7 @@ impl Terminal {
             Format::Ndjson => json_line(value),
         };
         match text {
-            Ok(text) => self.out.write_within(text, LAST_WORDS),
+            Ok(text) => self.out.write_within(text, CLOSE_LIMIT),
             Err(error) => self.progress(format!("error: can't write the result as JSON: {error}\n")),
         }
     }
@@ -180,9 +180,9 @@ impl Terminal {
         }));
     }
 
-    /// The last words, within a bound of seconds: a stuck pipe must not keep the process.
+    /// What is queued is written, within a bound of seconds: a stuck pipe must not keep the process.
     pub fn close(&self) {
-        let until = Instant::now() + LAST_WORDS;
+        let until = Instant::now() + CLOSE_LIMIT;
         // The result first: a reader of stderr that is stuck must not cost it.
         for writer in [&self.out, &self.err] {
             // A reader that is gone or stuck has lost them; there is nobody to tell.

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use cc_ci_core::engine::conformance::{CASES, Scene};
 use cc_ci_core::engine::{
     App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, Kind, LockSpace, Resource, RunContext,
-    Secret, ServiceState, restore_by_labels, take_by_labels,
+    Secret, ServiceCommand, ServiceState, VolumeCopy, VolumeFile, restore_by_labels, take_by_labels,
 };
 use cc_ci_core::event::Reporter;
 use cc_ci_core::files::write_whole;
@@ -144,21 +144,22 @@ impl Engine for InMemory {
     async fn volumes(&self, domain: &Domain) -> Outcome<Vec<String>> {
         Ok(self.of(domain, Kind::Volume).into_keys().collect())
     }
-    async fn write_volume_file(&self, domain: &Domain, volume: &str, file: &str, text: &[u8]) -> Outcome {
-        if Path::new(file).file_name().is_none_or(|name| name != file) {
+    async fn write_volume_file(&self, file: &VolumeFile<'_>, text: &[u8]) -> Outcome {
+        if Path::new(file.path).file_name().is_none_or(|name| name != file.path) {
             return Err(Failure::host("that is no file of a volume"));
         }
-        let volume = Resource::new(Kind::Volume, volume);
-        self.with(domain, |objects| {
-            objects.entry(volume).or_default().insert(file.to_owned(), text.to_vec())
+        let volume = Resource::new(Kind::Volume, file.volume);
+        self.with(file.domain, |objects| {
+            objects.entry(volume).or_default().insert(file.path.to_owned(), text.to_vec())
         });
         Ok(())
     }
-    async fn read_volume_file(&self, domain: &Domain, volume: &str, file: &str) -> Outcome<Option<Vec<u8>>> {
-        Ok(self.of(domain, Kind::Volume).get(volume).and_then(|files| files.get(file)).cloned())
+    async fn read_volume_file(&self, file: &VolumeFile<'_>) -> Outcome<Option<Vec<u8>>> {
+        let volumes = self.of(file.domain, Kind::Volume);
+        Ok(volumes.get(file.volume).and_then(|files| files.get(file.path)).cloned())
     }
-    #[rustfmt::skip]
-    async fn execute(&self, on: &RunContext, app: &App, _: &str, words: &[String], limit: Duration) -> Outcome<String> {
+    async fn execute(&self, on: &RunContext, command: &ServiceCommand<'_>) -> Outcome<String> {
+        let ServiceCommand { app, words, limit, .. } = *command;
         let (program, args) = words.split_first().ok_or_else(|| Failure::recipe("there is no command"))?;
         let command = on.command(&app.domain, program, &app.tree).args(args).envs(app.env()?.vars());
         let mut output = String::new();
@@ -169,14 +170,14 @@ impl Engine for InMemory {
     async fn log(&self, _: &Domain, _: &str) -> Outcome<String> {
         Ok(String::new())
     }
-    #[rustfmt::skip]
-    async fn save_volume(&self, _: &RunContext, app: &App, volume: &str, _: &VolumeBackup, to: &Path) -> Outcome {
-        let files = self.of(&app.domain, Kind::Volume).remove(volume).unwrap_or_default();
-        write_whole(to, &serde_json::to_vec(&files).map_err(failed)?, 0o600).map_err(failed)
+    async fn save_volume(&self, _: &RunContext, copy: &VolumeCopy<'_>, _: &VolumeBackup) -> Outcome {
+        let files = self.of(&copy.app.domain, Kind::Volume).remove(copy.volume).unwrap_or_default();
+        write_whole(copy.directory, &serde_json::to_vec(&files).map_err(failed)?, 0o600).map_err(failed)
     }
-    async fn load_volume(&self, _: &RunContext, app: &App, volume: &str, from: &Path) -> Outcome {
-        let files = serde_json::from_slice(&fs::read(from).map_err(failed)?).map_err(failed)?;
-        self.with(&app.domain, |objects| objects.insert(Resource::new(Kind::Volume, volume), files));
+    async fn load_volume(&self, _: &RunContext, copy: &VolumeCopy<'_>) -> Outcome {
+        let files = serde_json::from_slice(&fs::read(copy.directory).map_err(failed)?).map_err(failed)?;
+        let volume = Resource::new(Kind::Volume, copy.volume);
+        self.with(&copy.app.domain, |objects| objects.insert(volume, files));
         Ok(())
     }
     async fn secrets(&self, domain: &Domain) -> Outcome<BTreeSet<String>> {

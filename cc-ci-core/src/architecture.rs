@@ -160,6 +160,27 @@ fn texts(directory: &Path, suffix: &str, found: &mut BTreeMap<String, String>) {
     }
 }
 
+/// A longer file has two subjects.
+const LONGEST: usize = 450;
+
+/// Returns which files are too long, and how long they are.
+fn too_long(code: &BTreeMap<String, String>) -> Vec<(&str, usize)> {
+    let lengths = code.iter().map(|(path, text)| (path.as_str(), text.lines().count()));
+    lengths.filter(|(_, lines)| *lines > LONGEST).collect()
+}
+
+#[test]
+fn a_file_has_one_subject_and_so_not_too_many_lines() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut code = BTreeMap::new();
+    texts(&root, ".rs", &mut code);
+    assert!(code.len() > 500, "{} files were read", code.len());
+    assert_eq!(too_long(&code), []);
+    let lines = |count: usize| ("file".to_owned(), "x\n".repeat(count));
+    assert_eq!(too_long(&[lines(LONGEST)].into()), []);
+    assert_eq!(too_long(&[lines(LONGEST + 1)].into()), [("file", LONGEST + 1)]);
+}
+
 /// Returns what is wrong with `name`, as a document writes it: a file, or a function in one or anywhere.
 fn missing(name: &str, code: &BTreeMap<String, String>) -> Option<&'static str> {
     let (place, function) =

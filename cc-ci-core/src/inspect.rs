@@ -60,35 +60,43 @@ pub async fn inspect(
     lifetime: &dyn RunLifetime,
     limit: Duration,
 ) -> Result<Report, InspectError> {
+    let source = RecipeSource::Path(path.to_owned());
+    let (of, named) = (path.to_owned(), source.clone());
+    let open = move || Ok::<_, InspectError>((open(&of, &named)?, without_history(&of)));
+    let ((recipe, domain), no_history) = lifetime.blocking_tasks().run(open).await?;
+    let (history, skipped) = match no_history {
+        Some(why) => (History::default(), Some(why)),
+        None => look_back(&recipe, &domain, source, scratch, lifetime, limit).await?,
+    };
+    let mut report = check_files(recipe, domain, history, lifetime).await?;
+    report.skipped.extend(skipped.map(|why| format!("rules about releases: {why}")));
+    Ok(report)
+}
+
+/// The recipe at `path`, and the domain that it is judged as. Blocks.
+fn open(path: &Path, source: &RecipeSource) -> Result<(Recipe, Domain), InspectError> {
     let no_recipe = |rule| InspectError::NoRecipe { path: path.to_owned(), rule };
     if !path.is_dir() {
         return Err(no_recipe("there is no such directory"));
     }
-    let source = RecipeSource::Path(path.to_owned());
     let name = source.recipe_name()?;
     let domain = rules::domain_of(&name).ok_or_else(|| no_recipe("its name makes no domain"))?;
     let recipe = Recipe::open(name, path)?;
     if path.join("compose.yml").symlink_metadata().is_err() {
         return Err(no_recipe("it has no compose.yml"));
     }
-    let (history, skipped) = match without_history(path) {
-        Some(why) => (History::default(), Some(why)),
-        None => look_back(&recipe, &domain, source, scratch, lifetime, limit).await?,
-    };
-    let mut report = judge(recipe, domain, history, lifetime).await?;
-    report.skipped.extend(skipped.map(|why| format!("rules about releases: {why}")));
-    Ok(report)
+    Ok((recipe, domain))
 }
 
 /// Judges the commit that `tree` shows, as a commit that follows `before`. It shows it afterwards, too.
-pub(crate) async fn judge_checkout(
+pub(crate) async fn check_checkout(
     tree: &RecipeTree,
     releases: &Releases,
     before: Option<&Release>,
     lifetime: &dyn RunLifetime,
 ) -> Result<Report, InspectError> {
     let no_recipe = |rule| InspectError::NoRecipe { path: tree.root().to_owned(), rule };
-    let recipe = Recipe::open(tree.name().clone(), tree.root())?;
+    let recipe = of_tree(tree, lifetime).await?;
     let domain = rules::domain_of(tree.name()).ok_or_else(|| no_recipe("its name makes no domain"))?;
     let is_release = releases.at(tree.tested()).map(|release| release.version.clone());
     let mut history = History { is_release, unfit: releases.unfit.clone(), previous: None };
@@ -98,22 +106,28 @@ pub(crate) async fn judge_checkout(
         tree.checkout(lifetime, tree.tested()).await?;
         history.previous = Some(read?);
     }
-    let mut report = judge(recipe, domain, history, lifetime).await?;
+    let mut report = check_files(recipe, domain, history, lifetime).await?;
     if before.is_none() && tree.is_cut() {
         report.skipped.push("rules about releases: the history is cut".to_owned());
     }
     Ok(report)
 }
 
+/// The recipe that `tree` shows.
+async fn of_tree(tree: &RecipeTree, lifetime: &dyn RunLifetime) -> Result<Recipe, RecipeError> {
+    let (name, root) = (tree.name().clone(), tree.root().to_owned());
+    lifetime.blocking_tasks().run(move || Recipe::open(name, &root)).await
+}
+
 /// Judges the files of `recipe` as they are.
-async fn judge(
+async fn check_files(
     recipe: Recipe,
     domain: Domain,
     history: History,
     lifetime: &dyn RunLifetime,
 ) -> Result<Report, InspectError> {
     let path = recipe.root().to_owned();
-    let judged = lifetime.blocking_tasks().run(move || rules::judge(&recipe, domain, &history)).await;
+    let judged = lifetime.blocking_tasks().run(move || rules::check(&recipe, domain, &history)).await;
     judged.map_err(|look| match look {
         LayoutError::NoRecipe => InspectError::NoRecipe { path, rule: "it has no compose.yml" },
         LayoutError::Io(source) => InspectError::List { path, source },
@@ -134,7 +148,7 @@ async fn read_release(
     Ok(lifetime.blocking_tasks().run(read).await)
 }
 
-/// Why there are no releases to look at.
+/// Why there are no releases to look at. Blocks.
 fn without_history(path: &Path) -> Option<String> {
     let git_dir = path.join(".git");
     if git_dir.symlink_metadata().is_err() {
@@ -171,7 +185,7 @@ async fn look_back(
     };
     let releases = tree.releases(lifetime).await?;
     let head = tree.tested().clone();
-    let committed = Recipe::open(recipe.name().clone(), tree.root())?;
+    let committed = of_tree(&tree, lifetime).await?;
     let (on_disk, of_head, judged_as) = (recipe.clone(), committed.clone(), domain.clone());
     let same = move || rules::fingerprint(&on_disk, &judged_as) == rules::fingerprint(&of_head, &judged_as);
     let unchanged = lifetime.blocking_tasks().run(same).await;

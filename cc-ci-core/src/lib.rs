@@ -67,7 +67,7 @@ pub use sys::{process, system_info};
 #[doc(hidden)]
 pub use model::error_chain;
 #[doc(hidden)]
-pub use sys::{beneath, files, output, shared_look, spelling};
+pub use sys::{beneath, blocking, files, output, shared_look, spelling};
 
 /// What a test fixture needs.
 pub mod prelude {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use cc_ci_core::engine::{Failure, Fault, Redactor};
+use cc_ci_core::engine::{Failure, Fault, Kind, Redactor};
 use form_urlencoded::byte_serialize;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::Request;
@@ -86,6 +86,9 @@ pub(crate) enum ApiError {
     Refused { status: u16, message: String },
     #[error("the Docker engine's answer can't be read")]
     Garbled(#[source] Error),
+    /// A kind that nobody here knows how to remove.
+    #[error("nothing here removes a {kind}")]
+    NoRemoval { kind: Kind },
     /// It lacks what no answer lacks: to go on without would be to overlook something.
     #[error("the Docker engine's answer has {0}")]
     Incomplete(&'static str),
@@ -219,6 +222,7 @@ impl ApiError {
             | Self::OtherNodes { .. }
             | Self::TooOld { .. }
             | Self::Gone { .. }
+            | Self::NoRemoval { .. }
             | Self::Incomplete(_) => false,
         }
     }
@@ -253,6 +257,7 @@ impl ApiError {
             | Self::Conflict { .. }
             | Self::Refused { .. }
             | Self::Garbled(_)
+            | Self::NoRemoval { .. }
             | Self::Incomplete(_) => None,
         };
         let fault = if matches!(self, Self::OtherNodes { .. }) { Fault::Configuration } else { Fault::Host };

@@ -12,7 +12,7 @@ use bollard::errors::Error;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{ExecConfig, TaskState};
 use bollard::query_parameters::ListTasksOptions;
-use cc_ci_core::engine::{App, Failure, RunContext};
+use cc_ci_core::engine::{Failure, RunContext, ServiceCommand};
 use cc_ci_core::event::Silent;
 use cc_ci_core::names::{Domain, Stack};
 use futures_util::StreamExt as _;
@@ -32,12 +32,10 @@ const OUTPUT_LIMIT: usize = 1 << 20;
 pub(crate) async fn execute(
     engine: &SwarmEngine,
     context: &RunContext,
-    app: &App,
-    service: &str,
-    command: &[String],
-    limit: Duration,
+    command: &ServiceCommand<'_>,
 ) -> Result<String, Failure> {
-    let program = command.first().map_or("", String::as_str);
+    let ServiceCommand { service, words, limit, .. } = *command;
+    let program = words.first().map_or("", String::as_str);
     let what = format!(
         "{} in the service {}",
         sanitize::message(&context.redactor, program),
@@ -45,7 +43,7 @@ pub(crate) async fn execute(
     );
     let mut running = RunningCommand::default();
     // The engine is waited for as long as the command may take.
-    let ended = Box::pin(running.run(&engine.client, app, service, command, limit));
+    let ended = Box::pin(running.run(&engine.client, command));
     let ended = tokio::time::timeout(limit, ended).await;
     let output = running.output();
     let failed = |how: &str| {
@@ -58,7 +56,7 @@ pub(crate) async fn execute(
         Ok(Ok(Some(status))) => Err(failed(&format!("ended with status {status}"))),
         Ok(Ok(None)) => Err(failed("ended with its container")),
         Ok(Err(Trouble::Api(error))) => Err(error.during(format!("can't run {what}"))),
-        Ok(Err(Trouble::Settled(error))) => Err(error),
+        Ok(Err(Trouble::NotUp(error))) => Err(error),
         Ok(Err(Trouble::NoService)) => {
             Err(Failure::recipe(format!("can't run {what}: there is no such service")))
         }
@@ -77,7 +75,7 @@ pub(crate) async fn log(engine: &SwarmEngine, domain: &Domain, service: &str) ->
         Ok(None) => Ok(String::new()),
         Err(Trouble::NoService) => Err(Failure::recipe(format!("the app has no service {shown}"))),
         Err(Trouble::Api(error)) => Err(error.during(format!("can't read the log of the service {shown}"))),
-        Err(Trouble::Settled(error)) => Err(error),
+        Err(Trouble::NotUp(error)) => Err(error),
     }
 }
 
@@ -85,7 +83,7 @@ enum Trouble {
     Api(ApiError),
     NoService,
     /// The app does not come up.
-    Settled(Failure),
+    NotUp(Failure),
 }
 
 impl From<ApiError> for Trouble {
@@ -105,19 +103,13 @@ struct RunningCommand {
 
 impl RunningCommand {
     /// Runs the command; gives its status, if it lived longer than its container.
-    async fn run(
-        &mut self,
-        client: &Client,
-        app: &App,
-        service: &str,
-        command: &[String],
-        limit: Duration,
-    ) -> Result<Option<i64>, Trouble> {
+    async fn run(&mut self, client: &Client, command: &ServiceCommand<'_>) -> Result<Option<i64>, Trouble> {
+        let ServiceCommand { app, service, words, limit } = *command;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let (exec, mut parts) = loop {
             let container = newest(client, &app.domain.stack(), service).await?;
             let begun = match &container {
-                Some(container) => begin(client, container, command).await,
+                Some(container) => begin(client, container, words).await,
                 None => Ok(None),
             };
             match begun {
@@ -128,7 +120,7 @@ impl RunningCommand {
             // The container comes or goes: it is the newest of an app that stands still that counts.
             converge::wait(client, &app.domain, limit, converge::PAUSE, &Silent)
                 .await
-                .map_err(Trouble::Settled)?;
+                .map_err(Trouble::NotUp)?;
             backoff.wait(Duration::ZERO).await;
         };
         self.began = true;

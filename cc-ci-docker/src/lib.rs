@@ -41,7 +41,7 @@ mod volumes;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -49,7 +49,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cc_ci_core::engine::{
     App, Drift, Endpoint, Engine, Failure, Inventory, LockSpace, Order, Redactor, Resource, RunContext,
-    ServiceState, StackSource, TaskLog, VolumePath,
+    ServiceCommand, ServiceState, StackSource, TaskLog, VolumeCopy, VolumeFile, VolumePath,
 };
 use cc_ci_core::event::Reporter;
 use cc_ci_core::names::{Domain, Suffix};
@@ -192,43 +192,20 @@ impl Engine for SwarmEngine {
         volumes::volumes(self, domain).await
     }
 
-    async fn volume_path(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        path: &str,
-    ) -> Result<Option<VolumePath>, Failure> {
-        volumes::look(self, domain, volume, path).await.map(Some)
+    async fn volume_path(&self, file: &VolumeFile<'_>) -> Result<Option<VolumePath>, Failure> {
+        volumes::look(self, file).await.map(Some)
     }
 
-    async fn write_volume_file(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        file: &str,
-        content: &[u8],
-    ) -> Result<(), Failure> {
-        volumes::write(self, domain, volume, file, content).await
+    async fn write_volume_file(&self, file: &VolumeFile<'_>, content: &[u8]) -> Result<(), Failure> {
+        volumes::write(self, file, content).await
     }
 
-    async fn read_volume_file(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        file: &str,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        volumes::read(self, domain, volume, file).await
+    async fn read_volume_file(&self, file: &VolumeFile<'_>) -> Result<Option<Vec<u8>>, Failure> {
+        volumes::read(self, file).await
     }
 
-    async fn execute(
-        &self,
-        context: &RunContext,
-        app: &App,
-        service: &str,
-        command: &[String],
-        limit: Duration,
-    ) -> Result<String, Failure> {
-        execute::execute(self, context, app, service, command, limit).await
+    async fn execute(&self, context: &RunContext, command: &ServiceCommand<'_>) -> Result<String, Failure> {
+        execute::execute(self, context, command).await
     }
 
     async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure> {
@@ -242,22 +219,14 @@ impl Engine for SwarmEngine {
     async fn save_volume(
         &self,
         context: &RunContext,
-        app: &App,
-        volume: &str,
+        copy: &VolumeCopy<'_>,
         rule: &VolumeBackup,
-        to: &Path,
     ) -> Result<(), Failure> {
-        copies::save(self, context, app, volume, rule, to).await
+        copies::save(self, context, copy, rule).await
     }
 
-    async fn load_volume(
-        &self,
-        context: &RunContext,
-        app: &App,
-        volume: &str,
-        from: &Path,
-    ) -> Result<(), Failure> {
-        copies::load(self, context, app, volume, from).await
+    async fn load_volume(&self, context: &RunContext, copy: &VolumeCopy<'_>) -> Result<(), Failure> {
+        copies::load(self, context, copy).await
     }
 
     async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure> {

@@ -14,7 +14,7 @@ use crate::SwarmEngine;
 use crate::fake_engine::{FakeEngine, Reply, engine, nothing};
 
 /// So long may a bounded failure take here, however busy the machine is.
-const PATIENCE: Duration = Duration::from_mins(1);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// One call's limit where an engine hangs.
 const SHORT: Duration = Duration::from_millis(200);
@@ -28,7 +28,7 @@ async fn look_fails(engine: &SwarmEngine) -> Failure {
     let began = Instant::now();
     engine.inventory(Some(&[domain()])).await.expect_err("nothing can be known");
     let error = engine.inventory(None).await.expect_err("nothing can be known");
-    assert!(began.elapsed() < PATIENCE, "it took {:?}", began.elapsed());
+    assert!(began.elapsed() < LIMIT, "it took {:?}", began.elapsed());
     assert_eq!(error.fault(), Fault::Host);
     error
 }
@@ -128,7 +128,7 @@ async fn a_removal_from_an_engine_that_hangs_ends_with_its_limit() {
         let began = Instant::now();
         let removed = fake.engine().with_call_limit(call_limit).remove(&domain(), SHORT * 3).await;
         let error = removed.expect_err("nothing is known to be removed");
-        assert!(began.elapsed() < PATIENCE, "it took {:?}", began.elapsed());
+        assert!(began.elapsed() < LIMIT, "it took {:?}", began.elapsed());
         assert_says(&error, "can't remove all of immi-012345.ci.example.org within 600ms", "");
     }
 }
@@ -271,8 +271,8 @@ fn volume_in_use() -> FakeEngine {
 #[tokio::test]
 async fn what_others_use_is_not_waited_for_until_the_limit_and_they_are_named() {
     let began = Instant::now();
-    let error = volume_in_use().engine().remove(&domain(), PATIENCE).await.unwrap_err();
-    assert!(began.elapsed() < PATIENCE / 2, "it took {:?}", began.elapsed());
+    let error = volume_in_use().engine().remove(&domain(), LIMIT).await.unwrap_err();
+    assert!(began.elapsed() < LIMIT / 2, "it took {:?}", began.elapsed());
     assert_says(&error, "while others use it, still there: volume immi-012345_ci_example_org_data", "");
     assert_says(&error, "used by the container of-a-test", "");
 }

@@ -19,7 +19,7 @@ use bollard::query_parameters::{
     ContainerArchiveInfoOptions, DownloadFromContainerOptions, InspectContainerOptions,
     ListContainersOptions, ListVolumesOptions, UploadToContainerOptions,
 };
-use cc_ci_core::engine::{Failure, VolumePath};
+use cc_ci_core::engine::{Failure, VolumeFile, VolumePath};
 use cc_ci_core::names::Domain;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
@@ -65,14 +65,10 @@ fn is_own(volume: &Volume) -> bool {
 }
 
 /// What is at `path`.
-pub(crate) async fn look(
-    engine: &SwarmEngine,
-    domain: &Domain,
-    volume: &str,
-    path: &str,
-) -> Result<VolumePath, Failure> {
+pub(crate) async fn look(engine: &SwarmEngine, file: &VolumeFile<'_>) -> Result<VolumePath, Failure> {
+    let VolumeFile { domain, volume, path } = *file;
     let doing = format!("can't look at {path:?} in the volume {volume:?}");
-    check(engine, domain, volume, path, &doing).await?;
+    check(engine, file, &doing).await?;
     let (client, path) = (&engine.client, path.trim_end_matches('/'));
     let look = |mount: Mount| async move { mount.look(client, path).await };
     mounted(client, domain, volume, false, &doing, look).await
@@ -81,23 +77,22 @@ pub(crate) async fn look(
 /// Replaces the file, or makes it.
 pub(crate) async fn write(
     engine: &SwarmEngine,
-    domain: &Domain,
-    volume: &str,
-    file: &str,
+    file: &VolumeFile<'_>,
     content: &[u8],
 ) -> Result<(), Failure> {
-    let doing = format!("can't write {file:?} into the volume {volume:?}");
+    let VolumeFile { domain, volume, path } = *file;
+    let doing = format!("can't write {path:?} into the volume {volume:?}");
     if content.len() > LIMIT {
         return Err(Failure::host(format!("{doing}: it has more than {LIMIT} bytes")));
     }
-    check(engine, domain, volume, file, &doing).await?;
-    let archive = archive(file, content).map_err(|error| Failure::host(&*doing).with_source(error))?;
+    check(engine, file, &doing).await?;
+    let archive = archive(path, content).map_err(|error| Failure::host(&*doing).with_source(error))?;
     let (client, archive) = (&engine.client, &archive);
     mounted(client, domain, volume, true, &doing, |mount: Mount| async move {
-        if mount.look(client, parent_of(file)).await? != VolumePath::Directory {
+        if mount.look(client, parent_of(path)).await? != VolumePath::Directory {
             return Err(Trouble::Refused("the directory that it is to be in is not there"));
         }
-        if let Some(stat) = mount.stat(client, file).await? {
+        if let Some(stat) = mount.stat(client, path).await? {
             is_small_file(&stat)?;
         }
         Ok(mount.put(client, archive.clone()).await?)
@@ -106,22 +101,18 @@ pub(crate) async fn write(
 }
 
 /// Reads the file; nothing where there is none.
-pub(crate) async fn read(
-    engine: &SwarmEngine,
-    domain: &Domain,
-    volume: &str,
-    file: &str,
-) -> Result<Option<Vec<u8>>, Failure> {
-    let doing = format!("can't read {file:?} in the volume {volume:?}");
-    check(engine, domain, volume, file, &doing).await?;
+pub(crate) async fn read(engine: &SwarmEngine, file: &VolumeFile<'_>) -> Result<Option<Vec<u8>>, Failure> {
+    let VolumeFile { domain, volume, path } = *file;
+    let doing = format!("can't read {path:?} in the volume {volume:?}");
+    check(engine, file, &doing).await?;
     let client = &engine.client;
     mounted(client, domain, volume, false, &doing, |mount: Mount| async move {
-        if mount.look(client, parent_of(file)).await? != VolumePath::Directory {
+        if mount.look(client, parent_of(path)).await? != VolumePath::Directory {
             return Ok(None);
         }
-        let Some(stat) = mount.stat(client, file).await? else { return Ok(None) };
+        let Some(stat) = mount.stat(client, path).await? else { return Ok(None) };
         is_small_file(&stat)?;
-        Ok(Some(unpack(&mount.get(client, file).await?)?))
+        Ok(Some(unpack(&mount.get(client, path).await?)?))
     })
     .await
 }
@@ -138,14 +129,9 @@ fn leads_down(path: &str) -> bool {
 }
 
 /// Names become parts of paths: the file's must lead down, and the volume must be the app's.
-async fn check(
-    engine: &SwarmEngine,
-    domain: &Domain,
-    volume: &str,
-    file: &str,
-    doing: &str,
-) -> Result<(), Failure> {
-    if !leads_down(file) || file.split('/').any(|name| name.len() > 255) {
+async fn check(engine: &SwarmEngine, file: &VolumeFile<'_>, doing: &str) -> Result<(), Failure> {
+    let VolumeFile { domain, volume, path } = *file;
+    if !leads_down(path) || path.split('/').any(|name| name.len() > 255) {
         return Err(Failure::host(format!(
             "{doing}: its path does not lead down from the top of the volume"
         )));

@@ -78,8 +78,8 @@ pub fn nothing_left_on(
     canonical: Option<&Canonical>,
 ) {
     let others = |object: &Object| {
-        let lasting = object.name.starts_with("cc-ci-lockspace-");
-        lasting || canonical.is_some_and(|canonical| canonical.owns(object))
+        let persistent = object.name.starts_with("cc-ci-lockspace-");
+        persistent || canonical.is_some_and(|canonical| canonical.owns(object))
     };
     // Swarm forgets tasks that are gone in its own time.
     until("no task of a run is left", || {

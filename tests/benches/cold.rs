@@ -6,9 +6,10 @@
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and may panic")]
 
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use cc_ci_tests::bench::{median, times_of};
 use cc_ci_tests::engine::TestEngine;
 use cc_ci_tests::{Recipe, World, confined, unconfined};
 
@@ -84,20 +85,6 @@ fn tree(recipe: &Recipe, tag: &str, trees: &Path) -> std::path::PathBuf {
 
 /// Runs the script; gives the times that it printed: of the deploy, the upgrade, the end.
 fn yardstick(engine: &TestEngine, domain: &str, old: &Path, new: &Path) -> [Duration; 3] {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/cold.sh");
-    let output = Command::new("sh")
-        .arg(script)
-        .args([engine.host().as_ref(), domain.as_ref(), old.as_os_str(), new.as_os_str()])
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "the script failed");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let times: Vec<Duration> = text.lines().map(|line| Duration::from_nanos(line.parse().unwrap())).collect();
-    times.try_into().unwrap()
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
+    let args = [engine.host().as_ref(), domain.as_ref(), old.as_os_str(), new.as_os_str()];
+    times_of("cold.sh", &args).try_into().unwrap()
 }

@@ -10,13 +10,14 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use cc_ci_core::cancellation::Cancellation;
 use cc_ci_core::event::Silent;
 use cc_ci_core::lock::{AppLock, FlockLocks, Wait};
 use cc_ci_core::names::Domain;
 use cc_ci_core::system_info::KernelSystemInfo;
+use cc_ci_tests::bench::{median, since_epoch, verdict};
 use tempfile::TempDir;
 
 const ROUNDS: usize = 41;
@@ -197,15 +198,6 @@ fn compare(what: &str, ours: Duration, c: Duration, bound: f64) -> bool {
     holds
 }
 
-fn verdict(holds: bool) -> &'static str {
-    if holds { "ok" } else { "OVER THE BOUND" }
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
 fn directory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -220,8 +212,4 @@ fn domain(number: usize) -> Domain {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
 }

@@ -9,12 +9,13 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use cc_ci_core::engine::Engine as _;
 use cc_ci_core::event::Silent;
 use cc_ci_core::names::{Domain, Stack};
 use cc_ci_docker::{Settings, SwarmEngine};
+use cc_ci_tests::bench::{median, since_epoch, times_of, verdict};
 use cc_ci_tests::engine::{Events, TestEngine};
 
 const ROUNDS: usize = 3;
@@ -127,17 +128,8 @@ fn objects(engine: &TestEngine, stack: &Stack) {
 
 /// Runs the script; gives the times that it printed.
 fn yardstick(engine: &TestEngine, stack: &Stack, compose: &Path) -> [Duration; 3] {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/stack.sh");
-    let output = Command::new("sh")
-        .arg(script)
-        .args([engine.host().as_ref(), stack.as_str().as_ref(), compose.as_os_str()])
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "the script failed");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let times: Vec<Duration> = text.lines().map(|line| Duration::from_nanos(line.parse().unwrap())).collect();
-    times.try_into().unwrap()
+    let args = [engine.host().as_ref(), stack.as_str().as_ref(), compose.as_os_str()];
+    times_of("stack.sh", &args).try_into().unwrap()
 }
 
 /// What the other side of the comparison does by hand; a run has abra for it.
@@ -183,19 +175,6 @@ fn compare(what: &str, ours: Duration, theirs: Duration, bound: f64) -> bool {
     holds
 }
 
-fn verdict(holds: bool) -> &'static str {
-    if holds { "ok" } else { "OVER THE BOUND" }
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
 fn domain(number: usize) -> Domain {
     format!("note-{number:06x}.{SUFFIX}").parse().unwrap()
-}
-
-fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
 }

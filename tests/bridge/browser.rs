@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use cc_ci_tests::{PATIENCE, skip};
+use cc_ci_tests::{EVENT_LIMIT, skip};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
@@ -82,8 +82,8 @@ impl Browser {
         let mut message = Vec::new();
         loop {
             let mut fds = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
-            let patience = PollTimeout::try_from(PATIENCE).expect("patience is short");
-            assert!(poll(&mut fds, patience).expect("a pipe can be polled") > 0, "the browser says nothing");
+            let limit = PollTimeout::try_from(EVENT_LIMIT).expect("the limit is short");
+            assert!(poll(&mut fds, limit).expect("a pipe can be polled") > 0, "the browser says nothing");
             let mut byte = [0];
             self.from.read_exact(&mut byte).expect("a byte is there");
             if byte == [0] {

@@ -225,7 +225,7 @@ fn form(query: &str) -> Vec<(String, String)> {
 /// Waits until `look` finds something.
 #[track_caller]
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = std::time::Instant::now() + cc_ci_tests::PATIENCE;
+    let end = std::time::Instant::now() + cc_ci_tests::EVENT_LIMIT;
     loop {
         if let Some(found) = look() {
             return found;

@@ -123,7 +123,11 @@ fn a_service_that_ends_at_once_makes_install_red_and_leaves_nothing() {
     recipe.compose("1", "environment:\n        EXIT: \"7\"").commit();
     let end = run(&world, &recipe).expect(1);
     assert_eq!(tier(&end.json(), "install")["status"], "failed");
-    assert!(end.stderr.contains("told to exit with 7"), "the service's own last words: {}", end.stderr);
+    assert!(
+        end.stderr.contains("told to exit with 7"),
+        "the last lines that the service logged: {}",
+        end.stderr
+    );
     world.assert_empty();
 }
 

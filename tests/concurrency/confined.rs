@@ -7,6 +7,8 @@ use cc_ci_tests::{CcCi, Recipe, World, built, confined, skip, unconfined, until}
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::paused_runs;
+
 /// A world whose recipes are confined, where this host can do that.
 fn world(test: &str) -> Option<World> {
     let world = World::new();
@@ -308,23 +310,16 @@ fn services_of_a_killed_run_are_reaped_whatever_they_did() {
     serve_after(&recipe, &format!("env -i setsid -f sleep {hidden}; env -i setsid -f sleep {hidden};"));
     recipe.script("tests/custom-waits", &format!("sleep {waiting}")).commit();
     let running = call(&world, &recipe).start();
-    let sleeping = |seconds: &str| {
-        let wanted = ["sleep", seconds, ""].join("\0").into_bytes();
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        entries
-            .filter(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == wanted))
-            .count()
-    };
-    until("the test runs", || (sleeping(&hidden), sleeping(&waiting)) == (2, 1));
+    until("the test runs", || (paused_runs::sleeping(&hidden), paused_runs::sleeping(&waiting)) == (2, 1));
     running.signal(Signal::SIGKILL);
     running.wait().expect(137);
-    until("the test's sandbox is gone with the run", || sleeping(&waiting) == 0);
-    assert_eq!(sleeping(&hidden), 2, "services outlive a run");
+    until("the test's sandbox is gone with the run", || paused_runs::sleeping(&waiting) == 0);
+    assert_eq!(paused_runs::sleeping(&hidden), 2, "services outlive a run");
     // And what bounded the test outlives whoever would have removed it, where this host has it.
     let has_groups = world.cc_ci(["doctor"]).run().stdout.contains("bounded by a control group");
     assert_eq!(world.cc_ci(["audit"]).run().expect(4).stdout.contains("control group"), has_groups);
     world.cc_ci(["janitor"]).run().expect(0);
-    assert_eq!(sleeping(&hidden), 0);
+    assert_eq!(paused_runs::sleeping(&hidden), 0);
     world.assert_empty();
 }
 

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cc_ci_core::engine::{App, Backup, Deployer, Failure, RunContext, Secret};
+use cc_ci_core::engine::{App, Backup, Deployer as _, DeployerLayer, Failure, RunContext, Secret};
 use cc_ci_core::event::Event;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::local::LocalExecutor;
@@ -45,7 +45,12 @@ impl fmt::Display for Meddles {
 }
 
 #[async_trait]
-impl Deployer for Meddles {
+impl DeployerLayer for Meddles {
+    type Inner = LocalExecutor;
+
+    fn inner(&self) -> &LocalExecutor {
+        &self.real
+    }
     async fn create(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
         self.real.create(context, app).await?;
         (self.with)("create", app);

@@ -1,6 +1,5 @@
 //! What takes a double to be seen: clocks and boots, locks that tell who asks, deployers that lie.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
@@ -12,7 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cc_ci_core::CiHost;
 use cc_ci_core::cancellation::Cancellation;
-use cc_ci_core::engine::{App, Backup, Deployer, Engine as _, Failure, Kind, Resource, RunContext, Secret};
+use cc_ci_core::engine::{
+    App, Deployer as _, DeployerLayer, Engine as _, Failure, Kind, Resource, RunContext,
+};
 use cc_ci_core::event::{Reporter, Silent};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::janitor::{
@@ -156,7 +157,7 @@ fn a_lock_that_is_held_for_long_is_told_with_its_holder() {
     let at = |minutes| {
         let (real, boot) = (world.host(), BootId::current().unwrap());
         let host = Elsewhere { real, ahead: SignedDuration::from_mins(minutes), boot };
-        pass(&world.site_on(Arc::new(host), []), |_| ())
+        pass(&world.ci_host_on(Arc::new(host), []), |_| ())
     };
     let soon = at(119);
     assert_eq!((of(&soon, &domain).decision, of(&soon, &domain).detail.len()), (Decision::Live, 0));
@@ -268,7 +269,7 @@ fn after_a_reboot_everything_of_the_boot_before_is_reaped() {
     fs::create_dir(world.locks()).unwrap();
     let boot = BootId::new("another-boot");
     let host = Elsewhere { real: world.host(), ahead: SignedDuration::ZERO, boot };
-    let ci_host = world.site_on(Arc::new(host), []);
+    let ci_host = world.ci_host_on(Arc::new(host), []);
     block_on(ci_host.claim()).unwrap();
     assert_eq!(of(&pass(&ci_host, |_| ()), &domain).decision, Decision::Reaped);
     world.assert_empty();
@@ -366,31 +367,17 @@ impl fmt::Display for Redeploys {
 }
 
 #[async_trait]
-impl Deployer for Redeploys {
-    async fn create(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
-        self.0.create(context, app).await
-    }
-    async fn generate_secrets(
-        &self,
-        context: &RunContext,
-        app: &App,
-    ) -> Result<BTreeMap<String, Secret>, Failure> {
-        self.0.generate_secrets(context, app).await
-    }
-    async fn deploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
-        self.0.deploy(context, app).await
+impl DeployerLayer for Redeploys {
+    type Inner = LocalExecutor;
+
+    fn inner(&self) -> &LocalExecutor {
+        &self.0
     }
     async fn upgrade(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
         // Data and secrets stay: only the engine's own ids tell.
         let services = [Resource::new(Kind::Service, "app")];
         self.0.remove_selected(&app.domain, &services, Duration::from_secs(10)).await?;
         self.0.deploy(context, app).await
-    }
-    async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {
-        self.0.backup(context, app).await
-    }
-    async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure> {
-        self.0.restore(context, app, backup).await
     }
     fn environment(&self) -> Vec<(OsString, OsString)> {
         vec![("DOCKER_HOST".into(), "unix:///of/the/deployer".into())]

@@ -1,6 +1,5 @@
 //! An engine on which something happens while nobody looks.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -9,13 +8,9 @@ use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use cc_ci_core::engine::{
-    App, Endpoint, Engine, Failure, Inventory, LockSpace, Resource, RunContext, ServiceState, TaskLog,
-};
-use cc_ci_core::event::Reporter;
+use cc_ci_core::engine::{Engine as _, EngineLayer, Failure, Inventory};
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::Domain;
-use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_tests::World;
 
 /// The local engine, but between a removal and the next look something happens; with an request lag, the next look
@@ -83,9 +78,14 @@ impl fmt::Display for Eventful {
 }
 
 #[async_trait]
-impl Engine for Eventful {
-    async fn claim(&self, claim: &LockSpace) -> Result<(), Failure> {
-        self.real.claim(claim).await
+impl EngineLayer for Eventful {
+    type Inner = LocalExecutor;
+
+    fn inner(&self) -> &LocalExecutor {
+        &self.real
+    }
+    fn request_lag(&self) -> Duration {
+        self.lag
     }
     async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, Failure> {
         if self.blind.load(Ordering::Relaxed) {
@@ -100,98 +100,12 @@ impl Engine for Eventful {
         }
         self.real.inventory(domains).await
     }
-    fn request_lag(&self) -> Duration {
-        self.lag
-    }
-    async fn wait_converged(
-        &self,
-        domain: &Domain,
-        limit: Duration,
-        reporter: &dyn Reporter,
-    ) -> Result<(), Failure> {
-        self.real.wait_converged(domain, limit, reporter).await
-    }
-    async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, Failure> {
-        self.real.services(domain).await
-    }
     async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
         self.real.remove(domain, limit).await?;
         self.since_removal.lock().unwrap().push(0);
         *self.removed.lock().unwrap() = Some((Instant::now(), domain.clone()));
         // And claims that all is well: nobody trusts an exit status.
         Ok(())
-    }
-    async fn pre_pull(&self, app: &App) -> Result<(), Failure> {
-        self.real.pre_pull(app).await
-    }
-    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure> {
-        self.real.endpoint(domain).await
-    }
-    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {
-        self.real.volumes(domain).await
-    }
-    async fn write_volume_file(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        file: &str,
-        content: &[u8],
-    ) -> Result<(), Failure> {
-        self.real.write_volume_file(domain, volume, file, content).await
-    }
-    async fn read_volume_file(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        file: &str,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        self.real.read_volume_file(domain, volume, file).await
-    }
-    async fn execute(
-        &self,
-        context: &RunContext,
-        app: &App,
-        service: &str,
-        command: &[String],
-        limit: Duration,
-    ) -> Result<String, Failure> {
-        self.real.execute(context, app, service, command, limit).await
-    }
-    async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure> {
-        self.real.log(domain, service).await
-    }
-    async fn logs(&self, domain: &Domain, limit: Duration) -> Result<Vec<TaskLog>, Failure> {
-        self.real.logs(domain, limit).await
-    }
-    async fn save_volume(
-        &self,
-        context: &RunContext,
-        app: &App,
-        volume: &str,
-        rule: &VolumeBackup,
-        to: &Path,
-    ) -> Result<(), Failure> {
-        self.real.save_volume(context, app, volume, rule, to).await
-    }
-    async fn load_volume(
-        &self,
-        context: &RunContext,
-        app: &App,
-        volume: &str,
-        from: &Path,
-    ) -> Result<(), Failure> {
-        self.real.load_volume(context, app, volume, from).await
-    }
-    async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure> {
-        self.real.secrets(domain).await
-    }
-    async fn remove_selected(
-        &self,
-        domain: &Domain,
-        named: &[Resource],
-        limit: Duration,
-    ) -> Result<(), Failure> {
-        self.real.remove_selected(domain, named, limit).await
     }
 }
 

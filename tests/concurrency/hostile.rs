@@ -119,7 +119,7 @@ fn the_tail_of_a_services_log_begins_with_no_half_of_a_secret() {
     let secret = pipes::hear(&pipe);
     assert_eq!(secret.len(), 24);
     let end = running.wait().expect(1);
-    assert!(end.stderr.contains("xxxx"), "the last words are shown: {}", end.stderr);
+    assert!(end.stderr.contains("xxxx"), "the last lines are shown: {}", end.stderr);
     for text in [&end.stdout, &end.stderr] {
         assert!(!text.contains(&secret[14..]), "half of {secret} is told: {text}");
     }

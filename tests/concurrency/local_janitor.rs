@@ -7,6 +7,7 @@ use cc_ci_tests::{World, built, until};
 use nix::sys::signal::Signal;
 
 use crate::janitor::{decision, pass};
+use crate::paused_runs;
 
 #[test]
 fn a_strangers_thing_in_the_local_root_is_told_and_keeps_no_janitor_from_the_rest() {
@@ -50,22 +51,15 @@ fn what_a_service_left_its_user_and_its_session_for_ends_with_a_run_and_with_the
     );
     fs::write(&path, compose.replace(&line, &command.replace("$PATH", "/usr/bin:/bin"))).unwrap();
     recipe.commit();
-    let sleeping = |seconds: &str| {
-        let wanted = ["sleep", seconds, ""].join("\0").into_bytes();
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        entries
-            .filter(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == wanted))
-            .count()
-    };
     let call = || world.cc_ci(["run", "--pr", "1"]).arg(recipe.path());
     call().run().expect(0);
-    assert_eq!(sleeping(&hidden), 0, "a run left nothing, and said so");
+    assert_eq!(paused_runs::sleeping(&hidden), 0, "a run left nothing, and said so");
     recipe.script("tests/custom-waits", &format!("exec sleep {waiting}")).commit();
     let running = call().start();
-    until("the test runs", || (sleeping(&hidden), sleeping(&waiting)) == (1, 1));
+    until("the test runs", || (paused_runs::sleeping(&hidden), paused_runs::sleeping(&waiting)) == (1, 1));
     running.signal(Signal::SIGKILL);
     running.wait().expect(137);
     world.cc_ci(["janitor"]).run().expect(0);
-    assert_eq!(sleeping(&hidden), 0);
+    assert_eq!(paused_runs::sleeping(&hidden), 0);
     world.assert_empty();
 }

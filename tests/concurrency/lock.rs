@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 
 use cc_ci_core::lock::{AppLock as _, FlockLocks};
-use cc_ci_tests::{World, until};
+use cc_ci_tests::{Gate, World, until};
 
 #[test]
 fn a_second_run_of_one_pull_request_waits_visibly_and_then_deploys_once_itself() {
@@ -64,12 +64,7 @@ fn runs_of_different_domains_never_wait_for_each_other() {
     recipe.script("tests/custom", &script.join("\n")).commit();
     let runs = ["1", "2"].map(|n| world.cc_ci(["run", "--pr", n, "--run-id", n]).arg(recipe.path()).start());
     // Both are in the middle of a test at one time.
-    for gate in &gates {
-        gate.wait();
-    }
-    for gate in &gates {
-        gate.open();
-    }
+    Gate::meet(&gates);
     for run in runs {
         let end = run.wait().expect(0);
         assert!(!end.stderr.contains("app lock"), "{}", end.stderr);

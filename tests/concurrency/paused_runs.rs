@@ -1,5 +1,6 @@
 //! Runs that stand still where a test wants them, and how they must end.
 
+use std::fs::DirEntry;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -91,6 +92,15 @@ impl Foreign {
         let status = pipes::in_time("flock(1) ends", move || holder.wait());
         assert!(status.is_ok_and(|status| status.success()));
     }
+}
+
+/// How many processes are a `sleep` of so many seconds.
+pub fn sleeping(seconds: &str) -> usize {
+    let wanted = ["sleep", seconds, ""].join("\0").into_bytes();
+    let entries = std::fs::read_dir("/proc").expect("/proc is there").flatten();
+    let sleeps =
+        |entry: &DirEntry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == wanted);
+    entries.filter(sleeps).count()
 }
 
 /// The pid of the app's service.

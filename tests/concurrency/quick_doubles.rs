@@ -1,6 +1,5 @@
 //! Deployers that fail a quick run in ways that a real one seldom does.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cc_ci_core::engine::{
-    App, Backup, Deployer, Engine as _, Failure, Fault, Kind, Resource, RunContext, Secret,
+    App, Deployer as _, DeployerLayer, Engine as _, Failure, Fault, Kind, Resource, RunContext,
 };
 use cc_ci_core::event::Silent;
 use cc_ci_core::exit::Exit;
@@ -48,19 +47,14 @@ impl fmt::Display for Oddly {
 }
 
 #[async_trait]
-impl Deployer for Oddly {
+impl DeployerLayer for Oddly {
+    type Inner = LocalExecutor;
+
+    fn inner(&self) -> &LocalExecutor {
+        &self.1
+    }
     async fn create(&self, _: &RunContext, app: &App) -> Result<(), Failure> {
         panic!("a quick run made the app {}", app.domain)
-    }
-    async fn generate_secrets(
-        &self,
-        context: &RunContext,
-        app: &App,
-    ) -> Result<BTreeMap<String, Secret>, Failure> {
-        self.1.generate_secrets(context, app).await
-    }
-    async fn deploy(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
-        self.1.deploy(context, app).await
     }
     async fn upgrade(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
         let of_canonical = app.tree.components().any(|part| part.as_os_str() == "warm");
@@ -97,12 +91,6 @@ impl Deployer for Oddly {
             }
             _ => self.1.upgrade(context, app).await,
         }
-    }
-    async fn backup(&self, context: &RunContext, app: &App) -> Result<Backup, Failure> {
-        self.1.backup(context, app).await
-    }
-    async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure> {
-        self.1.restore(context, app, backup).await
     }
 }
 

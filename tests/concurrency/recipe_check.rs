@@ -283,17 +283,23 @@ fn nothing_that_a_repository_names_is_run() {
     assert!(!ran.exists(), "{}", fs::read_to_string(&ran).unwrap());
 }
 
-#[test]
-fn one_that_is_ended_leaves_no_clone() {
-    let world = World::new();
-    let recipe = clean(&world);
+/// A check whose git tells its pid through the pipe, and hangs.
+fn with_a_git_that_hangs(world: &World) -> (CcCi, PathBuf) {
+    let recipe = clean(world);
     recipe.commit();
     let started = world.fifo("started");
     let bin = world.path().join("bin");
     let script = format!("echo $$ > '{}'\nexec sleep 1000", started.display());
     world.recipe_at(&bin).script("git", &script);
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let running = call(&world, recipe.path(), &[]).env("PATH", path).start();
+    (call(world, recipe.path(), &[]).env("PATH", path), started)
+}
+
+#[test]
+fn one_that_is_ended_leaves_no_clone() {
+    let world = World::new();
+    let (call, started) = with_a_git_that_hangs(&world);
+    let running = call.start();
     let git = pipes::hear(&started);
     running.signal(Signal::SIGTERM);
     let end = running.wait().expect(143);
@@ -305,14 +311,7 @@ fn one_that_is_ended_leaves_no_clone() {
 #[test]
 fn one_whose_parent_is_killed_ends_and_leaves_no_clone() {
     let world = World::new();
-    let recipe = clean(&world);
-    recipe.commit();
-    let started = world.fifo("started");
-    let bin = world.path().join("bin");
-    let script = format!("echo $$ > '{}'\nexec sleep 1000", started.display());
-    world.recipe_at(&bin).script("git", &script);
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let call = call(&world, recipe.path(), &[]).env("PATH", path);
+    let (call, started) = with_a_git_that_hangs(&world);
     // The shell has something left to do, so it does not become the command.
     let shell = call.inside(&["sh", "-c", r#""$0" "$@"; :"#]).start();
     let git = fs::read_to_string(started).unwrap();

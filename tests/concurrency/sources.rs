@@ -1,5 +1,7 @@
 //! Which commit is tested, and whose releases it is upgraded from: what a pull request says of either is its author's word.
 
+use std::path::PathBuf;
+
 use cc_ci_tests::{CcCi, Recipe, World, unconfined};
 use serde_json::Value;
 
@@ -29,6 +31,19 @@ fn fork(world: &World, recipe: &Recipe) -> Recipe {
     fork
 }
 
+/// A recipe with a release and a commit on top, and a canonical tree.
+fn beside_a_canonical_tree() -> (World, Recipe, PathBuf) {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.release("1.0.0+1");
+    recipe.write("more", "").commit();
+    let tree = world.path().join("abra");
+    for name in ["recipes", "servers/default", "catalogue"] {
+        std::fs::create_dir_all(tree.join(name)).unwrap();
+    }
+    (world, recipe, tree)
+}
+
 #[test]
 fn the_releases_are_those_of_the_configured_source() {
     let world = World::new();
@@ -50,14 +65,7 @@ fn the_releases_are_those_of_the_configured_source() {
 
 #[test]
 fn the_canonical_trees_recipe_says_what_was_released() {
-    let world = World::new();
-    let recipe = world.recipe("plain");
-    recipe.release("1.0.0+1");
-    recipe.write("more", "").commit();
-    let tree = world.path().join("abra");
-    for name in ["recipes", "servers/default", "catalogue"] {
-        std::fs::create_dir_all(tree.join(name)).unwrap();
-    }
+    let (world, recipe, tree) = beside_a_canonical_tree();
     let (from, to) = (recipe.path().to_str().unwrap(), tree.join("recipes/plain"));
     recipe.git(["clone", "-q", from, to.to_str().unwrap()]);
     recipe.git(["tag", "-d", "1.0.0+1"]);
@@ -224,14 +232,7 @@ fn a_shallow_source_lends_its_word_to_no_tag_of_the_pull_requests() {
 
 #[test]
 fn a_copied_shallow_clone_says_that_its_history_is_cut() {
-    let world = World::new();
-    let recipe = world.recipe("plain");
-    recipe.release("1.0.0+1");
-    recipe.write("more", "").commit();
-    let tree = world.path().join("abra");
-    for name in ["recipes", "servers/default", "catalogue"] {
-        std::fs::create_dir_all(tree.join(name)).unwrap();
-    }
+    let (world, recipe, tree) = beside_a_canonical_tree();
     let (from, to) = (format!("file://{}", recipe.path().display()), tree.join("recipes/plain"));
     recipe.git(["clone", "-q", "--depth", "1", &from, to.to_str().unwrap()]);
     let call = |args: &[&str]| call(&world, args, &recipe).env("ABRA_DIR", &tree);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use cc_ci_tests::World;
+use cc_ci_tests::{Gate, World};
 
 #[test]
 fn two_runs_of_one_recipe_clone_and_deploy_in_parallel() {
@@ -22,12 +22,7 @@ fn two_runs_of_one_recipe_clone_and_deploy_in_parallel() {
     recipe.release("1.0.0+1");
     recipe.compose("2", "").commit();
     let runs = ["1", "2"].map(|n| world.cc_ci(["run", "--pr", n, "--run-id", n]).arg(recipe.path()).start());
-    for gate in &gates {
-        gate.wait();
-    }
-    for gate in &gates {
-        gate.open();
-    }
+    Gate::meet(&gates);
     for run in runs {
         run.wait().expect(0);
     }

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::Command;
 
 use cc_ci_core::lifetime::conformance::CASES;
+use cc_ci_core::process::ProcessIdentity;
 use cc_ci_tests::until;
 
 use crate::probe::{PROGRAM, Probe, UnixSignal, all_go, end, identity, is_alive};
@@ -67,18 +68,24 @@ fn children_die_with_a_killed_owner() {
     all_go(&started);
 }
 
+/// The probe is told to end, and ends nobody else: not `stranger`, who is ended here.
+#[track_caller]
+fn spares(mut probe: Probe, stranger: &ProcessIdentity) {
+    probe.send(UnixSignal::SIGTERM);
+    assert_eq!(probe.expect("cancelled:"), "SIGTERM");
+    let ended = probe.expect_removal();
+    let alive = is_alive(stranger);
+    end(stranger);
+    assert_eq!(ended, "0 groups, 0 escaped");
+    assert!(alive, "ended {stranger}, who is not ours");
+}
+
 #[test]
 fn background_jobs_of_an_execed_shell_are_not_ours() {
     let mut probe = Probe::shell(r#"sleep 1000 & echo $!; exec "$0" "$@""#, &["wait"]);
     let job = identity(probe.line().parse().unwrap());
     probe.expect("ready");
-    probe.send(UnixSignal::SIGTERM);
-    assert_eq!(probe.expect("cancelled:"), "SIGTERM");
-    let ended = probe.expect_removal();
-    let alive = is_alive(&job);
-    end(&job);
-    assert_eq!(ended, "0 groups, 0 escaped");
-    assert!(alive, "ended a job that was there before");
+    spares(probe, &job);
 }
 
 #[test]
@@ -115,13 +122,7 @@ fn an_orphan_of_a_background_job_is_not_ours_either() {
     until("the orphan is ours", || {
         cc_ci_core::process::StatLine::read(orphan.pid).unwrap().parent == probe.pid()
     });
-    probe.send(UnixSignal::SIGTERM);
-    assert_eq!(probe.expect("cancelled:"), "SIGTERM");
-    let ended = probe.expect_removal();
-    let alive = is_alive(&orphan);
-    end(&orphan);
-    assert_eq!(ended, "0 groups, 0 escaped");
-    assert!(alive, "ended a process that is not ours");
+    spares(probe, &orphan);
 }
 
 #[test]
@@ -134,11 +135,5 @@ fn a_background_job_that_leaves_its_group_is_still_not_ours() {
     until("the job has left its group", || {
         cc_ci_core::process::StatLine::read(job.pid).unwrap().group == job.pid
     });
-    probe.send(UnixSignal::SIGTERM);
-    assert_eq!(probe.expect("cancelled:"), "SIGTERM");
-    let ended = probe.expect_removal();
-    let alive = is_alive(&job);
-    end(&job);
-    assert_eq!(ended, "0 groups, 0 escaped");
-    assert!(alive, "ended a process that is not ours");
+    spares(probe, &job);
 }

@@ -22,7 +22,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::PATIENCE;
+use crate::EVENT_LIMIT;
 use crate::command::{Ended, built};
 use crate::pipeline::{self, Pipeline};
 use crate::pipes::gone;
@@ -225,7 +225,7 @@ impl Step {
     /// Waits for a line of the log that contains `text`.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + EVENT_LIMIT;
         while let Ok(line) = self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
             self.seen.push_str(&line);
             self.seen.push('\n');
@@ -246,7 +246,7 @@ impl Step {
     pub fn close_log(&mut self) {
         drop(self.reading.take());
         // Its reader has gone when there is nobody to hear from.
-        while self.lines.recv_timeout(PATIENCE).is_ok() {}
+        while self.lines.recv_timeout(EVENT_LIMIT).is_ok() {}
     }
 
     /// Waits for the step's end, and for that of everybody who could write to its log. The code is what the CI system
@@ -255,7 +255,7 @@ impl Step {
     pub fn wait(mut self) -> Ended {
         assert!(gone(self.child.id().cast_signed()), "the shell did not end in time; seen:\n{}", self.seen);
         let status = self.child.wait().expect("a child can be waited for");
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + EVENT_LIMIT;
         while let Ok(line) = self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
             self.seen.push_str(&line);
             self.seen.push('\n');

@@ -13,7 +13,7 @@ use std::time::Instant;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::PATIENCE;
+use crate::EVENT_LIMIT;
 use crate::pipes::gone;
 use crate::world::World;
 
@@ -201,7 +201,7 @@ impl StartedCommand {
     /// Waits for a line of stderr that contains `text`, and gives it.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) -> String {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + EVENT_LIMIT;
         loop {
             match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
@@ -222,7 +222,7 @@ impl StartedCommand {
     /// Waits for the next line of stderr. `None` when there will be no more.
     #[track_caller]
     pub fn next_line(&mut self) -> Option<String> {
-        match self.lines.recv_timeout(PATIENCE) {
+        match self.lines.recv_timeout(EVENT_LIMIT) {
             Ok(line) => {
                 self.seen.push_str(&line);
                 self.seen.push('\n');
@@ -240,7 +240,7 @@ impl StartedCommand {
 
     /// Waits for the end.
     pub fn wait(mut self) -> Ended {
-        let until = Instant::now() + PATIENCE * 2;
+        let until = Instant::now() + EVENT_LIMIT * 2;
         loop {
             match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => {

@@ -41,7 +41,7 @@ pub use objects::Object;
 pub use private::{Failure, PrivateEngine, left_of, missing, processes_of, sweep};
 pub use test::TestEngine;
 
-use crate::PATIENCE;
+use crate::EVENT_LIMIT;
 use crate::command::Ended;
 use crate::pipes::in_time;
 use crate::skip::skip;
@@ -187,7 +187,7 @@ pub fn until(what: &str, condition: impl FnMut() -> bool) {
 
 /// Whether `condition` holds before patience ends.
 fn holds(mut condition: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + EVENT_LIMIT;
     let mut pause = Duration::from_millis(20);
     while !condition() {
         if Instant::now() >= until {

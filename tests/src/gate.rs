@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::PATIENCE;
+use crate::EVENT_LIMIT;
 use crate::world::World;
 
 /// Two named pipes. The test holds both ends of each, so nobody blocks to open one.
@@ -50,14 +50,23 @@ impl Gate {
         let mut message = Vec::new();
         while !message.ends_with(b"\n") {
             let mut fds = [PollFd::new(self.here.1.as_fd(), PollFlags::POLLIN)];
-            let patience = PollTimeout::try_from(PATIENCE).expect("patience is short");
-            let ready = poll(&mut fds, patience).expect("a pipe can be polled");
+            let limit = PollTimeout::try_from(EVENT_LIMIT).expect("the limit is short");
+            let ready = poll(&mut fds, limit).expect("a pipe can be polled");
             assert!(ready > 0, "nobody came to {}", self.here.0.display());
             let mut byte = [0];
             (&self.here.1).read_exact(&mut byte).expect("a byte is there");
             message.push(byte[0]);
         }
         String::from_utf8_lossy(&message).trim_end().to_owned()
+    }
+
+    /// Waits until a script is at each gate, and lets them go on: all were there at one time.
+    #[track_caller]
+    pub fn meet(gates: &[Self]) {
+        for gate in gates {
+            gate.wait();
+        }
+        gates.iter().for_each(Self::open);
     }
 
     /// Lets one script go on.

@@ -1,6 +1,6 @@
 //! What the suites share: a world of their own for each test, recipes made on the spot, and the built command.
 //!
-//! Nothing here sleeps to be in time: tests wait for lines, pipes and ends of processes. [`PATIENCE`] only bounds
+//! Nothing here sleeps to be in time: tests wait for lines, pipes and ends of processes. [`EVENT_LIMIT`] only bounds
 //! a wait that would otherwise hang when the product is broken.
 
 #![expect(
@@ -11,6 +11,7 @@
 )]
 
 mod abra;
+pub mod bench;
 pub mod ci;
 mod command;
 pub mod engine;
@@ -38,4 +39,4 @@ pub use skip::{require_root, skip};
 pub use world::{World, confined, unconfined, until};
 
 /// How long an event may take before a test calls it missing. Never part of what is tested.
-pub const PATIENCE: Duration = Duration::from_mins(3);
+pub const EVENT_LIMIT: Duration = Duration::from_mins(3);

@@ -42,7 +42,11 @@ impl World {
     }
 
     /// What the command would work with, on `host`.
-    pub fn site_on(&self, host: Arc<dyn SystemInfo>, protected: impl IntoIterator<Item = Domain>) -> CiHost {
+    pub fn ci_host_on(
+        &self,
+        host: Arc<dyn SystemInfo>,
+        protected: impl IntoIterator<Item = Domain>,
+    ) -> CiHost {
         let runs = WorkspaceSettings::new(self.runs()).and_then(KernelWorkspace::new);
         CiHost {
             pattern: RunAppPattern::new(self.suffix().clone(), protected),
@@ -57,7 +61,7 @@ impl World {
 
     /// What the command would work with.
     pub fn ci_host(&self) -> CiHost {
-        self.site_on(self.host(), [])
+        self.ci_host_on(self.host(), [])
     }
 
     /// All that a run needs.

@@ -1,4 +1,4 @@
-//! Events between a test and the processes that it started, all bounded by [`PATIENCE`].
+//! Events between a test and the processes that it started, all bounded by [`EVENT_LIMIT`].
 
 use std::fs;
 use std::io::{self, ErrorKind, PipeReader, PipeWriter, Write as _};
@@ -11,7 +11,7 @@ use cc_ci_core::process::{ProcessIdentity, wait_gone};
 use cc_ci_core::system_info::BootId;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::PATIENCE;
+use crate::EVENT_LIMIT;
 
 /// Waits for whoever writes to the named pipe, and gives what it wrote until it closed the pipe.
 #[track_caller]
@@ -40,7 +40,7 @@ pub fn in_time<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 
         let _late = sender.send(work()).is_err();
     });
     // No closure: the caller's place is told.
-    let Ok(done) = done.recv_timeout(PATIENCE) else { panic!("in vain until {what}") };
+    let Ok(done) = done.recv_timeout(EVENT_LIMIT) else { panic!("in vain until {what}") };
     done
 }
 
@@ -77,6 +77,6 @@ pub(crate) fn gone(pid: i32) -> bool {
 pub fn ends(process: &ProcessIdentity) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime
-        .block_on(wait_gone(process, &process.boot_id, Instant::now() + PATIENCE))
+        .block_on(wait_gone(process, &process.boot_id, Instant::now() + EVENT_LIMIT))
         .expect("it can be watched")
 }

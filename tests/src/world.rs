@@ -12,7 +12,7 @@ use cc_ci_core::system_info::BootId;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::PATIENCE;
+use crate::EVENT_LIMIT;
 use crate::command::CcCi;
 use crate::engine::Engine;
 use crate::gate::Gate;
@@ -295,7 +295,7 @@ fn new_name() -> String {
 /// Looks until `holds`: for what the kernel shows and tells nobody.
 #[track_caller]
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + EVENT_LIMIT;
     while !holds() {
         assert!(Instant::now() < until, "in vain: {what}");
         // Without a pause it would take the processor from what it waits for.

@@ -2,7 +2,7 @@
 
 use cc_ci_tests::engine::{BUSYBOX, Bystanders, Engine, Object};
 
-const NAME: &str = "lasting-";
+const NAME: &str = "persistent-";
 
 /// Makes them, and looks.
 #[track_caller]

@@ -2,22 +2,11 @@
 
 use cc_ci_core::engine::{Engine as _, Fault, LockSpace};
 use cc_ci_core::names::Suffix;
-use cc_ci_core::system_info::BootId;
 use cc_ci_docker::SwarmEngine;
 use cc_ci_tests::engine::{PrivateEngine, TestEngine};
 use futures_util::future::join_all;
 
 use crate::support::{App, block_on, swarm};
-
-fn space(machine: &str, boot: &str, directory: &str) -> LockSpace {
-    LockSpace {
-        machine_id: machine.to_owned(),
-        hostname: format!("host-of-{machine}"),
-        boot_id: BootId::new(boot),
-        directory: directory.to_owned(),
-        path: format!("/run/lock/{directory}").into(),
-    }
-}
 
 fn claimed_by(swarm: &SwarmEngine) -> Option<LockSpace> {
     let facts = block_on(swarm.inspect()).expect("the engine answers");
@@ -32,7 +21,7 @@ fn a_suffix_belongs_to_one_lock_space_until_its_boot_is_over() {
     let suffix = test.world().suffix();
     let swarm = swarm(&test, suffix);
     let name = format!("cc-ci-lockspace-{suffix}");
-    let first = space("m1", "b1", "8:7");
+    let first = LockSpace::made_up("m1", "b1", "8:7");
     assert_eq!(claimed_by(&swarm), None);
     block_on(swarm.claim(&first)).expect("nobody has it");
     block_on(swarm.claim(&first)).expect("it is ours");
@@ -41,9 +30,9 @@ fn a_suffix_belongs_to_one_lock_space_until_its_boot_is_over() {
     let before = version();
 
     for (other, whose) in [
-        (space("m1", "b1", "8:8"), "another lock directory, /run/lock/8:7"),
-        (space("m2", "b1", "8:7"), "another machine, host-of-m1"),
-        (space("m2", "b2", "8:7"), "another machine, host-of-m1"),
+        (LockSpace::made_up("m1", "b1", "8:8"), "another lock directory, /run/lock/8:7"),
+        (LockSpace::made_up("m2", "b1", "8:7"), "another machine, host-of-m1"),
+        (LockSpace::made_up("m2", "b2", "8:7"), "another machine, host-of-m1"),
     ] {
         let error = block_on(swarm.claim(&other)).expect_err("it is somebody else's");
         assert_eq!(error.fault(), Fault::Configuration);
@@ -56,10 +45,11 @@ fn a_suffix_belongs_to_one_lock_space_until_its_boot_is_over() {
     }
     assert_eq!(version(), before, "who is refused changes nothing");
 
-    let rebooted = space("m1", "b2", "8:9");
+    let rebooted = LockSpace::made_up("m1", "b2", "8:9");
     block_on(swarm.claim(&rebooted)).expect("its boot is over");
     assert_eq!(claimed_by(&swarm), Some(rebooted));
-    block_on(swarm.claim(&space("m1", "b2", "8:7"))).expect_err("another directory of the same boot");
+    block_on(swarm.claim(&LockSpace::made_up("m1", "b2", "8:7")))
+        .expect_err("another directory of the same boot");
 
     // It is nobody's residue.
     let all = block_on(swarm.inventory(None)).expect("the engine can be looked at");
@@ -75,8 +65,9 @@ fn of_many_that_claim_at_once_one_has_it() {
     let swarm = swarm(&test, suffix);
     // The first round makes the claim, each later one takes that of an earlier boot over.
     for boot in 0..10 {
-        let spaces: Vec<LockSpace> =
-            (0..8).map(|directory| space("m1", &format!("b{boot}"), &directory.to_string())).collect();
+        let spaces: Vec<LockSpace> = (0..8)
+            .map(|directory| LockSpace::made_up("m1", &format!("b{boot}"), &directory.to_string()))
+            .collect();
         let claims = block_on(join_all(spaces.iter().map(|space| swarm.claim(space))));
         let winners: Vec<&LockSpace> =
             spaces.iter().zip(&claims).filter(|(_, claim)| claim.is_ok()).map(|(space, _)| space).collect();
@@ -97,7 +88,8 @@ fn what_is_no_claim_is_refused_by_name() {
     let garbled = "--label=cc-ci.lock-space={\"machine_id\":";
     for label in ["--label=other=1", garbled, "--label=cc-ci.lock-space={}"] {
         test.docker_with(["config", "create", label, &name, "-"], "x");
-        let error = block_on(swarm.claim(&space("m1", "b1", "8:7"))).expect_err("it can't be read");
+        let error =
+            block_on(swarm.claim(&LockSpace::made_up("m1", "b1", "8:7"))).expect_err("it can't be read");
         assert_eq!(error.fault(), Fault::Configuration);
         assert!(error.to_string().contains(&name), "{error}");
         assert!(error.hint().is_some_and(|hint| hint.contains(&format!("docker config rm {name}"))));
@@ -106,8 +98,8 @@ fn what_is_no_claim_is_refused_by_name() {
     // A longer suffix has a claim of its own.
     let longer: Suffix = format!("{suffix}.uk").parse().expect("a suffix");
     let theirs = crate::support::swarm(&test, &longer);
-    block_on(theirs.claim(&space("m2", "b1", "8:7"))).expect("nobody has it");
-    block_on(swarm.claim(&space("m1", "b1", "8:7"))).expect("nobody has it");
+    block_on(theirs.claim(&LockSpace::made_up("m2", "b1", "8:7"))).expect("nobody has it");
+    block_on(swarm.claim(&LockSpace::made_up("m1", "b1", "8:7"))).expect("nobody has it");
     test.docker(["config", "rm", &format!("{name}.uk")]);
 }
 
@@ -115,7 +107,7 @@ fn what_is_no_claim_is_refused_by_name() {
 fn a_swarm_with_another_place_for_tasks_is_refused() {
     let Some(first) = PrivateEngine::start("a_swarm_with_another_place_for_tasks_is_refused") else { return };
     let swarm = swarm(&first, &"nodes.test".parse().expect("a suffix"));
-    let claim = space("m1", "b1", "8:7");
+    let claim = LockSpace::made_up("m1", "b1", "8:7");
     block_on(swarm.claim(&claim)).expect("one node");
     let facts = block_on(swarm.inspect()).expect("the engine answers").swarm.expect("it is a manager");
     assert!(facts.this_node.is_some() && facts.other_nodes.is_empty());

@@ -172,7 +172,7 @@ fn a_wait_that_is_dropped_leaves_nothing_running() {
                 tokio::task::yield_now().await;
             }
         };
-        let waited = tokio::time::timeout(cc_ci_tests::PATIENCE, none).await;
+        let waited = tokio::time::timeout(cc_ci_tests::EVENT_LIMIT, none).await;
         waited.unwrap_or_else(|_| panic!("{} tasks run on", tasks()));
     });
     app.remove();

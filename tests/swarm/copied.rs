@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use cc_ci_core::engine::{Engine as _, Failure, Fault};
+use cc_ci_core::engine::{Engine as _, Failure, Fault, VolumeCopy};
 use cc_ci_core::error_chain;
 use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_tests::engine::TestEngine;
@@ -13,12 +13,14 @@ use crate::support::{App, block_on};
 
 fn save(app: &App<'_>, run: &Run, volume: &str, rule: &VolumeBackup) -> Result<(), Failure> {
     let to = run.copies().join(volume);
-    block_on(app.swarm.save_volume(&run.context, &run.app, volume, rule, &to))
+    let copy = VolumeCopy { app: &run.app, volume, directory: &to };
+    block_on(app.swarm.save_volume(&run.context, &copy, rule))
 }
 
 fn load(app: &App<'_>, run: &Run, volume: &str) -> Result<(), Failure> {
     let from = run.copies().join(volume);
-    block_on(app.swarm.load_volume(&run.context, &run.app, volume, &from))
+    let copy = VolumeCopy { app: &run.app, volume, directory: &from };
+    block_on(app.swarm.load_volume(&run.context, &copy))
 }
 
 #[track_caller]

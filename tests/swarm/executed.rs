@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use cc_ci_core::engine::{Engine as _, Failure, Fault};
+use cc_ci_core::engine::{Engine as _, Failure, Fault, ServiceCommand};
 use cc_ci_core::error_chain;
 use cc_ci_tests::engine::{TestEngine, until};
 
@@ -13,8 +13,9 @@ use crate::support::{App, block_on};
 
 fn execute(app: &App<'_>, service: &str, script: &str, limit: Duration) -> Result<String, Failure> {
     let run = Run::of(app);
-    let command = ["sh", "-c", script].map(str::to_owned);
-    block_on(app.swarm.execute(&run.context, &run.app, service, &command, limit))
+    let words = ["sh", "-c", script].map(str::to_owned);
+    let command = ServiceCommand { app: &run.app, service, words: &words, limit };
+    block_on(app.swarm.execute(&run.context, &command))
 }
 
 #[test]
@@ -47,7 +48,9 @@ fn a_command_says_how_it_ended_and_what_it_said() {
     assert_eq!(error.to_string(), "can't run sh in the service nope: there is no such service");
     let program = block_on(async {
         let run = Run::of(&app);
-        app.swarm.execute(&run.context, &run.app, "db", &["no-such-program".to_owned()], PATIENT).await
+        let words = ["no-such-program".to_owned()];
+        let command = ServiceCommand { app: &run.app, service: "db", words: &words, limit: PATIENT };
+        app.swarm.execute(&run.context, &command).await
     });
     let error = program.expect_err("there is none");
     assert_eq!(error.fault(), Fault::Recipe, "{}", error_chain(&error));

@@ -1,6 +1,6 @@
 //! Small files in volumes.
 
-use cc_ci_core::engine::{Engine as _, Failure, Fault, VolumePath};
+use cc_ci_core::engine::{Engine as _, Failure, Fault, VolumeFile, VolumePath};
 use cc_ci_tests::engine::TestEngine;
 
 use crate::support::{App, block_on};
@@ -12,11 +12,13 @@ fn volumes(app: &App<'_>) -> Vec<String> {
 }
 
 fn write(app: &App<'_>, volume: &str, file: &str, content: &[u8]) -> Result<(), Failure> {
-    block_on(app.swarm.write_volume_file(&app.domain, volume, file, content))
+    let file = VolumeFile { domain: &app.domain, volume, path: file };
+    block_on(app.swarm.write_volume_file(&file, content))
 }
 
 fn read(app: &App<'_>, volume: &str, file: &str) -> Result<Option<Vec<u8>>, Failure> {
-    block_on(app.swarm.read_volume_file(&app.domain, volume, file))
+    let file = VolumeFile { domain: &app.domain, volume, path: file };
+    block_on(app.swarm.read_volume_file(&file))
 }
 
 #[test]
@@ -83,7 +85,9 @@ fn a_path_of_a_volume_is_looked_at_and_none_is_made() {
     app.comes_up();
     let data = format!("{}_data", app.stack);
     app.run_in("app", "mkdir -p /data/deep/er; echo 1 > /data/dump; ln -s /other /data/elsewhere");
-    let look = |path: &str| block_on(app.swarm.volume_path(&app.domain, &data, path));
+    let look = |path: &str| {
+        block_on(app.swarm.volume_path(&VolumeFile { domain: &app.domain, volume: &data, path }))
+    };
     for (path, expected) in [
         ("deep", VolumePath::Directory),
         ("deep/er/", VolumePath::Directory),

@@ -15,7 +15,7 @@ use std::thread;
 
 use cc_ci_core::names::Domain;
 use cc_ci_tests::engine::{Events, TestEngine, until};
-use cc_ci_tests::{PATIENCE, World, pipes};
+use cc_ci_tests::{EVENT_LIMIT, World, pipes};
 
 use crate::socket_tap::Shown;
 use crate::support::four_services;
@@ -182,14 +182,14 @@ impl Held {
     /// Waits for the order.
     #[track_caller]
     fn wait(&self) {
-        self.arrived.recv_timeout(PATIENCE).expect("the order comes");
+        self.arrived.recv_timeout(EVENT_LIMIT).expect("the order comes");
     }
 
     /// Lets the order go on to the engine, and gives how its answer begins.
     #[track_caller]
     fn let_go(&self) -> String {
         self.go.send(()).expect("the order is kept");
-        self.answer.recv_timeout(PATIENCE).expect("the engine answers")
+        self.answer.recv_timeout(EVENT_LIMIT).expect("the engine answers")
     }
 }
 

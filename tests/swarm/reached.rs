@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use cc_ci_core::engine::{Endpoint, Engine as _, Failure, Fault};
-use cc_ci_tests::PATIENCE;
+use cc_ci_tests::EVENT_LIMIT;
 use cc_ci_tests::engine::{NOTE_KEEPER, TestEngine};
 
 use crate::support::{App, block_on};
@@ -16,8 +16,8 @@ fn endpoint(app: &App<'_>) -> Result<Endpoint, Failure> {
 /// The answer to a real `GET path`.
 #[track_caller]
 fn get(endpoint: &Endpoint, path: &str) -> String {
-    let mut stream = TcpStream::connect_timeout(&endpoint.address, PATIENCE).expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket can be told so");
+    let mut stream = TcpStream::connect_timeout(&endpoint.address, EVENT_LIMIT).expect("it listens");
+    stream.set_read_timeout(Some(EVENT_LIMIT)).expect("a socket can be told so");
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", endpoint.host).expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");

@@ -10,13 +10,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cc_ci_core::engine::{
-    App, Endpoint, Engine, Failure, Inventory, LockSpace, MemoryEngine, RecipeCode, Redactor, Resource,
-    RunContext, ServiceState, TaskLog,
+    App, EngineLayer, Failure, MemoryEngine, RecipeCode, Redactor, RunContext, ServiceState,
 };
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::lifetime::{Bounds, Command, EmbeddedMode, RunLifetime as _};
 use cc_ci_core::names::Domain;
-use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_core::workspace::Catalogue;
 use tempfile::TempDir;
 
@@ -219,7 +217,13 @@ impl fmt::Display for FileEngine {
 }
 
 #[async_trait]
-impl Engine for FileEngine {
+impl EngineLayer for FileEngine {
+    type Inner = MemoryEngine;
+
+    fn inner(&self) -> &MemoryEngine {
+        &self.rest
+    }
+
     async fn services(&self, _: &Domain) -> Result<Vec<ServiceState>, Failure> {
         let state = |name: String| ServiceState {
             id: name.clone(),
@@ -245,106 +249,5 @@ impl Engine for FileEngine {
 
     async fn has_backup_service(&self) -> Result<bool, Failure> {
         Ok(self.has_backup_service)
-    }
-
-    async fn claim(&self, claim: &LockSpace) -> Result<(), Failure> {
-        self.rest.claim(claim).await
-    }
-
-    async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, Failure> {
-        self.rest.inventory(domains).await
-    }
-
-    async fn wait_converged(
-        &self,
-        domain: &Domain,
-        limit: Duration,
-        reporter: &dyn Reporter,
-    ) -> Result<(), Failure> {
-        self.rest.wait_converged(domain, limit, reporter).await
-    }
-
-    async fn remove(&self, domain: &Domain, limit: Duration) -> Result<(), Failure> {
-        self.rest.remove(domain, limit).await
-    }
-
-    async fn pre_pull(&self, app: &App) -> Result<(), Failure> {
-        self.rest.pre_pull(app).await
-    }
-
-    async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure> {
-        self.rest.endpoint(domain).await
-    }
-
-    async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {
-        self.rest.volumes(domain).await
-    }
-
-    async fn write_volume_file(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        file: &str,
-        content: &[u8],
-    ) -> Result<(), Failure> {
-        self.rest.write_volume_file(domain, volume, file, content).await
-    }
-
-    async fn read_volume_file(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        file: &str,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        self.rest.read_volume_file(domain, volume, file).await
-    }
-
-    async fn execute(
-        &self,
-        context: &RunContext,
-        app: &App,
-        service: &str,
-        command: &[String],
-        limit: Duration,
-    ) -> Result<String, Failure> {
-        self.rest.execute(context, app, service, command, limit).await
-    }
-
-    async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure> {
-        self.rest.log(domain, service).await
-    }
-
-    async fn logs(&self, domain: &Domain, limit: Duration) -> Result<Vec<TaskLog>, Failure> {
-        self.rest.logs(domain, limit).await
-    }
-
-    async fn save_volume(
-        &self,
-        context: &RunContext,
-        app: &App,
-        volume: &str,
-        rule: &VolumeBackup,
-        to: &Path,
-    ) -> Result<(), Failure> {
-        self.rest.save_volume(context, app, volume, rule, to).await
-    }
-
-    async fn load_volume(
-        &self,
-        context: &RunContext,
-        app: &App,
-        volume: &str,
-        from: &Path,
-    ) -> Result<(), Failure> {
-        self.rest.load_volume(context, app, volume, from).await
-    }
-
-    async fn remove_selected(
-        &self,
-        domain: &Domain,
-        named: &[Resource],
-        limit: Duration,
-    ) -> Result<(), Failure> {
-        self.rest.remove_selected(domain, named, limit).await
     }
 }

@@ -2,13 +2,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::judge::{Facts, Judgement, judge};
 use super::outcome::{Outcome, Verdict};
 use super::state::{Cancel, Job, Order, Refusal, Request, State};
+use super::validity::{Facts, Validity, validity_of};
 use crate::names::Sha;
 
 /// After so long, a CI that was asked for a job has made it or never will: it is longer than a question may take.
-pub const SETTLE: SignedDuration = SignedDuration::from_secs(60);
+pub const CREATION_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
 /// So often in a row a CI may not know a job before it counts as gone.
 pub const MISSING_LIMIT: u8 = 3;
@@ -109,19 +109,19 @@ pub fn decide(request: &Request, event: &Event) -> Decision {
     let stay = || Decision { state: request.state.clone(), create: false };
     let to = |state| Decision { state, create: false };
     match (&request.state, event) {
-        (State::Received, Event::Checked(facts)) => match judge(&request.asked, facts) {
-            Judgement::Accept(head) => to(State::Queued { head }),
-            Judgement::Refuse(why) => to(State::Refused { why }),
-            Judgement::NotYet => stay(),
+        (State::Received, Event::Checked(facts)) => match validity_of(&request.asked, facts) {
+            Validity::Accept(head) => to(State::Queued { head }),
+            Validity::Refuse(why) => to(State::Refused { why }),
+            Validity::NotYet => stay(),
         },
         // The same again right before the CI is asked: a branch, a comment and rights change while a request waits.
-        (State::Queued { head: pinned }, Event::Checked(facts)) => match judge(&request.asked, facts) {
-            Judgement::Accept(head) if head == *pinned => {
+        (State::Queued { head: pinned }, Event::Checked(facts)) => match validity_of(&request.asked, facts) {
+            Validity::Accept(head) if head == *pinned => {
                 to(State::Intent { head, asked: None, refused: 0, newer: None })
             }
-            Judgement::Accept(head) => to(State::Refused { why: Refusal::PushedSince { head } }),
-            Judgement::Refuse(why) => to(State::Refused { why }),
-            Judgement::NotYet => stay(),
+            Validity::Accept(head) => to(State::Refused { why: Refusal::PushedSince { head } }),
+            Validity::Refuse(why) => to(State::Refused { why }),
+            Validity::NotYet => stay(),
         },
         (
             State::Received | State::Queued { .. } | State::Intent { asked: None, .. },
@@ -184,7 +184,7 @@ fn looked_up(state: &State, jobs: &[Job], now: Timestamp) -> Decision {
     }
     match (asked, newer) {
         // Whoever asked may have been killed, or not have heard the answer: the job may yet come.
-        (Some(asked), _) if now.duration_since(*asked) < SETTLE => stay(),
+        (Some(asked), _) if now.duration_since(*asked) < CREATION_GRACE => stay(),
         (_, Some(by)) => {
             Decision { state: State::Superseded { by: *by, head: Some(head.clone()) }, create: false }
         }

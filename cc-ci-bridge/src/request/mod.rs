@@ -8,18 +8,18 @@
 //! What people are told is a function of the state as well ([`told`]).
 
 mod decide;
-mod judge;
 #[cfg(test)]
 mod model_tests;
 mod outcome;
 mod pull;
 mod state;
 #[cfg(test)]
-mod table_tests;
+pub(crate) mod table_tests;
 pub mod told;
+mod validity;
 
-pub use decide::{Decision, Event, MISSING_LIMIT, Policy, REFUSED_LIMIT, SETTLE, decide, order};
-pub use judge::{CommentNow, Facts, Judgement, Permission, Push, judge};
+pub use decide::{CREATION_GRACE, Decision, Event, MISSING_LIMIT, Policy, REFUSED_LIMIT, decide, order};
 pub use outcome::{Outcome, TierLine, Verdict};
 pub use pull::{place, superseded, turn};
 pub use state::{Asked, Cancel, Job, Order, Refusal, Request, RequestId, State, Via};
+pub use validity::{CommentNow, Facts, Permission, Push, Validity, validity_of};

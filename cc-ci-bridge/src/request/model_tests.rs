@@ -199,7 +199,7 @@ impl Model for Bridge {
                 Self::apply(&mut world, comment, &Event::Newer { by, policy: self.policy });
             }
             Step::LookUp { comment, late } => {
-                let now = if late { at(10) + SETTLE } else { at(10) };
+                let now = if late { at(10) + CREATION_GRACE } else { at(10) };
                 let jobs = Self::jobs(&world, comment);
                 Self::apply(&mut world, comment, &Event::LookedUp { jobs, now });
                 // All questions are put at one time: what counts is how long ago.

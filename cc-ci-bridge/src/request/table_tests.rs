@@ -10,11 +10,11 @@ pub(super) fn sha(digit: char) -> Sha {
     digit.to_string().repeat(40).parse().unwrap()
 }
 
-pub(super) fn at(seconds: i64) -> Timestamp {
+pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
 }
 
-pub(super) fn asked(comment: u64) -> Asked {
+pub(crate) fn asked(comment: u64) -> Asked {
     Asked {
         repo: "recipes/notes".parse().unwrap(),
         pull: 1,
@@ -78,43 +78,43 @@ fn superseded_by(by: u64) -> State {
 #[test]
 fn what_the_forge_says_decides_whether_a_comment_is_run() {
     let push = |at, head| Some(Push { at, head });
-    let since = |head| Judgement::Refuse(Refusal::PushedSince { head: sha(head) });
+    let since = |head| Validity::Refuse(Refusal::PushedSince { head: sha(head) });
     let cases = [
-        ("as it should be", facts(), Judgement::Accept(sha('a'))),
-        ("never pushed to", Facts { last_push: None, ..facts() }, Judgement::Accept(sha('a'))),
-        ("a bot", Facts { bot: true, ..facts() }, Judgement::Refuse(Refusal::Bot)),
+        ("as it should be", facts(), Validity::Accept(sha('a'))),
+        ("never pushed to", Facts { last_push: None, ..facts() }, Validity::Accept(sha('a'))),
+        ("a bot", Facts { bot: true, ..facts() }, Validity::Refuse(Refusal::Bot)),
         (
             "may not",
             Facts { permission: Permission::MayNot, ..facts() },
-            Judgement::Refuse(Refusal::NotPermitted),
+            Validity::Refuse(Refusal::NotPermitted),
         ),
         (
             "nobody says",
             Facts { permission: Permission::Unknown, ..facts() },
-            Judgement::Refuse(Refusal::PermissionUnknown),
+            Validity::Refuse(Refusal::PermissionUnknown),
         ),
-        ("deleted", Facts { comment: None, ..facts() }, Judgement::Refuse(Refusal::Deleted)),
+        ("deleted", Facts { comment: None, ..facts() }, Validity::Refuse(Refusal::Deleted)),
         (
             "edited later",
             Facts { comment: Some(comment("!testme", 0, 1)), ..facts() },
-            Judgement::Refuse(Refusal::Edited),
+            Validity::Refuse(Refusal::Edited),
         ),
         (
             "edited at once",
             Facts { comment: Some(comment("!testme --quick", 0, 0)), ..facts() },
-            Judgement::Refuse(Refusal::Edited),
+            Validity::Refuse(Refusal::Edited),
         ),
         (
             "edited away",
             Facts { comment: Some(comment("never mind", 0, 0)), ..facts() },
-            Judgement::Refuse(Refusal::Edited),
+            Validity::Refuse(Refusal::Edited),
         ),
         (
             "another comment",
             Facts { comment: Some(comment("!testme", 5, 5)), ..facts() },
-            Judgement::Refuse(Refusal::Edited),
+            Validity::Refuse(Refusal::Edited),
         ),
-        ("closed", Facts { open: false, ..facts() }, Judgement::Refuse(Refusal::Closed)),
+        ("closed", Facts { open: false, ..facts() }, Validity::Refuse(Refusal::Closed)),
         ("pushed later", Facts { last_push: push(at(1), Some(sha('a'))), ..facts() }, since('a')),
         (
             "pushed in the same second",
@@ -124,25 +124,25 @@ fn what_the_forge_says_decides_whether_a_comment_is_run() {
         (
             "opened again before",
             Facts { last_push: push(at(-1), None), ..facts() },
-            Judgement::Accept(sha('a')),
+            Validity::Accept(sha('a')),
         ),
         ("opened again since", Facts { last_push: push(at(0), None), ..facts() }, since('a')),
-        ("a push that is not listed yet", Facts { head: sha('c'), ..facts() }, Judgement::NotYet),
+        ("a push that is not listed yet", Facts { head: sha('c'), ..facts() }, Validity::NotYet),
         ("and never will be", Facts { head: sha('c'), had_time_to_list: true, ..facts() }, since('c')),
         // Whoever may not ask learns nothing of the rest.
         (
             "a stranger's that was edited",
             Facts { permission: Permission::MayNot, comment: Some(comment("!testme", 0, 1)), ..facts() },
-            Judgement::Refuse(Refusal::NotPermitted),
+            Validity::Refuse(Refusal::NotPermitted),
         ),
     ];
-    for (name, facts, judgement) in cases {
-        assert_eq!(judge(&asked(3), &facts), judgement, "{name}");
+    for (name, facts, validity) in cases {
+        assert_eq!(validity_of(&asked(3), &facts), validity, "{name}");
     }
     let attempt = Asked { trigger: None, ..asked(3) };
     let typed = |body| Facts { comment: Some(comment(body, 0, 0)), ..facts() };
-    assert_eq!(judge(&attempt, &typed("!testme foo")), Judgement::Refuse(Refusal::NotExact));
-    assert_eq!(judge(&attempt, &typed("!testme")), Judgement::Refuse(Refusal::Edited));
+    assert_eq!(validity_of(&attempt, &typed("!testme foo")), Validity::Refuse(Refusal::NotExact));
+    assert_eq!(validity_of(&attempt, &typed("!testme")), Validity::Refuse(Refusal::Edited));
 }
 
 /// Every state that there is, as to what events do to it.
@@ -164,7 +164,7 @@ fn states() -> Vec<State> {
 }
 
 fn events() -> Vec<Event> {
-    let early = at(10) + SETTLE - SignedDuration::from_secs(1);
+    let early = at(10) + CREATION_GRACE - SignedDuration::from_secs(1);
     let over = |head| Event::Over { outcome: Outcome::new(Verdict::Green), head };
     vec![
         Event::Checked(facts()),
@@ -178,7 +178,7 @@ fn events() -> Vec<Event> {
         Event::Newer { by: 9, policy: Policy::Finish },
         Event::Newer { by: 9, policy: Policy::Cancel },
         Event::LookedUp { jobs: vec![], now: early },
-        Event::LookedUp { jobs: vec![], now: at(10) + SETTLE },
+        Event::LookedUp { jobs: vec![], now: at(10) + CREATION_GRACE },
         Event::LookedUp { jobs: vec![job(4), job(7), job(5)], now: early },
         Event::Created(job(7)),
         Event::NotCreated { why: "no".to_owned() },
@@ -193,7 +193,7 @@ fn events() -> Vec<Event> {
 /// What is to follow where it is not "nothing changes": the numbers of state and event, the next state, and whether the CI is
 /// asked.
 fn changes() -> Vec<(usize, usize, State, bool)> {
-    let late = at(10) + SETTLE;
+    let late = at(10) + CREATION_GRACE;
     let early = late - SignedDuration::from_secs(1);
     let not_started = State::Ended {
         head: sha('a'),

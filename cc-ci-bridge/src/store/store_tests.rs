@@ -3,27 +3,11 @@ use std::sync::Barrier;
 use rusqlite::Connection;
 
 use super::*;
+use crate::request::table_tests::{asked, at};
 use crate::request::{Decision, Outcome, State, Verdict, Via};
 use crate::trigger::Trigger;
 
 const FORGE: &str = "https://git.example.org";
-
-fn at(seconds: i64) -> jiff::Timestamp {
-    jiff::Timestamp::from_second(1_700_000_000 + seconds).unwrap()
-}
-
-fn asked(comment: u64) -> crate::request::Asked {
-    crate::request::Asked {
-        repo: "recipes/notes".parse().unwrap(),
-        pull: 1,
-        comment,
-        author: "maintainer".to_owned(),
-        trigger: Some(Trigger::Cold),
-        created: at(0),
-        via: Via::Hook,
-        received: at(1),
-    }
-}
 
 fn queued() -> Decision {
     Decision { state: State::Queued { head: "a".repeat(40).parse().unwrap() }, create: false }

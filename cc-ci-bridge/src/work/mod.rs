@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cc_ci_core::Failure;
+use cc_ci_core::blocking;
 use cc_ci_core::model::error_chain;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,7 +43,9 @@ const TIDY: Duration = Duration::from_hours(6);
 /// Runs jobs until `end` says so. What runs then goes on.
 pub async fn work(config: &Config, store: Arc<Store>, mut end: watch::Receiver<bool>) -> Result<(), Failure> {
     let mut worker = Worker { work: config.work()?, config, store, supervisors: BTreeMap::new() };
-    cc_ci_core::files::private_directory(&worker.work.state_dir).map_err(|error| {
+    let state_dir = worker.work.state_dir.clone();
+    let made = blocking::run(move || cc_ci_core::files::private_directory(&state_dir)).await;
+    made.map_err(|error| {
         Failure::host(format!("can't use the jobs' directory {}", worker.work.state_dir.display()))
             .with_source(error)
             .with_hint("make it for the user who makes the runs, as StateDirectory= in the unit does, or name another: `state_dir` in [bridge.work]")

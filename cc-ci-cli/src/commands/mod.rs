@@ -78,7 +78,10 @@ fn execute(cli: Cli, taken: TakenOver, terminal: &Terminal) -> Result<Exit, Fail
         Command::Janitor(janitor) => janitor::janitor(&janitor, settings, base, taken, terminal),
         Command::Warm(args::Warm::Reconcile(args)) => warm::reconcile(&args, settings, base, taken, terminal),
         Command::Locks(domains) => locks::locks(domains.domains, settings, &base, terminal),
-        Command::WithLock(with_lock) => with_lock::with_lock(&with_lock, settings, &base, taken, terminal),
+        Command::WithLock(with_lock) => {
+            let end = with_lock::with_lock(&with_lock, settings, &base, taken, terminal);
+            with_lock::status(end, terminal)
+        }
         Command::Audit(audit) => audit::audit(audit.domains, settings, base, taken, terminal),
         Command::Runs(args) => {
             past::at_leisure(taken, terminal, || past::runs(&args, settings, &base, terminal))

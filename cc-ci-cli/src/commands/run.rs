@@ -4,6 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cc_ci_core::blocking;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
 use cc_ci_core::names::{InvalidName, RunId, Subject};
@@ -94,7 +95,8 @@ pub fn start(
     let work = async {
         let chosen = async {
             let choice = engine::choose(&base.config).await?;
-            base.wire_on(choice)?.harness(lifetime.clone(), proxy).await
+            let parts = blocking::run(move || base.wire_on(choice)).await?;
+            parts.harness(lifetime.clone(), proxy).await
         };
         // Boxed: it holds all that choosing an executor asks.
         let harness = Box::pin(app::until_cancelled(lifetime.as_ref(), chosen)).await;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
+use cc_ci_core::blocking;
 use cc_ci_core::engine::{Kind, Resource};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
@@ -153,6 +154,17 @@ pub fn document(status: &Status) -> Document<&Status> {
 
 async fn look(ci_host: &CiHost, engine: String, executor: &str) -> Result<Status, Failure> {
     let statuses = ci_host.app_status(None).await?;
+    let (ci_host, executor) = (ci_host.clone(), executor.to_owned());
+    blocking::run(move || status_of(&ci_host, engine, &executor, statuses)).await
+}
+
+/// The status, by what exists and who owns it, and what the runs' directories and the locks tell. Blocks.
+fn status_of(
+    ci_host: &CiHost,
+    engine: String,
+    executor: &str,
+    statuses: Vec<AppStatus>,
+) -> Result<Status, Failure> {
     let runs = ci_host.run_summaries()?;
     let mut status = Status {
         engine,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cc_ci_core::blocking;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
 use cc_ci_core::names::{RecipeName, RunId};
@@ -39,7 +40,7 @@ pub fn reconcile(
             cause = lifetime.cancellation().cancelled() => return Err(Failure::cancelled(cause)),
             choice = engine::choose(&base.config) => choice?,
         };
-        let parts = base.wire_on(choice)?;
+        let parts = blocking::run(move || base.wire_on(choice)).await?;
         parts.tell_engine(terminal);
         let harness = tokio::select! {
             biased;

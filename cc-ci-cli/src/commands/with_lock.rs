@@ -30,15 +30,9 @@ const NOT_EXECUTABLE: u8 = 126;
 /// There is no such command.
 const NOT_FOUND: u8 = 127;
 
-pub fn with_lock(
-    args: &args::WithLock,
-    settings: &args::Settings,
-    base: &Base,
-    taken: TakenOver,
-    terminal: &Terminal,
-) -> Result<Exit, Failure> {
-    // Whoever wraps a command must be able to tell its failures from ours.
-    match run(args, settings, base, taken, terminal) {
+/// What the command exits with: whoever wraps one must be able to tell its failures from ours.
+pub fn status(end: Result<Exit, Failure>, terminal: &Terminal) -> Result<Exit, Failure> {
+    match end {
         Err(failure) if matches!(failure.fault().into(), Exit::Harness | Exit::Usage) => {
             terminal.error(&failure);
             Ok(Exit::Status(OWN_FAILURE))
@@ -47,7 +41,7 @@ pub fn with_lock(
     }
 }
 
-fn run(
+pub fn with_lock(
     args: &args::WithLock,
     settings: &args::Settings,
     base: &Base,

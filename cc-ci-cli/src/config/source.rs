@@ -6,7 +6,7 @@ use cc_ci_core::Failure;
 use toml::de::{DeTable, DeValue};
 
 /// A configuration file that was read; an empty one where there is none.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Source {
     path: PathBuf,
     text: String,

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{App, Backup, Engine, Failure, RunContext};
+use super::{App, Backup, Engine, Failure, RunContext, ServiceCommand, VolumeCopy};
 use crate::recipe::{Compose, HookKind, Recipe, RecipeError, VolumeBackup};
 use crate::sys::files::{new_id, private_directory};
 
@@ -29,7 +29,8 @@ pub async fn take_by_labels(engine: &dyn Engine, context: &RunContext, app: &App
     for volume in engine.volumes(&app.domain).await? {
         let rule = declared.rule(&compose, &volume);
         if rule != VolumeBackup::Excluded {
-            engine.save_volume(context, app, &volume, &rule, &to.join(&volume)).await?;
+            let copy = VolumeCopy { app, volume: &volume, directory: &to.join(&volume) };
+            engine.save_volume(context, &copy, &rule).await?;
         }
     }
     hooks(engine, context, app, &compose, HookKind::BackupPost).await?;
@@ -48,7 +49,8 @@ pub async fn restore_by_labels(
     let from = directory(context, &backup.id);
     let directory = from.clone();
     for volume in context.lifetime.blocking_tasks().run(move || names(&directory)).await.map_err(scratch)? {
-        engine.load_volume(context, app, &volume, &from.join(&volume)).await?;
+        let copy = VolumeCopy { app, volume: &volume, directory: &from.join(&volume) };
+        engine.load_volume(context, &copy).await?;
     }
     hooks(engine, context, app, &compose, HookKind::RestorePost).await
 }
@@ -93,8 +95,9 @@ async fn hooks(
     kind: HookKind,
 ) -> Result<(), Failure> {
     for (service, line) in compose.backup().hooks(kind) {
-        let command = ["sh".to_owned(), "-c".to_owned(), line.to_owned()];
-        engine.execute(context, app, service, &command, HOOK_LIMIT).await.map_err(|error| {
+        let words = ["sh".to_owned(), "-c".to_owned(), line.to_owned()];
+        let command = ServiceCommand { app, service, words: &words, limit: HOOK_LIMIT };
+        engine.execute(context, &command).await.map_err(|error| {
             Failure::new(error.fault(), format!("the {kind} of the service {service} failed"))
                 .with_source(error)
         })?;

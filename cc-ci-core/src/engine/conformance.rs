@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::{
     App, Deployer, Engine, Failure, Fault, Kind, LockSpace, RecipeCode, Redactor, Resource, RunContext,
-    VolumePath,
+    ServiceCommand, VolumeFile, VolumePath,
 };
 use crate::lifetime::{Bounds, EmbeddedMode};
 use crate::model::event::Silent;
@@ -194,19 +194,21 @@ secrets: {{ key: {{ external: true, name: "${{STACK_NAME}}_key_${{SECRET_KEY_VER
 
     async fn write(&self, app: &App, content: &str) {
         let volume = self.volume(app).await;
-        let write = self.engine().write_volume_file(&app.domain, &volume, "file", content.as_bytes());
-        done(write.await);
+        let file = VolumeFile { domain: &app.domain, volume: &volume, path: "file" };
+        done(self.engine().write_volume_file(&file, content.as_bytes()).await);
     }
 
     async fn read(&self, app: &App, file: &str) -> Option<String> {
         let volume = self.volume(app).await;
-        let read = done(self.engine().read_volume_file(&app.domain, &volume, file).await);
+        let file = VolumeFile { domain: &app.domain, volume: &volume, path: file };
+        let read = done(self.engine().read_volume_file(&file).await);
         read.map(|content| String::from_utf8_lossy(&content).into_owned())
     }
 
     async fn execute(&self, app: &App, script: &str) -> Result<String, Failure> {
-        let command = ["sh", "-c", script].map(str::to_owned);
-        self.engine().execute(&self.context, app, "app", &command, FAR).await
+        let words = ["sh", "-c", script].map(str::to_owned);
+        let command = ServiceCommand { app, service: "app", words: &words, limit: FAR };
+        self.engine().execute(&self.context, &command).await
     }
 }
 
@@ -344,13 +346,15 @@ async fn a_volume_file_is_read_as_it_was_written(world: &World) {
     assert_eq!(world.read(&app, "file").await.as_deref(), Some("two\0\n"));
     let volume = world.volume(&app).await;
     // One that can't tell says nothing.
-    let look = async |path: &str| done(world.engine().volume_path(&app.domain, &volume, path).await);
+    let at = VolumeFile { domain: &app.domain, volume: &volume, path: "" };
+    let look = async |path: &str| done(world.engine().volume_path(&VolumeFile { path, ..at }).await);
     assert!(matches!(look("file").await, None | Some(VolumePath::Other)), "a file is none");
     assert!(matches!(look("none").await, None | Some(VolumePath::Missing)), "nothing is something");
     for name in ["..", "../file", "/etc/hostname", ""] {
-        let read = world.engine().read_volume_file(&app.domain, &volume, name).await;
+        let file = VolumeFile { path: name, ..at };
+        let read = world.engine().read_volume_file(&file).await;
         assert!(!matches!(read, Ok(Some(_))), "{name:?} was read");
-        let write = world.engine().write_volume_file(&app.domain, &volume, name, b"x").await;
+        let write = world.engine().write_volume_file(&file, b"x").await;
         assert!(write.is_err(), "{name:?} was written");
     }
     world.remove(&app).await;

@@ -23,6 +23,18 @@ pub struct LockSpace {
 }
 
 impl LockSpace {
+    /// A space for tests: of a machine, of one of its boots, and of a directory, which is at `/run/lock/<directory>`.
+    #[cfg(any(test, feature = "conformance"))]
+    pub fn made_up(machine: &str, boot: &str, directory: &str) -> Self {
+        Self {
+            machine_id: machine.to_owned(),
+            hostname: format!("host-of-{machine}"),
+            boot_id: BootId::new(boot),
+            directory: directory.to_owned(),
+            path: format!("/run/lock/{directory}").into(),
+        }
+    }
+
     /// That of `locks` on `host`.
     ///
     /// # Errors
@@ -87,13 +99,7 @@ mod tests {
     use super::*;
 
     fn space(machine: &str, boot: &str, directory: &str) -> LockSpace {
-        LockSpace {
-            machine_id: machine.to_owned(),
-            hostname: format!("host-of-{machine}"),
-            boot_id: BootId::new(boot),
-            directory: directory.to_owned(),
-            path: "/run/lock".into(),
-        }
+        LockSpace::made_up(machine, boot, directory)
     }
 
     #[test]
@@ -103,7 +109,7 @@ mod tests {
         assert_eq!(keeps_out(space("m1", "b1", "8:7")), None);
         assert_eq!(keeps_out(space("m1", "b2", "8:7")), None);
         assert_eq!(keeps_out(space("m1", "b2", "8:9")), None);
-        assert_eq!(keeps_out(space("m1", "b1", "8:9")).unwrap(), "another lock directory, /run/lock");
+        assert_eq!(keeps_out(space("m1", "b1", "8:9")).unwrap(), "another lock directory, /run/lock/8:7");
         assert_eq!(keeps_out(space("m2", "b2", "8:7")).unwrap(), "another machine, host-of-m1");
         // The same directory is seen in the same boot of the same machine only.
         assert_eq!(keeps_out(space("m2", "b1", "8:7")).unwrap(), "another machine, host-of-m1");
@@ -128,7 +134,7 @@ mod tests {
         // The very same boot and directory need no id.
         assert!(held.kept_out_by(&held).is_none() && held.is_same(&held));
         let elsewhere = LockSpace { directory: "8:9".into(), ..held.clone() };
-        assert_eq!(elsewhere.kept_out_by(&held).unwrap(), "another lock directory, /run/lock");
+        assert_eq!(elsewhere.kept_out_by(&held).unwrap(), "another lock directory, /run/lock/8:7");
         assert_eq!(
             elsewhere.way_in(&held, "rm claim"),
             "use its lock directory: CCCI_APP_LOCK_DIR=/run/lock"

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,8 +9,8 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{
-    App, Endpoint, Engine, Failure, Inventory, Kind, LockSpace, Resource, RunContext, ServiceState,
-    VolumePath,
+    Endpoint, Engine, Failure, Inventory, Kind, LockSpace, Resource, RunContext, ServiceCommand,
+    ServiceState, VolumeCopy, VolumeFile, VolumePath,
 };
 use crate::model::event::Reporter;
 use crate::names::Domain;
@@ -154,26 +153,19 @@ impl Engine for MemoryEngine {
         Ok(Vec::new())
     }
 
-    async fn volume_path(&self, _: &Domain, _: &str, path: &str) -> Result<Option<VolumePath>, Failure> {
-        Ok(self.state().paths.get(path).copied())
+    async fn volume_path(&self, file: &VolumeFile<'_>) -> Result<Option<VolumePath>, Failure> {
+        Ok(self.state().paths.get(file.path).copied())
     }
 
-    async fn write_volume_file(&self, _: &Domain, _: &str, _: &str, _: &[u8]) -> Result<(), Failure> {
+    async fn write_volume_file(&self, _: &VolumeFile<'_>, _: &[u8]) -> Result<(), Failure> {
         Err(Failure::host("memory has no volumes"))
     }
 
-    async fn read_volume_file(&self, _: &Domain, _: &str, _: &str) -> Result<Option<Vec<u8>>, Failure> {
+    async fn read_volume_file(&self, _: &VolumeFile<'_>) -> Result<Option<Vec<u8>>, Failure> {
         Ok(None)
     }
 
-    async fn execute(
-        &self,
-        _: &RunContext,
-        _: &App,
-        _: &str,
-        _: &[String],
-        _: Duration,
-    ) -> Result<String, Failure> {
+    async fn execute(&self, _: &RunContext, _: &ServiceCommand<'_>) -> Result<String, Failure> {
         Err(Failure::host("memory runs nothing"))
     }
 
@@ -181,18 +173,11 @@ impl Engine for MemoryEngine {
         Ok(String::new())
     }
 
-    async fn save_volume(
-        &self,
-        _: &RunContext,
-        _: &App,
-        _: &str,
-        _: &VolumeBackup,
-        _: &Path,
-    ) -> Result<(), Failure> {
+    async fn save_volume(&self, _: &RunContext, _: &VolumeCopy<'_>, _: &VolumeBackup) -> Result<(), Failure> {
         Err(Failure::host("memory has no volumes"))
     }
 
-    async fn load_volume(&self, _: &RunContext, _: &App, _: &str, _: &Path) -> Result<(), Failure> {
+    async fn load_volume(&self, _: &RunContext, _: &VolumeCopy<'_>) -> Result<(), Failure> {
         Err(Failure::host("memory has no volumes"))
     }
 

@@ -4,6 +4,7 @@
 //! first and Docker Swarm the second; the embedded [`local`](crate::local) executor is both. A crate of somebody else can add
 //! its own pair.
 
+mod app;
 mod backup;
 #[cfg(any(test, feature = "conformance"))]
 #[expect(clippy::disallowed_methods, reason = "the cases make what they look at")]
@@ -12,6 +13,7 @@ pub mod conformance;
 mod conformance_tests;
 mod context;
 mod convergence_report;
+mod layer;
 mod lock_space;
 #[cfg(any(test, feature = "conformance"))]
 mod memory;
@@ -28,90 +30,23 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::model::event::Reporter;
-use crate::names::{Domain, RecipeName, Stack};
-use crate::recipe::{Compose, EnvFile, VolumeBackup};
-use crate::sys::beneath::read_beneath;
-use crate::sys::files::{private_directory, write_whole_by};
-use crate::workspace::remove_tree;
+use crate::names::{Domain, Stack};
+use crate::recipe::{Compose, VolumeBackup};
 
 pub use crate::model::failure::{Failure, Fault};
 pub use crate::model::inventory::{Inventory, Kind, Resource};
 pub use crate::model::secret::Secret;
+pub use app::App;
+pub(crate) use app::{ENV_LIMIT, UNFINISHED, unfinished};
 pub use backup::{restore_by_labels, take_by_labels};
 pub use context::{Confined, RecipeCode, RunContext};
 pub use convergence_report::ConvergenceReport;
+pub use layer::{DeployerLayer, EngineLayer};
 pub use lock_space::LockSpace;
 #[cfg(any(test, feature = "conformance"))]
 pub use memory::MemoryEngine;
 pub use owned::{Owned, Owners};
 pub use redactor::Redactor;
-
-/// One app of a run.
-#[derive(Debug, Clone)]
-pub struct App {
-    /// Its address and name.
-    pub domain: Domain,
-    /// What it is made of.
-    pub recipe: RecipeName,
-    /// The checkout of the recipe that the next call works from.
-    pub tree: PathBuf,
-    /// Its `.env`.
-    pub env_file: PathBuf,
-}
-
-/// An `.env` is text of some pages.
-pub(crate) const ENV_LIMIT: u64 = 1 << 20;
-
-/// How the name of a file ends that is not written to its end.
-pub(crate) const UNFINISHED: &str = ".new";
-
-/// Where an `.env` file is written before it takes its place.
-pub(crate) fn unfinished(env_file: &Path) -> PathBuf {
-    let mut path = env_file.as_os_str().to_owned();
-    path.push(UNFINISHED);
-    path.into()
-}
-
-impl App {
-    /// Its `.env`, as it is now. A recipe's scripts may have put anything in its place: a symlink or a pipe is
-    /// refused, and never followed or waited for.
-    pub fn env(&self) -> Result<EnvFile, Failure> {
-        let text = self.env_text()?;
-        String::from_utf8_lossy(&text).parse::<EnvFile>().map_err(|error| {
-            Failure::recipe(format!("can't read {}", self.env_file.display())).with_source(error)
-        })
-    }
-
-    /// The same, whatever is in it.
-    pub(crate) fn env_text(&self) -> Result<Vec<u8>, Failure> {
-        let path = self.env_file.display();
-        let Some((directory, name)) = self.env_file.parent().zip(self.env_file.file_name()) else {
-            return Err(Failure::host(format!("{path} is no file's path")));
-        };
-        read_beneath(directory, name, ENV_LIMIT)
-            .map_err(|error| Failure::recipe(format!("can't use {path}")).with_source(error))
-    }
-
-    /// Replaces its `.env`: whole or not at all, and never through a symlink.
-    pub fn set_env(&self, env: &EnvFile) -> Result<(), Failure> {
-        self.set_env_text(env.to_string().as_bytes())
-    }
-
-    /// The same with any text.
-    pub(crate) fn set_env_text(&self, text: &[u8]) -> Result<(), Failure> {
-        // Known by its name: a dead run's is found by it, and whoever owns the app now replaces it.
-        let unfinished = unfinished(&self.env_file);
-        let written = self
-            .env_file
-            .parent()
-            .map_or(Ok(()), private_directory)
-            .and_then(|()| remove_tree(&unfinished))
-            .and_then(|()| write_whole_by(&unfinished, &self.env_file, text, 0o600));
-        written.map_err(|error| {
-            Failure::host(format!("can't write {}", self.env_file.display())).with_source(error)
-        })
-    }
-}
 
 /// Makes apps come and go. The caller owns the app's domain.
 ///
@@ -146,22 +81,22 @@ pub trait Deployer: fmt::Debug + fmt::Display + Send + Sync {
     /// Brings the content of a backup back.
     async fn restore(&self, context: &RunContext, app: &App, backup: &Backup) -> Result<(), Failure>;
 
-    /// Why this deployer can't deploy such a recipe on any host; asked before anything of it is deployed.
+    /// Returns why this deployer can't deploy such a recipe on any host; asked before anything of it is deployed.
     fn unfit(&self, _compose: &Compose) -> Option<String> {
         None
     }
 
-    /// Whether what it deploys are processes of this host: then a recipe's services are code that runs here.
+    /// Returns whether it deploys processes of this host: then a recipe's services are code that runs here.
     fn runs_on_host(&self) -> bool {
         false
     }
 
-    /// What it deploys with, and of which version, where that is a program of its own.
+    /// Returns the version of the program that it deploys with, where there is one.
     fn version(&self) -> Option<String> {
         None
     }
 
-    /// What a child of the run needs in its environment to reach the same engine.
+    /// Returns the variables that a child of the run needs to reach the same engine.
     fn environment(&self) -> Vec<(OsString, OsString)> {
         Vec::new()
     }
@@ -208,11 +143,11 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// domain. Changes nothing when another space has it.
     async fn claim(&self, claim: &LockSpace) -> Result<(), Failure>;
 
-    /// What exists of `domains`, or of every domain there is.
+    /// Returns what exists of `domains`, or of every domain.
     async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, Failure>;
 
-    /// How long after a client was killed what it had ordered may still appear: a look that reads empty then says
-    /// so only together with a second one, so much later.
+    /// Returns how long after a client was killed what it had ordered may still appear. Within that time, nothing is
+    /// verified to be empty before a second inventory, so much later, finds nothing either.
     fn request_lag(&self) -> Duration {
         Duration::ZERO
     }
@@ -226,14 +161,14 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         reporter: &dyn Reporter,
     ) -> Result<(), Failure>;
 
-    /// Where what is deployed is not what was ordered: asked right after the order, before anything is waited for.
+    /// Returns where what is deployed is not what was ordered: asked right after the order, before anything is waited for.
     ///
     /// An engine whose deployer deploys what cc-ci itself has read has nothing to say.
     async fn drift(&self, _domain: &Domain, _order: &Order) -> Result<Drift, Failure> {
         Ok(Drift::default())
     }
 
-    /// The services of an app as the engine knows them.
+    /// Returns the services of an app, as the engine knows them.
     async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, Failure>;
 
     /// Removes everything of an app, in the order that leaves nothing behind; idempotent. What is still there
@@ -247,7 +182,7 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         Ok(())
     }
 
-    /// What the engine is, and of which version, where it tells.
+    /// Returns the name and version of the engine, where it tells them.
     async fn version(&self) -> Option<String> {
         None
     }
@@ -258,82 +193,51 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         Redactor::default()
     }
 
-    /// How the app is reached from this host.
+    /// Returns where the app answers to this host.
     async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure>;
 
-    /// The volumes of an app, by full name.
+    /// Returns the volumes of an app, by full name.
     async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure>;
 
     /// What a relative path of a volume leads to, through no link. `None` where the engine can't tell.
-    async fn volume_path(
-        &self,
-        _domain: &Domain,
-        _volume: &str,
-        _path: &str,
-    ) -> Result<Option<VolumePath>, Failure> {
+    async fn volume_path(&self, _path: &VolumeFile<'_>) -> Result<Option<VolumePath>, Failure> {
         Ok(None)
     }
 
     /// Writes a small file into a volume, at its top or in a directory that is there: none is made, and no link is followed.
-    async fn write_volume_file(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        file: &str,
-        content: &[u8],
-    ) -> Result<(), Failure>;
+    async fn write_volume_file(&self, file: &VolumeFile<'_>, content: &[u8]) -> Result<(), Failure>;
 
     /// Reads such a file; `None` when it is not there.
-    async fn read_volume_file(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        file: &str,
-    ) -> Result<Option<Vec<u8>>, Failure>;
+    async fn read_volume_file(&self, file: &VolumeFile<'_>) -> Result<Option<Vec<u8>>, Failure>;
 
-    /// Runs a command in a service of the app, within `limit`, and gives its output: of both its streams, in no order
+    /// Runs a command in a service of the app, within its limit, and gives its output: of both its streams, in no order
     /// between them. A command that fails is the recipe's fault.
     ///
     /// Where the engine can't end a command that takes too long, it ends with the app.
-    async fn execute(
-        &self,
-        context: &RunContext,
-        app: &App,
-        service: &str,
-        command: &[String],
-        limit: Duration,
-    ) -> Result<String, Failure>;
+    async fn execute(&self, context: &RunContext, command: &ServiceCommand<'_>) -> Result<String, Failure>;
 
-    /// The last lines that a service of the app has logged.
+    /// Returns the last lines that a service of the app has logged.
     async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure>;
 
-    /// What every task of the app's services came to and logged, the oldest first; those that have ended too, for as long as
+    /// Returns what became of every task of the app's services and what it logged, the oldest first; those that have ended too, for as long as
     /// the engine knows them. What could not be read when `limit` has passed is left out. Nothing is redacted.
     async fn logs(&self, _domain: &Domain, _limit: Duration) -> Result<Vec<TaskLog>, Failure> {
         Ok(Vec::new())
     }
 
-    /// Copies what `rule` takes of a volume into the new directory `to`, in the engine's own form: what only
+    /// Copies what `rule` takes of a volume into the new directory of the copy, in the engine's own form: what only
     /// [`load_volume`](Self::load_volume) has to understand.
     async fn save_volume(
         &self,
         context: &RunContext,
-        app: &App,
-        volume: &str,
+        copy: &VolumeCopy<'_>,
         rule: &VolumeBackup,
-        to: &Path,
     ) -> Result<(), Failure>;
 
     /// Brings back what [`save_volume`](Self::save_volume) copied, while the app runs.
-    async fn load_volume(
-        &self,
-        context: &RunContext,
-        app: &App,
-        volume: &str,
-        from: &Path,
-    ) -> Result<(), Failure>;
+    async fn load_volume(&self, context: &RunContext, copy: &VolumeCopy<'_>) -> Result<(), Failure>;
 
-    /// The secrets of an app, by full name.
+    /// Returns the secrets of an app, by full name.
     async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure>;
 
     /// Lets these secrets of the app, by full name, say whose they are, where only their names told (I12). They are
@@ -342,7 +246,7 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         Ok(())
     }
 
-    /// Whether somebody on this engine takes backups of apps.
+    /// Returns whether there is a backup service on this engine.
     async fn has_backup_service(&self) -> Result<bool, Failure> {
         Ok(false)
     }
@@ -358,10 +262,45 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
         limit: Duration,
     ) -> Result<(), Failure>;
 
-    /// What exists and is no stack's: whatever made it, nobody but who made it removes it.
+    /// Returns what exists and belongs to no stack. Only whoever made it removes it.
     async fn unowned(&self) -> Result<BTreeSet<Resource>, Failure> {
         Ok(BTreeSet::new())
     }
+}
+
+/// A file or a directory in a volume of an app.
+#[derive(Debug, Clone, Copy)]
+pub struct VolumeFile<'f> {
+    /// The app's domain.
+    pub domain: &'f Domain,
+    /// The volume, by its full name.
+    pub volume: &'f str,
+    /// Its path in the volume.
+    pub path: &'f str,
+}
+
+/// A volume of an app, and where its copy is.
+#[derive(Debug, Clone, Copy)]
+pub struct VolumeCopy<'c> {
+    /// The app.
+    pub app: &'c App,
+    /// The volume, by its full name.
+    pub volume: &'c str,
+    /// The directory of the copy.
+    pub directory: &'c Path,
+}
+
+/// A command to be run in a service of an app.
+#[derive(Debug, Clone, Copy)]
+pub struct ServiceCommand<'c> {
+    /// The app.
+    pub app: &'c App,
+    /// The service, by its name in the recipe.
+    pub service: &'c str,
+    /// The program, and its arguments.
+    pub words: &'c [String],
+    /// What it may take.
+    pub limit: Duration,
 }
 
 /// What a path of a volume leads to.

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::Resource;
+use crate::engine::{Inventory, Resource};
 use crate::inventory::ci_host::CiHost;
 use crate::lock::{LockError, LockView};
 use crate::model::event::Event;
 use crate::model::failure::Failure;
 use crate::names::Domain;
+use crate::sys::blocking;
 
 /// One app, as a look at the host showed it.
 #[derive(Debug)]
@@ -47,17 +48,8 @@ impl CiHost {
     /// may be shown as left, though it is gone by then, and that of one that was killed meanwhile as live. Nothing is
     /// removed for a status's word, and the next one tells.
     pub async fn app_status(&self, domains: Option<&[Domain]>) -> Result<Vec<AppStatus>, Failure> {
-        let candidates = match domains {
-            Some(domains) => domains.to_vec(),
-            None => self.locks.domains()?,
-        };
-        // What can't be looked at now is told after the inventory, where anything exists.
-        let held = |domain: &Domain| self.locks.inspect(domain).ok().flatten().filter(|view| view.held);
-        let mut before: BTreeMap<Domain, LockView> = candidates
-            .into_iter()
-            .filter(|domain| self.pattern.is_run_app(domain))
-            .filter_map(|domain| held(&domain).map(|view| (domain, view)))
-            .collect();
+        let (ci_host, asked) = (self.clone(), domains.map(<[Domain]>::to_vec));
+        let before = blocking::run(move || ci_host.held_locks(asked)).await?;
         let inventory = self.inventory(domains, None).await?;
         for what in inventory.in_the_way() {
             self.reporter.report(&Event::Warning { text: what.to_owned() });
@@ -71,6 +63,26 @@ impl CiHost {
             },
             <[Domain]>::to_vec,
         );
+        let ci_host = self.clone();
+        Ok(blocking::run(move || ci_host.statuses(domains, &inventory, before)).await)
+    }
+
+    /// The locks of run apps that somebody holds: of `domains`, or of all. What can't be looked at now is told after the
+    /// inventory, where anything exists. Blocks.
+    fn held_locks(&self, domains: Option<Vec<Domain>>) -> Result<BTreeMap<Domain, LockView>, Failure> {
+        let candidates = domains.map_or_else(|| self.locks.domains(), Ok)?;
+        let held = |domain: &Domain| self.locks.inspect(domain).ok().flatten().filter(|view| view.held);
+        let run_apps = candidates.into_iter().filter(|domain| self.pattern.is_run_app(domain));
+        Ok(run_apps.filter_map(|domain| held(&domain).map(|view| (domain, view))).collect())
+    }
+
+    /// What the domains are, by what exists of them, and by who held their locks before. Blocks.
+    fn statuses(
+        &self,
+        domains: Vec<Domain>,
+        inventory: &Inventory,
+        mut before: BTreeMap<Domain, LockView>,
+    ) -> Vec<AppStatus> {
         let statuses = domains.into_iter().map(|domain| {
             let exists = inventory.of(&domain);
             if !self.pattern.is_run_app(&domain) {
@@ -89,7 +101,7 @@ impl CiHost {
             };
             AppStatus { domain, ownership, exists, lock }
         });
-        Ok(statuses.collect())
+        statuses.collect()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::lock::AppLock;
 use crate::model::event::Reporter;
 use crate::model::failure::{Failure, Fault};
 use crate::names::{Domain, RunAppPattern, RunId};
+use crate::sys::blocking;
 use crate::sys::cgroups;
 use crate::sys::process::{self, MarkerOwner};
 use crate::sys::system_info::SystemInfo;
@@ -45,18 +46,23 @@ impl CiHost {
     /// When another lock space has the engine, when it does not answer, or when the lock directory or the runs directory
     /// can't be used.
     pub async fn claim(&self) -> Result<(), Failure> {
-        // Before anything is made: a root of somebody else's is left as it is.
-        self.runs.check().map_err(cannot_use_runs)?;
-        let claim = LockSpace::of(self.host.as_ref(), self.locks.as_ref()).map_err(|error| {
-            Failure::configuration("can't use the lock directory")
-                .with_source(error)
-                .with_hint("choose one that you can write: CCCI_APP_LOCK_DIR")
-        })?;
+        let ci_host = self.clone();
+        let claim = blocking::run(move || {
+            // Before anything is made: a root of somebody else's is left as it is.
+            ci_host.runs.check().map_err(cannot_use_runs)?;
+            LockSpace::of(ci_host.host.as_ref(), ci_host.locks.as_ref()).map_err(|error| {
+                Failure::configuration("can't use the lock directory")
+                    .with_source(error)
+                    .with_hint("choose one that you can write: CCCI_APP_LOCK_DIR")
+            })
+        })
+        .await?;
         self.engine.claim(&claim).await.map_err(|failure| match failure.fault() {
             Fault::Configuration => failure.context("the engine is not ours to change"),
             _ => failure.context("can't claim the engine"),
         })?;
-        self.runs.prepare().map_err(cannot_use_runs)
+        let runs = self.runs.clone();
+        blocking::run(move || runs.prepare()).await.map_err(cannot_use_runs)
     }
 
     /// The same CI host, in the hands of `owners`: the engine changes only what they own (I16).
@@ -71,7 +77,18 @@ impl CiHost {
         domains: Option<&[Domain]>,
         own: Option<&RunId>,
     ) -> Result<Inventory, Failure> {
-        let mut inventory = self.engine.inventory(domains).await?;
+        let inventory = self.engine.inventory(domains).await?;
+        let (ci_host, domains, own) = (self.clone(), domains.map(<[Domain]>::to_vec), own.cloned());
+        blocking::run(move || ci_host.with_this_host(inventory, domains.as_deref(), own.as_ref())).await
+    }
+
+    /// Adds what exists on this host beside the engine. Blocks.
+    fn with_this_host(
+        &self,
+        mut inventory: Inventory,
+        domains: Option<&[Domain]>,
+        own: Option<&RunId>,
+    ) -> Result<Inventory, Failure> {
         let names: Option<HashSet<&Domain>> = domains.map(|domains| domains.iter().collect());
         let wanted = |domain: &Domain| names.as_ref().is_none_or(|names| names.contains(domain));
         for domain in self.env_domains(domains)?.into_iter().filter(wanted) {

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use crate::engine::{ENV_LIMIT, Failure, StackSource, UNFINISHED, unfinished};
 use crate::names::{Domain, Stack};
 use crate::sys::beneath::{BeneathError, read_beneath};
+use crate::sys::blocking;
 use crate::workspace::remove_tree;
 
 /// The `.env` files of one server.
@@ -103,9 +104,8 @@ impl fmt::Display for EnvFiles {
 impl StackSource for EnvFiles {
     async fn stacks(&self) -> Result<Vec<Stack>, Failure> {
         let files = self.clone();
-        let listed = tokio::task::spawn_blocking(move || files.domains_of_every_server()).await;
+        let listed = blocking::run(move || files.domains_of_every_server()).await;
         listed
-            .unwrap_or_else(|error| Err(error.into()))
             .map(|domains| domains.iter().map(Domain::stack).collect())
             .map_err(|error| Failure::host(format!("can't list {self}")).with_source(error))
     }
@@ -124,6 +124,7 @@ fn domains_in(directory: &Path) -> io::Result<Vec<Domain>> {
 
 /// The names in a directory that are text; none without a directory.
 fn entries(directory: &Path) -> io::Result<Vec<String>> {
+    blocking::blocks();
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,6 +1,8 @@
 //! What exists on a host, and whose it is. It only looks.
 
 pub(crate) mod app_status;
+#[cfg(test)]
+mod blocking_tests;
 pub(crate) mod ci_host;
 pub(crate) mod env_files;
 mod live_run;

@@ -2,6 +2,7 @@
 
 use std::fs::TryLockError;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use crate::lock::takers_of;
 use crate::model::failure::Failure;
 use crate::model::record::{Lane, Verdict};
 use crate::names::{Domain, RecipeName, RunId};
+use crate::sys::blocking;
 use crate::sys::process::ProcessIdentity;
 use crate::sys::system_info::BootId;
 use crate::workspace::RunFiles;
@@ -175,19 +177,10 @@ impl CiHost {
     ) -> Result<Vec<(Domain, RunSummary)>, Failure> {
         const LOOKS: u32 = 10;
         let mut pause = Duration::from_micros(200);
+        let domains: Arc<[Domain]> = domains.iter().map(|domain| (*domain).clone()).collect();
         for look in 1.. {
-            let mut live = Vec::new();
-            for run in self.run_summaries()? {
-                let shared = domains.iter().find(|domain| run.domains.contains(domain));
-                if let Some(domain) = shared
-                    && run.owned
-                    && run.verdict.is_none()
-                    && own != Some(&run.id)
-                    && run.holds_its_lock()
-                {
-                    live.push(((*domain).clone(), run));
-                }
-            }
+            let (ci_host, domains, own) = (self.clone(), domains.clone(), own.cloned());
+            let live = blocking::run(move || ci_host.live_owners_now(&domains, own.as_ref())).await?;
             if live.is_empty() || look == LOOKS {
                 return Ok(live);
             }
@@ -197,15 +190,37 @@ impl CiHost {
         Ok(Vec::new())
     }
 
+    /// The same, by one look. Blocks.
+    fn live_owners_now(
+        &self,
+        domains: &[Domain],
+        own: Option<&RunId>,
+    ) -> Result<Vec<(Domain, RunSummary)>, Failure> {
+        let mut live = Vec::new();
+        for run in self.run_summaries()? {
+            let shared = domains.iter().find(|domain| run.domains.contains(domain));
+            if let Some(domain) = shared
+                && run.owned
+                && run.verdict.is_none()
+                && own != Some(&run.id)
+                && run.holds_its_lock()
+            {
+                live.push((domain.clone(), run));
+            }
+        }
+        Ok(live)
+    }
+
     /// The runs that worked with `executor` on the warm app of `domain` and are over, with a tree left: those that
     /// touched it and did not restore it, dead ones and such as could not, and those that never came so far. Each
     /// the oldest first.
-    pub(crate) fn over_on(
+    pub(crate) async fn over_on(
         &self,
         domain: &Domain,
         executor: &str,
     ) -> Result<(Vec<RunSummary>, Vec<RunSummary>), Failure> {
-        let mut summaries = self.warm_trees(executor)?;
+        let (ci_host, executor) = (self.clone(), executor.to_owned());
+        let mut summaries = blocking::run(move || ci_host.warm_trees(&executor)).await?;
         summaries.retain(|run| run.domains.contains(domain));
         summaries.sort_by_key(|run| run.started);
         Ok(summaries.into_iter().partition(|run| run.dirty))
@@ -264,7 +279,7 @@ mod tests {
 
     fn record() -> Value {
         let owner = json!({ "pid": 1, "start_time": 1, "boot_id": "another" });
-        json!({ "owner": owner, "domains": ["a-000001.traces.test"], "recipe": "app", "verdict": "residue" })
+        json!({ "owner": owner, "domains": ["a-000001.runs.test"], "recipe": "app", "verdict": "residue" })
     }
 
     #[test]
@@ -278,9 +293,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_hostile_record_says_is_bounded_and_costs_no_trace() {
+    fn what_a_hostile_record_says_is_bounded_and_costs_no_summary() {
         let mut record = record();
-        record["domains"] = json!(vec!["a-000001.traces.test"; 10_000]);
+        record["domains"] = json!(vec!["a-000001.runs.test"; 10_000]);
         for odd in [json!(7), json!({ "deep": [[["../x"]]] }), json!("x".repeat(1 << 19)), Value::Null] {
             for key in ["recipe", "executor", "touched", "started", "verdict"] {
                 record[key] = odd.clone();
@@ -313,10 +328,10 @@ mod tests {
         fs::create_dir_all(runs.join("1")).unwrap();
         fs::write(runs.join("1/run.lock"), "").unwrap();
         let mut other = record();
-        other["domains"] = json!(["b-000002.traces.test"]);
+        other["domains"] = json!(["b-000002.runs.test"]);
         fs::write(runs.join("1").join(RUN_RECORD), other.to_string()).unwrap();
         let summary = summary(files, &BootId::new("boot")).unwrap();
-        assert_eq!(summary.domains[0].as_str(), "a-000001.traces.test");
+        assert_eq!(summary.domains[0].as_str(), "a-000001.runs.test");
         assert_eq!(summary.before().unwrap()[0].name, "own");
         assert!(summary.tree && summary.holds_its_lock());
     }

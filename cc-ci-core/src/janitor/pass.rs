@@ -11,14 +11,15 @@ use rustix::process::{Resource as Limit, getrlimit};
 
 use super::reap::{DomainSnapshot, PendingRequests, Reaped, by_domain, clear};
 use super::{Decision, Finding, Janitor, Pass, Report};
-use crate::engine::Owners;
-use crate::inventory::ci_host::{CiHost, search_failure};
+use crate::engine::{Inventory, Owners};
+use crate::inventory::ci_host::CiHost;
 use crate::inventory::run_store::RunSummary;
 use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
 use crate::model::event::Event;
 use crate::model::failure::Failure;
 use crate::names::Domain;
+use crate::sys::blocking;
 use crate::workspace::{Pruned, WorkspaceError};
 
 /// So many domains that seem to have nothing but a lock file are held and looked at together, by how many files may be
@@ -182,7 +183,8 @@ async fn candidates(ci_host: &CiHost, pass: &Pass) -> Result<Candidates, Failure
     let mut domains = orphans.clone();
     let in_the_way = inventory.in_the_way().map(str::to_owned).collect();
     let mut report = Report { in_the_way, ..Report::default() };
-    match ci_host.locks.domains() {
+    let locks = ci_host.locks.clone();
+    match blocking::run(move || locks.domains()).await {
         Ok(locked) => domains.extend(locked),
         Err(error) => report.warnings.push(format!("lock files could not be listed: {error}")),
     }
@@ -195,8 +197,20 @@ async fn plan(ci_host: &CiHost, pass: &Pass, domains: &[Domain]) -> Result<Vec<F
     let inventory = ci_host.inventory(Some(domains), pass.own_run.as_ref()).await?;
     let all: Vec<&Domain> = domains.iter().collect();
     let lived = ci_host.live_owners(&all, pass.own_run.as_ref()).await?;
+    let (ci_host, pass, domains) = (ci_host.clone(), pass.clone(), domains.to_vec());
+    Ok(blocking::run(move || planned(&ci_host, &pass, &domains, &inventory, &lived)).await)
+}
+
+/// The same, by what exists and which runs live. Blocks.
+fn planned(
+    ci_host: &CiHost,
+    pass: &Pass,
+    domains: &[Domain],
+    inventory: &Inventory,
+    lived: &[(Domain, RunSummary)],
+) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (domain, residue) in by_domain(&inventory, domains) {
+    for (domain, residue) in by_domain(inventory, domains) {
         if pass.own.contains(domain) {
             findings.push(finding(domain, Decision::Own));
             continue;
@@ -213,7 +227,7 @@ async fn plan(ci_host: &CiHost, pass: &Pass, domains: &[Domain]) -> Result<Vec<F
             Err(error) => findings.push(refused(domain, &error)),
         }
     }
-    Ok(findings)
+    findings
 }
 
 /// Takes what locks of the batch are free, looks once, and removes the lock files of what is empty at once; then reaps what
@@ -224,12 +238,11 @@ async fn sweep(
     batch: &[Domain],
     until: Instant,
 ) -> Result<Vec<Finding>, Failure> {
-    let taken = {
+    let (mut findings, guards) = {
         let (ci_host, pass, batch) = (ci_host.clone(), pass.clone(), batch.to_vec());
         // A probe that meets a holder without a record blocks for a while: not where a cancellation is waited for.
-        tokio::task::spawn_blocking(move || probe(&ci_host, &pass, &batch, until)).await
+        blocking::run(move || probe(&ci_host, &pass, &batch, until)).await
     };
-    let (mut findings, guards) = taken.map_err(|error| search_failure("locks", error.into()))?;
     if guards.is_empty() {
         // A look takes as long as it would for all: a pass whose time is over is not to make one for each batch.
         return Ok(findings);
@@ -245,7 +258,7 @@ async fn sweep(
     let is_orphan: BTreeSet<&Domain> = orphans.iter().collect();
     let (guards, empty): (Vec<AppGuard>, Vec<AppGuard>) =
         guards.into_iter().partition(|guard| is_orphan.contains(guard.domain()));
-    findings.extend(conclude_all(empty.into_iter().map(|guard| (guard, Reaped::default())).collect()).await?);
+    findings.extend(conclude_all(empty.into_iter().map(|guard| (guard, Reaped::default())).collect()).await);
     if !guards.is_empty() {
         let each = REMOVAL_LIMIT_EACH.saturating_mul(u32::try_from(guards.len()).unwrap_or(u32::MAX));
         let until = crate::sys::after(Instant::now(), REMOVAL_LIMIT + each);
@@ -256,18 +269,15 @@ async fn sweep(
             let reaped = reaped.remove(guard.domain()).unwrap_or_default();
             (guard, reaped)
         });
-        findings.extend(conclude_all(reaped.collect()).await?);
+        findings.extend(conclude_all(reaped.collect()).await);
     }
     findings.sort_by(|a, b| a.domain.cmp(&b.domain));
     Ok(findings)
 }
 
 /// Removes the lock files of what is empty, and gives all locks up.
-async fn conclude_all(ended: Vec<(AppGuard, Reaped)>) -> Result<Vec<Finding>, Failure> {
-    let concluded = tokio::task::spawn_blocking(move || {
-        ended.into_iter().map(|(guard, reaped)| conclude(guard, reaped)).collect()
-    });
-    concluded.await.map_err(|error| search_failure("lock files", error.into()))
+async fn conclude_all(ended: Vec<(AppGuard, Reaped)>) -> Vec<Finding> {
+    blocking::run(move || ended.into_iter().map(|(guard, reaped)| conclude(guard, reaped)).collect()).await
 }
 
 /// The guards of what no live run owns. Whoever removed a live run's lock file has made its domain no one's to reap.

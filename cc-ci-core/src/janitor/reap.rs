@@ -29,6 +29,7 @@ use crate::inventory::run_store::RunSummary;
 use crate::lock::{AppGuard, LostOwnership};
 use crate::model::failure::Failure;
 use crate::names::{Domain, RunId};
+use crate::sys::blocking;
 use crate::sys::cgroups;
 use crate::sys::process::{self, EndedMarked};
 use crate::sys::system_info::SystemInfo;
@@ -196,9 +197,7 @@ pub(super) async fn clear(
         .map(|(domain, reaped)| (domain.clone(), reaped.removed.clone()))
         .collect();
     let (concluding, own) = (ci_host.clone(), own.cloned());
-    let concluded =
-        tokio::task::spawn_blocking(move || killed::conclude(&concluding, &emptied, own.as_ref()));
-    let mut failures = concluded.await.unwrap_or_default();
+    let mut failures = blocking::run(move || killed::conclude(&concluding, &emptied, own.as_ref())).await;
     for (domain, reaped) in all.iter().zip(&mut reaped) {
         reaped.failures.extend(failures.remove(domain).into_iter().flatten());
     }
@@ -235,13 +234,11 @@ async fn end_orphans_of(host: &dyn SystemInfo, domains: BTreeSet<Domain>) -> BTr
     let (all, boot) = (domains.clone(), host.boot_id());
     // It only ever ends what no live owner has, so it may outlive a caller that gives up.
     let end = move || process::end_marked_of_many(&domains, &boot);
-    let ended = tokio::task::spawn_blocking(end).await;
-    let why = match ended {
-        Ok(Ok(ended)) => {
+    let why = match blocking::run(end).await {
+        Ok(ended) => {
             return ended.into_iter().map(|(domain, ended)| (domain, Orphans::of(ended))).collect();
         }
-        Ok(Err(error)) => format!("can't look for what a dead owner left running: {error}"),
-        Err(error) => format!("ending orphaned processes failed: {error}"),
+        Err(error) => format!("can't look for what a dead owner left running: {error}"),
     };
     let failed = Orphans { ended: 0, failures: vec![why] };
     all.into_iter().map(|domain| (domain, failed.clone())).collect()
@@ -264,8 +261,7 @@ pub(crate) async fn remove_groups(residue: &[Resource]) -> Vec<String> {
         });
         failed.collect()
     };
-    let removed = tokio::task::spawn_blocking(remove).await;
-    removed.unwrap_or_else(|error| vec![format!("removing control groups failed: {error}")])
+    blocking::run(remove).await
 }
 
 impl Orphans {
@@ -286,24 +282,15 @@ async fn clear_files(
     let mut failures: BTreeMap<Domain, Vec<String>> = BTreeMap::new();
     let mut tell = |domain: &Domain, why: String| failures.entry(domain.clone()).or_default().push(why);
     let (env_files, owned) = (ci_host.env_files.clone(), domains.to_vec());
-    let removed = tokio::task::spawn_blocking(move || {
-        owned.iter().map(|domain| env_files.remove(domain)).collect::<Vec<_>>()
-    });
-    match removed.await {
-        Ok(removed) => {
-            for (domain, error) in
-                domains.iter().zip(removed).filter_map(|(domain, removed)| Some((domain, removed.err()?)))
-            {
-                tell(domain, format!("can't remove the .env file: {error}"));
-            }
-        }
-        Err(error) => {
-            for domain in domains {
-                tell(domain, format!("can't remove the .env file: {error}"));
-            }
+    let removed =
+        blocking::run(move || owned.iter().map(|domain| env_files.remove(domain)).collect::<Vec<_>>()).await;
+    for (domain, removed) in domains.iter().zip(removed) {
+        if let Err(error) = removed {
+            tell(domain, format!("can't remove the .env file: {error}"));
         }
     }
-    let trees = match ci_host.dead_trees() {
+    let asked = ci_host.clone();
+    let trees = match blocking::run(move || asked.dead_trees()).await {
         Ok(trees) => trees,
         Err(error) => {
             for domain in domains {
@@ -320,16 +307,13 @@ async fn clear_files(
         }
         let (runs, id) = (ci_host.runs.clone(), tree.id.clone());
         // Under the run's own lock: a run that still waits for its domain has a directory too.
-        let removed = tokio::task::spawn_blocking(move || match runs.try_lock_dead(&id) {
+        let removed = blocking::run(move || match runs.try_lock_dead(&id) {
             Ok(Some(dead)) => dead.remove_tree(),
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         });
-        let why = match removed.await {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => crate::model::error_chain(&error),
-            Err(error) => format!("removing the tree of run {} failed: {error}", tree.id),
-        };
+        let Err(error) = removed.await else { continue };
+        let why = crate::model::error_chain(&error);
         for domain in ours {
             tell(domain, why.clone());
         }

@@ -2,6 +2,8 @@
 
 use tokio_util::task::TaskTracker;
 
+use crate::sys::blocking::joined;
+
 /// Runs blocking work off the runtime, and knows how much of it is still going on.
 ///
 /// A future that waits for a task can be dropped at any time; the task then goes on to its end, and whoever tears
@@ -47,17 +49,6 @@ impl BlockingTasks {
     /// Waits until no task is running. Cancel-safe.
     pub async fn idle(&self) {
         self.tracker.wait().await;
-    }
-}
-
-async fn joined<T>(job: tokio::task::JoinHandle<T>) -> T {
-    match job.await {
-        Ok(value) => value,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // A task is cancelled only while the runtime shuts down, and then nobody polls us.
-            Err(_) => std::future::pending().await,
-        },
     }
 }
 

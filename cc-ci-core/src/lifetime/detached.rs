@@ -19,6 +19,7 @@ use super::exec::{self, Handshake};
 use super::sandbox::{BOUND_IN_WORDS, kill_first, until_over};
 use super::supervisor::{Prepared, Supervisor, prepare};
 use super::{Command, Output, RecordDetached, SpawnError, Stage, spawner};
+use crate::sys::blocking;
 use crate::sys::files::open_log;
 use crate::sys::process::ProcessIdentity;
 use crate::sys::system_info::BootId;
@@ -29,7 +30,7 @@ impl Supervisor {
         command: Command,
         record: RecordDetached,
     ) -> Result<ProcessIdentity, SpawnError> {
-        let starting = self.enter(&command)?;
+        let starting = self.enter(&command).await?;
         let program = command.program();
         let watched = match (&command.sandbox, &command.output) {
             (Some(sandbox), Output::File(log)) => Some((sandbox.written(), log.clone())),
@@ -57,10 +58,13 @@ async fn watch(lifetime: Weak<Supervisor>, process: ProcessIdentity, trees: Vec<
         let killed = children_of(process.pid).into_iter().any(|first| kill_first(first, process.pid));
         tracing::warn!(%process, killed, "what a service may write to has more than a sandbox may have");
         if killed {
+            let tell = move || {
+                open_log(&log).and_then(|mut log| {
+                    writeln!(log, "cc-ci: ended: what it may write to had more than {BOUND_IN_WORDS}")
+                })
+            };
             // Whoever reads the log sees why; that it can't be told changes nothing.
-            let _untold = open_log(&log).and_then(|mut log| {
-                writeln!(log, "cc-ci: ended: what it may write to had more than {BOUND_IN_WORDS}")
-            });
+            let _untold = blocking::run(tell).await;
             return;
         }
     }

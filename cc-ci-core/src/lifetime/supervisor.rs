@@ -206,11 +206,13 @@ impl Supervisor {
     }
 
     /// Lets one start in.
-    pub(super) fn enter(&self, command: &Command) -> Result<Starting, SpawnError> {
+    pub(super) async fn enter(&self, command: &Command) -> Result<Starting, SpawnError> {
         let mark = command.marker.as_ref().filter(|mark| matches!(mark.owner, MarkerOwner::Run { .. }));
-        if mark.is_some() {
+        if mark.is_some() && self.before_marks.get().is_none() {
             // Before whoever closes the admission would wait for it. Where they can't be listed, all are looked at.
-            self.before_marks.get_or_init(|| Present::now().unwrap_or_default());
+            let present = self.blocking_tasks.run(|| Present::now().unwrap_or_default()).await;
+            // Another start may have listed them meanwhile: before it started anything, as here.
+            let _listed = self.before_marks.set(present).is_err();
         }
         let admission = self.admission();
         let abandoned = self.is_abandoned();
@@ -225,7 +227,7 @@ impl Supervisor {
     }
 
     pub(super) async fn spawn(self: &Arc<Self>, command: Command) -> Result<Child, SpawnError> {
-        let starting = self.enter(&command)?;
+        let starting = self.enter(&command).await?;
         let program = command.program();
         let failed = |source| SpawnError::Io { program, source };
         let (grace, limit, line_limit) = (command.grace, command.output_limit, command.line_limit);

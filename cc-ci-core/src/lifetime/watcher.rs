@@ -20,7 +20,7 @@ use crate::model::cancellation::Cause;
 use crate::model::event::Event;
 
 /// Tokens of descriptors that are no child's pidfd: no pid is as large.
-const WAKE: u64 = u64::MAX;
+const EVENT_FD: u64 = u64::MAX;
 const SIGNALS: u64 = u64::MAX - 1;
 const PARENT: u64 = u64::MAX - 2;
 
@@ -46,7 +46,7 @@ pub(super) fn run_signals() -> [i32; 5] {
 /// # Errors
 /// When the kernel has no thread or descriptor left.
 pub(super) fn start(supervisor: Arc<Supervisor>, signals: Option<Signals>) -> io::Result<()> {
-    listen(&supervisor, &supervisor.event_fd, WAKE)?;
+    listen(&supervisor, &supervisor.event_fd, EVENT_FD)?;
     if let Some(signals) = &signals {
         listen(&supervisor, &signals.signals, SIGNALS)?;
         if let Some(parent) = signals.parent.descriptor() {
@@ -96,7 +96,7 @@ fn watch(supervisor: &Supervisor, signals: Option<&Signals>) {
         };
         for event in &events[..ready] {
             match (event.data(), signals) {
-                (WAKE, _) => supervisor.event_fd.clear(),
+                (EVENT_FD, _) => supervisor.event_fd.clear(),
                 (SIGNALS, Some(signals)) => take_signals(supervisor, signals),
                 (PARENT, Some(signals)) => {
                     supervisor.cancel(Cause::ParentDied);

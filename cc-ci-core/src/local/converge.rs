@@ -25,17 +25,15 @@ pub(super) async fn wait(
 ) -> Result<(), Failure> {
     let until = crate::sys::after(Instant::now(), limit);
     let mut report = ConvergenceReport::new(reporter, domain, limit);
-    let services = executor.state_dir.records::<ServiceRecord>(domain, "services").map_err(host)?;
+    let services = executor.services_of(domain).await?;
     for (up, (name, record)) in services.iter().enumerate() {
         if record.replicas == 0 {
             continue;
         }
         let mut pause = Duration::from_millis(10);
         loop {
-            let Some((_, process)) =
-                processes::running(&executor.state_dir, domain, name, &executor.host.boot_id())?
-            else {
-                let log = log_tail(executor, domain, name);
+            let Some((_, process)) = processes::running(executor, domain, name).await? else {
+                let log = log_tail(executor, domain, name).await;
                 return Err(Failure::recipe(format!("the service {name} ended\n{name} logged last:\n{log}")));
             };
             let unhealthy = match probe(record, domain).await {
@@ -43,7 +41,7 @@ pub(super) async fn wait(
                 Err(reason) => reason,
             };
             if Instant::now() >= until {
-                let log = log_tail(executor, domain, name);
+                let log = log_tail(executor, domain, name).await;
                 return Err(Failure::recipe(format!(
                     "the service {name} is not healthy after {limit:?}: {unhealthy}\n{name} logged last:\n{log}"
                 )));
@@ -67,8 +65,8 @@ pub(super) async fn services(
     domain: &Domain,
 ) -> Result<Vec<ServiceState>, Failure> {
     let mut services = Vec::new();
-    for (name, record) in executor.state_dir.records::<ServiceRecord>(domain, "services").map_err(host)? {
-        let task = processes::running(&executor.state_dir, domain, &name, &executor.host.boot_id())?;
+    for (name, record) in executor.services_of(domain).await? {
+        let task = processes::running(executor, domain, &name).await?;
         let healthy = match &task {
             Some(_) => probe(&record, domain).await.is_ok(),
             None => record.replicas == 0,

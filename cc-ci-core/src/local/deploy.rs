@@ -20,36 +20,25 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// ones, and those that ended, keep their id and are started anew; those that are no longer named are stopped.
 pub(super) async fn apply(executor: &LocalExecutor, context: &RunContext, app: &App) -> Result<(), Failure> {
     let planned = plan::planned(executor, context, app).await?;
-    let known = executor.state_dir.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
+    let known = executor.services_of(&app.domain).await?;
     for (name, record) in &known {
         if !planned.iter().any(|service| service.name == *name) {
-            drop_service(executor, &app.domain, name, record).await?;
+            drop_service(executor, context, &app.domain, name, record).await?;
         }
     }
     for service in &planned {
         let old = known.iter().find(|(name, _)| *name == service.name).map(|(_, record)| record);
         let runs = match old {
             Some(record) if record.replicas > 0 => {
-                processes::running(&executor.state_dir, &app.domain, &service.name, &executor.host.boot_id())?
-                    .is_some()
+                processes::running(executor, &app.domain, &service.name).await?.is_some()
             }
             old => old.is_some(),
         };
         let same = runs && old.is_some_and(|record| record.digest == service.digest);
         if let Some(record) = old.filter(|_| !same) {
-            stop(executor, &app.domain, &service.name, grace_of(record)).await?;
+            stop(executor, context, &app.domain, &service.name, grace_of(record)).await?;
         }
-        let record = ServiceRecord {
-            id: old.map_or_else(new_id, |record| Ok(record.id.clone())).map_err(host)?,
-            created: old.map_or_else(|| executor.host.now().to_string(), |record| record.created.clone()),
-            digest: service.digest.clone(),
-            replicas: service.replicas,
-            port: service.port,
-            health: service.health.clone(),
-            stop_grace_seconds: service.stop_grace.as_secs_f64(),
-            version: service.version.clone(),
-        };
-        executor.state_dir.write_record(&app.domain, "services", &service.name, &record).map_err(host)?;
+        write_service(executor, context, &app.domain, service, old).await?;
         if service.replicas > 0 && !same {
             start(executor, context, &app.domain, service).await?;
         }
@@ -60,6 +49,33 @@ pub(super) async fn apply(executor: &LocalExecutor, context: &RunContext, app: &
     let dropped =
         move || drop_trees(&state_dir, &trees, kept.as_ref().map(|service| service.directory.as_path()));
     context.lifetime.blocking_tasks().run(dropped).await.map_err(host)
+}
+
+/// Writes what a service is meant to be. One that is there keeps its id.
+async fn write_service(
+    executor: &LocalExecutor,
+    context: &RunContext,
+    domain: &Domain,
+    service: &Planned,
+    old: Option<&ServiceRecord>,
+) -> Result<(), Failure> {
+    let (state_dir, domain, name) = (executor.state_dir.clone(), domain.clone(), service.name.clone());
+    let id = old.map(|record| record.id.clone());
+    let record = ServiceRecord {
+        id: String::new(),
+        created: old.map_or_else(|| executor.host.now().to_string(), |record| record.created.clone()),
+        digest: service.digest.clone(),
+        replicas: service.replicas,
+        port: service.port,
+        health: service.health.clone(),
+        stop_grace_seconds: service.stop_grace.as_secs_f64(),
+        version: service.version.clone(),
+    };
+    let write = move || {
+        let record = ServiceRecord { id: id.map_or_else(new_id, Ok)?, ..record };
+        state_dir.write_record(&domain, "services", &name, &record)
+    };
+    context.lifetime.blocking_tasks().run(write).await.map_err(host)
 }
 
 /// Removes the copies of the recipe's files but `kept`. Blocks.
@@ -81,21 +97,18 @@ async fn start(
     domain: &Domain,
     service: &Planned,
 ) -> Result<(), Failure> {
-    let task = new_id().map_err(host)?;
     let scratch = executor.state_dir.of(domain, "scratch").join(&service.name);
-    let logs = executor.state_dir.of(domain, "logs");
-    for directory in [&scratch, &logs] {
-        executor.state_dir.make(directory).map_err(host)?;
-    }
-    executor
-        .state_dir
-        .write_record(
-            domain,
-            "tasks",
-            &task,
-            &TaskRecord { service: service.name.clone(), started: Some(executor.host.now()) },
-        )
-        .map_err(host)?;
+    let record = TaskRecord { service: service.name.clone(), started: Some(executor.host.now()) };
+    let (state_dir, of, made) = (executor.state_dir.clone(), domain.clone(), scratch.clone());
+    let write = move || {
+        let task = new_id()?;
+        for directory in [&made, &state_dir.of(&of, "logs")] {
+            state_dir.make(directory)?;
+        }
+        state_dir.write_record(&of, "tasks", &task, &record)?;
+        Ok(task)
+    };
+    let task = context.lifetime.blocking_tasks().run(write).await.map_err(host)?;
     let (program, args) = service
         .command
         .split_first()
@@ -134,17 +147,37 @@ async fn start(
 /// Stops a service for good, and gives its port back.
 async fn drop_service(
     executor: &LocalExecutor,
+    context: &RunContext,
     domain: &Domain,
     name: &str,
     record: &ServiceRecord,
 ) -> Result<(), Failure> {
-    stop(executor, domain, name, grace_of(record)).await?;
-    executor.state_dir.remove_record(domain, "services", name).map_err(host)?;
-    record.port.map_or(Ok(()), |port| executor.state_dir.free_port(port)).map_err(host)
+    stop(executor, context, domain, name, grace_of(record)).await?;
+    let (state_dir, domain, name, port) =
+        (executor.state_dir.clone(), domain.clone(), name.to_owned(), record.port);
+    let remove = move || {
+        state_dir.remove_record(&domain, "services", &name)?;
+        port.map_or(Ok(()), |port| state_dir.free_port(port))
+    };
+    context.lifetime.blocking_tasks().run(remove).await.map_err(host)
 }
 
 /// Stops a service's tasks and forgets them.
-pub(super) async fn stop(
+async fn stop(
+    executor: &LocalExecutor,
+    context: &RunContext,
+    domain: &Domain,
+    service: &str,
+    grace: Duration,
+) -> Result<(), Failure> {
+    end(executor, domain, service, grace).await?;
+    let (state_dir, domain, service) = (executor.state_dir.clone(), domain.clone(), service.to_owned());
+    let forget = move || forget_tasks(&state_dir, &domain, &service);
+    context.lifetime.blocking_tasks().run(forget).await.map_err(host)
+}
+
+/// Ends a service's processes.
+pub(super) async fn end(
     executor: &LocalExecutor,
     domain: &Domain,
     service: &str,
@@ -155,11 +188,15 @@ pub(super) async fn stop(
     if !left.is_empty() {
         return Err(Failure::host(format!("processes of the service {service} survived SIGKILL: {left:?}")));
     }
-    let state_dir = &executor.state_dir;
-    for (id, task) in state_dir.records::<TaskRecord>(domain, "tasks").map_err(host)? {
+    Ok(())
+}
+
+/// Removes the records of a service's tasks, whose processes have ended. Blocks.
+pub(super) fn forget_tasks(state_dir: &StateDir, domain: &Domain, service: &str) -> io::Result<()> {
+    for (id, task) in state_dir.records::<TaskRecord>(domain, "tasks")? {
         if task.service == service {
-            state_dir.remove_record(domain, "containers", &id).map_err(host)?;
-            state_dir.remove_record(domain, "tasks", &id).map_err(host)?;
+            state_dir.remove_record(domain, "containers", &id)?;
+            state_dir.remove_record(domain, "tasks", &id)?;
         }
     }
     Ok(())

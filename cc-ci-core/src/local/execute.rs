@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::state_dir::host;
 use super::{LocalExecutor, plan};
-use crate::engine::{App, Failure, RunContext};
+use crate::engine::{Failure, RunContext, ServiceCommand};
 use crate::lifetime::{ChildError, RunLifetimeExt as _};
 use crate::workspace::home_environment;
 
@@ -15,18 +15,16 @@ const TAIL: usize = 800;
 pub(super) async fn execute(
     executor: &LocalExecutor,
     context: &RunContext,
-    app: &App,
-    service: &str,
-    command: &[String],
-    limit: Duration,
+    command: &ServiceCommand<'_>,
 ) -> Result<String, Failure> {
+    let ServiceCommand { app, service, words, limit } = *command;
     let planned = plan::planned(executor, context, app).await?;
     let planned = planned
         .into_iter()
         .find(|planned| planned.name == service)
         .ok_or_else(|| Failure::recipe(format!("the recipe has no service {service}")))?;
     let (program, args) =
-        command.split_first().ok_or_else(|| Failure::recipe("an empty command".to_owned()))?;
+        words.split_first().ok_or_else(|| Failure::recipe("an empty command".to_owned()))?;
     let command = context
         .command(&app.domain, program, &planned.directory)
         .args(args)
@@ -35,7 +33,8 @@ pub(super) async fn execute(
     let command = match context.recipe_code.confined() {
         Some(confined) => {
             let scratch = executor.state_dir.of(&app.domain, "scratch").join(service);
-            executor.state_dir.make(&scratch).map_err(host)?;
+            let (state_dir, made) = (executor.state_dir.clone(), scratch.clone());
+            context.lifetime.blocking_tasks().run(move || state_dir.make(&made)).await.map_err(host)?;
             let command = command.envs(home_environment(&scratch, &scratch));
             command.sandbox(planned.sandbox(confined, executor.user_of(&app.domain), &scratch))
         }
@@ -88,7 +87,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::engine::{RecipeCode, Redactor};
+    use crate::engine::{App, RecipeCode, Redactor};
     use crate::lifetime::{Bounds, EmbeddedMode};
     use crate::model::event::Silent;
     use crate::sys::system_info::KernelSystemInfo;
@@ -130,9 +129,10 @@ mod tests {
 
     impl World {
         async fn run(&self, script: &str) -> Result<String, Failure> {
-            let command = ["sh", "-c", script].map(str::to_owned);
+            let words = ["sh", "-c", script].map(str::to_owned);
             let limit = Duration::from_mins(1);
-            execute(&self.executor, &self.context, &self.app, "app", &command, limit).await
+            let command = ServiceCommand { app: &self.app, service: "app", words: &words, limit };
+            execute(&self.executor, &self.context, &command).await
         }
     }
 

@@ -9,9 +9,10 @@ use super::LocalExecutor;
 use super::converge::probe;
 use super::log_tail::{tail, untold};
 use super::processes;
-use super::state_dir::{ServiceRecord, TaskRecord, host};
+use super::state_dir::{TaskRecord, host};
 use crate::engine::{Failure, TaskLog};
 use crate::names::Domain;
+use crate::sys::blocking;
 
 /// Each task that is recorded: the one of each service that runs, or ran last.
 pub(super) async fn logs(
@@ -20,17 +21,16 @@ pub(super) async fn logs(
     limit: Duration,
 ) -> Result<Vec<TaskLog>, Failure> {
     let until = crate::sys::after(Instant::now(), limit);
-    let services = executor.state_dir.records::<ServiceRecord>(domain, "services").map_err(host)?;
+    let services = executor.services_of(domain).await?;
+    let (state_dir, of) = (executor.state_dir.clone(), domain.clone());
+    let tasks = blocking::run(move || state_dir.records(&of, "tasks")).await.map_err(host)?;
     let mut logs = Vec::new();
-    for (task, TaskRecord { service, started }) in
-        executor.state_dir.records(domain, "tasks").map_err(host)?
-    {
+    for (task, TaskRecord { service, started }) in tasks {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
         }
-        let running = processes::running(&executor.state_dir, domain, &service, &executor.host.boot_id())?;
-        let runs = running.is_some_and(|(id, _)| id == task);
+        let runs = processes::running(executor, domain, &service).await?.is_some_and(|(id, _)| id == task);
         let record = services.iter().find(|(name, _)| *name == service).map(|(_, record)| record);
         let health = match record.filter(|_| runs) {
             Some(record) => {
@@ -38,6 +38,8 @@ pub(super) async fn logs(
             }
             None => None,
         };
+        let log = executor.state_dir.log_of(domain, &task);
+        let log = blocking::run(move || tail(&log, TaskLog::LOG_LIMIT)).await;
         logs.push(TaskLog {
             state: if runs { "running" } else { "ended" }.to_owned(),
             // It is started once, and meant to run.
@@ -47,8 +49,7 @@ pub(super) async fn logs(
             error: (!runs).then(|| "the process ended".to_owned()),
             exit_status: None,
             health,
-            log: tail(&executor.state_dir.log_of(domain, &task), TaskLog::LOG_LIMIT)
-                .unwrap_or_else(|error| untold(&error)),
+            log: log.unwrap_or_else(|error| untold(&error)),
             service,
             task,
         });

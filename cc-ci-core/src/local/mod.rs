@@ -37,8 +37,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use crate::engine::{
-    App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace, RunContext, ServiceState,
-    VolumePath, restore_by_labels, take_by_labels,
+    App, Backup, Deployer, Endpoint, Engine, Failure, Inventory, LockSpace, RunContext, ServiceCommand,
+    ServiceState, VolumeCopy, VolumeFile, VolumePath, restore_by_labels, take_by_labels,
 };
 use crate::engine::{Kind, Resource, Secret, TaskLog};
 use crate::lifetime::User;
@@ -46,6 +46,7 @@ use crate::model::event::Reporter;
 use crate::names::Domain;
 use crate::recipe::{Compose, EnvFile, Recipe, VolumeBackup};
 use crate::sys::beneath::read_beneath;
+use crate::sys::blocking::{self, briefly};
 use crate::sys::process::{Marker, MarkerOwner};
 use crate::sys::shared_look::SharedLook;
 use crate::sys::system_info::SystemInfo;
@@ -134,8 +135,7 @@ impl Deployer for LocalExecutor {
     }
 
     async fn upgrade(&self, context: &RunContext, app: &App) -> Result<(), Failure> {
-        let deployed = self.state_dir.records::<ServiceRecord>(&app.domain, "services").map_err(host)?;
-        if deployed.is_empty() {
+        if self.services_of(&app.domain).await?.is_empty() {
             return Err(Failure::host(format!("{} is not deployed, so it can't be upgraded", app.domain)));
         }
         deploy::apply(self, context, app).await
@@ -163,12 +163,12 @@ impl Deployer for LocalExecutor {
 impl Engine for LocalExecutor {
     async fn claim(&self, claim: &LockSpace) -> Result<(), Failure> {
         let (state_dir, claim, limit) = (self.state_dir.clone(), claim.clone(), self.claim_limit);
-        blocking(move || claim::claim(&state_dir, &claim, limit)).await
+        blocking::run(move || claim::claim(&state_dir, &claim, limit)).await
     }
 
     async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, Failure> {
         let (executor, domains) = (self.clone(), domains.map(<[Domain]>::to_vec));
-        blocking(move || executor.look(domains.as_deref()).map_err(host)).await
+        blocking::run(move || executor.look(domains.as_deref())).await.map_err(host)
     }
 
     async fn wait_converged(
@@ -192,17 +192,19 @@ impl Engine for LocalExecutor {
             return Err(Failure::host(format!("processes of {domain} survived SIGKILL: {left:?}")));
         }
         let (state_dir, domain) = (self.state_dir.clone(), domain.clone());
-        // Out of the way first: what outlives a caller that gives up touches only the trash.
-        state_dir.trash_app(&domain).and_then(|()| state_dir.free_ports(&domain)).map_err(host)?;
+        // Out of the way first, and on this thread: what outlives a caller that gives up touches only the trash.
+        briefly(|| state_dir.trash_app(&domain).and_then(|()| state_dir.free_ports(&domain)))
+            .map_err(host)?;
         let (stop, _stopped) = stop_on_drop();
-        let emptied = blocking(move || state_dir.remove_app(&domain, &*stop).map_err(host));
+        let emptied =
+            async { blocking::run(move || state_dir.remove_app(&domain, &*stop)).await.map_err(host) };
         tokio::time::timeout_at(until.into(), emptied)
             .await
             .unwrap_or_else(|_| Err(Failure::host("removing the files took too long")))
     }
 
     async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure> {
-        let records = self.state_dir.records::<ServiceRecord>(domain, "services").map_err(host)?;
+        let records = self.services_of(domain).await?;
         // The service `app` is the one that serves the domain, by the recipes' own convention.
         let port = records
             .iter()
@@ -216,41 +218,26 @@ impl Engine for LocalExecutor {
     }
 
     async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {
-        self.state_dir.names(&self.state_dir.of(domain, "volumes")).map_err(host)
+        self.names_of(domain, "volumes").await
     }
 
-    async fn volume_path(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        path: &str,
-    ) -> Result<Option<VolumePath>, Failure> {
-        let (path, state_dir) = (self.volume_file(domain, volume, path)?, self.state_dir.clone());
-        blocking(move || volumes::look(&state_dir, &path)).await.map(Some)
+    async fn volume_path(&self, file: &VolumeFile<'_>) -> Result<Option<VolumePath>, Failure> {
+        let (path, state_dir) = (self.volume_file(file)?, self.state_dir.clone());
+        blocking::run(move || volumes::look(&state_dir, &path)).await.map(Some)
     }
 
-    async fn write_volume_file(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        file: &str,
-        content: &[u8],
-    ) -> Result<(), Failure> {
-        let (path, content) = (self.volume_file(domain, volume, file)?, content.to_vec());
+    async fn write_volume_file(&self, file: &VolumeFile<'_>, content: &[u8]) -> Result<(), Failure> {
+        let (path, content) = (self.volume_file(file)?, content.to_vec());
         let state_dir = self.state_dir.clone();
-        blocking(move || volumes::write(&state_dir, &path, &content)).await
+        blocking::run(move || volumes::write(&state_dir, &path, &content)).await
     }
 
-    async fn read_volume_file(
-        &self,
-        domain: &Domain,
-        volume: &str,
-        file: &str,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        self.volume_file(domain, volume, file)?;
-        let (volume, file) = (self.state_dir.of(domain, "volumes").join(volume), file.to_owned());
+    async fn read_volume_file(&self, file: &VolumeFile<'_>) -> Result<Option<Vec<u8>>, Failure> {
+        self.volume_file(file)?;
+        let (volume, path) =
+            (self.state_dir.of(file.domain, "volumes").join(file.volume), file.path.to_owned());
         // The app may have put anything there.
-        blocking(move || match read_beneath(&volume, file, VOLUME_FILE_LIMIT) {
+        blocking::run(move || match read_beneath(&volume, path, VOLUME_FILE_LIMIT) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(Failure::recipe("can't read a file of a volume").with_source(error)),
@@ -258,23 +245,16 @@ impl Engine for LocalExecutor {
         .await
     }
 
-    async fn execute(
-        &self,
-        context: &RunContext,
-        app: &App,
-        service: &str,
-        command: &[String],
-        limit: Duration,
-    ) -> Result<String, Failure> {
-        execute::execute(self, context, app, service, command, limit).await
+    async fn execute(&self, context: &RunContext, command: &ServiceCommand<'_>) -> Result<String, Failure> {
+        execute::execute(self, context, command).await
     }
 
     async fn log(&self, domain: &Domain, service: &str) -> Result<String, Failure> {
-        let known = self.state_dir.records::<ServiceRecord>(domain, "services").map_err(host)?;
+        let known = self.services_of(domain).await?;
         if !known.iter().any(|(name, _)| name == service) {
             return Err(Failure::recipe(format!("the app has no service {service}")));
         }
-        Ok(log_tail::log_tail(self, domain, service))
+        Ok(log_tail::log_tail(self, domain, service).await)
     }
 
     async fn logs(&self, domain: &Domain, limit: Duration) -> Result<Vec<TaskLog>, Failure> {
@@ -284,34 +264,21 @@ impl Engine for LocalExecutor {
     async fn save_volume(
         &self,
         context: &RunContext,
-        app: &App,
-        volume: &str,
+        copy: &VolumeCopy<'_>,
         rule: &VolumeBackup,
-        to: &Path,
     ) -> Result<(), Failure> {
-        let from = self.state_dir.of(&app.domain, "volumes").join(volume);
-        volumes::save(context, from, rule, to.to_owned()).await
+        let from = self.state_dir.of(&copy.app.domain, "volumes").join(copy.volume);
+        volumes::save(context, from, rule, copy.directory.to_owned()).await
     }
 
-    async fn load_volume(
-        &self,
-        context: &RunContext,
-        app: &App,
-        volume: &str,
-        from: &Path,
-    ) -> Result<(), Failure> {
-        volumes::load(
-            context,
-            &self.state_dir,
-            from.to_owned(),
-            self.state_dir.of(&app.domain, "volumes").join(volume),
-            self.user_of(&app.domain),
-        )
-        .await
+    async fn load_volume(&self, context: &RunContext, copy: &VolumeCopy<'_>) -> Result<(), Failure> {
+        let domain = &copy.app.domain;
+        let (from, to) = (copy.directory.to_owned(), self.state_dir.of(domain, "volumes").join(copy.volume));
+        volumes::load(context, &self.state_dir, from, to, self.user_of(domain)).await
     }
 
     async fn secrets(&self, domain: &Domain) -> Result<BTreeSet<String>, Failure> {
-        self.state_dir.names(&self.state_dir.of(domain, "secrets")).map(BTreeSet::from_iter).map_err(host)
+        self.names_of(domain, "secrets").await.map(BTreeSet::from_iter)
     }
 
     async fn remove_selected(
@@ -359,12 +326,25 @@ impl LocalExecutor {
         Ok(inventory)
     }
 
-    fn volume_file(&self, domain: &Domain, volume: &str, file: &str) -> Result<PathBuf, Failure> {
+    /// The records of the app's services, by name.
+    async fn services_of(&self, domain: &Domain) -> Result<Vec<(String, ServiceRecord)>, Failure> {
+        let (state_dir, domain) = (self.state_dir.clone(), domain.clone());
+        blocking::run(move || state_dir.records(&domain, "services")).await.map_err(host)
+    }
+
+    /// The names of the app's things of one kind.
+    async fn names_of(&self, domain: &Domain, kind: &'static str) -> Result<Vec<String>, Failure> {
+        let (state_dir, domain) = (self.state_dir.clone(), domain.clone());
+        blocking::run(move || state_dir.names(&state_dir.of(&domain, kind))).await.map_err(host)
+    }
+
+    fn volume_file(&self, file: &VolumeFile<'_>) -> Result<PathBuf, Failure> {
+        let VolumeFile { domain, volume, path } = *file;
         let plain = |name: &str| !name.is_empty() && !name.contains('/') && name != "." && name != "..";
-        if !plain(volume) || !file.trim_end_matches('/').split('/').all(plain) {
-            return Err(Failure::host(format!("{volume}/{file} is no file of a volume")));
+        if !plain(volume) || !path.trim_end_matches('/').split('/').all(plain) {
+            return Err(Failure::host(format!("{volume}/{path} is no file of a volume")));
         }
-        Ok(self.state_dir.of(domain, "volumes").join(volume).join(file))
+        Ok(self.state_dir.of(domain, "volumes").join(volume).join(path))
     }
 }
 
@@ -389,13 +369,4 @@ fn create(app: &App) -> Result<(), Failure> {
     env.set("DOMAIN", app.domain.as_str())
         .map_err(|error| Failure::recipe("can't set DOMAIN in .env.sample").with_source(error))?;
     app.set_env(&env)
-}
-
-/// Runs `work` where it may block. What it is used for either only reads, or is safe to outlive its caller.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Failure::host("a blocking task failed").with_source(error)))
 }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use super::LocalExecutor;
 use super::deploy;
 use super::state_dir::{ServiceRecord, StateDir, host};
-use super::{Resource, blocking, stop_on_drop};
+use super::{Resource, stop_on_drop};
 use crate::engine::{Failure, Kind};
 use crate::names::Domain;
+use crate::sys::blocking::{self, briefly};
 
 /// What only lies there.
 const KEPT: [(&str, Kind); 4] = [
@@ -29,19 +30,22 @@ pub(super) async fn remove(
 ) -> Result<(), Failure> {
     let until = crate::sys::after(Instant::now(), limit);
     let removed = async {
-        let (state_dir, owned) = (executor.state_dir.clone(), domain.clone());
-        let records = blocking(move || state_dir.records::<ServiceRecord>(&owned, "services").map_err(host));
-        let services = records.await?;
+        let services = executor.services_of(domain).await?;
         for (name, _) in services.iter().filter(|(name, _)| is_named(named, Kind::Service, name)) {
-            deploy::stop(executor, domain, name, Duration::ZERO).await?;
-            executor.state_dir.remove_record(domain, "services", name).map_err(host)?;
+            deploy::end(executor, domain, name, Duration::ZERO).await?;
+            // On this thread, as what follows.
+            briefly(|| {
+                deploy::forget_tasks(&executor.state_dir, domain, name)?;
+                executor.state_dir.remove_record(domain, "services", name)
+            })
+            .map_err(host)?;
         }
         // Out of the way first, and on this thread, which a few renames don't keep: what outlives a caller that gives
         // up touches only the trash.
-        let in_place = trash(&executor.state_dir, domain, named).map_err(host)?;
+        let in_place = briefly(|| trash(&executor.state_dir, domain, named)).map_err(host)?;
         let (state_dir, domain) = (executor.state_dir.clone(), domain.clone());
         let (stop, _stopped) = stop_on_drop();
-        blocking(move || remove_files(&state_dir, &domain, &in_place, &*stop).map_err(host)).await
+        blocking::run(move || remove_files(&state_dir, &domain, &in_place, &*stop)).await.map_err(host)
     };
     tokio::time::timeout_at(until.into(), removed)
         .await

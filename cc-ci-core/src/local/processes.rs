@@ -9,6 +9,7 @@ use super::LocalExecutor;
 use super::state_dir::{ContainerRecord, StateDir, host};
 use crate::engine::Failure;
 use crate::names::Domain;
+use crate::sys::blocking;
 use crate::sys::process::{self, Marked, Marker, MarkerOwner, ProcessIdentity, StatLine};
 use crate::sys::system_info::BootId;
 
@@ -93,17 +94,21 @@ impl ProcessTable {
 }
 
 /// The running task of a service, and its process.
-pub(super) fn running(
-    state_dir: &StateDir,
+pub(super) async fn running(
+    executor: &LocalExecutor,
     domain: &Domain,
     service: &str,
-    boot: &BootId,
 ) -> Result<Option<(String, ProcessIdentity)>, Failure> {
-    let containers = state_dir.records::<ContainerRecord>(domain, "containers").map_err(host)?;
-    Ok(containers
-        .into_iter()
-        .find(|(_, container)| container.service == service && container.process.is_alive(boot))
-        .map(|(id, container)| (id, container.process)))
+    let (executor, domain, service) = (executor.clone(), domain.clone(), service.to_owned());
+    let find = move || {
+        let boot = executor.host.boot_id();
+        let containers = executor.state_dir.records::<ContainerRecord>(&domain, "containers")?;
+        let runs =
+            |container: &ContainerRecord| container.service == service && container.process.is_alive(&boot);
+        let mut running = containers.into_iter().filter(|(_, container)| runs(container));
+        Ok(running.next().map(|(id, container)| (id, container.process)))
+    };
+    blocking::run(find).await.map_err(host)
 }
 
 /// Whether a recorded process is the app's. A record is a file that a recipe's script can write as well, so it is
@@ -171,13 +176,13 @@ pub(super) async fn end(
     let _at_work = executor.tables.begin_removal();
     loop {
         let (of, app) = (state_dir.clone(), domain.clone());
-        let recorded = blocking(move || of.records(&app, "containers")).await?;
+        let recorded = blocking::run(move || of.records(&app, "containers")).await?;
         let (of, boot) = (state_dir.clone(), boot_id.clone());
-        let table = executor.tables.get(blocking(move || ProcessTable::read(&of, &boot))).await?;
+        let table = executor.tables.get(blocking::run(move || ProcessTable::read(&of, &boot))).await?;
         let (of, app, boot) = (state_dir.clone(), domain.clone(), boot_id.clone());
         let service = service.map(str::to_owned);
         let found =
-            blocking(move || Ok(table.of_app(&of, &app, service.as_deref(), &recorded, &boot))).await?;
+            blocking::run(move || table.of_app(&of, &app, service.as_deref(), &recorded, &boot)).await;
         if found.is_empty() || Instant::now() >= until {
             return Ok(found);
         }
@@ -194,10 +199,6 @@ pub(super) async fn end(
         }
         signal = if Instant::now() >= term_until { process::Signal::Kill } else { signal };
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]

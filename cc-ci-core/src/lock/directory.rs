@@ -105,7 +105,7 @@ impl LockDirectory {
 
     /// Everything that must be so for locks to be worth something here: it can be used, whoever can replace its files
     /// is trusted, and its file system keeps locks. Makes nothing.
-    pub(super) fn examine(&self) -> Result<(), LockError> {
+    pub(super) fn check_directory(&self) -> Result<(), LockError> {
         let stat = nix::sys::stat::stat(&self.path).map_err(|errno| self.unusable(errno))?;
         if !is(&stat, SFlag::S_IFDIR) {
             return Err(self.unusable(Errno::ENOTDIR));

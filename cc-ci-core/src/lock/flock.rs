@@ -22,6 +22,7 @@ use super::{
 use crate::model::cancellation::Cancellation;
 use crate::model::event::{Event, Reporter};
 use crate::names::Domain;
+use crate::sys::blocking::{self, blocks, briefly};
 use crate::sys::process::ProcessIdentity;
 use crate::sys::system_info::SystemInfo;
 
@@ -81,8 +82,8 @@ impl FlockLocks {
     ///
     /// # Errors
     /// When not: the first reason.
-    pub fn examine(&self) -> Result<(), LockError> {
-        self.directory.examine()
+    pub fn check_directory(&self) -> Result<(), LockError> {
+        self.directory.check_directory()
     }
 
     /// One try.
@@ -141,8 +142,9 @@ impl FlockLocks {
         Ok((seen, holder))
     }
 
-    fn tell_holder(&self, domain: &Domain, reporter: &dyn Reporter) {
-        let view = self.inspect(domain).unwrap_or_else(|error| {
+    async fn tell_holder(&self, domain: &Domain, reporter: &dyn Reporter) {
+        let (locks, of) = (self.clone(), domain.clone());
+        let view = blocking::run(move || locks.inspect(&of)).await.unwrap_or_else(|error| {
             tracing::debug!(%domain, %error, "can't look at the awaited lock");
             None
         });
@@ -199,7 +201,8 @@ impl AppLock for FlockLocks {
             if let Some(cause) = cancellation.cause() {
                 return Err(cancelled(cause));
             }
-            match self.probe(domain)? {
+            // A free lock is taken in some microseconds, and what is held is told from `/proc`.
+            match briefly(|| self.probe(domain))? {
                 Probe::Taken(opened) => return Ok(self.hold_with_record(domain, opened)),
                 Probe::HeldByNobodyKnown if look < LOOKS => sleep(PAUSE * (1 << look) / 2).await,
                 Probe::Held | Probe::HeldByNobodyKnown => break,
@@ -211,7 +214,7 @@ impl AppLock for FlockLocks {
 
         reporter.report(&Event::LockWaiting { domain: domain.clone(), limit: wait.limit() });
         let mut waiting = Waiting::begin(&self.directory, &self.path(domain))?;
-        self.tell_holder(domain, reporter);
+        self.tell_holder(domain, reporter).await;
         let timeout = async {
             match wait {
                 Wait::Until(bound) => sleep(bound.saturating_sub(begun.elapsed())).await,
@@ -231,7 +234,7 @@ impl AppLock for FlockLocks {
                     return Ok(guard);
                 }
                 () = &mut timeout => break timed_out(),
-                _ = ticks.tick() => self.tell_holder(domain, reporter),
+                _ = ticks.tick() => self.tell_holder(domain, reporter).await,
             }
         };
         waiting.end().await;
@@ -257,6 +260,7 @@ impl AppLock for FlockLocks {
     }
 
     fn domains(&self) -> Result<Vec<Domain>, LockError> {
+        blocks();
         let path = &self.directory.path;
         let unreadable = |error: std::io::Error| LockError::Directory {
             path: path.clone(),

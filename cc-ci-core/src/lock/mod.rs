@@ -87,16 +87,17 @@ pub trait AppLock: fmt::Debug + fmt::Display + Send + Sync {
         reporter: &dyn Reporter,
     ) -> Result<AppGuard, AcquireError>;
 
-    /// Looks without taking: a look never makes others see "held". `None` when there is no lock file.
+    /// Returns what the lock is like, without taking it: nobody else sees it as held because of that. `None` when there is no
+    /// lock file.
     fn inspect(&self, domain: &Domain) -> Result<Option<LockView>, LockError>;
 
-    /// The domains that have a lock file, held or not, in order. Names that are no domain are left out.
+    /// Returns the domains that have a lock file, held or not, in order. Names that are no domain are left out.
     fn domains(&self) -> Result<Vec<Domain>, LockError>;
 
     /// What tells this lock space from another on the same boot: for directories, device and inode.
     fn space(&self) -> Result<String, LockError>;
 
-    /// Where the locks are, as people would name the place to another command: a directory's path.
+    /// Returns where the locks are, as people would name the place to another command: the path of a directory.
     fn place(&self) -> PathBuf {
         self.to_string().into()
     }
@@ -105,13 +106,13 @@ pub trait AppLock: fmt::Debug + fmt::Display + Send + Sync {
 /// What a look at a lock showed.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct LockView {
-    /// Whose lock.
+    /// The domain whose lock this is.
     pub domain: Domain,
     /// Whether somebody holds it, as the kernel says.
     pub held: bool,
-    /// Who, where the holder left a record *and* the kernel confirmed it.
+    /// The holder, where it left a record *and* the kernel confirmed it.
     pub holder: Option<Holder>,
-    /// At least so many wait for it.
+    /// How many wait for it, at least.
     pub waiting: usize,
     /// The processes that were seen to wait, by pid.
     pub waiters: Vec<i32>,
@@ -172,7 +173,7 @@ impl AppGuard {
         Self(Box::new(held))
     }
 
-    /// Whose lock this is.
+    /// Returns the domain whose lock this is.
     pub fn domain(&self) -> &Domain {
         self.0.domain()
     }
@@ -236,7 +237,7 @@ pub trait HeldLock: Send + Sync {
     fn unlink(self: Box<Self>) -> Result<(), LockError>;
 }
 
-/// The lock could not even be asked for.
+/// Why a lock could not be asked for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
@@ -253,7 +254,7 @@ pub enum LockError {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// Why it can't be used.
         reason: String,
     },
     /// A system call failed.
@@ -261,7 +262,7 @@ pub enum LockError {
     Io {
         /// What was being done, in words.
         doing: &'static str,
-        /// On what.
+        /// The path that it was done to.
         path: PathBuf,
         /// What the kernel said.
         #[source]
@@ -272,7 +273,7 @@ pub enum LockError {
     Unstable {
         /// The path.
         path: PathBuf,
-        /// How often.
+        /// How often it was tried.
         attempts: u32,
     },
 }
@@ -283,24 +284,24 @@ impl From<LockError> for Failure {
     }
 }
 
-/// A wait for a lock that brought none.
+/// Why a wait for a lock brought none.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcquireError {
-    /// It is held, and for [`Wait::No`] or after [`Wait::Until`] still was.
+    /// Somebody held it: at once with [`Wait::No`], else until the time of [`Wait::Until`] was over.
     #[error("the lock of {domain} is held, after waiting {waited:?}")]
     TimedOut {
-        /// Whose lock.
+        /// The domain whose lock this is.
         domain: Domain,
-        /// How long.
+        /// How long it was waited for.
         waited: Duration,
     },
     /// The run ended first.
     #[error("the wait for the lock of {domain} was ended by {cause}")]
     Cancelled {
-        /// Whose lock.
+        /// The domain whose lock this is.
         domain: Domain,
-        /// By what.
+        /// What ended the run.
         cause: Cause,
     },
     /// The lock could not be asked for.

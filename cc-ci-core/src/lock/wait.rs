@@ -87,9 +87,9 @@ impl Waiting {
 
     /// Gives the wait up, and returns when its descriptor is closed: a few milliseconds at most.
     pub(super) async fn end(mut self) {
-        const PATIENCE: Duration = Duration::from_millis(50);
+        const END_LIMIT: Duration = Duration::from_millis(50);
         self.give_up();
-        drop(tokio::time::timeout(PATIENCE, &mut self.granted).await);
+        drop(tokio::time::timeout(END_LIMIT, &mut self.granted).await);
     }
 
     /// Whether a wait of this process was given up and may still have its descriptor for a moment.

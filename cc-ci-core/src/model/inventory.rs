@@ -35,17 +35,20 @@ pub enum Kind {
     RunTree,
     /// What bounded a sandbox.
     ControlGroup,
+    /// A kind that a later version of cc-ci has written into a record, and that this one can't tell. No inventory finds one.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Kind {
     /// So many of it, for people: `1 process`, `2 processes`.
     pub fn counted(self, count: usize) -> String {
-        let ending = match (count, self) {
-            (1, _) => "",
-            (_, Self::Process) => "es",
-            _ => "s",
-        };
-        format!("{count} {self}{ending}")
+        match (count, self) {
+            (1, _) => format!("1 {self}"),
+            (_, Self::Process) => format!("{count} processes"),
+            (_, Self::Unknown) => format!("{count} things of an unknown kind"),
+            _ => format!("{count} {self}s"),
+        }
     }
 }
 
@@ -63,6 +66,7 @@ impl fmt::Display for Kind {
             Self::EnvFile => ".env file",
             Self::RunTree => "run tree",
             Self::ControlGroup => "control group",
+            Self::Unknown => "thing of an unknown kind",
         })
     }
 }
@@ -172,5 +176,15 @@ mod tests {
         let all: Vec<Resource> = many(Kind::EnvFile, 1).chain(many(Kind::Container, 20)).collect();
         assert_eq!(Resource::brief(&all), "20 containers, 1 .env file");
         assert_eq!(Resource::counts(&[]), "nothing");
+    }
+
+    #[test]
+    fn a_kind_of_a_later_version_is_read_as_unknown_and_stays_with_what_is_left() {
+        let written = r#"{"kind":"quantum_volume","name":"x"}"#;
+        let thing: Resource = serde_json::from_str(written).unwrap();
+        assert_eq!(thing, Resource::new(Kind::Unknown, "x"));
+        assert_eq!(thing.to_string(), "thing of an unknown kind x");
+        assert_eq!(Resource::counts(&[thing.clone(), thing.clone()]), "2 things of an unknown kind");
+        assert_eq!(serde_json::to_string(&thing).unwrap(), r#"{"kind":"unknown","name":"x"}"#);
     }
 }

@@ -410,4 +410,14 @@ mod tests {
         assert_eq!(warm(&verified), "removed nothing, the app is proven to be as before");
         assert_eq!(warm(&left), "removed nothing, left volume data");
     }
+    #[test]
+    fn a_receipt_of_a_later_version_is_read_and_what_it_says_is_left_stays_left() {
+        let written = serde_json::json!({
+            "recovered": [], "before": [], "removed": [{ "kind": "volume", "name": "data" }],
+            "left": [{ "kind": "quantum_volume", "name": "x" }], "verified": [], "failures": []
+        });
+        let receipt: Receipt = serde_json::from_value(written).unwrap();
+        assert_eq!(receipt.left, [Resource::new(Kind::Unknown, "x")]);
+        assert_eq!(receipt.in_words(Lane::Cold, true), "removed 1 volume, left thing of an unknown kind x");
+    }
 }

@@ -28,6 +28,8 @@ use crate::model::failure::Failure;
 use crate::names::{Domain, RecipeName};
 
 pub use check::{Findings, SHARED_NETWORKS};
+#[doc(hidden)]
+pub use compose::says_nothing;
 pub use compose::{
     Compose, ComposeError, FileReference, Healthcheck, LOCAL_KEY, LocalService, Mode, Mount, MountKind,
     MountOptions, Object, PRIVILEGE_KEYS, Port, Privilege, Protocol, Service,

@@ -31,10 +31,10 @@ impl TestFile {
         let is_executable = file.metadata()?.permissions().mode() & 0o111 != 0;
         let mut head = Vec::new();
         file.take(HEAD_LEN).read_to_end(&mut head)?;
-        Ok(Self::judge(name, is_executable, &head))
+        Ok(Self::classify(name, is_executable, &head))
     }
 
-    fn judge(name: &OsStr, is_executable: bool, head: &[u8]) -> Self {
+    fn classify(name: &OsStr, is_executable: bool, head: &[u8]) -> Self {
         let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
         let line = text.strip_prefix(b"#!");
         if !is_executable && line.is_none() && name != INSTALL_STEPS {
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn what_is_meant_to_be_run_runs_or_says_why_not() {
-        let judge = |name: &[u8], is_executable, head: &[u8]| match TestFile::judge(
+        let classify = |name: &[u8], is_executable, head: &[u8]| match TestFile::classify(
             OsStr::from_bytes(name),
             is_executable,
             head,
@@ -101,7 +101,7 @@ mod tests {
             (b"custom-a", true, b"#!\n/bin/sh", "its #! line names no interpreter by a whole path"),
             (b"caf\xe9", true, b"#!/bin/sh\n", "its name is no UTF-8 text"),
         ] {
-            assert_eq!(judge(name, is_executable, head), expected, "{name:?} {head:?}");
+            assert_eq!(classify(name, is_executable, head), expected, "{name:?} {head:?}");
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) async fn acquire<'l>(
     }
     // Written before the locks are checked, and others' are read after: of two that took different files for one
     // domain, one at least sees the other.
-    run.write_record()?;
+    run.write_record().await?;
     run.owners.check_all()?;
     refuse_live_owners(run, &domains).await?;
     Ok(held)

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use super::state::{Fetched, Run};
-use crate::engine::{App, Engine, RunContext};
+use crate::engine::{App, Engine, RunContext, ServiceCommand};
 use crate::model::failure::{Failure, Fault};
 use crate::names::RecipeName;
 use crate::sys::connections;
@@ -54,7 +54,7 @@ struct Apps {
 
 impl Api {
     /// Serves at `api` in `directory`; what is there is replaced.
-    pub fn serve(run: &Run<'_>, fetched: &Fetched, directory: &Path) -> Result<Self, Failure> {
+    pub async fn serve(run: &Run<'_>, fetched: &Fetched, directory: PathBuf) -> Result<Self, Failure> {
         let main = run.main_app();
         let dependencies = fetched.dependencies.iter().map(|(tree, domain)| run.app(tree.name(), domain));
         let apps = Apps {
@@ -65,12 +65,14 @@ impl Api {
             limit: run.harness.settings.script_limit,
         };
         let path = directory.join("api");
-        let listener = || -> io::Result<UnixListener> {
-            run.directory.remove(&path)?;
-            run.directory.make_private(directory)?;
-            run.directory.listen(&path)
+        let (of_run, at) = (run.directory.clone(), path.clone());
+        let listen = move || -> io::Result<_> {
+            of_run.remove(&at)?;
+            of_run.make_private(&directory)?;
+            of_run.listen(&at)
         };
-        let listener = listener().map_err(|error| {
+        let listener = run.context.lifetime.blocking_tasks().run(listen).await;
+        let listener = listener.and_then(UnixListener::from_std).map_err(|error| {
             Failure::host(format!("can't listen at {}", path.display())).with_source(error)
         })?;
         let mut serving = JoinSet::new();
@@ -133,7 +135,8 @@ impl Apps {
                 if command.is_empty() {
                     return refuse(StatusCode::BAD_REQUEST, "an empty command");
                 }
-                let done = self.engine.execute(&self.context, app, service, &command, self.limit).await;
+                let command = ServiceCommand { app, service, words: &command, limit: self.limit };
+                let done = self.engine.execute(&self.context, &command).await;
                 done.map_err(|failure| self.failed(&failure))
             }
             _ => refuse(StatusCode::NOT_FOUND, "POST /exec/SERVICE or GET /log/SERVICE"),

@@ -32,7 +32,7 @@ impl Baseline {
     /// Gets the baseline of the run's warm app into a tree of its own.
     pub async fn fetch(run: &Run<'_>) -> Result<Self, Failure> {
         let (recipe, domain) = (run.request.recipe.clone(), run.record().domain.clone());
-        let warm = run.harness.guard_warm(&recipe)?;
+        let warm = run.harness.guard_warm(&recipe).await?;
         let (directory, server) = (run.directory.clone(), run.harness.ci_host.env_files.server().to_owned());
         let lifetime = run.harness.lifetime.as_ref();
         let root = lifetime.blocking_tasks().run(move || directory.make_warm_tree(&server)).await?;
@@ -92,15 +92,20 @@ impl Baseline {
 
     /// Copies the operator's `.env` to where the run's deployers see it, with the baseline's new variables; gives their
     /// names. Under the lock: it may have changed before.
-    pub fn copy_env(&self, run: &Run<'_>, to: &Path) -> Result<Vec<String>, Failure> {
-        let files = &run.harness.ci_host.env_files;
-        let content = files.read(&self.app.domain).map_err(|error| {
-            let path = files.path(&self.app.domain);
-            Failure::host(format!("can't use {}: {}", path.display(), error_chain(&error)))
-        })?;
-        write_whole(to, &content, 0o600)
-            .map_err(|error| Failure::host(format!("can't write {}", to.display())).with_source(error))?;
-        recipe::add_missing(&App { env_file: to.to_owned(), ..self.app.clone() }, false)
+    pub async fn copy_env(&self, run: &Run<'_>, to: &Path) -> Result<Vec<String>, Failure> {
+        let files = run.harness.ci_host.env_files.clone();
+        let copy = App { env_file: to.to_owned(), ..self.app.clone() };
+        let work = move || {
+            let content = files.read(&copy.domain).map_err(|error| {
+                let path = files.path(&copy.domain);
+                Failure::host(format!("can't use {}: {}", path.display(), error_chain(&error)))
+            })?;
+            let to = &copy.env_file;
+            write_whole(to, &content, 0o600)
+                .map_err(|error| Failure::host(format!("can't write {}", to.display())).with_source(error))?;
+            recipe::add_missing(&copy, false)
+        };
+        run.harness.lifetime.blocking_tasks().run(work).await
     }
 
     /// Puts its files and `.env` in place: tests ran beside them, and a deployer's call may have changed them. Gives the
@@ -108,7 +113,7 @@ impl Baseline {
     pub async fn lay_out(&self, run: &Run<'_>, context: &RunContext) -> Result<Vec<String>, Failure> {
         self.tree.checkout_anew(context.lifetime.as_ref(), &self.release.commit).await?;
         self.guard_files(context, "before the deploy").await?;
-        self.copy_env(run, &self.app.env_file)
+        self.copy_env(run, &self.app.env_file).await
     }
 
     /// Its checkout shows its commit, and nothing else.

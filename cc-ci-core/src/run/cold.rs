@@ -75,7 +75,7 @@ pub(super) async fn bring_up(ready: &Ready<'_>) -> Result<Deployed, Failure> {
     let app = cold.app;
     checks::serving(ready.run, &app).await?;
     let endpoint = ready.run.harness.ci_host.engine.endpoint(&app.domain).await?;
-    let secrets = ready.secrets(&app)?;
+    let secrets = ready.secrets(&app).await?;
     Ok(Deployed { domain: app.domain, address: endpoint.address, secrets })
 }
 
@@ -110,7 +110,7 @@ impl<'r> Cold<'r> {
     }
 
     async fn install(&mut self, previous: Option<&Revision>) -> Result<bool, Failure> {
-        let mut tier = TierRun::begin(self.tests, TierName::Install);
+        let mut tier = TierRun::begin(self.tests, TierName::Install).await;
         let tested = self.tests.ready.fetched.revision();
         let revision = previous.unwrap_or(&tested);
         tier.proves(revision.name.clone());
@@ -143,12 +143,12 @@ impl<'r> Cold<'r> {
 
     async fn upgrade(&mut self, previous: Option<&Revision>) -> Result<bool, Failure> {
         let name = TierName::Upgrade;
-        let mut tier = TierRun::open(self.tests, tier_from(name, previous), name.as_str());
+        let mut tier = TierRun::open(self.tests, tier_from(name, previous), name.as_str()).await;
         let ready = self.tests.ready;
         let tested = ready.fetched.revision();
         tier.proves(tested.name.clone());
         let end = match previous {
-            Some(_) => self.upgrade_and_judge(&mut tier, &tested).await,
+            Some(_) => self.upgrade_and_check(&mut tier, &tested).await,
             None if ready.run.request.fresh => {
                 Ok(StepOutcome::skipped("--fresh: the commit itself was installed"))
             }
@@ -161,7 +161,7 @@ impl<'r> Cold<'r> {
     }
 
     /// Upgrades, and judges what a fresh install would be: that is not proved by an upgrade.
-    async fn upgrade_and_judge(
+    async fn upgrade_and_check(
         &mut self,
         tier: &mut TierRun<'_>,
         tested: &Revision,
@@ -200,7 +200,7 @@ impl<'r> Cold<'r> {
     }
 
     async fn backup(&mut self) -> Result<bool, Failure> {
-        let mut tier = TierRun::begin(self.tests, TierName::Backup);
+        let mut tier = TierRun::begin(self.tests, TierName::Backup).await;
         let end = self.backup_steps(&mut tier).await;
         tier.end(end).await
     }
@@ -240,7 +240,7 @@ impl<'r> Cold<'r> {
     }
 
     async fn restore(&mut self) -> Result<(), Failure> {
-        let mut tier = TierRun::begin(self.tests, TierName::Restore);
+        let mut tier = TierRun::begin(self.tests, TierName::Restore).await;
         let end = self.restore_steps(&mut tier).await;
         tier.end(end).await.map(drop)
     }
@@ -279,7 +279,7 @@ impl<'r> Cold<'r> {
     }
 
     async fn custom(&mut self) -> Result<(), Failure> {
-        let mut tier = TierRun::begin(self.tests, TierName::Custom);
+        let mut tier = TierRun::begin(self.tests, TierName::Custom).await;
         let end = self.custom_steps(&mut tier).await;
         tier.end(end).await.map(drop)
     }
@@ -308,11 +308,14 @@ impl<'r> Cold<'r> {
     /// The one deploy of an app (I10).
     async fn deploy(&mut self) -> Result<(), Failure> {
         let ready = self.tests.ready;
-        let count = ready.run.directory.deploy_count().increment().map_err(|error| match error {
-            DeployCountError::Write { .. } => Failure::host(error_chain(&error)),
-            // A script can write there; nobody else does.
-            error => Failure::recipe(error_chain(&error)),
-        })?;
+        let directory = ready.run.directory.clone();
+        let count = move || directory.deploy_count().increment();
+        let count =
+            ready.run.context.lifetime.blocking_tasks().run(count).await.map_err(|error| match error {
+                DeployCountError::Write { .. } => Failure::host(error_chain(&error)),
+                // A script can write there; nobody else does.
+                error => Failure::recipe(error_chain(&error)),
+            })?;
         let known = {
             let mut record = ready.run.record();
             record.deploy_count = record.deploy_count.saturating_add(1);

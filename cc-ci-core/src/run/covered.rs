@@ -2,7 +2,7 @@
 
 use super::probe_files::{Places, ProbeFiles};
 use super::recipe::LoadedRecipe;
-use crate::engine::{App, Engine, VolumePath};
+use crate::engine::{App, Engine, VolumeFile, VolumePath};
 use crate::model::failure::Failure;
 use crate::recipe::{HookKind, VolumeBackup};
 
@@ -38,7 +38,8 @@ impl Covered {
             };
             covered.is_empty = false;
             for path in paths {
-                match engine.volume_path(&app.domain, &volume, &path).await? {
+                let looked_at = VolumeFile { domain: &app.domain, volume: &volume, path: &path };
+                match engine.volume_path(&looked_at).await? {
                     Some(VolumePath::Directory) => covered.places.insert((volume.clone(), path)),
                     Some(VolumePath::Missing) => covered.missing.insert((volume.clone(), path)),
                     Some(VolumePath::Other) | None => false,
@@ -65,7 +66,8 @@ impl Covered {
     /// Where a path is still missing and no hook can have removed it.
     pub async fn check(&self, engine: &dyn Engine, app: &App) -> Result<Option<String>, Failure> {
         for (volume, path) in &self.missing {
-            if engine.volume_path(&app.domain, volume, path).await? != Some(VolumePath::Missing) {
+            let looked_at = VolumeFile { domain: &app.domain, volume, path };
+            if engine.volume_path(&looked_at).await? != Some(VolumePath::Missing) {
                 continue;
             }
             let what = format!("the backup takes {path} of volume {volume}");

@@ -111,7 +111,13 @@ fn persists(resource: &Resource) -> bool {
         Kind::Service | Kind::Secret | Kind::Config => true,
         Kind::Volume => !anonymous,
         Kind::Network => !resource.name.starts_with("port "),
-        _ => false,
+        Kind::Process
+        | Kind::Container
+        | Kind::Task
+        | Kind::EnvFile
+        | Kind::RunTree
+        | Kind::ControlGroup
+        | Kind::Unknown => false,
     }
 }
 

@@ -1,5 +1,7 @@
 //! A run's events, told and kept.
 
+use std::fs::File;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -7,7 +9,9 @@ use crate::engine::Redactor;
 use crate::model::event::{Event, EventLine, Reporter};
 use crate::sys::output::QueuedWriter;
 use crate::sys::system_info::SystemInfo;
-use crate::workspace::RunDir;
+
+/// The file of a run's events.
+pub(super) const EVENTS: &str = "events.ndjson";
 
 /// What writing the last events may take.
 const EVENTS_LIMIT: Duration = Duration::from_secs(5);
@@ -26,14 +30,14 @@ pub(super) struct EventLog {
 }
 
 impl EventLog {
+    /// Begins, with the `file` to keep them in.
     pub fn start(
-        directory: &RunDir,
+        file: io::Result<File>,
         host: Arc<dyn SystemInfo>,
         inner: Arc<dyn Reporter>,
         redactor: Redactor,
     ) -> Self {
-        let file =
-            directory.create_file("events.ndjson".as_ref()).map(|file| QueuedWriter::new("events", file));
+        let file = file.map(|file| QueuedWriter::new("events", file));
         if let Err(error) = &file {
             inner.report(&Event::Warning { text: format!("events are not recorded: {error}") });
         }

@@ -131,7 +131,7 @@ impl Harness {
             exit = hands_off(&run, body_exit, &lost);
             hint = hint.or_else(|| Some(lost.hint()));
         }
-        exit = run.finish(exit, interrupted.as_ref());
+        exit = run.finish(exit, interrupted.as_ref()).await;
         let record = redacted(&run.record(), &run.context.redactor);
         // The locks go last: whoever waits for them finds the report written and the domain empty.
         drop((run, held));

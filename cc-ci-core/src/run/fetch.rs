@@ -64,7 +64,7 @@ pub(super) async fn fetch(run: &Run<'_>) -> Result<Fetched, Failure> {
         count: before.len(),
     });
     if run.lane() == Lane::Cold {
-        lint::judge(run, &tested, &releases, before.first()).await;
+        lint::check(run, &tested, &releases, before.first()).await;
     }
     let has_unfit_tags = !releases.unfit.is_empty();
     let upgrade_from =

@@ -2,16 +2,16 @@
 
 use super::state::Run;
 use super::step::bounded;
-use crate::inspect::judge_checkout;
+use crate::inspect::check_checkout;
 use crate::model::error_chain;
 use crate::model::record::Lint;
 use crate::recipe::rules::{Finding, Severity};
 use crate::workspace::{RecipeTree, Release, Releases};
 
 /// Judges the commit that `tree` shows; it shows it afterwards, too.
-pub(super) async fn judge(run: &Run<'_>, tree: &RecipeTree, releases: &Releases, before: Option<&Release>) {
+pub(super) async fn check(run: &Run<'_>, tree: &RecipeTree, releases: &Releases, before: Option<&Release>) {
     let lifetime = run.context.lifetime.as_ref();
-    match judge_checkout(tree, releases, before, lifetime).await {
+    match check_checkout(tree, releases, before, lifetime).await {
         Ok(report) => {
             // What was not judged is not clean.
             let skipped = report.skipped.iter().map(|what| format!("warning: not judged: {what}"));

@@ -1,11 +1,13 @@
 //! What can be refused before anything is changed, then the run's directory.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use super::confine::recipe_code;
 use super::digest::First;
-use super::event_log::EventLog;
+use super::event_log::{EVENTS, EventLog};
 use super::evidence::Evidence;
 use super::request::{Harness, Request, WarmApp};
 use super::state::{Run, write_record};
@@ -17,8 +19,17 @@ use crate::model::event::Event;
 use crate::model::failure::Failure;
 use crate::model::record::{Lane, RUN_SCHEMA, RunRecord, Versions};
 use crate::names::{Domain, RecipeName, Stack, Subject};
+use crate::sys::blocking;
 use crate::sys::process::{Marker, MarkerOwner};
 use crate::workspace::{RecipeSource, RunDir};
+
+/// What a run has on disk from its first moment.
+struct Files {
+    directory: RunDir,
+    env_files: EnvFiles,
+    /// The file of its events, where it could be made.
+    events: io::Result<File>,
+}
 
 impl Harness {
     /// Opens a run. One that is refused has a record all the same, and no directory.
@@ -45,7 +56,7 @@ impl Harness {
                 }
             }
             if lane.is_warm() {
-                self.guard_warm(&request.recipe)?;
+                self.guard_warm(&request.recipe).await?;
             } else {
                 self.guard_cold(&record.domains)?;
             }
@@ -61,20 +72,25 @@ impl Harness {
             let (runs, wanted) = (self.ci_host.runs.clone(), request.run_id.clone());
             let directory = self.lifetime.blocking_tasks().run(move || runs.create(&wanted)).await?;
             record.run_id = directory.id().clone();
-            write_record(&directory, &record, &self.ci_host.engine.redactor())?;
-            let env_files = match lane {
-                Lane::Quick => {
-                    let server = self.ci_host.env_files.server();
-                    EnvFiles::new(&directory.own_servers(server)?, server)
-                }
-                Lane::Cold | Lane::Warm => self.ci_host.env_files.clone(),
+            let (ci_host, first) = (self.ci_host.clone(), record.clone());
+            let make = move || {
+                write_record(&directory, &first, &ci_host.engine.redactor())?;
+                let env_files = match lane {
+                    Lane::Quick => {
+                        let server = ci_host.env_files.server();
+                        EnvFiles::new(&directory.own_servers(server)?, server)
+                    }
+                    Lane::Cold | Lane::Warm => ci_host.env_files,
+                };
+                let events = directory.create_file(EVENTS.as_ref());
+                Ok::<_, Failure>(Files { directory, env_files, events })
             };
-            Ok((directory, env_files, recipe_code))
+            Ok((self.lifetime.blocking_tasks().run(make).await?, recipe_code))
         };
         match opened.await {
-            Ok((directory, env_files, recipe_code)) => {
+            Ok((files, recipe_code)) => {
                 record.recipe_code = recipe_code.to_string();
-                Ok(self.begin(request, record, directory, env_files, recipe_code))
+                Ok(self.begin(request, record, files, recipe_code))
             }
             Err(failure) => Err((Box::new(record), failure)),
         }
@@ -138,8 +154,7 @@ impl Harness {
         &'h self,
         request: &'h Request,
         record: RunRecord,
-        directory: RunDir,
-        env_files: EnvFiles,
+        Files { directory, env_files, events }: Files,
         recipe_code: RecipeCode,
     ) -> Run<'h> {
         let redactor = self.ci_host.engine.redactor().of_run();
@@ -147,7 +162,7 @@ impl Harness {
             redactor.hide(secret);
         }
         let (host, reporter) = (self.ci_host.host.clone(), self.ci_host.reporter.clone());
-        let events = Arc::new(EventLog::start(&directory, host, reporter, redactor.clone()));
+        let events = Arc::new(EventLog::start(events, host, reporter, redactor.clone()));
         let context = RunContext {
             run_id: record.run_id.clone(),
             lifetime: self.lifetime.clone(),
@@ -207,7 +222,7 @@ impl Harness {
     }
 
     /// The warm app of a recipe, where it can be worked on.
-    pub(super) fn guard_warm(&self, recipe: &RecipeName) -> Result<&WarmApp, Failure> {
+    pub(super) async fn guard_warm(&self, recipe: &RecipeName) -> Result<&WarmApp, Failure> {
         let Some(warm) = self.settings.warm.get(recipe) else {
             return Err(Failure::configuration(format!("{recipe} has no warm app")).with_hint(format!(
                 "name it in the configuration: [recipes.{recipe}] warm = \"{recipe}.example.org\""
@@ -220,7 +235,8 @@ impl Harness {
             ))
             .with_hint("choose another domain, or add it to `protect` in every configuration of this host"));
         }
-        if !self.ci_host.env_files.exists(domain) {
+        let (env_files, of) = (self.ci_host.env_files.clone(), domain.clone());
+        if !blocking::run(move || env_files.exists(&of)).await {
             let path = self.ci_host.env_files.path(domain);
             return Err(Failure::configuration(format!(
                 "the warm app {domain} has no .env file at {}",

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::step::StepOutcome;
-use crate::engine::{App, Engine};
+use crate::engine::{App, Engine, VolumeFile};
 use crate::model::failure::Failure;
 
 /// The file, in each directory that is to be proved.
@@ -33,10 +33,11 @@ impl ProbeFiles {
     pub async fn write(engine: &dyn Engine, app: &App, text: &str, places: &Places) -> Result<Self, Failure> {
         let mut files = BTreeMap::new();
         for (volume, directory) in places {
-            let file = file_in(directory);
+            let path = file_in(directory);
             let content = format!("{text} in {volume} {directory}\n");
-            engine.write_volume_file(&app.domain, volume, &file, content.as_bytes()).await?;
-            files.insert((volume.clone(), file), content);
+            let file = VolumeFile { domain: &app.domain, volume, path: &path };
+            engine.write_volume_file(&file, content.as_bytes()).await?;
+            files.insert((volume.clone(), path), content);
         }
         Ok(Self(files))
     }
@@ -65,8 +66,9 @@ impl ProbeFiles {
     /// Forgets those in directories of a volume that are gone. What is at the top of a volume stays.
     pub async fn forget_gone(&mut self, engine: &dyn Engine, app: &App) -> Result<(), Failure> {
         for (place, content) in std::mem::take(&mut self.0) {
-            let (volume, file) = &place;
-            if file == FILE || engine.read_volume_file(&app.domain, volume, file).await?.is_some() {
+            let (volume, path) = &place;
+            let file = VolumeFile { domain: &app.domain, volume, path };
+            if path == FILE || engine.read_volume_file(&file).await?.is_some() {
                 self.0.insert(place, content);
             }
         }
@@ -95,12 +97,13 @@ impl ProbeFiles {
         if self.is_empty() {
             return Ok(StepOutcome::skipped(nothing));
         }
-        for ((volume, file), content) in &self.0 {
-            let place = match file.strip_suffix(FILE).unwrap_or_default() {
+        for ((volume, path), content) in &self.0 {
+            let place = match path.strip_suffix(FILE).unwrap_or_default() {
                 "" => format!("volume {volume}"),
                 directory => format!("{directory} of volume {volume}"),
             };
-            match engine.read_volume_file(&app.domain, volume, file).await? {
+            let file = VolumeFile { domain: &app.domain, volume, path };
+            match engine.read_volume_file(&file).await? {
                 Some(found) if found == content.as_bytes() => {}
                 Some(_) => return Err(Failure::recipe(format!("{place} holds other data than before"))),
                 None => return Err(Failure::recipe(format!("{place} lost its data"))),

@@ -37,18 +37,18 @@ pub(super) async fn lane(
         let mut record = run.record();
         record.receipt.get_or_insert_with(Receipt::default).before.clone_from(&before.persistent);
     }
-    run.write_record()?;
-    baseline.copy_env(run, &app.env_file).map_err(Failure::not_the_recipes)?;
+    run.write_record().await?;
+    baseline.copy_env(run, &app.env_file).await.map_err(Failure::not_the_recipes)?;
     let last = before.services.clone();
     let mut quick = Quick { tests: &tests, app, first: &before.services, last };
     if let Some(version) = baseline.version_under_test(ready.fetched) {
         let why = format!("the commit under test is the baseline, {version}");
         skip(&tests, TierName::Upgrade, &why).await?;
-        run.directory.make_private(&run.secrets_directory(&quick.app)).map_err(|error| {
-            Failure::host("can't make the tests' directory of secrets").with_source(error)
-        })?;
+        let (directory, secrets) = (run.directory.clone(), run.secrets_directory(&quick.app));
+        let made = run.context.lifetime.blocking_tasks().run(move || directory.make_private(&secrets)).await;
+        made.map_err(|error| Failure::host("can't make the tests' directory of secrets").with_source(error))?;
     } else {
-        let mut tier = TierRun::begin(&tests, TierName::Upgrade);
+        let mut tier = TierRun::begin(&tests, TierName::Upgrade).await;
         tier.proves(ready.fetched.revision().name);
         let end = quick.upgrade(&mut tier).await;
         if !tier.end(end).await? {
@@ -58,13 +58,13 @@ pub(super) async fn lane(
     for name in [TierName::Backup, TierName::Restore] {
         skip(&tests, name, "the quick lane changes nothing of the warm app's data on purpose").await?;
     }
-    let mut tier = TierRun::begin(&tests, TierName::Custom);
+    let mut tier = TierRun::begin(&tests, TierName::Custom).await;
     let end = quick.custom(&mut tier).await;
     tier.end(end).await.map(drop)
 }
 
 async fn skip(tests: &Tests<'_>, name: TierName, why: &str) -> Result<(), Failure> {
-    TierRun::begin(tests, name).end(Ok(StepOutcome::skipped(why))).await.map(drop)
+    TierRun::begin(tests, name).await.end(Ok(StepOutcome::skipped(why))).await.map(drop)
 }
 
 /// The app under test, from tier to tier.
@@ -91,7 +91,7 @@ impl Quick<'_> {
         })
         .await?;
         let tested = ready.fetched.revision();
-        set_dirty(ready.run, true)?;
+        set_dirty(ready.run, true).await?;
         tier.must("upgrade", async {
             ready.upgrade(&self.app, &tested).await?;
             self.last = self.services().await?;
@@ -114,7 +114,7 @@ impl Quick<'_> {
     async fn custom(&mut self, tier: &mut TierRun<'_>) -> Result<StepOutcome, Failure> {
         if tier.has_scripts() {
             // A test may change the app that nothing was upgraded of, too.
-            set_dirty(self.tests.ready.run, true)?;
+            set_dirty(self.tests.ready.run, true).await?;
         }
         let end = tier.scripts().await?;
         self.check_unchanged(tier).await?;

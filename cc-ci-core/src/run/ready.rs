@@ -177,22 +177,23 @@ impl<'r> Ready<'r> {
             Ok(generated)
         };
         let generated = self.checkouts.around(app, Call::GenerateSecrets, generate).await?;
-        let directory = run.secrets_directory(app);
-        let kept = || -> io::Result<()> {
-            run.directory.make_private(&directory)?;
+        let (of_run, directory) = (run.directory.clone(), run.secrets_directory(app));
+        let keep = move || -> io::Result<()> {
+            of_run.make_private(&directory)?;
             for (name, value) in &generated {
                 // A recipe's script may have put anything in its place: it is replaced, never opened.
-                run.directory.write(&directory.join(name), value.expose().as_bytes())?;
+                of_run.write(&directory.join(name), value.expose().as_bytes())?;
             }
             Ok(())
         };
-        kept().map_err(|error| Failure::host("can't keep the secrets for the tests").with_source(error))
+        let kept = run.context.lifetime.blocking_tasks().run(keep).await;
+        kept.map_err(|error| Failure::host("can't keep the secrets for the tests").with_source(error))
     }
 
     /// The secrets of an app, by short name.
-    pub fn secrets(&self, app: &App) -> Result<BTreeMap<String, Secret>, Failure> {
+    pub async fn secrets(&self, app: &App) -> Result<BTreeMap<String, Secret>, Failure> {
         let directory = self.run.secrets_directory(app);
-        let read = || -> io::Result<_> {
+        let read = move || -> io::Result<_> {
             let mut secrets = BTreeMap::new();
             for entry in fs::read_dir(&directory)? {
                 let name = entry?.file_name();
@@ -202,6 +203,7 @@ impl<'r> Ready<'r> {
             }
             Ok(secrets)
         };
-        read().map_err(|error| Failure::host("can't read the secrets").with_source(error))
+        let read = self.run.context.lifetime.blocking_tasks().run(read).await;
+        read.map_err(|error| Failure::host("can't read the secrets").with_source(error))
     }
 }

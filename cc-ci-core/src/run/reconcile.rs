@@ -192,8 +192,8 @@ impl Harness {
     }
 
     async fn plan(&self, recipe: &RecipeName) -> Result<Vec<String>, Failure> {
-        let warm = self.guard_warm(recipe)?;
-        let (dead, _) = self.ci_host.over_on(&warm.domain, &self.deployer.to_string())?;
+        let warm = self.guard_warm(recipe).await?;
+        let (dead, _) = self.ci_host.over_on(&warm.domain, &self.deployer.to_string()).await?;
         let services = self.ci_host.engine.services(&warm.domain).await?;
         let mut reasons: Vec<String> = dead.iter().map(ended_in_the_middle).collect();
         if services.is_empty() {
@@ -287,5 +287,5 @@ async fn conclude(run: &Run<'_>, exit: Exit, at_work: bool, limit: Duration) {
         run.warn(&why);
     }
     let interrupted = run.interrupted();
-    run.finish(exit, interrupted.as_ref());
+    run.finish(exit, interrupted.as_ref()).await;
 }

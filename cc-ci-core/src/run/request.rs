@@ -22,31 +22,31 @@ use crate::sys::files::private_directory;
 use crate::sys::system_info::{KernelSystemInfo, SystemInfo};
 use crate::workspace::{self, GitCredentials, InvalidSource, KernelWorkspace, RecipeSource, Revision};
 
-/// What to test.
+/// The recipe that a run tests, and how.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Where the recipe is.
     pub source: RecipeSource,
-    /// Its name.
+    /// The recipe's name.
     pub recipe: RecipeName,
-    /// At which commit; the source's `HEAD` unless given.
+    /// The commit under test; the `HEAD` of the source unless given.
     pub revision: Option<Revision>,
-    /// What determines the domain.
+    /// What is tested, e.g. a pull request: it determines the domain.
     pub subject: Subject,
     /// The run's id; a suffix is added where it is taken.
     pub run_id: RunId,
-    /// Deploy the commit itself, without an earlier release.
+    /// Whether the commit itself is deployed, without an earlier release.
     pub fresh: bool,
     /// The releases to upgrade from, unless `fresh`.
     pub upgrade_from: UpgradeFrom,
-    /// Copy the canonical tree's recipe instead of fetching it.
+    /// Whether the canonical tree's recipe is copied instead of fetched.
     pub skip_fetch: bool,
-    /// What the record says of it, for who asks for the same again.
+    /// What the record says of the request, so that the same can be asked for again.
     pub asked: Option<Asked>,
 }
 
 impl Request {
-    /// The whole cold lane on the source's `HEAD`.
+    /// Returns a request for the whole cold lane, on the `HEAD` of the source.
     ///
     /// # Errors
     /// When the source names no recipe.
@@ -81,14 +81,14 @@ pub struct WarmApp {
 /// Whether what the recipe brings is confined: its tests and install steps, and with the local executor its services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RecipeScripts {
-    /// It is. Where that can't be had, it does not run as root, nor beside an engine.
+    /// It is confined. Where that is not possible, it runs neither as root nor beside an engine.
     #[default]
     Confined,
-    /// It is not: for recipes whose authors are trusted like the operator.
+    /// It is not confined: for recipes whose authors are trusted like the operator.
     Unconfined,
 }
 
-/// How a run goes about it.
+/// The settings of a run.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The longest wait for the run's locks.
@@ -97,13 +97,13 @@ pub struct Settings {
     pub fetch_limit: Duration,
     /// The longest wait for an app to come up, where its recipe states none.
     pub converge_limit: Duration,
-    /// The most of it that a recipe may state.
+    /// The longest such wait that a recipe may state.
     pub converge_max: Duration,
     /// The longest run of one test.
     pub script_limit: Duration,
-    /// What the janitor may take before a run deploys.
+    /// How long the janitor may take before a run deploys.
     pub janitor_budget: Duration,
-    /// The operator's tests: `<directory>/<recipe>/`.
+    /// The directory of the operator's tests: those of a recipe are in `<directory>/<recipe>/`.
     pub operator_tests: Option<PathBuf>,
     /// The reverse proxy that leads to the apps: whether one serves is asked through it. Straight from the app's
     /// task without.
@@ -126,15 +126,15 @@ pub struct Settings {
     pub warm_api: BTreeSet<RecipeName>,
     /// Where a recipe's releases come from; the canonical tree's recipe, or what is tested, unless given.
     pub sources: BTreeMap<RecipeName, RecipeSource>,
-    /// With what git signs in where it fetches recipes.
+    /// The credentials with which git fetches recipes.
     pub git_credentials: GitCredentials,
     /// The recipes that a recipe needs beside it.
     pub dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
     /// The warm apps of recipes.
     pub warm: BTreeMap<RecipeName, WarmApp>,
-    /// So many run directories are kept.
+    /// How many run directories are kept.
     pub keep_runs: usize,
-    /// Why this executor, where nobody asked for it by name: said in the run's first line.
+    /// Why this executor was chosen, where nobody asked for it by name: the run's first line tells.
     pub why_executor: Option<String>,
 }
 
@@ -167,16 +167,16 @@ impl Default for Settings {
     }
 }
 
-/// A CI host, a way to deploy there, and a lifetime: all that a run needs.
+/// All that a run needs: a CI host, a deployer for it, and a lifetime.
 #[derive(Debug, Clone)]
 pub struct Harness {
-    /// The host.
+    /// The CI host.
     pub ci_host: CiHost,
     /// Makes the run's apps come and go.
     pub deployer: Arc<dyn Deployer>,
     /// Ends the run, and its children.
     pub lifetime: Arc<dyn RunLifetime>,
-    /// How.
+    /// The settings of each run.
     pub settings: Settings,
 }
 

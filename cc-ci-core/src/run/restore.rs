@@ -63,7 +63,7 @@ impl<'r> Restore<'r> {
             return Err(Failure::host(format!("what a dead owner left running on {domain}: {failures}")));
         }
         let executor = run.harness.deployer.to_string();
-        let (mut dead, mut untouched) = ci_host.over_on(domain, &executor)?;
+        let (mut dead, mut untouched) = ci_host.over_on(domain, &executor).await?;
         for runs in [&mut dead, &mut untouched] {
             runs.retain(|other| other.id != run.context.run_id);
         }
@@ -101,7 +101,7 @@ impl<'r> Restore<'r> {
                 ));
             }
             self.make_ready().await.map_err(unfit)?;
-            set_dirty(run, true)?;
+            set_dirty(run, true).await?;
             run.note(format!("{domain} is restored to {version}: {}", reasons.join("; ")));
             removed = self.deploy_again(&dead).await.map_err(failed)?;
         } else if run.lane() == Lane::Quick {
@@ -111,7 +111,7 @@ impl<'r> Restore<'r> {
         for other in &dead {
             self.discard(other).await?;
         }
-        set_dirty(run, false)?;
+        set_dirty(run, false).await?;
         Ok(Restored { version, reasons, was_down: services.is_empty(), removed })
     }
 
@@ -255,11 +255,11 @@ impl<'r> Restore<'r> {
 
 /// Notes whether the app may be another than its baseline: in the run's directory, before it is, so that whoever finds
 /// this run dead knows.
-pub(super) fn set_dirty(run: &Run<'_>, dirty: bool) -> Result<(), Failure> {
+pub(super) async fn set_dirty(run: &Run<'_>, dirty: bool) -> Result<(), Failure> {
     if std::mem::replace(&mut run.record().dirty, dirty) == dirty {
         return Ok(());
     }
-    run.write_record()
+    run.write_record().await
 }
 
 pub(super) fn ended_in_the_middle(run: &RunSummary) -> String {

@@ -39,7 +39,7 @@ pub(super) async fn roll_back(
     receipt: &mut Receipt,
 ) -> RolledBack {
     let context = run.context.in_teardown();
-    let mut tier = TierRun::without_tests(run, TierName::Rollback, guards);
+    let mut tier = TierRun::without_tests(run, TierName::Rollback, guards).await;
     let mut at_baseline = false;
     let end = {
         let restore = Restore::new(run, &warm.baseline, &context);

@@ -148,21 +148,27 @@ impl Run<'_> {
     }
 
     /// Writes `run.json`: whole or not at all, without the run's secrets.
-    pub fn write_record(&self) -> Result<(), Failure> {
-        write_record(&self.directory, &self.record(), &self.context.redactor)
+    pub async fn write_record(&self) -> Result<(), Failure> {
+        let (directory, redactor) = (self.directory.clone(), self.context.redactor.clone());
+        let record = self.record().clone();
+        let write = move || write_record(&directory, &record, &redactor);
+        self.harness.lifetime.blocking_tasks().run(write).await
     }
 
     /// Writes the record in the middle of the run: if it is killed, that is all that tells. Each of the first steps is worth it;
     /// of thousands one a second is. What can't be written now is the end's to tell.
-    pub fn keep_record(&self, steps: usize) {
+    pub async fn keep_record(&self, steps: usize) {
         const EACH: usize = 64;
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = written.is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
-        if steps < EACH || is_due {
-            *written = Some(Instant::now());
-            if let Err(failure) = self.write_record() {
-                tracing::warn!(error = %failure, "can't write the record of a run that goes on");
+        let is_due = {
+            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_due = steps < EACH || written.is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
+            if is_due {
+                *written = Some(Instant::now());
             }
+            is_due
+        };
+        if is_due && let Err(failure) = self.write_record().await {
+            tracing::warn!(error = %failure, "can't write the record of a run that goes on");
         }
     }
 
@@ -290,7 +296,7 @@ impl Run<'_> {
 
     /// Concludes the record, writes it, and closes the event log. What can't be written is said, and never loses the
     /// verdict.
-    pub fn finish(&self, exit: Exit, interrupted: Option<&(Doing, Duration)>) -> Exit {
+    pub async fn finish(&self, exit: Exit, interrupted: Option<&(Doing, Duration)>) -> Exit {
         let red = self.record().tiers.iter().any(|tier| tier.status == Status::Failed);
         let mut exit = if red { exit.or_graver(Exit::Red) } else { exit };
         let now = self.harness.ci_host.host.now();
@@ -304,14 +310,16 @@ impl Run<'_> {
             record.doing = None;
         }
         self.conclude(exit);
-        if let Err(failure) = self.write_record() {
+        if let Err(failure) = self.write_record().await {
             exit = exit.or_graver(Exit::Harness);
             self.warn(&failure.chain());
             self.conclude(exit);
         }
         // The result is written: without its pages it is as good.
         let seen = redacted(&self.record(), &self.context.redactor);
-        if let Err(error) = self.directory.write_reports(&seen) {
+        let directory = self.directory.clone();
+        let write = move || directory.write_reports(&seen);
+        if let Err(error) = self.harness.lifetime.blocking_tasks().run(write).await {
             self.note(format!("the reports are not written: {error}"));
         }
         self.events.close();
@@ -327,7 +335,7 @@ impl Run<'_> {
     }
 }
 
-/// Writes the `run.json` of `directory`.
+/// Writes the `run.json` of `directory`. Blocks.
 pub(super) fn write_record(
     directory: &RunDir,
     record: &RunRecord,

@@ -105,9 +105,12 @@ impl<'r> Tests<'r> {
         let place = self.place(script, &log_name).await?;
         // Install steps have no app yet, and a warm app is somebody's, who may allow it.
         let is_allowed = !run.lane().is_warm() || run.harness.settings.warm_api.contains(&run.request.recipe);
-        let api = (script.layer == Layer::Recipe && !script.is_install_step() && is_allowed)
-            .then(|| Api::serve(run, self.ready.fetched, &run.context.tmp.join(Layer::Recipe.as_str())))
-            .transpose()?;
+        let api = if script.layer == Layer::Recipe && !script.is_install_step() && is_allowed {
+            let directory = run.context.tmp.join(Layer::Recipe.as_str());
+            Some(Api::serve(run, self.ready.fetched, directory).await?)
+        } else {
+            None
+        };
         let command = self.command(script, tier, version, &place, api.as_ref()).await?;
         run.owners.check(&run.main_app().domain)?;
         self.ready.checkouts.mark_dirty();
@@ -116,7 +119,8 @@ impl<'r> Tests<'r> {
         let mut output = String::new();
         run.first.begin_output();
         let log = run.directory.logs().join(format!("{log_name}.log"));
-        let streamed = stream_log(&run.directory, &log);
+        let (directory, path) = (run.directory.clone(), log.clone());
+        let streamed = run.context.lifetime.blocking_tasks().run(move || stream_log(&directory, &path)).await;
         let ended = run
             .context
             .lifetime
@@ -291,7 +295,7 @@ impl<'r> Tests<'r> {
     }
 }
 
-/// The log of a test while it runs: of a run that is killed, it is all there is.
+/// The log of a test while it runs: of a run that is killed, it is all there is. Blocks.
 fn stream_log(directory: &RunDir, log: &Path) -> Option<QueuedWriter> {
     let begin = || -> std::io::Result<_> {
         // Made anew and never opened: a script before may have put a pipe there.

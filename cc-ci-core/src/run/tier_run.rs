@@ -57,22 +57,22 @@ pub(super) struct TierRun<'r> {
 }
 
 impl<'r> TierRun<'r> {
-    pub fn begin(tests: &'r Tests<'r>, name: TierName) -> Self {
-        Self::open(tests, Tier::not_run(name), name.as_str())
+    pub async fn begin(tests: &'r Tests<'r>, name: TierName) -> Self {
+        Self::open(tests, Tier::not_run(name), name.as_str()).await
     }
 
     /// The same of a `tier` that is told apart by more than its name, in the run's phase `phase`.
-    pub fn open(tests: &'r Tests<'r>, tier: Tier, phase: &str) -> Self {
+    pub async fn open(tests: &'r Tests<'r>, tier: Tier, phase: &str) -> Self {
         let ready = tests.ready;
-        Self::new(ready.run, Some(tests), tier, phase, ready.guards)
+        Self::new(ready.run, Some(tests), tier, phase, ready.guards).await
     }
 
     /// The same of a tier that has no tests.
-    pub fn without_tests(run: &'r Run<'r>, name: TierName, guards: &[AppGuard]) -> Self {
-        Self::new(run, None, Tier::not_run(name), name.as_str(), guards)
+    pub async fn without_tests(run: &'r Run<'r>, name: TierName, guards: &[AppGuard]) -> Self {
+        Self::new(run, None, Tier::not_run(name), name.as_str(), guards).await
     }
 
-    fn new(
+    async fn new(
         run: &'r Run<'r>,
         tests: Option<&'r Tests<'r>>,
         mut tier: Tier,
@@ -82,7 +82,7 @@ impl<'r> TierRun<'r> {
         run.enter(phase, guards);
         tier.reason = Some("the run ended in the middle of it".to_owned());
         run.record().put_tier(tier.clone());
-        run.keep_record(0);
+        run.keep_record(0).await;
         tier.reason = None;
         Self { run, tests, tier, stage: None, remark: None, began: Instant::now() }
     }
@@ -201,13 +201,13 @@ impl<'r> TierRun<'r> {
     }
 
     /// The run's record says what goes on: whoever ends or kills the run leaves the step's name there. Gives when it began.
-    fn begin_step(&self, name: &str, limit: Option<Duration>) -> Timestamp {
+    async fn begin_step(&self, name: &str, limit: Option<Duration>) -> Timestamp {
         let since = self.run.harness.ci_host.host.now();
         if let Some(doing) = &mut self.run.record().doing {
             (doing.step, doing.since) = (Some(name.to_owned()), since);
         }
         self.run.first.begin_step();
-        self.run.keep_record(self.tier.steps.len());
+        self.run.keep_record(self.tier.steps.len()).await;
         let (tier, name) = (self.tier.name.to_string(), name.to_owned());
         self.run.context.reporter.report(&Event::StepStarted { tier, name, limit });
         since
@@ -263,7 +263,7 @@ impl<'r> TierRun<'r> {
             stage => format!("{stage}: {name}"),
         };
         let began = Instant::now();
-        let started = Some(self.begin_step(&name, limit));
+        let started = Some(self.begin_step(&name, limit).await);
         let end = work.await.map(Into::into);
         let log = log.filter(|_| self.run.first.has_run());
         let (status, detail) = match &end {

@@ -41,7 +41,7 @@ pub(super) async fn lane(ready: &Ready<'_>) -> Result<(), Failure> {
 async fn pass(ready: &Ready<'_>, release: &Revision) -> Result<(), Failure> {
     let tests = Tests::of_pass(ready, &release.name);
     let phase = format!("upgrade from {}", release.name);
-    let mut tier = TierRun::open(&tests, tier_from(TierName::Upgrade, Some(release)), &phase);
+    let mut tier = TierRun::open(&tests, tier_from(TierName::Upgrade, Some(release)), &phase).await;
     let tested = ready.fetched.revision();
     tier.proves(tested.name.clone());
     let end = steps(&tests, &mut tier, release, &tested).await;

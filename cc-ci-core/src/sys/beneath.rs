@@ -16,6 +16,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::sys::blocking::blocks;
 use crate::sys::files::Dir;
 
 /// A path that can't be used inside its directory.
@@ -71,6 +72,7 @@ impl BeneathError {
 /// Resolves `relative` below `root`. Leading and inner `.` are skipped. The file or directory must exist; neither
 /// it nor anything on the way may be a symlink.
 pub fn resolve_beneath(root: &Path, relative: impl AsRef<Path>) -> Result<PathBuf, BeneathError> {
+    blocks();
     let mut inside = PathBuf::new();
     let mut directory = true;
     for name in plain_components(relative.as_ref())? {

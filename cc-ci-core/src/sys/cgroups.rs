@@ -20,6 +20,7 @@ use nix::unistd::geteuid;
 use rustix::fs::{Access, AtFlags, OFlags, accessat};
 use rustix::io::Errno;
 
+use super::blocking::blocks;
 use super::files::{Dir, new_id, parent_of};
 use super::process::ProcessIdentity;
 use super::system_info::BootId;
@@ -141,6 +142,7 @@ fn left_at(path: &Path, boot: &BootId) -> Option<Domain> {
 /// The groups that dead owners have left, each with its path, by the domain that it was for: wherever cgroup v2 is mounted,
 /// whether or not groups can be made there now. Blocks.
 pub(crate) fn left() -> io::Result<Vec<(Domain, PathBuf)>> {
+    blocks();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     mounted(&mounts).map_or_else(|| Ok(Vec::new()), |(_, mount)| left_beneath(mount, MOST))
 }
@@ -184,6 +186,7 @@ fn is_gone(error: &io::Error) -> bool {
 
 /// Removes the group at `path`, which [`left`] found, with all that is still in it. Blocks.
 pub(crate) fn remove_left(path: &Path) -> io::Result<()> {
+    blocks();
     if left_at(path, &BootId::current()?).is_none() {
         return Ok(());
     }

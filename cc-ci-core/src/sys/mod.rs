@@ -1,6 +1,7 @@
 //! What the kernel is asked for, and what people are shown, in one way each.
 
 pub mod beneath;
+pub mod blocking;
 pub(crate) mod cgroups;
 pub(crate) mod connections;
 pub mod files;

@@ -1,11 +1,14 @@
 //! Brings one commit of one recipe, and the tags, into a run's own tree.
 
+mod repository;
+mod revision;
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::copy::{copy_tree, find_symlink};
 use super::credentials::GitCredentials;
 use super::fetch_error::FetchError;
 use super::git::{Git, GitError};
@@ -13,9 +16,10 @@ use super::recipe_tree::{RecipeTree, commit_of};
 use super::source::{CommitId, RecipeSource, Revision};
 use super::{RunDir, WorkspaceError};
 use crate::lifetime::RunLifetime;
-use crate::model::cancellation::Cancellation;
 use crate::sys::files::{self, remove_tree, replace_file};
 use crate::sys::process::Marker;
+use repository::{copy_repository, existing_repository, is_repository, objects_of, whole_repository};
+use revision::known;
 
 /// Where the commit under test is kept from being lost.
 const TESTED: &str = "refs/cc-ci/tested";
@@ -92,10 +96,12 @@ pub(crate) async fn fetch_into(
     lifetime: &dyn RunLifetime,
     request: &FetchRequest,
 ) -> Result<Fetched, FetchError> {
-    run.check()?;
+    let layout = run.layout();
+    lifetime.blocking_tasks().run(move || layout.check()).await?;
     let name = request.source.recipe_name()?;
     let root = recipes.join(name.as_str());
-    let git = Git::new(run, root, request.marker.clone()).with_credentials(request.credentials.clone());
+    let git = Git::new(run, root, request.marker.clone()).await;
+    let git = git.with_credentials(request.credentials.clone());
     let canonical = run.canonical().map(|canonical| canonical.join("recipes").join(name.as_str()));
     let needed = || canonical.clone().ok_or_else(|| FetchError::NoCanonicalTree { name: name.to_string() });
     let releases = match &request.releases {
@@ -104,7 +110,11 @@ pub(crate) async fn fetch_into(
         ReleasesOf::Itself => None,
         // It is the canonical one itself.
         ReleasesOf::Canonical if matches!(request.source, RecipeSource::Name(_)) => None,
-        ReleasesOf::Canonical => canonical.clone().filter(|path| is_repository(path)).map(RecipeSource::Path),
+        ReleasesOf::Canonical => {
+            let there = canonical.clone();
+            let find = move || there.filter(|path| is_repository(path));
+            lifetime.blocking_tasks().run(find).await.map(RecipeSource::Path)
+        }
         ReleasesOf::Source(source) => Some(source.clone()),
     };
     let fetching = Fetching {
@@ -122,15 +132,17 @@ pub(crate) async fn fetch_into(
         let (address, local, cache) = match &request.source {
             RecipeSource::Url(url) => (OsString::from(url.as_str()), None, canonical.clone()),
             RecipeSource::Path(path) => {
-                let path = existing_repository(path)?;
+                let path = existing_repository(lifetime, path.clone()).await?;
                 (path.clone().into(), Some(path), canonical.clone())
             }
             RecipeSource::Name(_) => {
-                let path = existing_repository(&needed()?)?;
+                let path = existing_repository(lifetime, needed()?).await?;
                 (path.clone().into(), Some(path), None)
             }
         };
-        let tested = fetching.fetch(&address, cache.and_then(|cache| objects_of(&cache)), &mut notes).await?;
+        let find = move || cache.and_then(|cache| objects_of(&cache));
+        let cache = lifetime.blocking_tasks().run(find).await;
+        let tested = fetching.fetch(&address, cache, &mut notes).await?;
         if let Some(path) = local.filter(|_| fetching.revision.is_none()) {
             notes.extend(fetching.uncommitted(&path, &tested).await);
         }
@@ -140,66 +152,9 @@ pub(crate) async fn fetch_into(
         fetching.fetch_releases(releases, needed).await?;
     }
     let releases_of = releases.as_ref().map(RecipeSource::to_string);
-    Ok(Fetched { tree: RecipeTree::new(name, fetching.git, tested), releases_of, notes })
-}
-
-/// The path as git must see it: absolute, so that nothing in front makes it an option or a host.
-fn existing_directory(path: &Path) -> Result<PathBuf, FetchError> {
-    let fail = |source| FetchError::Path { path: path.to_owned(), source };
-    let resolved = path.canonicalize().map_err(fail)?;
-    if resolved.is_dir() { Ok(resolved) } else { Err(fail(io::ErrorKind::NotADirectory.into())) }
-}
-
-/// The same of a repository's own top: that a directory is none, or a part of one, is told before git is asked.
-fn existing_repository(path: &Path) -> Result<PathBuf, FetchError> {
-    let resolved = existing_directory(path)?;
-    if is_repository(&resolved) { Ok(resolved) } else { Err(FetchError::NoRepository { path: resolved }) }
-}
-
-fn is_repository(path: &Path) -> bool {
-    let is_bare = path.join("HEAD").is_file() && path.join("objects").is_dir();
-    path.join(".git").symlink_metadata().is_ok() || is_bare
-}
-
-/// Whether git counts on another repository for a part of its objects.
-fn is_partial(git_dir: &Path) -> bool {
-    let packs = std::fs::read_dir(git_dir.join("objects/pack"));
-    packs.is_ok_and(|packs| {
-        packs.flatten().any(|pack| pack.path().extension().is_some_and(|end| end == "promisor"))
-    })
-}
-
-/// The objects of a canonical recipe, where git can name them in a line of its list of alternates.
-fn objects_of(recipe: &Path) -> Option<PathBuf> {
-    let objects =
-        [recipe.join(".git/objects"), recipe.join("objects")].into_iter().find(|path| path.is_dir())?;
-    let resolved = objects.canonicalize().ok()?;
-    let plain = resolved.to_str().is_some_and(|text| !text.contains(['\n', '"']));
-    plain.then_some(resolved)
-}
-
-/// Copies the tree and its repository, which gets our own configuration. git writes through symlinks in a
-/// repository, and that would be into the canonical one: so there must be none.
-fn copy_repository(from: &Path, git: &Git, cancellation: &Cancellation) -> Result<(), (PathBuf, io::Error)> {
-    copy_tree(from, git.root(), cancellation)?;
-    let git_dir = git.root().join(".git");
-    let fail = |error| (git_dir.clone(), error);
-    if let Some(link) = find_symlink(&git_dir).map_err(fail)? {
-        let original = link.strip_prefix(git.root()).map_or(link.clone(), |inside| from.join(inside));
-        return Err((
-            original,
-            io::Error::new(io::ErrorKind::Unsupported, "a symlink inside of a repository"),
-        ));
-    }
-    git.neutralise(&|| cancellation.cause().is_some()).map_err(|error| fail(io::Error::other(error)))
-}
-
-/// git says by its status alone that there is no such commit.
-fn known(commit: Result<CommitId, GitError>) -> Result<Option<CommitId>, GitError> {
-    match commit {
-        Err(GitError::Failed { .. }) => Ok(None),
-        found => found.map(Some),
-    }
+    let shallow = fetching.git.root().join(".git/shallow");
+    let is_cut = lifetime.blocking_tasks().run(move || shallow.symlink_metadata().is_ok()).await;
+    Ok(Fetched { tree: RecipeTree::new(name, fetching.git, tested, is_cut), releases_of, notes })
 }
 
 struct Fetching<'a> {
@@ -217,13 +172,13 @@ impl Fetching<'_> {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    fn git_error(&self, source: GitError) -> FetchError {
-        FetchError::of_git(&self.source_name, source)
+    /// The list of the other places where git finds objects.
+    fn alternates(&self) -> PathBuf {
+        self.git.root().join(".git/objects/info/alternates")
     }
 
-    fn no_such_revision(&self) -> FetchError {
-        let revision = self.revision.as_ref().map_or("HEAD", Revision::as_str).to_owned();
-        FetchError::NoSuchRevision { source_name: self.source_name.clone(), revision }
+    fn git_error(&self, source: GitError) -> FetchError {
+        FetchError::of_git(&self.source_name, source)
     }
 
     async fn fetch(
@@ -232,7 +187,8 @@ impl Fetching<'_> {
         cache: Option<PathBuf>,
         notes: &mut Vec<String>,
     ) -> Result<CommitId, FetchError> {
-        let reading = self.git.fetching(address).map_err(|error| self.git_error(error))?;
+        let reading =
+            self.git.fetching(self.lifetime, address).await.map_err(|error| self.git_error(error))?;
         let wanted = self.find(&reading, address).await?;
         if let Some(objects) = cache {
             match self.fetch_into(&reading, address, wanted.as_deref(), Some(&objects)).await {
@@ -253,40 +209,6 @@ impl Fetching<'_> {
         self.fetch_into(&reading, address, wanted.as_deref(), None).await
     }
 
-    /// The id of what is wanted, as the source says; `None` when only the history can tell.
-    async fn find(&self, reading: &Git, address: &OsString) -> Result<Option<String>, FetchError> {
-        let revision = self.revision.as_ref().map(Revision::name).filter(|name| *name != "HEAD");
-        if let Some(id) = revision.and_then(|name| name.parse::<CommitId>().ok()) {
-            return Ok(Some(id.to_string()));
-        }
-        let names: Vec<String> = match revision {
-            None => vec!["HEAD".to_owned()],
-            Some(name) if name.starts_with("refs/") => vec![name.to_owned()],
-            Some(name) => vec![format!("refs/heads/{name}"), format!("refs/tags/{name}")],
-        };
-        let mut args: Vec<OsString> = vec!["ls-remote".into(), "--".into(), address.clone()];
-        args.extend(names.iter().map(OsString::from));
-        let lines = reading.run_nowhere(self.lifetime, args, self.left()).await;
-        let lines = lines.map_err(|error| self.git_error(error))?;
-        // git takes the names for patterns, which match the ends of longer names too.
-        let ids: Vec<&str> = lines
-            .iter()
-            .filter_map(|line| line.split_once('\t'))
-            .filter(|(_, name)| names.iter().any(|wanted| wanted == name))
-            .map(|(id, _)| id)
-            .collect();
-        match ids[..] {
-            [id] => Ok(Some(id.to_owned())),
-            [one, other] if one == other => Ok(Some(one.to_owned())),
-            [] if self.revision.as_ref().is_some_and(Revision::may_be_abbreviated) => Ok(None),
-            [] => Err(self.no_such_revision()),
-            _ => Err(FetchError::Ambiguous {
-                source_name: self.source_name.clone(),
-                revision: revision.unwrap_or_default().to_owned(),
-            }),
-        }
-    }
-
     async fn fetch_into(
         &self,
         reading: &Git,
@@ -297,8 +219,10 @@ impl Fetching<'_> {
         let fail = |error| self.git_error(error);
         self.git.init(self.lifetime, self.left()).await.map_err(fail)?;
         if let Some(objects) = cache {
-            let list = self.git.root().join(".git/objects/info/alternates");
-            let written = replace_file(&list, format!("{}\n", objects.display()).as_bytes());
+            let (list, text) = (self.alternates(), format!("{}\n", objects.display()));
+            let path = list.clone();
+            let write = move || replace_file(&path, text.as_bytes());
+            let written = self.lifetime.blocking_tasks().run(write).await;
             written.map_err(|source| fail(GitError::Io { doing: "write", path: list, source }))?;
         }
         let tested = self.bring(reading, address, wanted).await?;
@@ -313,8 +237,9 @@ impl Fetching<'_> {
             // Takes over what is needed, and thereby reads all of it: the canonical tree may be changed or be
             // broken, and we must not find out in the middle of the run.
             self.local(&["repack", "-a", "-d", "-q"]).await?;
-            let list = self.git.root().join(".git/objects/info/alternates");
-            let removed = files::remove_file(&list);
+            let list = self.alternates();
+            let path = list.clone();
+            let removed = self.lifetime.blocking_tasks().run(move || files::remove_file(&path)).await;
             removed.map_err(|source| fail(GitError::Io { doing: "remove", path: list, source }))?;
             self.local(&["rev-list", "--objects", "--quiet", "--all"]).await?;
         }
@@ -353,35 +278,6 @@ impl Fetching<'_> {
         known(commit_of(&self.git, self.lifetime, &format!("{name}{ancestor}")).await).map_err(fail)
     }
 
-    /// Refuses a branch or tag of the commit `named` that is named like the beginning of another commit's id: whoever gave
-    /// that meant the commit.
-    async fn guard_abbreviated(
-        &self,
-        reading: &Git,
-        address: &OsString,
-        named: &str,
-    ) -> Result<(), FetchError> {
-        let fail = |error| self.git_error(error);
-        let named = known(commit_of(&self.git, self.lifetime, named).await).map_err(fail)?;
-        self.git_fetch(reading, address, &[BRANCHES, PULLS]).await.map_err(fail)?;
-        let revision = self.revision.as_ref().map(Revision::name).unwrap_or_default();
-        let args = ["rev-parse".to_owned(), format!("--disambiguate={revision}")];
-        for object in self.git.run(self.lifetime, args, self.left()).await.map_err(fail)? {
-            let commit = known(commit_of(&self.git, self.lifetime, &object).await).map_err(fail)?;
-            // A tag's own id names its commit, too.
-            let is_other =
-                |commit: &CommitId| Some(commit) != named.as_ref() && commit.as_str().starts_with(revision);
-            if let Some(commit) = commit.filter(is_other) {
-                return Err(FetchError::LooksLikeId {
-                    source_name: self.source_name.clone(),
-                    revision: revision.to_owned(),
-                    commit: commit.to_string(),
-                });
-            }
-        }
-        Ok(())
-    }
-
     /// Fetches the tags of `source`; `canonical` is where it is if it is given by its name.
     async fn fetch_releases(
         &self,
@@ -390,21 +286,23 @@ impl Fetching<'_> {
     ) -> Result<(), FetchError> {
         let local = match source {
             RecipeSource::Url(_) => None,
-            RecipeSource::Path(path) => Some(existing_repository(path)?),
-            RecipeSource::Name(_) => Some(existing_repository(&canonical()?)?),
+            RecipeSource::Path(path) => Some(existing_repository(self.lifetime, path.clone()).await?),
+            RecipeSource::Name(_) => Some(existing_repository(self.lifetime, canonical()?).await?),
         };
-        // git takes from one what it likes, and ends well.
-        let is_shallow =
-            |path: &&PathBuf| path.join("shallow").exists() || path.join(".git/shallow").exists();
-        if let Some(path) = local.as_ref().filter(is_shallow) {
-            return Err(FetchError::Shallow { path: path.clone() });
+        if let Some(path) = &local {
+            // git takes from one what it likes, and ends well.
+            let marks = ["shallow", ".git/shallow"].map(|mark| path.join(mark));
+            let is_shallow = move || marks.iter().any(|mark| mark.exists());
+            if self.lifetime.blocking_tasks().run(is_shallow).await {
+                return Err(FetchError::Shallow { path: path.clone() });
+            }
         }
         let address: OsString = match (source, local) {
             (RecipeSource::Url(url), _) => url.as_str().into(),
             (_, local) => local.unwrap_or_default().into(),
         };
         let fail = |error| FetchError::of_git(&source.to_string(), error);
-        let reading = self.git.fetching(&address).map_err(fail)?;
+        let reading = self.git.fetching(self.lifetime, &address).await.map_err(fail)?;
         self.git_fetch(&reading, &address, &[TAGS]).await.map_err(fail)
     }
 
@@ -442,15 +340,8 @@ impl Fetching<'_> {
 
     /// Copies a canonical recipe as it is, and shows its commit.
     async fn copy(&self, canonical: &Path, notes: &mut Vec<String>) -> Result<CommitId, FetchError> {
-        let from = existing_directory(canonical)?;
-        let git_dir = from.join(".git");
-        if !git_dir.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-            let source = io::Error::new(io::ErrorKind::NotFound, "it has no .git directory of its own");
-            return Err(FetchError::Path { path: from, source });
-        }
-        if is_partial(&git_dir) {
-            return Err(FetchError::Partial { source_name: from.display().to_string() });
-        }
+        let canonical = canonical.to_owned();
+        let from = self.lifetime.blocking_tasks().run(move || whole_repository(&canonical)).await?;
         let (source, git) = (from.clone(), self.git.clone());
         let cancellation = self.lifetime.cancellation().clone();
         let copied =
@@ -472,7 +363,8 @@ impl Fetching<'_> {
     /// What of the tree at `path` is not in the commit. Looked at through the clone: the tree's own repository
     /// may have filters and monitors configured. Best effort.
     async fn uncommitted(&self, path: &Path, tested: &CommitId) -> Option<String> {
-        if !path.join(".git").exists() {
+        let git_dir = path.join(".git");
+        if !self.lifetime.blocking_tasks().run(move || git_dir.exists()).await {
             return None;
         }
         let index = self.git.root().join(".git/cc-ci-index");
@@ -483,7 +375,7 @@ impl Fetching<'_> {
             git.run_over(self.lifetime, path, args, self.left()).await
         };
         let changed = look.await;
-        let _gone = files::remove_file(&index);
+        let _gone = self.lifetime.blocking_tasks().run(move || files::remove_file(&index)).await;
         match changed {
             Ok(changed) if changed.is_empty() => None,
             Ok(changed) => {
@@ -498,7 +390,3 @@ impl Fetching<'_> {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "fetch_tests.rs"]
-mod tests;

@@ -20,7 +20,8 @@ use super::credentials::{GitCredentials, redact};
 use crate::lifetime::{ChildError, Command, Ended, RunLifetime, RunLifetimeExt as _, Stream};
 use crate::model::error_chain;
 use crate::model::failure::Failure;
-use crate::sys::files::replace_file;
+use crate::sys::blocking;
+use crate::sys::files::{remove_tree, remove_tree_until, replace_file};
 use crate::sys::process::Marker;
 use crate::sys::programs;
 
@@ -189,12 +190,12 @@ pub(super) struct Git {
 
 impl Git {
     /// git for the clone at `root`, which need not exist yet.
-    pub(super) fn new(run: &RunDir, root: PathBuf, marker: Option<Marker>) -> Self {
+    pub(super) async fn new(run: &RunDir, root: PathBuf, marker: Option<Marker>) -> Self {
         let mut environment = run.environment();
-        let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_os_str());
+        let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone());
+        let find = move || programs::find(OsStr::new("git"), &path.unwrap_or_default());
         // Found once, before anything of the recipe's has run. A host without it tells when it is needed.
-        let git = OsStr::new("git");
-        let program = programs::find(git, path.unwrap_or_default()).unwrap_or_else(|_| git.into());
+        let program = blocking::run(find).await.unwrap_or_else(|_| "git".into());
         for (name, value) in [
             ("GIT_CONFIG_NOSYSTEM", "1"),
             ("GIT_CONFIG_GLOBAL", "/dev/null"),
@@ -245,19 +246,23 @@ impl Git {
     }
 
     /// Removes the clone's own index: the next checkout knows of no file.
-    pub(super) fn forget_index(&self) -> Result<(), GitError> {
+    pub(super) async fn forget_index(&self, lifetime: &dyn RunLifetime) -> Result<(), GitError> {
         let index = self.git_dir().join("index");
-        crate::sys::files::remove_tree(&index).map_err(|source| GitError::Io {
-            doing: "remove",
-            path: index.clone(),
-            source,
-        })
+        let path = index.clone();
+        let removed = lifetime.blocking_tasks().run(move || remove_tree(&path)).await;
+        removed.map_err(|source| GitError::Io { doing: "remove", path: index, source })
     }
 
     /// The same git as it reads from somebody else's repository, the one at `address`.
-    pub(super) fn fetching(&self, address: &OsStr) -> Result<Self, GitError> {
+    pub(super) async fn fetching(
+        &self,
+        lifetime: &dyn RunLifetime,
+        address: &OsStr,
+    ) -> Result<Self, GitError> {
         let path = self.home.join(".gitconfig");
-        let written = replace_file(&path, FETCH_CONFIG.as_bytes());
+        let config = path.clone();
+        let write = move || replace_file(&config, FETCH_CONFIG.as_bytes());
+        let written = lifetime.blocking_tasks().run(write).await;
         written.map_err(|source| GitError::Io { doing: "write", path: path.clone(), source })?;
         let mut other = self.with_env("GIT_CONFIG_GLOBAL", path);
         other.environment.extend(self.credentials.environment(&address.to_string_lossy()));
@@ -269,7 +274,8 @@ impl Git {
         let args = ["init", "--quiet", "--template=", "--"].map(OsString::from);
         let args = args.into_iter().chain([self.root.clone().into()]);
         self.launch(lifetime, &self.home, args.collect(), limit).await?;
-        self.neutralise(&|| false)
+        let git = self.clone();
+        lifetime.blocking_tasks().run(move || git.neutralise(&|| false)).await
     }
 
     /// Runs `git <args>` in the clone; returns the lines of its standard output.
@@ -364,7 +370,7 @@ impl Git {
         }
         for name in IN_THE_WAY {
             let path = git_dir.join(name);
-            crate::sys::files::remove_tree_until(&path, stop).map_err(fail("remove", &path))?;
+            remove_tree_until(&path, stop).map_err(fail("remove", &path))?;
         }
         let config = git_dir.join("config");
         replace_file(&config, CONFIG.as_bytes()).map_err(fail("write", &config))
@@ -400,7 +406,7 @@ mod tests {
         let path = std::env::join_paths([&first, &second]).unwrap();
         let settings = Settings::new(world.path().join("runs")).unwrap().path(path);
         let run = KernelWorkspace::new(settings).unwrap().create(&"7".parse().unwrap()).unwrap();
-        let git = Git::new(&run, run.recipes().join("notes"), None);
+        let git = Git::new(&run, run.recipes().join("notes"), None).await;
         fs::write(first.join("git"), "#!/bin/sh\necho another\n").unwrap();
         fs::set_permissions(first.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
         let life = EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).unwrap();

@@ -22,6 +22,7 @@ mod fetch;
 mod fetch_error;
 mod git;
 mod kernel;
+mod layout;
 mod log_ends;
 mod recipe_tree;
 mod releases;

@@ -35,13 +35,14 @@ pub struct RecipeTree {
     name: RecipeName,
     git: Git,
     tested: CommitId,
+    is_cut: bool,
     /// The commit that was looked for last, and an index that is its and knows no file's times.
     index: Mutex<Option<(CommitId, Vec<u8>)>>,
 }
 
 impl RecipeTree {
-    pub(super) fn new(name: RecipeName, git: Git, tested: CommitId) -> Self {
-        Self { name, git, tested, index: Mutex::default() }
+    pub(super) fn new(name: RecipeName, git: Git, tested: CommitId, is_cut: bool) -> Self {
+        Self { name, git, tested, is_cut, index: Mutex::default() }
     }
 
     /// The recipe's name, also the tree's.
@@ -62,8 +63,14 @@ impl RecipeTree {
     /// The commit that the tree shows now.
     pub async fn head(&self, lifetime: &dyn RunLifetime) -> Result<CommitId, GitError> {
         // As a checkout of ours leaves it, it is read at the cost of a file; whatever else it is, git knows.
-        let head = read_beneath(self.root(), ".git/HEAD", HEAD_LIMIT).ok();
-        match head.and_then(|head| str::from_utf8(&head).ok()?.trim_end().parse().ok()) {
+        let root = self.root().to_owned();
+        let read = move || read_beneath(&root, ".git/HEAD", HEAD_LIMIT).ok();
+        match lifetime
+            .blocking_tasks()
+            .run(read)
+            .await
+            .and_then(|head| str::from_utf8(&head).ok()?.trim_end().parse().ok())
+        {
             Some(commit) => Ok(commit),
             None => commit_of(&self.git, lifetime, "HEAD").await,
         }
@@ -78,7 +85,7 @@ impl RecipeTree {
     /// The same with every file written anew, whatever the tree's own index says of it: a script may have marked
     /// files as unchanged there.
     pub async fn checkout_anew(&self, lifetime: &dyn RunLifetime, commit: &CommitId) -> Result<(), GitError> {
-        self.git.forget_index()?;
+        self.git.forget_index(lifetime).await?;
         self.checkout(lifetime, commit).await
     }
 
@@ -120,7 +127,7 @@ impl RecipeTree {
 
     /// Whether its history ends where a shallow clone's did: what is behind that nobody can tell.
     pub fn is_cut(&self) -> bool {
-        self.root().join(".git/shallow").symlink_metadata().is_ok()
+        self.is_cut
     }
 
     /// The files of `commit` that are not in the tree as they are in it, as git quotes their names. Files that the
@@ -134,11 +141,14 @@ impl RecipeTree {
         let (git, index) = self.git.with_own_index()?;
         let fail = |source| GitError::Io { doing: "write", path: index.clone(), source };
         let looked = async {
+            let path = index.clone();
             if let Some(known) = self.index_of(commit) {
-                write_whole(&index, &known, 0o600).map_err(fail)?;
+                let write = move || write_whole(&path, &known, 0o600);
+                lifetime.blocking_tasks().run(write).await.map_err(fail)?;
             } else {
                 git.run(lifetime, ["read-tree", commit.as_str()], LOCAL).await?;
-                self.keep_index(commit, &index);
+                let made = lifetime.blocking_tasks().run(move || read_index(&path)).await;
+                self.keep_index(commit, made);
             }
             // It compares content: this index knows no file's times.
             let diff = ["diff", "--name-only", "--no-ext-diff", "--no-renames", "--ignore-submodules=all"];
@@ -146,7 +156,7 @@ impl RecipeTree {
         };
         let changed = looked.await;
         // Best effort: it goes with the run's tree.
-        drop(files::remove_file(&index));
+        let _gone = lifetime.blocking_tasks().run(move || files::remove_file(&index)).await;
         changed
     }
 
@@ -155,9 +165,8 @@ impl RecipeTree {
         kept.as_ref().filter(|(of, _)| of == commit).map(|(_, index)| index.clone())
     }
 
-    fn keep_index(&self, commit: &CommitId, path: &Path) {
-        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
-        if let Ok(index) = read_beneath(directory, name, INDEX_LIMIT) {
+    fn keep_index(&self, commit: &CommitId, index: Option<Vec<u8>>) {
+        if let Some(index) = index {
             *self.index.lock().unwrap_or_else(PoisonError::into_inner) = Some((commit.clone(), index));
         }
     }
@@ -224,6 +233,10 @@ impl RecipeTree {
             .run(move || snapshot(&root, &relative, &to, &|| cancellation.cause().is_some()))
             .await
     }
+}
+
+fn read_index(path: &Path) -> Option<Vec<u8>> {
+    read_beneath(path.parent()?, path.file_name()?, INDEX_LIMIT).ok()
 }
 
 /// A part of the recipe's tree could not be copied.

@@ -2,16 +2,17 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::OFlags;
-use tokio::net::UnixListener;
 
 use super::copy::copy_tree;
 use super::deploy_count::{self, DeployCount};
+use super::layout::{Layout, expect_directory};
 use super::log_ends::log_ends;
 use super::{Catalogue, Settings, WorkspaceError};
 use crate::model::cancellation::Cancellation;
@@ -205,27 +206,17 @@ impl RunDir {
     /// Looks whether the run's abra trees are still what was made: a plain file or directory in place of a symlink
     /// would be taken for the real thing by abra, and half used.
     pub fn check(&self) -> Result<(), WorkspaceError> {
-        if self.warm_tree.load(Ordering::Relaxed) {
-            expect_own_directory(&self.warm_dir().join("servers"))?;
-            self.check_catalogue(&self.warm_dir())?;
-        }
-        let Some(canonical) = self.canonical() else { return Ok(()) };
-        let servers = self.abra_dir().join("servers");
-        if self.own_servers.load(Ordering::Relaxed) {
-            expect_own_directory(&servers)?;
-        } else {
-            expect_symlink(&servers, &canonical.join("servers"))?;
-        }
-        self.check_catalogue(&self.abra_dir())
+        self.layout().check()
     }
 
-    fn check_catalogue(&self, tree: &Path) -> Result<(), WorkspaceError> {
-        let Some(wanted) = self.canonical().map(|canonical| canonical.join("catalogue")) else {
-            return Ok(());
-        };
-        match self.settings.catalogue {
-            Catalogue::Symlink if wanted.is_dir() => expect_symlink(&tree.join("catalogue"), &wanted),
-            Catalogue::Symlink | Catalogue::Copy => Ok(()),
+    /// What its abra trees are to be, for a look from elsewhere.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout {
+            abra: self.abra_dir(),
+            warm: self.warm_tree.load(Ordering::Relaxed).then(|| self.warm_dir()),
+            canonical: self.settings.canonical.clone(),
+            catalogue: self.settings.catalogue,
+            own_servers: self.own_servers.load(Ordering::Relaxed),
         }
     }
 
@@ -256,11 +247,11 @@ impl RunDir {
         self.dir.make_private(path).map(drop)
     }
 
-    /// Listens at the socket `path` beneath the run's directory.
+    /// Listens at the socket `path` beneath the run's directory, for a runtime to take over.
     pub(crate) fn listen(&self, path: &Path) -> io::Result<UnixListener> {
         let listener = self.dir.listen(path)?;
         listener.set_nonblocking(true)?;
-        UnixListener::from_std(listener)
+        Ok(listener)
     }
 
     /// Removes `path` beneath the run's directory, whatever it is. Blocks.
@@ -347,49 +338,4 @@ pub(crate) fn home_environment(home: &Path, tmp: &Path) -> Vec<(OsString, OsStri
 /// Whether something is there, readable or not: what can't be looked at is not called gone.
 fn present(path: &Path) -> bool {
     !matches!(path.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
-}
-
-/// The canonical tree's own directory, which may be reached through a symlink of the operator's.
-fn expect_directory(path: &Path) -> Result<(), WorkspaceError> {
-    let metadata = path.metadata().map_err(WorkspaceError::io("look at the canonical directory", path))?;
-    if metadata.is_dir() {
-        return Ok(());
-    }
-    Err(WorkspaceError::InTheWay {
-        path: path.to_owned(),
-        found: kind(&metadata),
-        wanted: "a directory".into(),
-    })
-}
-
-/// A directory that is no symlink.
-fn expect_own_directory(path: &Path) -> Result<(), WorkspaceError> {
-    let metadata = path.symlink_metadata().map_err(WorkspaceError::io("look at", path))?;
-    if metadata.is_dir() {
-        return Ok(());
-    }
-    let found = if metadata.is_symlink() { "a symlink".to_owned() } else { kind(&metadata) };
-    Err(WorkspaceError::InTheWay { path: path.to_owned(), found, wanted: "the run's own directory".into() })
-}
-
-fn expect_symlink(path: &Path, target: &Path) -> Result<(), WorkspaceError> {
-    let metadata = path.symlink_metadata().map_err(WorkspaceError::io("look at", path))?;
-    let found = match fs::read_link(path) {
-        Ok(found) if found == target => return Ok(()),
-        Ok(found) => format!("a symlink to {}", found.display()),
-        Err(_) => kind(&metadata),
-    };
-    let wanted = format!("a symlink to {}", target.display());
-    Err(WorkspaceError::InTheWay { path: path.to_owned(), found, wanted })
-}
-
-fn kind(metadata: &fs::Metadata) -> String {
-    if metadata.is_file() {
-        "a plain file"
-    } else if metadata.is_dir() {
-        "a plain directory"
-    } else {
-        "a special file"
-    }
-    .to_owned()
 }

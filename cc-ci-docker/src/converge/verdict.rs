@@ -132,7 +132,7 @@ pub(super) struct Lag {
     /// Whether it may yet come up by itself: a task of this spec runs, or Swarm's own update is in flight, and what
     /// becomes of that is Swarm's to decide.
     pub may_recover: bool,
-    /// When time alone may change the judgement.
+    /// When time alone may change the verdict.
     pub again: Option<Duration>,
 }
 

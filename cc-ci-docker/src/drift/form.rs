@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use cc_ci_core::recipe::says_nothing;
 use serde_json::{Map, Value, json};
 
 /// A field, by its parent and its key, and its value.
@@ -240,17 +241,6 @@ fn set_default(spec: &mut Value, path: &str, key: &str, value: impl FnOnce() -> 
 pub(super) fn prune(value: &mut Value) {
     if let Value::Object(map) = value {
         map.values_mut().for_each(prune);
-        map.retain(|_, value| !is_nothing(value));
-    }
-}
-
-fn is_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(value) => !value,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
+        map.retain(|_, value| !says_nothing(value));
     }
 }

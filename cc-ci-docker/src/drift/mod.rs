@@ -34,7 +34,7 @@ use crate::snapshot::labelled;
 use objects::Listed;
 
 /// How long an engine that can't be asked just now is asked again.
-const PATIENCE: Duration = Duration::from_secs(30);
+const COMPARE_LIMIT: Duration = Duration::from_secs(30);
 
 /// The service that abra shows the app's own variables to.
 const APP: &str = "app";
@@ -56,7 +56,7 @@ pub(crate) async fn drift(client: &Client, domain: &Domain, order: &Order) -> Re
     let filters = labelled(stack.as_str());
     let during = |error: ApiError| error.during(format!("can't tell what is deployed of {domain}"));
     let (mut backoff, until) =
-        (Backoff::new(Duration::from_millis(100), Duration::from_secs(1)), Instant::now() + PATIENCE);
+        (Backoff::new(Duration::from_millis(100), Duration::from_secs(1)), Instant::now() + COMPARE_LIMIT);
     let (all, of_name) = (Filters::new(), Filters::from([("name".to_owned(), vec![stack.to_string()])]));
     let (services, networks, volumes, named, secrets, configs) = loop {
         let asked = futures_util::try_join!(

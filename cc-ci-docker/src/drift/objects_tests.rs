@@ -169,72 +169,73 @@ fn what_was_ordered_is_there() {
     assert_eq!(compared(engine()), Drift::default());
 }
 
-#[test]
-fn each_value_that_is_another_is_found() {
+/// Has `try_out` do its worst to every value of every object, by the value's path; gives how many there are.
+fn for_each_value(mut try_out: impl FnMut(&Value, &str, &dyn Fn(&mut Listed) -> &mut Value)) -> usize {
     let mut tried = 0;
     for (of, count) in KINDS {
         for place in 0..count {
-            let mut all = Vec::new();
             let object = of(&mut engine())[place].clone();
-            let name = object["Name"].as_str().unwrap_or_default();
+            let mut all = Vec::new();
             paths(&object, "", &mut all);
             for path in all.iter().filter(|path| !path.is_empty()) {
-                let mut listed = engine();
-                let value = of(&mut listed)[place].pointer_mut(path).unwrap();
-                *value = match &*value {
-                    Value::Bool(is) => Value::Bool(!is),
-                    Value::String(text) => Value::from(format!("{text}x")),
-                    Value::Array(list) => {
-                        json!([list.clone(), vec![json!({"Subnet": "9.0.0.0/24"})]].concat())
-                    }
-                    Value::Object(map) => {
-                        let mut map = map.clone();
-                        map.insert("Surplus".to_owned(), json!("s"));
-                        Value::Object(map)
-                    }
-                    _ => json!({"Surplus": "s"}),
-                };
-                let drift = compared(listed);
-                assert_eq!(drift.differences.is_empty(), is_free(name, path), "{name} {path}: {drift:?}");
+                try_out(&object, path, &|listed| &mut of(listed)[place]);
                 tried += 1;
             }
         }
     }
+    tried
+}
+
+#[test]
+fn each_value_that_is_another_is_found() {
+    let tried = for_each_value(|object, path, object_in| {
+        let name = object["Name"].as_str().unwrap_or_default();
+        let mut listed = engine();
+        let value = object_in(&mut listed).pointer_mut(path).unwrap();
+        *value = match &*value {
+            Value::Bool(is) => Value::Bool(!is),
+            Value::String(text) => Value::from(format!("{text}x")),
+            Value::Array(list) => {
+                json!([list.clone(), vec![json!({"Subnet": "9.0.0.0/24"})]].concat())
+            }
+            Value::Object(map) => {
+                let mut map = map.clone();
+                map.insert("Surplus".to_owned(), json!("s"));
+                Value::Object(map)
+            }
+            _ => json!({"Surplus": "s"}),
+        };
+        let drift = compared(listed);
+        assert_eq!(drift.differences.is_empty(), is_free(name, path), "{name} {path}: {drift:?}");
+    });
     assert!(tried > 120, "{tried}");
 }
 
 #[test]
 fn each_value_that_is_not_there_is_found() {
-    for (of, count) in KINDS {
-        for place in 0..count {
-            let mut all = Vec::new();
-            let object = of(&mut engine())[place].clone();
-            let name = object["Name"].as_str().unwrap_or_default();
-            paths(&object, "", &mut all);
-            for path in all.iter().filter(|path| !path.is_empty()) {
-                let mut listed = engine();
-                let (parent, key) = path.rsplit_once('/').unwrap();
-                let mut removed = match of(&mut listed)[place].pointer_mut(parent).unwrap() {
-                    Value::Object(map) => map.remove(&key.replace("~1", "/")).unwrap(),
-                    Value::Array(list) => list.remove(key.parse().unwrap()),
-                    _ => unreachable!("values are in maps and lists"),
-                };
-                // Where no number is said, there is none to be told.
-                form::remove(&mut removed, "", NUMBERS);
-                form::prune(&mut removed);
-                let says_nothing = removed == Value::Null || removed == false || removed == json!({});
-                let is_said = !(says_nothing
-                    || removed.as_str().is_some_and(|text| text.is_empty() && !path.contains("/Labels/") && !path.contains("/Options/"))
-                    || is_free(name, path)
-                    // One of the first address, and the file's only subnet, may be left to the engine.
-                    || path.ends_with("/Gateway")
-                    || name != "a_test_x_subnets" && path == "/IPAM/Config"
-                    || path == "/Scope" && !object["Created"].is_string());
-                let drift = compared(listed);
-                assert_eq!(!drift.differences.is_empty(), is_said, "{name} {path}: {drift:?}");
-            }
-        }
-    }
+    for_each_value(|object, path, object_in| {
+        let name = object["Name"].as_str().unwrap_or_default();
+        let mut listed = engine();
+        let (parent, key) = path.rsplit_once('/').unwrap();
+        let mut removed = match object_in(&mut listed).pointer_mut(parent).unwrap() {
+            Value::Object(map) => map.remove(&key.replace("~1", "/")).unwrap(),
+            Value::Array(list) => list.remove(key.parse().unwrap()),
+            _ => unreachable!("values are in maps and lists"),
+        };
+        // Where no number is said, there is none to be told.
+        form::remove(&mut removed, "", NUMBERS);
+        form::prune(&mut removed);
+        let says_nothing = removed == Value::Null || removed == false || removed == json!({});
+        let is_said = !(says_nothing
+            || removed.as_str().is_some_and(|text| text.is_empty() && !path.contains("/Labels/") && !path.contains("/Options/"))
+            || is_free(name, path)
+            // One of the first address, and the file's only subnet, may be left to the engine.
+            || path.ends_with("/Gateway")
+            || name != "a_test_x_subnets" && path == "/IPAM/Config"
+            || path == "/Scope" && !object["Created"].is_string());
+        let drift = compared(listed);
+        assert_eq!(!drift.differences.is_empty(), is_said, "{name} {path}: {drift:?}");
+    });
 }
 
 #[test]

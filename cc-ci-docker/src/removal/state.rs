@@ -92,7 +92,9 @@ impl<'e> Removal<'e> {
     pub fn note(&mut self, target: &Target, removed: Result<(), ApiError>) -> Result<bool, ApiError> {
         match removed {
             Ok(()) => Ok(true),
-            Err(error @ (ApiError::Conflict { .. } | ApiError::Refused { .. })) => {
+            Err(
+                error @ (ApiError::Conflict { .. } | ApiError::Refused { .. } | ApiError::NoRemoval { .. }),
+            ) => {
                 self.refusals.insert(Resource::new(target.kind, &target.name), error.to_string());
                 Ok(false)
             }
@@ -104,21 +106,23 @@ impl<'e> Removal<'e> {
 /// Removes one thing. What is gone already is done.
 pub(super) async fn delete(client: &Client, target: &Target) -> Result<(), ApiError> {
     let id = target.id.as_str();
-    let deleted = client
-        .call(async |docker| match target.kind {
-            Kind::Service => docker.delete_service(id).await,
-            Kind::Container => {
-                let options = RemoveContainerOptions { force: true, v: true, link: false };
-                docker.remove_container(id, Some(options)).await
-            }
-            Kind::Volume => docker.remove_volume(id, None::<RemoveVolumeOptions>).await,
-            Kind::Secret => docker.delete_secret(id).await,
-            Kind::Config => docker.delete_config(id).await,
-            Kind::Network => docker.remove_network(id).await,
-            // Nothing else is ever found on an engine; a task goes with its service.
-            _ => Ok(()),
-        })
-        .await;
+    let deleted = match target.kind {
+        Kind::Service => client.call(async |docker| docker.delete_service(id).await).await,
+        Kind::Container => {
+            let options = RemoveContainerOptions { force: true, v: true, link: false };
+            client.call(async |docker| docker.remove_container(id, Some(options)).await).await
+        }
+        Kind::Volume => {
+            client.call(async |docker| docker.remove_volume(id, None::<RemoveVolumeOptions>).await).await
+        }
+        Kind::Secret => client.call(async |docker| docker.delete_secret(id).await).await,
+        Kind::Config => client.call(async |docker| docker.delete_config(id).await).await,
+        Kind::Network => client.call(async |docker| docker.remove_network(id).await).await,
+        // It goes with its service.
+        Kind::Task => Ok(()),
+        // What nobody here can remove must not count as gone.
+        kind => Err(ApiError::NoRemoval { kind }),
+    };
     match deleted {
         Err(ApiError::Gone { .. }) => Ok(()),
         // So says the Swarm of a network that it has forgotten, while the node still has it.
@@ -128,5 +132,20 @@ pub(super) async fn delete(client: &Client, target: &Target) -> Result<(), ApiEr
             Ok(())
         }
         deleted => deleted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kind_that_nobody_here_removes_is_never_called_gone() {
+        let client = Client::new("/nonexistent/docker.sock".into());
+        for kind in [Kind::Unknown, Kind::Process, Kind::EnvFile, Kind::RunTree, Kind::ControlGroup] {
+            let target = Target { kind, id: "1".to_owned(), name: "x".to_owned() };
+            let removed = delete(&client, &target).await;
+            assert!(matches!(removed, Err(ApiError::NoRemoval { kind: of }) if of == kind), "{removed:?}");
+        }
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bollard::query_parameters::{DownloadFromContainerOptions, UploadToContainerOptions};
 use cc_ci_core::beneath::{open_beneath, read_beneath};
-use cc_ci_core::engine::{App, Failure, RunContext};
+use cc_ci_core::engine::{Failure, RunContext, VolumeCopy};
 use cc_ci_core::files;
 use cc_ci_core::recipe::VolumeBackup;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -50,11 +50,10 @@ const TOO_MUCH: &str = "the backup would hold more than 4 GiB";
 pub(crate) async fn save(
     engine: &SwarmEngine,
     context: &RunContext,
-    app: &App,
-    volume: &str,
+    copy: &VolumeCopy<'_>,
     rule: &VolumeBackup,
-    to: &Path,
 ) -> Result<(), Failure> {
+    let VolumeCopy { app, volume, directory: to } = *copy;
     let doing = format!("can't copy the volume {volume:?}");
     let whole = [String::new()];
     let paths: &[String] = match rule {
@@ -86,10 +85,9 @@ pub(crate) async fn save(
 pub(crate) async fn load(
     engine: &SwarmEngine,
     context: &RunContext,
-    app: &App,
-    volume: &str,
-    from: &Path,
+    copy: &VolumeCopy<'_>,
 ) -> Result<(), Failure> {
+    let VolumeCopy { app, volume, directory: from } = *copy;
     let doing = format!("can't bring the volume {volume:?} back");
     is_the_apps(engine, &app.domain, volume, &doing).await?;
     let lost = |error: Box<dyn std::error::Error + Send + Sync>| {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::PATIENCE;
+use crate::EVENT_LIMIT;
 
 /// The engine's answer to `GET path`; `None` when there is no such thing.
 ///
@@ -16,7 +16,7 @@ use crate::PATIENCE;
 /// When the engine can't be asked, or refuses.
 pub(super) fn get(socket: &Path, path: &str) -> io::Result<Option<Value>> {
     let stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(EVENT_LIMIT))?;
     let (status, body) = ask(stream, "engine", path)?;
     match status {
         200 => Ok(Some(serde_json::from_str(&body)?)),
@@ -30,8 +30,8 @@ pub(super) fn get(socket: &Path, path: &str) -> io::Result<Option<Value>> {
 /// # Errors
 /// When nobody answers there.
 pub fn http_get(address: SocketAddr, host: &str, path: &str) -> io::Result<(u16, String)> {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let stream = TcpStream::connect_timeout(&address, EVENT_LIMIT)?;
+    stream.set_read_timeout(Some(EVENT_LIMIT))?;
     ask(stream, host, path)
 }
 

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::Engine;
-use crate::PATIENCE;
+use crate::EVENT_LIMIT;
 
 /// The events of an engine from one moment on. Dropping it ends the subscription.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Events {
     #[track_caller]
     pub fn first(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
         loop {
-            match self.message.recv_timeout(PATIENCE) {
+            match self.message.recv_timeout(EVENT_LIMIT) {
                 Ok(event) if is_it(&event) => return event,
                 Ok(_) => {}
                 Err(error) => panic!("no event of {what}: {error}"),

@@ -14,7 +14,7 @@ use std::thread;
 
 use super::directory::SOCKET;
 use super::{ENGINE, Engine, PREFIX, cgroups, directory, skip_for_want_of_one};
-use crate::PATIENCE;
+use crate::EVENT_LIMIT;
 use crate::command::built;
 use crate::pipes::gone;
 
@@ -181,7 +181,7 @@ impl PrivateEngine {
 
     /// The next answer's words behind `ok`.
     fn answer(&self) -> Result<String, Failure> {
-        let line = self.answers.recv_timeout(PATIENCE).map_err(|error| match error {
+        let line = self.answers.recv_timeout(EVENT_LIMIT).map_err(|error| match error {
             mpsc::RecvTimeoutError::Timeout => "the engine does not answer",
             mpsc::RecvTimeoutError::Disconnected => "the engine's first process is gone",
         })?;

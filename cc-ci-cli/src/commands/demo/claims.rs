@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use cc_ci_core::blocking;
 use cc_ci_core::engine::{Kind, Resource};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::files;
@@ -236,7 +237,8 @@ impl<'w> Demo<'w> {
         if let Some(lock) = locks.json::<Locks>()?.locks.into_iter().find(|lock| lock.held) {
             return Err(locks.broken(format!("the lock of {} is held", lock.domain)));
         }
-        let processes = self.world.processes().map_err(|error| Broken::with_source("can't look", &error))?;
+        let processes =
+            self.world.processes().await.map_err(|error| Broken::with_source("can't look", &error))?;
         if !processes.is_empty() {
             return Err(Broken::new(format!("processes are left: {}", processes.join(", "))));
         }
@@ -252,14 +254,15 @@ impl Recipe {
     async fn new(world: &World, name: &str, started: &Path) -> Result<Self, Failure> {
         let path = recipe::make(world, name, started).await?;
         let tests = world.path("tests").join(name);
-        let hold = || -> io::Result<PathBuf> {
+        let hold = move || -> io::Result<PathBuf> {
             files::private_directory(&tests)?;
             let hold = tests.join("custom-hold");
             files::write_whole(&hold, HOLD.as_bytes(), 0o755)?;
             Ok(tests.join("gate"))
         };
-        let gate =
-            hold().map_err(|error| Failure::host("can't write the operator's test").with_source(error))?;
+        let gate = blocking::run(hold)
+            .await
+            .map_err(|error| Failure::host("can't write the operator's test").with_source(error))?;
         world.fifo(&gate).await?;
         let gate = pipe::OpenOptions::new().read_write(true).open_sender(&gate).map_err(no_pipe)?;
         Ok(Self { path: path.display().to_string(), gate })

@@ -45,7 +45,7 @@ pub struct Claim {
     pub holds: bool,
     /// What was seen.
     pub detail: String,
-    /// The last words of a run that broke it.
+    /// The last lines of a run that broke it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub last_lines: Vec<String>,
     pub seconds: f64,

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cc_ci_core::blocking;
 use cc_ci_core::files;
 
 use super::world::World;
@@ -59,11 +60,13 @@ pub async fn make(world: &World, name: &str, started: &Path) -> Result<PathBuf, 
     let made = |error: io::Error| {
         Failure::host(format!("can't make the repository {}", repository.display())).with_source(error)
     };
-    files::private_directory(&repository).map_err(made)?;
+    let path = repository.clone();
+    blocking::run(move || files::private_directory(&path)).await.map_err(made)?;
     let git = async |args: &[&str]| world.git(&repository, args).await;
     git(&["init", "--quiet", "--template=", "--initial-branch=main"]).await?;
     for (files, tag) in [(FIRST, "1.0.0+1.0.0"), (SECOND, RELEASE)] {
-        lay(&repository, files).map_err(made)?;
+        let path = repository.clone();
+        blocking::run(move || lay(&path, files)).await.map_err(made)?;
         git(&["add", "--all"]).await?;
         git(&["commit", "--quiet", "--message", tag]).await?;
         git(&["tag", "--annotate", "--message", tag, tag]).await?;
@@ -81,7 +84,9 @@ pub async fn make(world: &World, name: &str, started: &Path) -> Result<PathBuf, 
     for (branch, message, changes) in pull_requests {
         git(&["checkout", "--quiet", "-b", branch, "main"]).await?;
         for (path, text) in changes {
-            files::write_whole(&repository.join(path), text.as_bytes(), 0o644).map_err(made)?;
+            let path = repository.join(path);
+            let write = move || files::write_whole(&path, text.as_bytes(), 0o644);
+            blocking::run(write).await.map_err(made)?;
         }
         git(&["commit", "--quiet", "--all", "--message", message]).await?;
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cc_ci_core::blocking;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::files::{self, TemporaryDirectory};
 use cc_ci_core::lifetime::{
@@ -190,22 +191,10 @@ impl World {
         false
     }
 
-    /// The processes that have anything of this world in their environment. Blocks.
-    pub fn processes(&self) -> io::Result<Vec<String>> {
-        let root = self.root.as_os_str().as_encoded_bytes();
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc")? {
-            let entry = entry?.path();
-            // A process that ends meanwhile, a zombie, or another user's.
-            let Ok(environment) = fs::read(entry.join("environ")) else { continue };
-            if environment.windows(root.len()).any(|part| part == root) {
-                let command = fs::read(entry.join("cmdline")).unwrap_or_default();
-                let command = String::from_utf8_lossy(&command).replace('\0', " ");
-                let pid = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                found.push(format!("{pid} ({})", command.trim()));
-            }
-        }
-        Ok(found)
+    /// The processes that have anything of this world in their environment.
+    pub async fn processes(&self) -> io::Result<Vec<String>> {
+        let root = self.root.clone();
+        blocking::run(move || processes_of(&root)).await
     }
 
     /// The end of the directory, unless somebody wants to look around.
@@ -217,6 +206,24 @@ impl World {
             self.terminal.warn(format_args!("can't remove {}: {error}", self.root.display()));
         }
     }
+}
+
+/// The processes that have `root` in their environment. Blocks.
+fn processes_of(root: &Path) -> io::Result<Vec<String>> {
+    let root = root.as_os_str().as_encoded_bytes();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?.path();
+        // A process that ends meanwhile, a zombie, or another user's.
+        let Ok(environment) = fs::read(entry.join("environ")) else { continue };
+        if environment.windows(root.len()).any(|part| part == root) {
+            let command = fs::read(entry.join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            let pid = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            found.push(format!("{pid} ({})", command.trim()));
+        }
+    }
+    Ok(found)
 }
 
 /// A cc-ci that was started.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use cc_ci_abra::{Abra, Capability, Flag, Subcommand};
-use cc_ci_core::engine::Redactor;
+use cc_ci_core::blocking;
+use cc_ci_core::engine::{Failure, Redactor};
 use cc_ci_core::lifetime::Command;
 
 use super::{Check, Patient, host};
@@ -18,19 +19,21 @@ pub async fn all(patient: &Patient) -> Vec<Check> {
         return vec![host::program(patient, "abra", None).await];
     }
     let check = asked(patient, Check::of("abra")).await;
-    let config = &patient.base.config;
-    let check = match config.abra_tree().and_then(|tree| servers_of(&tree, config)) {
-        Ok(servers) => {
-            let apps = servers.join(config.server.as_str());
-            check.fact(format!("this engine's apps are in {}", apps.display()))
-        }
+    let config = patient.base.config.clone();
+    let find = move || {
+        let servers = servers_of(&config.abra_tree()?, &config)?;
+        Ok::<_, Failure>(servers.join(config.server.as_str()))
+    };
+    let check = match blocking::run(find).await {
+        Ok(apps) => check.fact(format!("this engine's apps are in {}", apps.display())),
         Err(error) => check.error(&error),
     };
     vec![check]
 }
 
 async fn asked(patient: &Patient, check: Check) -> Check {
-    let probe = match engine::abra_probe(&patient.base.config) {
+    let config = patient.base.config.clone();
+    let probe = match blocking::run(move || engine::abra_probe(&config)).await {
         Ok(probe) => probe,
         Err(error) => return check.error(&error),
     };

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
+use cc_ci_core::blocking;
 use cc_ci_core::engine::{Failure, LockSpace};
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_docker::{EngineInfo, ProxyNetwork, SwarmInfo};
 
 use super::host::disk;
-use super::{Check, Patient, blocking};
+use super::{Check, Patient};
 use crate::config::Socket;
 use crate::engine::inspect;
 
@@ -20,8 +21,8 @@ pub async fn all(patient: &Patient) -> Vec<Check> {
     let mut checks = docker(patient).await;
     if patient.uses_local() {
         let (root, host) = (patient.base.config.local_root.clone(), patient.base.host.clone());
-        let claimed = blocking(move || LocalExecutor::new(root, host).claimed()).await;
-        checks.push(lock_space(patient, claimed));
+        let claimed = blocking::run(move || LocalExecutor::new(root, host).claimed()).await;
+        checks.push(lock_space(patient, claimed).await);
     }
     checks
 }
@@ -29,7 +30,7 @@ pub async fn all(patient: &Patient) -> Vec<Check> {
 async fn docker(patient: &Patient) -> Vec<Check> {
     let check = Check::of("engine");
     let needed = patient.needs_docker();
-    let socket = match Socket::from_environment() {
+    let socket = match blocking::run(Socket::from_environment).await {
         Ok(socket) => socket.path,
         Err(error) if needed => return vec![check.error(&error)],
         Err(_) => return vec![check.fact("that of DOCKER_HOST is not used")],
@@ -58,7 +59,7 @@ async fn docker(patient: &Patient) -> Vec<Check> {
             checks.push(network(proxy.as_ref()));
             // Without a suffix there is nothing to claim, and that is told already.
             if suffix.is_some() {
-                checks.push(lock_space(patient, claim));
+                checks.push(lock_space(patient, claim).await);
             }
         }
     }
@@ -68,7 +69,7 @@ async fn docker(patient: &Patient) -> Vec<Check> {
 /// The room that the engine has, where it can be seen from here.
 async fn on_disk(check: Check, root: &Path) -> Check {
     let root = root.to_owned();
-    blocking(move || {
+    blocking::run(move || {
         let check = check.fact(format!("it keeps everything in {}", root.display()));
         if root.is_dir() { disk(check, &root) } else { check }
     })
@@ -116,7 +117,7 @@ fn network(proxy: Option<&ProxyNetwork>) -> Check {
     }
 }
 
-fn lock_space(patient: &Patient, claimed: Result<Option<LockSpace>, Failure>) -> Check {
+async fn lock_space(patient: &Patient, claimed: Result<Option<LockSpace>, Failure>) -> Check {
     let check = Check::of("lock space");
     let held = match claimed {
         Err(error) => return failed(check, &error),
@@ -124,7 +125,8 @@ fn lock_space(patient: &Patient, claimed: Result<Option<LockSpace>, Failure>) ->
         Ok(Some(held)) => held,
     };
     // What keeps us from having one is the lock directory's problem.
-    let Ok(ours) = LockSpace::of(patient.base.host.as_ref(), patient.base.locks.as_ref()) else {
+    let (host, locks) = (patient.base.host.clone(), patient.base.locks.clone());
+    let Ok(ours) = blocking::run(move || LockSpace::of(host.as_ref(), locks.as_ref())).await else {
         return check.fact(format!("that of {} on {}", held.path.display(), held.hostname));
     };
     match ours.kept_out_by(&held) {

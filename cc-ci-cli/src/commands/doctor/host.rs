@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cc_ci_core::Failure;
+use cc_ci_core::blocking;
 use cc_ci_core::lifetime::{Command, Confinement, Line, NoConfinement, RunLifetimeExt as _};
 use cc_ci_core::lock::AppLock as _;
 use cc_ci_core::names::{Domain, InvalidName, RecipeName, RunId, Subject};
@@ -15,7 +16,7 @@ use cc_ci_core::sys::programs;
 use cc_ci_core::system_info::{free_space, is_noexec, is_root, may_write};
 use cc_ci_core::workspace::WorkspaceError;
 
-use super::{Check, Patient, blocking};
+use super::{Check, Patient};
 use crate::engine::{Engine, in_path};
 
 /// What a program may take to say its version.
@@ -58,7 +59,7 @@ pub async fn recipes(patient: &Patient) -> Vec<Check> {
     }
     if let Some(tests) = config.run.operator_tests.clone() {
         let shown = tests.display().to_string();
-        check = if blocking(move || tests.is_dir()).await {
+        check = if blocking::run(move || tests.is_dir()).await {
             check.fact(format!("the operator's tests are in {shown}"))
         } else {
             check.problem(format!("{shown} is no directory of tests"), "make it, or correct `tests_dir`")
@@ -72,7 +73,7 @@ pub async fn lock_directory(patient: &Patient) -> Vec<Check> {
     let (locks, path) = (patient.base.locks.clone(), patient.base.config.lock_dir.clone());
     let look = move || {
         let mut check = Check::of("lock directory").fact(path.display().to_string());
-        if let Err(error) = locks.examine() {
+        if let Err(error) = locks.check_directory() {
             let problem = cc_ci_core::error_chain(&error);
             return check.problem(
                 problem,
@@ -98,7 +99,7 @@ pub async fn lock_directory(patient: &Patient) -> Vec<Check> {
         }
         check.fact(format!("{count} lock files, {held} held"))
     };
-    vec![blocking(look).await]
+    vec![blocking::run(look).await]
 }
 
 pub async fn runs_directory(patient: &Patient) -> Vec<Check> {
@@ -109,7 +110,7 @@ pub async fn runs_directory(patient: &Patient) -> Vec<Check> {
         checks.extend(local_root.map(|path| directory("local root", &path, "CCCI_LOCAL_ROOT")));
         checks
     };
-    blocking(look).await
+    blocking::run(look).await
 }
 
 /// A directory that is made when it is first needed.
@@ -242,7 +243,7 @@ fn probe_marker(patient: &Patient) -> Result<Marker, Failure> {
 /// A program and its version. That it is missing is a problem only where there is a fix for it.
 pub async fn program(patient: &Patient, name: &'static str, fix: Option<&str>) -> Check {
     let check = Check::of(name);
-    let Some(path) = in_path(name) else {
+    let Some(path) = blocking::run(move || in_path(name)).await else {
         return match fix {
             Some(fix) => check.problem(format!("there is no {name} in PATH"), fix),
             None => check.fact("not there, and not needed"),

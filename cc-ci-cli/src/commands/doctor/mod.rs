@@ -98,7 +98,7 @@ pub fn doctor(
         let chosen = tokio::time::timeout(LIMIT, which::choose(&base.config)).await;
         let choice = chosen.unwrap_or_else(|_| Err(Failure::host("choosing the engine took too long")));
         let patient = Patient { base, choice, unusable, lifetime: lifetime.clone() };
-        Ok(examine(&patient).await)
+        Ok(check_all(&patient).await)
     })?;
     match settings.format {
         Format::Human => terminal.result(text(&checks)),
@@ -125,7 +125,7 @@ pub fn document(checks: &[Check]) -> Document<Diagnosis<'_>> {
 }
 
 /// All checks at once: together they take as long as the slowest.
-async fn examine(patient: &Patient) -> Vec<Check> {
+async fn check_all(patient: &Patient) -> Vec<Check> {
     let checks: Vec<(&'static str, BoxFuture<'_, Vec<Check>>)> = vec![
         ("executor", Box::pin(async { vec![host::executor(patient)] })),
         ("recipes", Box::pin(host::recipes(patient))),
@@ -152,18 +152,6 @@ async fn examine(patient: &Patient) -> Vec<Check> {
         check.problems.retain(|problem| message.insert(problem.problem.clone()));
     }
     checks
-}
-
-/// Blocking work, off the runtime. What hangs in a system call hangs there.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Only while the runtime ends, and then nobody polls us.
-            Err(_) => std::future::pending().await,
-        },
-    }
 }
 
 /// Facts first, then the problems with their numbers.

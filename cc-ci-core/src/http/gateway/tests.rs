@@ -8,7 +8,7 @@ use crate::http::fake_proxy::{Authority, FakeProxy, acceptor, head, listen, page
 use crate::http::{Response as Answer, get_through};
 
 /// Far more than any of this takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(20);
 
 const OWN: &str = "note-012345.ci.example.org";
 const BESIDE: &str = "base-012345.ci.example.org";
@@ -53,10 +53,8 @@ impl Served {
         stream.write_all(text.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         // After what is no HTTP it hangs up without a word of TLS.
-        let _ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
-            .await
-            .expect("it hangs up")
-            .is_ok();
+        let _ended =
+            tokio::time::timeout(LIMIT, stream.read_to_end(&mut answer)).await.expect("it hangs up").is_ok();
         String::from_utf8(answer).unwrap()
     }
 }
@@ -72,14 +70,14 @@ async fn the_proxy_is_asked_for_each_of_the_names() {
     let authority = Authority::new();
     let (server, gateway) = proxied(&authority, "*.ci.example.org", &[page("200 OK", "hello")]).await;
     for name in [OWN, BESIDE] {
-        let answer = get_through(&gateway.seen_as, &name.parse().unwrap(), "/a?b=c", PATIENCE).await.unwrap();
+        let answer = get_through(&gateway.seen_as, &name.parse().unwrap(), "/a?b=c", LIMIT).await.unwrap();
         assert_eq!(answer, Answer { status: 200, body: "hello".into() });
         let seen = server.seen().pop().unwrap();
         assert_eq!(seen.name.as_deref(), Some(name));
         assert!(seen.head.starts_with("GET /a?b=c HTTP/1.1\r\n"), "{}", seen.head);
         assert!(seen.head.contains(&format!("host: {name}\r\n")), "{}", seen.head);
     }
-    let elsewhere = get_through(&gateway.seen_as, &OTHER.parse().unwrap(), "/", PATIENCE).await;
+    let elsewhere = get_through(&gateway.seen_as, &OTHER.parse().unwrap(), "/", LIMIT).await;
     assert!(elsewhere.is_err(), "no certificate for it");
     assert_eq!(server.seen().len(), 2);
 }
@@ -205,7 +203,7 @@ async fn a_websocket_goes_through_and_no_other_protocol() {
 async fn a_proxy_that_shows_what_is_not_good_is_said_so() {
     let authority = Authority::new();
     let (server, gateway) = proxied(&authority, OTHER, &[page("200 OK", "")]).await;
-    let answer = get_through(&gateway.seen_as, &OWN.parse().unwrap(), "/", PATIENCE).await.unwrap();
+    let answer = get_through(&gateway.seen_as, &OWN.parse().unwrap(), "/", LIMIT).await.unwrap();
     assert_eq!(answer.status, 502);
     assert!(answer.body.contains(&format!("a certificate for another name: {OTHER}")), "{answer:?}");
     assert!(server.seen().is_empty());

@@ -12,7 +12,7 @@ use crate::http::fake_proxy::{
 use crate::http::{Response, get_through};
 
 /// Far more than any of this takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// So long a server is waited for that never says a word.
 const SHORT: Duration = Duration::from_millis(100);
@@ -24,7 +24,7 @@ fn domain() -> Domain {
 /// What a client that trusts `authority` says of a proxy that shows this; nothing is asked of it then.
 async fn refused(authority: &Authority, shown: Shown) -> String {
     let server = FakeProxy::start(shown, &[page("200 OK", "")]).await;
-    let refused = get_through(&authority.proxy(server.address), &domain(), "/", PATIENCE).await;
+    let refused = get_through(&authority.proxy(server.address), &domain(), "/", LIMIT).await;
     assert!(server.seen().is_empty(), "{:?}", server.seen());
     crate::model::error_chain(&refused.unwrap_err())
 }
@@ -33,7 +33,7 @@ async fn refused(authority: &Authority, shown: Shown) -> String {
 async fn the_proxy_is_asked_for_the_domain_by_name_and_host() {
     let authority = Authority::new();
     let server = FakeProxy::start(authority.certificate(domain().as_str()), &[page("200 OK", "hello")]).await;
-    let answer = get_through(&authority.proxy(server.address), &domain(), "/", PATIENCE).await.unwrap();
+    let answer = get_through(&authority.proxy(server.address), &domain(), "/", LIMIT).await.unwrap();
     assert_eq!(answer, Response { status: 200, location: None, body: "hello".into() });
     let [seen] = &server.seen()[..] else { panic!("one request") };
     assert_eq!(seen.name.as_deref(), Some(domain().as_str()));
@@ -45,7 +45,7 @@ async fn the_proxy_is_asked_for_the_domain_by_name_and_host() {
 async fn a_certificate_for_all_of_the_suffix_is_good() {
     let authority = Authority::new();
     let server = FakeProxy::start(authority.certificate("*.ci.example.org"), &[page("200 OK", "")]).await;
-    assert!(get_through(&authority.proxy(server.address), &domain(), "/", PATIENCE).await.is_ok());
+    assert!(get_through(&authority.proxy(server.address), &domain(), "/", LIMIT).await.is_ok());
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn every_request_sees_the_certificate_of_its_moment() {
     let server = FakeProxy::start(authority.certificate(domain().as_str()), &[page("200 OK", "")]).await;
     let proxy = authority.proxy(server.address);
     for _ in 0..3 {
-        get_through(&proxy, &domain(), "/", PATIENCE).await.unwrap();
+        get_through(&proxy, &domain(), "/", LIMIT).await.unwrap();
     }
     let seen = server.seen();
     let whole = |seen: &&crate::http::fake_proxy::Seen| {
@@ -117,7 +117,7 @@ async fn what_speaks_no_tls_is_refused_as_such() {
         let _told = tokio::io::AsyncWriteExt::write_all(&mut stream, plain.as_bytes()).await.is_ok();
     };
     let ((), answer) = tokio::join!(serve, async {
-        get_through(&Authority::new().proxy(address), &domain(), "/", PATIENCE).await
+        get_through(&Authority::new().proxy(address), &domain(), "/", LIMIT).await
     });
     assert!(matches!(answer, Err(HttpError::Tls { .. })), "{answer:?}");
 }
@@ -143,7 +143,7 @@ async fn a_proxy_that_never_answers_is_given_up_and_nothing_of_the_call_stays() 
         };
         let ask = async { get_through(&proxy, &domain(), "/", SHORT).await };
         let both = async { tokio::join!(serve, ask) };
-        let ((), answer) = tokio::time::timeout(PATIENCE, both).await.expect("the connection was closed");
+        let ((), answer) = tokio::time::timeout(LIMIT, both).await.expect("the connection was closed");
         // Only one who shook hands is behind the proxy.
         let error = answer.unwrap_err();
         let as_told = match error {

@@ -45,6 +45,7 @@ pub(super) use status::{Status, kill_first};
 use super::{Command, RunLifetime, RunLifetimeExt as _};
 use crate::http::Gateway;
 use crate::model::error_chain;
+use crate::sys::blocking;
 use crate::sys::cgroups::Place;
 use crate::sys::files::give_to;
 use crate::sys::process::{Marker, SANDBOX_USERS, SERVICE_USERS};
@@ -81,10 +82,13 @@ impl Confinement {
         path: &OsStr,
         marker: Option<Marker>,
     ) -> Result<Self, NoConfinement> {
-        let bubblewrap =
-            programs::find(OsStr::new(PROGRAM), path).map_err(|_| NoConfinement::NotInstalled)?;
-        let mut confinement =
-            Self { bubblewrap, bounded: Place::find().map(drop).map_err(ToOwned::to_owned) };
+        let searched = path.to_owned();
+        let mut confinement = blocking::run(move || {
+            let bubblewrap =
+                programs::find(OsStr::new(PROGRAM), &searched).map_err(|_| NoConfinement::NotInstalled)?;
+            Ok(Self { bubblewrap, bounded: Place::find().map(drop).map_err(ToOwned::to_owned) })
+        })
+        .await?;
         let tried = confinement.try_out(lifetime, path, marker.clone()).await;
         match tried {
             // A group may be made, and nobody be started in it.
@@ -104,8 +108,8 @@ impl Confinement {
         path: &OsStr,
         marker: Option<Marker>,
     ) -> Result<(), String> {
-        let program = ["/usr/bin/true", "/bin/true"].into_iter().find(|program| Path::new(program).exists());
-        let command = Command::new(program.unwrap_or("true"), "/")
+        let find = || ["/usr/bin/true", "/bin/true"].into_iter().find(|program| Path::new(program).exists());
+        let command = Command::new(blocking::run(find).await.unwrap_or("true"), "/")
             .env("PATH", path)
             .grace(Duration::ZERO)
             .sandbox(Sandbox::new(self, User::of(PROGRAM)));

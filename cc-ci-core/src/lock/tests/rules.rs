@@ -124,7 +124,7 @@ fn a_filesystem_whose_locks_may_span_hosts_is_refused() {
     let kind = statfs(directory.path()).unwrap().filesystem_type();
     // Another filesystem stands for NFS here: that of the test.
     let locks = locks.with(|rules| rules.refused_filesystem = kind);
-    for error in [locks.try_acquire(&domain()).unwrap_err(), locks.examine().unwrap_err()] {
+    for error in [locks.try_acquire(&domain()).unwrap_err(), locks.check_directory().unwrap_err()] {
         assert!(matches!(&error, LockError::Directory { path, .. } if path == directory.path()), "{error:?}");
     }
 }
@@ -132,7 +132,7 @@ fn a_filesystem_whose_locks_may_span_hosts_is_refused() {
 #[test]
 fn a_directory_where_others_may_replace_lock_files_is_told() {
     let (directory, locks) = space();
-    let reason = |locks: &FlockLocks| match locks.examine() {
+    let reason = |locks: &FlockLocks| match locks.check_directory() {
         Ok(()) => "none".to_owned(),
         Err(LockError::Directory { path, reason }) if path == directory.path() => reason,
         Err(other) => panic!("{other:?}"),
@@ -156,7 +156,7 @@ fn a_directory_where_others_may_replace_lock_files_is_told() {
             File::create(&path).unwrap();
         }
         let locks = FlockLocks::new(&path, Arc::new(KernelSystemInfo::new().unwrap()));
-        assert!(matches!(locks.examine(), Err(LockError::Directory { .. })));
+        assert!(matches!(locks.check_directory(), Err(LockError::Directory { .. })));
     }
 }
 

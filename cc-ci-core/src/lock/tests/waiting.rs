@@ -13,6 +13,7 @@ use crate::lock::wait::Waiting;
 use crate::lock::{AcquireError, AppGuard, AppLock, Description, FlockLocks, MemoryLocks, Wait};
 use crate::model::cancellation::{Cancellation, Cause};
 use crate::model::event::{Event, Reporter, Silent};
+use crate::sys::blocking::Unblocked;
 
 type Task = tokio::task::JoinHandle<Result<AppGuard, AcquireError>>;
 
@@ -270,4 +271,17 @@ fn a_removed_file_is_never_acquired() {
             });
         }
     });
+}
+
+#[tokio::test]
+async fn a_wait_keeps_the_thread_that_drives_the_runtime_free() {
+    let (_directory, locks) = space();
+    let guard = take(&locks);
+    {
+        let _unblocked = Unblocked::begin();
+        let wait = Wait::Until(Duration::from_millis(50));
+        let waited = locks.acquire(&domain(), wait, &Cancellation::new(), &Silent).await;
+        assert!(matches!(waited, Err(AcquireError::TimedOut { .. })), "{waited:?}");
+    }
+    drop(guard);
 }

@@ -40,6 +40,7 @@ use crate::names::{InvalidName, Stack};
 
 pub use local::{LOCAL_KEY, LocalService};
 pub use object::Object;
+pub use passed_on::says_nothing;
 pub use privilege::{KEYS as PRIVILEGE_KEYS, Privilege};
 pub use types::{FileReference, Healthcheck, Mode, Mount, MountKind, MountOptions, Port, Protocol, Service};
 

@@ -137,7 +137,7 @@ pub(super) fn lay(base: &mut Map<String, Value>, over: Map<String, Value>) {
                 }
             }
             ("entrypoint", known, over) => {
-                if !is_empty(&over) {
+                if !says_nothing(&over) {
                     *known = over;
                 }
             }
@@ -152,7 +152,7 @@ pub(super) fn lay(base: &mut Map<String, Value>, over: Map<String, Value>) {
                         key => counts.contains(&key) && zero(text),
                     })
                 };
-                if COUNTS.contains(&key) || !(is_empty(&over) || is_zero()) {
+                if COUNTS.contains(&key) || !(says_nothing(&over) || is_zero()) {
                     *known = over;
                 }
             }
@@ -177,8 +177,8 @@ fn lay_logging(base: &mut Map<String, Value>, over: Map<String, Value>) {
     }
 }
 
-/// What Go calls a zero value, which replaces nothing.
-fn is_empty(value: &Value) -> bool {
+/// Whether a value is what Go calls a zero value: it says nothing, and replaces nothing.
+pub fn says_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(value) => !value,

@@ -42,7 +42,7 @@ pub(crate) fn fingerprint(recipe: &Recipe, domain: &Domain) -> Vec<(String, Opti
 }
 
 /// Judges a recipe's files; blocks.
-pub(crate) fn judge(recipe: &Recipe, domain: Domain, history: &History) -> Result<Report, LayoutError> {
+pub(crate) fn check(recipe: &Recipe, domain: Domain, history: &History) -> Result<Report, LayoutError> {
     let files = compose_files(recipe.root())?;
     let texts: BTreeMap<&str, String> = files
         .names
@@ -51,7 +51,7 @@ pub(crate) fn judge(recipe: &Recipe, domain: Domain, history: &History) -> Resul
         .chain([SAMPLE, ABRA_SH])
         .filter_map(|file| Some((file, tree::read_text(recipe.root(), Path::new(file)).ok()?)))
         .collect();
-    let mut judge = Judge {
+    let mut checker = Checker {
         recipe,
         domain: &domain,
         texts: &texts,
@@ -61,17 +61,17 @@ pub(crate) fn judge(recipe: &Recipe, domain: Domain, history: &History) -> Resul
         digests: Digests::default(),
         longest: None,
     };
-    version::tags(history, &mut judge.sink);
+    version::tags(history, &mut checker.sink);
     for (file, why) in unfit_tests(recipe.root()).map_err(LayoutError::Io)? {
-        judge.sink.write(&table::TEST_UNFIT, &file, Some(1), why);
+        checker.sink.write(&table::TEST_UNFIT, &file, Some(1), why);
     }
     let mut skipped = files.skipped;
-    match judge.sample() {
-        Some(sample) => judge.all(&files.names, &sample, texts.get(SAMPLE).map_or("", String::as_str)),
+    match checker.sample() {
+        Some(sample) => checker.all(&files.names, &sample, texts.get(SAMPLE).map_or("", String::as_str)),
         None => skipped.push(format!("the compose files: they need the {SAMPLE}")),
     }
-    skipped.extend(judge.sink.left_out());
-    let findings = judge.sink.close();
+    skipped.extend(checker.sink.left_out());
+    let findings = checker.sink.close();
     Ok(Report {
         recipe: recipe.name().clone(),
         compared_with: history.previous.as_ref().map(|previous| previous.version.clone()),
@@ -81,7 +81,7 @@ pub(crate) fn judge(recipe: &Recipe, domain: Domain, history: &History) -> Resul
     })
 }
 
-struct Judge<'a> {
+struct Checker<'a> {
     recipe: &'a Recipe,
     domain: &'a Domain,
     texts: &'a BTreeMap<&'a str, String>,
@@ -93,7 +93,7 @@ struct Judge<'a> {
     longest: Option<(String, &'static str, String, String)>,
 }
 
-impl Judge<'_> {
+impl Checker<'_> {
     fn all(&mut self, files: &[String], sample: &EnvFile, sample_text: &str) {
         let known = variables::uncommented(sample, sample_text);
         let vars = |env: &EnvFile| self.recipe.vars(env, self.domain);

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use crate::names::{Domain, RecipeName, Subject, Suffix, UnfitTag, Version};
 
-pub(crate) use files::{fingerprint, judge};
+pub(crate) use files::{check, fingerprint};
 pub(crate) use layout::LayoutError;
 pub(crate) use previous_release::PreviousRelease;
 pub use table::{RULES, Rule, Severity};

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat2, statx};
 use rustix::io::Errno;
 
+use crate::sys::blocking::blocks;
+
 /// Beneath the directory, through no link, and on the directory's own mount.
 const CONFINED: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
@@ -22,6 +24,7 @@ pub(super) fn open_confined(
     flags: OFlags,
     mode: Mode,
 ) -> Result<OwnedFd, Errno> {
+    blocks();
     for _ in 0..AGAIN {
         match openat2(at, path, flags | OFlags::CLOEXEC, mode, CONFINED) {
             Err(Errno::AGAIN | Errno::INTR) => {}

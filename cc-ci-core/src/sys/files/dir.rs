@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::confined::{Identity, look, open_confined};
 use super::new_id;
 use super::remove::{Removal, RemoveError};
+use crate::sys::blocking::blocks;
 
 /// A directory, by its descriptor: whatever its path names later, this is the directory that was opened.
 ///
@@ -29,6 +30,7 @@ pub(crate) struct Dir {
 impl Dir {
     /// Opens a root: the path may go through symbolic links, which are the operator's.
     pub fn open(path: &Path) -> io::Result<Self> {
+        blocks();
         let fd = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self { fd: Arc::new(fd), path: path.to_owned() })
     }
@@ -424,6 +426,7 @@ pub(crate) fn set_group(file: &File, group: u32) -> io::Result<()> {
 
 /// Opens the directory that `path` is in, through the operator's links.
 pub(crate) fn parent_of(path: &Path) -> io::Result<(Dir, &OsStr)> {
+    blocks();
     let name = path.file_name().ok_or_else(|| outside(path))?;
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,

@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 
 use super::dir::parent_of;
+use crate::sys::blocking::blocks;
 
 /// A fresh id.
 pub(crate) fn new_id() -> io::Result<String> {
@@ -65,6 +66,7 @@ pub(crate) fn open_log(path: &Path) -> io::Result<File> {
 
 /// Makes a directory, and those above it, for nobody else's eyes. The directories on the way to it are trusted.
 pub fn private_directory(path: &Path) -> io::Result<()> {
+    blocks();
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 

@@ -19,6 +19,7 @@ use super::identity::read_proc;
 use super::pidfd::{PidFd, Signal};
 use super::{Marker, MarkerOwner, ProcessIdentity, StatLine};
 use crate::names::Domain;
+use crate::sys::blocking::blocks;
 use crate::sys::system_info::BootId;
 
 /// How long the dead owner's processes may take to go once they are killed.
@@ -253,6 +254,7 @@ pub(crate) fn pids() -> io::Result<Vec<i32>> {
 
 /// Every process there is.
 fn processes() -> io::Result<impl Iterator<Item = Listed>> {
+    blocks();
     let mut listed = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;

@@ -1,6 +1,7 @@
 use std::fs;
 
 use super::*;
+use crate::sys::files::new_id;
 use crate::sys::files::testing::{alone, mount, unmount};
 
 #[test]

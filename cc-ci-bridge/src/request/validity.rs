@@ -66,7 +66,7 @@ impl Facts {
 
 /// What follows from the facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Judgement {
+pub enum Validity {
     /// It is valid, and means this commit.
     Accept(Sha),
     /// It is not run.
@@ -76,40 +76,40 @@ pub enum Judgement {
 }
 
 /// Judges the comment. Who may not ask is told nothing, so that is looked at first.
-pub fn judge(asked: &Asked, facts: &Facts) -> Judgement {
+pub fn validity_of(asked: &Asked, facts: &Facts) -> Validity {
     if facts.bot {
-        return Judgement::Refuse(Refusal::Bot);
+        return Validity::Refuse(Refusal::Bot);
     }
     match facts.permission {
         Permission::May => {}
-        Permission::MayNot => return Judgement::Refuse(Refusal::NotPermitted),
-        Permission::Unknown => return Judgement::Refuse(Refusal::PermissionUnknown),
+        Permission::MayNot => return Validity::Refuse(Refusal::NotPermitted),
+        Permission::Unknown => return Validity::Refuse(Refusal::PermissionUnknown),
     }
-    let Some(comment) = &facts.comment else { return Judgement::Refuse(Refusal::Deleted) };
+    let Some(comment) = &facts.comment else { return Validity::Refuse(Refusal::Deleted) };
     if comment.updated != comment.created || comment.created != asked.created {
-        return Judgement::Refuse(Refusal::Edited);
+        return Validity::Refuse(Refusal::Edited);
     }
     // A change within the second that it was made in shows in its text alone.
     match (asked.trigger, Trigger::parse(&comment.body)) {
-        (None, None) => return Judgement::Refuse(Refusal::NotExact),
-        (before, now) if before != now => return Judgement::Refuse(Refusal::Edited),
+        (None, None) => return Validity::Refuse(Refusal::NotExact),
+        (before, now) if before != now => return Validity::Refuse(Refusal::Edited),
         _ => {}
     }
     if !facts.open {
-        return Judgement::Refuse(Refusal::Closed);
+        return Validity::Refuse(Refusal::Closed);
     }
     match &facts.last_push {
         // Times have a resolution of a second: what is not strictly before may have been after.
         Some(push) if push.at >= comment.created => {
-            Judgement::Refuse(Refusal::PushedSince { head: facts.head.clone() })
+            Validity::Refuse(Refusal::PushedSince { head: facts.head.clone() })
         }
         Some(Push { head: Some(head), .. }) if *head != facts.head => {
             if facts.had_time_to_list {
-                Judgement::Refuse(Refusal::PushedSince { head: facts.head.clone() })
+                Validity::Refuse(Refusal::PushedSince { head: facts.head.clone() })
             } else {
-                Judgement::NotYet
+                Validity::NotYet
             }
         }
-        _ => Judgement::Accept(facts.head.clone()),
+        _ => Validity::Accept(facts.head.clone()),
     }
 }
