@@ -71,7 +71,7 @@ async fn the_proxy_is_asked_for_each_of_the_names() {
     let (server, gateway) = proxied(&authority, "*.ci.example.org", &[page("200 OK", "hello")]).await;
     for name in [OWN, BESIDE] {
         let answer = get_through(&gateway.seen_as, &name.parse().unwrap(), "/a?b=c", LIMIT).await.unwrap();
-        assert_eq!(answer, Answer { status: 200, body: "hello".into() });
+        assert_eq!(answer, Answer { status: 200, location: None, body: "hello".into() });
         let seen = server.seen().pop().unwrap();
         assert_eq!(seen.name.as_deref(), Some(name));
         assert!(seen.head.starts_with("GET /a?b=c HTTP/1.1\r\n"), "{}", seen.head);
