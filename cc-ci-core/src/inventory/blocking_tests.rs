@@ -47,7 +47,8 @@ async fn looking_and_cleaning_up_block_nobody_else() {
     let _unblocked = Unblocked::begin();
     ci_host.claim().await.unwrap();
     let inventory = ci_host.inventory(None, None).await.unwrap();
-    let env_file = Resource::new(Kind::EnvFile, path(&format!("servers/local/{left}.env")).display().to_string());
+    let env_file =
+        Resource::new(Kind::EnvFile, path(&format!("servers/local/{left}.env")).display().to_string());
     assert_eq!(inventory.of(&left), [env_file]);
     assert_eq!(ci_host.app_status(None).await.unwrap().len(), 2);
     assert!(ci_host.live_owners(&[&left, &held], None).await.unwrap().is_empty());
