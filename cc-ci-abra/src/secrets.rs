@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cc_ci_core::blocking;
 use cc_ci_core::engine::{App, Engine, Failure, RunContext, Secret};
 use cc_ci_core::files::{remove_file, write_whole};
 use cc_ci_core::recipe::SecretSpec;
@@ -142,7 +143,8 @@ impl ValueFile {
 
 impl Drop for ValueFile {
     fn drop(&mut self) {
-        if let Err(error) = remove_file(&self.0) {
+        // At once: the caller may have been cancelled, and nobody waits for another thread then.
+        if let Err(error) = blocking::briefly(|| remove_file(&self.0)) {
             tracing::debug!(%error, "a secret's file stays until the run's tree goes");
         }
     }

@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(elsewhere.kept_out_by(&held).unwrap(), "another lock directory, /run/lock/8:7");
         assert_eq!(
             elsewhere.way_in(&held, "rm claim"),
-            "use its lock directory: CCCI_APP_LOCK_DIR=/run/lock"
+            "use its lock directory: CCCI_APP_LOCK_DIR=/run/lock/8:7"
         );
     }
 

@@ -106,10 +106,10 @@ async fn copy_fixtures(run: &Run<'_>) -> Result<(), Failure> {
 /// The tests of both layers. The recipe's are kept as they are in the commit under test, before a checkout moves the tree.
 async fn scripts(run: &Run<'_>, tested: &RecipeTree) -> Result<Scripts, Failure> {
     let to = run.context.tmp.join("recipe-tests");
-    run.directory
-        .make_private(&to)
-        .map_err(|error| Failure::host(format!("can't make {}", to.display())).with_source(error))?;
     let lifetime = run.context.lifetime.as_ref();
+    let (directory, path) = (run.directory.clone(), to.clone());
+    let made = lifetime.blocking_tasks().run(move || directory.make_private(&path)).await;
+    made.map_err(|error| Failure::host(format!("can't make {}", to.display())).with_source(error))?;
     let copied = tested.snapshot(lifetime, "tests", &to).await?;
     // Tests that do not run are told, not left out.
     if copied.iter().any(|path| path == Path::new("tests")) {

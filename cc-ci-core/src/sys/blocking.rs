@@ -52,7 +52,7 @@ pub(crate) fn blocks() {
 
 /// Does `work` on this thread although it blocks: for the few steps that must not go on once their caller is gone, or that
 /// are over sooner than another thread has begun.
-pub(crate) fn briefly<T>(work: impl FnOnce() -> T) -> T {
+pub fn briefly<T>(work: impl FnOnce() -> T) -> T {
     struct Again(usize);
     impl Drop for Again {
         fn drop(&mut self) {
