@@ -24,7 +24,7 @@ use crate::sys::process::{Marker, MarkerOwner};
 use crate::workspace::{RecipeSource, RunDir};
 
 /// What a run has on disk from its first moment.
-struct Files {
+struct OnDisk {
     directory: RunDir,
     env_files: EnvFiles,
     /// The file of its events, where it could be made.
@@ -83,7 +83,7 @@ impl Harness {
                     Lane::Cold | Lane::Warm => ci_host.env_files,
                 };
                 let events = directory.create_file(EVENTS.as_ref());
-                Ok::<_, Failure>(Files { directory, env_files, events })
+                Ok::<_, Failure>(OnDisk { directory, env_files, events })
             };
             Ok((self.lifetime.blocking_tasks().run(make).await?, recipe_code))
         };
@@ -154,7 +154,7 @@ impl Harness {
         &'h self,
         request: &'h Request,
         record: RunRecord,
-        Files { directory, env_files, events }: Files,
+        OnDisk { directory, env_files, events }: OnDisk,
         recipe_code: RecipeCode,
     ) -> Run<'h> {
         let redactor = self.ci_host.engine.redactor().of_run();

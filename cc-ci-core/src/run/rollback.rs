@@ -44,7 +44,7 @@ pub(super) async fn roll_back(
     let end = {
         let restore = Restore::new(run, &warm.baseline, &context);
         let mut steps = Steps { run, warm, restore, in_flight, at_baseline: &mut at_baseline };
-        let work = steps.all(&mut tier, teardown, receipt);
+        let work = Box::pin(steps.all(&mut tier, teardown, receipt));
         tokio::time::timeout_at(teardown.until.into(), work).await
     };
     let end = end.unwrap_or_else(|_| {
@@ -86,16 +86,16 @@ impl Steps<'_> {
     ) -> Result<StepOutcome, Failure> {
         let Some(before) = &self.warm.before else {
             // It was ended while it restored the baseline.
-            tier.must("redeploy", async { self.restore.restore().await.map(drop) }).await?;
+            Box::pin(tier.must("redeploy", async { self.restore.restore().await.map(drop) })).await?;
             return Ok(StepOutcome::Passed);
         };
         pending_requests_are_done(self.run, self.in_flight).await;
         let mut again = false;
-        tier.must("redeploy", async {
+        Box::pin(tier.must("redeploy", async {
             self.restore.make_ready().await?;
             again = self.restore.redeploy_or_again(&before.persistent, teardown.until).await?;
             Ok(())
-        })
+        }))
         .await?;
         tier.must("remove", async {
             let in_flight = self.in_flight || again;
