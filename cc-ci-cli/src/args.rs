@@ -242,6 +242,9 @@ pub struct Run {
     /// nothing: the recipe's scripts run as cc-ci's own user
     #[arg(long, env = "CCCI_REPORT_ONLY", value_parser = FalseyValueParser::new())]
     pub report_only: bool,
+    /// Keep a red app up for so long, for a person to look, and then take it down; within the deadline [default: 0s]
+    #[arg(long, env = "CCCI_KEEP_ON_RED", value_name = "TIME", value_parser = time)]
+    pub keep_on_red: Option<Duration>,
     /// The quick lane: upgrade the recipe's warm app in place, test it, roll it back; it proves less
     #[arg(long, env = "CCCI_QUICK", value_parser = FalseyValueParser::new())]
     pub quick: bool,

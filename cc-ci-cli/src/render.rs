@@ -62,6 +62,13 @@ pub fn event(event: &Event, detail: Detail) -> Option<String> {
                 lagging.iter().map(|lag| format!("\n      {}: {}", lag.service, indent(&lag.state)));
             format!("   {up} of {of} services of {domain} are up{}\n", lagging.collect::<String>())
         }
+        Event::Kept { run_id, until, look, .. } => {
+            let look: Vec<String> = look.iter().map(|look| indent(look)).collect();
+            format!(
+                "== red; kept until {until:.0}; look with: {}; end it with `cc-ci cancel {run_id}` ==\n",
+                look.join(", ")
+            )
+        }
         Event::Sweep { done, of: Some(of) } if detail == Detail::All => {
             format!("   {done} of {of} domains are looked after\n")
         }
@@ -134,6 +141,9 @@ pub fn run(record: &RunRecord, page: Option<&std::path::Path>, colour: bool) -> 
     }
     if record.lock_waited_seconds >= 0.1 {
         let _ = writeln!(text, "  waited {:.1}s for the app's lock", record.lock_waited_seconds);
+    }
+    if let Some(kept) = &record.kept {
+        let _ = writeln!(text, "  kept up for a look: {}", kept.in_words());
     }
     if record.deploy_count > 0 {
         let _ = writeln!(text, "  deploy-count {}", record.deploy_count);

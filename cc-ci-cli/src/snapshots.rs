@@ -262,7 +262,8 @@ fn runs_that_are_not_green() {
     let never =
         json!({ "recovered": [], "before": [], "removed": [], "left": [], "verified": [], "failures": [] });
     let screens = [
-        json!({ "verdict": "red", "tiers": failed }),
+        json!({ "verdict": "red", "tiers": failed,
+                "kept": { "since": AT, "until": "2026-01-02T03:34:05Z", "seconds": 90.5, "ended_by": "term" } }),
         json!({ "verdict": "residue", "receipt": left, "errors": ["something is left"] }),
         json!({ "verdict": "lock_timeout", "tiers": [], "receipt": never, "deploy_count": 0, "owned": false }),
         json!({ "verdict": "refused", "tiers": [], "receipt": null, "commit": null }),
@@ -348,6 +349,12 @@ fn events() {
             up: 1,
             of: 2,
             lagging,
+        },
+        Event::Kept {
+            run_id: "7".parse().unwrap(),
+            domain: domain("my-a-012345"),
+            until: at(),
+            look: vec!["http://127.0.0.1:4000/".to_owned(), "cc-ci logs 7".to_owned()],
         },
         Event::Sweep { done: 0, of: None },
         Event::Sweep { done: 256, of: Some(300) },

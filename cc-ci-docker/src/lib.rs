@@ -188,6 +188,10 @@ impl Engine for SwarmEngine {
         endpoint::endpoint(&self.client, domain).await
     }
 
+    fn shown_by(&self, domain: &Domain) -> Option<String> {
+        Some(format!("docker stack ps --no-trunc {}", domain.stack()))
+    }
+
     async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {
         volumes::volumes(self, domain).await
     }

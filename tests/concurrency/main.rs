@@ -28,6 +28,7 @@ mod hostile;
 mod hosts;
 mod integrity;
 mod janitor;
+mod kept;
 mod killed;
 mod late_requests;
 mod live;

@@ -25,6 +25,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("converge_timeout", "how long services may take to come up, where the recipe does not say"),
     ("converge_max", "how long they may take whatever the recipe says"),
     ("report_only", "only warn of privileges that are not granted"),
+    ("keep_on_red", "how long a red app is kept up for a person to look, within the deadline [0s]"),
     ("recipe_scripts", "whether what a recipe brings is run in sandboxes: confined, unconfined"),
     ("test_timeout", "what one test may take"),
     ("janitor_budget", "what a run spends on what dead runs left"),

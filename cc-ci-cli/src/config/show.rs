@@ -62,6 +62,7 @@ fn by_variables(config: &Config) -> Result<BTreeMap<&'static str, (String, Strin
     let time = |(time, origin): (Duration, String)| (humantime::format_duration(time).to_string(), origin);
     let mut told = BTreeMap::new();
     told.extend(read("run", "deadline")?.map(|found| ("deadline", time(found))));
+    told.extend(read("run", "keep_on_red")?.map(|found| ("keep_on_red", time(found))));
     told.extend(read("janitor", "deadline")?.map(|found| ("janitor_deadline", time(found))));
     if let Some((directory, origin)) = read::<PathBuf>("run", "tests_dir")? {
         told.insert("tests_dir", (absolute("the tests directory", directory)?.display().to_string(), origin));
@@ -108,6 +109,7 @@ fn value(config: &Config, key: &str) -> Option<String> {
         "converge_timeout" => time(run.converge_limit),
         "converge_max" => time(run.converge_max),
         "report_only" => Some(run.report_only.to_string()),
+        "keep_on_red" => time(run.keep_on_red),
         "recipe_scripts" => Some(format!("{:?}", run.recipe_scripts).to_lowercase()),
         "test_timeout" => time(run.script_limit),
         "janitor_budget" => time(run.janitor_budget),

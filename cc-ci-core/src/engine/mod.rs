@@ -261,6 +261,11 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// How the app is reached from this host.
     async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure>;
 
+    /// What shows a person what exists of an app: a command, or a directory of this host.
+    fn shown_by(&self, _domain: &Domain) -> Option<String> {
+        None
+    }
+
     /// The volumes of an app, by full name.
     async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure>;
 

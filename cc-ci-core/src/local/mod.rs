@@ -215,6 +215,10 @@ impl Engine for LocalExecutor {
         Ok(Endpoint { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), host: domain.clone() })
     }
 
+    fn shown_by(&self, domain: &Domain) -> Option<String> {
+        Some(self.state_dir.app(domain).display().to_string())
+    }
+
     async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {
         self.state_dir.names(&self.state_dir.of(domain, "volumes")).map_err(host)
     }

@@ -116,6 +116,17 @@ pub enum Event {
         #[schemars(with = "f64")]
         took: Duration,
     },
+    /// The red app is kept up for a person to look; its run stays its owner.
+    Kept {
+        /// Which run.
+        run_id: RunId,
+        /// Where the app is.
+        domain: Domain,
+        /// Until when at the latest.
+        until: Timestamp,
+        /// What shows the app: addresses and commands.
+        look: Vec<String>,
+    },
     /// How far a janitor's pass is; again before each batch.
     Sweep {
         /// The domains that were looked after.
@@ -216,6 +227,7 @@ impl Event {
                 *text = change(text);
             }
             Self::Phase { phase, .. } => *phase = change(phase),
+            Self::Kept { look, .. } => look.iter_mut().for_each(|look| *look = change(look)),
             Self::StepStarted { name, .. } => *name = change(name),
             Self::Converging { lagging, .. } => {
                 for service in lagging {

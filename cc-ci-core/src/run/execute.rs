@@ -97,7 +97,17 @@ impl Harness {
                 hint = failure.hint().map(str::to_owned);
                 failure.fault().into()
             }
-            ScopeEnd::Cancelled(cause) => Exit::Cancelled(cause),
+            ScopeEnd::Cancelled(cause) => {
+                // The lifetime has told it; it belongs to the run's record too.
+                run.events.keep(&Event::Cancelled { cause });
+                if run.end_kept(Some(cause)) {
+                    // It was red before, and only somebody's look was ended.
+                    Exit::Green
+                } else {
+                    run.record().cancelled_by = Some(cause);
+                    Exit::Cancelled(cause)
+                }
+            }
             ScopeEnd::Panicked(payload) => {
                 let failure = Failure::host(format!("cc-ci panicked: {}", panic_text(payload.as_ref())));
                 run.fail_with(&failure.with_blame(Blame::Harness));
@@ -105,11 +115,6 @@ impl Harness {
                 Exit::Harness
             }
         };
-        if let Exit::Cancelled(cause) = body_exit {
-            run.record().cancelled_by = Some(cause);
-            // The lifetime has told it; it belongs to the run's record too.
-            run.events.keep(&Event::Cancelled { cause });
-        }
         run.context.reporter.report(&Event::ChildrenEnded {
             groups: children.groups,
             escaped: children.escaped,

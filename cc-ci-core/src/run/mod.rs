@@ -20,6 +20,7 @@ mod fetch;
 mod held;
 mod install_copy;
 mod integrity;
+mod keep;
 mod lines;
 mod lint;
 mod open;
@@ -50,8 +51,8 @@ pub use crate::model::asked::Asked;
 pub use crate::model::digest::{Blame, Digest, Doing, LogEnd};
 pub use crate::model::level::{Level, Met, RuleOutcome};
 pub use crate::model::record::{
-    Lane, Lint, RUN_SCHEMA, Receipt, ReleasesBefore, RunRecord, Span, SpanKind, Status, Step, Tier, TierName,
-    Verdict, Versions,
+    Kept, Lane, Lint, RUN_SCHEMA, Receipt, ReleasesBefore, RunRecord, Span, SpanKind, Status, Step, Tier,
+    TierName, Verdict, Versions,
 };
 pub use cold::Deployed;
 pub use execute::RunEnd;

@@ -1,6 +1,7 @@
 //! What can be refused before anything is changed, then the run's directory.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use super::confine::recipe_code;
@@ -119,6 +120,7 @@ impl Harness {
             exit_code: None,
             cancelled_by: None,
             lock_waited_seconds: 0.0,
+            kept: None,
             deploy_count: 0,
             tiers: Vec::new(),
             level: None,
@@ -183,6 +185,7 @@ impl Harness {
             strangers: Strangers::default(),
             evidence: Evidence::default(),
             first: First::default(),
+            unfit: AtomicBool::new(false),
             written: Mutex::default(),
         }
     }

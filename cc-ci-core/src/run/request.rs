@@ -132,6 +132,8 @@ pub struct Settings {
     pub dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
     /// The warm apps of recipes.
     pub warm: BTreeMap<RecipeName, WarmApp>,
+    /// So long a red app is kept up for a person to look, within the run's deadline; in the cold lane only.
+    pub keep_on_red: Duration,
     /// So many run directories are kept.
     pub keep_runs: usize,
     /// Why this executor, where nobody asked for it by name: said in the run's first line.
@@ -161,6 +163,7 @@ impl Default for Settings {
             git_credentials: GitCredentials::default(),
             dependencies: BTreeMap::new(),
             warm: BTreeMap::new(),
+            keep_on_red: Duration::ZERO,
             keep_runs: 50,
             why_executor: None,
         }
