@@ -277,6 +277,9 @@ pub struct Janitor {
     /// Only say what would be done; takes no lock
     #[arg(long)]
     pub dry_run: bool,
+    /// Try this domain though it is in quarantine: passes before could not reap it
+    #[arg(long, value_name = "DOMAIN", add = ArgValueCandidates::new(complete::domains))]
+    pub retry: Vec<Domain>,
     /// How long it may take in all [default: 30m]
     #[arg(long, env = "CCCI_JANITOR_DEADLINE", value_name = "TIME", value_parser = limit)]
     pub deadline: Option<Duration>,

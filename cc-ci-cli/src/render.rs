@@ -299,7 +299,10 @@ pub fn status(status: &Status) -> String {
     for left in &status.left {
         let by: Vec<String> = left.by.iter().map(|id| format!("run {id}")).collect();
         let by = if by.is_empty() { "nobody known".to_owned() } else { by.join(", ") };
-        let _ = writeln!(text, "  {}: by {by}: {}", left.domain, counts(&left.exists));
+        let quarantine =
+            left.quarantine.as_ref().map(|record| format!("\n     {}", indent(&record.in_words())));
+        let exists = counts(&left.exists);
+        let _ = writeln!(text, "  {}: by {by}: {exists}{}", left.domain, quarantine.unwrap_or_default());
     }
     if !status.warm.is_empty() {
         text.push_str("warm apps that a run ended on before it had restored them:\n");

@@ -41,6 +41,7 @@ mod path;
 mod paused_runs;
 mod proof;
 mod proxy;
+mod quarantine;
 mod quick;
 mod quick_doubles;
 mod recipe_check;
