@@ -15,7 +15,7 @@ use cc_ci_core::lifetime::{Bounds, ParentWatch, ProcessMode, RunLifetime, TakeOv
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::lock::FlockLocks;
 use cc_ci_core::names::{RunAppPattern, Suffix};
-use cc_ci_core::run::{Harness, Proxy, WarmApp};
+use cc_ci_core::run::{Harness, Places, Proxy, WarmApp};
 use cc_ci_core::system_info::{KernelSystemInfo, SystemInfo};
 use cc_ci_core::workspace::{KernelWorkspace, Settings as WorkspaceSettings};
 use cc_ci_core::{CiHost, EnvFiles, Failure};
@@ -54,7 +54,7 @@ pub struct Base {
 
 impl Base {
     /// Puts the parts together; changes nothing.
-    pub fn new(config: Config, terminal: &Terminal) -> Result<Self, Failure> {
+    pub fn new(mut config: Config, terminal: &Terminal) -> Result<Self, Failure> {
         let host: Arc<dyn SystemInfo> = Arc::new(
             KernelSystemInfo::new().map_err(|error| Failure::host("can't read /proc").with_source(error))?,
         );
@@ -63,6 +63,8 @@ impl Base {
         if let Some(group) = config.lock_group {
             locks = locks.with_group(group);
         }
+        let count = config.limit_runs;
+        config.run.limits.places = (count > 0).then(|| Places::beside(&locks, count));
         Ok(Self { config, host, locks: Arc::new(locks), reporter: terminal.reporter() })
     }
 

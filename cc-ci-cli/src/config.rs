@@ -20,7 +20,7 @@ use std::time::Duration;
 use cc_ci_abra::Backups;
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::{Domain, RecipeName, Suffix};
-use cc_ci_core::run::{self, RecipeScripts};
+use cc_ci_core::run::{self, Limits, RecipeScripts};
 use cc_ci_core::workspace::{Catalogue, GitCredentials};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -31,7 +31,7 @@ pub use keys::{KEYS, files};
 pub use show::{Row, rows};
 pub use socket::Socket;
 use source::Source;
-use values::{GroupId, KeepRuns, Limit, Time, UserId};
+use values::{GroupId, KeepRuns, Limit, PlaceCount, Size, Time, UserId};
 
 use crate::args::{Executor, ProxyAddress, ServerName, Settings};
 use cc_ci_core::{Failure, spelling};
@@ -80,6 +80,7 @@ struct File {
     workspace: Workspace,
     proxy: ProxyTable,
     git: Git,
+    limits: LimitsTable,
     recipes: BTreeMap<RecipeName, Recipe>,
     /// The table of `cc-ci-bridge`, which reads it itself.
     #[serde(rename = "bridge")]
@@ -123,6 +124,15 @@ struct ProxyTable {
 #[serde(default, deny_unknown_fields)]
 struct Git {
     credentials_file: Option<PathBuf>,
+}
+
+/// What a run waits for before it begins.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LimitsTable {
+    runs: Option<PlaceCount>,
+    free_disk: Option<Size>,
+    free_memory: Option<Size>,
 }
 
 /// Whether the recipes' own code is confined.
@@ -185,6 +195,8 @@ pub struct Config {
     proxy: Option<(SocketAddr, Option<PathBuf>)>,
     /// The file of what git signs in with.
     git_credentials_file: Option<PathBuf>,
+    /// So many runs may go on at once; any number where it is 0.
+    pub limit_runs: u8,
     /// The file.
     source: Source,
     /// How runs go about it, but for what is in files of its own: [`proxy`](Self::proxy) and
@@ -241,6 +253,7 @@ impl Config {
                 .unwrap_or_else(|| limit(file.teardown_budget, Duration::from_mins(10))),
             proxy: which_proxy(settings.proxy, file.proxy, &source)?,
             git_credentials_file: file.git.credentials_file,
+            limit_runs: file.limits.runs.map_or(0, |count| count.0),
             run: run::Settings {
                 lock_timeout: settings
                     .lock_timeout
@@ -255,6 +268,11 @@ impl Config {
                 shared_networks: file.shared_networks.unwrap_or(defaults.shared_networks),
                 granted: of_recipes.granted,
                 sources: of_recipes.sources,
+                limits: Limits {
+                    places: None,
+                    free_disk: file.limits.free_disk.map_or(0, |size| size.0),
+                    free_memory: file.limits.free_memory.map_or(0, |size| size.0),
+                },
                 keep_on_red: time(file.keep_on_red, defaults.keep_on_red),
                 report_only: file.report_only.unwrap_or(false),
                 recipe_scripts: file.recipe_scripts.map_or_else(RecipeScripts::default, Into::into),

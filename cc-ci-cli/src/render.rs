@@ -51,6 +51,11 @@ pub fn event(event: &Event, detail: Detail) -> Option<String> {
         Event::LockAcquired { waited, .. } => {
             format!("== app lock: acquired == (waited {})\n", seconds(*waited))
         }
+        Event::AdmissionWaiting { what, holders, .. } => {
+            let holders = holders.iter().map(|holder| format!("   held by {}\n", holder_text(holder)));
+            format!("== admission: {} — waiting ==\n{}", indent(what), holders.collect::<String>())
+        }
+        Event::Admitted { waited } => format!("== admission: admitted == (waited {})\n", seconds(*waited)),
         Event::Phase { phase, .. } => format!("-- {phase}\n"),
         Event::StepStarted { name, .. } if detail == Detail::All => format!("   begins  {}\n", indent(name)),
         Event::Step { name, status, detail, took, .. } => {

@@ -338,8 +338,14 @@ fn events() {
     let events = [
         Event::Phase { phase: "install".to_owned(), limit: None },
         Event::LockWaiting { domain: domain("my-a-012345"), limit: None },
-        Event::LockHolder { domain: domain("my-a-012345"), holder, queue: 2 },
+        Event::LockHolder { domain: domain("my-a-012345"), holder: holder.clone(), queue: 2 },
         Event::LockHolder { domain: domain("my-a-012345"), holder: None, queue: 0 },
+        Event::AdmissionWaiting {
+            what: "the one place of this host (limits.runs)".to_owned(),
+            holders: holder.into_iter().collect(),
+            limit: Duration::from_hours(1),
+        },
+        Event::Admitted { waited: Duration::from_millis(1250) },
         step("passed", None),
         step("failed", Some("two\nlines".to_owned())),
         Event::StepStarted { tier: "custom".to_owned(), name: "recipe/custom-a".to_owned(), limit: None },

@@ -188,6 +188,10 @@ impl Engine for SwarmEngine {
         endpoint::endpoint(&self.client, domain).await
     }
 
+    async fn storage(&self) -> Vec<PathBuf> {
+        self.inspect().await.map(|info| info.data_root).into_iter().collect()
+    }
+
     fn shown_by(&self, domain: &Domain) -> Option<String> {
         Some(format!("docker stack ps --no-trunc {}", domain.stack()))
     }

@@ -7,6 +7,7 @@
     reason = "this is test code: a panic is a failed test"
 )]
 
+mod admission;
 mod cancelled;
 mod cancels;
 mod choice;

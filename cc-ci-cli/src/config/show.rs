@@ -119,8 +119,20 @@ fn value(config: &Config, key: &str) -> Option<String> {
         "proxy.address" => config.proxy.as_ref().map(|(address, _)| address.to_string()),
         "proxy.ca_file" => config.proxy.as_ref().and_then(|(_, ca_file)| ca_file.as_deref().map(path)),
         "git.credentials_file" => config.git_credentials_file.as_deref().map(path),
+        "limits.runs" => Some(config.limit_runs.to_string()),
+        "limits.free_disk" => Some(size(run.limits.free_disk)),
+        "limits.free_memory" => Some(size(run.limits.free_memory)),
         "sandbox.paths" => list(run.sandbox_paths.iter().map(|path| path.display())),
         _ => None,
+    }
+}
+
+/// As the file takes it.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0 => "0".to_owned(),
+        bytes if bytes % (1 << 30) == 0 => format!("{} GiB", bytes >> 30),
+        bytes => format!("{} MiB", bytes >> 20),
     }
 }
 

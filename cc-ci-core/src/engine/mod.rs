@@ -261,6 +261,11 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// How the app is reached from this host.
     async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure>;
 
+    /// Where its data is on this host: what it deploys takes room there.
+    async fn storage(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     /// What shows a person what exists of an app: a command, or a directory of this host.
     fn shown_by(&self, _domain: &Domain) -> Option<String> {
         None

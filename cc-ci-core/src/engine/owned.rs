@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -195,6 +195,14 @@ impl Engine for Owned<dyn Engine> {
 
     async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure> {
         self.inner.endpoint(domain).await
+    }
+
+    async fn storage(&self) -> Vec<PathBuf> {
+        self.inner.storage().await
+    }
+
+    fn shown_by(&self, domain: &Domain) -> Option<String> {
+        self.inner.shown_by(domain)
     }
 
     async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {

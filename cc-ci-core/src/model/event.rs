@@ -65,6 +65,24 @@ pub enum Event {
         #[schemars(with = "f64")]
         waited: Duration,
     },
+    /// The run waits until the host has a place for it, or room. Said at once, and again every 60 s.
+    AdmissionWaiting {
+        /// What it waits for, and which setting says so.
+        what: String,
+        /// The holders of all places that the kernel confirmed, where it waits for one.
+        holders: Vec<Holder>,
+        /// How long it may take.
+        #[serde(serialize_with = "seconds")]
+        #[schemars(with = "f64")]
+        limit: Duration,
+    },
+    /// That wait is over.
+    Admitted {
+        /// How long it took.
+        #[serde(serialize_with = "seconds")]
+        #[schemars(with = "f64")]
+        waited: Duration,
+    },
     /// The run entered a phase: `fetch`, `recover`, `install`, …
     Phase {
         /// Its name.

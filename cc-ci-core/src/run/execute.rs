@@ -4,6 +4,7 @@ use std::any::Any;
 use std::panic::resume_unwind;
 
 use super::acquire::acquire;
+use super::admission::admit;
 use super::baseline::Baseline;
 use super::cold::{Deployed, bring_up};
 use super::fetch::fetch;
@@ -153,12 +154,15 @@ async fn cold<T>(
     run.enter("fetch", &[]);
     let fetched = fetch(run).await?;
     run.enter("lock", &[]);
-    let guards = acquire(run, &mut held.guards).await?;
+    let Held { guards, place, .. } = held;
+    let guards = acquire(run, guards).await?;
     run.note_engine().await;
     run.enter("recover", guards);
     recover(run, guards).await?;
     run.enter("janitor", guards);
     sweep_others(run).await;
+    // What dead runs had left has made room.
+    admit(run, guards, place).await?;
     lane(&Ready::new(run, &fetched, guards)).await
 }
 
@@ -169,10 +173,13 @@ async fn warm(run: &Run<'_>, held: &mut Held) -> Result<(), Failure> {
     let baseline = Baseline::fetch(run).await?;
     baseline.guard_ancestry(run, &fetched).await?;
     run.enter("lock", &[]);
-    let guards = acquire(run, &mut held.guards).await?;
+    let Held { guards, warm, place } = held;
+    let guards = acquire(run, guards).await?;
     run.note_engine().await;
+    // To restore it may be to deploy it.
+    admit(run, guards, place).await?;
     run.enter("restore the baseline", guards);
-    let HeldWarm { baseline, before } = held.warm.insert(HeldWarm { baseline, before: None });
+    let HeldWarm { baseline, before } = warm.insert(HeldWarm { baseline, before: None });
     Restore::new(run, baseline, &run.context).restore().await?;
     run.enter("janitor", guards);
     sweep_others(run).await;

@@ -5,6 +5,7 @@
 //! ways in; `execute.rs` is the column, from top to bottom.
 
 mod acquire;
+mod admission;
 mod api;
 mod baseline;
 mod checks;
@@ -21,6 +22,7 @@ mod held;
 mod install_copy;
 mod integrity;
 mod keep;
+mod limits;
 mod lines;
 mod lint;
 mod open;
@@ -56,6 +58,7 @@ pub use crate::model::record::{
 };
 pub use cold::Deployed;
 pub use execute::RunEnd;
+pub use limits::{Limits, Places};
 pub use reconcile::{Outcome, WarmEnd};
 pub use request::{Harness, RecipeScripts, Request, Settings, WarmApp};
 pub use upgrade_from::UpgradeFrom;

@@ -12,6 +12,7 @@ use cc_ci_core::names::{Domain, InvalidName, RecipeName, RunId, Subject};
 use cc_ci_core::process::{Marker, MarkerOwner};
 use cc_ci_core::run::RecipeScripts;
 use cc_ci_core::sys::programs;
+use cc_ci_core::sys::text::gibibytes;
 use cc_ci_core::system_info::{free_space, is_noexec, is_root, may_write};
 use cc_ci_core::workspace::{AbraWorkspace as _, KernelWorkspace, Settings, WorkspaceError};
 
@@ -186,8 +187,7 @@ pub fn disk(check: Check, path: &Path) -> Check {
 }
 
 fn room(check: Check, path: &Path, free: u64) -> Check {
-    let mib = free / (1 << 20);
-    let free_text = format!("{}.{} GiB free", mib / 1024, (mib % 1024) * 10 / 1024);
+    let free_text = format!("{} free", gibibytes(free));
     if free < LOW {
         let problem = format!("the disk of {} is nearly full: {free_text}", path.display());
         check
