@@ -21,7 +21,7 @@ use cc_ci_abra::Backups;
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::{Domain, RecipeName, Suffix};
 use cc_ci_core::run::{self, Limits, RecipeScripts};
-use cc_ci_core::workspace::{Catalogue, GitCredentials};
+use cc_ci_core::workspace::{Catalogue, GitCredentials, RegistryCredentials};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -80,6 +80,7 @@ struct File {
     workspace: Workspace,
     proxy: ProxyTable,
     git: Git,
+    registry: Registry,
     limits: LimitsTable,
     recipes: BTreeMap<RecipeName, Recipe>,
     /// The table of `cc-ci-bridge`, which reads it itself.
@@ -123,6 +124,12 @@ struct ProxyTable {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Git {
+    credentials_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Registry {
     credentials_file: Option<PathBuf>,
 }
 
@@ -195,6 +202,10 @@ pub struct Config {
     proxy: Option<(SocketAddr, Option<PathBuf>)>,
     /// The file of what git signs in with.
     git_credentials_file: Option<PathBuf>,
+    /// The file of what images are pulled with.
+    registry_credentials_file: Option<PathBuf>,
+    /// With what images are pulled, by commands that do; read by [`registry_credentials`](Self::registry_credentials).
+    pub pulls_with: RegistryCredentials,
     /// So many runs may go on at once; any number where it is 0.
     pub limit_runs: u8,
     /// The file.
@@ -253,6 +264,8 @@ impl Config {
                 .unwrap_or_else(|| limit(file.teardown_budget, Duration::from_mins(10))),
             proxy: which_proxy(settings.proxy, file.proxy, &source)?,
             git_credentials_file: file.git.credentials_file,
+            registry_credentials_file: file.registry.credentials_file,
+            pulls_with: RegistryCredentials::default(),
             limit_runs: file.limits.runs.map_or(0, |count| count.0),
             run: run::Settings {
                 lock_timeout: settings
@@ -323,6 +336,12 @@ impl Config {
         file.map_or_else(|| Ok(GitCredentials::default()), GitCredentials::read)
     }
 
+    /// With what images are pulled. Reads the file.
+    pub fn registry_credentials(&self) -> Result<RegistryCredentials, Failure> {
+        let file = self.registry_credentials_file.as_deref();
+        file.map_or_else(|| Ok(RegistryCredentials::default()), RegistryCredentials::read)
+    }
+
     /// The canonical abra tree of the executor abra.
     pub fn abra_tree(&self) -> Result<PathBuf, Failure> {
         let home = || env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
@@ -387,6 +406,7 @@ impl File {
             ("local.root", &self.local.root),
             ("proxy.ca_file", &self.proxy.ca_file),
             ("git.credentials_file", &self.git.credentials_file),
+            ("registry.credentials_file", &self.registry.credentials_file),
         ];
         let paths = paths.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?)));
         paths.into_iter().find(|(_, path)| !path.is_absolute())

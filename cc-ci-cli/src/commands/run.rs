@@ -96,6 +96,7 @@ pub fn start(
     }
     let proxy = base.config.proxy()?;
     base.config.run.git_credentials = base.config.git_credentials()?;
+    base.config.pulls_with = base.config.registry_credentials()?;
     let deadline = Some(args.deadline.unwrap_or(base.config.deadline));
     let bounds = Bounds { deadline, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = app::start(taken, settings, bounds, terminal)?;

@@ -35,6 +35,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("proxy.address", "the reverse proxy through which apps must serve: ADDRESS:PORT, none [none]"),
     ("proxy.ca_file", "whose certificates it may show beside those of the system's roots"),
     ("git.credentials_file", "a file of what git signs in with: https://user:password@host a line"),
+    (
+        "registry.credentials_file",
+        "a file of what images are pulled with: https://user:password@registry a line",
+    ),
     ("limits.runs", "how many runs may go on at once on this host; more wait; 0: any number [0]"),
     ("limits.free_disk", "a run waits for so much room on disk, e.g. 10 GiB [0]"),
     ("limits.free_memory", "a run waits for so much available memory, e.g. 2 GiB [0]"),

@@ -119,6 +119,7 @@ fn value(config: &Config, key: &str) -> Option<String> {
         "proxy.address" => config.proxy.as_ref().map(|(address, _)| address.to_string()),
         "proxy.ca_file" => config.proxy.as_ref().and_then(|(_, ca_file)| ca_file.as_deref().map(path)),
         "git.credentials_file" => config.git_credentials_file.as_deref().map(path),
+        "registry.credentials_file" => config.registry_credentials_file.as_deref().map(path),
         "limits.runs" => Some(config.limit_runs.to_string()),
         "limits.free_disk" => Some(size(run.limits.free_disk)),
         "limits.free_memory" => Some(size(run.limits.free_memory)),
