@@ -10,6 +10,8 @@ mod engine;
 mod foreground;
 mod live;
 mod overtime;
+#[cfg(test)]
+mod picture;
 mod render;
 mod shown;
 #[cfg(test)]
