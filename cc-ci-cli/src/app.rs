@@ -16,7 +16,7 @@ use cc_ci_core::lifetime::{Bounds, ParentWatch, ProcessMode, RunLifetime, TakeOv
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::lock::FlockLocks;
 use cc_ci_core::names::{RunAppPattern, Suffix};
-use cc_ci_core::run::{Harness, Proxy, WarmApp};
+use cc_ci_core::run::{Harness, Places, Proxy, WarmApp};
 use cc_ci_core::system_info::{KernelSystemInfo, SystemInfo};
 use cc_ci_core::workspace::{KernelWorkspace, Settings as WorkspaceSettings};
 use cc_ci_core::{CiHost, EnvFiles, Failure};
@@ -55,7 +55,7 @@ pub struct Base {
 
 impl Base {
     /// Puts the parts together; changes nothing.
-    pub fn new(config: Config, terminal: &Terminal) -> Result<Self, Failure> {
+    pub fn new(mut config: Config, terminal: &Terminal) -> Result<Self, Failure> {
         let host: Arc<dyn SystemInfo> = Arc::new(
             KernelSystemInfo::new().map_err(|error| Failure::host("can't read /proc").with_source(error))?,
         );
@@ -64,6 +64,8 @@ impl Base {
         if let Some(group) = config.lock_group {
             locks = locks.with_group(group);
         }
+        let count = config.limit_runs;
+        config.run.limits.places = (count > 0).then(|| Places::beside(&locks, count));
         Ok(Self { config, host, locks: Arc::new(locks), reporter: terminal.reporter() })
     }
 
@@ -104,7 +106,7 @@ impl Base {
                     sources: vec![Arc::new(env_files.clone())],
                     reporter: reporter.clone(),
                 };
-                (Arc::new(SwarmEngine::new(settings)), None)
+                (Arc::new(SwarmEngine::new(settings).with_credentials(config.pulls_with.clone())), None)
             }
         };
         let runs = WorkspaceSettings::new(&config.runs_dir)

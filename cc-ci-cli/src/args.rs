@@ -242,6 +242,9 @@ pub struct Run {
     /// nothing: the recipe's scripts run as cc-ci's own user
     #[arg(long, env = "CCCI_REPORT_ONLY", value_parser = FalseyValueParser::new())]
     pub report_only: bool,
+    /// Keep a red app up for so long, for a person to look, and then take it down; within the deadline [default: 0s]
+    #[arg(long, env = "CCCI_KEEP_ON_RED", value_name = "TIME", value_parser = time)]
+    pub keep_on_red: Option<Duration>,
     /// The quick lane: upgrade the recipe's warm app in place, test it, roll it back; it proves less
     #[arg(long, env = "CCCI_QUICK", value_parser = FalseyValueParser::new())]
     pub quick: bool,
@@ -274,6 +277,9 @@ pub struct Janitor {
     /// Only say what would be done; takes no lock
     #[arg(long)]
     pub dry_run: bool,
+    /// Try this domain though it is in quarantine: passes before could not reap it
+    #[arg(long, value_name = "DOMAIN", add = ArgValueCandidates::new(complete::domains))]
+    pub retry: Vec<Domain>,
     /// How long it may take in all [default: 30m]
     #[arg(long, env = "CCCI_JANITOR_DEADLINE", value_name = "TIME", value_parser = limit)]
     pub deadline: Option<Duration>,

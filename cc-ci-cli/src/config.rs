@@ -20,8 +20,8 @@ use std::time::Duration;
 use cc_ci_abra::Backups;
 use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::{Domain, RecipeName, Suffix};
-use cc_ci_core::run::{self, RecipeScripts};
-use cc_ci_core::workspace::{Catalogue, GitCredentials};
+use cc_ci_core::run::{self, Limits, RecipeScripts};
+use cc_ci_core::workspace::{Catalogue, GitCredentials, RegistryCredentials};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -31,7 +31,7 @@ pub use keys::{KEYS, files};
 pub use show::{Row, rows};
 pub use socket::Socket;
 use source::Source;
-use values::{GroupId, KeepRuns, Limit, Time, UserId};
+use values::{GroupId, KeepRuns, Limit, PlaceCount, Size, Time, UserId};
 
 use crate::args::{Executor, ProxyAddress, ServerName, Settings};
 use cc_ci_core::{Failure, spelling};
@@ -70,6 +70,7 @@ struct File {
     converge_timeout: Option<Limit>,
     converge_max: Option<Limit>,
     report_only: Option<bool>,
+    keep_on_red: Option<Time>,
     recipe_scripts: Option<Scripts>,
     sandbox: SandboxTable,
     test_timeout: Option<Limit>,
@@ -79,6 +80,8 @@ struct File {
     workspace: Workspace,
     proxy: ProxyTable,
     git: Git,
+    registry: Registry,
+    limits: LimitsTable,
     recipes: BTreeMap<RecipeName, Recipe>,
     /// The table of `cc-ci-bridge`, which reads it itself.
     #[serde(rename = "bridge")]
@@ -122,6 +125,21 @@ struct ProxyTable {
 #[serde(default, deny_unknown_fields)]
 struct Git {
     credentials_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Registry {
+    credentials_file: Option<PathBuf>,
+}
+
+/// What a run waits for before it begins.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LimitsTable {
+    runs: Option<PlaceCount>,
+    free_disk: Option<Size>,
+    free_memory: Option<Size>,
 }
 
 /// Whether the recipes' own code is confined.
@@ -184,6 +202,12 @@ pub struct Config {
     proxy: Option<(SocketAddr, Option<PathBuf>)>,
     /// The file of what git signs in with.
     git_credentials_file: Option<PathBuf>,
+    /// The file of what images are pulled with.
+    registry_credentials_file: Option<PathBuf>,
+    /// With what images are pulled, by commands that do; read by [`registry_credentials`](Self::registry_credentials).
+    pub pulls_with: RegistryCredentials,
+    /// So many runs may go on at once; any number where it is 0.
+    pub limit_runs: u8,
     /// The file.
     source: Source,
     /// How runs go about it, but for what is in files of its own: [`proxy`](Self::proxy) and
@@ -240,6 +264,9 @@ impl Config {
                 .unwrap_or_else(|| limit(file.teardown_budget, Duration::from_mins(10))),
             proxy: which_proxy(settings.proxy, file.proxy, &source)?,
             git_credentials_file: file.git.credentials_file,
+            registry_credentials_file: file.registry.credentials_file,
+            pulls_with: RegistryCredentials::default(),
+            limit_runs: file.limits.runs.map_or(0, |count| count.0),
             run: run::Settings {
                 lock_timeout: settings
                     .lock_timeout
@@ -254,6 +281,12 @@ impl Config {
                 shared_networks: file.shared_networks.unwrap_or(defaults.shared_networks),
                 granted: of_recipes.granted,
                 sources: of_recipes.sources,
+                limits: Limits {
+                    places: None,
+                    free_disk: file.limits.free_disk.map_or(0, |size| size.0),
+                    free_memory: file.limits.free_memory.map_or(0, |size| size.0),
+                },
+                keep_on_red: time(file.keep_on_red, defaults.keep_on_red),
                 report_only: file.report_only.unwrap_or(false),
                 recipe_scripts: file.recipe_scripts.map_or_else(RecipeScripts::default, Into::into),
                 sandbox_paths: sandbox_paths(file.sandbox.paths, &source)?,
@@ -301,6 +334,12 @@ impl Config {
     pub fn git_credentials(&self) -> Result<GitCredentials, Failure> {
         let file = self.git_credentials_file.as_deref();
         file.map_or_else(|| Ok(GitCredentials::default()), GitCredentials::read)
+    }
+
+    /// With what images are pulled. Reads the file.
+    pub fn registry_credentials(&self) -> Result<RegistryCredentials, Failure> {
+        let file = self.registry_credentials_file.as_deref();
+        file.map_or_else(|| Ok(RegistryCredentials::default()), RegistryCredentials::read)
     }
 
     /// The canonical abra tree of the executor abra.
@@ -367,6 +406,7 @@ impl File {
             ("local.root", &self.local.root),
             ("proxy.ca_file", &self.proxy.ca_file),
             ("git.credentials_file", &self.git.credentials_file),
+            ("registry.credentials_file", &self.registry.credentials_file),
         ];
         let paths = paths.into_iter().filter_map(|(key, path)| Some((key, path.as_deref()?)));
         paths.into_iter().find(|(_, path)| !path.is_absolute())

@@ -12,6 +12,8 @@ mod foreground;
 mod help_snapshots;
 mod live;
 mod overtime;
+#[cfg(test)]
+mod picture;
 mod render;
 #[cfg(test)]
 mod run_snapshots;

@@ -51,6 +51,11 @@ pub fn event(event: &Event, detail: Detail) -> Option<String> {
         Event::LockAcquired { waited, .. } => {
             format!("== app lock: acquired == (waited {})\n", seconds(*waited))
         }
+        Event::AdmissionWaiting { what, holders, .. } => {
+            let holders = holders.iter().map(|holder| format!("   held by {}\n", holder_text(holder)));
+            format!("== admission: {} — waiting ==\n{}", indent(what), holders.collect::<String>())
+        }
+        Event::Admitted { waited } => format!("== admission: admitted == (waited {})\n", seconds(*waited)),
         Event::Phase { phase, .. } => format!("-- {phase}\n"),
         Event::StepStarted { name, .. } if detail == Detail::All => format!("   begins  {}\n", indent(name)),
         Event::Step { name, status, detail, took, .. } => {
@@ -61,6 +66,13 @@ pub fn event(event: &Event, detail: Detail) -> Option<String> {
             let lagging =
                 lagging.iter().map(|lag| format!("\n      {}: {}", lag.service, indent(&lag.state)));
             format!("   {up} of {of} services of {domain} are up{}\n", lagging.collect::<String>())
+        }
+        Event::Kept { run_id, until, look, .. } => {
+            let look: Vec<String> = look.iter().map(|look| indent(look)).collect();
+            format!(
+                "== red; kept until {until:.0}; look with: {}; end it with `cc-ci cancel {run_id}` ==\n",
+                look.join(", ")
+            )
         }
         Event::Sweep { done, of: Some(of) } if detail == Detail::All => {
             format!("   {done} of {of} domains are looked after\n")
@@ -134,6 +146,9 @@ pub fn run(record: &RunRecord, page: Option<&std::path::Path>, colour: bool) -> 
     }
     if record.lock_waited_seconds >= 0.1 {
         let _ = writeln!(text, "  waited {:.1}s for the app's lock", record.lock_waited_seconds);
+    }
+    if let Some(kept) = &record.kept {
+        let _ = writeln!(text, "  kept up for a look: {}", kept.in_words());
     }
     if record.deploy_count > 0 {
         let _ = writeln!(text, "  deploy-count {}", record.deploy_count);
@@ -289,7 +304,10 @@ pub fn status(status: &Status) -> String {
     for left in &status.left {
         let by: Vec<String> = left.by.iter().map(|id| format!("run {id}")).collect();
         let by = if by.is_empty() { "nobody known".to_owned() } else { by.join(", ") };
-        let _ = writeln!(text, "  {}: by {by}: {}", left.domain, counts(&left.exists));
+        let quarantine =
+            left.quarantine.as_ref().map(|record| format!("\n     {}", indent(&record.in_words())));
+        let exists = counts(&left.exists);
+        let _ = writeln!(text, "  {}: by {by}: {exists}{}", left.domain, quarantine.unwrap_or_default());
     }
     if !status.warm.is_empty() {
         text.push_str("warm apps that a run ended on before it had restored them:\n");

@@ -70,7 +70,8 @@ fn runs_that_are_not_green() {
     let never =
         json!({ "recovered": [], "before": [], "removed": [], "left": [], "verified": [], "failures": [] });
     let screens = [
-        json!({ "verdict": "red", "tiers": failed }),
+        json!({ "verdict": "red", "tiers": failed,
+                "kept": { "since": AT, "until": "2026-01-02T03:34:05Z", "seconds": 90.5, "ended_by": "term" } }),
         json!({ "verdict": "residue", "receipt": left, "errors": ["something is left"] }),
         json!({ "verdict": "lock_timeout", "tiers": [], "receipt": never, "deploy_count": 0, "owned": false }),
         json!({ "verdict": "refused", "tiers": [], "receipt": null, "commit": null }),

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cc_ci_core::Quarantine;
 use cc_ci_core::cancellation::Cause;
 use cc_ci_core::engine::{Kind, Resource};
 use cc_ci_core::event::{Event, EventLine, Lagging, Silent};
@@ -111,8 +112,14 @@ fn events() {
     let events = [
         Event::Phase { phase: "install".to_owned(), limit: None },
         Event::LockWaiting { domain: domain("my-a-012345"), limit: None },
-        Event::LockHolder { domain: domain("my-a-012345"), holder, queue: 2 },
+        Event::LockHolder { domain: domain("my-a-012345"), holder: holder.clone(), queue: 2 },
         Event::LockHolder { domain: domain("my-a-012345"), holder: None, queue: 0 },
+        Event::AdmissionWaiting {
+            what: "the one place of this host (limits.runs)".to_owned(),
+            holders: holder.into_iter().collect(),
+            limit: Duration::from_hours(1),
+        },
+        Event::Admitted { waited: Duration::from_millis(1250) },
         step("passed", None),
         step("failed", Some("two\nlines".to_owned())),
         Event::StepStarted { tier: "custom".to_owned(), name: "recipe/custom-a".to_owned(), limit: None },
@@ -122,6 +129,12 @@ fn events() {
             up: 1,
             of: 2,
             lagging,
+        },
+        Event::Kept {
+            run_id: "7".parse().unwrap(),
+            domain: domain("my-a-012345"),
+            until: at(),
+            look: vec!["http://127.0.0.1:4000/".to_owned(), "cc-ci logs 7".to_owned()],
         },
         Event::Sweep { done: 0, of: None },
         Event::Sweep { done: 256, of: Some(300) },
@@ -174,6 +187,11 @@ fn janitor_report() {
             Finding { holder: Some(holder()), ..finding("c-012345", Decision::Live) },
             finding("d-012345", Decision::StaleLock),
             finding("e-012345", Decision::NotReached),
+            Finding {
+                left: vec![Resource::new(Kind::Volume, "data")],
+                detail: vec![quarantine("f-012345").in_words()],
+                ..finding("f-012345", Decision::Quarantined)
+            },
         ],
         warnings: vec!["one .env file can't be read".to_owned()],
         in_the_way: vec!["/local/ports is no directory of this executor's".to_owned()],
@@ -229,7 +247,10 @@ fn status_of_a_busy_host() {
     let fetching =
         Waiting { run_id: "9".parse().unwrap(), recipe: None, domain: None, pid: 4713, since: None };
     let exists = BTreeMap::from([(Kind::Process, 2), (Kind::Secret, 1)]);
-    let left = Left { domain: domain("d-012345"), by: vec!["3".parse().unwrap()], exists };
+    let left = Left { domain: domain("d-012345"), by: vec!["3".parse().unwrap()], exists, quarantine: None };
+    let quarantine = Some(quarantine("e-012345"));
+    let put_aside =
+        Left { domain: domain("e-012345"), by: Vec::new(), exists: left.exists.clone(), quarantine };
     let warm = Warm { domain: domain("my-app"), by: vec!["2".parse().unwrap()] };
     let none = Status {
         engine: "local: processes on this host, below /var/lib/cc-ci-local".to_owned(),
@@ -244,12 +265,20 @@ fn status_of_a_busy_host() {
     let busy = Status {
         live: vec![live, unknown, warm_app],
         waiting: vec![waiting, fetching],
-        left: vec![left],
+        left: vec![left, put_aside],
         warm: vec![warm],
         warnings: vec!["a run.json can't be read".to_owned()],
         ..none
     };
     assert_snapshot!(format!("{quiet}\n{}", both(render::status(&busy), &status::document(&busy))));
+}
+
+fn quarantine(label: &str) -> Quarantine {
+    serde_json::from_value(json!({
+        "schema": "cc-ci.quarantine/v1", "domain": domain(label), "failures": 4, "first": AT, "last": AT, "boot_id": "b007",
+        "reasons": ["volume data is used by a foreign container"]
+    }))
+    .unwrap()
 }
 
 fn empty_live() -> Live {
@@ -301,7 +330,13 @@ fn warm_apps() {
 #[test]
 fn audit_of_all_states() {
     use audit::{App, State};
-    let app = |label: &str, state| App { domain: domain(label), state, exists: Vec::new(), reason: None };
+    let app = |label: &str, state| App {
+        domain: domain(label),
+        state,
+        exists: Vec::new(),
+        reason: None,
+        quarantine: None,
+    };
     let exists = || vec![Resource::new(Kind::Service, "app"), Resource::new(Kind::Volume, "data")];
     let apps = [
         App { exists: exists(), ..app("a-012345", State::Live) },
@@ -313,6 +348,7 @@ fn audit_of_all_states() {
             ..app("d-012345", State::Refused)
         },
         app("my-app", State::NotARunApp),
+        App { exists: exists(), quarantine: Some(quarantine("e-012345")), ..app("e-012345", State::Left) },
     ];
     let nothing = audit::text(&[]);
     assert_snapshot!(format!("{nothing}\n{}", both(audit::text(&apps), &audit::document(&apps))));

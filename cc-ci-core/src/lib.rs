@@ -57,6 +57,7 @@ pub use inventory::env_files::EnvFiles;
 pub use inventory::past_runs::PastRuns;
 pub use inventory::run_store::RunSummary;
 pub use model::failure::{Failure, Fault};
+pub use model::quarantine::Quarantine;
 pub use model::secret::Secret;
 #[doc(inline)]
 pub use model::{cancellation, event, exit};

@@ -55,6 +55,7 @@ use cc_ci_core::event::Reporter;
 use cc_ci_core::names::{Domain, Suffix};
 use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_core::shared_look::SharedLook;
+use cc_ci_core::workspace::RegistryCredentials;
 
 use client::Client;
 pub use engine_info::{EngineInfo, ProxyNetwork, SwarmInfo};
@@ -82,6 +83,7 @@ pub struct Settings {
 pub struct SwarmEngine {
     client: Client,
     settings: Settings,
+    credentials: RegistryCredentials,
     pull_silence: Duration,
     poll_pause: Duration,
     looks: SharedLook<Snapshot>,
@@ -97,6 +99,7 @@ impl SwarmEngine {
         Self {
             client,
             settings,
+            credentials: RegistryCredentials::default(),
             pull_silence,
             poll_pause,
             looks: SharedLook::default(),
@@ -114,6 +117,14 @@ impl SwarmEngine {
     /// less and less often: tests see by it that events drive a wait.
     pub fn with_poll_pause(self, pause: Duration) -> Self {
         Self { poll_pause: pause, ..self }
+    }
+
+    /// The same engine, where images are pulled with these credentials. No output has them.
+    pub fn with_credentials(self, credentials: RegistryCredentials) -> Self {
+        for secret in credentials.secrets() {
+            self.client.redactor().hide(secret);
+        }
+        Self { credentials, ..self }
     }
 
     /// The same engine, where a registry is given up on that sends nothing for `limit`. The default is 60 s.
@@ -186,6 +197,14 @@ impl Engine for SwarmEngine {
 
     async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure> {
         endpoint::endpoint(&self.client, domain).await
+    }
+
+    async fn storage(&self) -> Vec<PathBuf> {
+        self.inspect().await.map(|info| info.data_root).into_iter().collect()
+    }
+
+    fn shown_by(&self, domain: &Domain) -> Option<String> {
+        Some(format!("docker stack ps --no-trunc {}", domain.stack()))
     }
 
     async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {

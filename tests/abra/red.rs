@@ -3,7 +3,7 @@
 use cc_ci_tests::engine::TestEngine;
 use cc_ci_tests::stand_in::Wrong;
 
-use crate::support::{deploys, light, nothing_left, receipt_is_clean, run, statuses, tier};
+use crate::support::{call, deploys, light, nothing_left, receipt_is_clean, run, statuses, tier};
 
 /// The recipe's own test of this tier fails, and then what stands on it is not run.
 #[track_caller]
@@ -75,7 +75,10 @@ fn what_a_deployer_adds_to_what_was_judged_is_red_and_taken_down() {
         (2, "services: {app: {cap_add: [SYS_ADMIN]}}", 2, "CapabilityAdd was not ordered"),
     ] {
         abra.does_at(&[(Wrong::Overlay(file.to_owned()), Some(deploys(world) + at))]);
-        let record = run(world, &recipe, number).expect(1).json();
+        // Nobody keeps it for a look.
+        let call = call(world, &recipe, number).env("CCCI_KEEP_ON_RED", "1h");
+        let record = call.run().expect(1).json();
+        assert_eq!(record["kept"], serde_json::Value::Null, "{record:#}");
         let red = if at == 1 { "install" } else { "upgrade" };
         let reason = tier(&record, red)["reason"].as_str().unwrap();
         assert!(reason.contains("is not deployed as its files were judged"), "{reason}");

@@ -85,6 +85,7 @@ fn tree(recipe: &Recipe, tag: &str, trees: &Path) -> std::path::PathBuf {
 
 /// Runs the script; gives the times that it printed: of the deploy, the upgrade, the end.
 fn yardstick(engine: &TestEngine, domain: &str, old: &Path, new: &Path) -> [Duration; 3] {
-    let args = [engine.host().as_ref(), domain.as_ref(), old.as_os_str(), new.as_os_str()];
+    let host = engine.host();
+    let args = [host.as_ref(), domain.as_ref(), old.as_os_str(), new.as_os_str()];
     times_of("cold.sh", &args).try_into().unwrap()
 }

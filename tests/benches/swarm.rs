@@ -128,7 +128,8 @@ fn objects(engine: &TestEngine, stack: &Stack) {
 
 /// Runs the script; gives the times that it printed.
 fn yardstick(engine: &TestEngine, stack: &Stack, compose: &Path) -> [Duration; 3] {
-    let args = [engine.host().as_ref(), stack.as_str().as_ref(), compose.as_os_str()];
+    let host = engine.host();
+    let args = [host.as_ref(), stack.as_str().as_ref(), compose.as_os_str()];
     times_of("stack.sh", &args).try_into().unwrap()
 }
 

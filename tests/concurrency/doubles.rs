@@ -33,10 +33,10 @@ use crate::eventful::Eventful;
 
 /// This host at another time, or after a reboot.
 #[derive(Debug)]
-struct Elsewhere {
-    real: Arc<dyn SystemInfo>,
-    ahead: SignedDuration,
-    boot: BootId,
+pub(crate) struct Elsewhere {
+    pub(crate) real: Arc<dyn SystemInfo>,
+    pub(crate) ahead: SignedDuration,
+    pub(crate) boot: BootId,
 }
 
 impl SystemInfo for Elsewhere {
@@ -117,7 +117,7 @@ pub(crate) fn lifetime() -> Arc<EmbeddedMode> {
     Arc::new(EmbeddedMode::new(Bounds::default(), Arc::new(Silent)).unwrap())
 }
 
-fn pass(ci_host: &CiHost, change: impl FnOnce(&mut Pass)) -> Report {
+pub(crate) fn pass(ci_host: &CiHost, change: impl FnOnce(&mut Pass)) -> Report {
     until("what this process let go of is free", || !holds_a_lock_of(ci_host));
     let mut pass = Pass::by_hand(Cancellation::new());
     change(&mut pass);
@@ -143,7 +143,7 @@ fn holds_a_lock_of(ci_host: &CiHost) -> bool {
     })
 }
 
-fn of<'r>(report: &'r Report, domain: &Domain) -> &'r Finding {
+pub(crate) fn of<'r>(report: &'r Report, domain: &Domain) -> &'r Finding {
     report.findings.iter().find(|finding| finding.domain == *domain).unwrap()
 }
 

@@ -7,6 +7,7 @@
     reason = "this is test code: a panic is a failed test"
 )]
 
+mod admission;
 mod cancelled;
 mod cancels;
 mod choice;
@@ -28,6 +29,7 @@ mod hostile;
 mod hosts;
 mod integrity;
 mod janitor;
+mod kept;
 mod killed;
 mod late_requests;
 mod live;
@@ -40,6 +42,7 @@ mod path;
 mod paused_runs;
 mod proof;
 mod proxy;
+mod quarantine;
 mod quick;
 mod quick_doubles;
 mod recipe_check;

@@ -174,6 +174,37 @@ fn a_server_that_wants_to_know_who_asks_is_told_by_what_helps() {
 }
 
 #[test]
+fn a_file_of_registries_that_is_everybodys_is_refused_and_what_it_says_is_not_shown() {
+    let world = World::new();
+    let recipe = world.recipe("plain");
+    recipe.commit();
+    let file = world.path().join("registries");
+    fs::write(&file, format!("https://ci:{PASSWORD}@ghcr.io\n")).expect("a file");
+    fs::write(world.config(), unconfined(format!("[registry]\ncredentials_file = \"{}\"\n", file.display())))
+        .expect("a configuration");
+    let run = |mode: u32, code: i32| {
+        fs::set_permissions(&file, Permissions::from_mode(mode)).expect("a mode");
+        world.cc_ci(["run", "--pr", "7"]).arg(recipe.path()).run().expect(code).stderr
+    };
+    let open = run(0o644, 2);
+    assert!(open.contains("everybody may read or write it\n\nhint: chmod o= "), "{open}");
+    let doctor = world.cc_ci(["doctor"]).run().expect(1).stdout;
+    assert!(doctor.contains("everybody may read or write it"), "{doctor}");
+    // Who only looks needs none.
+    world.cc_ci(["status"]).run().expect(0);
+    assert!(!run(0o640, 0).contains(PASSWORD));
+    let shown = world.cc_ci(["config", "show"]).run().expect(0).stdout;
+    assert!(shown.contains("registries") && !shown.contains(PASSWORD), "{shown}");
+    fs::write(&file, format!("ghcr.io ci {PASSWORD}\n")).expect("a file");
+    let wrong = run(0o640, 2);
+    assert!(
+        wrong.contains("registries:1: no credentials of a registry") && !wrong.contains(PASSWORD),
+        "{wrong}"
+    );
+    world.assert_empty();
+}
+
+#[test]
 fn a_file_that_is_everybodys_and_an_address_with_a_password_are_refused() {
     let world = World::new();
     let server = Server::start(PathBuf::new(), To::Known);

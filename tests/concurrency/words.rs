@@ -149,6 +149,7 @@ fn a_configuration_is_shown_as_it_holds() {
     assert_eq!(row("CCCI_REPORT_ONLY", "0", "report_only"), ["true".to_owned(), line(1)]);
     assert_eq!(row("CCCI_FRESH", "1", "deadline"), ["2h".to_owned(), line(2)]);
     assert_eq!(row("CCCI_DEADLINE", "90m", "deadline"), ["1h 30m", "CCCI_DEADLINE"]);
+    assert_eq!(row("CCCI_KEEP_ON_RED", "30m", "keep_on_red"), ["30m", "CCCI_KEEP_ON_RED"]);
     assert_eq!(row("CCCI_JANITOR_DEADLINE", "60s", "janitor_deadline"), ["1m", "CCCI_JANITOR_DEADLINE"]);
     assert_eq!(row("CCCI_LOCK_TIMEOUT", "60s", "lock_timeout"), ["1m", "CCCI_LOCK_TIMEOUT"]);
     let absolute = world.path().join("rel").display().to_string();

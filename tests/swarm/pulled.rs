@@ -1,13 +1,15 @@
 //! Images, pulled before anything is deployed.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cc_ci_core::engine::{App, Engine as _, Failure, Fault};
 use cc_ci_core::event::Event;
 use cc_ci_core::names::Domain;
+use cc_ci_core::workspace::RegistryCredentials;
 use cc_ci_docker::{Settings, SwarmEngine};
 use cc_ci_tests::OnEvent;
 use cc_ci_tests::engine::{BUSYBOX, TestEngine};
@@ -15,6 +17,9 @@ use tempfile::TempDir;
 
 use crate::registry::{Registry, SILENCE, nobody};
 use crate::support::block_on;
+
+/// `ci:hunter22-is-a-secret`, as HTTP has it.
+const LOGIN: &str = "Basic Y2k6aHVudGVyMjItaXMtYS1zZWNyZXQ=";
 
 /// A recipe whose services have these images, and what pulling them says.
 struct Pulled {
@@ -52,6 +57,15 @@ impl Pulled {
         let recipe = "some-recipe".parse().expect("a recipe's name");
         let app = App { domain, recipe, tree: tree.path().to_owned(), env_file };
         Self { tree, app, swarm: swarm.with_pull_silence(SILENCE), output }
+    }
+
+    /// The same with these lines in the file of credentials.
+    fn with_credentials(self, lines: &str) -> Self {
+        let file = self.tree.path().join("credentials");
+        fs::write(&file, lines).expect("a file");
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("a mode");
+        let credentials = RegistryCredentials::read(&file).expect("credentials");
+        Self { swarm: self.swarm.with_credentials(credentials), ..self }
     }
 
     fn pull(&self) -> Result<(), Failure> {
@@ -116,7 +130,7 @@ fn what_a_registry_does_not_have_is_the_recipes_fault() {
     ] {
         assert!(message.contains(&says), "{says}\nis not in\n{message}");
     }
-    assert!(error.hint().is_some_and(|hint| hint.contains(&format!("docker pull {denied}"))), "{error:?}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("[registry] credentials_file")), "{error:?}");
 }
 
 #[test]
@@ -147,6 +161,35 @@ fn a_registry_that_falls_silent_is_given_up_on() {
         assert!(error.to_string().contains(&format!("sent nothing of {image} for 2s")), "{error}");
         assert!(took >= SILENCE && took < Duration::from_secs(30), "{took:?}");
     }
+}
+
+#[test]
+fn a_private_image_comes_with_the_login_of_its_registry_and_nobody_elses_is_told() {
+    let test = "a_private_image_comes_with_the_login_of_its_registry_and_nobody_elses_is_told";
+    let Some(engine) = TestEngine::shared(test) else { return };
+    let unique = engine.world().suffix().as_str();
+    let (private, public) = (Registry::private(unique, LOGIN), Registry::start(&format!("{unique}-public")));
+    let (image, other) = (private.image("good/x", "1"), public.image("good/x", "1"));
+    let everybody = Pulled::new(&engine, &[&image]).pull().expect_err("it is private");
+    assert!(everybody.to_string().contains("has no good/x for everybody"), "{everybody}");
+    assert!(
+        everybody.hint().is_some_and(|hint| hint.contains("[registry] credentials_file")),
+        "{everybody:?}"
+    );
+    let line = |password: &str| format!("https://ci:{password}@{}\n", private.address());
+    let wrong = Pulled::new(&engine, &[&image]).with_credentials(&line("wrong-and-a-secret"));
+    let wrong = wrong.pull().expect_err("it is another password");
+    assert!(wrong.to_string().contains("for the user that [registry] credentials_file has for"), "{wrong}");
+    assert!(!format!("{wrong:?}").contains("wrong-and-a-secret"), "{wrong:?}");
+    let pulled = Pulled::new(&engine, &[&image, &other]).with_credentials(&line("hunter22-is-a-secret"));
+    pulled.pull().expect("both come");
+    assert!(engine.get(&format!("/images/{image}/json")).is_some());
+    assert!(private.logins().iter().any(|login| login == LOGIN), "{:?}", private.logins());
+    assert_eq!(public.logins(), [""; 0], "somebody else's registry was told");
+    assert!(!pulled.reported().concat().contains("hunter22"));
+    let redacted = pulled.swarm.redactor().redact("it says hunter22-is-a-secret");
+    assert_eq!(redacted, "it says [secret]");
+    engine.docker(["image", "rm", &image, &other]);
 }
 
 #[test]

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures_util::StreamExt as _;
@@ -24,6 +25,7 @@ use tokio::sync::oneshot;
 pub struct Registry {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
+    logins: Arc<Mutex<Vec<String>>>,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -34,13 +36,26 @@ struct Image {
     config: Bytes,
     layer: Bytes,
     asked: Arc<Mutex<Vec<String>>>,
+    /// Who signed in.
+    logins: Arc<Mutex<Vec<String>>>,
+    /// Who has to, as HTTP has it: `Basic …`.
+    wanted: Option<String>,
 }
 
 impl Registry {
     /// Starts it; its image has a file `unique`, so that no other test's is the same.
     pub fn start(unique: &str) -> Self {
-        let asked = Arc::default();
-        let image = Image::new(unique, Arc::clone(&asked));
+        Self::serve(unique, None)
+    }
+
+    /// The same, for whoever signs in so: `Basic …`.
+    pub fn private(unique: &str, login: &str) -> Self {
+        Self::serve(unique, Some(login.to_owned()))
+    }
+
+    fn serve(unique: &str, wanted: Option<String>) -> Self {
+        let (asked, logins) = (Arc::default(), Arc::default());
+        let image = Image { wanted, ..Image::new(unique, Arc::clone(&asked), Arc::clone(&logins)) };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("it is bound");
         listener.set_nonblocking(true).expect("a socket can be told so");
@@ -53,6 +68,7 @@ impl Registry {
                 let router = Router::new()
                     .route("/v2/", get(|| async { "{}" }))
                     .route("/v2/{*path}", get(answer))
+                    .layer(from_fn_with_state(image.clone(), sign_in))
                     .with_state(image);
                 // Requests that hang are cut off with it.
                 tokio::select! {
@@ -62,12 +78,22 @@ impl Registry {
             });
             runtime.shutdown_background();
         });
-        Self { address, asked, end: Some(end), thread: Some(thread) }
+        Self { address, asked, logins, end: Some(end), thread: Some(thread) }
     }
 
     /// The name of an image of it.
     pub fn image(&self, repository: &str, tag: &str) -> String {
         format!("{}/{repository}:{tag}", self.address)
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Who signed in, of each request that did.
+    pub fn logins(&self) -> Vec<String> {
+        self.logins.lock().expect("nobody panicked").clone()
     }
 
     /// The paths that it was asked for.
@@ -85,7 +111,7 @@ impl Drop for Registry {
 }
 
 impl Image {
-    fn new(unique: &str, asked: Arc<Mutex<Vec<String>>>) -> Self {
+    fn new(unique: &str, asked: Arc<Mutex<Vec<String>>>, logins: Arc<Mutex<Vec<String>>>) -> Self {
         let mut header = tar::Header::new_gnu();
         header.set_size(0);
         header.set_mode(0o644);
@@ -98,7 +124,7 @@ impl Image {
             "config": {"Cmd": ["/bin/none"]},
             "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]}
         });
-        Self { config: config.to_string().into(), layer, asked }
+        Self { config: config.to_string().into(), layer, asked, logins, wanted: None }
     }
 
     fn manifest(&self) -> String {
@@ -116,6 +142,19 @@ impl Image {
     fn blob(&self, wanted: &str) -> Option<Bytes> {
         [&self.config, &self.layer].into_iter().find(|content| digest(content) == wanted).cloned()
     }
+}
+
+/// Notes who signs in, and lets nobody else in where somebody has to.
+async fn sign_in(State(image): State<Image>, request: Request, next: Next) -> Response {
+    let login = request.headers().get(header::AUTHORIZATION).and_then(|login| login.to_str().ok());
+    let is_known = image.wanted.as_deref().is_none_or(|wanted| login == Some(wanted));
+    image.logins.lock().expect("nobody panicked").extend(login.map(str::to_owned));
+    if is_known {
+        return next.run(request).await;
+    }
+    let error = json!({"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]});
+    let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"test\"")];
+    (StatusCode::UNAUTHORIZED, challenge, error.to_string()).into_response()
 }
 
 async fn answer(State(image): State<Image>, Path(path): Path<String>) -> Response {

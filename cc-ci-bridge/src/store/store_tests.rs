@@ -5,7 +5,6 @@ use rusqlite::Connection;
 use super::*;
 use crate::request::table_tests::{asked, at};
 use crate::request::{Decision, Outcome, State, Verdict, Via};
-use crate::trigger::Trigger;
 
 const FORGE: &str = "https://git.example.org";
 

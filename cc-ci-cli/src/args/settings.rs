@@ -59,7 +59,7 @@ pub struct Settings {
     /// The reverse proxy through which an app must serve; `none`: straight from its task [default: none]
     #[arg(long, global = true, env = "CCCI_PROXY", value_name = "ADDRESS:PORT", help_heading = ENGINE)]
     pub proxy: Option<ProxyAddress>,
-    /// The longest wait for an app's lock, e.g. 30m [default: 1h]
+    /// The longest wait for an app's lock, and of a run to be admitted (`[limits]`), e.g. 30m [default: 1h]
     #[arg(long, global = true, env = "CCCI_LOCK_TIMEOUT", value_name = "TIME", value_parser = time, help_heading = LIMITS)]
     pub lock_timeout: Option<Duration>,
     /// The longest wait for another command's claim of the local root [default: 30s]

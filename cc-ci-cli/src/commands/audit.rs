@@ -6,12 +6,13 @@ use cc_ci_core::engine::Resource;
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::names::Domain;
-use cc_ci_core::{AppStatus, Ownership};
+use cc_ci_core::{AppStatus, Ownership, Quarantine};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::app::{self, Base, inspection_failed};
 use crate::args::{self, Format};
+use crate::shown::indent;
 use crate::terminal::{Document, Terminal};
 use cc_ci_core::Failure;
 
@@ -23,6 +24,9 @@ pub struct App {
     /// Why nobody can tell whose it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How often the janitor could not reap it, of one that is left behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -55,7 +59,7 @@ pub fn audit(
         parts.ci_host.app_status(asked.as_deref()).await.map_err(inspection_failed)
     })?;
     let mut apps = Vec::new();
-    for AppStatus { domain, ownership, exists, .. } in statuses {
+    for AppStatus { domain, ownership, exists, quarantine, .. } in statuses {
         let (state, reason) = match ownership {
             Ownership::NotARunApp => (State::NotARunApp, None),
             // An app that is about to be deployed, or was just taken down, is none.
@@ -66,7 +70,7 @@ pub fn audit(
             Ownership::Refused(error) => (State::Refused, Some(cc_ci_core::error_chain(&error))),
         };
         if asked.is_some() || state != State::Empty {
-            apps.push(App { domain, state, exists, reason });
+            apps.push(App { domain, state, exists, reason, quarantine });
         }
     }
     let has = |state| apps.iter().any(|app| app.state == state);
@@ -109,7 +113,8 @@ pub fn text(apps: &[App]) -> String {
         let exists =
             if app.exists.is_empty() { String::new() } else { format!(": {}", Resource::list(&app.exists)) };
         let reason = app.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        let _ = writeln!(text, "{}: {state}{reason}{exists}", app.domain);
+        let quarantine = app.quarantine.as_ref().map(|record| format!("; {}", indent(&record.in_words())));
+        let _ = writeln!(text, "{}: {state}{reason}{exists}{}", app.domain, quarantine.unwrap_or_default());
     }
     text
 }

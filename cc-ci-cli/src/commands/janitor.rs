@@ -27,7 +27,7 @@ pub fn janitor(
     let lifetime: Arc<dyn RunLifetime> = app::start(taken, settings, bounds, terminal)?;
     let pass = Pass { dry_run: args.dry_run, ..Pass::by_hand(lifetime.cancellation().clone()) };
     let deadline = args.deadline.unwrap_or(base.config.janitor_deadline);
-    let pass = Pass { budget: pass.budget.min(deadline), ..pass };
+    let pass = Pass { budget: pass.budget.min(deadline), retry: args.retry.clone(), ..pass };
     open_many_files();
     let mut begun = None;
     let work = async {
@@ -36,6 +36,12 @@ pub fn janitor(
             cause = pass.cancellation.cancelled() => return Err(Failure::cancelled(cause)),
             ready = ready(base, args.dry_run, terminal) => ready?,
         };
+        if let Some(other) = args.retry.iter().find(|domain| !parts.ci_host.pattern.is_run_app(domain)) {
+            return Err(Failure::configuration(format!(
+                "{other} is no run app: nothing of it is ever reaped"
+            ))
+            .with_hint("cc-ci status names what is in quarantine"));
+        }
         let janitor = HostJanitor::new(parts.ci_host.clone(), lifetime.clone());
         let janitor = begun.insert(janitor);
         // A cancellation is the pass's own affair: what it holds, it finishes.

@@ -51,6 +51,8 @@ fn again(record: &RunRecord) -> Result<args::Run, Failure> {
     let commit: Option<Revision> = revision.transpose().map_err(|error| unreadable("commit", &error))?;
     let deadline = asked.deadline_seconds.map(Duration::try_from_secs_f64).transpose();
     let deadline = deadline.map_err(|error| unreadable("deadline", &error))?;
+    let keep_on_red = asked.keep_on_red_seconds.map(Duration::try_from_secs_f64).transpose();
+    let keep_on_red = keep_on_red.map_err(|error| unreadable("time to keep a red app", &error))?;
     Ok(args::Run {
         recipe,
         commit,
@@ -62,6 +64,7 @@ fn again(record: &RunRecord) -> Result<args::Run, Failure> {
         upgrade_from: asked.upgrade_from.clone(),
         skip_fetch: asked.skip_fetch,
         report_only: asked.report_only,
+        keep_on_red,
         quick: record.lane == Lane::Quick,
     })
 }
@@ -95,10 +98,11 @@ fn told(record: &RunRecord, again: &args::Run, executor: Executor) -> String {
     if !again.upgrade_from.is_empty() {
         flags.push(format!("--upgrade-from {}", again.upgrade_from.join(",")));
     }
-    let deadline =
-        again.deadline.map(|deadline| format!("--deadline {}", humantime::format_duration(deadline)));
+    let times = [("--deadline", again.deadline), ("--keep-on-red", again.keep_on_red)];
+    let times = times.iter().filter_map(|(flag, time)| Some((flag, (*time)?)));
+    let times = times.map(|(flag, time)| format!("{flag} {}", humantime::format_duration(time)));
     let tests_dir = again.tests_dir.as_ref().map(|directory| format!("--tests-dir {}", directory.display()));
-    flags.extend(deadline.into_iter().chain(tests_dir));
+    flags.extend(times.chain(tests_dir));
     let (id, subject, flags) = (&record.run_id, &record.subject, flags.join(" "));
     format!("== again what run {id} did: {} at {at}, as {subject}, {flags} ==\n", again.recipe)
 }

@@ -51,6 +51,12 @@ pub fn start(
         return Err(Failure::configuration("--quick upgrades the warm app, from its baseline alone")
             .with_hint("leave --fresh and --upgrade-from out; CCCI_FRESH and CCCI_UPGRADE_FROM count too"));
     }
+    if args.quick && args.keep_on_red.is_some_and(|time| !time.is_zero()) {
+        return Err(Failure::configuration(
+            "--quick rolls the warm app back, red or not: people use it, and it is not kept as the commit under test left it",
+        )
+        .with_hint("leave --keep-on-red out; CCCI_KEEP_ON_RED counts too. The cold lane keeps a red app of its own"));
+    }
     let asked = asked(&args)?;
     let run_id = match args.id {
         Some(run_id) => run_id,
@@ -86,8 +92,12 @@ pub fn start(
         *tests_dir = absolute(tests_dir)?;
     }
     base.config.run.report_only |= args.report_only;
+    if let Some(keep) = args.keep_on_red {
+        base.config.run.keep_on_red = keep;
+    }
     let proxy = base.config.proxy()?;
     base.config.run.git_credentials = base.config.git_credentials()?;
+    base.config.pulls_with = base.config.registry_credentials()?;
     let deadline = Some(args.deadline.unwrap_or(base.config.deadline));
     let bounds = Bounds { deadline, teardown: base.config.teardown_budget };
     let lifetime: Arc<dyn RunLifetime> = app::start(taken, settings, bounds, terminal)?;
@@ -142,6 +152,7 @@ fn asked(args: &args::Run) -> Result<Option<Asked>, Failure> {
         upgrade_from: args.upgrade_from.clone(),
         skip_fetch: args.skip_fetch,
         report_only: args.report_only,
+        keep_on_red_seconds: args.keep_on_red.map(|keep| keep.as_secs_f64()),
     }))
 }
 

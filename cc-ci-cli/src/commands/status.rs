@@ -12,7 +12,7 @@ use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::lock::LockView;
 use cc_ci_core::names::{Domain, RecipeName, RunId};
 use cc_ci_core::run::Verdict;
-use cc_ci_core::{AppStatus, CiHost, Failure, Fault, Ownership, RunSummary};
+use cc_ci_core::{AppStatus, CiHost, Failure, Fault, Ownership, Quarantine, RunSummary};
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use schemars::JsonSchema;
@@ -72,6 +72,9 @@ pub struct Left {
     /// The dead runs that left it, by their own word.
     pub by: Vec<RunId>,
     pub exists: BTreeMap<Kind, usize>,
+    /// How often the janitor could not reap it, where it could not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
 }
 
 /// A warm app that awaits `cc-ci warm reconcile`.
@@ -176,7 +179,7 @@ fn status_of(
         warnings: Vec::new(),
     };
     let mut views = BTreeMap::new();
-    for AppStatus { domain, ownership, exists, lock, .. } in statuses {
+    for AppStatus { domain, ownership, exists, lock, quarantine, .. } in statuses {
         let exists = by_kind(&exists);
         match ownership {
             Ownership::Live => {
@@ -187,7 +190,7 @@ fn status_of(
                 if let Ownership::Refused(error) = ownership {
                     status.warnings.push(format!("{domain}: {error}"));
                 }
-                status.left.push(Left { by: leavers(&domain, &runs), domain, exists });
+                status.left.push(Left { by: leavers(&domain, &runs), domain, exists, quarantine });
             }
             Ownership::Empty | Ownership::NotARunApp => {}
         }

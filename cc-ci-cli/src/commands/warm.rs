@@ -29,6 +29,7 @@ pub fn reconcile(
     let recipes = chosen(&args.apps, &base.config)?;
     let proxy = base.config.proxy()?;
     base.config.run.git_credentials = base.config.git_credentials()?;
+    base.config.pulls_with = base.config.registry_credentials()?;
     let run_id: RunId = format!("warm-{}", std::process::id())
         .parse()
         .map_err(|error| Failure::host("a run id").with_source(error))?;

@@ -62,6 +62,7 @@ fn by_variables(config: &Config) -> Result<BTreeMap<&'static str, (String, Strin
     let time = |(time, origin): (Duration, String)| (humantime::format_duration(time).to_string(), origin);
     let mut told = BTreeMap::new();
     told.extend(read("run", "deadline")?.map(|found| ("deadline", time(found))));
+    told.extend(read("run", "keep_on_red")?.map(|found| ("keep_on_red", time(found))));
     told.extend(read("janitor", "deadline")?.map(|found| ("janitor_deadline", time(found))));
     if let Some((directory, origin)) = read::<PathBuf>("run", "tests_dir")? {
         told.insert("tests_dir", (absolute("the tests directory", directory)?.display().to_string(), origin));
@@ -108,6 +109,7 @@ fn value(config: &Config, key: &str) -> Option<String> {
         "converge_timeout" => time(run.converge_limit),
         "converge_max" => time(run.converge_max),
         "report_only" => Some(run.report_only.to_string()),
+        "keep_on_red" => time(run.keep_on_red),
         "recipe_scripts" => Some(format!("{:?}", run.recipe_scripts).to_lowercase()),
         "test_timeout" => time(run.script_limit),
         "janitor_budget" => time(run.janitor_budget),
@@ -117,8 +119,21 @@ fn value(config: &Config, key: &str) -> Option<String> {
         "proxy.address" => config.proxy.as_ref().map(|(address, _)| address.to_string()),
         "proxy.ca_file" => config.proxy.as_ref().and_then(|(_, ca_file)| ca_file.as_deref().map(path)),
         "git.credentials_file" => config.git_credentials_file.as_deref().map(path),
+        "registry.credentials_file" => config.registry_credentials_file.as_deref().map(path),
+        "limits.runs" => Some(config.limit_runs.to_string()),
+        "limits.free_disk" => Some(size(run.limits.free_disk)),
+        "limits.free_memory" => Some(size(run.limits.free_memory)),
         "sandbox.paths" => list(run.sandbox_paths.iter().map(|path| path.display())),
         _ => None,
+    }
+}
+
+/// As the file takes it.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0 => "0".to_owned(),
+        bytes if bytes % (1 << 30) == 0 => format!("{} GiB", bytes >> 30),
+        bytes => format!("{} MiB", bytes >> 20),
     }
 }
 

@@ -28,10 +28,11 @@ fn every_key_of_the_file_is_told_and_no_other() {
         let names: Vec<String> = error.message().split('`').skip(3).step_by(2).map(str::to_owned).collect();
         names.into_iter().map(|name| format!("{prefix}{name}")).collect::<Vec<_>>()
     };
-    let tables = ["local", "abra", "workspace", "proxy", "git", "sandbox", "recipes", "bridge"];
+    let tables =
+        ["local", "abra", "workspace", "proxy", "git", "registry", "limits", "sandbox", "recipes", "bridge"];
     let mut all = known("", "");
     all.retain(|name| !tables.contains(&name.as_str()));
-    for table in &tables[..6] {
+    for table in &tables[..8] {
         all.extend(known(&format!("[{table}]"), &format!("{table}.")));
     }
     all.extend(known("[recipes.X]", "recipes.X."));
@@ -74,6 +75,11 @@ fn a_wrong_value_is_told_with_its_line_and_what_is_allowed() {
         ("[recipes.x]\nsource = \"/srv/y\"\n", "FILE:2: recipes.x.source: it is of the recipe y"),
         ("[recipes.x]\nfixtures = \"f\"\n", "FILE:2: recipes.x.fixtures: it is no absolute path: f"),
         ("[sandbox]\npaths = [\"/\", \"p\"]\n", "FILE:2: sandbox.paths: it is no absolute path: p"),
+        (
+            "[limits]\nruns = 101\n",
+            "FILE:2: 101: it is how many runs may go on at once, 100 at the most, or 0 for any number",
+        ),
+        ("[limits]\nfree_disk = \"10\"\n", "FILE:2: \"10\": it is a size like 512 MiB or 10 GiB, or 0"),
         ("[proxy]\nca_file = \"/x.pem\"\n", "FILE:2: proxy.ca_file: there is no proxy.address"),
     ] {
         assert_eq!(refused(text), told);
@@ -111,6 +117,7 @@ fn each_value_is_shown_with_whoever_says_so() {
             "tests_dir",
             "abra_dir",
             "git.credentials_file",
+            "registry.credentials_file",
             "sandbox.paths",
         ];
         assert!(of(key).0 != "-" || may_lack.contains(key) || key.starts_with("proxy."), "{key}");
@@ -161,6 +168,7 @@ fn a_relative_path_in_the_file_is_refused_by_its_key() {
         ("tests_dir", "tests_dir = \"\""),
         ("local.root", "[local]\nroot = \"../local\""),
         ("proxy.ca_file", "[proxy]\nca_file = \"ca.pem\""),
+        ("registry.credentials_file", "[registry]\ncredentials_file = \"r\""),
     ] {
         let error = read(text).unwrap_err();
         assert_eq!(error.fault(), Fault::Configuration, "{key}");

@@ -122,7 +122,19 @@ impl Progress {
                     lock.holder = sanitize_line(&format!("held by {}", holder_text(holder)));
                 }
             }
-            Event::LockAcquired { .. } => self.lock = None,
+            Event::AdmissionWaiting { what, holders, limit } => {
+                let holders: Vec<String> = holders.iter().map(holder_text).collect();
+                let holder = match holders.as_slice() {
+                    [] => "nobody has it yet".to_owned(),
+                    holders => sanitize_line(&format!("held by {}", holders.join("; "))),
+                };
+                let since = self.lock.take().map_or(now, |lock| lock.wait.since);
+                self.lock = Some(LockWait {
+                    wait: Span::new(&format!("waits for {what}"), since, Some(*limit)),
+                    holder,
+                });
+            }
+            Event::LockAcquired { .. } | Event::Admitted { .. } => self.lock = None,
             Event::Sweep { done, of } => {
                 let text = of.map_or_else(
                     || "looks what is there".to_owned(),

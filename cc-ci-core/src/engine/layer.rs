@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -89,6 +90,8 @@ layer! {
     pub trait EngineLayer around Engine {
         fn request_lag() -> Duration;
         fn redactor() -> Redactor;
+        fn shown_by(domain: &Domain) -> Option<String>;
+        async fn storage() -> Vec<PathBuf>;
         async fn version() -> Option<String>;
         async fn claim(claim: &LockSpace) -> Result<(), Failure>;
         async fn inventory(domains: Option<&[Domain]>) -> Result<Inventory, Failure>;

@@ -196,6 +196,16 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// Returns where the app answers to this host.
     async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure>;
 
+    /// Where its data is on this host: what it deploys takes room there.
+    async fn storage(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// What shows a person what exists of an app: a command, or a directory of this host.
+    fn shown_by(&self, _domain: &Domain) -> Option<String> {
+        None
+    }
+
     /// Returns the volumes of an app, by full name.
     async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure>;
 

@@ -7,6 +7,7 @@ use crate::inventory::ci_host::CiHost;
 use crate::lock::{LockError, LockView};
 use crate::model::event::Event;
 use crate::model::failure::Failure;
+use crate::model::quarantine::Quarantine;
 use crate::names::Domain;
 use crate::sys::blocking;
 
@@ -22,6 +23,8 @@ pub struct AppStatus {
     pub exists: Vec<Resource>,
     /// Its lock, where somebody held it.
     pub lock: Option<LockView>,
+    /// How often it could not be reaped, of one that is left.
+    pub quarantine: Option<Quarantine>,
 }
 
 /// What an app is to those who look.
@@ -83,10 +86,13 @@ impl CiHost {
         inventory: &Inventory,
         mut before: BTreeMap<Domain, LockView>,
     ) -> Vec<AppStatus> {
+        // One that can't be read explains nothing.
+        let quarantine = self.runs.quarantine().ok();
         let statuses = domains.into_iter().map(|domain| {
             let exists = inventory.of(&domain);
             if !self.pattern.is_run_app(&domain) {
-                return AppStatus { domain, ownership: Ownership::NotARunApp, exists, lock: None };
+                let ownership = Ownership::NotARunApp;
+                return AppStatus { domain, ownership, exists, lock: None, quarantine: None };
             }
             let mut lock = before.remove(&domain);
             let ownership = match self.locks.inspect(&domain) {
@@ -99,7 +105,9 @@ impl CiHost {
                 Ok(_) => Ownership::Left,
                 Err(error) => Ownership::Refused(error),
             };
-            AppStatus { domain, ownership, exists, lock }
+            let quarantine =
+                matches!(ownership, Ownership::Left).then(|| quarantine.as_ref()?.of(&domain)).flatten();
+            AppStatus { domain, ownership, exists, lock, quarantine }
         });
         statuses.collect()
     }

@@ -54,12 +54,21 @@ pub struct Pass {
     pub budget: Duration,
     /// Nor after this.
     pub cancellation: Cancellation,
+    /// Domains that are tried though they are in quarantine.
+    pub retry: Vec<Domain>,
 }
 
 impl Pass {
     /// A pass by hand or from a timer: it does everything, and takes 10 minutes at the most.
     pub fn by_hand(cancellation: Cancellation) -> Self {
-        Self { dry_run: false, own: Vec::new(), own_run: None, budget: Duration::from_mins(10), cancellation }
+        Self {
+            dry_run: false,
+            own: Vec::new(),
+            own_run: None,
+            budget: Duration::from_mins(10),
+            cancellation,
+            retry: Vec::new(),
+        }
     }
 }
 
@@ -79,7 +88,10 @@ impl Report {
     pub fn leaves_residue(&self) -> bool {
         !self.in_the_way.is_empty()
             || self.findings.iter().any(|finding| {
-                matches!(finding.decision, Decision::Failed | Decision::NotReached | Decision::WouldReap)
+                matches!(
+                    finding.decision,
+                    Decision::Failed | Decision::NotReached | Decision::WouldReap | Decision::Quarantined
+                )
             })
     }
 }
@@ -136,6 +148,8 @@ pub enum Decision {
     Own,
     /// Something could not be removed; the lock file stays.
     Failed,
+    /// Passes before could not reap it, and it is not tried again yet.
+    Quarantined,
     /// The budget or the pass ended before.
     NotReached,
     /// Dry run: an orphan.
@@ -152,6 +166,7 @@ impl fmt::Display for Decision {
             Self::Live => "live concurrent run, leaving it",
             Self::Own => "this run's own, leaving it",
             Self::Failed => "could not be reaped",
+            Self::Quarantined => "in quarantine",
             Self::NotReached => "not reached",
             Self::WouldReap => "orphan, would be reaped",
             Self::WouldRemoveLock => "stale lock file, would be removed",

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use rustix::process::{Resource as Limit, getrlimit};
 
-use super::reap::{DomainSnapshot, PendingRequests, Reaped, by_domain, clear};
+use super::reap::{DomainSnapshot, PendingRequests, Reaped, by_domain, clear, end_quarantine};
 use super::{Decision, Finding, Janitor, Pass, Report};
 use crate::engine::{Inventory, Owners};
 use crate::inventory::ci_host::CiHost;
@@ -18,9 +18,10 @@ use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
 use crate::model::event::Event;
 use crate::model::failure::Failure;
+use crate::model::quarantine::Quarantine;
 use crate::names::Domain;
 use crate::sys::blocking;
-use crate::workspace::{Pruned, WorkspaceError};
+use crate::workspace::{Pruned, QuarantineDir, WorkspaceError};
 
 /// So many domains that seem to have nothing but a lock file are held and looked at together, by how many files may be
 /// open: one look serves them all, and they are free after it.
@@ -134,7 +135,8 @@ impl Janitor for HostJanitor {
         let Candidates { domains, orphans, mut report } = candidates(&self.ci_host, pass).await?;
         *self.progress() = Progress { domains: domains.clone(), report: report.clone() };
         if pass.dry_run {
-            report.findings = plan(&self.ci_host, pass, &domains).await?;
+            report.findings.extend(plan(&self.ci_host, pass, &domains).await?);
+            report.findings.sort_by(|a, b| a.domain.cmp(&b.domain));
             tell(domains.len(), Some(domains.len()));
             return Ok(report);
         }
@@ -188,8 +190,45 @@ async fn candidates(ci_host: &CiHost, pass: &Pass) -> Result<Candidates, Failure
         Ok(locked) => domains.extend(locked),
         Err(error) => report.warnings.push(format!("lock files could not be listed: {error}")),
     }
+    match ci_host.runs.quarantine().map(|quarantine| (quarantine.domains(), quarantine)) {
+        Ok((Ok(recorded), quarantine)) => {
+            let aside = in_quarantine(ci_host, pass, &inventory, &quarantine, &recorded);
+            // What exists no more is concluded under its lock like any other.
+            domains.extend(recorded);
+            domains.retain(|domain| aside.iter().all(|finding| finding.domain != *domain));
+            report.findings = aside;
+        }
+        Ok((Err(error), _)) => report.warnings.push(format!("the quarantine could not be read: {error}")),
+        Err(error) => report.warnings.push(crate::model::error_chain(&error)),
+    }
     domains.retain(|domain| ci_host.pattern.is_run_app(domain));
     Ok(Candidates { domains: domains.into_iter().collect(), orphans, report })
+}
+
+/// What of the domains that have a record is left alone by this pass: what exists, has no owner, and failed not long ago.
+fn in_quarantine(
+    ci_host: &CiHost,
+    pass: &Pass,
+    inventory: &Inventory,
+    quarantine: &QuarantineDir,
+    recorded: &[Domain],
+) -> Vec<Finding> {
+    let (now, boot) = (ci_host.host.now(), ci_host.host.boot_id());
+    let is_tried = |domain: &Domain| {
+        pass.own.contains(domain) || pass.retry.contains(domain) || !ci_host.pattern.is_run_app(domain)
+    };
+    let aside = recorded.iter().filter(|domain| !is_tried(domain)).filter_map(|domain| {
+        let left = inventory.of(domain);
+        let record = quarantine.of(domain).filter(|record| record.is_paused(now, &boot))?;
+        // Whose lock is held is live: a run recovers its domain at any time. One that can't be looked at says so.
+        let is_free = ci_host.locks.inspect(domain).is_ok_and(|view| view.is_none_or(|view| !view.held));
+        (is_free && !left.is_empty()).then(|| Finding {
+            left,
+            detail: vec![record.in_words()],
+            ..finding(domain, Decision::Quarantined)
+        })
+    });
+    aside.collect()
 }
 
 /// What a pass would do, without taking a lock.
@@ -258,7 +297,8 @@ async fn sweep(
     let is_orphan: BTreeSet<&Domain> = orphans.iter().collect();
     let (guards, empty): (Vec<AppGuard>, Vec<AppGuard>) =
         guards.into_iter().partition(|guard| is_orphan.contains(guard.domain()));
-    findings.extend(conclude_all(empty.into_iter().map(|guard| (guard, Reaped::default())).collect()).await);
+    let empty = empty.into_iter().map(|guard| (guard, Reaped::default())).collect();
+    findings.extend(conclude_all(ci_host, empty).await);
     if !guards.is_empty() {
         let each = REMOVAL_LIMIT_EACH.saturating_mul(u32::try_from(guards.len()).unwrap_or(u32::MAX));
         let until = crate::sys::after(Instant::now(), REMOVAL_LIMIT + each);
@@ -269,15 +309,17 @@ async fn sweep(
             let reaped = reaped.remove(guard.domain()).unwrap_or_default();
             (guard, reaped)
         });
-        findings.extend(conclude_all(reaped.collect()).await);
+        findings.extend(conclude_all(ci_host, reaped.collect()).await);
     }
     findings.sort_by(|a, b| a.domain.cmp(&b.domain));
     Ok(findings)
 }
 
-/// Removes the lock files of what is empty, and gives all locks up.
-async fn conclude_all(ended: Vec<(AppGuard, Reaped)>) -> Vec<Finding> {
-    blocking::run(move || ended.into_iter().map(|(guard, reaped)| conclude(guard, reaped)).collect()).await
+/// Removes the lock files of what is empty, notes what could not be reaped, and gives all locks up.
+async fn conclude_all(ci_host: &CiHost, ended: Vec<(AppGuard, Reaped)>) -> Vec<Finding> {
+    let ci_host = ci_host.clone();
+    let conclude = move |(guard, reaped)| conclude(&ci_host, guard, reaped);
+    blocking::run(move || ended.into_iter().map(conclude).collect()).await
 }
 
 /// The guards of what no live run owns. Whoever removed a live run's lock file has made its domain no one's to reap.
@@ -332,7 +374,7 @@ fn probe(ci_host: &CiHost, pass: &Pass, batch: &[Domain], until: Instant) -> (Ve
 }
 
 /// Only what is verified empty loses its lock file.
-fn conclude(guard: AppGuard, reaped: Reaped) -> Finding {
+fn conclude(ci_host: &CiHost, guard: AppGuard, reaped: Reaped) -> Finding {
     let domain = guard.domain().clone();
     let Reaped { removed, left, failures: mut detail, lost } = reaped;
     if let Some(lost) = lost {
@@ -340,13 +382,33 @@ fn conclude(guard: AppGuard, reaped: Reaped) -> Finding {
         return Finding { removed, left, detail, ..finding(&domain, Decision::Failed) };
     }
     if !left.is_empty() {
+        detail.extend(note_failure(ci_host, &guard, &detail));
         return Finding { removed, left, detail, ..finding(&domain, Decision::Failed) };
+    }
+    if let Err(error) = end_quarantine(ci_host, &domain) {
+        detail.push(error);
     }
     if let Err(error) = guard.unlink() {
         detail.push(error.to_string());
     }
     let decision = if removed.is_empty() { Decision::StaleLock } else { Decision::Reaped };
     Finding { removed, detail, ..finding(&domain, decision) }
+}
+
+/// Notes that the domain of `guard` could not be reaped: after some passes it is put aside. Gives what is worth knowing of that.
+fn note_failure(ci_host: &CiHost, guard: &AppGuard, reasons: &[String]) -> Option<String> {
+    let (domain, now, boot) = (guard.domain(), ci_host.host.now(), ci_host.host.boot_id());
+    // Only what is ours is written to.
+    let quarantine = ci_host.runs.prepare().and_then(|()| ci_host.runs.quarantine());
+    let noted = quarantine.map_err(|error| crate::model::error_chain(&error));
+    let noted = noted.and_then(|quarantine| {
+        let record = Quarantine::after(quarantine.of(domain), domain, reasons, now, &boot);
+        quarantine.put(&record).map(|()| record).map_err(|error| error.to_string())
+    });
+    match noted {
+        Ok(record) => record.next().map(|next| format!("in quarantine until {next:.0}")),
+        Err(error) => Some(format!("that it failed can't be noted: {error}")),
+    }
 }
 
 fn live(ci_host: &CiHost, domain: &Domain, view: Option<LockView>) -> Finding {

@@ -33,6 +33,7 @@ use crate::sys::blocking;
 use crate::sys::cgroups;
 use crate::sys::process::{self, EndedMarked};
 use crate::sys::system_info::SystemInfo;
+use crate::workspace::WorkspaceError;
 
 /// What the caller knows of the orders that the domain's clients gave to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,11 +198,30 @@ pub(super) async fn clear(
         .map(|(domain, reaped)| (domain.clone(), reaped.removed.clone()))
         .collect();
     let (concluding, own) = (ci_host.clone(), own.cloned());
-    let mut failures = blocking::run(move || killed::conclude(&concluding, &emptied, own.as_ref())).await;
+    let concluded = move || {
+        let mut failures = killed::conclude(&concluding, &emptied, own.as_ref());
+        for (domain, _) in &emptied {
+            if let Err(error) = end_quarantine(&concluding, domain) {
+                failures.entry(domain.clone()).or_default().push(error);
+            }
+        }
+        failures
+    };
+    let mut failures = blocking::run(concluded).await;
     for (domain, reaped) in all.iter().zip(&mut reaped) {
         reaped.failures.extend(failures.remove(domain).into_iter().flatten());
     }
     Ok(reaped)
+}
+
+/// Forgets that passes could not reap a domain, which is empty by now, and whose lock the caller holds. Blocks.
+pub(super) fn end_quarantine(ci_host: &CiHost, domain: &Domain) -> Result<(), String> {
+    let told = |error: WorkspaceError| crate::model::error_chain(&error);
+    if !ci_host.runs.quarantine().map_err(told)?.has(domain) {
+        return Ok(());
+    }
+    let quarantine = ci_host.runs.prepare().and_then(|()| ci_host.runs.quarantine()).map_err(told)?;
+    quarantine.remove(domain).map_err(|error| format!("the quarantine of {domain} can't be ended: {error}"))
 }
 
 /// What exists of the domain of `guard`, left as it is.

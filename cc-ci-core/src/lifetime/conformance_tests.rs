@@ -45,6 +45,9 @@ impl RunLifetime for Broken {
     fn hold_deadline(&self) -> DeadlineHold {
         if self.1 == Fault::IgnoresHolds { DeadlineHold::none() } else { self.0.hold_deadline() }
     }
+    fn deadline_remaining(&self) -> Option<Duration> {
+        self.0.deadline_remaining()
+    }
     fn begin_teardown(&self) -> Teardown {
         if self.1 == Fault::ForgetsTeardown {
             let began = Instant::now();

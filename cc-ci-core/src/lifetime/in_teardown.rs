@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -45,6 +46,10 @@ impl RunLifetime for InTeardown {
 
     fn hold_deadline(&self) -> DeadlineHold {
         self.inner.hold_deadline()
+    }
+
+    fn deadline_remaining(&self) -> Option<Duration> {
+        self.inner.deadline_remaining()
     }
 
     fn begin_teardown(&self) -> Teardown {

@@ -72,6 +72,9 @@ pub trait RunLifetime: fmt::Debug + fmt::Display + Send + Sync {
     /// Stops the deadline's clock until the hold is dropped: a run that waits for its lock does not age.
     fn hold_deadline(&self) -> DeadlineHold;
 
+    /// What is left until the deadline; `None` where there is none, and while its clock stands still.
+    fn deadline_remaining(&self) -> Option<Duration>;
+
     /// Begins teardown; idempotent. From now on signals are logged and swallowed, the deadline no longer fires,
     /// children of [`Stage::Body`] are refused, and the teardown budget runs from the first call.
     fn begin_teardown(&self) -> Teardown;
@@ -219,6 +222,9 @@ macro_rules! delegate_to_supervisor {
             }
             fn hold_deadline(&self) -> DeadlineHold {
                 DeadlineHold::new(Arc::clone(&self.0.clock))
+            }
+            fn deadline_remaining(&self) -> Option<std::time::Duration> {
+                self.0.clock.remaining()
             }
             fn begin_teardown(&self) -> Teardown {
                 self.0.begin_teardown()

@@ -217,6 +217,14 @@ impl Engine for LocalExecutor {
         Ok(Endpoint { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), host: domain.clone() })
     }
 
+    async fn storage(&self) -> Vec<PathBuf> {
+        vec![self.state_dir.root().to_owned()]
+    }
+
+    fn shown_by(&self, domain: &Domain) -> Option<String> {
+        Some(self.state_dir.app(domain).display().to_string())
+    }
+
     async fn volumes(&self, domain: &Domain) -> Result<Vec<String>, Failure> {
         self.names_of(domain, "volumes").await
     }

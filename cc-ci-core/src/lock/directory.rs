@@ -26,7 +26,9 @@ use crate::sys::files::{Dir, parent_of, set_group, set_mode};
 
 /// How often an operation starts over because the path changed under it.
 pub(super) const ATTEMPTS: u32 = 32;
-const PREFIX: &str = "cc-ci-app-";
+/// What the name of an app's lock file begins with, and that of a place's.
+const APP: &str = "cc-ci-app-";
+pub(super) const PLACE: &str = "cc-ci-place-";
 const SUFFIX: &str = ".lock";
 
 /// What identifies a file while it is open.
@@ -46,6 +48,8 @@ impl From<&FileStat> for FileId {
 #[derive(Debug)]
 pub(super) struct LockDirectory {
     pub(super) path: PathBuf,
+    /// What the names of its lock files begin with.
+    pub(super) prefix: &'static str,
     pub(super) group: Option<u32>,
     pub(super) trusted_owners: Vec<u32>,
     /// The filesystem on which flock is not one lock space.
@@ -70,6 +74,7 @@ impl LockDirectory {
     pub(super) fn new(path: PathBuf) -> Self {
         Self {
             path,
+            prefix: APP,
             group: None,
             trusted_owners: Vec::new(),
             refused_filesystem: NFS_SUPER_MAGIC,
@@ -81,18 +86,18 @@ impl LockDirectory {
     pub(super) fn file_of(&self, domain: &Domain) -> PathBuf {
         let (directory, domain) = (self.path.as_os_str(), domain.as_str());
         let mut path = std::ffi::OsString::with_capacity(
-            directory.len() + 1 + PREFIX.len() + domain.len() + SUFFIX.len(),
+            directory.len() + 1 + self.prefix.len() + domain.len() + SUFFIX.len(),
         );
         path.push(directory);
-        for part in ["/", PREFIX, domain, SUFFIX] {
+        for part in ["/", self.prefix, domain, SUFFIX] {
             path.push(part);
         }
         path.into()
     }
 
     /// The domain whose lock file has this name, if it is one.
-    pub(super) fn domain_of(name: &OsStr) -> Option<Domain> {
-        name.to_str()?.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok()
+    pub(super) fn domain_of(&self, name: &OsStr) -> Option<Domain> {
+        name.to_str()?.strip_prefix(self.prefix)?.strip_suffix(SUFFIX)?.parse().ok()
     }
 
     /// Device and inode of the directory itself, where this user can make lock files in it.

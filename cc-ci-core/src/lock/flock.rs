@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
-use super::directory::{ATTEMPTS, FileId, LockDirectory, LockFile, failed, names};
+use super::directory::{ATTEMPTS, FileId, LockDirectory, LockFile, PLACE, failed, names};
 use super::holder::{Seen, confirm, see};
 use super::left_clean;
 use super::record::{Record, this_process};
@@ -63,13 +63,19 @@ impl FlockLocks {
     }
 
     pub(super) fn with(self, change: impl FnOnce(&mut LockDirectory)) -> Self {
-        let LockDirectory { path, group, trusted_owners, refused_filesystem, .. } = &*self.directory;
+        let LockDirectory { path, prefix, group, trusted_owners, refused_filesystem, .. } = &*self.directory;
         let mut directory = LockDirectory::new(path.clone());
+        directory.prefix = prefix;
         directory.group = *group;
         directory.trusted_owners.clone_from(trusted_owners);
         directory.refused_filesystem = *refused_filesystem;
         change(&mut directory);
         Self { directory: Arc::new(directory), host: self.host }
+    }
+
+    /// The locks of places beside these, which are no app's, in the same directory and by the same rules.
+    pub(crate) fn places(&self) -> Self {
+        self.clone().with(|directory| directory.prefix = PLACE)
     }
 
     /// Where the lock file of `domain` is, there or not.
@@ -268,7 +274,7 @@ impl AppLock for FlockLocks {
         };
         let mut domains = Vec::new();
         for entry in std::fs::read_dir(path).map_err(unreadable)? {
-            domains.extend(LockDirectory::domain_of(&entry.map_err(unreadable)?.file_name()));
+            domains.extend(self.directory.domain_of(&entry.map_err(unreadable)?.file_name()));
         }
         domains.sort_unstable();
         Ok(domains)

@@ -22,4 +22,7 @@ pub struct Asked {
     pub skip_fetch: bool,
     /// Whether the call asks only to be warned of privileges that are not granted.
     pub report_only: bool,
+    /// How long a red app is kept up for a person to look, in seconds, where the call says so.
+    #[serde(default)]
+    pub keep_on_red_seconds: Option<f64>,
 }

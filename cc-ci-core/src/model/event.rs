@@ -65,6 +65,24 @@ pub enum Event {
         #[schemars(with = "f64")]
         waited: Duration,
     },
+    /// The run waits until the host has a place for it, or room. Said at once, and again every 60 s.
+    AdmissionWaiting {
+        /// What it waits for, and which setting says so.
+        what: String,
+        /// The holders of all places that the kernel confirmed, where it waits for one.
+        holders: Vec<Holder>,
+        /// How long it may take.
+        #[serde(serialize_with = "seconds")]
+        #[schemars(with = "f64")]
+        limit: Duration,
+    },
+    /// That wait is over.
+    Admitted {
+        /// How long it took.
+        #[serde(serialize_with = "seconds")]
+        #[schemars(with = "f64")]
+        waited: Duration,
+    },
     /// The run entered a phase: `fetch`, `recover`, `install`, …
     Phase {
         /// Its name.
@@ -115,6 +133,17 @@ pub enum Event {
         #[serde(serialize_with = "seconds")]
         #[schemars(with = "f64")]
         took: Duration,
+    },
+    /// The red app is kept up for a person to look; its run stays its owner.
+    Kept {
+        /// Which run.
+        run_id: RunId,
+        /// Where the app is.
+        domain: Domain,
+        /// Until when at the latest.
+        until: Timestamp,
+        /// What shows the app: addresses and commands.
+        look: Vec<String>,
     },
     /// How far a janitor's pass is; again before each batch.
     Sweep {
@@ -216,6 +245,7 @@ impl Event {
                 *text = change(text);
             }
             Self::Phase { phase, .. } => *phase = change(phase),
+            Self::Kept { look, .. } => look.iter_mut().for_each(|look| *look = change(look)),
             Self::StepStarted { name, .. } => *name = change(name),
             Self::Converging { lagging, .. } => {
                 for service in lagging {

@@ -9,6 +9,7 @@ pub(crate) mod failure;
 pub(crate) mod holder;
 pub(crate) mod inventory;
 pub(crate) mod level;
+pub(crate) mod quarantine;
 pub(crate) mod record;
 pub(crate) mod secret;
 pub(crate) mod tier_name;

@@ -16,6 +16,7 @@ use super::inventory::Resource;
 pub use super::tier_name::TierName;
 use crate::names::{Domain, RecipeName, RunId, Subject};
 use crate::sys::process::ProcessIdentity;
+use crate::sys::text::took;
 
 /// The schema of [`RunRecord`].
 pub const RUN_SCHEMA: &str = "cc-ci.run/v1";
@@ -78,6 +79,9 @@ pub struct RunRecord {
     pub cancelled_by: Option<Cause>,
     /// How long it waited for locks, in seconds.
     pub lock_waited_seconds: f64,
+    /// That its red app was kept up for a person to look, where it was.
+    #[serde(default)]
+    pub kept: Option<Kept>,
     /// How often it deployed: 1 for each app of a cold run that got so far, which is one but for older releases to
     /// upgrade from.
     pub deploy_count: u32,
@@ -121,6 +125,47 @@ impl RunRecord {
             None => self.tiers.push(tier),
         }
     }
+}
+
+/// A red app that was kept up for a person to look (`--keep-on-red`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Kept {
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when at the latest.
+    pub until: Timestamp,
+    /// For how long, in seconds; absent while it is kept.
+    pub seconds: Option<f64>,
+    /// What ended it early: the run is as red as it was.
+    pub ended_by: Option<Cause>,
+}
+
+impl Kept {
+    pub(crate) fn new(since: Timestamp, until: Timestamp) -> Self {
+        Self { since, until, seconds: None, ended_by: None }
+    }
+
+    /// As people read it: `12m of 30m, ended by TERM`.
+    pub fn in_words(&self) -> String {
+        let whole = |seconds: f64| took(seconds, 0);
+        let limit = whole(self.until.duration_since(self.since).as_secs_f64());
+        let Some(seconds) = self.seconds else {
+            return format!("until {} at the latest", clock_time(self.until));
+        };
+        let by = self.ended_by.map(|cause| format!(", ended by {cause}")).unwrap_or_default();
+        format!("{} of {limit}{by}", whole(seconds))
+    }
+}
+
+/// A time, as a line has it: `2026-11-29T21:14:05Z`.
+pub(crate) fn clock_stamp(at: Timestamp) -> String {
+    format!("{at:.0}")
+}
+
+/// A time of the day, as a line has it: `21:14 UTC`.
+pub(crate) fn clock_time(at: Timestamp) -> String {
+    at.strftime("%H:%M UTC").to_string()
 }
 
 /// How a run goes about it.

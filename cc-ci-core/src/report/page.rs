@@ -327,6 +327,9 @@ fn facts(record: &RunRecord) -> Vec<Fact> {
     if record.lock_waited_seconds >= 0.1 {
         facts.push(fact("Waited for the app's lock", took(record.lock_waited_seconds, 1)));
     }
+    if let Some(kept) = &record.kept {
+        facts.push(fact("Kept up for a look", kept.in_words()));
+    }
     facts
 }
 

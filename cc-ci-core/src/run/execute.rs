@@ -4,6 +4,7 @@ use std::any::Any;
 use std::panic::resume_unwind;
 
 use super::acquire::acquire;
+use super::admission::admit;
 use super::baseline::Baseline;
 use super::cold::{Deployed, bring_up};
 use super::fetch::fetch;
@@ -97,7 +98,17 @@ impl Harness {
                 hint = failure.hint().map(str::to_owned);
                 failure.fault().into()
             }
-            ScopeEnd::Cancelled(cause) => Exit::Cancelled(cause),
+            ScopeEnd::Cancelled(cause) => {
+                // The lifetime has told it; it belongs to the run's record too.
+                run.events.keep(&Event::Cancelled { cause });
+                if run.end_kept(Some(cause)) {
+                    // It was red before, and only somebody's look was ended.
+                    Exit::Green
+                } else {
+                    run.record().cancelled_by = Some(cause);
+                    Exit::Cancelled(cause)
+                }
+            }
             ScopeEnd::Panicked(payload) => {
                 let failure = Failure::host(format!("cc-ci panicked: {}", panic_text(payload.as_ref())));
                 run.fail_with(&failure.with_blame(Blame::Harness));
@@ -105,11 +116,6 @@ impl Harness {
                 Exit::Harness
             }
         };
-        if let Exit::Cancelled(cause) = body_exit {
-            run.record().cancelled_by = Some(cause);
-            // The lifetime has told it; it belongs to the run's record too.
-            run.events.keep(&Event::Cancelled { cause });
-        }
         run.context.reporter.report(&Event::ChildrenEnded {
             groups: children.groups,
             escaped: children.escaped,
@@ -148,12 +154,15 @@ async fn cold<T>(
     run.enter("fetch", &[]);
     let fetched = fetch(run).await?;
     run.enter("lock", &[]);
-    let guards = acquire(run, &mut held.guards).await?;
+    let Held { guards, place, .. } = held;
+    let guards = acquire(run, guards).await?;
     run.note_engine().await;
     run.enter("recover", guards);
     recover(run, guards).await?;
     run.enter("janitor", guards);
     sweep_others(run).await;
+    // What dead runs had left has made room.
+    admit(run, guards, place).await?;
     lane(&Ready::new(run, &fetched, guards)).await
 }
 
@@ -164,10 +173,13 @@ async fn warm(run: &Run<'_>, held: &mut Held) -> Result<(), Failure> {
     let baseline = Baseline::fetch(run).await?;
     baseline.guard_ancestry(run, &fetched).await?;
     run.enter("lock", &[]);
-    let guards = acquire(run, &mut held.guards).await?;
+    let Held { guards, warm, place } = held;
+    let guards = acquire(run, guards).await?;
     run.note_engine().await;
+    // To restore it may be to deploy it.
+    admit(run, guards, place).await?;
     run.enter("restore the baseline", guards);
-    let HeldWarm { baseline, before } = held.warm.insert(HeldWarm { baseline, before: None });
+    let HeldWarm { baseline, before } = warm.insert(HeldWarm { baseline, before: None });
     Restore::new(run, baseline, &run.context).restore().await?;
     run.enter("janitor", guards);
     sweep_others(run).await;

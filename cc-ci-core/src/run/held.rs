@@ -9,6 +9,8 @@ use crate::lock::AppGuard;
 pub(super) struct Held {
     pub guards: Vec<AppGuard>,
     pub warm: Option<HeldWarm>,
+    /// The run's place on the host, where those are numbered.
+    pub place: Option<AppGuard>,
 }
 
 /// What bringing a warm app back takes.

@@ -5,6 +5,7 @@
 //! ways in; `execute.rs` is the column, from top to bottom.
 
 mod acquire;
+mod admission;
 mod api;
 mod baseline;
 mod checks;
@@ -20,6 +21,8 @@ mod fetch;
 mod held;
 mod install_copy;
 mod integrity;
+mod keep;
+mod limits;
 mod lines;
 mod lint;
 mod open;
@@ -50,11 +53,12 @@ pub use crate::model::asked::Asked;
 pub use crate::model::digest::{Blame, Digest, Doing, LogEnd};
 pub use crate::model::level::{Level, Met, RuleOutcome};
 pub use crate::model::record::{
-    Lane, Lint, RUN_SCHEMA, Receipt, ReleasesBefore, RunRecord, Span, SpanKind, Status, Step, Tier, TierName,
-    Verdict, Versions,
+    Kept, Lane, Lint, RUN_SCHEMA, Receipt, ReleasesBefore, RunRecord, Span, SpanKind, Status, Step, Tier,
+    TierName, Verdict, Versions,
 };
 pub use cold::Deployed;
 pub use execute::RunEnd;
+pub use limits::{Limits, Places};
 pub use reconcile::{Outcome, WarmEnd};
 pub use request::{Harness, RecipeScripts, Request, Settings, WarmApp};
 pub use upgrade_from::UpgradeFrom;

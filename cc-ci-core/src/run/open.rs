@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use super::confine::recipe_code;
@@ -135,6 +136,7 @@ impl Harness {
             exit_code: None,
             cancelled_by: None,
             lock_waited_seconds: 0.0,
+            kept: None,
             deploy_count: 0,
             tiers: Vec::new(),
             level: None,
@@ -198,6 +200,7 @@ impl Harness {
             strangers: Strangers::default(),
             evidence: Evidence::default(),
             first: First::default(),
+            unfit: AtomicBool::new(false),
             written: Mutex::default(),
         }
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -90,6 +91,7 @@ pub(super) async fn check_order(run: &Run<'_>, app: &App, order: &Order) -> Resu
     if drift.differences.is_empty() {
         return Ok(());
     }
+    run.unfit.store(true, Ordering::Relaxed);
     let differences = shortened(&drift.differences).join("; ");
     Err(Failure::recipe(format!("{} is not deployed as its files were judged: {differences}", app.domain))
         .with_hint(

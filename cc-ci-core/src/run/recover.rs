@@ -55,6 +55,7 @@ pub(super) async fn sweep_others(run: &Run<'_>) {
         own_run: Some(run.context.run_id.clone()),
         budget: run.harness.settings.janitor_budget,
         cancellation: run.harness.lifetime.cancellation().clone(),
+        retry: Vec::new(),
     };
     let until = crate::sys::after(Instant::now(), pass.budget);
     match janitor.pass(&pass).await {

@@ -33,6 +33,7 @@ pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
         exit_code: _,
         cancelled_by: _,
         lock_waited_seconds: _,
+        kept: _,
         deploy_count: _,
         tiers,
         level: _,
@@ -56,6 +57,7 @@ pub(super) fn redacted(record: &RunRecord, redactor: &Redactor) -> RunRecord {
         upgrade_from,
         skip_fetch: _,
         report_only: _,
+        keep_on_red_seconds: _,
     }) = asked
     {
         texts(std::iter::once(source).chain(revision).chain(tests_dir).chain(upgrade_from), redactor);
@@ -158,6 +160,7 @@ mod tests {
             upgrade_from: vec![secret.to_owned()],
             skip_fetch: false,
             report_only: false,
+            keep_on_red_seconds: None,
         });
         record.releases_before = Some(ReleasesBefore { newest: text(), count: 1 });
         record.lint = Some(Lint { findings: vec![secret.to_owned()], ..Lint::default() });

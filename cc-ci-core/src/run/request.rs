@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::limits::Limits;
 use super::upgrade_from::UpgradeFrom;
 use crate::engine::{Deployer, Owned, Owners};
 use crate::http::Proxy;
@@ -132,6 +133,10 @@ pub struct Settings {
     pub dependencies: BTreeMap<RecipeName, Vec<RecipeSource>>,
     /// The warm apps of recipes.
     pub warm: BTreeMap<RecipeName, WarmApp>,
+    /// What a run waits for before it begins its lane.
+    pub limits: Limits,
+    /// So long a red app is kept up for a person to look, within the run's deadline; in the cold lane only.
+    pub keep_on_red: Duration,
     /// How many run directories are kept.
     pub keep_runs: usize,
     /// Why this executor was chosen, where nobody asked for it by name: the run's first line tells.
@@ -161,6 +166,8 @@ impl Default for Settings {
             git_credentials: GitCredentials::default(),
             dependencies: BTreeMap::new(),
             warm: BTreeMap::new(),
+            limits: Limits::default(),
+            keep_on_red: Duration::ZERO,
             keep_runs: 50,
             why_executor: None,
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,8 @@ pub(super) struct Run<'h> {
     pub evidence: Evidence,
     /// What went wrong first.
     pub first: First,
+    /// Whether what was deployed is not what was judged: nobody keeps that.
+    pub unfit: AtomicBool,
     /// When the record was last written while the run goes on.
     pub written: Mutex<Option<Instant>>,
 }
@@ -257,6 +260,11 @@ impl Run<'_> {
         bounded(self.context.redactor.redact(text))
     }
 
+    /// Whether a tier failed.
+    pub fn is_red(&self) -> bool {
+        self.record().tiers.iter().any(|tier| tier.status == Status::Failed)
+    }
+
     pub fn lane(&self) -> Lane {
         self.record().lane
     }
@@ -297,8 +305,7 @@ impl Run<'_> {
     /// Concludes the record, writes it, and closes the event log. What can't be written is said, and never loses the
     /// verdict.
     pub async fn finish(&self, exit: Exit, interrupted: Option<&(Doing, Duration)>) -> Exit {
-        let red = self.record().tiers.iter().any(|tier| tier.status == Status::Failed);
-        let mut exit = if red { exit.or_graver(Exit::Red) } else { exit };
+        let mut exit = if self.is_red() { exit.or_graver(Exit::Red) } else { exit };
         let now = self.harness.ci_host.host.now();
         self.end_timeline(now);
         {

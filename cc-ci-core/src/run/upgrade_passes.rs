@@ -5,6 +5,7 @@
 //! main lane, a `CCCI_STATE_DIR` of this pass alone included, and one that fails says nothing of the other releases.
 
 use super::cold::{Cold, tier_from};
+use super::keep;
 use super::ready::Ready;
 use super::recover::empty;
 use super::service_logs;
@@ -31,8 +32,19 @@ pub(super) async fn lane(ready: &Ready<'_>) -> Result<(), Failure> {
         run.record().put_tier(tier_from(TierName::Upgrade, Some(release)));
     }
     Box::pin(Cold::new(&Tests::new(ready)).all_tiers(previous)).await?;
+    let mut is_kept = false;
     for release in older {
-        Box::pin(pass(ready, release)).await?;
+        // Another pass takes down what somebody wants to look at.
+        is_kept = is_kept || keep::is_due(ready).await;
+        if is_kept {
+            let reason = Some(keep::NOT_TRIED.to_owned());
+            run.record().put_tier(Tier { reason, ..tier_from(TierName::Upgrade, Some(release)) });
+        } else {
+            Box::pin(pass(ready, release)).await?;
+        }
+    }
+    if is_kept || keep::is_due(ready).await {
+        keep::keep(ready).await;
     }
     Ok(())
 }

@@ -93,11 +93,13 @@ mod tests {
     use crate::sys::process;
     use crate::sys::system_info::BootId;
 
+    type Ask = Box<dyn Fn(&Path) + Send>;
+
     #[tokio::test]
     async fn a_thread_that_must_not_block_is_told_where_it_does() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().to_owned();
-        let asks: [(&str, Box<dyn Fn(&Path) + Send>); 3] = [
+        let asks: [(&str, Ask); 3] = [
             ("a directory", Box::new(|root| drop(Dir::open(root)))),
             ("a file", Box::new(|root| drop(write_whole(&root.join("file"), b"", 0o600)))),
             ("/proc", Box::new(|_| drop(process::marked(&BootId::new("boot"))))),

@@ -98,6 +98,17 @@ pub fn free_space(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// The memory that the kernel can give without swapping, in bytes. Blocks.
+///
+/// # Errors
+/// When it can't be asked.
+pub fn available_memory() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibibytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim_end().parse::<u64>().ok());
+    kibibytes.map(|count| count.saturating_mul(1024)).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// Whether this user may make and remove files in the directory `path`.
 ///
 /// # Errors

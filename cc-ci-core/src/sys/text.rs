@@ -83,6 +83,12 @@ pub(crate) fn took(seconds: f64, digits: usize) -> String {
     }
 }
 
+/// A size, as people say it: `4.2 GiB`.
+pub fn gibibytes(bytes: u64) -> String {
+    let mib = bytes / (1 << 20);
+    format!("{}.{} GiB", mib / 1024, (mib % 1024) * 10 / 1024)
+}
+
 fn hex_digit(bits: u16) -> char {
     char::from_digit(u32::from(bits & 0xf), 16).unwrap_or('0')
 }

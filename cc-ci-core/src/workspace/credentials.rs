@@ -1,70 +1,30 @@
-//! With what git signs in, from a file of the operator's: `https://user:password@host` a line, as git-credential-store has
-//! it.
+//! With what git signs in, from a file of the operator's.
 //!
 //! git is given it as a header of one address, in its environment, which only its own user and root can read; never as an
 //! argument, which everybody can. It follows no redirection with it: git would send the header on, to whatever host it is led to.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
+use super::logins::Logins;
 use crate::model::failure::Failure;
-use crate::model::secret::Secret;
-use crate::sys::files::read_private;
-
-/// So long a file of credentials may be, in bytes.
-const LIMIT: u64 = 64 << 10;
-
-/// What a line has, for whoever wrote another one.
-const FORM: &str = "write a line each: https://user:password@host, or …@host/path for some repositories of it; %XX for what is no \
-                    letter or digit";
 
 /// Users and passwords of git servers; none by default.
-#[derive(Clone, Default)]
-pub struct GitCredentials(Vec<Credential>);
-
-#[derive(Clone)]
-struct Credential {
-    /// Scheme, host and port, and the beginning of a path: without a slash at its end.
-    prefix: String,
-    password: Secret,
-    /// What the header has.
-    encoded: Secret,
-}
-
-impl fmt::Debug for GitCredentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|credential| &credential.prefix)).finish()
-    }
-}
+#[derive(Debug, Clone, Default)]
+pub struct GitCredentials(Logins);
 
 impl GitCredentials {
-    /// Reads a file of credentials, which everybody else must not be able to read.
+    /// Reads a file of credentials, `https://user:password@host` a line, which everybody else must not be able to read.
     ///
     /// # Errors
     /// When it can't be used, or a line is none. What a line says is told by its number alone.
     pub fn read(path: &Path) -> Result<Self, Failure> {
-        let text = Secret::new(read_private(path, LIMIT)?);
-        let mut all = Vec::new();
-        for (number, line) in text.expose().lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            all.push(Credential::parse(line).ok_or_else(|| {
-                let place = format!("{}:{}", path.display(), number + 1);
-                Failure::configuration(format!("{place}: no credentials of a git server")).with_hint(FORM)
-            })?);
-        }
-        Ok(Self(all))
+        Logins::read(path, "git server").map(Self)
     }
 
     /// What nobody may see.
     pub fn secrets(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().flat_map(|known| [known.password.expose(), known.encoded.expose()])
+        self.0.secrets()
     }
 
     /// `text` without them.
@@ -74,8 +34,7 @@ impl GitCredentials {
 
     /// The variables with which git signs in at `address`; none where there is nothing for it.
     pub(super) fn environment(&self, address: &str) -> Vec<(OsString, OsString)> {
-        let of_address = self.0.iter().filter(|known| known.is_of(address));
-        let Some(known) = of_address.max_by_key(|known| known.prefix.len()) else { return Vec::new() };
+        let Some(known) = self.0.at(address) else { return Vec::new() };
         let header = format!("Authorization: Basic {}", known.encoded.expose());
         [
             ("GIT_CONFIG_COUNT", "2".to_owned()),
@@ -87,55 +46,6 @@ impl GitCredentials {
         .map(|(name, value)| (name.into(), value.into()))
         .into()
     }
-}
-
-impl Credential {
-    fn parse(line: &str) -> Option<Self> {
-        let (scheme, rest) =
-            line.split_once("://").filter(|(scheme, _)| matches!(*scheme, "https" | "http"))?;
-        let (login, place) = rest.split_once('@')?;
-        let (user, password) = login.split_once(':')?;
-        let (user, password) = (decoded(user)?, Secret::new(decoded(password)?));
-        let place = place.trim_end_matches('/');
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~/:[]%+".contains(c);
-        if user.is_empty() || user.contains(':') || password.expose().is_empty() {
-            return None;
-        }
-        if place.is_empty() || place.starts_with(['/', ':']) || !place.chars().all(is_plain) {
-            return None;
-        }
-        let (host, path) = place.split_once('/').map_or((place, ""), |(host, path)| (host, path));
-        let slash = if path.is_empty() { "" } else { "/" };
-        let prefix = format!("{scheme}://{}{slash}{path}", host.to_ascii_lowercase());
-        let encoded = Secret::new(STANDARD.encode(format!("{user}:{}", password.expose())));
-        Some(Self { prefix, password, encoded })
-    }
-
-    /// Whether `address` is the place, or beneath it.
-    fn is_of(&self, address: &str) -> bool {
-        let Some((scheme, rest)) = address.split_once("://") else { return false };
-        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let address = format!("{scheme}://{}/{path}", host.to_ascii_lowercase());
-        address.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with('/') || rest.is_empty())
-    }
-}
-
-/// Text as an address has it.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = [rest.next()?, rest.next()?];
-        if !digits.iter().all(u8::is_ascii_hexdigit) {
-            return None;
-        }
-        bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-    }
-    String::from_utf8(bytes).ok().filter(|text| !text.chars().any(char::is_control))
 }
 
 /// Returns `text` with neither user, password nor query in any address.
@@ -164,6 +74,9 @@ pub fn redact(text: &str) -> String {
 mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt as _;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
 
     use super::*;
 

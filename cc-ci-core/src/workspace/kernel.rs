@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::OFlags;
 
-use super::{AbraWorkspace, Pruned, RunDir, RunFiles, Settings, WorkspaceError};
+use super::{AbraWorkspace, Pruned, QuarantineDir, RunDir, RunFiles, Settings, WorkspaceError};
 use crate::names::RunId;
 use crate::sys::files::{Dir, RUN_LOCK, RootError, RootKind, check_root, claim_root, is_run_directory, user};
 
@@ -57,6 +57,15 @@ impl KernelWorkspace {
             let _same = self.claimed.set(dir);
         }
         self.claimed.get().ok_or_else(|| RootError::missing(&self.settings.runs_dir).into())
+    }
+
+    /// The very runs directory that is changed, whatever its path names since; `None` where there is none yet.
+    fn existing(&self) -> Result<Option<Dir>, WorkspaceError> {
+        let path = &self.settings.runs_dir;
+        match self.claimed.get().map_or_else(|| Dir::open(path), |runs| Ok(runs.clone())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some).map_err(WorkspaceError::io("list the runs directory", path)),
+        }
     }
 
     fn directory(&self, run_id: &RunId) -> std::path::PathBuf {
@@ -136,15 +145,7 @@ impl AbraWorkspace for KernelWorkspace {
 
     fn run_files(&self) -> Result<Vec<RunFiles>, WorkspaceError> {
         let fail = |error| WorkspaceError::io("list the runs directory", &self.settings.runs_dir)(error);
-        // The very one that is changed, whatever its path names since.
-        let runs = match self
-            .claimed
-            .get()
-            .map_or_else(|| Dir::open(&self.settings.runs_dir), |runs| Ok(runs.clone()))
-        {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            opened => opened.map_err(fail)?,
-        };
+        let Some(runs) = self.existing()? else { return Ok(Vec::new()) };
         let owner = runs.owner().map_err(fail)?;
         let mut ids: Vec<RunId> = Vec::new();
         for name in runs.names(Path::new(".")).map_err(fail)? {
@@ -154,6 +155,10 @@ impl AbraWorkspace for KernelWorkspace {
         }
         ids.sort();
         Ok(ids.into_iter().map(|id| RunFiles::new(id, runs.clone())).collect())
+    }
+
+    fn quarantine(&self) -> Result<QuarantineDir, WorkspaceError> {
+        self.existing().map(QuarantineDir::new)
     }
 
     fn check(&self) -> Result<(), WorkspaceError> {

@@ -105,6 +105,10 @@ impl AbraWorkspace for Broken {
         self.0.run_files()
     }
 
+    fn quarantine(&self) -> Result<QuarantineDir, WorkspaceError> {
+        self.0.quarantine()
+    }
+
     fn check(&self) -> Result<(), WorkspaceError> {
         self.0.check()
     }

@@ -24,7 +24,10 @@ mod git;
 mod kernel;
 mod layout;
 mod log_ends;
+mod logins;
+mod quarantine;
 mod recipe_tree;
+mod registry_credentials;
 mod releases;
 mod run_dir;
 mod run_files;
@@ -49,7 +52,9 @@ pub use fetch::{FetchRequest, Fetched, ReleasesOf, fetch};
 pub use fetch_error::FetchError;
 pub use git::GitError;
 pub use kernel::KernelWorkspace;
+pub use quarantine::QuarantineDir;
 pub use recipe_tree::{RecipeTree, SnapshotError};
+pub use registry_credentials::RegistryCredentials;
 pub use releases::{Release, Releases};
 pub use run_dir::RunDir;
 pub(crate) use run_dir::home_environment;
@@ -88,6 +93,9 @@ pub trait AbraWorkspace: fmt::Debug + fmt::Display + Send + Sync {
     /// Removes the oldest run directories until `keep` are left. Never a live one, and never one whose tree
     /// still holds residue: that is the janitor's. Blocks, until `stop` says so: what is due then is the next one's.
     fn prune(&self, keep: usize, stop: &dyn Fn() -> bool) -> Result<Pruned, WorkspaceError>;
+
+    /// The run apps that could not be reaped, as they are recorded in the runs directory that is changed.
+    fn quarantine(&self) -> Result<QuarantineDir, WorkspaceError>;
 
     /// Where the directories are.
     fn runs_dir(&self) -> &Path;

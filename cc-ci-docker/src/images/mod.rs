@@ -4,8 +4,7 @@
 //! one error: what a registry does not have is the recipe's fault, a registry that can't be reached is the host's.
 //!
 //! # Limitations
-//! Images are pulled without credentials. A private one must be on the host before, or the engine's own mirror must
-//! have it.
+//! What the engine has is used whoever asks for it: a private image that was pulled once is everybody's on that host.
 
 mod pull;
 mod reference;
@@ -15,13 +14,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cc_ci_core::engine::{App, Failure, Fault};
-use cc_ci_core::event::{Event, Reporter};
+use cc_ci_core::event::Event;
 use cc_ci_core::recipe::{Recipe, RecipeError};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::SwarmEngine;
-use crate::client::Client;
 use pull::Progress;
 use reference::Reference;
 
@@ -53,7 +51,7 @@ pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Fail
     }
     let text = format!("pulling {} of {} images: {}", missing.len(), images.len(), list(&missing));
     engine.settings.reporter.report(&Event::Note { text });
-    let failures = pull_all(client, engine.settings.reporter.as_ref(), &missing, engine.pull_silence).await;
+    let failures = pull_all(engine, &missing).await;
     if failures.is_empty() { Ok(()) } else { Err(error(&failures, missing.len())) }
 }
 
@@ -71,17 +69,14 @@ fn images(app: &App) -> Result<BTreeSet<Reference>, Failure> {
 }
 
 /// Pulls them all, whatever becomes of each.
-async fn pull_all(
-    client: &Client,
-    reporter: &dyn Reporter,
-    images: &[Reference],
-    silence: Duration,
-) -> Vec<Failure> {
+async fn pull_all(engine: &SwarmEngine, images: &[Reference]) -> Vec<Failure> {
+    let SwarmEngine { client, settings, credentials, pull_silence, .. } = engine;
+    let reporter = settings.reporter.as_ref();
     let (began, progress, left) = (Instant::now(), Progress::default(), AtomicUsize::new(images.len()));
     let pull = |image| {
         let (progress, left) = (&progress, &left);
         async move {
-            let done = pull::pull(client, image, silence, progress).await;
+            let done = pull::pull(client, image, credentials, *pull_silence, progress).await;
             let left = left.fetch_sub(1, Ordering::Relaxed) - 1;
             if done.is_ok() {
                 let text = format!("pulled {image}; {left} left");

@@ -5,11 +5,13 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use cc_ci_core::engine::Redactor;
 use cc_ci_core::run::Blame;
+use cc_ci_core::workspace::RegistryCredentials;
 use cc_ci_core::{Failure, Fault};
 use futures_util::TryStreamExt as _;
 
@@ -56,10 +58,11 @@ pub(super) async fn is_there(client: &Client, image: &Reference) -> Result<bool,
     }
 }
 
-/// Pulls it; a registry that sends nothing for `silence` is given up on. Dropping it ends the pull.
+/// Pulls it, with what of the `credentials` is its registry's; a registry that sends nothing for `silence` is given up on. Dropping it ends the pull.
 pub(super) async fn pull(
     client: &Client,
     image: &Reference,
+    credentials: &RegistryCredentials,
     silence: Duration,
     progress: &Progress,
 ) -> Result<(), Failure> {
@@ -68,12 +71,20 @@ pub(super) async fn pull(
     let docker = docker.clone().with_timeout(silence + Duration::from_secs(1));
     let options =
         CreateImageOptionsBuilder::new().from_image(&image.repository()).tag(image.version.as_str()).build();
-    let mut words = std::pin::pin!(docker.create_image(Some(options), None, None));
+    let login = credentials.of(&image.registry, &image.name);
+    let has_login = login.is_some();
+    let credentials = login.map(|(user, password)| DockerCredentials {
+        username: Some(user.to_owned()),
+        password: Some(password.expose().to_owned()),
+        serveraddress: Some(image.registry.clone()),
+        ..DockerCredentials::default()
+    });
+    let mut words = std::pin::pin!(docker.create_image(Some(options), None, credentials));
     loop {
         match tokio::time::timeout(silence, words.try_next()).await {
             Ok(Ok(Some(info))) => progress.take(&info),
             Ok(Ok(None)) => break,
-            Ok(Err(error)) => return Err(explain(client, image, error)),
+            Ok(Err(error)) => return Err(explain(client, image, has_login, error)),
             Err(_) => {
                 let registry = &image.registry;
                 return Err(Failure::host(format!("{registry} sent nothing of {image} for {silence:?}")));
@@ -93,15 +104,17 @@ fn trouble(image: &Reference, error: &ApiError) -> Failure {
 }
 
 /// The engine passes a registry's refusal on as text, with the status 500 or 404, or in the middle of the stream.
-fn explain(client: &Client, image: &Reference, error: Error) -> Failure {
+fn explain(client: &Client, image: &Reference, has_login: bool, error: Error) -> Failure {
     match error {
-        Error::DockerStreamError { error } => refusal(client.redactor(), image, &error),
-        Error::DockerResponseServerError { message, .. } => refusal(client.redactor(), image, &message),
+        Error::DockerStreamError { error } => refusal(client.redactor(), image, has_login, &error),
+        Error::DockerResponseServerError { message, .. } => {
+            refusal(client.redactor(), image, has_login, &message)
+        }
         error => trouble(image, &client.explain(error)),
     }
 }
 
-fn refusal(redactor: &Redactor, image: &Reference, text: &str) -> Failure {
+fn refusal(redactor: &Redactor, image: &Reference, has_login: bool, text: &str) -> Failure {
     let (registry, name) = (&image.registry, &image.name);
     let version = match &image.version {
         Version::Tag(tag) => format!("the tag {tag}"),
@@ -127,8 +140,19 @@ fn refusal(redactor: &Redactor, image: &Reference, text: &str) -> Failure {
     } else if says(&["manifest unknown", "manifest_unknown", "name unknown", "name_unknown", "not found"]) {
         (Fault::Recipe, Some(Blame::Recipe), format!("{registry} has no {name} with {version}"), None)
     } else if says(&["denied", "unauthorized", "authentication required", "no basic auth credentials"]) {
-        let hint = format!("images are pulled without credentials; if it is private: docker pull {image}");
-        (Fault::Recipe, Some(Blame::Recipe), format!("{registry} has no {name} for everybody"), Some(hint))
+        let (whom, hint) = if has_login {
+            (
+                format!("the user that [registry] credentials_file has for {registry}"),
+                "may that user read it? is the token still good?",
+            )
+        } else {
+            (
+                "everybody".to_owned(),
+                "if it is private: say with what to sign in, in [registry] credentials_file",
+            )
+        };
+        let what = format!("{registry} has no {name} for {whom}");
+        (Fault::Recipe, Some(Blame::Recipe), what, Some(hint.to_owned()))
     } else {
         (Fault::Host, None, format!("can't pull {name} with {version} from {registry}"), None)
     };
@@ -186,7 +210,7 @@ mod tests {
                 "can't pull a/x with the tag 1 from ghcr.io (failed to register layer",
             ),
         ] {
-            let failure = refusal(&Redactor::default(), &image, text);
+            let failure = refusal(&Redactor::default(), &image, false, text);
             assert_eq!(failure.fault(), fault, "{text}");
             assert!(failure.to_string().starts_with(says), "{failure}");
         }

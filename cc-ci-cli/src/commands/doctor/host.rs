@@ -13,8 +13,9 @@ use cc_ci_core::names::{Domain, InvalidName, RecipeName, RunId, Subject};
 use cc_ci_core::process::{Marker, MarkerOwner};
 use cc_ci_core::run::RecipeScripts;
 use cc_ci_core::sys::programs;
+use cc_ci_core::sys::text::gibibytes;
 use cc_ci_core::system_info::{free_space, is_noexec, is_root, may_write};
-use cc_ci_core::workspace::WorkspaceError;
+use cc_ci_core::workspace::{AbraWorkspace as _, KernelWorkspace, Settings, WorkspaceError};
 
 use super::{Check, Patient};
 use crate::engine::{Engine, in_path};
@@ -106,7 +107,8 @@ pub async fn runs_directory(patient: &Patient) -> Vec<Check> {
     let runs_dir = patient.base.config.runs_dir.clone();
     let local_root = patient.uses_local().then(|| patient.base.config.local_root.clone());
     let look = move || {
-        let mut checks = vec![executing(directory("runs directory", &runs_dir, "CCCI_RUNS_DIR"), &runs_dir)];
+        let runs = executing(directory("runs directory", &runs_dir, "CCCI_RUNS_DIR"), &runs_dir);
+        let mut checks = vec![quarantine(runs, &runs_dir)];
         checks.extend(local_root.map(|path| directory("local root", &path, "CCCI_LOCAL_ROOT")));
         checks
     };
@@ -134,6 +136,20 @@ fn directory(name: &'static str, path: &Path, knob: &str) -> Check {
         return check.problem(format!("{} can't be written: {error}", there.display()), fix);
     }
     disk(check, &there)
+}
+
+/// What passes of the janitor could not reap.
+fn quarantine(check: Check, runs_dir: &Path) -> Check {
+    let runs = Settings::new(runs_dir).and_then(KernelWorkspace::new);
+    // What can't be asked has been told above.
+    let quarantine = runs.and_then(|runs| runs.quarantine()).ok();
+    let records = quarantine.and_then(|quarantine| quarantine.all().ok()).unwrap_or_default();
+    let paused = records.into_iter().filter(|record| record.next().is_some());
+    paused.fold(check, |check, record| {
+        let problem = format!("{} is in quarantine: {}", record.domain, record.in_words());
+        let fix = format!("end what is in its way, then: cc-ci janitor --retry {}", record.domain);
+        check.problem(problem, fix)
+    })
 }
 
 /// A recipe's tests are executed from the runs directory.
@@ -172,8 +188,7 @@ pub fn disk(check: Check, path: &Path) -> Check {
 }
 
 fn room(check: Check, path: &Path, free: u64) -> Check {
-    let mib = free / (1 << 20);
-    let free_text = format!("{}.{} GiB free", mib / 1024, (mib % 1024) * 10 / 1024);
+    let free_text = format!("{} free", gibibytes(free));
     if free < LOW {
         let problem = format!("the disk of {} is nearly full: {free_text}", path.display());
         check

@@ -68,7 +68,7 @@ struct Patient {
     base: Base,
     /// Which engine the other commands would use.
     choice: Result<Choice, Failure>,
-    /// What is wrong with the files that the configuration names: the proxy's certificates, git's credentials.
+    /// What is wrong with the files that the configuration names: the proxy's certificates, credentials of git and of registries.
     unusable: Vec<Failure>,
     lifetime: Arc<dyn RunLifetime>,
 }
@@ -92,7 +92,9 @@ pub fn doctor(
 ) -> Result<Exit, Failure> {
     let lifetime: Arc<dyn RunLifetime> = app::start_read_only(taken, terminal)?;
     // They read files.
-    let unusable = [base.config.proxy().err(), base.config.git_credentials().err()];
+    let config = &base.config;
+    let unusable =
+        [config.proxy().err(), config.git_credentials().err(), config.registry_credentials().err()];
     let unusable = unusable.into_iter().flatten().collect();
     let checks = app::block_on_read_only(lifetime.as_ref(), async {
         let chosen = tokio::time::timeout(LIMIT, which::choose(&base.config)).await;
