@@ -9,7 +9,7 @@ use std::time::Duration;
 use std::{fs, io, panic};
 
 use cc_ci_abra::{Abra, AbraDeployer, Probe};
-use cc_ci_core::blocking::{self, Unblocked};
+use cc_ci_core::blocking;
 use cc_ci_core::engine::Deployer;
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::lifetime::{Bounds, ParentWatch, ProcessMode, RunLifetime, TakeOverError, TakenOver};
@@ -305,10 +305,7 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, 
             said.downcast::<String>().map_or_else(|_| "no thread for blocking work".to_owned(), |said| *said);
         return Err(failed(io::Error::other(said)));
     }
-    let end = {
-        let _unblocked = Unblocked::begin();
-        runtime.block_on(work)
-    };
+    let end = runtime.block_on(work);
     runtime.shutdown_background();
     end
 }
