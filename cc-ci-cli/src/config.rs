@@ -2,6 +2,7 @@
 //!
 //! clap reads the environment and the flags; what they leave open is the file's, then the default's.
 
+mod directories;
 mod keys;
 mod recipes;
 mod show;
@@ -25,6 +26,7 @@ use cc_ci_core::workspace::{Catalogue, GitCredentials, RegistryCredentials};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use directories::{absolute, named_tree, state};
 use recipes::{OfRecipes, Recipe};
 
 pub use keys::{KEYS, files};
@@ -352,11 +354,6 @@ impl Config {
     }
 }
 
-/// The canonical abra tree that the environment names.
-fn named_tree() -> Option<PathBuf> {
-    env::var_os("ABRA_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from)
-}
-
 /// What the recipes' code may read of the host. Each is shown as what it is: a link's end may be elsewhere in a sandbox.
 fn sandbox_paths(paths: Vec<PathBuf>, source: &Source) -> Result<Vec<PathBuf>, Failure> {
     let real = |path: PathBuf| {
@@ -441,28 +438,6 @@ fn nearest(message: &str) -> Option<String> {
     let unknown = message.starts_with("unknown ").then(|| quoted.next())??;
     let known = spelling::nearest(unknown, quoted)?;
     Some(format!("did you mean {known}?"))
-}
-
-fn absolute(what: &str, path: PathBuf) -> Result<PathBuf, Failure> {
-    std::path::absolute(path)
-        .map_err(|error| Failure::configuration(format!("can't use {what}")).with_source(error))
-}
-
-/// A directory for state: the system's for root, else the user's own.
-fn state(name: &str) -> Result<PathBuf, Failure> {
-    let absolute =
-        |variable: &str| env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    let is_root = cc_ci_core::system_info::is_root();
-    if is_root {
-        return Ok(Path::new("/var/lib").join(name));
-    }
-    absolute("XDG_STATE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
-        .map(|state| state.join(name))
-        .ok_or_else(|| {
-            Failure::configuration("neither XDG_STATE_HOME nor HOME says where state is kept")
-                .with_hint("name the directories: CCCI_RUNS_DIR and CCCI_LOCAL_ROOT")
-        })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod conformance;
 mod conformance_tests;
 mod killed;
 mod pass;
+mod quarantine;
 mod reap;
 #[cfg(test)]
 mod reap_tests;
@@ -171,5 +172,16 @@ impl fmt::Display for Decision {
             Self::WouldReap => "orphan, would be reaped",
             Self::WouldRemoveLock => "stale lock file, would be removed",
         })
+    }
+}
+
+fn finding(domain: &Domain, decision: Decision) -> Finding {
+    Finding {
+        domain: domain.clone(),
+        decision,
+        removed: Vec::new(),
+        left: Vec::new(),
+        holder: None,
+        detail: Vec::new(),
     }
 }

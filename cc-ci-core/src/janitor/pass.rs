@@ -9,19 +9,20 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use rustix::process::{Resource as Limit, getrlimit};
 
+use super::quarantine::{note_failure, quarantined};
 use super::reap::{DomainSnapshot, PendingRequests, Reaped, by_domain, clear, end_quarantine};
-use super::{Decision, Finding, Janitor, Pass, Report};
+use super::{Decision, Finding, Janitor, Pass, Report, finding};
 use crate::engine::{Inventory, Owners};
 use crate::inventory::ci_host::CiHost;
 use crate::inventory::run_store::RunSummary;
 use crate::lifetime::RunLifetime;
 use crate::lock::{AppGuard, Description, LockError, LockView};
+use crate::model::error_chain;
 use crate::model::event::Event;
 use crate::model::failure::Failure;
-use crate::model::quarantine::Quarantine;
 use crate::names::Domain;
 use crate::sys::blocking;
-use crate::workspace::{Pruned, QuarantineDir, WorkspaceError};
+use crate::workspace::{Pruned, WorkspaceError};
 
 /// So many domains that seem to have nothing but a lock file are held and looked at together, by how many files may be
 /// open: one look serves them all, and they are free after it.
@@ -110,12 +111,10 @@ impl HostJanitor {
             Ok(pruned) => pruned
                 .failed
                 .iter()
-                .map(|(id, error)| {
-                    format!("run {id} could not be pruned: {}", crate::model::error_chain(error))
-                })
+                .map(|(id, error)| format!("run {id} could not be pruned: {}", error_chain(error)))
                 .collect(),
             Err::<_, WorkspaceError>(error) => {
-                vec![format!("old runs could not be pruned: {}", crate::model::error_chain(&error))]
+                vec![format!("old runs could not be pruned: {}", error_chain(&error))]
             }
         }
     }
@@ -190,45 +189,18 @@ async fn candidates(ci_host: &CiHost, pass: &Pass) -> Result<Candidates, Failure
         Ok(locked) => domains.extend(locked),
         Err(error) => report.warnings.push(format!("lock files could not be listed: {error}")),
     }
-    match ci_host.runs.quarantine().map(|quarantine| (quarantine.domains(), quarantine)) {
-        Ok((Ok(recorded), quarantine)) => {
-            let aside = in_quarantine(ci_host, pass, &inventory, &quarantine, &recorded);
+    let (looking, of_pass) = (ci_host.clone(), pass.clone());
+    match blocking::run(move || quarantined(&looking, &of_pass, &inventory)).await {
+        Ok((recorded, aside)) => {
             // What exists no more is concluded under its lock like any other.
             domains.extend(recorded);
             domains.retain(|domain| aside.iter().all(|finding| finding.domain != *domain));
             report.findings = aside;
         }
-        Ok((Err(error), _)) => report.warnings.push(format!("the quarantine could not be read: {error}")),
-        Err(error) => report.warnings.push(crate::model::error_chain(&error)),
+        Err(error) => report.warnings.push(error),
     }
     domains.retain(|domain| ci_host.pattern.is_run_app(domain));
     Ok(Candidates { domains: domains.into_iter().collect(), orphans, report })
-}
-
-/// What of the domains that have a record is left alone by this pass: what exists, has no owner, and failed not long ago.
-fn in_quarantine(
-    ci_host: &CiHost,
-    pass: &Pass,
-    inventory: &Inventory,
-    quarantine: &QuarantineDir,
-    recorded: &[Domain],
-) -> Vec<Finding> {
-    let (now, boot) = (ci_host.host.now(), ci_host.host.boot_id());
-    let is_tried = |domain: &Domain| {
-        pass.own.contains(domain) || pass.retry.contains(domain) || !ci_host.pattern.is_run_app(domain)
-    };
-    let aside = recorded.iter().filter(|domain| !is_tried(domain)).filter_map(|domain| {
-        let left = inventory.of(domain);
-        let record = quarantine.of(domain).filter(|record| record.is_paused(now, &boot))?;
-        // Whose lock is held is live: a run recovers its domain at any time. One that can't be looked at says so.
-        let is_free = ci_host.locks.inspect(domain).is_ok_and(|view| view.is_none_or(|view| !view.held));
-        (is_free && !left.is_empty()).then(|| Finding {
-            left,
-            detail: vec![record.in_words()],
-            ..finding(domain, Decision::Quarantined)
-        })
-    });
-    aside.collect()
 }
 
 /// What a pass would do, without taking a lock.
@@ -395,22 +367,6 @@ fn conclude(ci_host: &CiHost, guard: AppGuard, reaped: Reaped) -> Finding {
     Finding { removed, detail, ..finding(&domain, decision) }
 }
 
-/// Notes that the domain of `guard` could not be reaped: after some passes it is put aside. Gives what is worth knowing of that.
-fn note_failure(ci_host: &CiHost, guard: &AppGuard, reasons: &[String]) -> Option<String> {
-    let (domain, now, boot) = (guard.domain(), ci_host.host.now(), ci_host.host.boot_id());
-    // Only what is ours is written to.
-    let quarantine = ci_host.runs.prepare().and_then(|()| ci_host.runs.quarantine());
-    let noted = quarantine.map_err(|error| crate::model::error_chain(&error));
-    let noted = noted.and_then(|quarantine| {
-        let record = Quarantine::after(quarantine.of(domain), domain, reasons, now, &boot);
-        quarantine.put(&record).map(|()| record).map_err(|error| error.to_string())
-    });
-    match noted {
-        Ok(record) => record.next().map(|next| format!("in quarantine until {next:.0}")),
-        Err(error) => Some(format!("that it failed can't be noted: {error}")),
-    }
-}
-
 fn live(ci_host: &CiHost, domain: &Domain, view: Option<LockView>) -> Finding {
     let since = view.as_ref().and_then(|view| view.since);
     let held_for = since.and_then(|since| Duration::try_from(ci_host.host.now().duration_since(since)).ok());
@@ -431,15 +387,4 @@ fn live(ci_host: &CiHost, domain: &Domain, view: Option<LockView>) -> Finding {
 
 fn refused(domain: &Domain, error: &LockError) -> Finding {
     Finding { detail: vec![error.to_string()], ..finding(domain, Decision::Failed) }
-}
-
-fn finding(domain: &Domain, decision: Decision) -> Finding {
-    Finding {
-        domain: domain.clone(),
-        decision,
-        removed: Vec::new(),
-        left: Vec::new(),
-        holder: None,
-        detail: Vec::new(),
-    }
 }

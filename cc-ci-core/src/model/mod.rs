@@ -12,6 +12,7 @@ pub(crate) mod level;
 pub(crate) mod quarantine;
 pub(crate) mod record;
 pub(crate) mod secret;
+pub(crate) mod span;
 pub(crate) mod tier_name;
 
 /// Returns an error and everything beneath it, in one line.
