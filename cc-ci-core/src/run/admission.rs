@@ -153,8 +153,9 @@ async fn visibly<T, H: Future<Output = Vec<Holder>>>(
         tokio::select! {
             biased;
             done = &mut work => {
-                let waited = began.elapsed();
-                run.context.reporter.report(&Event::Admitted { waited });
+                if done.is_ok() {
+                    run.context.reporter.report(&Event::Admitted { waited: began.elapsed() });
+                }
                 return done;
             }
             () = &mut timeout => {

@@ -179,9 +179,8 @@ impl<'r> Cold<'r> {
     ) -> Result<StepOutcome, Failure> {
         let mut unmounted = BTreeSet::new();
         tier.must("upgrade", async {
-            self.tests.ready.upgrade(&self.app, tested).await?;
+            let compose = self.tests.ready.upgrade(&self.app, tested).await?;
             self.last = self.services().await?;
-            let compose = recipe::load(self.tests.ready.run, &self.app).await?.compose;
             unmounted = self.probes.forget_unmounted(&compose.mounted_volumes());
             Ok(())
         })

@@ -194,7 +194,7 @@ impl Harness {
             context,
             directory: Arc::new(directory),
             env_files,
-            record: Mutex::new(record),
+            record: Arc::new(Mutex::new(record)),
             events,
             announced: Mutex::default(),
             strangers: Strangers::default(),
@@ -202,6 +202,7 @@ impl Harness {
             first: First::default(),
             unfit: AtomicBool::new(false),
             written: Mutex::default(),
+            writing: Arc::default(),
         }
     }
 

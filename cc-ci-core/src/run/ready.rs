@@ -12,7 +12,7 @@ use crate::engine::{App, Backup, Kind};
 use crate::lock::AppGuard;
 use crate::model::failure::{Failure, Fault};
 use crate::model::secret::Secret;
-use crate::recipe::Labels;
+use crate::recipe::{Compose, Labels};
 use crate::sys::beneath::read_beneath;
 
 /// More than any secret has.
@@ -87,7 +87,7 @@ impl<'r> Ready<'r> {
     /// Deploys the app, and waits until it is up.
     pub async fn deploy(&self, app: &App) -> Result<(), Failure> {
         let deploy = self.run.harness.deployer.deploy(&self.run.context, app);
-        self.ordered(app, Call::Deploy, deploy).await
+        self.ordered(app, Call::Deploy, deploy).await.map(drop)
     }
 
     /// Fetches the images of the app.
@@ -96,8 +96,8 @@ impl<'r> Ready<'r> {
         self.run.timed(&format!("pull {}", app.recipe), pull).await
     }
 
-    /// In place to `revision`: new variables and secrets first.
-    pub async fn upgrade(&self, app: &App, revision: &Revision) -> Result<(), Failure> {
+    /// In place to `revision`: new variables and secrets first. Gives what it is now, as it was judged.
+    pub async fn upgrade(&self, app: &App, revision: &Revision) -> Result<Compose, Failure> {
         let run = self.run;
         self.checkouts.checkout(self.fetched.tree_of(&app.recipe), revision).await?;
         recipe::add_new_variables(run, app).await?;
@@ -117,7 +117,7 @@ impl<'r> Ready<'r> {
         }
     }
 
-    async fn order_upgrade(&self, app: &App) -> Result<(), Failure> {
+    async fn order_upgrade(&self, app: &App) -> Result<Compose, Failure> {
         let upgrade = self.run.harness.deployer.upgrade(&self.run.context, app);
         self.ordered(app, Call::Upgrade, upgrade).await
     }
@@ -128,7 +128,7 @@ impl<'r> Ready<'r> {
         app: &App,
         call: Call,
         work: impl Future<Output = Result<(), Failure>>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Compose, Failure> {
         let engine = &self.run.harness.ci_host.engine;
         let mut before = engine.inventory(Some(std::slice::from_ref(&app.domain))).await?.of(&app.domain);
         if call == Call::Deploy {
@@ -144,7 +144,8 @@ impl<'r> Ready<'r> {
         let name = format!("{} {}", call, app.recipe);
         let order = self.run.timed(&name, self.checkouts.around(app, call, order)).await?;
         recipe::check_order(self.run, app, &order).await?;
-        self.wait_converged(app, &order.compose.labels()).await
+        self.wait_converged(app, &order.compose.labels()).await?;
+        Ok(order.compose)
     }
 
     pub async fn backup(&self, app: &App) -> Result<Backup, Failure> {

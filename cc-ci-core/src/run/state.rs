@@ -42,7 +42,7 @@ pub(super) struct Run<'h> {
     pub directory: Arc<RunDir>,
     /// Where its apps have their `.env`.
     pub env_files: EnvFiles,
-    pub record: Mutex<RunRecord>,
+    pub record: Arc<Mutex<RunRecord>>,
     pub events: Arc<EventLog>,
     /// What is said once.
     pub announced: Mutex<BTreeSet<String>>,
@@ -56,6 +56,8 @@ pub(super) struct Run<'h> {
     pub unfit: AtomicBool,
     /// When the record was last written while the run goes on.
     pub written: Mutex<Option<Instant>>,
+    /// Held by whoever writes it.
+    pub writing: Arc<Mutex<()>>,
 }
 
 /// The checkouts of a run.
@@ -153,8 +155,14 @@ impl Run<'_> {
     /// Writes `run.json`: whole or not at all, without the run's secrets.
     pub async fn write_record(&self) -> Result<(), Failure> {
         let (directory, redactor) = (self.directory.clone(), self.context.redactor.clone());
-        let record = self.record().clone();
-        let write = move || write_record(&directory, &record, &redactor);
+        let (record, writing) = (self.record.clone(), self.writing.clone());
+        // One after the other, each with the record of that moment: a write that nobody waits for any more, and that a slow
+        // disk holds up, takes nothing back.
+        let write = move || {
+            let _one = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let record = record.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            write_record(&directory, &record, &redactor)
+        };
         self.harness.lifetime.blocking_tasks().run(write).await
     }
 
