@@ -126,7 +126,7 @@ struct BeforeReceipt {
 
 impl RunSummary {
     /// What lasts of the warm app, as it was before this run upgraded it; `None` where it came not so far, or does
-    /// not say.
+    /// not say. Blocks.
     pub(crate) fn before(&self) -> Option<Vec<Resource>> {
         let text = self.files.read_record().ok()?;
         let record: BeforeRecord = serde_json::from_slice(&text).ok()?;

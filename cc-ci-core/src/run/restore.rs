@@ -118,7 +118,9 @@ impl<'r> Restore<'r> {
     /// Deploys the baseline over what `dead` runs left; gives what they had added, and is gone.
     async fn deploy_again(&self, dead: &[RunSummary]) -> Result<Vec<Resource>, Failure> {
         // The oldest knows the app as nobody had touched it.
-        let before = dead.iter().find_map(RunSummary::before);
+        let known = dead.to_vec();
+        let before = move || known.iter().find_map(RunSummary::before);
+        let before = self.run.harness.lifetime.blocking_tasks().run(before).await;
         // Nobody can tell when they died, and what they had ordered may yet appear.
         let in_flight = !dead.is_empty();
         pending_requests_are_done(self.run, in_flight).await;
