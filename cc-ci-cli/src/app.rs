@@ -305,7 +305,10 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, 
             said.downcast::<String>().map_or_else(|_| "no thread for blocking work".to_owned(), |said| *said);
         return Err(failed(io::Error::other(said)));
     }
-    let end = runtime.block_on(work);
+    let end = {
+        let _unblocked = blocking::Unblocked::begin();
+        runtime.block_on(work)
+    };
     runtime.shutdown_background();
     end
 }

@@ -2,8 +2,8 @@
 //!
 //! A file system, `/proc` and a lock answer when they like. Whoever asks them on the thread that drives the runtime
 //! keeps every wait from its end meanwhile: a cancellation, a limit, a signal to the children. So [`run`] asks on a thread
-//! of its own, and a thread that [is not to block](Unblocked) panics, in a debug build, where it asks all the same: tests that
-//! mark theirs find such a place. The command marks none yet: some of its ways still block.
+//! of its own, and a thread that [is not to block](Unblocked) panics, in a debug build, where it asks all the same: the
+//! command marks the thread that it waits on, and tests mark theirs.
 //!
 //! # Limitations
 //! What is asked of one process by its number, and what is written to a descriptor that is open, is not looked at: that is

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use cc_ci_core::blocking;
 use cc_ci_core::engine::{App, Failure, Fault};
 use cc_ci_core::event::Event;
 use cc_ci_core::recipe::{Recipe, RecipeError};
@@ -34,7 +35,8 @@ pub(crate) const SILENCE: Duration = Duration::from_mins(1);
 
 /// Fetches what the app's services need.
 pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Failure> {
-    let images = images(app)?;
+    let owned = app.clone();
+    let images = blocking::run(move || images(&owned)).await?;
     let client = &engine.client;
     let look = |image: Reference| async move {
         pull::is_there(client, &image).await.map(|there| (!there).then_some(image))
@@ -55,7 +57,7 @@ pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Fail
     if failures.is_empty() { Ok(()) } else { Err(error(&failures, missing.len())) }
 }
 
-/// The images of the app's services, as its tree and `.env` are now.
+/// The images of the app's services, as its tree and `.env` are now. Blocks.
 fn images(app: &App) -> Result<BTreeSet<Reference>, Failure> {
     let unreadable = |error: RecipeError| Failure::recipe("can't read the recipe").with_source(error);
     let recipe = Recipe::open(app.recipe.clone(), &app.tree).map_err(unreadable)?;
