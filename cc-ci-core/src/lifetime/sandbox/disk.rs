@@ -256,12 +256,29 @@ impl<'l> Mapped<'l> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
-    use std::process::{Command, Stdio};
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
 
-    fn is_over(tree: &Path, bound: Bound) -> bool {
-        Usage::of(&[tree.to_owned()], std::process::id().cast_signed(), bound).is_over()
+    /// Of a process that has nothing open but what it is given: other tests have files open in this one.
+    fn is_over(leader: &Child, tree: &Path, bound: Bound) -> bool {
+        Usage::of(&[tree.to_owned()], leader.id().cast_signed(), bound).is_over()
+    }
+
+    /// Runs `program`, a copy of `cat`, which ends with its input. It has `held` open.
+    fn leader(program: &Path, held: File) -> Child {
+        let mut command = Command::new(program);
+        let mut child =
+            command.arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(held).spawn().unwrap();
+        // It runs once it answers.
+        child.stdin.as_mut().unwrap().write_all(b"1").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        child
+    }
+
+    fn end(mut leader: Child) {
+        drop(leader.stdin.take());
+        leader.wait().unwrap();
     }
 
     #[test]
@@ -270,37 +287,31 @@ mod tests {
         let path = |name: &str| root.path().join(name);
         std::fs::create_dir_all(path("a/b/c")).unwrap();
         std::fs::write(path("a/b/c/file"), vec![1; 1 << 20]).unwrap();
-        std::fs::File::create(path("hole")).unwrap().set_len(1 << 40).unwrap();
+        File::create(path("hole")).unwrap().set_len(1 << 40).unwrap();
         std::os::unix::fs::symlink("/usr", path("link")).unwrap();
         let enough = Bound { bytes: 2 << 20, files: 6, depth: 4, held: 100_000 };
-        assert!(!is_over(root.path(), enough));
-        assert!(is_over(root.path(), Bound { bytes: 1 << 19, ..enough }));
-        assert!(is_over(root.path(), Bound { files: 5, ..enough }));
-        assert!(is_over(root.path(), Bound { depth: 3, ..enough }));
-        assert!(is_over(root.path(), Bound { held: 3, ..enough }), "this process has more than three open");
+        let child = leader("cat".as_ref(), File::open("/dev/null").unwrap());
+        assert!(!is_over(&child, root.path(), enough));
+        assert!(is_over(&child, root.path(), Bound { bytes: 1 << 19, ..enough }));
+        assert!(is_over(&child, root.path(), Bound { files: 5, ..enough }));
+        assert!(is_over(&child, root.path(), Bound { depth: 3, ..enough }));
+        assert!(is_over(&child, root.path(), Bound { held: 2, ..enough }), "it has three open");
+        end(child);
         // Without a name, and with an end that is still open.
-        let mut removed = std::fs::File::create(path("removed")).unwrap();
+        let mut removed = File::create(path("removed")).unwrap();
         removed.write_all(&vec![1; 2 << 20]).unwrap();
         std::fs::remove_file(path("removed")).unwrap();
-        let held = removed.try_clone().unwrap();
-        assert!(is_over(root.path(), enough));
-        drop((removed, held));
-        assert!(!is_over(root.path(), enough));
+        let child = leader("cat".as_ref(), removed);
+        assert!(is_over(&child, root.path(), enough));
+        end(child);
         // Nor what is only mapped, as a program that runs.
         let copied = Command::new("cp").arg("/bin/cat").arg(path("program")).status();
         // By a process of its own: a file that a thread of this one has open for writing can't be run.
         assert!(copied.unwrap().success());
-        let mut command = Command::new(path("program"));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        // It ends with its input, and runs once it answers.
-        let mut input = child.stdin.take().unwrap();
-        input.write_all(b"1").unwrap();
-        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        let child = leader(&path("program"), File::open("/dev/null").unwrap());
         std::fs::remove_file(path("program")).unwrap();
-        let mapped = is_over(root.path(), Bound { files: 6, ..enough });
-        drop(input);
-        child.wait().unwrap();
-        assert!(mapped);
+        assert!(is_over(&child, root.path(), Bound { files: 6, ..enough }));
+        end(child);
     }
 
     #[test]
