@@ -110,7 +110,7 @@ fn live(outside: &Path, directory: &Path, host_pid: &str) -> Result<(), Failure>
         }
         Ok(())
     })?;
-    let mut daemon = Daemon { outside, directory, events, pid: None };
+    let mut daemon = Daemon { outside, directory, events, pid: None, ended: None };
     if let End::Yes = daemon.start()? {
         return Ok(());
     }
@@ -159,6 +159,8 @@ struct Daemon<'a> {
     directory: &'a Path,
     events: Receiver<Event>,
     pid: Option<Pid>,
+    /// How it ended, where nobody has heard of it yet.
+    ended: Option<WaitStatus>,
 }
 
 impl Daemon<'_> {
@@ -166,7 +168,16 @@ impl Daemon<'_> {
         loop {
             let done = match self.next()? {
                 Event::End => return Ok(()),
-                Event::Child | Event::Ready => continue,
+                Event::Child => {
+                    if let Some(ended) = self.ended.take() {
+                        eprintln!(
+                            "private engine: dockerd ended by itself ({ended:?}): {}",
+                            self.last_words(40)
+                        );
+                    }
+                    continue;
+                }
+                Event::Ready => continue,
                 Event::Word(word) => match word.as_str() {
                     "kill" => self.kill(),
                     "start" => self.start(),
@@ -190,7 +201,10 @@ impl Daemon<'_> {
             loop {
                 match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                     Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => break,
-                    Ok(ended) if ended.pid() == self.pid => self.pid = None,
+                    Ok(ended) if ended.pid() == self.pid => {
+                        self.pid = None;
+                        self.ended = Some(ended);
+                    }
                     Ok(_) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -238,10 +252,8 @@ impl Daemon<'_> {
                 Event::Ready => return Ok(End::No),
                 Event::End => return Ok(End::Yes),
                 Event::Word(_) => return Err("a word while the daemon starts".into()),
-                Event::Child if self.pid.is_none() => {
-                    let log = fs::read_to_string(self.directory.join(LOG)).unwrap_or_default();
-                    let last: Vec<_> = log.lines().rev().take(5).collect();
-                    return Err(format!("dockerd ended: {}", last.join("; ")).into());
+                Event::Child if self.ended.take().is_some() => {
+                    return Err(format!("dockerd ended: {}", self.last_words(5)).into());
                 }
                 Event::Child => {}
             }
@@ -258,7 +270,15 @@ impl Daemon<'_> {
                 return Ok(End::Yes);
             }
         }
+        self.ended = None;
         Ok(End::No)
+    }
+
+    /// The last lines of its log, the last one first.
+    fn last_words(&self, lines: usize) -> String {
+        let log = fs::read(self.directory.join(LOG)).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        log.lines().rev().take(lines).collect::<Vec<_>>().join("; ")
     }
 
     /// Stops it. It stops thread by thread, and until the last one has it may still answer.

@@ -1,6 +1,7 @@
 //! What one engine test has.
 
 use std::ops::Deref;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::thread;
 
@@ -85,8 +86,11 @@ impl TestEngine {
 impl Drop for TestEngine {
     fn drop(&mut self) {
         if thread::panicking() {
-            let suffix = self.world.suffix().as_str().to_owned();
-            for object in self.engine.clear(|object| object.is_below(&suffix)) {
+            let suffix = self.world.suffix().as_str();
+            // A second panic would end the other tests' process as well: the engine may be what failed.
+            let cleared =
+                panic::catch_unwind(AssertUnwindSafe(|| self.engine.clear(|object| object.is_below(suffix))));
+            for object in cleared.into_iter().flatten() {
                 eprintln!("can't remove what the failed test left: {object}");
             }
             return;
