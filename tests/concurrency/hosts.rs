@@ -278,8 +278,9 @@ fn a_host_that_starts_few_processes_leaves_nothing_and_says_so() {
     let world = World::new();
     let recipe = world.recipe("plain");
     recipe.script("tests/custom", ":");
-    // A user of its own: the kernel counts a user's processes over the whole host.
-    let Some(user) = as_a_user(12_346, HIDDEN, test, &world, &recipe) else { return };
+    // A user of its own: the kernel counts a user's processes over the whole host, and suites may run beside each other.
+    let id = 1_000_000 + std::process::id();
+    let Some(user) = as_a_user(id, HIDDEN, test, &world, &recipe) else { return };
     let user = user.each_ref().map(String::as_str);
     let inside = |limit| [&["prlimit", limit][..], &user].concat();
     let mut ends = Vec::new();
