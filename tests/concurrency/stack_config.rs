@@ -6,6 +6,7 @@
 mod compared;
 mod corpus;
 mod generated;
+mod images;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -9,6 +9,7 @@ mod abra_sh;
 mod check;
 mod compose;
 mod env_file;
+mod image;
 mod interpolate;
 mod issue;
 mod labels;
@@ -35,6 +36,7 @@ pub use compose::{
     MountOptions, Object, PRIVILEGE_KEYS, Port, Privilege, Protocol, Service,
 };
 pub use env_file::{EnvFile, EnvFileError, SecretSpec};
+pub use image::{ImageReference, ImageVersion, InvalidImageReference};
 pub use interpolate::{InterpolateError, Interpolated, interpolate};
 pub use issue::Policy;
 pub use labels::{Backup, HookKind, LabelWarning, Labels, VolumeBackup};

@@ -7,7 +7,6 @@
 //! What the engine has is used whoever asks for it: a private image that was pulled once is everybody's on that host.
 
 mod pull;
-mod reference;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,13 +15,12 @@ use std::time::Duration;
 use cc_ci_core::blocking;
 use cc_ci_core::engine::{App, Failure, Fault};
 use cc_ci_core::event::Event;
-use cc_ci_core::recipe::{Recipe, RecipeError};
+use cc_ci_core::recipe::{ImageReference, InvalidImageReference, Recipe, RecipeError};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::SwarmEngine;
 use pull::Progress;
-use reference::Reference;
 
 /// So many images are pulled at once; each has several layers, and the engine pulls three of those at once.
 const AT_ONCE: usize = 4;
@@ -38,16 +36,16 @@ pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Fail
     let owned = app.clone();
     let images = blocking::run(move || images(&owned)).await?;
     let client = &engine.client;
-    let look = |image: Reference| async move {
+    let look = |image: ImageReference| async move {
         pull::is_there(client, &image).await.map(|there| (!there).then_some(image))
     };
     let looks: Vec<_> = images.iter().cloned().map(look).collect();
-    let missing: Vec<Option<Reference>> = stream::iter(looks)
+    let missing: Vec<Option<ImageReference>> = stream::iter(looks)
         .buffered(AT_ONCE)
         .try_collect()
         .await
         .map_err(|error: crate::client::ApiError| error.during("can't tell which images are there"))?;
-    let missing: Vec<Reference> = missing.into_iter().flatten().collect();
+    let missing: Vec<ImageReference> = missing.into_iter().flatten().collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -58,20 +56,20 @@ pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Fail
 }
 
 /// The images of the app's services, as its tree and `.env` are now. Blocks.
-fn images(app: &App) -> Result<BTreeSet<Reference>, Failure> {
+fn images(app: &App) -> Result<BTreeSet<ImageReference>, Failure> {
     let unreadable = |error: RecipeError| Failure::recipe("can't read the recipe").with_source(error);
     let recipe = Recipe::open(app.recipe.clone(), &app.tree).map_err(unreadable)?;
     let vars = recipe.vars(&app.env()?, &app.domain).map_err(unreadable)?;
     let compose = recipe.compose(&vars).map_err(unreadable)?;
     let parse = |(name, service): (&String, &cc_ci_core::recipe::Service)| {
         let invalid = |error| Failure::recipe(format!("services.{name}.image")).with_source(error);
-        service.image.parse().map_err(|error: reference::InvalidReference| invalid(error))
+        service.image.parse().map_err(|error: InvalidImageReference| invalid(error))
     };
     compose.services.iter().map(parse).collect()
 }
 
 /// Pulls them all, whatever becomes of each.
-async fn pull_all(engine: &SwarmEngine, images: &[Reference]) -> Vec<Failure> {
+async fn pull_all(engine: &SwarmEngine, images: &[ImageReference]) -> Vec<Failure> {
     let SwarmEngine { client, settings, credentials, pull_silence, .. } = engine;
     let reporter = settings.reporter.as_ref();
     let (began, progress, left) = (Instant::now(), Progress::default(), AtomicUsize::new(images.len()));
@@ -117,6 +115,6 @@ fn error(failures: &[Failure], pulled: usize) -> Failure {
     Failure::new(fault, message).with_any_hint(hint).with_any_blame(blame)
 }
 
-fn list(images: &[Reference]) -> String {
+fn list(images: &[ImageReference]) -> String {
     images.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -10,12 +10,12 @@ use bollard::errors::Error;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use cc_ci_core::engine::Redactor;
+use cc_ci_core::recipe::{ImageReference, ImageVersion};
 use cc_ci_core::run::Blame;
 use cc_ci_core::workspace::RegistryCredentials;
 use cc_ci_core::{Failure, Fault};
 use futures_util::TryStreamExt as _;
 
-use super::reference::{Reference, Version};
 use crate::client::{ApiError, Client};
 use crate::sanitize;
 
@@ -49,7 +49,7 @@ impl Progress {
 }
 
 /// Whether the engine has it. Asks no registry.
-pub(super) async fn is_there(client: &Client, image: &Reference) -> Result<bool, ApiError> {
+pub(super) async fn is_there(client: &Client, image: &ImageReference) -> Result<bool, ApiError> {
     let name = image.to_string();
     match client.call(async |docker| docker.inspect_image(&name).await).await {
         Ok(_) => Ok(true),
@@ -61,7 +61,7 @@ pub(super) async fn is_there(client: &Client, image: &Reference) -> Result<bool,
 /// Pulls it, with what of the `credentials` is its registry's; a registry that sends nothing for `silence` is given up on. Dropping it ends the pull.
 pub(super) async fn pull(
     client: &Client,
-    image: &Reference,
+    image: &ImageReference,
     credentials: &RegistryCredentials,
     silence: Duration,
     progress: &Progress,
@@ -99,12 +99,12 @@ pub(super) async fn pull(
     }
 }
 
-fn trouble(image: &Reference, error: &ApiError) -> Failure {
+fn trouble(image: &ImageReference, error: &ApiError) -> Failure {
     Failure::host(format!("can't pull {image}: {}", cc_ci_core::error_chain(error)))
 }
 
 /// The engine passes a registry's refusal on as text, with the status 500 or 404, or in the middle of the stream.
-fn explain(client: &Client, image: &Reference, has_login: bool, error: Error) -> Failure {
+fn explain(client: &Client, image: &ImageReference, has_login: bool, error: Error) -> Failure {
     match error {
         Error::DockerStreamError { error } => refusal(client.redactor(), image, has_login, &error),
         Error::DockerResponseServerError { message, .. } => {
@@ -114,11 +114,11 @@ fn explain(client: &Client, image: &Reference, has_login: bool, error: Error) ->
     }
 }
 
-fn refusal(redactor: &Redactor, image: &Reference, has_login: bool, text: &str) -> Failure {
+fn refusal(redactor: &Redactor, image: &ImageReference, has_login: bool, text: &str) -> Failure {
     let (registry, name) = (&image.registry, &image.name);
     let version = match &image.version {
-        Version::Tag(tag) => format!("the tag {tag}"),
-        Version::Digest(digest) => format!("the digest {digest}"),
+        ImageVersion::Tag(tag) => format!("the tag {tag}"),
+        ImageVersion::Digest(digest) => format!("the digest {digest}"),
     };
     let lower = text.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
@@ -167,7 +167,7 @@ mod tests {
     /// As Engine 20.10 passed them on; those of later engines as they are documented.
     #[test]
     fn a_refusal_is_told_as_what_it_is() {
-        let image: Reference = "ghcr.io/a/x:1".parse().unwrap();
+        let image: ImageReference = "ghcr.io/a/x:1".parse().unwrap();
         for (text, fault, says) in [
             ("manifest unknown", Fault::Recipe, "ghcr.io has no a/x with the tag 1 (manifest unknown)"),
             (

@@ -2,7 +2,7 @@
 //! that it uses. Each is made of its number alone, so what is found once is found again.
 
 mod deploy;
-mod dice;
+pub mod dice;
 mod keys;
 mod mounts;
 mod texts;

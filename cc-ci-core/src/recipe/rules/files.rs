@@ -15,7 +15,7 @@ use crate::recipe::check::{self, MAX_NAME, SHARED_NETWORKS};
 use crate::recipe::compose::{Compose, ComposeError, Object};
 use crate::recipe::env_file::EnvFile;
 use crate::recipe::issue::{Issue, Policy};
-use crate::recipe::{Recipe, RecipeError, abra_sh, routes, tree, yaml};
+use crate::recipe::{ImageReference, Recipe, RecipeError, abra_sh, routes, tree, yaml};
 
 /// The version of compose files that abra's lint asks for.
 const COMPOSE_VERSION: &str = "3.8";
@@ -224,7 +224,11 @@ impl Checker<'_> {
                 let path = ["services", key, "deploy", "labels"];
                 found.push(Issue::at(&table::PROXY_NOT_ENABLED, &path, what).marked(router));
             }
-            if let Some(says) = floating(&service.image) {
+            let image = service.image.parse::<ImageReference>();
+            if let Err(error) = image {
+                let what = format!("service {key}: {error}");
+                found.push(Issue::at(&table::IMAGE_INVALID, &["services", key, "image"], what));
+            } else if let Some(says) = floating(&service.image) {
                 let what = format!("service {key}: the image {} {says}", service.image);
                 found.push(Issue::at(&table::IMAGE_FLOATING, &["services", key, "image"], what));
             }
@@ -392,7 +396,7 @@ fn floating(image: &str) -> Option<&'static str> {
     // A colon before the last slash is a registry's port.
     match image.rsplit('/').next().unwrap_or(image).split_once(':') {
         Some((_, "latest")) => Some("is whatever is latest"),
-        None | Some((_, "")) => Some("has no tag"),
+        None => Some("has no tag"),
         // A branch, a channel, a code name: main, stable, bookworm.
         Some((_, tag)) if !tag.bytes().any(|b| b.is_ascii_digit()) => Some("has a tag without a version"),
         Some(_) => None,

@@ -95,6 +95,10 @@ rules! {
         "Names of secrets and configs end with a letter or a digit",
         "Swarm refuses others in the middle of a deploy; mostly a version is not set",
         "set the version: of a config in `abra.sh`, of a secret in `.env.sample`";
+    IMAGE_INVALID Error "image-invalid":
+        "Each image is `[registry/]name[:tag][@digest]`",
+        "the engine refuses it in the middle of a deploy; mostly a variable is not set",
+        "correct the name, or give the variable a value in `.env.sample`";
     EXPORT_DOUBTFUL Error "export-doubtful":
         "What `abra.sh` exports and compose files use is versions, at the top level and as plain words",
         "abra puts what it exports over the `.env`: another file, object or host than the judged one may be deployed",

@@ -32,7 +32,7 @@ services:
         - "coop-cloud.${STACK_NAME}.version=1.0.0+1.2"
         - "backupbot.backup=true"
   web:
-    image: registry.example.org:5000/web@sha256:0123
+    image: registry.example.org:5000/web@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
     configs:
       - source: conf
         target: /etc/pad
