@@ -18,7 +18,7 @@ use cc_ci_core::lock::FlockLocks;
 use cc_ci_core::names::{RunAppPattern, Suffix};
 use cc_ci_core::run::{Harness, Places, Proxy, WarmApp};
 use cc_ci_core::system_info::{KernelSystemInfo, SystemInfo};
-use cc_ci_core::workspace::{KernelWorkspace, Settings as WorkspaceSettings};
+use cc_ci_core::workspace::{KernelWorkspace, PulledImages, Settings as WorkspaceSettings};
 use cc_ci_core::{CiHost, EnvFiles, Failure};
 use cc_ci_docker::SwarmEngine;
 use nix::errno::Errno;
@@ -106,7 +106,10 @@ impl Base {
                     sources: vec![Arc::new(env_files.clone())],
                     reporter: reporter.clone(),
                 };
-                (Arc::new(SwarmEngine::new(settings).with_credentials(config.pulls_with.clone())), None)
+                let swarm = SwarmEngine::new(settings)
+                    .with_credentials(config.pulls_with.clone())
+                    .with_pulled_images(PulledImages::new(&config.runs_dir, host.clone()));
+                (Arc::new(swarm), None)
             }
         };
         let runs = WorkspaceSettings::new(&config.runs_dir)

@@ -60,6 +60,7 @@ struct File {
     trusted_lock_owners: Vec<UserId>,
     runs_dir: Option<PathBuf>,
     keep_runs: Option<KeepRuns>,
+    keep_images: Option<Time>,
     abra_dir: Option<PathBuf>,
     tests_dir: Option<PathBuf>,
     shared_networks: Option<Vec<String>>,
@@ -198,6 +199,8 @@ pub struct Config {
     pub teardown_budget: Duration,
     /// What a pass of `cc-ci janitor` may take in all.
     pub janitor_deadline: Duration,
+    /// How long an image that a run pulled is kept after the last run that used it.
+    pub keep_images: Duration,
     /// What the wait for another one's claim of the local root may take.
     pub claim_timeout: Duration,
     /// Where the reverse proxy is, and whose certificates it may show beside those of the system's roots.
@@ -257,6 +260,7 @@ impl Config {
                 Some(CatalogueMode::Symlink) | None => Catalogue::Symlink,
             },
             deadline: limit(file.deadline, Duration::from_hours(1)),
+            keep_images: time(file.keep_images, Duration::from_hours(7 * 24)),
             janitor_deadline: limit(file.janitor_deadline, Duration::from_mins(30)),
             claim_timeout: settings
                 .claim_timeout

@@ -233,6 +233,17 @@ pub fn janitor(report: &Report, detail: Detail) -> String {
     if report.findings.is_empty() {
         text.push_str("nothing to do: no run app leaves a trace\n");
     }
+    if !report.images.is_empty() {
+        let images = match report.images.len() {
+            1 => "1 image".to_owned(),
+            count => format!("{count} images"),
+        };
+        let _ = writeln!(
+            text,
+            "removed {images} that runs had pulled and nobody uses: {}",
+            report.images.join(", ")
+        );
+    }
     text
 }
 

@@ -195,6 +195,7 @@ fn janitor_report() {
         ],
         warnings: vec!["one .env file can't be read".to_owned()],
         in_the_way: vec!["/local/ports is no directory of this executor's".to_owned()],
+        images: vec!["docker.io/library/nginx:1.27".to_owned(), "ghcr.io/a/b:1".to_owned()],
     };
     let nothing = render::janitor(&Report::default(), Detail::Usual);
     let shown = both(render::janitor(&report, Detail::Usual), &janitor::document(false, &report));

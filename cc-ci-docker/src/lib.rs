@@ -48,14 +48,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cc_ci_core::engine::{
-    App, Drift, Endpoint, Engine, Failure, Inventory, LockSpace, Order, Redactor, Resource, RunContext,
-    ServiceCommand, ServiceState, StackSource, TaskLog, VolumeCopy, VolumeFile, VolumePath,
+    App, Drift, Endpoint, Engine, Failure, Inventory, LockSpace, Order, Redactor, RemovedImages, Resource,
+    RunContext, ServiceCommand, ServiceState, StackSource, TaskLog, VolumeCopy, VolumeFile, VolumePath,
 };
 use cc_ci_core::event::Reporter;
 use cc_ci_core::names::{Domain, Suffix};
 use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_core::shared_look::SharedLook;
-use cc_ci_core::workspace::RegistryCredentials;
+use cc_ci_core::workspace::{PulledImages, RegistryCredentials};
 
 use client::Client;
 pub use engine_info::{EngineInfo, ProxyNetwork, SwarmInfo};
@@ -84,6 +84,7 @@ pub struct SwarmEngine {
     client: Client,
     settings: Settings,
     credentials: RegistryCredentials,
+    pulled: Option<PulledImages>,
     pull_silence: Duration,
     poll_pause: Duration,
     looks: SharedLook<Snapshot>,
@@ -100,6 +101,7 @@ impl SwarmEngine {
             client,
             settings,
             credentials: RegistryCredentials::default(),
+            pulled: None,
             pull_silence,
             poll_pause,
             looks: SharedLook::default(),
@@ -125,6 +127,12 @@ impl SwarmEngine {
             self.client.redactor().hide(secret);
         }
         Self { credentials, ..self }
+    }
+
+    /// The same engine, which notes there what it pulls: nothing else is ever removed by
+    /// [`remove_images`](Engine::remove_images).
+    pub fn with_pulled_images(self, pulled: PulledImages) -> Self {
+        Self { pulled: Some(pulled), ..self }
     }
 
     /// The same engine, where a registry is given up on that sends nothing for `limit`. The default is 60 s.
@@ -189,6 +197,10 @@ impl Engine for SwarmEngine {
 
     async fn pre_pull(&self, app: &App) -> Result<(), Failure> {
         images::pre_pull(self, app).await
+    }
+
+    async fn remove_images(&self, unused_for: Duration, stop: &(dyn Fn() -> bool + Sync)) -> RemovedImages {
+        images::remove(self, unused_for, stop).await
     }
 
     fn redactor(&self) -> Redactor {

@@ -58,7 +58,7 @@ fn what_a_finding_quotes_begins_no_line_of_the_check() {
     let forged = compose.replace("image: test/app:1", r#"image: "test\nforged\e[31m""#);
     assert_ne!(compose, forged);
     recipe.write("compose.yml", &forged).commit();
-    let end = world.cc_ci(["recipe", "check"]).arg(recipe.path()).run().expect(0);
+    let end = world.cc_ci(["recipe", "check"]).arg(recipe.path()).run().expect(1);
     assert_not_forged(&end.stdout);
     assert_harmless(&end.stdout);
 }

@@ -3,13 +3,15 @@
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cc_ci_core::engine::{App, Engine as _, Failure, Fault};
 use cc_ci_core::event::Event;
 use cc_ci_core::names::Domain;
-use cc_ci_core::workspace::RegistryCredentials;
+use cc_ci_core::system_info::KernelSystemInfo;
+use cc_ci_core::workspace::{PulledImages, RegistryCredentials};
 use cc_ci_docker::{Settings, SwarmEngine};
 use cc_ci_tests::OnEvent;
 use cc_ci_tests::engine::{BUSYBOX, TestEngine};
@@ -68,6 +70,18 @@ impl Pulled {
         Self { swarm: self.swarm.with_credentials(credentials), ..self }
     }
 
+    /// The same, where what is pulled is noted in this runs directory.
+    fn noted_in(self, runs: &Path) -> Self {
+        Self { swarm: self.swarm.with_pulled_images(images(runs)), ..self }
+    }
+
+    /// Removes what no run has used for so long; what can't be looked at is a failure.
+    fn remove_unused(&self, unused_for: Duration) -> Vec<String> {
+        let end = block_on(self.swarm.remove_images(unused_for, &|| false));
+        assert_eq!(end.warnings, [""; 0]);
+        end.removed
+    }
+
     fn pull(&self) -> Result<(), Failure> {
         block_on(self.swarm.pre_pull(&self.app))
     }
@@ -75,6 +89,11 @@ impl Pulled {
     fn reported(&self) -> Vec<String> {
         std::mem::take(&mut *self.output.lock().expect("nobody panicked"))
     }
+}
+
+/// The images that runs of this directory pulled.
+fn images(runs: &Path) -> PulledImages {
+    PulledImages::new(runs, Arc::new(KernelSystemInfo::new().expect("/proc")))
 }
 
 #[test]
@@ -203,4 +222,75 @@ fn what_is_no_image_reaches_no_registry() {
         assert!(error.to_string().contains("services.s1.image"), "{error}");
     }
     assert_eq!(registry.asked(), [""; 0]);
+}
+
+#[test]
+fn an_image_that_a_run_pulled_is_removed_once_nobody_uses_it() {
+    let Some(engine) = TestEngine::shared("an_image_that_a_run_pulled_is_removed_once_nobody_uses_it") else {
+        return;
+    };
+    let (suffix, runs) = (engine.world().suffix().as_str(), engine.world().runs());
+    let registry = Registry::start(suffix);
+    let image = registry.image("good/x", "1");
+    let is_there = || engine.get(&format!("/images/{image}/json")).is_some();
+    let pulled = Pulled::new(&engine, &[&image]).noted_in(&runs);
+    pulled.pull().expect("the registry has it");
+    // It is used, by a run not long ago.
+    assert_eq!(pulled.remove_unused(Duration::from_hours(1)), [""; 0]);
+    // By a container, and be it one that never ran.
+    let name = format!("test-{suffix}");
+    engine.docker(["create", "--name", &name, &image]);
+    assert_eq!(pulled.remove_unused(Duration::ZERO), [""; 0]);
+    engine.docker(["rm", &name]);
+    // By a service that has no task, in another version.
+    let service = engine.stack("test-0d0001");
+    let other = registry.image("good/x", "2");
+    engine.docker([
+        "service",
+        "create",
+        "--detach",
+        "--no-resolve-image",
+        "--replicas",
+        "0",
+        "--name",
+        &service,
+        &other,
+    ]);
+    assert_eq!(pulled.remove_unused(Duration::ZERO), [""; 0]);
+    engine.docker(["service", "rm", &service]);
+    // Whoever asks for an end has it.
+    let stopped = block_on(pulled.swarm.remove_images(Duration::ZERO, &|| true));
+    assert_eq!(stopped.removed, [""; 0]);
+    assert!(is_there());
+    assert_eq!(pulled.remove_unused(Duration::ZERO), [image.as_str()]);
+    assert!(!is_there());
+    assert_eq!(pulled.remove_unused(Duration::ZERO), [""; 0]);
+    // What is needed again comes again, and is known again.
+    pulled.pull().expect("the registry has it still");
+    assert_eq!(pulled.remove_unused(Duration::ZERO), [image.as_str()]);
+}
+
+#[test]
+fn an_image_that_somebody_else_brought_is_kept() {
+    let Some(engine) = TestEngine::shared("an_image_that_somebody_else_brought_is_kept") else { return };
+    let (suffix, runs) = (engine.world().suffix().as_str(), engine.world().runs());
+    let registry = Registry::start(suffix);
+    let [before, renamed, killed] =
+        ["before", "renamed", "killed"].map(|name| registry.image(&format!("good/{name}"), "1"));
+    let id = |image: &str| engine.get(&format!("/images/{image}/json")).expect("it is there")["Id"].clone();
+    // There before a run that needs it.
+    Pulled::new(&engine, &[&before]).pull().expect("the registry has it");
+    let pulled = Pulled::new(&engine, &[&before, &renamed]).noted_in(&runs);
+    pulled.pull().expect("the registry has it");
+    // By a name that somebody has given to another one since.
+    engine.docker(["image", "rm", &renamed]);
+    engine.docker(["tag", BUSYBOX, &renamed]);
+    // By a name that a run that was killed was about to pull.
+    images(&runs).note(&killed, None).expect("the runs directory is ours");
+    engine.docker(["tag", BUSYBOX, &killed]);
+    assert_eq!(pulled.remove_unused(Duration::ZERO), [""; 0]);
+    assert_eq!(images(&runs).unused_for(Duration::ZERO).expect("it can be read"), []);
+    assert_ne!(id(&before), id(&renamed));
+    assert_eq!((id(&renamed), id(&killed)), (id(BUSYBOX), id(BUSYBOX)));
+    engine.docker(["image", "rm", &before, &renamed, &killed]);
 }

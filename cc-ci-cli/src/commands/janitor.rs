@@ -45,11 +45,16 @@ pub fn janitor(
         let janitor = HostJanitor::new(parts.ci_host.clone(), lifetime.clone());
         let janitor = begun.insert(janitor);
         // A cancellation is the pass's own affair: what it holds, it finishes.
-        let report = janitor.pass(&pass).await.map_err(inspection_failed)?;
+        let mut report = janitor.pass(&pass).await.map_err(inspection_failed)?;
         if !args.dry_run && pass.cancellation.cause().is_none() {
             for warning in janitor.prune(parts.config.run.keep_runs, &pass).await {
                 terminal.warn(warning);
             }
+            let images = janitor.remove_images(parts.config.keep_images, &pass).await;
+            for warning in images.warnings {
+                terminal.warn(warning);
+            }
+            report.images = images.removed;
         }
         Ok::<_, Failure>(report)
     };

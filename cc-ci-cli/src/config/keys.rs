@@ -13,6 +13,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("trusted_lock_owners", "users whose lock files are taken beside one's own and root's, by number"),
     ("runs_dir", "where runs keep their directories"),
     ("keep_runs", "how many of them are kept, 1 or more [50]"),
+    ("keep_images", "how long an image that a run pulled is kept after its last use [7days]"),
     ("abra_dir", "the canonical abra tree [~/.abra]"),
     ("tests_dir", "the operator's own tests, in DIR/RECIPE/"),
     ("shared_networks", "networks that apps may share [proxy]"),

@@ -97,6 +97,7 @@ fn value(config: &Config, key: &str) -> Option<String> {
         "trusted_lock_owners" => list(&config.trusted_lock_owners),
         "runs_dir" => Some(path(&config.runs_dir)),
         "keep_runs" => Some(run.keep_runs.to_string()),
+        "keep_images" => time(config.keep_images),
         "abra_dir" => config.abra_tree().ok().map(|tree| path(&tree)),
         "tests_dir" => run.operator_tests.as_deref().map(path),
         "shared_networks" => list(&run.shared_networks),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{App, Backup, Deployer, Drift, Endpoint, Engine, Failure, Inventory, LockSpace, Order, Redactor};
-use super::{Resource, RunContext, Secret, ServiceCommand, ServiceState, TaskLog};
+use super::{RemovedImages, Resource, RunContext, Secret, ServiceCommand, ServiceState, TaskLog};
 use super::{VolumeCopy, VolumeFile, VolumePath};
 use crate::model::event::Reporter;
 use crate::names::Domain;
@@ -99,6 +99,7 @@ layer! {
         async fn drift(domain: &Domain, order: &Order) -> Result<Drift, Failure>;
         async fn services(domain: &Domain) -> Result<Vec<ServiceState>, Failure>;
         async fn pre_pull(app: &App) -> Result<(), Failure>;
+        async fn remove_images(unused_for: Duration, stop: &(dyn Fn() -> bool + Sync)) -> RemovedImages;
         async fn endpoint(domain: &Domain) -> Result<Endpoint, Failure>;
         async fn volumes(domain: &Domain) -> Result<Vec<String>, Failure>;
         async fn log(domain: &Domain, service: &str) -> Result<String, Failure>;

@@ -109,6 +109,16 @@ pub struct Backup {
     pub id: String,
 }
 
+/// What became of images that nobody uses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RemovedImages {
+    /// The names of those that are gone.
+    pub removed: Vec<String>,
+    /// Why others stay, or could not be looked at.
+    pub warnings: Vec<String>,
+}
+
 /// What a deployer was told to deploy: the files as they were judged.
 #[derive(Debug, Clone)]
 pub struct Order {
@@ -180,6 +190,12 @@ pub trait Engine: fmt::Debug + fmt::Display + Send + Sync {
     /// Fetches the images that a deployment needs, before anything is deployed. Where there are none, there is nothing to do.
     async fn pre_pull(&self, _app: &App) -> Result<(), Failure> {
         Ok(())
+    }
+
+    /// Removes images that runs pulled, that nobody uses, and that no run has used for so long. Begins no further one once
+    /// `stop` says so.
+    async fn remove_images(&self, _unused_for: Duration, _stop: &(dyn Fn() -> bool + Sync)) -> RemovedImages {
+        RemovedImages::default()
     }
 
     /// Returns the name and version of the engine, where it tells them.

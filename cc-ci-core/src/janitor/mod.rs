@@ -82,6 +82,8 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// What is no app's, stands in the place of something of the engine's, and was left there.
     pub in_the_way: Vec<String>,
+    /// The images that runs had pulled, that nobody used any more, and that are gone now.
+    pub images: Vec<String>,
 }
 
 impl Report {

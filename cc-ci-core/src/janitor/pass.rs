@@ -12,7 +12,7 @@ use rustix::process::{Resource as Limit, getrlimit};
 use super::quarantine::{note_failure, quarantined};
 use super::reap::{DomainSnapshot, PendingRequests, Reaped, by_domain, clear, end_quarantine};
 use super::{Decision, Finding, Janitor, Pass, Report, finding};
-use crate::engine::{Inventory, Owners};
+use crate::engine::{Inventory, Owners, RemovedImages};
 use crate::inventory::ci_host::CiHost;
 use crate::inventory::run_store::RunSummary;
 use crate::lifetime::RunLifetime;
@@ -117,6 +117,16 @@ impl HostJanitor {
                 vec![format!("old runs could not be pruned: {}", error_chain(&error))]
             }
         }
+    }
+}
+
+impl HostJanitor {
+    /// Removes the images that runs pulled, that nobody uses, and that no run has used for so long. It begins no further one
+    /// when the budget of `pass` is over, or at its cancellation.
+    pub async fn remove_images(&self, unused_for: Duration, pass: &Pass) -> RemovedImages {
+        let until = crate::sys::after(Instant::now(), pass.budget);
+        let stop = || Instant::now() >= until || pass.cancellation.cause().is_some();
+        self.ci_host.engine.remove_images(unused_for, &stop).await
     }
 }
 

@@ -21,6 +21,7 @@ use crate::model::cancellation::Cancellation;
 use crate::recipe::{Compose, LOCAL_KEY, Mode, MountKind, Recipe, RecipeError, Service, interpolate};
 use crate::sys::beneath::read_beneath;
 use crate::sys::files::Dir;
+use crate::sys::text::hex;
 use crate::workspace::copy_entries;
 
 /// git's own part of a checkout.
@@ -118,7 +119,7 @@ impl Directory<'_> {
         let mut digest = Sha256::new();
         let tree = Dir::open(&self.app.tree).map_err(io)?;
         hash_tree(&tree, Path::new("."), GIT, &mut digest).map_err(io)?;
-        let named = trees.join(hex(&digest.finalize()));
+        let named = trees.join(hex_name(&digest.finalize()));
         if self.state_dir.dir().is_ok_and(|root| root.has(&named)) {
             return Ok(named);
         }
@@ -129,7 +130,7 @@ impl Directory<'_> {
         let mut digest = Sha256::new();
         let root = self.state_dir.dir().map_err(|error| io(error.into()))?;
         root.sub(&fresh).and_then(|copy| hash_tree(&copy, Path::new("."), "", &mut digest)).map_err(io)?;
-        let named = trees.join(hex(&digest.finalize()));
+        let named = trees.join(hex_name(&digest.finalize()));
         if root.has(&named) {
             self.state_dir.remove(&fresh).map_err(io)?;
         } else {
@@ -282,7 +283,7 @@ impl Directory<'_> {
             .update(format!("{:?}", (&service.image, &command, &environment, replicas, &local.health, tree)));
         Ok(Planned {
             name: name.to_owned(),
-            digest: hex(&digest.finalize()),
+            digest: hex_name(&digest.finalize()),
             version: service.labels.get(&format!("coop-cloud.{}.version", compose.stack)).cloned(),
             replicas,
             command,
@@ -350,8 +351,9 @@ fn hash_tree(tree: &Dir, directory: &Path, skipped: &str, digest: &mut Sha256) -
     Ok(())
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+/// A name for what has this digest.
+fn hex_name(digest: &[u8]) -> String {
+    hex(digest.get(..16).unwrap_or(digest))
 }
 
 /// What the local executor says of a service that is not meant for it.
@@ -369,7 +371,7 @@ mod tests {
     fn digest_of(tree: &Path) -> String {
         let mut digest = Sha256::new();
         hash_tree(&Dir::open(tree).unwrap(), Path::new("."), "", &mut digest).unwrap();
-        hex(&digest.finalize())
+        hex_name(&digest.finalize())
     }
 
     #[test]

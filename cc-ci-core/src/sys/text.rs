@@ -54,6 +54,11 @@ pub fn sanitize_json(json: &str) -> String {
     shown
 }
 
+/// Bytes as lower-case digits, two each.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|bits| hex_digit(bits.into())).collect()
+}
+
 /// Joins the first `most` of `items`, and counts the rest: `a, b, and 3 more`.
 pub(crate) fn first_few(items: impl ExactSizeIterator<Item: Into<String>>, most: usize) -> String {
     let more = items.len().saturating_sub(most);

@@ -7,8 +7,10 @@
 //! What the engine has is used whoever asks for it: a private image that was pulled once is everybody's on that host.
 
 mod pull;
+mod unused;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -16,11 +18,13 @@ use cc_ci_core::blocking;
 use cc_ci_core::engine::{App, Failure, Fault};
 use cc_ci_core::event::Event;
 use cc_ci_core::recipe::{ImageReference, InvalidImageReference, Recipe, RecipeError};
+use cc_ci_core::workspace::PulledImages;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::SwarmEngine;
 use pull::Progress;
+pub(crate) use unused::remove;
 
 /// So many images are pulled at once; each has several layers, and the engine pulls three of those at once.
 const AT_ONCE: usize = 4;
@@ -36,8 +40,14 @@ pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Fail
     let owned = app.clone();
     let images = blocking::run(move || images(&owned)).await?;
     let client = &engine.client;
+    // Before the look: what is there then stays.
+    note(engine, {
+        let names: Vec<String> = images.iter().map(ToString::to_string).collect();
+        move |pulled| pulled.used(&names)
+    })
+    .await?;
     let look = |image: ImageReference| async move {
-        pull::is_there(client, &image).await.map(|there| (!there).then_some(image))
+        pull::id_of(client, &image).await.map(|id| id.is_none().then_some(image))
     };
     let looks: Vec<_> = images.iter().cloned().map(look).collect();
     let missing: Vec<Option<ImageReference>> = stream::iter(looks)
@@ -68,15 +78,37 @@ fn images(app: &App) -> Result<BTreeSet<ImageReference>, Failure> {
     compose.services.iter().map(parse).collect()
 }
 
+/// Has what runs pull noted, where that is done.
+async fn note(
+    engine: &SwarmEngine,
+    note: impl FnOnce(&PulledImages) -> io::Result<()> + Send + 'static,
+) -> Result<(), Failure> {
+    let Some(pulled) = engine.pulled.clone() else { return Ok(()) };
+    let noted = blocking::run(move || note(&pulled)).await;
+    noted.map_err(|error| Failure::host("can't note which images are pulled").with_source(error))
+}
+
+/// Pulls one, which is noted before and after.
+async fn pull_one(engine: &SwarmEngine, image: &ImageReference, progress: &Progress) -> Result<(), Failure> {
+    let SwarmEngine { client, credentials, pull_silence, .. } = engine;
+    let name = image.to_string();
+    note(engine, {
+        let name = name.clone();
+        move |pulled| pulled.note(&name, None)
+    })
+    .await?;
+    let id = pull::pull(client, image, credentials, *pull_silence, progress).await?;
+    note(engine, move |pulled| pulled.note(&name, Some(&id))).await
+}
+
 /// Pulls them all, whatever becomes of each.
 async fn pull_all(engine: &SwarmEngine, images: &[ImageReference]) -> Vec<Failure> {
-    let SwarmEngine { client, settings, credentials, pull_silence, .. } = engine;
-    let reporter = settings.reporter.as_ref();
+    let reporter = engine.settings.reporter.as_ref();
     let (began, progress, left) = (Instant::now(), Progress::default(), AtomicUsize::new(images.len()));
     let pull = |image| {
         let (progress, left) = (&progress, &left);
         async move {
-            let done = pull::pull(client, image, credentials, *pull_silence, progress).await;
+            let done = pull_one(engine, image, progress).await;
             let left = left.fetch_sub(1, Ordering::Relaxed) - 1;
             if done.is_ok() {
                 let text = format!("pulled {image}; {left} left");

@@ -48,24 +48,24 @@ impl Progress {
     }
 }
 
-/// Whether the engine has it. Asks no registry.
-pub(super) async fn is_there(client: &Client, image: &ImageReference) -> Result<bool, ApiError> {
+/// Its id, if the engine has it. Asks no registry.
+pub(super) async fn id_of(client: &Client, image: &ImageReference) -> Result<Option<String>, ApiError> {
     let name = image.to_string();
     match client.call(async |docker| docker.inspect_image(&name).await).await {
-        Ok(_) => Ok(true),
-        Err(ApiError::Gone { .. }) => Ok(false),
+        Ok(found) => found.id.map(Some).ok_or(ApiError::Incomplete("an image without an id")),
+        Err(ApiError::Gone { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Pulls it, with what of the `credentials` is its registry's; a registry that sends nothing for `silence` is given up on. Dropping it ends the pull.
+/// Pulls it, with what of the `credentials` is its registry's, and gives its id; a registry that sends nothing for `silence` is given up on. Dropping it ends the pull.
 pub(super) async fn pull(
     client: &Client,
     image: &ImageReference,
     credentials: &RegistryCredentials,
     silence: Duration,
     progress: &Progress,
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
     let docker = client.docker().await.map_err(|error| trouble(image, &error))?;
     // Its own limit is for the first word of an answer, which may be the registry's.
     let docker = docker.clone().with_timeout(silence + Duration::from_secs(1));
@@ -92,9 +92,9 @@ pub(super) async fn pull(
         }
     }
     // A stream that just ends has said nothing of success.
-    match is_there(client, image).await {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Failure::host(format!("the pull of {image} ended without an image"))),
+    match id_of(client, image).await {
+        Ok(Some(id)) => Ok(id),
+        Ok(None) => Err(Failure::host(format!("the pull of {image} ended without an image"))),
         Err(error) => Err(trouble(image, &error)),
     }
 }

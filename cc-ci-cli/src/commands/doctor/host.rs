@@ -192,7 +192,7 @@ fn room(check: Check, path: &Path, free: u64) -> Check {
     if free < LOW {
         let problem = format!("the disk of {} is nearly full: {free_text}", path.display());
         check
-            .problem(problem, "make room; old runs are pruned by `keep_runs`, images by `docker image prune`")
+            .problem(problem, "make room; old runs go by `keep_runs`, images that runs pulled by `keep_images`, others by `docker image prune`")
     } else {
         check.fact(free_text)
     }
