@@ -103,7 +103,7 @@ impl Base {
                     sources: vec![Arc::new(env_files.clone())],
                     reporter: reporter.clone(),
                 };
-                (Arc::new(SwarmEngine::new(settings)), None)
+                (Arc::new(SwarmEngine::new(settings).with_nodes(config.nodes()?)), None)
             }
         };
         let runs = WorkspaceSettings::new(&config.runs_dir)

@@ -3,6 +3,7 @@
 //! clap reads the environment and the flags; what they leave open is the file's, then the default's.
 
 mod keys;
+mod nodes;
 mod recipes;
 mod show;
 mod socket;
@@ -22,9 +23,11 @@ use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::{Domain, RecipeName, Suffix};
 use cc_ci_core::run::{self, RecipeScripts};
 use cc_ci_core::workspace::{Catalogue, GitCredentials};
+use cc_ci_docker::NodeAddress;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use nodes::Node;
 use recipes::{OfRecipes, Recipe};
 
 pub use keys::{KEYS, files};
@@ -79,6 +82,7 @@ struct File {
     workspace: Workspace,
     proxy: ProxyTable,
     git: Git,
+    nodes: BTreeMap<String, Node>,
     recipes: BTreeMap<RecipeName, Recipe>,
     /// The table of `cc-ci-bridge`, which reads it itself.
     #[serde(rename = "bridge")]
@@ -184,6 +188,8 @@ pub struct Config {
     proxy: Option<(SocketAddr, Option<PathBuf>)>,
     /// The file of what git signs in with.
     git_credentials_file: Option<PathBuf>,
+    /// The other nodes of the Swarm.
+    nodes: BTreeMap<String, Node>,
     /// The file.
     source: Source,
     /// How runs go about it, but for what is in files of its own: [`proxy`](Self::proxy) and
@@ -207,6 +213,7 @@ impl Config {
         let lock_dir = absolute("the lock directory", lock_dir)?;
         let runs_dir = settings.runs_dir.clone().or(file.runs_dir).map_or_else(|| state("cc-ci-runs"), Ok)?;
         let runs_dir = absolute("the runs directory", runs_dir)?;
+        nodes::check(&file.nodes, &source)?;
         let of_recipes = OfRecipes::new(file.recipes, &source)?;
         let server = settings.server.clone().or(file.server);
         Ok(Self {
@@ -240,6 +247,7 @@ impl Config {
                 .unwrap_or_else(|| limit(file.teardown_budget, Duration::from_mins(10))),
             proxy: which_proxy(settings.proxy, file.proxy, &source)?,
             git_credentials_file: file.git.credentials_file,
+            nodes: file.nodes,
             run: run::Settings {
                 lock_timeout: settings
                     .lock_timeout
@@ -301,6 +309,11 @@ impl Config {
     pub fn git_credentials(&self) -> Result<GitCredentials, Failure> {
         let file = self.git_credentials_file.as_deref();
         file.map_or_else(|| Ok(GitCredentials::default()), GitCredentials::read)
+    }
+
+    /// Where the engines of the Swarm's other nodes listen. Reads what is shown to them.
+    pub fn nodes(&self) -> Result<Vec<NodeAddress>, Failure> {
+        nodes::addresses(&self.nodes)
     }
 
     /// The canonical abra tree of the executor abra.

@@ -3,6 +3,10 @@
 
 #![expect(clippy::expect_used, reason = "this is test code: a panic is a failed test")]
 
+mod commands;
 mod owner;
+mod removed;
+mod seen;
+mod support;
 mod swarm;
 mod troubled;

@@ -11,7 +11,7 @@ use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::lock::LockView;
 use cc_ci_core::names::{Domain, RecipeName, RunId};
 use cc_ci_core::run::Verdict;
-use cc_ci_core::{AppStatus, CiHost, Failure, Fault, Ownership, RunSummary};
+use cc_ci_core::{AppStatus, AppStatuses, CiHost, Failure, Fault, Ownership, RunSummary};
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use schemars::JsonSchema;
@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::app::{self, Base, inspection_failed};
 use crate::args::{self, Format};
+use crate::commands::audit::unseen_line;
 use crate::render;
 use crate::terminal::{Document, Terminal};
 
@@ -152,7 +153,7 @@ pub fn document(status: &Status) -> Document<&Status> {
 }
 
 async fn look(ci_host: &CiHost, engine: String, executor: &str) -> Result<Status, Failure> {
-    let statuses = ci_host.app_status(None).await?;
+    let AppStatuses { apps: statuses, unseen } = ci_host.app_status(None).await?;
     let runs = ci_host.run_summaries()?;
     let mut status = Status {
         engine,
@@ -161,7 +162,7 @@ async fn look(ci_host: &CiHost, engine: String, executor: &str) -> Result<Status
         waiting: Vec::new(),
         left: Vec::new(),
         warm: warm(ci_host, executor)?,
-        warnings: Vec::new(),
+        warnings: unseen.iter().map(|(node, unseen)| unseen_line(node, unseen)).collect(),
     };
     let mut views = BTreeMap::new();
     for AppStatus { domain, ownership, exists, lock, .. } in statuses {

@@ -35,7 +35,7 @@ use crate::sys::files::{private_directory, write_whole_by};
 use crate::workspace::remove_tree;
 
 pub use crate::model::failure::{Failure, Fault};
-pub use crate::model::inventory::{Inventory, Kind, Resource};
+pub use crate::model::inventory::{Inventory, Kind, Resource, Unseen};
 pub use crate::model::secret::Secret;
 pub use backup::{restore_by_labels, take_by_labels};
 pub use context::{Confined, RecipeCode, RunContext};

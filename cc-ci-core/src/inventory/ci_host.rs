@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::engine::{Engine, Inventory, Kind, LockSpace, Owned, Owners, Resource};
+use crate::inventory::debts::Debts;
 use crate::inventory::env_files::EnvFiles;
 use crate::lock::AppLock;
 use crate::model::event::Reporter;
@@ -66,7 +67,52 @@ impl CiHost {
 
     /// What exists of `domains`, or of every domain: objects of the engine, `.env` files, processes that a dead
     /// run left, trees of dead runs. Takes no lock. `own` is the caller's run, which is not residue.
+    ///
+    /// A node of the engine that can't be seen counts for those domains of which anything else is known, or that owe it a
+    /// look: where no run was killed, and none failed to look, nothing can be there.
     pub async fn inventory(
+        &self,
+        domains: Option<&[Domain]>,
+        own: Option<&RunId>,
+    ) -> Result<Inventory, Failure> {
+        let mut inventory = self.everything(domains, own).await?;
+        inventory.forget_unseen_of_the_empty();
+        self.add_debts(domains, &mut inventory, |_| true)?;
+        Ok(inventory)
+    }
+
+    /// The same for who has just worked on `domains`: whatever it made may be on any node.
+    pub(crate) async fn inventory_after_work(
+        &self,
+        domains: Option<&[Domain]>,
+        own: Option<&RunId>,
+    ) -> Result<Inventory, Failure> {
+        let mut inventory = self.everything(domains, own).await?;
+        let seen = inventory.seen().clone();
+        // A node that was seen owes nothing more than what was seen there.
+        self.add_debts(domains, &mut inventory, |node| !seen.contains(node))?;
+        Ok(inventory)
+    }
+
+    /// What is owed of `domains`, or of every domain, on the nodes that count.
+    fn add_debts(
+        &self,
+        domains: Option<&[Domain]>,
+        inventory: &mut Inventory,
+        counts: impl Fn(&str) -> bool,
+    ) -> Result<(), Failure> {
+        let debts = Debts::of(self.runs.runs_dir()).read();
+        for (domain, nodes) in debts.map_err(|error| search_failure("what is owed on nodes", error))? {
+            if domains.is_none_or(|domains| domains.contains(&domain)) {
+                for node in nodes.keys().filter(|node| counts(node)) {
+                    inventory.add(&domain, Resource::new(Kind::UnseenNode, node));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn everything(
         &self,
         domains: Option<&[Domain]>,
         own: Option<&RunId>,

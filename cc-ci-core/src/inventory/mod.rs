@@ -2,6 +2,7 @@
 
 pub(crate) mod app_status;
 pub(crate) mod ci_host;
+pub(crate) mod debts;
 pub(crate) mod env_files;
 mod live_run;
 pub(crate) mod past_runs;

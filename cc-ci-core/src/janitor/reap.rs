@@ -25,6 +25,7 @@ use futures_util::future::join_all;
 use super::killed;
 use crate::engine::{Inventory, Kind, Owners, Resource};
 use crate::inventory::ci_host::CiHost;
+use crate::inventory::debts::{Debts, Nodes};
 use crate::inventory::run_store::RunSummary;
 use crate::lock::{AppGuard, LostOwnership};
 use crate::model::failure::Failure;
@@ -60,7 +61,9 @@ pub struct Reaped {
 impl Reaped {
     /// From two looks and what went wrong between them.
     pub(super) fn between(before: &[Resource], left: Vec<Resource>, failures: Vec<String>) -> Self {
-        let removed = before.iter().filter(|residue| !left.contains(residue)).cloned().collect();
+        // A node that is seen again was not removed.
+        let is_gone = |residue: &&Resource| residue.kind != Kind::UnseenNode && !left.contains(residue);
+        let removed = before.iter().filter(is_gone).cloned().collect();
         Self { removed, left, failures, lost: None }
     }
 }
@@ -80,7 +83,12 @@ pub async fn reap(
 ) -> Result<Reaped, Failure> {
     let until = crate::sys::after(Instant::now(), limit);
     let domain = guard.domain();
-    let residue = ci_host.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
+    let asked = Some(std::slice::from_ref(domain));
+    let look = match pending {
+        PendingRequests::Unknown => ci_host.inventory(asked, own).await?,
+        PendingRequests::Done | PendingRequests::InFlight => ci_host.inventory_after_work(asked, own).await?,
+    };
+    let residue = look.of(domain);
     let mut found = DomainSnapshot { domain: domain.clone(), residue, failures: Vec::new() };
     let owners = Owners::of([guard]);
     if let Err(lost) = owners.check(domain) {
@@ -172,7 +180,7 @@ pub(super) async fn clear(
         for (_, found) in &mut open {
             found.failures.extend(failures.remove(&found.domain).into_iter().flatten());
         }
-        let after = ci_host.inventory(Some(&domains), own).await?;
+        let after = ci_host.inventory_after_work(Some(&domains), own).await?;
         let over = Instant::now() >= until;
         let mut again = Vec::new();
         for (place, mut found) in open {
@@ -199,10 +207,41 @@ pub(super) async fn clear(
     let concluded =
         tokio::task::spawn_blocking(move || killed::conclude(&concluding, &emptied, own.as_ref()));
     let mut failures = concluded.await.unwrap_or_default();
+    let ours = all.iter().zip(&reaped).filter(|(_, reaped)| reaped.lost.is_none());
+    let ours = ours.map(|(domain, reaped)| (domain.clone(), reaped.left.clone())).collect();
+    let settled = settle(ci_host, ours).await;
     for (domain, reaped) in all.iter().zip(&mut reaped) {
         reaped.failures.extend(failures.remove(domain).into_iter().flatten());
+        reaped.failures.extend(settled.iter().filter(|(of, _)| of == domain).map(|(_, why)| why.clone()));
     }
     Ok(reaped)
+}
+
+/// Writes down which nodes are still to be looked at for what is `left` of each domain, and strikes off what is verified.
+/// Gives what went wrong.
+async fn settle(ci_host: &CiHost, left: Vec<(Domain, Vec<Resource>)>) -> Vec<(Domain, String)> {
+    let (debts, now) = (Debts::of(ci_host.runs.runs_dir()), ci_host.host.now());
+    let settle = move || {
+        let known = debts.read().unwrap_or_default();
+        let settle = |(domain, left): (Domain, Vec<Resource>)| {
+            let unseen = left.iter().filter(|resource| resource.kind == Kind::UnseenNode);
+            let nodes: Nodes = unseen
+                .map(|node| {
+                    let since = known.get(&domain).and_then(|nodes| nodes.get(&node.name)).copied();
+                    (node.name.clone(), since.unwrap_or(now))
+                })
+                .collect();
+            let done = match (nodes.is_empty(), known.contains_key(&domain)) {
+                (true, false) => Ok(()),
+                (true, true) => debts.remove(&domain),
+                (false, _) => debts.write(&domain, nodes),
+            };
+            let why = done.err().map(|error| format!("can't write down what is to be looked at: {error}"));
+            why.map(|why| (domain, why))
+        };
+        left.into_iter().filter_map(settle).collect()
+    };
+    tokio::task::spawn_blocking(settle).await.unwrap_or_default()
 }
 
 /// What exists of the domain of `guard`, left as it is.
@@ -212,7 +251,7 @@ pub(crate) async fn inspect(
     own: Option<&RunId>,
 ) -> Result<Reaped, Failure> {
     let domain = guard.domain();
-    let left = ci_host.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
+    let left = ci_host.inventory_after_work(Some(std::slice::from_ref(domain)), own).await?.of(domain);
     Ok(Reaped { left, ..Reaped::default() })
 }
 

@@ -17,11 +17,12 @@ use std::time::Duration;
 use cc_ci_core::engine::{App, Failure, Fault};
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::recipe::{Recipe, RecipeError};
+use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::SwarmEngine;
 use crate::client::Client;
+use crate::{SwarmEngine, nodes};
 use pull::Progress;
 use reference::Reference;
 
@@ -34,10 +35,21 @@ const TELL: Duration = Duration::from_secs(15);
 /// How long a registry may send nothing, unless it is said.
 pub(crate) const SILENCE: Duration = Duration::from_mins(1);
 
-/// Fetches what the app's services need.
+/// Fetches what the app's services need, on every node that is given tasks, side by side.
 pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Failure> {
     let images = images(app)?;
-    let client = &engine.client;
+    let places =
+        nodes::all(engine).await.map_err(|error| error.during("can't tell which images are there"))?;
+    let pulls = places.iter().map(|(node, client)| pull_on(engine, client, node.as_deref(), &images));
+    try_join_all(pulls).await.map(drop)
+}
+
+async fn pull_on(
+    engine: &SwarmEngine,
+    client: &Client,
+    node: Option<&str>,
+    images: &BTreeSet<Reference>,
+) -> Result<(), Failure> {
     let look = |image: Reference| async move {
         pull::is_there(client, &image).await.map(|there| (!there).then_some(image))
     };
@@ -51,7 +63,8 @@ pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Fail
     if missing.is_empty() {
         return Ok(());
     }
-    let text = format!("pulling {} of {} images: {}", missing.len(), images.len(), list(&missing));
+    let on = node.map(|node| format!(" on {node}")).unwrap_or_default();
+    let text = format!("pulling {} of {} images{on}: {}", missing.len(), images.len(), list(&missing));
     engine.settings.reporter.report(&Event::Note { text });
     let failures = pull_all(client, engine.settings.reporter.as_ref(), &missing, engine.pull_silence).await;
     if failures.is_empty() { Ok(()) } else { Err(error(&failures, missing.len())) }
