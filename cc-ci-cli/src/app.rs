@@ -106,7 +106,8 @@ impl Base {
                     sources: vec![Arc::new(env_files.clone())],
                     reporter: reporter.clone(),
                 };
-                (Arc::new(SwarmEngine::new(settings).with_credentials(config.pulls_with.clone())), None)
+                let engine = SwarmEngine::new(settings).with_credentials(config.pulls_with.clone());
+                (Arc::new(engine.with_nodes(config.nodes()?)), None)
             }
         };
         let runs = WorkspaceSettings::new(&config.runs_dir)

@@ -4,11 +4,14 @@
 //! no notes: what a call needs to know, it asks.
 //!
 //! # Limitations
-//! One node with tasks: containers and volumes of another node can't be seen from here, so such a Swarm is refused. What
-//! a node had left behind when it was drained, nobody sees. A remote engine has no place here either: locks are per host.
+//! One node with tasks: containers and volumes of other nodes are seen and removed where their engines are
+//! [named](SwarmEngine::with_nodes), but nothing is run, read, copied or pulled there yet, so a suffix can't be
+//! [claimed](Engine::claim) on such a Swarm. What a node had left behind when it was drained is seen only where its engine is
+//! named. The manager is one of this host: locks are per host.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests make what they look at"))]
 
+mod address;
 mod attribution;
 #[cfg(test)]
 mod attribution_tests;
@@ -27,7 +30,10 @@ mod fake_engine;
 mod images;
 mod inventory;
 mod logs;
+mod node_info;
 mod nodes;
+#[cfg(test)]
+mod nodes_tests;
 #[cfg(test)]
 mod order_tests;
 mod removal;
@@ -42,8 +48,8 @@ mod volumes;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -57,8 +63,12 @@ use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_core::shared_look::SharedLook;
 use cc_ci_core::workspace::RegistryCredentials;
 
+pub use address::{Address, InvalidTls, TlsAddress};
 use client::Client;
 pub use engine_info::{EngineInfo, ProxyNetwork, SwarmInfo};
+pub use node_info::{NodeEngine, NodeInfo};
+pub use nodes::NodeAddress;
+use nodes::{NodeEngines, Places};
 use snapshot::Snapshot;
 use volumes::copies;
 
@@ -78,10 +88,14 @@ pub struct Settings {
     pub reporter: Arc<dyn Reporter>,
 }
 
-/// A one-node Docker Swarm. It connects when it is first asked.
+/// A Docker Swarm, by the engine of this host that manages it. It connects when it is first asked.
 #[derive(Debug)]
 pub struct SwarmEngine {
     client: Client,
+    nodes: NodeEngines,
+    /// What the manager is called, once it was seen with others.
+    here: OnceLock<Arc<str>>,
+    places: Places,
     settings: Settings,
     credentials: RegistryCredentials,
     pull_silence: Duration,
@@ -98,6 +112,9 @@ impl SwarmEngine {
         let (pull_silence, poll_pause) = (images::SILENCE, converge::PAUSE);
         Self {
             client,
+            nodes: NodeEngines::default(),
+            here: OnceLock::new(),
+            places: Places::default(),
             settings,
             credentials: RegistryCredentials::default(),
             pull_silence,
@@ -107,10 +124,17 @@ impl SwarmEngine {
         }
     }
 
+    /// The same engine, where those of other nodes listen there.
+    pub fn with_nodes(self, nodes: Vec<NodeAddress>) -> Self {
+        let nodes = NodeEngines::new(nodes, self.client.redactor()).with_call_limit(self.client.call_limit());
+        Self { nodes, ..self }
+    }
+
     /// The same engine, where no call may take longer than `limit`. The default of 30 s is meant for production; tests
     /// of an engine that hangs have less time.
     pub fn with_call_limit(self, limit: Duration) -> Self {
-        Self { client: self.client.with_call_limit(limit), ..self }
+        let (client, nodes) = (self.client.with_call_limit(limit), self.nodes.with_call_limit(limit));
+        Self { client, nodes, ..self }
     }
 
     /// The same engine, where a wait that hears nothing looks again only after `pause`, and not after 100 ms and then
@@ -134,15 +158,25 @@ impl SwarmEngine {
 }
 
 impl SwarmEngine {
+    /// The engine that has what a look found on `node`: the manager's own where there are no others.
+    pub(crate) fn on(&self, node: Option<&Arc<str>>) -> Option<&Client> {
+        match node {
+            None => Some(&self.client),
+            // What it is called is known from the same look.
+            Some(node) if self.here.get().is_some_and(|here| here == node) => Some(&self.client),
+            Some(node) => self.nodes.called(node),
+        }
+    }
+
     /// What this engine is. One that answers and is no Swarm manager is described too.
     pub async fn inspect(&self) -> Result<EngineInfo, Failure> {
-        engine_info::inspect(&self.client, &self.settings.suffix).await
+        engine_info::inspect(self).await
     }
 }
 
 impl fmt::Display for SwarmEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Docker Swarm at unix://{}", self.client.socket().display())
+        write!(f, "Docker Swarm at unix://{}", self.client.address())
     }
 }
 
@@ -232,7 +266,7 @@ impl Engine for SwarmEngine {
     }
 
     async fn logs(&self, domain: &Domain, limit: Duration) -> Result<Vec<TaskLog>, Failure> {
-        logs::logs(&self.client, domain, limit).await
+        logs::logs(self, domain, limit).await
     }
 
     async fn save_volume(

@@ -21,11 +21,12 @@ use bollard::query_parameters::{
 };
 use cc_ci_core::engine::{Failure, VolumeFile, VolumePath};
 use cc_ci_core::names::Domain;
+use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use crate::SwarmEngine;
 use crate::client::{ApiError, Client};
 use crate::snapshot::labelled;
+use crate::{SwarmEngine, nodes};
 
 /// What a small file has at most.
 const LIMIT: usize = 1 << 20;
@@ -48,10 +49,17 @@ const DIRECTORY: u32 = 1 << 31;
 
 /// The volumes that the app's services have by name.
 pub(crate) async fn volumes(engine: &SwarmEngine, domain: &Domain) -> Result<Vec<String>, Failure> {
-    let options = ListVolumesOptions { filters: Some(labelled(domain.stack().as_str())) };
-    let listed = engine.client.call(async |docker| docker.list_volumes(Some(options)).await).await;
-    let listed = listed.map_err(|error| error.during(format!("can't list the volumes of {domain}")))?;
-    let own = listed.volumes.unwrap_or_default().into_iter().filter(is_own).map(|volume| volume.name);
+    let list = async |client: &Client| {
+        let options = ListVolumesOptions { filters: Some(labelled(domain.stack().as_str())) };
+        client.call(async |docker| docker.list_volumes(Some(options)).await).await
+    };
+    let listed = async {
+        let all = nodes::all(engine).await?;
+        try_join_all(all.into_iter().map(|(_, client)| list(client))).await
+    };
+    let listed = listed.await.map_err(|error| error.during(format!("can't list the volumes of {domain}")))?;
+    let listed = listed.into_iter().flat_map(|listed| listed.volumes.unwrap_or_default());
+    let own = listed.filter(is_own).map(|volume| volume.name);
     Ok(own.collect::<BTreeSet<_>>().into_iter().collect())
 }
 
@@ -69,9 +77,9 @@ pub(crate) async fn look(engine: &SwarmEngine, file: &VolumeFile<'_>) -> Result<
     let VolumeFile { domain, volume, path } = *file;
     let doing = format!("can't look at {path:?} in the volume {volume:?}");
     check(engine, file, &doing).await?;
-    let (client, path) = (&engine.client, path.trim_end_matches('/'));
-    let look = |mount: Mount| async move { mount.look(client, path).await };
-    mounted(client, domain, volume, false, &doing, look).await
+    let path = path.trim_end_matches('/');
+    let look = |mount: Mount, client| async move { mount.look(client, path).await };
+    mounted(engine, domain, volume, false, &doing, look).await
 }
 
 /// Replaces the file, or makes it.
@@ -87,8 +95,8 @@ pub(crate) async fn write(
     }
     check(engine, file, &doing).await?;
     let archive = archive(path, content).map_err(|error| Failure::host(&*doing).with_source(error))?;
-    let (client, archive) = (&engine.client, &archive);
-    mounted(client, domain, volume, true, &doing, |mount: Mount| async move {
+    let archive = &archive;
+    mounted(engine, domain, volume, true, &doing, |mount: Mount, client| async move {
         if mount.look(client, parent_of(path)).await? != VolumePath::Directory {
             return Err(Trouble::Refused("the directory that it is to be in is not there"));
         }
@@ -105,8 +113,7 @@ pub(crate) async fn read(engine: &SwarmEngine, file: &VolumeFile<'_>) -> Result<
     let VolumeFile { domain, volume, path } = *file;
     let doing = format!("can't read {path:?} in the volume {volume:?}");
     check(engine, file, &doing).await?;
-    let client = &engine.client;
-    mounted(client, domain, volume, false, &doing, |mount: Mount| async move {
+    mounted(engine, domain, volume, false, &doing, |mount: Mount, client| async move {
         if mount.look(client, parent_of(path)).await? != VolumePath::Directory {
             return Ok(None);
         }
@@ -179,29 +186,40 @@ impl From<&'static str> for Trouble {
 }
 
 /// Works through a container that mounts the volume. One that goes meanwhile is replaced by another.
-async fn mounted<T, W: Future<Output = Result<T, Trouble>>>(
-    client: &Client,
+async fn mounted<'e, T, W: Future<Output = Result<T, Trouble>>>(
+    engine: &'e SwarmEngine,
     domain: &Domain,
     volume: &str,
     writable: bool,
     doing: &str,
-    work: impl Fn(Mount) -> W,
+    work: impl Fn(Mount, &'e Client) -> W,
 ) -> Result<T, Failure> {
-    let mut attempts = ATTEMPTS;
-    loop {
+    let list = async |client: &'e Client| {
         let options = ListContainersOptions {
             all: true,
             filters: Some(labelled(domain.stack().as_str())),
             ..ListContainersOptions::default()
         };
-        let listed = client.call(async |docker| docker.list_containers(Some(options)).await).await;
-        let listed = listed.map_err(|error| error.during(doing))?;
+        let listed = client.call(async |docker| docker.list_containers(Some(options)).await).await?;
+        Ok::<_, ApiError>(listed.into_iter().map(move |container| (container, client)))
+    };
+    let mut attempts = ATTEMPTS;
+    loop {
+        let listed = async {
+            let all = nodes::all(engine).await?;
+            try_join_all(all.into_iter().map(|(_, client)| list(client))).await
+        };
+        let listed = listed.await.map_err(|error| error.during(doing))?;
+        let (listed, clients): (Vec<_>, Vec<_>) = listed.into_iter().flatten().unzip();
         let mount = Mount::choose(&listed, volume, writable).ok_or_else(|| {
             let how = if writable { "mounts it writable" } else { "mounts it" };
             Failure::recipe(format!("{doing}: no container of {domain} {how}"))
         })?;
+        let mut places = listed.iter().zip(clients);
+        let place = places.find(|(container, _)| container.id.as_ref() == Some(&mount.container));
+        let client = place.map_or(&engine.client, |(_, client)| client);
         attempts -= 1;
-        match work(mount).await {
+        match work(mount, client).await {
             Ok(done) => return Ok(done),
             Err(Trouble::Api(ApiError::Gone { .. } | ApiError::Conflict { .. })) if attempts > 0 => {}
             Err(Trouble::Api(error)) => return Err(error.during(doing)),

@@ -8,6 +8,8 @@
 pub mod conformance;
 #[cfg(test)]
 mod conformance_tests;
+#[cfg(test)]
+mod debt_tests;
 mod killed;
 mod pass;
 mod quarantine;

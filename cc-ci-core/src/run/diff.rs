@@ -117,6 +117,7 @@ fn persists(resource: &Resource) -> bool {
         | Kind::EnvFile
         | Kind::RunTree
         | Kind::ControlGroup
+        | Kind::UnseenNode
         | Kind::Unknown => false,
     }
 }

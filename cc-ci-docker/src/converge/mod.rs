@@ -119,9 +119,8 @@ pub(crate) async fn wait(
             explain::error(client, &format!("{domain} is not up after {limit:?}"), &services, &verdicts).await
         }
         Some(Err(error)) => error.during(format!("can't tell whether {domain} is up after {limit:?}")),
-        None => {
-            ApiError::Hangs { limit }.during(format!("can't tell whether {domain} is up after {limit:?}"))
-        }
+        None => ApiError::Hangs { limit, node: None }
+            .during(format!("can't tell whether {domain} is up after {limit:?}")),
     })
 }
 

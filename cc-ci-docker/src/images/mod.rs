@@ -16,10 +16,12 @@ use std::time::Duration;
 use cc_ci_core::engine::{App, Failure, Fault};
 use cc_ci_core::event::Event;
 use cc_ci_core::recipe::{Recipe, RecipeError};
+use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::SwarmEngine;
+use crate::client::Client;
+use crate::{SwarmEngine, nodes};
 use pull::Progress;
 use reference::Reference;
 
@@ -32,10 +34,21 @@ const TELL: Duration = Duration::from_secs(15);
 /// How long a registry may send nothing, unless it is said.
 pub(crate) const SILENCE: Duration = Duration::from_mins(1);
 
-/// Fetches what the app's services need.
+/// Fetches what the app's services need, on every node that is given tasks, side by side.
 pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Failure> {
     let images = images(app)?;
-    let client = &engine.client;
+    let places =
+        nodes::all(engine).await.map_err(|error| error.during("can't tell which images are there"))?;
+    let pulls = places.iter().map(|(node, client)| pull_on(engine, client, node.as_deref(), &images));
+    try_join_all(pulls).await.map(drop)
+}
+
+async fn pull_on(
+    engine: &SwarmEngine,
+    client: &Client,
+    node: Option<&str>,
+    images: &BTreeSet<Reference>,
+) -> Result<(), Failure> {
     let look = |image: Reference| async move {
         pull::is_there(client, &image).await.map(|there| (!there).then_some(image))
     };
@@ -49,9 +62,10 @@ pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Fail
     if missing.is_empty() {
         return Ok(());
     }
-    let text = format!("pulling {} of {} images: {}", missing.len(), images.len(), list(&missing));
+    let on = node.map(|node| format!(" on {node}")).unwrap_or_default();
+    let text = format!("pulling {} of {} images{on}: {}", missing.len(), images.len(), list(&missing));
     engine.settings.reporter.report(&Event::Note { text });
-    let failures = pull_all(engine, &missing).await;
+    let failures = pull_all(engine, client, &missing).await;
     if failures.is_empty() { Ok(()) } else { Err(error(&failures, missing.len())) }
 }
 
@@ -68,9 +82,9 @@ fn images(app: &App) -> Result<BTreeSet<Reference>, Failure> {
     compose.services.iter().map(parse).collect()
 }
 
-/// Pulls them all, whatever becomes of each.
-async fn pull_all(engine: &SwarmEngine, images: &[Reference]) -> Vec<Failure> {
-    let SwarmEngine { client, settings, credentials, pull_silence, .. } = engine;
+/// Pulls them all with the node's engine, whatever becomes of each.
+async fn pull_all(engine: &SwarmEngine, client: &Client, images: &[Reference]) -> Vec<Failure> {
+    let SwarmEngine { settings, credentials, pull_silence, .. } = engine;
     let reporter = settings.reporter.as_ref();
     let (began, progress, left) = (Instant::now(), Progress::default(), AtomicUsize::new(images.len()));
     let pull = |image| {
