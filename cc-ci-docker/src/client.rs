@@ -22,6 +22,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::address::Address;
+use crate::sanitize;
 
 /// What one call may take, unless it is said. Engines under load take seconds to start a container; none takes half
 /// a minute to say what exists.
@@ -78,10 +79,13 @@ pub(crate) enum ApiError {
     #[error("the Docker engine is no Swarm manager: {message}")]
     NoManager { message: String },
     #[error(
-        "this Swarm gives tasks to other nodes too ({}), and cc-ci works with one so far",
-        nodes.join(", ")
+        "this Swarm gives tasks to nodes too whose engines are not named: {}",
+        nodes.iter().map(|(name, _)| sanitize::written(name)).collect::<Vec<_>>().join(", ")
     )]
-    OtherNodes { nodes: Vec<String> },
+    UnnamedNodes {
+        /// Their names and ids.
+        nodes: Vec<(String, String)>,
+    },
     /// What listens there is another machine than the one that is meant.
     #[error("the engine at {address} is not that of the node {expected}, but of {found}")]
     OtherNode { address: String, expected: String, found: String },
@@ -256,7 +260,7 @@ impl ApiError {
             | Self::NoManager { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
             Self::Denied { .. }
-            | Self::OtherNodes { .. }
+            | Self::UnnamedNodes { .. }
             | Self::OtherNode { .. }
             | Self::TooOld { .. }
             | Self::Gone { .. }
@@ -290,10 +294,16 @@ impl ApiError {
                 Some("make this host a Swarm of its own: docker swarm init".to_owned())
             }
             Self::NoManager { .. } => Some("see its state: docker info".to_owned()),
-            Self::OtherNodes { nodes } => {
+            Self::UnnamedNodes { nodes } => {
+                let named = nodes.iter().map(|(name, _)| format!("[nodes.{:?}]", sanitize::written(name)));
                 let drain =
-                    nodes.iter().map(|node| format!("docker node update --availability drain {node}"));
-                Some(drain.collect::<Vec<_>>().join(" && "))
+                    nodes.iter().map(|(_, id)| format!("docker node update --availability drain {id}"));
+                Some(format!(
+                    "name them in the configuration, {} with engine = \"unix:///PATH\" or \"tcp://HOST:2376\" \
+                     (docs/nodes.md); or have them given no tasks: {}",
+                    named.collect::<Vec<_>>().join(" and "),
+                    drain.collect::<Vec<_>>().join(" && ")
+                ))
             }
             Self::OtherNode { .. } => {
                 Some("name the node's own engine in the configuration's [nodes]".to_owned())
@@ -306,7 +316,7 @@ impl ApiError {
             | Self::NoRemoval { .. }
             | Self::Incomplete(_) => None,
         };
-        let of_configuration = matches!(self, Self::OtherNodes { .. } | Self::OtherNode { .. });
+        let of_configuration = matches!(self, Self::UnnamedNodes { .. } | Self::OtherNode { .. });
         let fault = if of_configuration { Fault::Configuration } else { Fault::Host };
         let error = Failure::new(fault, doing).with_source(self);
         match hint {

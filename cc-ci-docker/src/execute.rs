@@ -123,7 +123,7 @@ impl RunningCommand {
                 Err(error) => return Err(error.into()),
             }
             // The container comes or goes: it is the newest of an app that stands still that counts.
-            converge::wait(&engine.client, &app.domain, limit, converge::PAUSE, &Silent)
+            converge::wait(engine, &app.domain, limit, converge::PAUSE, &Silent)
                 .await
                 .map_err(Trouble::NotUp)?;
             backoff.wait(Duration::ZERO).await;

@@ -4,10 +4,9 @@
 //! no notes: what a call needs to know, it asks.
 //!
 //! # Limitations
-//! One node with tasks: containers and volumes of other nodes are seen and removed where their engines are
-//! [named](SwarmEngine::with_nodes), but nothing is run, read, copied or pulled there yet, so a suffix can't be
-//! [claimed](Engine::claim) on such a Swarm. What a node had left behind when it was drained is seen only where its engine is
-//! named. The manager is one of this host: locks are per host.
+//! What is on other nodes is seen, used and removed where their engines are [named](SwarmEngine::with_nodes), and a node that is
+//! given tasks must be. What a node had left behind when it was drained is seen only where its engine is named. An app is
+//! reached [straight](Engine::endpoint) only where it has a task on the manager's node, which is this host: locks are per host.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests make what they look at"))]
 
@@ -49,7 +48,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -57,7 +56,7 @@ use cc_ci_core::engine::{
     App, Drift, Endpoint, Engine, Failure, Inventory, LockSpace, Order, Redactor, Resource, RunContext,
     ServiceCommand, ServiceState, StackSource, TaskLog, VolumeCopy, VolumeFile, VolumePath,
 };
-use cc_ci_core::event::Reporter;
+use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::names::{Domain, Suffix};
 use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_core::shared_look::SharedLook;
@@ -68,7 +67,7 @@ use client::Client;
 pub use engine_info::{EngineInfo, ProxyNetwork, SwarmInfo};
 pub use node_info::{NodeEngine, NodeInfo};
 pub use nodes::NodeAddress;
-use nodes::{NodeEngines, Places};
+use nodes::{Here, NodeEngines, Places};
 use snapshot::Snapshot;
 use volumes::copies;
 
@@ -93,14 +92,16 @@ pub struct Settings {
 pub struct SwarmEngine {
     client: Client,
     nodes: NodeEngines,
-    /// What the manager is called, once it was seen with others.
-    here: OnceLock<Arc<str>>,
+    /// The manager, once it was seen with others.
+    here: OnceLock<Here>,
     places: Places,
     settings: Settings,
     credentials: RegistryCredentials,
     pull_silence: Duration,
     poll_pause: Duration,
     looks: SharedLook<Snapshot>,
+    /// What was warned of, and is not warned of again.
+    told: Mutex<BTreeSet<String>>,
     /// Whether it ever showed what exists. One that did and does not any more is likely to be restarting.
     has_shown: AtomicBool,
 }
@@ -120,6 +121,7 @@ impl SwarmEngine {
             pull_silence,
             poll_pause,
             looks: SharedLook::default(),
+            told: Mutex::default(),
             has_shown: AtomicBool::new(false),
         }
     }
@@ -163,8 +165,20 @@ impl SwarmEngine {
         match node {
             None => Some(&self.client),
             // What it is called is known from the same look.
-            Some(node) if self.here.get().is_some_and(|here| here == node) => Some(&self.client),
+            Some(node) if self.here.get().is_some_and(|here| here.name == *node) => Some(&self.client),
             Some(node) => self.nodes.called(node),
+        }
+    }
+
+    /// Whether the Swarm was seen to have other nodes.
+    pub(crate) fn has_other_nodes(&self) -> bool {
+        self.here.get().is_some()
+    }
+
+    /// Warns of something, once.
+    pub(crate) fn warn_once(&self, text: String) {
+        if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone()) {
+            self.settings.reporter.report(&Event::Warning { text });
         }
     }
 
@@ -188,7 +202,7 @@ impl Engine for SwarmEngine {
     }
 
     async fn claim(&self, claim: &LockSpace) -> Result<(), Failure> {
-        claim::claim(&self.client, &self.settings.suffix, claim).await
+        claim::claim(self, claim).await
     }
 
     async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, Failure> {
@@ -206,11 +220,11 @@ impl Engine for SwarmEngine {
         limit: Duration,
         reporter: &dyn Reporter,
     ) -> Result<(), Failure> {
-        converge::wait(&self.client, domain, limit, self.poll_pause, reporter).await
+        converge::wait(self, domain, limit, self.poll_pause, reporter).await
     }
 
     async fn drift(&self, domain: &Domain, order: &Order) -> Result<Drift, Failure> {
-        drift::drift(&self.client, domain, order).await
+        drift::drift(self, domain, order).await
     }
 
     async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, Failure> {
@@ -230,7 +244,7 @@ impl Engine for SwarmEngine {
     }
 
     async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure> {
-        endpoint::endpoint(&self.client, domain).await
+        endpoint::endpoint(self, domain).await
     }
 
     async fn storage(&self) -> Vec<PathBuf> {

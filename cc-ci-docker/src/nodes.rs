@@ -35,6 +35,13 @@ pub(crate) struct Node {
     pub drained: bool,
 }
 
+/// The manager, of a Swarm of several nodes.
+#[derive(Debug)]
+pub(crate) struct Here {
+    id: String,
+    pub name: Arc<str>,
+}
+
 /// Where the engine of another node listens.
 #[derive(Debug, Clone)]
 pub struct NodeAddress {
@@ -211,15 +218,16 @@ pub(crate) async fn others(engine: &SwarmEngine) -> Result<Others<'_>, ApiError>
     let several = nodes.len() > 1;
     for node in nodes {
         if swarm.node_id.as_ref() == Some(&node.id) {
-            others.here = several.then(|| engine.here.get_or_init(|| node.name.as_str().into()).clone());
+            let here = || Here { id: node.id.clone(), name: node.name.as_str().into() };
+            others.here = several.then(|| engine.here.get_or_init(here).name.clone());
         } else if let Some(named) = engine.nodes.of(&node) {
             others.asked.push((node, named));
         } else if !node.drained {
-            unnamed.push(node.id);
+            unnamed.push((node.name, node.id));
         }
     }
     engine.places.set(others.asked.iter().map(|(node, _)| node.clone()).collect());
-    if unnamed.is_empty() { Ok(others) } else { Err(ApiError::OtherNodes { nodes: unnamed }) }
+    if unnamed.is_empty() { Ok(others) } else { Err(ApiError::UnnamedNodes { nodes: unnamed }) }
 }
 
 /// The other nodes, as they were last seen; none where nobody looked yet.
@@ -251,6 +259,9 @@ async fn places(engine: &SwarmEngine) -> Result<Arc<[Node]>, ApiError> {
 /// one node that was looked at is not asked again.
 pub(crate) async fn of_task<'e>(engine: &'e SwarmEngine, node: Option<&str>) -> Result<&'e Client, ApiError> {
     match places(engine).await?.iter().find(|place| node == Some(place.id.as_str())) {
+        None if engine.here.get().is_some_and(|here| node.is_some_and(|node| here.id != node)) => {
+            Err(ApiError::Incomplete("a task on a node that was not there when the Swarm was looked at"))
+        }
         None => Ok(&engine.client),
         Some(place) => match engine.nodes.of(place) {
             Some(named) => named.of(place).await,
@@ -261,26 +272,13 @@ pub(crate) async fn of_task<'e>(engine: &'e SwarmEngine, node: Option<&str>) -> 
 
 /// Every engine that may have something of an app: the manager's, and those of the nodes that are given tasks.
 pub(crate) async fn all(engine: &SwarmEngine) -> Result<Vec<(Option<Arc<str>>, &Client)>, ApiError> {
-    let mut all = vec![(engine.here.get().cloned(), &engine.client)];
+    let mut all = vec![(engine.here.get().map(|here| here.name.clone()), &engine.client)];
     for place in places(engine).await?.iter().filter(|place| !place.drained) {
         if let Some(named) = engine.nodes.of(place) {
             all.push((Some(place.name.as_str().into()), named.of(place).await?));
         }
     }
     Ok(all)
-}
-
-/// Refuses a Swarm with a second place for tasks. It asks no more than it must: the only node has no others.
-pub(crate) async fn alone(client: &Client) -> Result<(), ApiError> {
-    let info = client.call(async |docker| docker.info().await).await?;
-    let swarm = info.swarm.unwrap_or_default();
-    if swarm.nodes == Some(1) {
-        return Ok(());
-    }
-    let here = swarm.node_id;
-    let others = list(client).await?.into_iter().filter(|node| here.as_ref() != Some(&node.id));
-    let nodes: Vec<String> = others.filter(|node| !node.drained).map(|node| node.id).collect();
-    if nodes.is_empty() { Ok(()) } else { Err(ApiError::OtherNodes { nodes }) }
 }
 
 /// All nodes of the Swarm.

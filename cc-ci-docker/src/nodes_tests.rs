@@ -1,15 +1,17 @@
 //! What other nodes are asked, and how often.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cc_ci_core::engine::{Engine as _, Fault, Kind, Resource};
+use cc_ci_core::engine::{App, Engine as _, Fault, Kind, Resource};
+use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::names::Domain;
 
-use crate::SwarmEngine;
 use crate::address::Address;
 use crate::fake_engine::{FakeEngine, Reply, nothing};
 use crate::nodes::NodeAddress;
+use crate::{Settings, SwarmEngine};
 
 /// What a removal may take: it has nothing to do.
 const LONG: Duration = Duration::from_mins(1);
@@ -30,6 +32,7 @@ fn manager(drained: &'static [&'static str]) -> FakeEngine {
         let body = match call {
             _ if call.contains("/info") => r#"{"Swarm":{"NodeID":"m","Nodes":3}}"#.to_owned(),
             _ if call.contains("/nodes") => format!("[{},{},{}]", node("m"), node("a"), node("b")),
+            _ if call.starts_with("GET /images/") => "{}".to_owned(),
             _ => return nothing(call),
         };
         Reply::Json(200, body)
@@ -143,4 +146,70 @@ async fn an_engine_of_another_machine_shows_nothing_of_the_node() {
     assert_eq!(name, "host-a");
     assert!(unseen.why.contains("is not that of the node a, but of b"), "{}", unseen.why);
     assert_eq!(asked(&b), ["GET /info"], "it is asked nothing else");
+}
+
+/// An engine of the node `id` that has no image until it has pulled one.
+fn without_images(id: &'static str) -> FakeEngine {
+    let pulled = AtomicBool::new(false);
+    FakeEngine::start(move |call| match call {
+        _ if call.starts_with("POST /images/create") => {
+            pulled.store(true, Ordering::Relaxed);
+            Reply::Json(200, "{}".to_owned())
+        }
+        _ if call.starts_with("GET /images/") && !pulled.load(Ordering::Relaxed) => {
+            Reply::Json(404, r#"{"message":"No such image"}"#.to_owned())
+        }
+        _ if call.starts_with("GET /images/") => Reply::Json(200, "{}".to_owned()),
+        _ if call.contains("/info") => Reply::Json(200, format!(r#"{{"Swarm":{{"NodeID":"{id}"}}}}"#)),
+        _ => nothing(call),
+    })
+}
+
+/// The warnings that were heard.
+#[derive(Debug, Default)]
+struct Warnings(Mutex<Vec<String>>);
+
+impl Reporter for Warnings {
+    fn report(&self, event: &Event) {
+        if let Event::Warning { text } = event {
+            self.0.lock().unwrap().push(text.clone());
+        }
+    }
+}
+
+#[tokio::test]
+async fn images_are_pulled_on_each_node_and_a_volume_that_may_be_on_any_is_told() {
+    let tree = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = tree.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    file(
+        "compose.yml",
+        "services:\n  app: {image: 'x/y:1', volumes: ['data:/data', '/anonymous']}\n  \
+         placed: {image: 'x/y:1', volumes: ['data:/data'], deploy: {placement: {constraints: [node.role == manager]}}}\n  \
+         each: {image: 'x/y:1', volumes: ['data:/data'], deploy: {mode: global}}\nvolumes: {data: }\n",
+    );
+    let app = App {
+        domain: domain(),
+        recipe: "some-recipe".parse().unwrap(),
+        tree: tree.path().to_owned(),
+        env_file: file("app.env", "COMPOSE_FILE=compose.yml\n"),
+    };
+    let (manager, a) = (manager(&["b"]), without_images("a"));
+    let warnings = Arc::new(Warnings::default());
+    let settings = Settings {
+        socket: manager.socket(),
+        suffix: "ci.example.org".parse().unwrap(),
+        sources: Vec::new(),
+        reporter: warnings.clone(),
+    };
+    let address = NodeAddress { name: "a".to_owned(), address: Address::Unix(a.socket()) };
+    SwarmEngine::new(settings).with_nodes(vec![address]).pre_pull(&app).await.unwrap();
+    let pulls = |fake: &FakeEngine| asked(fake).iter().filter(|call| *call == "POST /images/create").count();
+    assert_eq!((pulls(&manager), pulls(&a)), (0, 1));
+    let told = warnings.0.lock().unwrap().clone();
+    let [told] = &told[..] else { panic!("{told:?}") };
+    assert!(told.starts_with("the volume data is made anew wherever a task of app is started"), "{told}");
 }

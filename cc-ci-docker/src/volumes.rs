@@ -5,12 +5,14 @@
 //!
 //! # Limitations
 //! A volume is reached through a container that mounts it, running or not. One that was mounted from somewhere else
-//! (a path of the host, a share of another machine) is not the app's alone, and left out.
+//! (a path of the host, a share of another machine) is not the app's alone, and left out. Of one that exists on several nodes,
+//! that of the newest running task is meant, and which one that is is told.
 
 pub(crate) mod copies;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{self, Read as _};
+use std::sync::Arc;
 
 use bollard::Docker;
 use bollard::container::PathStatResponse;
@@ -49,18 +51,28 @@ const DIRECTORY: u32 = 1 << 31;
 
 /// The volumes that the app's services have by name.
 pub(crate) async fn volumes(engine: &SwarmEngine, domain: &Domain) -> Result<Vec<String>, Failure> {
-    let list = async |client: &Client| {
+    Ok(by_node(engine, domain).await?.into_keys().collect())
+}
+
+/// The nodes that have them, where there are several.
+type Places = Vec<Arc<str>>;
+
+/// The same, with the nodes that have each.
+async fn by_node(engine: &SwarmEngine, domain: &Domain) -> Result<BTreeMap<String, Places>, Failure> {
+    let list = async |(node, client): (Option<Arc<str>>, &Client)| {
         let options = ListVolumesOptions { filters: Some(labelled(domain.stack().as_str())) };
-        client.call(async |docker| docker.list_volumes(Some(options)).await).await
+        let listed = client.call(async |docker| docker.list_volumes(Some(options)).await).await?;
+        Ok::<_, ApiError>((node, listed.volumes.unwrap_or_default()))
     };
-    let listed = async {
-        let all = nodes::all(engine).await?;
-        try_join_all(all.into_iter().map(|(_, client)| list(client))).await
-    };
+    let listed = async { try_join_all(nodes::all(engine).await?.into_iter().map(list)).await };
     let listed = listed.await.map_err(|error| error.during(format!("can't list the volumes of {domain}")))?;
-    let listed = listed.into_iter().flat_map(|listed| listed.volumes.unwrap_or_default());
-    let own = listed.filter(is_own).map(|volume| volume.name);
-    Ok(own.collect::<BTreeSet<_>>().into_iter().collect())
+    let mut volumes: BTreeMap<String, Places> = BTreeMap::new();
+    for (node, listed) in listed {
+        for volume in listed.into_iter().filter(is_own) {
+            volumes.entry(volume.name).or_default().extend(node.clone());
+        }
+    }
+    Ok(volumes)
 }
 
 /// Whether it is kept by this engine, and goes with the volume.
@@ -76,10 +88,10 @@ fn is_own(volume: &Volume) -> bool {
 pub(crate) async fn look(engine: &SwarmEngine, file: &VolumeFile<'_>) -> Result<VolumePath, Failure> {
     let VolumeFile { domain, volume, path } = *file;
     let doing = format!("can't look at {path:?} in the volume {volume:?}");
-    check(engine, file, &doing).await?;
+    let places = check(engine, file, &doing).await?;
     let path = path.trim_end_matches('/');
     let look = |mount: Mount, client| async move { mount.look(client, path).await };
-    mounted(engine, domain, volume, false, &doing, look).await
+    mounted(engine, domain, volume, &places, false, &doing, look).await
 }
 
 /// Replaces the file, or makes it.
@@ -93,10 +105,10 @@ pub(crate) async fn write(
     if content.len() > LIMIT {
         return Err(Failure::host(format!("{doing}: it has more than {LIMIT} bytes")));
     }
-    check(engine, file, &doing).await?;
+    let places = check(engine, file, &doing).await?;
     let archive = archive(path, content).map_err(|error| Failure::host(&*doing).with_source(error))?;
     let archive = &archive;
-    mounted(engine, domain, volume, true, &doing, |mount: Mount, client| async move {
+    mounted(engine, domain, volume, &places, true, &doing, |mount: Mount, client| async move {
         if mount.look(client, parent_of(path)).await? != VolumePath::Directory {
             return Err(Trouble::Refused("the directory that it is to be in is not there"));
         }
@@ -112,8 +124,8 @@ pub(crate) async fn write(
 pub(crate) async fn read(engine: &SwarmEngine, file: &VolumeFile<'_>) -> Result<Option<Vec<u8>>, Failure> {
     let VolumeFile { domain, volume, path } = *file;
     let doing = format!("can't read {path:?} in the volume {volume:?}");
-    check(engine, file, &doing).await?;
-    mounted(engine, domain, volume, false, &doing, |mount: Mount, client| async move {
+    let places = check(engine, file, &doing).await?;
+    mounted(engine, domain, volume, &places, false, &doing, |mount: Mount, client| async move {
         if mount.look(client, parent_of(path)).await? != VolumePath::Directory {
             return Ok(None);
         }
@@ -135,8 +147,8 @@ fn leads_down(path: &str) -> bool {
     path.trim_end_matches('/').split('/').all(is_plain)
 }
 
-/// Names become parts of paths: the file's must lead down, and the volume must be the app's.
-async fn check(engine: &SwarmEngine, file: &VolumeFile<'_>, doing: &str) -> Result<(), Failure> {
+/// Names become parts of paths: the file's must lead down, and the volume must be the app's. Gives where that is.
+async fn check(engine: &SwarmEngine, file: &VolumeFile<'_>, doing: &str) -> Result<Places, Failure> {
     let VolumeFile { domain, volume, path } = *file;
     if !leads_down(path) || path.split('/').any(|name| name.len() > 255) {
         return Err(Failure::host(format!(
@@ -151,11 +163,9 @@ async fn is_the_apps(
     domain: &Domain,
     volume: &str,
     doing: &str,
-) -> Result<(), Failure> {
-    if volumes(engine, domain).await?.iter().any(|own| own == volume) {
-        return Ok(());
-    }
-    Err(Failure::host(format!("{doing}: {domain} has no such volume")))
+) -> Result<Places, Failure> {
+    let places = by_node(engine, domain).await?.remove(volume);
+    places.ok_or_else(|| Failure::host(format!("{doing}: {domain} has no such volume")))
 }
 
 /// What an attempt ran into.
@@ -185,29 +195,30 @@ impl From<&'static str> for Trouble {
     }
 }
 
-/// Works through a container that mounts the volume. One that goes meanwhile is replaced by another.
+/// Works through a container that mounts the volume, which is in `places`. One that goes meanwhile is replaced by another.
 async fn mounted<'e, T, W: Future<Output = Result<T, Trouble>>>(
     engine: &'e SwarmEngine,
     domain: &Domain,
     volume: &str,
+    places: &[Arc<str>],
     writable: bool,
     doing: &str,
     work: impl Fn(Mount, &'e Client) -> W,
 ) -> Result<T, Failure> {
-    let list = async |client: &'e Client| {
+    let list = async |(node, client): (Option<Arc<str>>, &'e Client)| {
         let options = ListContainersOptions {
             all: true,
             filters: Some(labelled(domain.stack().as_str())),
             ..ListContainersOptions::default()
         };
         let listed = client.call(async |docker| docker.list_containers(Some(options)).await).await?;
-        Ok::<_, ApiError>(listed.into_iter().map(move |container| (container, client)))
+        Ok::<_, ApiError>(listed.into_iter().map(move |container| (container, (node.clone(), client))))
     };
     let mut attempts = ATTEMPTS;
     loop {
         let listed = async {
             let all = nodes::all(engine).await?;
-            try_join_all(all.into_iter().map(|(_, client)| list(client))).await
+            try_join_all(all.into_iter().map(list)).await
         };
         let listed = listed.await.map_err(|error| error.during(doing))?;
         let (listed, clients): (Vec<_>, Vec<_>) = listed.into_iter().flatten().unzip();
@@ -215,9 +226,15 @@ async fn mounted<'e, T, W: Future<Output = Result<T, Trouble>>>(
             let how = if writable { "mounts it writable" } else { "mounts it" };
             Failure::recipe(format!("{doing}: no container of {domain} {how}"))
         })?;
-        let mut places = listed.iter().zip(clients);
-        let place = places.find(|(container, _)| container.id.as_ref() == Some(&mount.container));
-        let client = place.map_or(&engine.client, |(_, client)| client);
+        let mut those = listed.iter().zip(clients);
+        let place = those.find(|(container, _)| container.id.as_ref() == Some(&mount.container));
+        let (node, client) = place.map_or((None, &engine.client), |(_, place)| place);
+        if let (Some(node), true) = (node, places.len() > 1) {
+            let all = places.join(" and ");
+            engine.warn_once(format!(
+                "the volume {volume} exists on {all}: what is looked at is that on {node}, where its newest task is"
+            ));
+        }
         attempts -= 1;
         match work(mount, client).await {
             Ok(done) => return Ok(done),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::conformance::Scene as _;
 use super::conformance_tests::Memory;
-use super::{Decision, HostJanitor, Janitor as _, Pass, PendingRequests, Reaped, reap};
-use crate::engine::{Kind, Resource};
+use super::{Decision, HostJanitor, Janitor as _, Pass, PendingRequests, Reaped, forget_node, reap};
+use crate::engine::{Fault, Kind, Resource};
 use crate::inventory::debts::Debts;
 use crate::lifetime::{Bounds, EmbeddedMode, RunLifetime as _};
 use crate::lock::AppGuard;
@@ -84,7 +84,8 @@ async fn a_janitor_pays_when_the_node_is_back_and_keeps_the_lock_file_until_then
         let report = janitor.pass(&pass).await.unwrap();
         report.findings.iter().map(|finding| (finding.decision, finding.left.clone())).collect::<Vec<_>>()
     };
-    for _ in 0..2 {
+    // Oftener than what can't be reaped is tried: it is not put into quarantine.
+    for _ in 0..5 {
         assert_eq!(decisions().await, [(Decision::Failed, vec![unseen("worker")])]);
         assert_eq!(scene.ci_host.locks.domains().unwrap(), std::slice::from_ref(&domain));
     }
@@ -92,4 +93,45 @@ async fn a_janitor_pays_when_the_node_is_back_and_keeps_the_lock_file_until_then
     assert_eq!(decisions().await, [(Decision::StaleLock, Vec::new())]);
     assert_eq!(debts(&scene), 0);
     assert!(scene.ci_host.locks.domains().unwrap().is_empty());
+}
+
+/// A run app whose debt is on `worker`, which is gone from the Swarm; it is nobody's by now.
+async fn owed_by_a_node_that_left(scene: &Memory) -> crate::names::Domain {
+    let guard = owned(scene);
+    scene.deploy(guard.domain()).await;
+    scene.engine.set_node("worker", false);
+    reaped(scene, &guard, PendingRequests::Done).await;
+    scene.engine.remove_node("worker");
+    guard.domain().clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_left_for_good_is_taken_off_the_books_by_its_name() {
+    let scene = Memory::sound();
+    let domain = owed_by_a_node_that_left(&scene).await;
+    let error = forget_node(&scene.ci_host, "worker-9").await.unwrap_err();
+    assert_eq!((error.fault(), debts(&scene)), (Fault::Configuration, 1), "{error}");
+    assert!(error.hint().unwrap().contains("worker"), "{error:?}");
+    assert_eq!(forget_node(&scene.ci_host, "worker").await.unwrap(), std::slice::from_ref(&domain));
+    assert_eq!(debts(&scene), 0);
+    let guard = owned(&scene);
+    assert_eq!(reaped(&scene, &guard, PendingRequests::Unknown).await, Reaped::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_of_the_swarm_is_not_forgotten_and_an_app_with_an_owner_owes_it_still() {
+    let scene = Memory::sound();
+    let domain = owed_by_a_node_that_left(&scene).await;
+    for seen in [true, false] {
+        scene.engine.set_node("worker", seen);
+        let error = forget_node(&scene.ci_host, "worker").await.unwrap_err();
+        assert_eq!((error.fault(), debts(&scene)), (Fault::Configuration, 1), "{error}");
+    }
+    scene.engine.remove_node("worker");
+    let guard = scene.ci_host.locks.try_acquire(&domain).unwrap().unwrap();
+    let error = forget_node(&scene.ci_host, "worker").await.unwrap_err();
+    assert_eq!((error.fault(), debts(&scene)), (Fault::Host, 1), "{error}");
+    drop(guard);
+    forget_node(&scene.ci_host, "worker").await.unwrap();
+    assert_eq!(debts(&scene), 0);
 }

@@ -104,6 +104,12 @@ impl Resource {
         resources.peek().is_some() && resources.all(|resource| resource.kind == Kind::UnseenNode)
     }
 
+    /// Whether nothing is there but what nodes may have that can't be seen, and the trees of dead runs, which stay until then.
+    pub fn only_owed(resources: &[Self]) -> bool {
+        resources.iter().any(|resource| resource.kind == Kind::UnseenNode)
+            && resources.iter().all(|resource| matches!(resource.kind, Kind::UnseenNode | Kind::RunTree))
+    }
+
     /// Several things, counted by kind: what a person reads of many.
     pub fn counts(resources: &[Self]) -> String {
         let mut kinds = BTreeMap::<Kind, usize>::new();
@@ -251,6 +257,19 @@ mod tests {
         let all: Vec<Resource> = many(Kind::EnvFile, 1).chain(many(Kind::Container, 20)).collect();
         assert_eq!(Resource::brief(&all), "20 containers, 1 .env file");
         assert_eq!(Resource::counts(&[]), "nothing");
+    }
+
+    #[test]
+    fn what_is_owed_is_an_unseen_node_and_at_most_a_tree() {
+        let [node, tree, volume] =
+            [Kind::UnseenNode, Kind::RunTree, Kind::Volume].map(|kind| Resource::new(kind, "x"));
+        assert!(
+            Resource::only_owed(std::slice::from_ref(&node))
+                && Resource::only_owed(&[tree.clone(), node.clone()])
+        );
+        for other in [&[][..], std::slice::from_ref(&tree), &[node, tree.clone(), volume]] {
+            assert!(!Resource::only_owed(other), "{other:?}");
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(super) async fn tear_down(run: &Run<'_>, held: &Held, end: BodyEnd<'_>) -> (
     let mut orphans = run.harness.lifetime.end_children().await.left;
     orphans.retain(|pid| !end.children.left.contains(pid));
     receipt.left.extend(processes(&orphans));
-    let nothing_known = receipt.left.is_empty() || Resource::only_unseen(&receipt.left);
+    let nothing_known = receipt.left.is_empty() || Resource::only_owed(&receipt.left);
     if undone.verified && !end.children.is_at_work() {
         if let Err(why) = remove_tree(run, teardown.remaining()).await {
             receipt.failures.push(why);
@@ -75,7 +75,7 @@ pub(super) async fn tear_down(run: &Run<'_>, held: &Held, end: BodyEnd<'_>) -> (
     }
     let exit = match receipt.left.as_slice() {
         [] => undone.exit,
-        left if Resource::only_unseen(left) => undone.exit.or_graver(Exit::Harness),
+        left if Resource::only_owed(left) => undone.exit.or_graver(Exit::Harness),
         _ => Exit::Residue,
     };
     run.record().receipt = Some(receipt);

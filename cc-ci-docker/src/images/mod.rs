@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use cc_ci_core::engine::{App, Failure, Fault};
 use cc_ci_core::event::Event;
-use cc_ci_core::recipe::{Recipe, RecipeError};
+use cc_ci_core::recipe::{Compose, Mode, MountKind, Recipe, RecipeError, Service};
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::client::Client;
@@ -36,9 +37,20 @@ pub(crate) const SILENCE: Duration = Duration::from_mins(1);
 
 /// Fetches what the app's services need, on every node that is given tasks, side by side.
 pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Failure> {
-    let images = images(app)?;
+    let compose = compose(app)?;
+    let images = images(&compose)?;
     let places =
         nodes::all(engine).await.map_err(|error| error.during("can't tell which images are there"))?;
+    if places.len() > 1 {
+        for (service, volume) in anywhere(&compose) {
+            let text = format!(
+                "the volume {volume} is made anew wherever a task of {service} is started, which may be any of {} nodes: \
+                 give the service a placement constraint",
+                places.len()
+            );
+            engine.settings.reporter.report(&Event::Warning { text });
+        }
+    }
     let pulls = places.iter().map(|(node, client)| pull_on(engine, client, node.as_deref(), &images));
     try_join_all(pulls).await.map(drop)
 }
@@ -69,13 +81,33 @@ async fn pull_on(
     if failures.is_empty() { Ok(()) } else { Err(error(&failures, missing.len())) }
 }
 
-/// The images of the app's services, as its tree and `.env` are now.
-fn images(app: &App) -> Result<BTreeSet<Reference>, Failure> {
+/// What the app's tree and `.env` say now.
+fn compose(app: &App) -> Result<Compose, Failure> {
     let unreadable = |error: RecipeError| Failure::recipe("can't read the recipe").with_source(error);
     let recipe = Recipe::open(app.recipe.clone(), &app.tree).map_err(unreadable)?;
     let vars = recipe.vars(&app.env()?, &app.domain).map_err(unreadable)?;
-    let compose = recipe.compose(&vars).map_err(unreadable)?;
-    let parse = |(name, service): (&String, &cc_ci_core::recipe::Service)| {
+    recipe.compose(&vars).map_err(unreadable)
+}
+
+/// The volumes of services that may be started on any node, by service.
+fn anywhere(compose: &Compose) -> impl Iterator<Item = (&str, &str)> {
+    let is_placed = |service: &Service| {
+        let constraints =
+            service.passed_on.get("deploy").and_then(|deploy| deploy.pointer("/placement/constraints"));
+        constraints.and_then(Value::as_array).is_some_and(|constraints| !constraints.is_empty())
+    };
+    // One that runs on each node is meant to have a volume on each.
+    let is_one = |service: &Service| matches!(service.mode, Mode::Replicated(_) | Mode::ReplicatedJob(_));
+    let services = compose.services.iter().filter(move |(_, service)| is_one(service) && !is_placed(service));
+    services.flat_map(|(name, service)| {
+        let volumes = service.volumes.iter().filter(|mount| mount.kind == MountKind::Volume);
+        volumes.filter_map(|mount| Some((name.as_str(), mount.source.as_deref()?)))
+    })
+}
+
+/// The images of the app's services.
+fn images(compose: &Compose) -> Result<BTreeSet<Reference>, Failure> {
+    let parse = |(name, service): (&String, &Service)| {
         let invalid = |error| Failure::recipe(format!("services.{name}.image")).with_source(error);
         service.image.parse().map_err(|error: reference::InvalidReference| invalid(error))
     };

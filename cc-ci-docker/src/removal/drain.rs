@@ -33,7 +33,7 @@ impl Removal<'_> {
         let mut removing = FuturesUnordered::new();
         let mut under_way: HashSet<String> = HashSet::new();
         // A filtered look is one at the manager alone.
-        let mut filtered = look.labelled && !self.engine.looks.is_shared() && engine.here.get().is_none();
+        let mut filtered = look.labelled && !self.engine.looks.is_shared() && !engine.has_other_nodes();
         let mut found = look.containers.clone();
         loop {
             let late = began.elapsed() > LOOK_AGAIN;

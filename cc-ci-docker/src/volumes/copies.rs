@@ -62,7 +62,7 @@ pub(crate) async fn save(
         _ => return Err(Failure::host(format!("{doing}: its backup takes nothing of it"))),
     };
     check_paths(paths, &doing)?;
-    is_the_apps(engine, &app.domain, volume, &doing).await?;
+    let places = is_the_apps(engine, &app.domain, volume, &doing).await?;
     let io = |error: io::Error| Failure::host(&*doing).with_source(error);
     let directory = to.to_owned();
     let made = move || files::private_directory(&directory);
@@ -73,7 +73,7 @@ pub(crate) async fn save(
     for (number, path) in paths.iter().enumerate() {
         let file = &to.join(archive_name(number));
         let save = |mount: Mount, client| async move { mount.save(client, context, path, file, room).await };
-        room -= Box::pin(mounted(engine, &app.domain, volume, false, &doing, save)).await?;
+        room -= Box::pin(mounted(engine, &app.domain, volume, &places, false, &doing, save)).await?;
     }
     // Last: without it, there is no copy.
     let (index, text) = (to.join(INDEX), serde_json::json!(paths).to_string());
@@ -89,7 +89,7 @@ pub(crate) async fn load(
 ) -> Result<(), Failure> {
     let VolumeCopy { app, volume, directory: from } = *copy;
     let doing = format!("can't bring the volume {volume:?} back");
-    is_the_apps(engine, &app.domain, volume, &doing).await?;
+    let places = is_the_apps(engine, &app.domain, volume, &doing).await?;
     let lost = |error: Box<dyn std::error::Error + Send + Sync>| {
         Failure::host(format!("{doing}: its copy can't be read")).with_source(error)
     };
@@ -104,7 +104,7 @@ pub(crate) async fn load(
             let name = name.clone();
             async move { mount.load(client, context, path, from, name).await }
         };
-        Box::pin(mounted(engine, &app.domain, volume, true, &doing, load)).await?;
+        Box::pin(mounted(engine, &app.domain, volume, &places, true, &doing, load)).await?;
     }
     Ok(())
 }

@@ -100,10 +100,13 @@ fn places(here: Option<&str>, others: &[NodeInfo]) -> Check {
             "docker node update --availability active \"$(docker info --format '{{.Swarm.NodeID}}')\"",
         ),
     };
-    for NodeInfo { name, id, .. } in others.iter().filter(|node| !node.drained) {
+    for NodeInfo { name, id, .. } in others.iter().filter(|node| !node.drained && node.engine.is_none()) {
         check = check.problem(
-            format!("the node {name} is given tasks too: what is left there is not removed by cc-ci"),
-            format!("docker node update --availability drain {id}"),
+            format!("the node {name} is given tasks, and its engine is not named: run and janitor are refused"),
+            format!(
+                "name it in the configuration: [nodes.{name:?}] (docs/nodes.md); or give it no tasks: docker node update \
+                 --availability drain {id}"
+            ),
         );
     }
     check
@@ -212,13 +215,15 @@ mod tests {
     }
 
     #[test]
-    fn another_node_that_takes_tasks_is_a_problem_with_its_fix() {
+    fn another_node_that_takes_tasks_and_is_not_named_is_a_problem_with_its_fix() {
         assert!(places(Some("here"), &[]).problems.is_empty());
         let drained = NodeInfo { drained: true, ..node("away", None) };
         assert!(places(Some("here"), &[drained]).problems.is_empty());
         let two = places(None, &[node("there", None)]);
         assert_eq!(two.problems.len(), 2);
         assert!(two.problems[1].fix.ends_with("drain id-of-there"), "{two:?}");
+        let named = node("there", Some(Err(Failure::host("no answer"))));
+        assert!(places(Some("here"), &[named]).problems.is_empty(), "its engine is told elsewhere");
     }
 
     #[test]
