@@ -11,20 +11,25 @@ fn doctor_shows_each_node() {
     for fact in ["worker-1: Docker ", "worker-2: Docker ", "at tcp://198.18.0.3:2376"] {
         assert!(told.stdout.contains(fact), "no {fact:?} in {}", told.stdout);
     }
-    // It says what is so: nothing is removed there yet.
-    assert!(told.stdout.contains("the node worker-1 is given tasks too"), "{}", told.stdout);
+    assert!(!told.stdout.contains("is given tasks, and its engine is not named"), "{}", told.stdout);
     test.nodes.worker(2).cut();
     let told = doctor();
     assert!(told.stdout.contains("can't examine the node worker-2"), "{}", told.stdout);
 }
 
 #[test]
-fn a_run_and_a_janitor_are_refused_and_an_audit_tells() {
-    let Some(test) = OnNodes::new("a_run_and_a_janitor_are_refused_and_an_audit_tells") else { return };
+fn nobody_works_where_a_node_is_not_named_and_an_audit_tells_of_one_that_is_gone() {
+    let test = "nobody_works_where_a_node_is_not_named_and_an_audit_tells_of_one_that_is_gone";
+    let Some(test) = OnNodes::new(test) else { return };
+    for command in ["janitor", "audit"] {
+        let refused = test.world.cc_ci([command, "--executor", "abra"]).run();
+        assert!([2, 3].contains(&refused.code), "{refused:?}");
+        for part in ["[nodes.\"worker-1\"]", "docker node update --availability drain"] {
+            assert!(refused.stderr.contains(part), "no {part:?} in {}", refused.stderr);
+        }
+    }
     test.configure();
     let (domain, stack) = test.everywhere("012345");
-    let janitor = test.world.cc_ci(["janitor", "--executor", "abra"]).run().expect(2);
-    assert!(janitor.stderr.contains("docker node update --availability drain"), "{}", janitor.stderr);
     let audit = |code| test.world.cc_ci(["audit", "--executor", "abra"]).run().expect(code).stdout;
     let told = audit(4);
     assert!(told.contains(&format!("volume {stack}_data on worker-2")), "{told}");

@@ -6,6 +6,7 @@
 mod commands;
 mod owner;
 mod removed;
+mod runs;
 mod seen;
 mod support;
 mod swarm;

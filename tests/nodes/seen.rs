@@ -1,6 +1,9 @@
 //! What is on the nodes, and what of it can't be seen.
 
-use cc_ci_core::engine::{Engine as _, Fault, Kind};
+use std::sync::{Arc, Mutex};
+
+use cc_ci_core::engine::{Engine as _, Fault, Kind, VolumeFile, VolumePath};
+use cc_ci_core::event::{Event, Reporter};
 use cc_ci_docker::{Address, NodeAddress};
 
 use crate::support::{OnNodes, block_on, inventory, nodes_with, remove_by_hand, unseen};
@@ -87,4 +90,39 @@ fn an_engine_that_is_another_nodes_shows_nothing_of_the_one_that_is_meant() {
     assert_eq!(unseen.len(), 1, "{unseen:?}");
     assert_eq!(unseen[0].0, first.name());
     assert!(unseen[0].1.contains("is not that of the node"), "{unseen:?}");
+}
+
+/// The warnings that were heard.
+#[derive(Debug, Default)]
+struct Warnings(Mutex<Vec<String>>);
+
+impl Reporter for Warnings {
+    fn report(&self, event: &Event) {
+        if let Event::Warning { text } = event {
+            self.0.lock().expect("nobody panicked").push(text.clone());
+        }
+    }
+}
+
+#[test]
+fn of_a_volume_on_several_nodes_it_is_told_once_which_one_is_looked_at() {
+    let test = "of_a_volume_on_several_nodes_it_is_told_once_which_one_is_looked_at";
+    let Some(test) = OnNodes::new(test) else { return };
+    let (domain, stack) = test.everywhere("012345");
+    let warnings = Arc::new(Warnings::default());
+    let swarm = test.swarm_that_tells(warnings.clone());
+    let volume = format!("{stack}_data");
+    assert_eq!(block_on(swarm.volumes(&domain)).expect("volumes"), std::slice::from_ref(&volume));
+    let file = VolumeFile { domain: &domain, volume: &volume, path: "probe" };
+    block_on(swarm.write_volume_file(&file, b"here")).expect("it is written");
+    assert_eq!(block_on(swarm.volume_path(&file)).expect("it is there"), Some(VolumePath::Other));
+    let told = warnings.0.lock().expect("nobody panicked").clone();
+    let [told] = &told[..] else { panic!("{told:?}") };
+    assert!(told.contains(&format!("the volume {volume} exists on manager and worker-")), "{told}");
+    let node = told.split(" is that on ").nth(1).and_then(|rest| rest.split(',').next()).expect("a node");
+    let on = test.nodes.all().iter().find(|found| found.name() == node).expect("it is one of the nodes");
+    let container = &crate::swarm::containers(on, &stack)[0];
+    assert_eq!(on.docker(["exec", container, "cat", "/data/probe"]), "here", "{node}");
+    remove_by_hand(&test.nodes, &stack);
+    test.assert_empty();
 }

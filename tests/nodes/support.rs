@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cc_ci_core::engine::{Engine as _, Inventory, Kind, Resource};
-use cc_ci_core::event::Silent;
+use cc_ci_core::event::{Reporter, Silent};
 use cc_ci_core::names::Domain;
 use cc_ci_docker::{Address, NodeAddress, Settings, SwarmEngine, TlsAddress};
 use cc_ci_tests::engine::{Node, Nodes, until};
@@ -48,17 +48,26 @@ impl OnNodes {
 
     /// The library's view: the first worker by its socket, the second over the network.
     pub fn swarm(&self) -> SwarmEngine {
+        self.swarm_that_tells(Arc::new(Silent))
+    }
+
+    /// The same, which tells what happens.
+    pub fn swarm_that_tells(&self, reporter: Arc<dyn Reporter>) -> SwarmEngine {
         let named = |node: &Node, address| NodeAddress { name: node.name().to_owned(), address };
         let (first, second) = (self.nodes.worker(1), self.nodes.worker(2));
         let nodes = vec![named(first, Address::Unix(first.socket().to_owned())), named(second, tls(second))];
-        self.unnamed().with_nodes(nodes)
+        self.telling(reporter).with_nodes(nodes)
     }
 
     /// The same, where no node is named.
     pub fn unnamed(&self) -> SwarmEngine {
+        self.telling(Arc::new(Silent))
+    }
+
+    fn telling(&self, reporter: Arc<dyn Reporter>) -> SwarmEngine {
         let socket = self.nodes.manager().socket().to_owned();
         let (suffix, sources) = (self.world.suffix().clone(), Vec::new());
-        SwarmEngine::new(Settings { socket, suffix, sources, reporter: Arc::new(Silent) })
+        SwarmEngine::new(Settings { socket, suffix, sources, reporter })
     }
 
     /// Has the commands of this world name the nodes likewise.
@@ -87,6 +96,8 @@ impl OnNodes {
     #[track_caller]
     pub fn assert_empty(&self) {
         let suffix = self.world.suffix().as_str();
+        // What a host claims is its own for good.
+        self.nodes.manager().try_docker(["config", "rm", &format!("cc-ci-lockspace-{suffix}")]);
         for node in self.nodes.all() {
             let all = if node.name() == "manager" { node.objects() } else { node.local_objects() };
             // The Swarm forgets tasks a while after it was told to.

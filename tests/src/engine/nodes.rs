@@ -17,6 +17,7 @@ use super::private::{Failure, PrivateEngine};
 use super::switch::Switch;
 use super::{Engine, holds, images, skip_for_want_of_nodes, sweep, until};
 use crate::EVENT_LIMIT;
+use crate::command::built;
 
 /// The variable that names the nodes of the suites: `NAME=SOCKET`, with a blank between two.
 pub const NODES: &str = "CCCI_TEST_NODES";
@@ -340,6 +341,17 @@ impl Nodes {
         until(&format!("{} is {state}", node.name), || self.state(node).as_deref() == Some(state));
     }
 
+    /// Lets a node that was removed from the Swarm join it again.
+    #[track_caller]
+    pub fn join(&self, node: &Node) {
+        node.docker(["swarm", "leave", "--force"]);
+        let token = self.manager().docker(["swarm", "join-token", "--quiet", "worker"]);
+        let [here, manager] = [node, self.manager()].map(|node| node.address.ip().to_string());
+        let manager = format!("{manager}:2377");
+        node.docker(["swarm", "join", "--advertise-addr", &here, "--token", &token, &manager]);
+        self.until_state(node, "ready");
+    }
+
     /// What the Swarm says of a node; nothing while it has no leader.
     fn state(&self, node: &Node) -> Option<String> {
         let format = "{{.Status.State}}";
@@ -420,6 +432,12 @@ impl Node {
     #[track_caller]
     pub fn heal(&self) {
         self.tell("heal");
+    }
+
+    /// The command line that does what a word says, for a script that has nothing of the environment.
+    pub fn words(&self, word: &str) -> String {
+        let nodes = std::env::var(NODES).expect("there are nodes");
+        format!("{NODES}='{nodes}' '{}' node {word} {}", built("private-engine").display(), self.name)
     }
 
     /// Does what a word says, as `private-engine node` does.
