@@ -108,7 +108,8 @@ impl Base {
                 };
                 let swarm = SwarmEngine::new(settings)
                     .with_credentials(config.pulls_with.clone())
-                    .with_pulled_images(PulledImages::new(&config.runs_dir, host.clone()));
+                    .with_pulled_images(PulledImages::new(&config.runs_dir, host.clone()))
+                    .with_nodes(config.nodes()?);
                 (Arc::new(swarm), None)
             }
         };

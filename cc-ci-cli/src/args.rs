@@ -280,6 +280,9 @@ pub struct Janitor {
     /// Try this domain though it is in quarantine: passes before could not reap it
     #[arg(long, value_name = "DOMAIN", add = ArgValueCandidates::new(complete::domains))]
     pub retry: Vec<Domain>,
+    /// Before that, look no more for what apps had on this node, which left the Swarm for good and could not be seen
+    #[arg(long, value_name = "NODE", conflicts_with = "dry_run")]
+    pub forget_node: Option<String>,
     /// How long it may take in all [default: 30m]
     #[arg(long, env = "CCCI_JANITOR_DEADLINE", value_name = "TIME", value_parser = limit)]
     pub deadline: Option<Duration>,

@@ -4,10 +4,12 @@
 
 mod directories;
 mod keys;
+mod nodes;
 mod recipes;
 mod show;
 mod socket;
 mod source;
+mod tables;
 mod values;
 
 use std::collections::BTreeMap;
@@ -23,17 +25,23 @@ use cc_ci_core::local::LocalExecutor;
 use cc_ci_core::names::{Domain, RecipeName, Suffix};
 use cc_ci_core::run::{self, Limits, RecipeScripts};
 use cc_ci_core::workspace::{Catalogue, GitCredentials, RegistryCredentials};
+use cc_ci_docker::NodeAddress;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use directories::{absolute, named_tree, state};
+use nodes::Node;
 use recipes::{OfRecipes, Recipe};
 
 pub use keys::{KEYS, files};
 pub use show::{Row, rows};
 pub use socket::Socket;
 use source::Source;
-use values::{GroupId, KeepRuns, Limit, PlaceCount, Size, Time, UserId};
+use tables::{
+    Abra, BackupsMode, CatalogueMode, Git, LimitsTable, Local, ProxyTable, Registry, SandboxTable, Scripts,
+    Workspace,
+};
+use values::{GroupId, KeepRuns, Limit, Time, UserId};
 
 use crate::args::{Executor, ProxyAddress, ServerName, Settings};
 use cc_ci_core::{Failure, spelling};
@@ -85,94 +93,11 @@ struct File {
     git: Git,
     registry: Registry,
     limits: LimitsTable,
+    nodes: BTreeMap<String, Node>,
     recipes: BTreeMap<RecipeName, Recipe>,
     /// The table of `cc-ci-bridge`, which reads it itself.
     #[serde(rename = "bridge")]
     _bridge: Option<IgnoredAny>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Local {
-    root: Option<PathBuf>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Abra {
-    backups: Option<BackupsMode>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum BackupsMode {
-    Auto,
-    Service,
-    Labels,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Workspace {
-    catalogue: Option<CatalogueMode>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct ProxyTable {
-    address: Option<ProxyAddress>,
-    ca_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Git {
-    credentials_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Registry {
-    credentials_file: Option<PathBuf>,
-}
-
-/// What a run waits for before it begins.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct LimitsTable {
-    runs: Option<PlaceCount>,
-    free_disk: Option<Size>,
-    free_memory: Option<Size>,
-}
-
-/// Whether the recipes' own code is confined.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Scripts {
-    Confined,
-    Unconfined,
-}
-
-impl From<Scripts> for RecipeScripts {
-    fn from(scripts: Scripts) -> Self {
-        match scripts {
-            Scripts::Confined => Self::Confined,
-            Scripts::Unconfined => Self::Unconfined,
-        }
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct SandboxTable {
-    paths: Vec<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum CatalogueMode {
-    Symlink,
-    Copy,
 }
 
 /// What holds for one command, all layers together.
@@ -213,6 +138,8 @@ pub struct Config {
     pub pulls_with: RegistryCredentials,
     /// So many runs may go on at once; any number where it is 0.
     pub limit_runs: u8,
+    /// The other nodes of the Swarm.
+    nodes: BTreeMap<String, Node>,
     /// The file.
     source: Source,
     /// How runs go about it, but for what is in files of its own: [`proxy`](Self::proxy) and
@@ -236,6 +163,7 @@ impl Config {
         let lock_dir = absolute("the lock directory", lock_dir)?;
         let runs_dir = settings.runs_dir.clone().or(file.runs_dir).map_or_else(|| state("cc-ci-runs"), Ok)?;
         let runs_dir = absolute("the runs directory", runs_dir)?;
+        nodes::check(&file.nodes, &source)?;
         let of_recipes = OfRecipes::new(file.recipes, &source)?;
         let server = settings.server.clone().or(file.server);
         Ok(Self {
@@ -273,6 +201,7 @@ impl Config {
             registry_credentials_file: file.registry.credentials_file,
             pulls_with: RegistryCredentials::default(),
             limit_runs: file.limits.runs.map_or(0, |count| count.0),
+            nodes: file.nodes,
             run: run::Settings {
                 lock_timeout: settings
                     .lock_timeout
@@ -346,6 +275,11 @@ impl Config {
     pub fn registry_credentials(&self) -> Result<RegistryCredentials, Failure> {
         let file = self.registry_credentials_file.as_deref();
         file.map_or_else(|| Ok(RegistryCredentials::default()), RegistryCredentials::read)
+    }
+
+    /// Where the engines of the Swarm's other nodes listen. Reads what is shown to them.
+    pub fn nodes(&self) -> Result<Vec<NodeAddress>, Failure> {
+        nodes::addresses(&self.nodes)
     }
 
     /// The canonical abra tree of the executor abra.

@@ -13,7 +13,7 @@ use cc_ci_core::blocking;
 use cc_ci_core::event::Silent;
 use cc_ci_core::names::Suffix;
 use cc_ci_core::sys::programs;
-use cc_ci_docker::{EngineInfo, SwarmEngine};
+use cc_ci_docker::{EngineInfo, NodeAddress, SwarmEngine};
 
 use crate::args::Executor;
 use crate::config::{Config, Socket};
@@ -97,7 +97,7 @@ async fn automatic(
     if !named && blocking::run(move || is_missing(&looked_for)).await {
         return local(format!("no Docker engine at {}", path.display()), true);
     }
-    let info = inspect(&path, None, CHOICE_LIMIT).await.map_err(|error| {
+    let info = inspect(&path, None, Vec::new(), CHOICE_LIMIT).await.map_err(|error| {
         error
             .context("can't tell whether there is a Swarm to use")
             .not_the_recipes()
@@ -132,8 +132,14 @@ fn is_missing(path: &Path) -> bool {
     matches!(fs::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
-/// What the engine at `socket` says of itself, each answer within `limit`. Without a suffix, the claim is nobody's.
-pub async fn inspect(socket: &Path, suffix: Option<&Suffix>, limit: Duration) -> Result<EngineInfo, Failure> {
+/// What the engine at `socket` says of itself and of its `nodes`, each answer within `limit`. Without a suffix, the claim
+/// is nobody's.
+pub async fn inspect(
+    socket: &Path,
+    suffix: Option<&Suffix>,
+    nodes: Vec<NodeAddress>,
+    limit: Duration,
+) -> Result<EngineInfo, Failure> {
     let suffix = match suffix {
         Some(suffix) => suffix.clone(),
         None => "no-suffix.invalid"
@@ -146,7 +152,7 @@ pub async fn inspect(socket: &Path, suffix: Option<&Suffix>, limit: Duration) ->
         sources: Vec::new(),
         reporter: Arc::new(Silent),
     };
-    SwarmEngine::new(settings).with_call_limit(limit).inspect().await
+    SwarmEngine::new(settings).with_nodes(nodes).with_call_limit(limit).inspect().await
 }
 
 /// The program of this name that would be run. Blocks.

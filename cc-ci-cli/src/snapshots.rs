@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cc_ci_core::Quarantine;
 use cc_ci_core::cancellation::Cause;
-use cc_ci_core::engine::{Kind, Resource};
+use cc_ci_core::engine::{Kind, Resource, Unseen};
 use cc_ci_core::event::{Event, EventLine, Lagging, Silent};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::janitor::{Decision, Finding, Report};
@@ -350,9 +350,19 @@ fn audit_of_all_states() {
         },
         app("my-app", State::NotARunApp),
         App { exists: exists(), quarantine: Some(quarantine("e-012345")), ..app("e-012345", State::Left) },
+        App {
+            exists: vec![Resource::new(Kind::UnseenNode, "worker-2")],
+            ..app("f-012345", State::NotVerified)
+        },
     ];
-    let nothing = audit::text(&[]);
-    assert_snapshot!(format!("{nothing}\n{}", both(audit::text(&apps), &audit::document(&apps))));
+    let since = "2026-01-02T03:04:05Z".parse().unwrap();
+    let why = "no Docker engine answers at tcp://10.0.0.3:2376 (node worker-2)".to_owned();
+    let unseen = [("worker-2".to_owned(), Unseen { since, why })].into();
+    let nothing = audit::text(&[], &[].into());
+    assert_snapshot!(format!(
+        "{nothing}\n{}",
+        both(audit::text(&apps, &unseen), &audit::document(&apps, &unseen))
+    ));
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub mod workspace;
 #[cfg(test)]
 mod architecture;
 
-pub use inventory::app_status::{AppStatus, Ownership};
+pub use inventory::app_status::{AppStatus, AppStatuses, Ownership};
 pub use inventory::ci_host::CiHost;
 pub use inventory::env_files::EnvFiles;
 pub use inventory::past_runs::PastRuns;

@@ -6,8 +6,9 @@
 //! unless anybody names it: a recipe could name somebody else's.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use cc_ci_core::engine::Kind;
+use cc_ci_core::engine::{Kind, Resource};
 
 use crate::snapshot::{Container, Object, Snapshot, Task};
 use crate::tasks::is_harmless;
@@ -38,6 +39,19 @@ pub(crate) struct Found<'a> {
     pub id: &'a str,
     pub name: String,
     pub owner: Owner<'a>,
+    /// The node that has it, of a container or a volume where there are several.
+    pub node: Option<&'a Arc<str>>,
+}
+
+impl Found<'_> {
+    /// As everybody else knows it.
+    pub(crate) fn resource(&self) -> Resource {
+        let resource = Resource::new(self.kind, &self.name);
+        match self.node {
+            Some(node) => resource.on(&**node),
+            None => resource,
+        }
+    }
 }
 
 /// A listing, and who owns what in it.
@@ -104,21 +118,25 @@ impl<'a> Attribution<'a> {
         let mut found = Vec::new();
         for service in &self.snapshot.services {
             let owner = self.of(service.label.as_deref(), &service.name);
-            found.push(Found { kind: Kind::Service, id: &service.id, name: service.name.clone(), owner });
+            let (kind, name) = (Kind::Service, service.name.clone());
+            found.push(Found { kind, id: &service.id, name, owner, node: None });
         }
         let containers: HashSet<&str> =
             self.snapshot.containers.iter().map(|found| found.id.as_str()).collect();
         for task in &self.snapshot.tasks {
             let service = task.service.as_deref().and_then(|service| self.services.get(service));
-            if service.is_some() || !is_harmless(task, &containers) {
+            // Of a task that can't be seen, its node stands for all that it may have made.
+            if service.is_some() || self.snapshot.sees(task) && !is_harmless(task, &containers) {
                 let service = service.map_or_else(|| task.service.as_deref(), |(name, _)| Some(*name));
                 let name = format!("{}.{}.{}", service.unwrap_or("task"), task.place, task.id);
-                found.push(Found { kind: Kind::Task, id: &task.id, name, owner: self.of_task(task) });
+                let (kind, owner) = (Kind::Task, self.of_task(task));
+                found.push(Found { kind, id: &task.id, name, owner, node: None });
             }
         }
         for container in &self.snapshot.containers {
             let (kind, name) = (Kind::Container, container.name.clone());
-            found.push(Found { kind, id: &container.id, name, owner: self.of_container(container) });
+            let (owner, node) = (self.of_container(container), container.node.as_ref());
+            found.push(Found { kind, id: &container.id, name, owner, node });
         }
         let objects = [
             (Kind::Volume, &self.snapshot.volumes),
@@ -135,7 +153,8 @@ impl<'a> Attribution<'a> {
                     Owner::Nobody if kind == Kind::Volume => anonymous.owner_of(&object.name),
                     owner => owner,
                 };
-                found.push(Found { kind, id: &object.id, name: object.name.clone(), owner });
+                let (name, node) = (object.name.clone(), object.node.as_ref());
+                found.push(Found { kind, id: &object.id, name, owner, node });
             }
         }
         found
@@ -201,7 +220,7 @@ impl Snapshot {
 pub(crate) struct Anonymous<'a> {
     owners: HashMap<&'a str, Owner<'a>>,
     /// Containers with such a volume of which no task says what they were told to mount, and whose they are.
-    pub unsure: Vec<(&'a str, Owner<'a>)>,
+    pub unsure: Vec<(&'a Container, Owner<'a>)>,
 }
 
 impl<'a> Anonymous<'a> {
@@ -232,7 +251,7 @@ impl<'a> Anonymous<'a> {
                 let owner = if explicit.contains(volume) { Owner::Nobody } else { owner };
                 let message = container.task.as_deref().is_some_and(|task| tasks.contains(task));
                 if !message && owner != Owner::Nobody {
-                    unsure.push((container.id.as_str(), owner));
+                    unsure.push((container, owner));
                 }
                 // Who shares it with somebody else does not own it.
                 let shared = |known: &mut Owner<'a>| {
@@ -243,7 +262,7 @@ impl<'a> Anonymous<'a> {
                 owners.entry(volume).and_modify(shared).or_insert(owner);
             }
         }
-        unsure.dedup();
+        unsure.dedup_by_key(|(container, _)| &container.id);
         Self { owners, unsure }
     }
 

@@ -14,7 +14,7 @@ const OURS: &str = "a_ci_org";
 const LONGER: &str = "a_ci_org_uk";
 
 fn object(name: &str, label: Option<&str>) -> Object {
-    Object { id: format!("id-of-{name}"), name: name.to_owned(), label: label.map(str::to_owned) }
+    Object { id: format!("id-of-{name}"), name: name.to_owned(), label: label.map(str::to_owned), node: None }
 }
 
 fn service(name: &str, label: Option<&str>) -> Service {
@@ -238,7 +238,7 @@ fn what_a_container_was_told_to_mount_is_asked_where_no_task_says_it() {
         let unsure = Anonymous::new(&attribution).unsure;
         unsure
             .into_iter()
-            .map(|(id, owner)| (id.to_owned(), owner.stack().map(str::to_owned)))
+            .map(|(container, owner)| (container.id.clone(), owner.stack().map(str::to_owned)))
             .collect::<Vec<_>>()
     };
     assert_eq!(unsure(&snapshot), []);

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::client::Filters;
 use crate::client::{ApiError, Client};
-use crate::nodes;
+use crate::{SwarmEngine, nodes};
 
 const PREFIX: &str = "cc-ci-lockspace-";
 
@@ -42,9 +42,11 @@ struct Held {
 }
 
 /// Claims `suffix` for the lock space `claim`, or says who has it.
-pub(crate) async fn claim(client: &Client, suffix: &Suffix, claim: &LockSpace) -> Result<(), Failure> {
+pub(crate) async fn claim(engine: &SwarmEngine, claim: &LockSpace) -> Result<(), Failure> {
+    let (client, suffix) = (&engine.client, &engine.settings.suffix);
     let doing = || format!("can't claim {suffix} on this Swarm");
-    nodes::alone(client).await.map_err(|error| error.during(doing()))?;
+    // What could not be seen could not be removed.
+    nodes::others(engine).await.map_err(|error| error.during(doing()))?;
     let name = name(suffix);
     for _ in 0..ATTEMPTS {
         let taken = match find(client, &name).await.map_err(|error| error.during(doing()))? {

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as _;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,10 +18,11 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::header::HOST;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::UnixStream;
 use tokio::sync::OnceCell;
+
+use crate::address::Address;
+use crate::sanitize;
 
 /// What one call may take, unless it is said. Engines under load take seconds to start a container; none takes half
 /// a minute to say what exists.
@@ -35,44 +37,58 @@ pub(crate) type Filters = HashMap<String, Vec<String>>;
 /// A connection to one engine; made when it is first needed.
 #[derive(Debug)]
 pub(crate) struct Client {
-    socket: PathBuf,
+    at: Place,
     call_limit: Duration,
     redactor: Redactor,
     docker: OnceCell<Docker>,
+}
+
+/// Which engine it is, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub address: Address,
+    /// The node's name, of another one than the manager.
+    pub node: Option<String>,
 }
 
 /// A call failed. What the caller does about it depends on which way.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
     /// Nobody listens: an engine that restarts answers again.
-    #[error("no Docker engine answers at {}", socket.display())]
+    #[error("no Docker engine answers at {at}")]
     Unreachable {
-        socket: PathBuf,
+        at: Box<Place>,
         #[source]
         source: Error,
     },
     /// Somebody listened, and the connection ended before the answer did.
-    #[error("the Docker engine at {} broke off", socket.display())]
+    #[error("the Docker engine at {at} broke off")]
     Broken {
-        socket: PathBuf,
+        at: Box<Place>,
         #[source]
         source: Error,
     },
-    #[error("{} may not be used", socket.display())]
+    #[error("{at} may not be used")]
     Denied {
-        socket: PathBuf,
+        at: Box<Place>,
         #[source]
         source: Error,
     },
-    #[error("the Docker engine did not answer within {limit:?}")]
-    Hangs { limit: Duration },
+    #[error("the Docker engine{} did not answer within {limit:?}", of_node(node.as_deref()))]
+    Hangs { limit: Duration, node: Option<String> },
     #[error("the Docker engine is no Swarm manager: {message}")]
     NoManager { message: String },
     #[error(
-        "this Swarm runs tasks on other nodes too ({}), where cc-ci can't see what is left behind",
-        nodes.join(", ")
+        "this Swarm gives tasks to nodes too whose engines are not named: {}",
+        nodes.iter().map(|(name, _)| sanitize::written(name)).collect::<Vec<_>>().join(", ")
     )]
-    OtherNodes { nodes: Vec<String> },
+    UnnamedNodes {
+        /// Their names and ids.
+        nodes: Vec<(String, String)>,
+    },
+    /// What listens there is another machine than the one that is meant.
+    #[error("the engine at {address} is not that of the node {expected}, but of {found}")]
+    OtherNode { address: String, expected: String, found: String },
     #[error("the Docker engine speaks API {found}, but {}.{} or later is needed", OLDEST_API.0, OLDEST_API.1)]
     TooOld { found: String },
     /// What was asked for does not exist.
@@ -96,7 +112,17 @@ pub(crate) enum ApiError {
 
 impl Client {
     pub(crate) fn new(socket: PathBuf) -> Self {
-        Self { socket, call_limit: CALL_LIMIT, redactor: Redactor::default(), docker: OnceCell::new() }
+        Self::at(Place { address: Address::Unix(socket), node: None })
+    }
+
+    /// The same of any engine.
+    pub(crate) fn at(at: Place) -> Self {
+        Self { at, call_limit: CALL_LIMIT, redactor: Redactor::default(), docker: OnceCell::new() }
+    }
+
+    /// The same, which hides what `redactor` does.
+    pub(crate) fn with_redactor(self, redactor: Redactor) -> Self {
+        Self { redactor, ..self }
     }
 
     /// The same, with another bound for each call.
@@ -104,8 +130,8 @@ impl Client {
         Self { call_limit, docker: OnceCell::new(), ..self }
     }
 
-    pub(crate) fn socket(&self) -> &Path {
-        &self.socket
+    pub(crate) fn address(&self) -> &Address {
+        &self.at.address
     }
 
     /// Hides the secrets of the runs on this engine.
@@ -137,7 +163,8 @@ impl Client {
         let filters = serde_json::to_string(filters).unwrap_or_default();
         let uri =
             format!("/v{version}{path}?filters={}", byte_serialize(filters.as_bytes()).collect::<String>());
-        match tokio::time::timeout(self.call_limit, ask(&self.socket, &uri)).await {
+        // The state of a handshake over TLS is large.
+        match tokio::time::timeout(self.call_limit, Box::pin(ask(&self.at.address, &uri))).await {
             Ok(answer) => answer.map_err(|error| self.explain(error)),
             Err(_) => Err(self.hangs()),
         }
@@ -149,14 +176,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Docker, ApiError> {
-        let connected = async {
-            // A path that is no UTF-8 names no socket that bollard could open; it says so.
-            let path = self.socket.to_string_lossy();
-            // Its own limit counts whole seconds, and ends after ours.
-            let limit = self.call_limit.as_secs() + 1;
-            let docker = Docker::connect_with_unix(&path, limit, bollard::API_DEFAULT_VERSION)?;
-            docker.negotiate_version().await
-        };
+        let connected = async { self.at.address.open(self.call_limit)?.negotiate_version().await };
         let docker = match tokio::time::timeout(self.call_limit, connected).await {
             Ok(docker) => docker.map_err(|error| self.explain(error))?,
             Err(_) => return Err(self.hangs()),
@@ -169,7 +189,7 @@ impl Client {
     }
 
     fn hangs(&self) -> ApiError {
-        ApiError::Hangs { limit: self.call_limit }
+        ApiError::Hangs { limit: self.call_limit, node: self.at.node.clone() }
     }
 
     /// Which way a call failed; for streams too.
@@ -189,21 +209,42 @@ impl Client {
                 ApiError::Garbled(error)
             }
             source => {
-                let socket = self.socket.clone();
+                let at = Box::new(self.at.clone());
                 let missing = matches!(source, Error::SocketNotFoundError(_));
                 // It is called missing also where this user may not look for it.
-                let kind = if missing { looked_for(&socket) } else { io_kind(&source) };
+                let kind = match at.address.socket() {
+                    Some(socket) if missing => looked_for(socket),
+                    _ => io_kind(&source),
+                };
                 match kind {
-                    Some(io::ErrorKind::PermissionDenied) => ApiError::Denied { socket, source },
-                    Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                        ApiError::Unreachable { socket, source }
-                    }
-                    _ if missing => ApiError::Unreachable { socket, source },
-                    _ => ApiError::Broken { socket, source },
+                    Some(io::ErrorKind::PermissionDenied) => ApiError::Denied { at, source },
+                    Some(
+                        io::ErrorKind::NotFound
+                        | io::ErrorKind::ConnectionRefused
+                        | io::ErrorKind::HostUnreachable
+                        | io::ErrorKind::NetworkUnreachable
+                        | io::ErrorKind::TimedOut,
+                    ) => ApiError::Unreachable { at, source },
+                    _ if missing => ApiError::Unreachable { at, source },
+                    _ => ApiError::Broken { at, source },
                 }
             }
         }
     }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.node {
+            Some(node) => write!(f, "{} (node {node})", self.address),
+            None => write!(f, "{}", self.address),
+        }
+    }
+}
+
+/// Which engine it was, where that is another than the manager.
+fn of_node(node: Option<&str>) -> String {
+    node.map(|node| format!(" of the node {node}")).unwrap_or_default()
 }
 
 impl ApiError {
@@ -219,7 +260,8 @@ impl ApiError {
             | Self::NoManager { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
             Self::Denied { .. }
-            | Self::OtherNodes { .. }
+            | Self::UnnamedNodes { .. }
+            | Self::OtherNode { .. }
             | Self::TooOld { .. }
             | Self::Gone { .. }
             | Self::NoRemoval { .. }
@@ -230,10 +272,15 @@ impl ApiError {
     /// As the executor traits tell it: what was being done, and what helps.
     pub(crate) fn during(self, doing: impl Into<String>) -> Failure {
         let hint = match &self {
-            Self::Unreachable { socket, .. } => Some(format!(
-                "start the engine (systemctl start docker), or say where it listens: DOCKER_HOST=unix://{}",
-                socket.display()
-            )),
+            Self::Unreachable { at, .. } => Some(match &at.node {
+                Some(node) => format!(
+                    "start the engine of that node (systemctl start docker), or say where it listens: `engine` in the \
+                     configuration's [nodes.{node}]"
+                ),
+                None => format!(
+                    "start the engine (systemctl start docker), or say where it listens: DOCKER_HOST=unix://{at}"
+                ),
+            }),
             Self::Denied { .. } => {
                 Some("run as root, or as a member of the group that owns the socket".to_owned())
             }
@@ -247,10 +294,19 @@ impl ApiError {
                 Some("make this host a Swarm of its own: docker swarm init".to_owned())
             }
             Self::NoManager { .. } => Some("see its state: docker info".to_owned()),
-            Self::OtherNodes { nodes } => {
+            Self::UnnamedNodes { nodes } => {
+                let named = nodes.iter().map(|(name, _)| format!("[nodes.{:?}]", sanitize::written(name)));
                 let drain =
-                    nodes.iter().map(|node| format!("docker node update --availability drain {node}"));
-                Some(drain.collect::<Vec<_>>().join(" && "))
+                    nodes.iter().map(|(_, id)| format!("docker node update --availability drain {id}"));
+                Some(format!(
+                    "name them in the configuration, {} with engine = \"unix:///PATH\" or \"tcp://HOST:2376\" \
+                     (docs/nodes.md); or have them given no tasks: {}",
+                    named.collect::<Vec<_>>().join(" and "),
+                    drain.collect::<Vec<_>>().join(" && ")
+                ))
+            }
+            Self::OtherNode { .. } => {
+                Some("name the node's own engine in the configuration's [nodes]".to_owned())
             }
             Self::TooOld { .. } => Some("upgrade to Docker Engine 20.10 or later".to_owned()),
             Self::Gone { .. }
@@ -260,7 +316,8 @@ impl ApiError {
             | Self::NoRemoval { .. }
             | Self::Incomplete(_) => None,
         };
-        let fault = if matches!(self, Self::OtherNodes { .. }) { Fault::Configuration } else { Fault::Host };
+        let of_configuration = matches!(self, Self::UnnamedNodes { .. } | Self::OtherNode { .. });
+        let fault = if of_configuration { Fault::Configuration } else { Fault::Host };
         let error = Failure::new(fault, doing).with_source(self);
         match hint {
             Some(hint) => error.with_hint(hint),
@@ -273,9 +330,9 @@ impl ApiError {
 const ANSWER_LIMIT: usize = 64 << 20;
 
 /// One request on a connection of its own.
-async fn ask(socket: &Path, uri: &str) -> Result<Value, Error> {
-    let stream = UnixStream::connect(socket).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+async fn ask(address: &Address, uri: &str) -> Result<Value, Error> {
+    let stream = address.connect().await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
     let request = Request::get(uri).header(HOST, "docker").body(Empty::<Bytes>::new())?;
     let exchange = async {
         let response = sender.send_request(request).await?;

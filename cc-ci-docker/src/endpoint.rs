@@ -4,7 +4,8 @@
 //! host, whether or not the kernel can do what a service's virtual address needs.
 //!
 //! # Limitations
-//! A service whose networks are all internal, or the host's own, has no such leg.
+//! A service whose networks are all internal, or the host's own, has no such leg. Nor has one of another node: an app that
+//! has no task on this one is reached through the proxy alone.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +15,7 @@ use bollard::query_parameters::{InspectNetworkOptions, ListTasksOptions};
 use cc_ci_core::engine::{Endpoint, Failure};
 use cc_ci_core::names::{Domain, Stack};
 
+use crate::SwarmEngine;
 use crate::client::{ApiError, Client};
 use crate::converge::observe;
 use crate::snapshot::{TASK_ID, labelled};
@@ -27,8 +29,8 @@ const APP: &str = "app";
 /// Where the proxy would send requests, by the service's labels.
 const LABEL: (&str, &str) = ("traefik.http.services.", ".loadbalancer.server.port");
 
-pub(crate) async fn endpoint(client: &Client, domain: &Domain) -> Result<Endpoint, Failure> {
-    let stack = domain.stack();
+pub(crate) async fn endpoint(engine: &SwarmEngine, domain: &Domain) -> Result<Endpoint, Failure> {
+    let (client, stack) = (&engine.client, domain.stack());
     let read = futures_util::try_join!(
         observe::services(client, &stack),
         wanted(client, &stack),
@@ -39,9 +41,17 @@ pub(crate) async fn endpoint(client: &Client, domain: &Domain) -> Result<Endpoin
         read.map_err(|error: ApiError| error.during(format!("can't tell where {domain} answers")))?;
     // For a moment after its end, the engine lists a container as running.
     containers.retain(|container| label(container, TASK_ID).is_some_and(|id| wanted.contains(id)));
+    let elsewhere = engine.has_other_nodes() && wanted.len() > containers.len();
     find(&stack, &services, &containers, &bridge)
         .map(|address| Endpoint { address, host: domain.clone() })
-        .map_err(|reason| Failure::recipe(format!("{domain} has no address: {reason}")))
+        .map_err(|reason| {
+            let what = format!("{domain} has no address: {reason}");
+            if !elsewhere {
+                return Failure::recipe(what);
+            }
+            Failure::host(format!("{what}, on this node; it has tasks on others"))
+                .with_hint("name the proxy that leads there: [proxy] address, in the configuration")
+        })
 }
 
 /// The tasks that are meant to run.

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use bollard::models::LocalNodeState;
 use bollard::query_parameters::ListNetworksOptions;
 use cc_ci_core::engine::{Failure, LockSpace};
-use cc_ci_core::names::Suffix;
+use futures_util::future::join_all;
 
+use crate::client::ApiError;
 use crate::client::Filters;
-use crate::client::{ApiError, Client};
-use crate::{PROXY, claim, nodes};
+use crate::node_info::{self, NodeInfo};
+use crate::nodes::{self, Node, NodeEngine};
+use crate::{PROXY, SwarmEngine, claim};
 
 /// An engine that answers, as it is now.
 #[derive(Debug)]
@@ -31,8 +33,10 @@ pub struct EngineInfo {
 pub struct SwarmInfo {
     /// This node's name, where tasks may be given to it.
     pub this_node: Option<String>,
-    /// Other nodes that tasks may be given to, by id. There must be none.
-    pub other_nodes: Vec<String>,
+    /// The other nodes. None may be given tasks.
+    pub other_nodes: Vec<NodeInfo>,
+    /// What is named as a node, and is none of the Swarm, or may be either of two.
+    pub strange_nodes: Vec<String>,
     /// The network that the reverse proxy reaches apps by, if it is there.
     pub proxy: Option<ProxyNetwork>,
     /// The lock space that has the suffix, if one has; or why that can't be said.
@@ -50,11 +54,12 @@ pub struct ProxyNetwork {
     pub attachable: bool,
 }
 
-pub(crate) async fn inspect(client: &Client, suffix: &Suffix) -> Result<EngineInfo, Failure> {
-    engine(client, suffix).await.map_err(|error| error.during("can't examine the Docker engine"))
+pub(crate) async fn inspect(engine: &SwarmEngine) -> Result<EngineInfo, Failure> {
+    info(engine).await.map_err(|error| error.during("can't examine the Docker engine"))
 }
 
-async fn engine(client: &Client, suffix: &Suffix) -> Result<EngineInfo, ApiError> {
+async fn info(engine: &SwarmEngine) -> Result<EngineInfo, ApiError> {
+    let client = &engine.client;
     let api_version = client.docker().await?.client_version().to_string();
     let (version, info) = tokio::try_join!(
         client.call(async |docker| docker.version().await),
@@ -69,7 +74,7 @@ async fn engine(client: &Client, suffix: &Suffix) -> Result<EngineInfo, ApiError
             .swarm
             .and_then(|swarm| swarm.local_node_state)
             .is_some_and(|state| !matches!(state, LocalNodeState::EMPTY | LocalNodeState::INACTIVE)),
-        swarm: match swarm(client, suffix, node.as_deref()).await {
+        swarm: match swarm(engine, node.as_deref()).await {
             Ok(swarm) => Ok(swarm),
             Err(error @ ApiError::NoManager { .. }) => Err(error.during("no Swarm")),
             Err(error) => return Err(error),
@@ -77,23 +82,28 @@ async fn engine(client: &Client, suffix: &Suffix) -> Result<EngineInfo, ApiError
     })
 }
 
-async fn swarm(client: &Client, suffix: &Suffix, here: Option<&str>) -> Result<SwarmInfo, ApiError> {
+async fn swarm(engine: &SwarmEngine, here: Option<&str>) -> Result<SwarmInfo, ApiError> {
+    let client = &engine.client;
     // The engine takes it for a part of a name.
     let filters = Filters::from([("name".to_owned(), vec![PROXY.to_owned()])]);
     let options = ListNetworksOptions { filters: Some(filters) };
     let (nodes, networks) = tokio::try_join!(
-        nodes::with_tasks(client, here),
+        nodes::list(client),
         client.call(async |docker| docker.list_networks(Some(options)).await),
     )?;
     let proxy = networks.into_iter().find(|network| network.name.as_deref() == Some(PROXY));
+    let is_here = |node: &&Node| here == Some(node.id.as_str());
+    let others = nodes.iter().filter(|node| !is_here(node));
+    let others = others.map(|node| node_info::inspect(node, engine.nodes.of(node).map(NodeEngine::client)));
     Ok(SwarmInfo {
-        this_node: nodes.here,
-        other_nodes: nodes.elsewhere,
+        this_node: nodes.iter().find(is_here).filter(|node| !node.drained).map(|node| node.name.clone()),
+        other_nodes: join_all(others).await,
+        strange_nodes: engine.nodes.strange(&nodes),
         proxy: proxy.map(|network| ProxyNetwork {
             driver: network.driver.unwrap_or_default(),
             scope: network.scope.unwrap_or_default(),
             attachable: network.attachable == Some(true),
         }),
-        claim: claim::held(client, suffix).await,
+        claim: claim::held(client, &engine.settings.suffix).await,
     })
 }

@@ -23,7 +23,7 @@ use crate::backoff::Backoff;
 use crate::client::Filters;
 use crate::client::{ApiError, Client};
 use crate::converge::{self, explain, observe};
-use crate::sanitize;
+use crate::{nodes, sanitize};
 
 /// So much of an output is kept: its end.
 const OUTPUT_LIMIT: usize = 1 << 20;
@@ -43,7 +43,7 @@ pub(crate) async fn execute(
     );
     let mut running = RunningCommand::default();
     // The engine is waited for as long as the command may take.
-    let ended = Box::pin(running.run(&engine.client, command));
+    let ended = Box::pin(running.run(engine, command));
     let ended = tokio::time::timeout(limit, ended).await;
     let output = running.output();
     let failed = |how: &str| {
@@ -70,8 +70,8 @@ pub(crate) async fn execute(
 /// Gives the last lines that the newest running task of a service has logged; none where none runs.
 pub(crate) async fn log(engine: &SwarmEngine, domain: &Domain, service: &str) -> Result<String, Failure> {
     let shown = sanitize::written(service);
-    match newest(&engine.client, &domain.stack(), service).await {
-        Ok(Some(container)) => Ok(explain::log(&engine.client, &container).await),
+    match newest(engine, &domain.stack(), service).await {
+        Ok(Some((client, container))) => Ok(explain::log(client, &container).await),
         Ok(None) => Ok(String::new()),
         Err(Trouble::NoService) => Err(Failure::recipe(format!("the app has no service {shown}"))),
         Err(Trouble::Api(error)) => Err(error.during(format!("can't read the log of the service {shown}"))),
@@ -103,22 +103,27 @@ struct RunningCommand {
 
 impl RunningCommand {
     /// Runs the command; gives its status, if it lived longer than its container.
-    async fn run(&mut self, client: &Client, command: &ServiceCommand<'_>) -> Result<Option<i64>, Trouble> {
+    async fn run(
+        &mut self,
+        engine: &SwarmEngine,
+        command: &ServiceCommand<'_>,
+    ) -> Result<Option<i64>, Trouble> {
         let ServiceCommand { app, service, words, limit } = *command;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-        let (exec, mut parts) = loop {
-            let container = newest(client, &app.domain.stack(), service).await?;
+        let (client, (exec, mut parts)) = loop {
+            let container = newest(engine, &app.domain.stack(), service).await?;
             let begun = match &container {
-                Some(container) => begin(client, container, words).await,
+                Some((client, container)) => begin(client, container, words).await,
                 None => Ok(None),
             };
             match begun {
-                Ok(Some(begun)) => break begun,
+                // It was begun in a container.
+                Ok(Some(begun)) => break (container.map_or(&engine.client, |(client, _)| client), begun),
                 Ok(None) => {}
                 Err(error) => return Err(error.into()),
             }
             // The container comes or goes: it is the newest of an app that stands still that counts.
-            converge::wait(client, &app.domain, limit, converge::PAUSE, &Silent)
+            converge::wait(engine, &app.domain, limit, converge::PAUSE, &Silent)
                 .await
                 .map_err(Trouble::NotUp)?;
             backoff.wait(Duration::ZERO).await;
@@ -156,9 +161,13 @@ impl RunningCommand {
     }
 }
 
-/// The container of the newest running task.
-async fn newest(client: &Client, stack: &Stack, service: &str) -> Result<Option<String>, Trouble> {
-    let name = format!("{stack}_{service}");
+/// The container of the newest running task, and the engine that has it.
+async fn newest<'e>(
+    engine: &'e SwarmEngine,
+    stack: &Stack,
+    service: &str,
+) -> Result<Option<(&'e Client, String)>, Trouble> {
+    let (client, name) = (&engine.client, format!("{stack}_{service}"));
     let services = observe::services(client, stack).await?;
     let found = services
         .into_iter()
@@ -173,9 +182,10 @@ async fn newest(client: &Client, stack: &Stack, service: &str) -> Result<Option<
     let tasks = client.call(async |docker| docker.list_tasks(Some(options)).await).await?;
     let running = tasks.into_iter().filter_map(|task| {
         let status = task.status.filter(|status| status.state == Some(TaskState::RUNNING))?;
-        Some((task.created_at, status.container_status?.container_id?))
+        Some((task.created_at, status.container_status?.container_id?, task.node_id))
     });
-    Ok(running.max().map(|(_, container)| container))
+    let Some((_, container, node)) = running.max() else { return Ok(None) };
+    Ok(Some((nodes::of_task(engine, node.as_deref()).await?, container)))
 }
 
 type Begun = (String, BoxStream<'static, Result<LogOutput, Error>>);

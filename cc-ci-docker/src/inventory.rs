@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use cc_ci_core::engine::{Failure, Inventory, Kind, Resource, StackSource};
+use cc_ci_core::engine::{Failure, Inventory, Kind, Resource, StackSource, Unseen};
 use cc_ci_core::error_chain;
 use cc_ci_core::event::Event;
 use cc_ci_core::names::{Domain, RunAppPattern, Stack, Suffix};
@@ -55,15 +55,26 @@ async fn look(engine: &SwarmEngine, domains: Option<&[Domain]>) -> Result<Invent
     let mut inventory = Inventory::default();
     let mut domain_of: HashMap<&str, Option<Domain>> = HashMap::new();
     let mut by_name = 0_usize;
-    for Found { kind, name, owner, .. } in found {
+    for found in found {
+        let owner = found.owner;
         let Some(stack) = owner.stack() else { continue };
         let domain = domain_of.entry(stack).or_insert_with(|| match &asked {
             Some(asked) => asked.get(stack).map(|domain| (*domain).clone()),
             None => domain_of_stack(stack),
         });
         if let Some(domain) = domain {
-            inventory.add(domain, Resource::new(kind, name));
+            inventory.add(domain, found.resource());
             by_name += usize::from(matches!(owner, Owner::Named(_)));
+        }
+    }
+    for node in &snapshot.seen {
+        inventory.add_seen(node);
+    }
+    for node in &snapshot.unseen {
+        inventory.add_unseen(&node.name, Unseen { since: node.since, why: node.why.clone() });
+        // Who asks for an app is told that something of it may be there; nobody knows whose else.
+        for domain in domains.into_iter().flatten().filter(|_| node.may_have_tasks) {
+            inventory.add(domain, Resource::new(Kind::UnseenNode, &*node.name));
         }
     }
     if let Some(sources) = sources.get().filter(|_| by_name > 0) {
@@ -86,7 +97,7 @@ pub(crate) async fn unowned(engine: &SwarmEngine) -> Result<BTreeSet<Resource>, 
     let nobodys = found
         .into_iter()
         .filter(|found| found.owner == Owner::Nobody && found.kind != Kind::Task && !made.contains(found.id));
-    Ok(nobodys.map(|found| Resource::new(found.kind, found.name)).collect())
+    Ok(nobodys.map(|found| found.resource()).collect())
 }
 
 /// Everything that exists. An engine that showed it before and does not now is waited for: it restarts, and becomes a
@@ -94,7 +105,7 @@ pub(crate) async fn unowned(engine: &SwarmEngine) -> Result<BTreeSet<Resource>, 
 async fn read(engine: &SwarmEngine) -> Result<Snapshot, ApiError> {
     let until = Instant::now() + engine.client.call_limit();
     loop {
-        match Snapshot::read(&engine.client).await {
+        match Snapshot::read(engine).await {
             Ok(snapshot) => {
                 engine.has_shown.store(true, Ordering::Relaxed);
                 return Ok(snapshot);
@@ -136,7 +147,10 @@ pub(crate) async fn attribute<'a>(
     }
     let mut anonymous = Anonymous::new(&attribution);
     let unsure = anonymous.unsure.iter().filter(|(_, owner)| asked(*owner));
-    let message = unsure.map(|(container, _)| named_by_container(&engine.client, container));
+    let message = unsure.map(async |(container, _)| match engine.on(container.node.as_ref()) {
+        Some(client) => named_by_container(client, &container.id).await,
+        None => Ok(Vec::new()),
+    });
     for volume in try_join_all(message).await?.iter().flatten() {
         anonymous.is_named(volume);
     }
@@ -201,6 +215,7 @@ mod tests {
             id: name.to_owned(),
             name: name.to_owned(),
             label: label.map(str::to_owned),
+            node: None,
         };
         let mut secrets: Vec<Object> = names.iter().map(|name| object(name, None)).collect();
         secrets.push(object("y-abcdef_ci_example_org_pw", Some("elsewhere")));

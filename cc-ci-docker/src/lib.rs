@@ -4,11 +4,13 @@
 //! no notes: what a call needs to know, it asks.
 //!
 //! # Limitations
-//! One node with tasks: containers and volumes of another node can't be seen from here, so such a Swarm is refused. What
-//! a node had left behind when it was drained, nobody sees. A remote engine has no place here either: locks are per host.
+//! What is on other nodes is seen, used and removed where their engines are [named](SwarmEngine::with_nodes), and a node that is
+//! given tasks must be. What a node had left behind when it was drained is seen only where its engine is named. An app is
+//! reached [straight](Engine::endpoint) only where it has a task on the manager's node, which is this host: locks are per host.
 
 #![cfg_attr(test, expect(clippy::disallowed_methods, reason = "tests make what they look at"))]
 
+mod address;
 mod attribution;
 #[cfg(test)]
 mod attribution_tests;
@@ -27,7 +29,10 @@ mod fake_engine;
 mod images;
 mod inventory;
 mod logs;
+mod node_info;
 mod nodes;
+#[cfg(test)]
+mod nodes_tests;
 #[cfg(test)]
 mod order_tests;
 mod removal;
@@ -42,8 +47,8 @@ mod volumes;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -51,14 +56,18 @@ use cc_ci_core::engine::{
     App, Drift, Endpoint, Engine, Failure, Inventory, LockSpace, Order, Redactor, RemovedImages, Resource,
     RunContext, ServiceCommand, ServiceState, StackSource, TaskLog, VolumeCopy, VolumeFile, VolumePath,
 };
-use cc_ci_core::event::Reporter;
+use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::names::{Domain, Suffix};
 use cc_ci_core::recipe::VolumeBackup;
 use cc_ci_core::shared_look::SharedLook;
 use cc_ci_core::workspace::{PulledImages, RegistryCredentials};
 
+pub use address::{Address, InvalidTls, TlsAddress};
 use client::Client;
 pub use engine_info::{EngineInfo, ProxyNetwork, SwarmInfo};
+pub use node_info::{NodeEngine, NodeInfo};
+pub use nodes::NodeAddress;
+use nodes::{Here, NodeEngines, Places};
 use snapshot::Snapshot;
 use volumes::copies;
 
@@ -78,16 +87,22 @@ pub struct Settings {
     pub reporter: Arc<dyn Reporter>,
 }
 
-/// A one-node Docker Swarm. It connects when it is first asked.
+/// A Docker Swarm, by the engine of this host that manages it. It connects when it is first asked.
 #[derive(Debug)]
 pub struct SwarmEngine {
     client: Client,
+    nodes: NodeEngines,
+    /// The manager, once it was seen with others.
+    here: OnceLock<Here>,
+    places: Places,
     settings: Settings,
     credentials: RegistryCredentials,
     pulled: Option<PulledImages>,
     pull_silence: Duration,
     poll_pause: Duration,
     looks: SharedLook<Snapshot>,
+    /// What was warned of, and is not warned of again.
+    told: Mutex<BTreeSet<String>>,
     /// Whether it ever showed what exists. One that did and does not any more is likely to be restarting.
     has_shown: AtomicBool,
 }
@@ -99,20 +114,31 @@ impl SwarmEngine {
         let (pull_silence, poll_pause) = (images::SILENCE, converge::PAUSE);
         Self {
             client,
+            nodes: NodeEngines::default(),
+            here: OnceLock::new(),
+            places: Places::default(),
             settings,
             credentials: RegistryCredentials::default(),
             pulled: None,
             pull_silence,
             poll_pause,
             looks: SharedLook::default(),
+            told: Mutex::default(),
             has_shown: AtomicBool::new(false),
         }
+    }
+
+    /// The same engine, where those of other nodes listen there.
+    pub fn with_nodes(self, nodes: Vec<NodeAddress>) -> Self {
+        let nodes = NodeEngines::new(nodes, self.client.redactor()).with_call_limit(self.client.call_limit());
+        Self { nodes, ..self }
     }
 
     /// The same engine, where no call may take longer than `limit`. The default of 30 s is meant for production; tests
     /// of an engine that hangs have less time.
     pub fn with_call_limit(self, limit: Duration) -> Self {
-        Self { client: self.client.with_call_limit(limit), ..self }
+        let (client, nodes) = (self.client.with_call_limit(limit), self.nodes.with_call_limit(limit));
+        Self { client, nodes, ..self }
     }
 
     /// The same engine, where a wait that hears nothing looks again only after `pause`, and not after 100 ms and then
@@ -142,15 +168,37 @@ impl SwarmEngine {
 }
 
 impl SwarmEngine {
+    /// The engine that has what a look found on `node`: the manager's own where there are no others.
+    pub(crate) fn on(&self, node: Option<&Arc<str>>) -> Option<&Client> {
+        match node {
+            None => Some(&self.client),
+            // What it is called is known from the same look.
+            Some(node) if self.here.get().is_some_and(|here| here.name == *node) => Some(&self.client),
+            Some(node) => self.nodes.called(node),
+        }
+    }
+
+    /// Whether the Swarm was seen to have other nodes.
+    pub(crate) fn has_other_nodes(&self) -> bool {
+        self.here.get().is_some()
+    }
+
+    /// Warns of something, once.
+    pub(crate) fn warn_once(&self, text: String) {
+        if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone()) {
+            self.settings.reporter.report(&Event::Warning { text });
+        }
+    }
+
     /// What this engine is. One that answers and is no Swarm manager is described too.
     pub async fn inspect(&self) -> Result<EngineInfo, Failure> {
-        engine_info::inspect(&self.client, &self.settings.suffix).await
+        engine_info::inspect(self).await
     }
 }
 
 impl fmt::Display for SwarmEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Docker Swarm at unix://{}", self.client.socket().display())
+        write!(f, "Docker Swarm at unix://{}", self.client.address())
     }
 }
 
@@ -162,7 +210,7 @@ impl Engine for SwarmEngine {
     }
 
     async fn claim(&self, claim: &LockSpace) -> Result<(), Failure> {
-        claim::claim(&self.client, &self.settings.suffix, claim).await
+        claim::claim(self, claim).await
     }
 
     async fn inventory(&self, domains: Option<&[Domain]>) -> Result<Inventory, Failure> {
@@ -180,11 +228,11 @@ impl Engine for SwarmEngine {
         limit: Duration,
         reporter: &dyn Reporter,
     ) -> Result<(), Failure> {
-        converge::wait(&self.client, domain, limit, self.poll_pause, reporter).await
+        converge::wait(self, domain, limit, self.poll_pause, reporter).await
     }
 
     async fn drift(&self, domain: &Domain, order: &Order) -> Result<Drift, Failure> {
-        drift::drift(&self.client, domain, order).await
+        drift::drift(self, domain, order).await
     }
 
     async fn services(&self, domain: &Domain) -> Result<Vec<ServiceState>, Failure> {
@@ -208,7 +256,7 @@ impl Engine for SwarmEngine {
     }
 
     async fn endpoint(&self, domain: &Domain) -> Result<Endpoint, Failure> {
-        endpoint::endpoint(&self.client, domain).await
+        endpoint::endpoint(self, domain).await
     }
 
     async fn storage(&self) -> Vec<PathBuf> {
@@ -244,7 +292,7 @@ impl Engine for SwarmEngine {
     }
 
     async fn logs(&self, domain: &Domain, limit: Duration) -> Result<Vec<TaskLog>, Failure> {
-        logs::logs(&self.client, domain, limit).await
+        logs::logs(self, domain, limit).await
     }
 
     async fn save_volume(

@@ -13,9 +13,10 @@ use futures_util::{StreamExt as _, future, stream};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
-use crate::client::{ApiError, Client};
+use crate::client::ApiError;
 use crate::converge::{explain, observe};
 use crate::tasks::is_terminal;
+use crate::{SwarmEngine, nodes};
 
 /// The label that says which service a container is of.
 const SERVICE_NAME: &str = "com.docker.swarm.service.name";
@@ -24,12 +25,17 @@ const SERVICE_NAME: &str = "com.docker.swarm.service.name";
 const AT_ONCE: usize = 8;
 
 /// Each task that the engine still knows, the oldest first.
-pub(crate) async fn logs(client: &Client, domain: &Domain, limit: Duration) -> Result<Vec<TaskLog>, Failure> {
+pub(crate) async fn logs(
+    engine: &SwarmEngine,
+    domain: &Domain,
+    limit: Duration,
+) -> Result<Vec<TaskLog>, Failure> {
+    let client = &engine.client;
     let until = Instant::now() + limit;
     let stack = domain.stack();
     let look =
         async { futures_util::try_join!(observe::services(client, &stack), observe::tasks(client, &stack)) };
-    let looked = timeout_at(until, look).await.unwrap_or(Err(ApiError::Hangs { limit }));
+    let looked = timeout_at(until, look).await.unwrap_or(Err(ApiError::Hangs { limit, node: None }));
     let (services, tasks) =
         looked.map_err(|error| error.during(format!("can't list the tasks of {domain}")))?;
     let prefix = format!("{stack}_");
@@ -43,7 +49,7 @@ pub(crate) async fn logs(client: &Client, domain: &Domain, limit: Duration) -> R
     let each = newest(tasks).into_iter().map(|task| {
         let id = task.service_id.clone().unwrap_or_default();
         let (service, prefix) = (names.get(&id).cloned(), &prefix);
-        async move { message(client, service, prefix, task, until).await }
+        async move { message(engine, service, prefix, task, until).await }
     });
     Ok(stream::iter(each.collect::<Vec<_>>()).buffered(AT_ONCE).filter_map(future::ready).collect().await)
 }
@@ -64,7 +70,7 @@ fn newest(mut tasks: Vec<Task>) -> Vec<Task> {
 /// What one task tells, with as much of its container as is read in time. One whose service is gone is told where its container
 /// knows the name.
 async fn message(
-    client: &Client,
+    engine: &SwarmEngine,
     service: Option<String>,
     prefix: &str,
     task: Task,
@@ -83,11 +89,13 @@ async fn message(
         ..TaskLog::default()
     };
     if let Some(id) = container.container_id.filter(|id| !id.is_empty()) {
-        let read = future::join(
-            client.call(async |docker| docker.inspect_container(&id, None).await),
-            explain::read_log(client, &id, "1000"),
-        );
-        if let Ok((inspected, log)) = timeout_at(until, read).await {
+        let read = async {
+            // That of a node that can't be asked is left out, like one that is not read in time.
+            let client = nodes::of_task(engine, task.node_id.as_deref()).await.ok()?;
+            let inspect = client.call(async |docker| docker.inspect_container(&id, None).await);
+            Some(future::join(inspect, explain::read_log(client, &id, "1000")).await)
+        };
+        if let Ok(Some((inspected, log))) = timeout_at(until, read).await {
             message.log = log;
             if let Ok(inspected) = inspected {
                 let label =
@@ -98,7 +106,7 @@ async fn message(
                 let state = inspected.state.as_ref();
                 message.began = state.and_then(|state| time(state.started_at.as_deref()?));
                 message.ended = state.and_then(|state| time(state.finished_at.as_deref()?));
-                message.health = explain::unhealthy(client.redactor(), inspected);
+                message.health = explain::unhealthy(engine.client.redactor(), inspected);
                 // A task that is being replaced because its healthcheck fails is shut down, and says no more than that.
                 message.failed |= message.health.is_some();
             }

@@ -1,49 +1,327 @@
-//! The nodes of the Swarm: there must be one that has tasks.
+//! The nodes of the Swarm, and what is on those that the manager's engine does not see.
 //!
-//! Containers and volumes of another node can't be seen from here, so a Swarm with a second place for tasks is refused
-//! before anything is said of it, or done to it. A node that is only paused keeps the tasks that it has.
+//! Containers and volumes are told by each node's own engine, where the operator named it. A node that may have tasks and
+//! has no engine named is refused before anything is said of the Swarm. One that is named and does not answer is *unseen*:
+//! whatever is there, nobody may say that nothing is. A node that is only paused keeps the tasks that it has.
 
-use bollard::models::NodeSpecAvailabilityEnum;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use bollard::models::{NodeSpecAvailabilityEnum, SystemInfo};
 use bollard::query_parameters::ListNodesOptions;
+use cc_ci_core::engine::Redactor;
+use cc_ci_core::error_chain;
+use jiff::Timestamp;
+use tokio::time::timeout;
 
-use crate::client::{ApiError, Client};
+use crate::address::Address;
+use crate::client::{ApiError, Client, Place};
+use crate::{SwarmEngine, sanitize};
 
-/// The nodes that may have tasks.
-#[derive(Debug, Default)]
-pub(crate) struct Nodes {
-    /// This one's name, if it is among them.
-    pub here: Option<String>,
-    /// The others, by what they are asked for by.
-    pub elsewhere: Vec<String>,
+/// What a look at one node may take: the others' are not kept waiting for one that is gone.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
+
+/// So long is a node that did not answer not asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// A node, as the manager tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub id: String,
+    /// Its host name; its id where it has none, or one that another node has too.
+    pub name: String,
+    /// Whether it is given no tasks, and has none.
+    pub drained: bool,
 }
 
-/// Refuses a Swarm with a second place for tasks. It asks no more than it must: the only node has no others.
-pub(crate) async fn alone(client: &Client) -> Result<(), ApiError> {
+/// The manager, of a Swarm of several nodes.
+#[derive(Debug)]
+pub(crate) struct Here {
+    id: String,
+    pub name: Arc<str>,
+}
+
+/// Where the engine of another node listens.
+#[derive(Debug, Clone)]
+pub struct NodeAddress {
+    /// The node: its host name in the Swarm, or its id.
+    pub name: String,
+    /// Where its engine listens.
+    pub address: Address,
+}
+
+/// The engines of other nodes, by the names that the operator gave.
+#[derive(Debug, Default)]
+pub(crate) struct NodeEngines(Vec<NodeEngine>);
+
+/// The engine of another node.
+#[derive(Debug)]
+pub(crate) struct NodeEngine {
+    /// As the operator calls it.
+    key: String,
+    client: Client,
+    /// What it is called here, once it has shown that it is that node's.
+    verified: OnceLock<Arc<str>>,
+    /// Whether it was given tasks at any look: what was there may be there still.
+    had_tasks: AtomicBool,
+    missed: Mutex<Option<Missed>>,
+}
+
+/// An engine that did not answer.
+#[derive(Debug, Clone)]
+struct Missed {
+    since: Timestamp,
+    tried: Instant,
+    why: String,
+}
+
+/// The nodes that a look asks beside the manager.
+#[derive(Debug, Default)]
+pub(crate) struct Others<'e> {
+    /// What the manager is called, where there are several.
+    pub here: Option<Arc<str>>,
+    pub asked: Vec<(Node, &'e NodeEngine)>,
+}
+
+/// A node that can't be seen.
+#[derive(Debug, Clone)]
+pub(crate) struct UnseenNode {
+    pub id: String,
+    pub name: Arc<str>,
+    pub since: Timestamp,
+    pub why: String,
+    /// Whether something of an app may be there that nobody wrote down: it is given tasks, or was.
+    pub may_have_tasks: bool,
+}
+
+impl NodeEngines {
+    /// Nothing is asked of them yet.
+    pub(crate) fn new(nodes: Vec<NodeAddress>, redactor: &Redactor) -> Self {
+        let engine = |NodeAddress { name, address }| NodeEngine {
+            client: Client::at(Place { address, node: Some(name.clone()) }).with_redactor(redactor.clone()),
+            key: name,
+            verified: OnceLock::new(),
+            had_tasks: AtomicBool::new(false),
+            missed: Mutex::new(None),
+        };
+        Self(nodes.into_iter().map(engine).collect())
+    }
+
+    /// The same, with another bound for each call.
+    pub(crate) fn with_call_limit(self, limit: Duration) -> Self {
+        let engines = self.0.into_iter();
+        Self(engines.map(|node| NodeEngine { client: node.client.with_call_limit(limit), ..node }).collect())
+    }
+
+    /// The engine of `node`.
+    pub(crate) fn of(&self, node: &Node) -> Option<&NodeEngine> {
+        let named = |name: &str| self.0.iter().find(|engine| engine.key == name);
+        named(&node.id).or_else(|| named(&node.name))
+    }
+
+    /// The engine of the node that is called so, once it has been looked at.
+    pub(crate) fn called(&self, name: &str) -> Option<&Client> {
+        let engine =
+            self.0.iter().find(|engine| engine.verified.get().is_some_and(|known| **known == *name))?;
+        Some(&engine.client)
+    }
+
+    /// The names that are no node's of `all`.
+    pub(crate) fn strange(&self, all: &[Node]) -> Vec<String> {
+        let is_one = |name: &str| all.iter().any(|node| node.id == name || node.name == name);
+        self.0.iter().map(|engine| engine.key.clone()).filter(|name| !is_one(name)).collect()
+    }
+}
+
+impl NodeEngine {
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What `ask` learns of `node`, or that it can't be seen: one that does not answer in time is not asked again at once.
+    pub(crate) async fn look<T>(
+        &self,
+        node: &Node,
+        ask: impl AsyncFnOnce(&Client) -> Result<T, ApiError>,
+    ) -> Result<T, UnseenNode> {
+        let given = !node.drained;
+        let may_have_tasks = self.had_tasks.fetch_or(given, Ordering::Relaxed) || given;
+        let missed = self.missed().clone();
+        let unseen = |missed: Missed| UnseenNode {
+            id: node.id.clone(),
+            name: node.name.as_str().into(),
+            since: missed.since,
+            why: missed.why,
+            may_have_tasks,
+        };
+        if let Some(missed) = missed.clone().filter(|missed| missed.tried.elapsed() < ASK_AGAIN) {
+            return Err(unseen(missed));
+        }
+        let limit = LOOK_LIMIT.min(self.client.call_limit());
+        let asked = timeout(limit, async { ask(self.of(node).await?).await }).await;
+        match asked.unwrap_or_else(|_| Err(ApiError::Hangs { limit, node: Some(self.key.clone()) })) {
+            Ok(told) => {
+                *self.missed() = None;
+                Ok(told)
+            }
+            Err(error) => {
+                let since = missed.map_or_else(Timestamp::now, |missed| missed.since);
+                let missed = Missed { since, tried: Instant::now(), why: error_chain(&error) };
+                *self.missed() = Some(missed.clone());
+                Err(unseen(missed))
+            }
+        }
+    }
+
+    /// Its client, once it has shown that it is `node`'s.
+    async fn of(&self, node: &Node) -> Result<&Client, ApiError> {
+        if self.verified.get().is_none() {
+            let info = self.client.call(async |docker| docker.info().await).await?;
+            node.is_asked(&info, &self.client)?;
+            // Another look may have been faster.
+            let _same = self.verified.set(node.name.as_str().into()).is_err();
+        }
+        Ok(&self.client)
+    }
+
+    /// A poisoned one is as good: it is replaced whole.
+    fn missed(&self) -> MutexGuard<'_, Option<Missed>> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Node {
+    /// Whether what answers is this node: it could be another machine by now.
+    pub(crate) fn is_asked(&self, info: &SystemInfo, client: &Client) -> Result<(), ApiError> {
+        let found = info.swarm.as_ref().and_then(|swarm| swarm.node_id.clone()).unwrap_or_default();
+        if found == self.id {
+            return Ok(());
+        }
+        let found = if found.is_empty() { "none".to_owned() } else { sanitize::written(&found) };
+        let (address, expected) = (client.address().to_string(), self.id.clone());
+        Err(ApiError::OtherNode { address, expected, found })
+    }
+}
+
+/// The nodes that are to be asked. It asks no more than it must: the only node has no others.
+pub(crate) async fn others(engine: &SwarmEngine) -> Result<Others<'_>, ApiError> {
+    let client = &engine.client;
     let info = client.call(async |docker| docker.info().await).await?;
     let swarm = info.swarm.unwrap_or_default();
     if swarm.nodes == Some(1) {
-        return Ok(());
+        engine.places.set(Vec::new());
+        return Ok(Others::default());
     }
-    let nodes = with_tasks(client, swarm.node_id.as_deref()).await?;
-    if nodes.elsewhere.is_empty() { Ok(()) } else { Err(ApiError::OtherNodes { nodes: nodes.elsewhere }) }
+    let (mut others, mut unnamed) = (Others::default(), Vec::new());
+    let nodes = list(client).await?;
+    let several = nodes.len() > 1;
+    for node in nodes {
+        if swarm.node_id.as_ref() == Some(&node.id) {
+            let here = || Here { id: node.id.clone(), name: node.name.as_str().into() };
+            others.here = several.then(|| engine.here.get_or_init(here).name.clone());
+        } else if let Some(named) = engine.nodes.of(&node) {
+            others.asked.push((node, named));
+        } else if !node.drained {
+            unnamed.push((node.name, node.id));
+        }
+    }
+    engine.places.set(others.asked.iter().map(|(node, _)| node.clone()).collect());
+    if unnamed.is_empty() { Ok(others) } else { Err(ApiError::UnnamedNodes { nodes: unnamed }) }
 }
 
-/// The nodes that may have tasks; `here` is this one's id.
-pub(crate) async fn with_tasks(client: &Client, here: Option<&str>) -> Result<Nodes, ApiError> {
-    let nodes = client.call(async |docker| docker.list_nodes(None::<ListNodesOptions>).await).await?;
-    let mut found = Nodes::default();
-    for node in nodes {
-        let drained = Some(NodeSpecAvailabilityEnum::DRAIN);
-        if node.spec.is_some_and(|spec| spec.availability == drained) {
-            continue;
+/// The other nodes, as they were last seen; none where nobody looked yet.
+#[derive(Debug, Default)]
+pub(crate) struct Places(Mutex<Option<Arc<[Node]>>>);
+
+impl Places {
+    fn set(&self, nodes: Vec<Node>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(nodes.into());
+    }
+
+    fn get(&self) -> Option<Arc<[Node]>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The other nodes. Where none is named, there is none to ask, and where somebody looked, what that look saw.
+async fn places(engine: &SwarmEngine) -> Result<Arc<[Node]>, ApiError> {
+    if engine.nodes.0.is_empty() {
+        return Ok(Arc::default());
+    }
+    if engine.places.get().is_none() {
+        Box::pin(others(engine)).await?;
+    }
+    Ok(engine.places.get().unwrap_or_default())
+}
+
+/// The engine of the node that a task was given to; the manager's own where nobody else is asked for anything. A Swarm of
+/// one node that was looked at is not asked again.
+pub(crate) async fn of_task<'e>(engine: &'e SwarmEngine, node: Option<&str>) -> Result<&'e Client, ApiError> {
+    match places(engine).await?.iter().find(|place| node == Some(place.id.as_str())) {
+        None if engine.here.get().is_some_and(|here| node.is_some_and(|node| here.id != node)) => {
+            Err(ApiError::Incomplete("a task on a node that was not there when the Swarm was looked at"))
         }
-        let id = node.id.ok_or(ApiError::Incomplete("a node without an id"))?;
-        let hostname = node.description.and_then(|description| description.hostname);
-        if here == Some(id.as_str()) {
-            found.here = Some(hostname.unwrap_or(id));
-        } else {
-            found.elsewhere.push(id);
+        None => Ok(&engine.client),
+        Some(place) => match engine.nodes.of(place) {
+            Some(named) => named.of(place).await,
+            None => Err(ApiError::Incomplete("a node that nobody named")),
+        },
+    }
+}
+
+/// Every engine that may have something of an app: the manager's, and those of the nodes that are given tasks.
+pub(crate) async fn all(engine: &SwarmEngine) -> Result<Vec<(Option<Arc<str>>, &Client)>, ApiError> {
+    let mut all = vec![(engine.here.get().map(|here| here.name.clone()), &engine.client)];
+    for place in places(engine).await?.iter().filter(|place| !place.drained) {
+        if let Some(named) = engine.nodes.of(place) {
+            all.push((Some(place.name.as_str().into()), named.of(place).await?));
         }
     }
-    Ok(found)
+    Ok(all)
+}
+
+/// All nodes of the Swarm.
+pub(crate) async fn list(client: &Client) -> Result<Vec<Node>, ApiError> {
+    let nodes = client.call(async |docker| docker.list_nodes(None::<ListNodesOptions>).await).await?;
+    let node = |node: bollard::models::Node| {
+        let drain = Some(NodeSpecAvailabilityEnum::DRAIN);
+        let id = node.id.ok_or(ApiError::Incomplete("a node without an id"))?;
+        let name = node.description.and_then(|description| description.hostname);
+        Ok(Node {
+            name: name.filter(|name| !name.is_empty()).unwrap_or_else(|| id.clone()),
+            drained: node.spec.is_some_and(|spec| spec.availability == drain),
+            id,
+        })
+    };
+    let mut nodes = nodes.into_iter().map(node).collect::<Result<Vec<Node>, ApiError>>()?;
+    let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
+    for node in &mut nodes {
+        if names.iter().filter(|name| **name == node.name).count() > 1 {
+            node.name.clone_from(&node.id);
+        }
+    }
+    Ok(nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake_engine::{FakeEngine, Reply};
+
+    #[tokio::test]
+    async fn a_node_is_named_by_its_id_or_by_a_name_that_no_other_one_has() {
+        let node = |id: &str, name: &str| format!(r#"{{"ID":"{id}","Description":{{"Hostname":"{name}"}}}}"#);
+        let body = format!("[{},{},{}]", node("i1", "one"), node("i2", "twin"), node("i3", "twin"));
+        let fake = FakeEngine::start(move |_| Reply::Json(200, body.clone()));
+        let all = list(&fake.engine().client).await.unwrap();
+        let names: Vec<&str> = all.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names, ["one", "i2", "i3"]);
+        let address = |name: &str| NodeAddress { name: name.to_owned(), address: Address::Unix("/x".into()) };
+        let engines =
+            NodeEngines::new(["one", "twin", "i3", "four"].map(address).into(), &Redactor::default());
+        let found = all.iter().map(|node| engines.of(node).is_some());
+        assert_eq!(found.collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(engines.strange(&all), ["twin", "four"]);
+    }
 }

@@ -336,7 +336,9 @@ async fn a_swarm_that_runs_tasks_elsewhere_is_refused() {
         // Who only looks would say that nothing is there.
         let error_of_look = fake.engine().inventory(None).await.unwrap_err();
         assert_eq!(error_of_look.fault(), Fault::Configuration);
-        assert_eq!(error.hint(), Some("docker node update --availability drain b"));
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("[nodes.\"host-b\"]"), "{hint}");
+        assert!(hint.ends_with(": docker node update --availability drain b"), "{hint}");
         assert!(fake.calls().iter().all(|call| call.starts_with("GET")), "nothing was changed");
     }
 }

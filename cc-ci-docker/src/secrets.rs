@@ -46,7 +46,7 @@ async fn adopt_named(
     names: &BTreeSet<String>,
 ) -> Result<(), ApiError> {
     let (client, stack, sources) = (&engine.client, domain.stack(), OnceCell::new());
-    let snapshot = Snapshot::read(client).await?;
+    let snapshot = Snapshot::read(engine).await?;
     let stacks = HashSet::from([stack.as_str()]);
     let found = attribute(engine, &snapshot, &stacks, Some(&stacks), &sources).await?;
     let unlabelled: Vec<_> = found

@@ -1,6 +1,7 @@
 //! What the engine lists, cut down to what attribution and removal need.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use bollard::Docker;
 use bollard::models;
@@ -9,9 +10,11 @@ use bollard::query_parameters::{
     InspectContainerOptions, ListConfigsOptions, ListContainersOptions, ListNetworksOptions,
     ListSecretsOptions, ListServicesOptions, ListTasksOptions, ListVolumesOptions,
 };
+use futures_util::future::join_all;
 
+use crate::SwarmEngine;
 use crate::client::{ApiError, Client, Filters};
-use crate::nodes;
+use crate::nodes::{self, UnseenNode};
 
 /// The label that says which stack an object belongs to.
 pub(crate) const NAMESPACE: &str = "com.docker.stack.namespace";
@@ -29,15 +32,21 @@ pub(crate) struct Snapshot {
     pub secrets: Vec<Object>,
     pub configs: Vec<Object>,
     pub networks: Vec<Object>,
+    /// The nodes whose containers and volumes are not among these, since they could not be seen.
+    pub unseen: Vec<UnseenNode>,
+    /// The names of those that were seen, where there are several.
+    pub seen: Vec<Arc<str>>,
 }
 
 /// A volume, secret, config or network.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Object {
     /// What a removal asks for: volumes have only their name.
     pub id: String,
     pub name: String,
     pub label: Option<String>,
+    /// The node that has it, of a volume where there are several; of a network, the one that still has it when the Swarm has not.
+    pub node: Option<Arc<str>>,
 }
 
 /// A service, and what it uses.
@@ -76,6 +85,8 @@ pub(crate) struct Task {
     pub desired: Option<TaskState>,
     /// The one container that it made.
     pub container: Option<String>,
+    /// The node that it was given to, by id.
+    pub node: Option<String>,
 }
 
 /// A container, running or not.
@@ -90,15 +101,19 @@ pub(crate) struct Container {
     pub volumes: Vec<String>,
     /// By id.
     pub networks: Vec<String>,
+    /// The node that has it, where there are several.
+    pub node: Option<Arc<str>>,
 }
 
 impl Snapshot {
-    /// One list call of each kind, however much there is. What tasks say of containers is judged by a list of
-    /// containers that is *later* than they are: an id that is not in it is gone.
-    pub(crate) async fn read(client: &Client) -> Result<Self, ApiError> {
-        let ((), services, (tasks, containers), volumes, secrets, configs, networks) = tokio::try_join!(
+    /// One list call of each kind and node, however much there is. What tasks say of containers is judged by a list of
+    /// containers that is *later* than they are: an id that is not in it is gone. So other nodes are asked last, side by
+    /// side.
+    pub(crate) async fn read(engine: &SwarmEngine) -> Result<Self, ApiError> {
+        let client = &engine.client;
+        let (others, services, (tasks, mut containers), mut volumes, secrets, configs, mut networks) = tokio::try_join!(
             // The state of eight calls at once is much for one stack.
-            Box::pin(nodes::alone(client)),
+            Box::pin(nodes::others(engine)),
             services(client),
             async {
                 let tasks = tasks(client, None).await?;
@@ -109,8 +124,57 @@ impl Snapshot {
             configs(client),
             networks(client, None),
         )?;
-        Ok(Self { services, tasks, containers, volumes, secrets, configs, networks })
+        for container in &mut containers {
+            container.node.clone_from(&others.here);
+        }
+        for volume in &mut volumes {
+            volume.node.clone_from(&others.here);
+        }
+        let (mut unseen, mut seen) = (Vec::new(), others.here.into_iter().collect::<Vec<_>>());
+        let known: HashSet<String> = networks.iter().map(|network| network.id.clone()).collect();
+        let looks = others.asked.iter().map(async |(node, engine)| (node, engine.look(node, held).await));
+        for (node, look) in join_all(looks).await {
+            match look {
+                Ok(mut held) => {
+                    let name: Arc<str> = node.name.as_str().into();
+                    for container in &mut held.containers {
+                        container.node = Some(name.clone());
+                    }
+                    // Of a network that the Swarm has, the Swarm tells.
+                    held.networks.retain(|network| !known.contains(&network.id));
+                    for object in held.volumes.iter_mut().chain(&mut held.networks) {
+                        object.node = Some(name.clone());
+                    }
+                    containers.append(&mut held.containers);
+                    volumes.append(&mut held.volumes);
+                    networks.append(&mut held.networks);
+                    seen.push(name);
+                }
+                Err(node) => unseen.push(node),
+            }
+        }
+        Ok(Self { services, tasks, containers, volumes, secrets, configs, networks, unseen, seen })
     }
+
+    /// Whether a task is where what it makes can be seen.
+    pub(crate) fn sees(&self, task: &Task) -> bool {
+        !self.unseen.iter().any(|unseen| task.node.as_ref() == Some(&unseen.id))
+    }
+}
+
+/// What a node's own engine tells: its containers and volumes, and the networks that it has not let go of.
+struct Held {
+    containers: Vec<Container>,
+    volumes: Vec<Object>,
+    networks: Vec<Object>,
+}
+
+async fn held(client: &Client) -> Result<Held, ApiError> {
+    let (containers, volumes, mut networks) =
+        tokio::try_join!(containers(client, None), volumes(client), networks(client, None))?;
+    // Those of a stack say so; others are a node's own.
+    networks.retain(|network| network.label.is_some());
+    Ok(Held { containers, volumes, networks })
 }
 
 /// A filter for what carries the label of `stack`.
@@ -155,8 +219,9 @@ pub(crate) async fn tasks(client: &Client, filters: Option<Filters>) -> Result<V
                 service: given(task.service_id),
                 place: match task.slot {
                     Some(slot) if slot > 0 => slot.to_string(),
-                    _ => task.node_id.unwrap_or_default(),
+                    _ => task.node_id.clone().unwrap_or_default(),
                 },
+                node: given(task.node_id),
                 uses,
                 state: status.state,
                 desired: task.desired_state,
@@ -196,6 +261,7 @@ pub(crate) async fn containers(
                     .into_values()
                     .filter_map(|endpoint| given(endpoint.network_id))
                     .collect(),
+                node: None,
                 id,
                 name,
             })
@@ -203,12 +269,13 @@ pub(crate) async fn containers(
         .collect()
 }
 
-async fn volumes(client: &Client) -> Result<Vec<Object>, ApiError> {
+pub(crate) async fn volumes(client: &Client) -> Result<Vec<Object>, ApiError> {
     let listed = client.call(async |docker| docker.list_volumes(None::<ListVolumesOptions>).await).await?;
     let objects = listed.volumes.unwrap_or_default().into_iter().map(|volume| Object {
         id: volume.name.clone(),
         name: volume.name,
         label: namespace(Some(&volume.labels)),
+        node: None,
     });
     Ok(objects.collect())
 }
@@ -223,6 +290,7 @@ async fn secrets(client: &Client) -> Result<Vec<Object>, ApiError> {
                 id: secret.id.ok_or(ApiError::Incomplete("a secret without an id"))?,
                 name: spec.name.ok_or(ApiError::Incomplete("a secret without a name"))?,
                 label: namespace(spec.labels.as_ref()),
+                node: None,
             })
         })
         .collect()
@@ -238,6 +306,7 @@ async fn configs(client: &Client) -> Result<Vec<Object>, ApiError> {
                 id: config.id.ok_or(ApiError::Incomplete("a config without an id"))?,
                 name: spec.name.ok_or(ApiError::Incomplete("a config without a name"))?,
                 label: namespace(spec.labels.as_ref()),
+                node: None,
             })
         })
         .collect()
@@ -253,6 +322,7 @@ pub(crate) async fn networks(client: &Client, filters: Option<Filters>) -> Resul
                 id: network.id.ok_or(ApiError::Incomplete("a network without an id"))?,
                 name: network.name.ok_or(ApiError::Incomplete("a network without a name"))?,
                 label: namespace(network.labels.as_ref()),
+                node: None,
             })
         })
         .collect()

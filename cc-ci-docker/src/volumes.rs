@@ -5,12 +5,14 @@
 //!
 //! # Limitations
 //! A volume is reached through a container that mounts it, running or not. One that was mounted from somewhere else
-//! (a path of the host, a share of another machine) is not the app's alone, and left out.
+//! (a path of the host, a share of another machine) is not the app's alone, and left out. Of one that exists on several nodes,
+//! that of the newest running task is meant, and which one that is is told.
 
 pub(crate) mod copies;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{self, Read as _};
+use std::sync::Arc;
 
 use bollard::Docker;
 use bollard::container::PathStatResponse;
@@ -21,11 +23,12 @@ use bollard::query_parameters::{
 };
 use cc_ci_core::engine::{Failure, VolumeFile, VolumePath};
 use cc_ci_core::names::Domain;
+use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use crate::SwarmEngine;
 use crate::client::{ApiError, Client};
 use crate::snapshot::labelled;
+use crate::{SwarmEngine, nodes};
 
 /// What a small file has at most.
 const LIMIT: usize = 1 << 20;
@@ -48,11 +51,28 @@ const DIRECTORY: u32 = 1 << 31;
 
 /// The volumes that the app's services have by name.
 pub(crate) async fn volumes(engine: &SwarmEngine, domain: &Domain) -> Result<Vec<String>, Failure> {
-    let options = ListVolumesOptions { filters: Some(labelled(domain.stack().as_str())) };
-    let listed = engine.client.call(async |docker| docker.list_volumes(Some(options)).await).await;
-    let listed = listed.map_err(|error| error.during(format!("can't list the volumes of {domain}")))?;
-    let own = listed.volumes.unwrap_or_default().into_iter().filter(is_own).map(|volume| volume.name);
-    Ok(own.collect::<BTreeSet<_>>().into_iter().collect())
+    Ok(by_node(engine, domain).await?.into_keys().collect())
+}
+
+/// The nodes that have them, where there are several.
+type Places = Vec<Arc<str>>;
+
+/// The same, with the nodes that have each.
+async fn by_node(engine: &SwarmEngine, domain: &Domain) -> Result<BTreeMap<String, Places>, Failure> {
+    let list = async |(node, client): (Option<Arc<str>>, &Client)| {
+        let options = ListVolumesOptions { filters: Some(labelled(domain.stack().as_str())) };
+        let listed = client.call(async |docker| docker.list_volumes(Some(options)).await).await?;
+        Ok::<_, ApiError>((node, listed.volumes.unwrap_or_default()))
+    };
+    let listed = async { try_join_all(nodes::all(engine).await?.into_iter().map(list)).await };
+    let listed = listed.await.map_err(|error| error.during(format!("can't list the volumes of {domain}")))?;
+    let mut volumes: BTreeMap<String, Places> = BTreeMap::new();
+    for (node, listed) in listed {
+        for volume in listed.into_iter().filter(is_own) {
+            volumes.entry(volume.name).or_default().extend(node.clone());
+        }
+    }
+    Ok(volumes)
 }
 
 /// Whether it is kept by this engine, and goes with the volume.
@@ -68,10 +88,10 @@ fn is_own(volume: &Volume) -> bool {
 pub(crate) async fn look(engine: &SwarmEngine, file: &VolumeFile<'_>) -> Result<VolumePath, Failure> {
     let VolumeFile { domain, volume, path } = *file;
     let doing = format!("can't look at {path:?} in the volume {volume:?}");
-    check(engine, file, &doing).await?;
-    let (client, path) = (&engine.client, path.trim_end_matches('/'));
-    let look = |mount: Mount| async move { mount.look(client, path).await };
-    mounted(client, domain, volume, false, &doing, look).await
+    let places = check(engine, file, &doing).await?;
+    let path = path.trim_end_matches('/');
+    let look = |mount: Mount, client| async move { mount.look(client, path).await };
+    mounted(engine, domain, volume, &places, false, &doing, look).await
 }
 
 /// Replaces the file, or makes it.
@@ -85,10 +105,10 @@ pub(crate) async fn write(
     if content.len() > LIMIT {
         return Err(Failure::host(format!("{doing}: it has more than {LIMIT} bytes")));
     }
-    check(engine, file, &doing).await?;
+    let places = check(engine, file, &doing).await?;
     let archive = archive(path, content).map_err(|error| Failure::host(&*doing).with_source(error))?;
-    let (client, archive) = (&engine.client, &archive);
-    mounted(client, domain, volume, true, &doing, |mount: Mount| async move {
+    let archive = &archive;
+    mounted(engine, domain, volume, &places, true, &doing, |mount: Mount, client| async move {
         if mount.look(client, parent_of(path)).await? != VolumePath::Directory {
             return Err(Trouble::Refused("the directory that it is to be in is not there"));
         }
@@ -104,9 +124,8 @@ pub(crate) async fn write(
 pub(crate) async fn read(engine: &SwarmEngine, file: &VolumeFile<'_>) -> Result<Option<Vec<u8>>, Failure> {
     let VolumeFile { domain, volume, path } = *file;
     let doing = format!("can't read {path:?} in the volume {volume:?}");
-    check(engine, file, &doing).await?;
-    let client = &engine.client;
-    mounted(client, domain, volume, false, &doing, |mount: Mount| async move {
+    let places = check(engine, file, &doing).await?;
+    mounted(engine, domain, volume, &places, false, &doing, |mount: Mount, client| async move {
         if mount.look(client, parent_of(path)).await? != VolumePath::Directory {
             return Ok(None);
         }
@@ -128,8 +147,8 @@ fn leads_down(path: &str) -> bool {
     path.trim_end_matches('/').split('/').all(is_plain)
 }
 
-/// Names become parts of paths: the file's must lead down, and the volume must be the app's.
-async fn check(engine: &SwarmEngine, file: &VolumeFile<'_>, doing: &str) -> Result<(), Failure> {
+/// Names become parts of paths: the file's must lead down, and the volume must be the app's. Gives where that is.
+async fn check(engine: &SwarmEngine, file: &VolumeFile<'_>, doing: &str) -> Result<Places, Failure> {
     let VolumeFile { domain, volume, path } = *file;
     if !leads_down(path) || path.split('/').any(|name| name.len() > 255) {
         return Err(Failure::host(format!(
@@ -144,11 +163,9 @@ async fn is_the_apps(
     domain: &Domain,
     volume: &str,
     doing: &str,
-) -> Result<(), Failure> {
-    if volumes(engine, domain).await?.iter().any(|own| own == volume) {
-        return Ok(());
-    }
-    Err(Failure::host(format!("{doing}: {domain} has no such volume")))
+) -> Result<Places, Failure> {
+    let places = by_node(engine, domain).await?.remove(volume);
+    places.ok_or_else(|| Failure::host(format!("{doing}: {domain} has no such volume")))
 }
 
 /// What an attempt ran into.
@@ -178,30 +195,48 @@ impl From<&'static str> for Trouble {
     }
 }
 
-/// Works through a container that mounts the volume. One that goes meanwhile is replaced by another.
-async fn mounted<T, W: Future<Output = Result<T, Trouble>>>(
-    client: &Client,
+/// Works through a container that mounts the volume, which is in `places`. One that goes meanwhile is replaced by another.
+async fn mounted<'e, T, W: Future<Output = Result<T, Trouble>>>(
+    engine: &'e SwarmEngine,
     domain: &Domain,
     volume: &str,
+    places: &[Arc<str>],
     writable: bool,
     doing: &str,
-    work: impl Fn(Mount) -> W,
+    work: impl Fn(Mount, &'e Client) -> W,
 ) -> Result<T, Failure> {
-    let mut attempts = ATTEMPTS;
-    loop {
+    let list = async |(node, client): (Option<Arc<str>>, &'e Client)| {
         let options = ListContainersOptions {
             all: true,
             filters: Some(labelled(domain.stack().as_str())),
             ..ListContainersOptions::default()
         };
-        let listed = client.call(async |docker| docker.list_containers(Some(options)).await).await;
-        let listed = listed.map_err(|error| error.during(doing))?;
+        let listed = client.call(async |docker| docker.list_containers(Some(options)).await).await?;
+        Ok::<_, ApiError>(listed.into_iter().map(move |container| (container, (node.clone(), client))))
+    };
+    let mut attempts = ATTEMPTS;
+    loop {
+        let listed = async {
+            let all = nodes::all(engine).await?;
+            try_join_all(all.into_iter().map(list)).await
+        };
+        let listed = listed.await.map_err(|error| error.during(doing))?;
+        let (listed, clients): (Vec<_>, Vec<_>) = listed.into_iter().flatten().unzip();
         let mount = Mount::choose(&listed, volume, writable).ok_or_else(|| {
             let how = if writable { "mounts it writable" } else { "mounts it" };
             Failure::recipe(format!("{doing}: no container of {domain} {how}"))
         })?;
+        let mut those = listed.iter().zip(clients);
+        let place = those.find(|(container, _)| container.id.as_ref() == Some(&mount.container));
+        let (node, client) = place.map_or((None, &engine.client), |(_, place)| place);
+        if let (Some(node), true) = (node, places.len() > 1) {
+            let all = places.join(" and ");
+            engine.warn_once(format!(
+                "the volume {volume} exists on {all}: what is looked at is that on {node}, where its newest task is"
+            ));
+        }
         attempts -= 1;
-        match work(mount).await {
+        match work(mount, client).await {
             Ok(done) => return Ok(done),
             Err(Trouble::Api(ApiError::Gone { .. } | ApiError::Conflict { .. })) if attempts > 0 => {}
             Err(Trouble::Api(error)) => return Err(error.during(doing)),

@@ -9,17 +9,23 @@
 //! process, mount and network of the engine goes with it. It ends when its owner does, which it sees at the end of its
 //! stdin. What a kill at the worst moment can leave is one small directory and empty control groups. The next start
 //! removes those, and asks the kernel who is dead: a lock, and a group that can't be removed while a process is in it.
+//!
+//! `private-engine run --nodes 3` starts several, joined by a bridge in a network of its own, as one Swarm
+//! ([`PrivateSwarm`]): its nodes are killed, stopped, cut off and brought back by whoever has [`NODES`] in its environment.
 
 mod api;
 mod bystanders;
+mod certificates;
 mod cgroups;
 mod directory;
 mod events;
 mod images;
 pub mod inner;
+mod nodes;
 mod objects;
 mod private;
 mod separate;
+pub mod switch;
 mod test;
 
 use std::ffi::OsStr;
@@ -37,6 +43,7 @@ pub use api::http_get;
 pub use bystanders::Bystanders;
 pub use events::Events;
 pub use images::{BUSYBOX, NOTE_KEEPER};
+pub use nodes::{NODES, Node, Nodes, PrivateSwarm, tell_owner};
 pub use objects::Object;
 pub use private::{Failure, PrivateEngine, left_of, missing, processes_of, sweep};
 pub use test::TestEngine;
@@ -55,6 +62,10 @@ const NO_ENGINE: &str = "CCCI_TEST_NO_ENGINE";
 /// Why engine tests are skipped, and what to do about it.
 const UNSET: &str = "no private Docker engine (CCCI_TEST_ENGINE is not set): run as root, with docker.io and \
      busybox-static, `target/debug/private-engine run -- cargo test -p cc-ci-tests --test swarm`";
+
+/// Why tests of several nodes are skipped, and what to do about it.
+const NO_NODES: &str = "no private Swarm of several nodes (CCCI_TEST_NODES is not set): run as root, with docker.io, \
+     iproute2 and busybox-static, `target/debug/private-engine run --nodes 3 -- cargo test -p cc-ci-tests --test nodes`";
 
 /// An engine, by its socket.
 #[derive(Debug, Clone)]
@@ -168,14 +179,17 @@ impl Engine {
 
     /// Makes it a Swarm with the network `proxy`, and gives it its images.
     fn found(&self, note_keeper: &Path) -> Result<(), Failure> {
-        let docker = |args: &[&str]| match self.command(args).output() {
-            Ok(output) if output.status.success() => Ok(()),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-            Err(error) => Err(format!("can't start docker: {error}")),
-        };
-        docker(&["swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:2377"])?;
-        docker(&["network", "create", "--driver", "overlay", "--attachable", "proxy"])?;
+        self.call(&["swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:2377"])?;
+        self.call(&["network", "create", "--driver", "overlay", "--attachable", "proxy"])?;
         images::import(self, note_keeper)
+    }
+
+    /// Runs the docker command, where its failure is no failed test.
+    fn call(&self, args: &[&str]) -> Result<String, Failure> {
+        let output = self.command(args).output().map_err(|error| format!("can't start docker: {error}"))?;
+        let text = if output.status.success() { &output.stdout } else { &output.stderr };
+        let text = String::from_utf8_lossy(text).trim().to_owned();
+        if output.status.success() { Ok(text) } else { Err(text.into()) }
     }
 }
 
@@ -203,6 +217,11 @@ fn holds(mut condition: impl FnMut() -> bool) -> bool {
 /// Writes that `test` is skipped because there is no engine.
 fn skip_for_want_of_one(test: &str) {
     skip(test, &std::env::var(NO_ENGINE).unwrap_or_else(|_| UNSET.to_owned()));
+}
+
+/// The same, because there are no nodes.
+fn skip_for_want_of_nodes(test: &str) {
+    skip(test, &std::env::var(NO_ENGINE).unwrap_or_else(|_| NO_NODES.to_owned()));
 }
 
 #[track_caller]

@@ -1,12 +1,13 @@
 //! `cc-ci audit`: whatever exists of run apps. It changes nothing and takes no lock.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use cc_ci_core::engine::Resource;
+use cc_ci_core::engine::{Resource, Unseen};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::names::Domain;
-use cc_ci_core::{AppStatus, Ownership, Quarantine};
+use cc_ci_core::{AppStatus, AppStatuses, Ownership, Quarantine};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -38,6 +39,8 @@ pub enum State {
     Left,
     /// Nothing exists.
     Empty,
+    /// Nothing is known to exist, and there are nodes that can't be seen.
+    NotVerified,
     /// What is at its lock path can't be trusted: nobody owns it, and no janitor can take it.
     Refused,
     /// No run app: never reaped, and its lock is not looked at.
@@ -53,7 +56,7 @@ pub fn audit(
 ) -> Result<Exit, Failure> {
     let lifetime = app::start_read_only(taken, terminal)?;
     let asked = (!domains.is_empty()).then_some(domains);
-    let statuses = app::block_on_read_only(lifetime.as_ref(), async {
+    let AppStatuses { apps: statuses, unseen } = app::block_on_read_only(lifetime.as_ref(), async {
         let parts = base.wire().await?;
         parts.tell_engine(terminal);
         parts.ci_host.app_status(asked.as_deref()).await.map_err(inspection_failed)
@@ -65,6 +68,7 @@ pub fn audit(
             // An app that is about to be deployed, or was just taken down, is none.
             _ if exists.is_empty() => (State::Empty, None),
             Ownership::Live => (State::Live, None),
+            Ownership::Left if Resource::only_unseen(&exists) => (State::NotVerified, None),
             Ownership::Empty => (State::Empty, None),
             Ownership::Left => (State::Left, None),
             Ownership::Refused(error) => (State::Refused, Some(cc_ci_core::error_chain(&error))),
@@ -74,14 +78,14 @@ pub fn audit(
         }
     }
     let has = |state| apps.iter().any(|app| app.state == state);
-    let exit = match (has(State::Left), has(State::Refused)) {
+    let exit = match (has(State::Left), has(State::Refused) || !unseen.is_empty()) {
         (true, _) => Exit::Residue,
         (false, true) => Exit::Harness,
         (false, false) => Exit::Green,
     };
     match settings.format {
-        Format::Human => terminal.result(text(&apps)),
-        Format::Json | Format::Ndjson => terminal.json(&document(&apps)),
+        Format::Human => terminal.result(text(&apps, &unseen)),
+        Format::Json | Format::Ndjson => terminal.json(&document(&apps, &unseen)),
     }
     Ok(exit)
 }
@@ -91,14 +95,17 @@ pub fn audit(
 pub struct Audit<'a> {
     /// Every app that exists, or those that were asked for.
     apps: &'a [App],
+    /// The nodes that can't be seen: what is there is not among the apps.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    unseen: &'a BTreeMap<String, Unseen>,
 }
 
-pub fn document(apps: &[App]) -> Document<Audit<'_>> {
-    Document { schema: "cc-ci.audit/v1", content: Audit { apps } }
+pub fn document<'a>(apps: &'a [App], unseen: &'a BTreeMap<String, Unseen>) -> Document<Audit<'a>> {
+    Document { schema: "cc-ci.audit/v1", content: Audit { apps, unseen } }
 }
 
-pub fn text(apps: &[App]) -> String {
-    if apps.iter().all(|app| app.state == State::Empty) {
+pub fn text(apps: &[App], unseen: &BTreeMap<String, Unseen>) -> String {
+    if apps.iter().all(|app| app.state == State::Empty) && unseen.is_empty() {
         return "nothing exists\n".to_owned();
     }
     let mut text = String::new();
@@ -107,6 +114,7 @@ pub fn text(apps: &[App]) -> String {
             State::Live => "live run",
             State::Left => "left behind",
             State::Empty => "nothing",
+            State::NotVerified => "nothing is seen, and not all can be",
             State::Refused => "its lock is refused",
             State::NotARunApp => "no run app, left alone",
         };
@@ -116,5 +124,13 @@ pub fn text(apps: &[App]) -> String {
         let quarantine = app.quarantine.as_ref().map(|record| format!("; {}", indent(&record.in_words())));
         let _ = writeln!(text, "{}: {state}{reason}{exists}{}", app.domain, quarantine.unwrap_or_default());
     }
+    for (node, unseen) in unseen {
+        let _ = writeln!(text, "{}", unseen_line(node, unseen));
+    }
     text
+}
+
+/// That a node can't be seen, in a line.
+pub fn unseen_line(node: &str, Unseen { since, why }: &Unseen) -> String {
+    format!("the node {node} can't be seen since {since:.0}, so what is there is not known: {why}")
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cc_ci_core::exit::Exit;
-use cc_ci_core::janitor::{HostJanitor, Janitor as _, Pass, Report};
+use cc_ci_core::janitor::{HostJanitor, Janitor as _, Pass, Report, forget_node};
 use cc_ci_core::lifetime::{Bounds, RunLifetime, TakenOver};
 use nix::sys::resource::{Resource as Limit, getrlimit, setrlimit};
 use schemars::JsonSchema;
@@ -41,6 +41,13 @@ pub fn janitor(
                 "{other} is no run app: nothing of it is ever reaped"
             ))
             .with_hint("cc-ci status names what is in quarantine"));
+        }
+        if let Some(node) = &args.forget_node {
+            for domain in forget_node(&parts.ci_host, node).await? {
+                terminal.warn(format!(
+                    "{domain}: nobody looks any more for what it had on {node}, and nobody has verified that it is gone"
+                ));
+            }
         }
         let janitor = HostJanitor::new(parts.ci_host.clone(), lifetime.clone());
         let janitor = begun.insert(janitor);
@@ -81,7 +88,13 @@ pub fn janitor(
         Format::Human => terminal.result(render::janitor(&report, terminal.detail)),
         Format::Json | Format::Ndjson => terminal.json(&document(args.dry_run, &report)),
     }
-    let exit = if report.leaves_residue() { Exit::Residue } else { Exit::Green };
+    let exit = if report.leaves_only_debts() {
+        Exit::Harness
+    } else if report.leaves_residue() {
+        Exit::Residue
+    } else {
+        Exit::Green
+    };
     if over {
         return Ok(Exit::Harness);
     }

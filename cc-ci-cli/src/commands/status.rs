@@ -12,7 +12,7 @@ use cc_ci_core::lifetime::TakenOver;
 use cc_ci_core::lock::LockView;
 use cc_ci_core::names::{Domain, RecipeName, RunId};
 use cc_ci_core::run::Verdict;
-use cc_ci_core::{AppStatus, CiHost, Failure, Fault, Ownership, Quarantine, RunSummary};
+use cc_ci_core::{AppStatus, AppStatuses, CiHost, Failure, Fault, Ownership, Quarantine, RunSummary};
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use schemars::JsonSchema;
@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::app::{self, Base, inspection_failed};
 use crate::args::{self, Format};
+use crate::commands::audit::unseen_line;
 use crate::render;
 use crate::terminal::{Document, Terminal};
 
@@ -166,7 +167,7 @@ fn status_of(
     ci_host: &CiHost,
     engine: String,
     executor: &str,
-    statuses: Vec<AppStatus>,
+    AppStatuses { apps: statuses, unseen }: AppStatuses,
 ) -> Result<Status, Failure> {
     let runs = ci_host.run_summaries()?;
     let mut status = Status {
@@ -176,7 +177,7 @@ fn status_of(
         waiting: Vec::new(),
         left: Vec::new(),
         warm: warm(ci_host, executor)?,
-        warnings: Vec::new(),
+        warnings: unseen.iter().map(|(node, unseen)| unseen_line(node, unseen)).collect(),
     };
     let mut views = BTreeMap::new();
     for AppStatus { domain, ownership, exists, lock, quarantine, .. } in statuses {

@@ -9,7 +9,7 @@ use cc_ci_core::workspace::RecipeSource;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Config, KEYS, absolute, named_tree};
+use super::{Config, KEYS, absolute, named_tree, nodes};
 use crate::args::{Settings, by_variable};
 
 /// One key.
@@ -32,9 +32,9 @@ pub(super) fn flag_of(key: &str) -> &str {
     }
 }
 
-/// Every key, in the order of `help config`; of recipes those that the file has.
+/// Every key, in the order of `help config`; of nodes and recipes those that the file has.
 pub fn rows(config: &Config, settings: &Settings) -> Result<Vec<Row>, Failure> {
-    let keys = KEYS.iter().map(|(key, _)| *key).filter(|key| !key.starts_with("recipes.X."));
+    let keys = KEYS.iter().map(|(key, _)| *key).filter(|key| !key.contains(".X."));
     let mut told = by_variables(config)?;
     let row = |key: &str| {
         let key = key.to_owned();
@@ -45,7 +45,11 @@ pub fn rows(config: &Config, settings: &Settings) -> Result<Vec<Row>, Failure> {
         let origin = origin.or_else(|| config.source.place(&key)).unwrap_or_else(|| "default".to_owned());
         Row { value: value(config, &key), key, origin }
     };
-    Ok(keys.map(row).chain(of_recipes(config)).collect())
+    let of_nodes = nodes::rows(&config.nodes).into_iter().map(|(key, value)| {
+        let origin = config.source.place(&key).unwrap_or_default();
+        Row { key, value: Some(value), origin }
+    });
+    Ok(keys.map(row).chain(of_nodes).chain(of_recipes(config)).collect())
 }
 
 /// What variables say that only some commands read, where they decide: `run` and `janitor` lay them over the file.

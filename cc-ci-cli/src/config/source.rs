@@ -21,10 +21,11 @@ impl Source {
         &self.text
     }
 
-    /// The file and line of the key, `None` where it is not in the file. A recipe's name may have dots in it.
+    /// The file and line of the key, `None` where it is not in the file. The name of a recipe or a node may have dots in it.
     pub fn place(&self, key: &str) -> Option<String> {
-        let parts: Vec<&str> = match key.strip_prefix("recipes.") {
-            Some(rest) => ["recipes"]
+        let named = key.split_once('.').filter(|(table, _)| matches!(*table, "recipes" | "nodes"));
+        let parts: Vec<&str> = match named {
+            Some((table, rest)) => [table]
                 .into_iter()
                 .chain(rest.rsplit_once('.').map_or_else(|| vec![rest], |(name, key)| vec![name, key]))
                 .collect(),
@@ -69,10 +70,15 @@ mod tests {
 
     #[test]
     fn a_key_stands_in_a_line_of_the_file() {
-        let text = "# one\nsuffix = \"x\"\nproxy.address = \"none\"\n[local]\nroot = \"/x\"\n\n[recipes.\"a.b\"]\nallow = [\n]\n";
+        let text = "# one\nsuffix = \"x\"\nproxy.address = \"none\"\n[local]\nroot = \"/x\"\n\n[recipes.\"a.b\"]\nallow = [\n]\n[nodes.\"c.d\"]\nengine = 1\n";
         let source = Source::new(Path::new("/c.toml"), text.to_owned());
-        for (key, line) in [("suffix", 2), ("proxy.address", 3), ("local.root", 5), ("recipes.a.b.allow", 8)]
-        {
+        for (key, line) in [
+            ("suffix", 2),
+            ("proxy.address", 3),
+            ("local.root", 5),
+            ("recipes.a.b.allow", 8),
+            ("nodes.c.d.engine", 11),
+        ] {
             assert_eq!(source.place(key), Some(format!("/c.toml:{line}")), "{key}");
         }
         for none in ["lock_dir", "local.roots", "suffix.x", "recipes.a.c.allow"] {

@@ -28,13 +28,25 @@ fn every_key_of_the_file_is_told_and_no_other() {
         let names: Vec<String> = error.message().split('`').skip(3).step_by(2).map(str::to_owned).collect();
         names.into_iter().map(|name| format!("{prefix}{name}")).collect::<Vec<_>>()
     };
-    let tables =
-        ["local", "abra", "workspace", "proxy", "git", "registry", "limits", "sandbox", "recipes", "bridge"];
+    let tables = [
+        "local",
+        "abra",
+        "workspace",
+        "proxy",
+        "git",
+        "registry",
+        "limits",
+        "sandbox",
+        "nodes",
+        "recipes",
+        "bridge",
+    ];
     let mut all = known("", "");
     all.retain(|name| !tables.contains(&name.as_str()));
     for table in &tables[..8] {
         all.extend(known(&format!("[{table}]"), &format!("{table}.")));
     }
+    all.extend(known("[nodes.X]", "nodes.X."));
     all.extend(known("[recipes.X]", "recipes.X."));
     all.sort();
     let mut told: Vec<&str> = KEYS.iter().map(|(name, _)| *name).collect();
@@ -81,6 +93,11 @@ fn a_wrong_value_is_told_with_its_line_and_what_is_allowed() {
         ),
         ("[limits]\nfree_disk = \"10\"\n", "FILE:2: \"10\": it is a size like 512 MiB or 10 GiB, or 0"),
         ("[proxy]\nca_file = \"/x.pem\"\n", "FILE:2: proxy.ca_file: there is no proxy.address"),
+        ("[nodes.w]\nengine = \"w:2376\"\n", "FILE:2: \"w:2376\": it is unix:///PATH or tcp://HOST:PORT"),
+        (
+            "[nodes.\"w.x\"]\nengine = \"tcp://w:2376\"\n",
+            "FILE:2: nodes.w.x.engine: without ca_file anybody could be the engine, or use it",
+        ),
     ] {
         assert_eq!(refused(text), told);
     }
@@ -94,7 +111,7 @@ fn a_wrong_value_is_told_with_its_line_and_what_is_allowed() {
 #[test]
 fn each_value_is_shown_with_whoever_says_so() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let text = "lock_dir = \"/locks\"\nkeep_runs = 7\n\n[recipes.\"a.b\"]\nsource = \"https://git.example.org/a.b\"\nallow = [\"port=1\", \"port=2\"]\n";
+    let text = "lock_dir = \"/locks\"\nkeep_runs = 7\n\n[recipes.\"a.b\"]\nsource = \"https://git.example.org/a.b\"\nallow = [\"port=1\", \"port=2\"]\n[nodes.w]\nengine = \"unix:///w.sock\"\n";
     fs::write(file.path(), text).unwrap();
     let path = file.path().to_str().unwrap();
     let flags = crate::args::settings_of(&["--config", path, "--lock-dir", "/mine"]);
@@ -108,7 +125,8 @@ fn each_value_is_shown_with_whoever_says_so() {
     assert_eq!(of("test_timeout"), ("5m", "default".to_owned()));
     assert_eq!(of("recipes.a.b.source"), ("https://git.example.org/a.b", "FILE:5".to_owned()));
     assert_eq!(of("recipes.a.b.allow"), ("port=1, port=2", "FILE:6".to_owned()));
-    for (key, _) in KEYS.iter().filter(|(key, _)| !key.starts_with("recipes.X.")) {
+    assert_eq!(of("nodes.w.engine"), ("unix:///w.sock", "FILE:8".to_owned()));
+    for (key, _) in KEYS.iter().filter(|(key, _)| !key.contains(".X.")) {
         let may_lack = [
             "suffix",
             "protect",
@@ -128,7 +146,7 @@ fn each_value_is_shown_with_whoever_says_so() {
 fn a_default_is_told_as_it_is() {
     let flags = crate::args::settings_of(&["--config", "/dev/null"]);
     let rows = rows(&Config::load(&flags).unwrap(), &flags).unwrap();
-    for (key, what) in KEYS.iter().filter(|(key, _)| !key.starts_with("recipes.X.")) {
+    for (key, what) in KEYS.iter().filter(|(key, _)| !key.contains(".X.")) {
         let row = rows.iter().find(|row| row.key == *key).unwrap();
         let told = what.strip_suffix(']').and_then(|what| what.rsplit_once('[')).map(|(_, told)| told);
         let Some(told) = told.filter(|told| !told.starts_with('~') && row.origin == "default") else {

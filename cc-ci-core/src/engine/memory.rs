@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
     Endpoint, Engine, Failure, Inventory, Kind, LockSpace, Resource, RunContext, ServiceCommand,
-    ServiceState, VolumeCopy, VolumeFile, VolumePath,
+    ServiceState, Unseen, VolumeCopy, VolumeFile, VolumePath,
 };
 use crate::model::event::Reporter;
 use crate::names::Domain;
@@ -33,6 +34,8 @@ struct MemoryState {
     removals: Vec<Domain>,
     claim: Option<LockSpace>,
     unowned: BTreeSet<Resource>,
+    /// Whether each of its nodes can be seen, where it has several.
+    nodes: BTreeMap<String, bool>,
     /// What paths lead to, of any volume.
     paths: BTreeMap<String, VolumePath>,
 }
@@ -61,6 +64,16 @@ impl MemoryEngine {
     /// Lets these be there, and be no stack's.
     pub fn set_unowned(&self, resources: impl IntoIterator<Item = Resource>) {
         self.state().unowned = resources.into_iter().collect();
+    }
+
+    /// Gives it a node beside the first one, which can be seen or not.
+    pub fn set_node(&self, name: &str, seen: bool) {
+        self.state().nodes.insert(name.to_owned(), seen);
+    }
+
+    /// Lets a node leave.
+    pub fn remove_node(&self, name: &str) {
+        self.state().nodes.remove(name);
     }
 
     /// Lets a path of each volume lead there.
@@ -115,6 +128,16 @@ impl Engine for MemoryEngine {
                 inventory.add(domain, resource.clone());
             }
         }
+        for (name, seen) in &state.nodes {
+            if *seen {
+                inventory.add_seen(name);
+                continue;
+            }
+            inventory.add_unseen(name, Unseen { since: Timestamp::now(), why: "it is away".to_owned() });
+            for domain in domains.into_iter().flatten() {
+                inventory.add(domain, Resource::new(Kind::UnseenNode, name));
+            }
+        }
         Ok(inventory)
     }
 
@@ -142,7 +165,10 @@ impl Engine for MemoryEngine {
         if state.objects.len() < before {
             state.removals.push(domain.clone());
         }
-        Ok(())
+        match state.nodes.iter().find(|(_, seen)| !**seen) {
+            Some((node, _)) => Err(Failure::host(format!("{domain} is not verified to be gone from {node}"))),
+            None => Ok(()),
+        }
     }
 
     async fn endpoint(&self, _: &Domain) -> Result<Endpoint, Failure> {

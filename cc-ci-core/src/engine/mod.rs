@@ -34,7 +34,7 @@ use crate::names::{Domain, Stack};
 use crate::recipe::{Compose, VolumeBackup};
 
 pub use crate::model::failure::{Failure, Fault};
-pub use crate::model::inventory::{Inventory, Kind, Resource};
+pub use crate::model::inventory::{Inventory, Kind, Resource, Unseen};
 pub use crate::model::secret::Secret;
 pub use app::App;
 pub(crate) use app::{ENV_LIMIT, UNFINISHED, unfinished};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::{Inventory, Resource};
+use crate::engine::{Inventory, Resource, Unseen};
 use crate::inventory::ci_host::CiHost;
 use crate::lock::{LockError, LockView};
 use crate::model::event::Event;
@@ -10,6 +10,15 @@ use crate::model::failure::Failure;
 use crate::model::quarantine::Quarantine;
 use crate::names::Domain;
 use crate::sys::blocking;
+
+/// What a look at the host showed.
+#[derive(Debug)]
+pub struct AppStatuses {
+    /// The apps that were asked for, or every run app that exists or has an owner.
+    pub apps: Vec<AppStatus>,
+    /// The engine's nodes that can't be seen: whatever is there is not among the apps.
+    pub unseen: BTreeMap<String, Unseen>,
+}
 
 /// One app, as a look at the host showed it.
 #[derive(Debug)]
@@ -50,10 +59,12 @@ impl CiHost {
     /// What happens while the inventory is made can still mislead: the app of an owner that came *and* went meanwhile
     /// may be shown as left, though it is gone by then, and that of one that was killed meanwhile as live. Nothing is
     /// removed for a status's word, and the next one tells.
-    pub async fn app_status(&self, domains: Option<&[Domain]>) -> Result<Vec<AppStatus>, Failure> {
+    pub async fn app_status(&self, domains: Option<&[Domain]>) -> Result<AppStatuses, Failure> {
         let (ci_host, asked) = (self.clone(), domains.map(<[Domain]>::to_vec));
         let before = blocking::run(move || ci_host.held_locks(asked)).await?;
-        let inventory = self.inventory(domains, None).await?;
+        // Nobody knows what somebody who is asked for had on a node that can't be seen.
+        let inventory = self.inventory_after_work(domains, None).await?;
+        let unseen = inventory.unseen().map(|(node, unseen)| (node.to_owned(), unseen.clone())).collect();
         for what in inventory.in_the_way() {
             self.reporter.report(&Event::Warning { text: what.to_owned() });
         }
@@ -67,7 +78,8 @@ impl CiHost {
             <[Domain]>::to_vec,
         );
         let ci_host = self.clone();
-        Ok(blocking::run(move || ci_host.statuses(domains, &inventory, before)).await)
+        let apps = blocking::run(move || ci_host.statuses(domains, &inventory, before)).await;
+        Ok(AppStatuses { apps, unseen })
     }
 
     /// The locks of run apps that somebody holds: of `domains`, or of all. What can't be looked at now is told after the
@@ -223,7 +235,7 @@ mod tests {
         scene.engine.put(&"blog.status.test".parse().unwrap(), Resource::new(Kind::Service, "app"));
         let held = [hold(&scene.locks, &app(7)), hold(&scene.locks, &app(1000))];
         drop(hold(&scene.locks, &app(1001)));
-        let statuses = scene.ci_host.app_status(None).await.unwrap();
+        let statuses = scene.ci_host.app_status(None).await.unwrap().apps;
         assert_eq!(scene.engine.looks(), 1);
         // The bystander is none of ours, and a free lock of nothing is no news.
         assert_eq!(statuses.len(), 201);
@@ -243,7 +255,7 @@ mod tests {
         let scene = scene(move |_, _| drop(guard.recv()));
         scene.engine.put(&app(1), Resource::new(Kind::Service, "app"));
         hand.send(hold(&scene.locks, &app(1))).unwrap();
-        let statuses = scene.ci_host.app_status(Some(&[app(1)])).await.unwrap();
+        let statuses = scene.ci_host.app_status(Some(&[app(1)])).await.unwrap().apps;
         assert!(matches!(statuses[0].ownership, Ownership::Live), "{statuses:?}");
         assert!(!scene.locks.inspect(&app(1)).unwrap().unwrap().held);
     }
@@ -257,7 +269,7 @@ mod tests {
         });
         // A dead run's, that the other one recovers.
         drop(hold(&scene.locks, &app(1)));
-        let statuses = scene.ci_host.app_status(None).await.unwrap();
+        let statuses = scene.ci_host.app_status(None).await.unwrap().apps;
         assert!(matches!(statuses[0].ownership, Ownership::Live), "{statuses:?}");
         drop(kept.recv().unwrap());
     }
@@ -270,7 +282,7 @@ mod tests {
         let [there, empty]: [Domain; 2] =
             ["a-000001.refused.test", "a-000002.refused.test"].map(|name| name.parse().unwrap());
         scene.engine.put(&there, Resource::new(Kind::Service, "app"));
-        let statuses = ci_host.app_status(Some(&[there, empty])).await.unwrap();
+        let statuses = ci_host.app_status(Some(&[there, empty])).await.unwrap().apps;
         assert!(matches!(statuses[0].ownership, Ownership::Refused(_)), "{statuses:?}");
         assert!(matches!(statuses[1].ownership, Ownership::Empty), "{statuses:?}");
     }

@@ -50,7 +50,7 @@ async fn looking_and_cleaning_up_block_nobody_else() {
     let env_file =
         Resource::new(Kind::EnvFile, path(&format!("servers/local/{left}.env")).display().to_string());
     assert_eq!(inventory.of(&left), [env_file]);
-    assert_eq!(ci_host.app_status(None).await.unwrap().len(), 2);
+    assert_eq!(ci_host.app_status(None).await.unwrap().apps.len(), 2);
     assert!(ci_host.live_owners(&[&left, &held], None).await.unwrap().is_empty());
     let (dirty, untouched) = ci_host.over_on(&left, "local").await.unwrap();
     assert!(dirty.is_empty() && untouched.is_empty());

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::engine::{Engine, Inventory, Kind, LockSpace, Owned, Owners, Resource};
+use crate::inventory::debts::Debts;
 use crate::inventory::env_files::EnvFiles;
 use crate::lock::AppLock;
 use crate::model::event::Reporter;
@@ -37,6 +38,15 @@ pub struct CiHost {
     pub runs: Arc<dyn AbraWorkspace>,
     /// Takes events.
     pub reporter: Arc<dyn Reporter>,
+}
+
+/// For which domains a node that can't be seen counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nodes {
+    /// For those of which anything else is known, and those that owe it a look.
+    OfWhatIsKnown,
+    /// For every one that is looked at.
+    OfAll,
 }
 
 impl CiHost {
@@ -72,14 +82,65 @@ impl CiHost {
 
     /// What exists of `domains`, or of every domain: objects of the engine, `.env` files, processes that a dead
     /// run left, trees of dead runs. Takes no lock. `own` is the caller's run, which is not residue.
+    ///
+    /// A node of the engine that can't be seen counts for those domains of which anything else is known, or that owe it a
+    /// look: where no run was killed, and none failed to look, nothing can be there.
     pub async fn inventory(
         &self,
         domains: Option<&[Domain]>,
         own: Option<&RunId>,
     ) -> Result<Inventory, Failure> {
+        self.look(domains, own, Nodes::OfWhatIsKnown).await
+    }
+
+    /// The same for who has just worked on `domains`: whatever it made may be on any node.
+    pub(crate) async fn inventory_after_work(
+        &self,
+        domains: Option<&[Domain]>,
+        own: Option<&RunId>,
+    ) -> Result<Inventory, Failure> {
+        self.look(domains, own, Nodes::OfAll).await
+    }
+
+    async fn look(
+        &self,
+        domains: Option<&[Domain]>,
+        own: Option<&RunId>,
+        nodes: Nodes,
+    ) -> Result<Inventory, Failure> {
         let inventory = self.engine.inventory(domains).await?;
         let (ci_host, domains, own) = (self.clone(), domains.map(<[Domain]>::to_vec), own.cloned());
-        blocking::run(move || ci_host.with_this_host(inventory, domains.as_deref(), own.as_ref())).await
+        blocking::run(move || {
+            let domains = domains.as_deref();
+            let mut inventory = ci_host.with_this_host(inventory, domains, own.as_ref())?;
+            if nodes == Nodes::OfWhatIsKnown {
+                inventory.forget_unseen_of_the_empty();
+            }
+            ci_host.add_debts(domains, &mut inventory, nodes)?;
+            Ok(inventory)
+        })
+        .await
+    }
+
+    /// What is owed of `domains`, or of every domain. Blocks.
+    fn add_debts(
+        &self,
+        domains: Option<&[Domain]>,
+        inventory: &mut Inventory,
+        nodes: Nodes,
+    ) -> Result<(), Failure> {
+        let debts = Debts::of(self.runs.runs_dir()).read();
+        for (domain, owed) in debts.map_err(|error| search_failure("what is owed on nodes", error))? {
+            if domains.is_none_or(|domains| domains.contains(&domain)) {
+                // A node that was seen owes nothing more than what was seen there.
+                let is_paid = |node: &String| nodes == Nodes::OfAll && inventory.seen().contains(node);
+                let owed: Vec<String> = owed.into_keys().filter(|node| !is_paid(node)).collect();
+                for node in owed {
+                    inventory.add(&domain, Resource::new(Kind::UnseenNode, node));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Adds what exists on this host beside the engine. Blocks.

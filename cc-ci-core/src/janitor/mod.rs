@@ -8,6 +8,9 @@
 pub mod conformance;
 #[cfg(test)]
 mod conformance_tests;
+#[cfg(test)]
+mod debt_tests;
+mod forget;
 mod killed;
 mod pass;
 mod quarantine;
@@ -28,6 +31,7 @@ use crate::model::cancellation::Cancellation;
 use crate::model::failure::Failure;
 use crate::names::{Domain, RunId};
 
+pub use forget::forget_node;
 pub use pass::HostJanitor;
 pub use reap::{Orphans, PendingRequests, Reaped, end_orphans, reap};
 pub(crate) use reap::{inspect, remove_groups};
@@ -87,16 +91,22 @@ pub struct Report {
 }
 
 impl Report {
+    /// Whether all that is left is what nodes may have that can't be seen, and what says so.
+    pub fn leaves_only_debts(&self) -> bool {
+        let mut left = self.findings.iter().filter(|finding| is_left(finding.decision)).peekable();
+        self.in_the_way.is_empty()
+            && left.peek().is_some()
+            && left.all(|finding| finding.decision == Decision::Failed && Resource::only_owed(&finding.left))
+    }
+
     /// Whether something is left that no living run owns.
     pub fn leaves_residue(&self) -> bool {
-        !self.in_the_way.is_empty()
-            || self.findings.iter().any(|finding| {
-                matches!(
-                    finding.decision,
-                    Decision::Failed | Decision::NotReached | Decision::WouldReap | Decision::Quarantined
-                )
-            })
+        !self.in_the_way.is_empty() || self.findings.iter().any(|finding| is_left(finding.decision))
     }
+}
+
+fn is_left(decision: Decision) -> bool {
+    matches!(decision, Decision::Failed | Decision::NotReached | Decision::WouldReap | Decision::Quarantined)
 }
 
 /// One candidate, and what became of it.

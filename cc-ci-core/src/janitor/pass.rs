@@ -12,7 +12,7 @@ use rustix::process::{Resource as Limit, getrlimit};
 use super::quarantine::{note_failure, quarantined};
 use super::reap::{DomainSnapshot, PendingRequests, Reaped, by_domain, clear, end_quarantine};
 use super::{Decision, Finding, Janitor, Pass, Report, finding};
-use crate::engine::{Inventory, Owners, RemovedImages};
+use crate::engine::{Inventory, Kind, Owners, RemovedImages};
 use crate::inventory::ci_host::CiHost;
 use crate::inventory::run_store::RunSummary;
 use crate::lifetime::RunLifetime;
@@ -364,7 +364,10 @@ fn conclude(ci_host: &CiHost, guard: AppGuard, reaped: Reaped) -> Finding {
         return Finding { removed, left, detail, ..finding(&domain, Decision::Failed) };
     }
     if !left.is_empty() {
-        detail.extend(note_failure(ci_host, &guard, &detail));
+        // What a node keeps back that can't be seen is looked for by every pass: the node is back at any time.
+        if left.iter().all(|resource| resource.kind != Kind::UnseenNode) {
+            detail.extend(note_failure(ci_host, &guard, &detail));
+        }
         return Finding { removed, left, detail, ..finding(&domain, Decision::Failed) };
     }
     if let Err(error) = end_quarantine(ci_host, &domain) {

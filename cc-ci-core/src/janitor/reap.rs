@@ -25,6 +25,7 @@ use futures_util::future::join_all;
 use super::killed;
 use crate::engine::{Inventory, Kind, Owners, Resource};
 use crate::inventory::ci_host::CiHost;
+use crate::inventory::debts::{Debts, Nodes};
 use crate::inventory::run_store::RunSummary;
 use crate::lock::{AppGuard, LostOwnership};
 use crate::model::failure::Failure;
@@ -62,7 +63,9 @@ pub struct Reaped {
 impl Reaped {
     /// From two looks and what went wrong between them.
     pub(super) fn between(before: &[Resource], left: Vec<Resource>, failures: Vec<String>) -> Self {
-        let removed = before.iter().filter(|residue| !left.contains(residue)).cloned().collect();
+        // A node that is seen again was not removed.
+        let is_gone = |residue: &&Resource| residue.kind != Kind::UnseenNode && !left.contains(residue);
+        let removed = before.iter().filter(is_gone).cloned().collect();
         Self { removed, left, failures, lost: None }
     }
 }
@@ -82,7 +85,12 @@ pub async fn reap(
 ) -> Result<Reaped, Failure> {
     let until = crate::sys::after(Instant::now(), limit);
     let domain = guard.domain();
-    let residue = ci_host.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
+    let asked = Some(std::slice::from_ref(domain));
+    let look = match pending {
+        PendingRequests::Unknown => ci_host.inventory(asked, own).await?,
+        PendingRequests::Done | PendingRequests::InFlight => ci_host.inventory_after_work(asked, own).await?,
+    };
+    let residue = look.of(domain);
     let mut found = DomainSnapshot { domain: domain.clone(), residue, failures: Vec::new() };
     let owners = Owners::of([guard]);
     if let Err(lost) = owners.check(domain) {
@@ -174,7 +182,7 @@ pub(super) async fn clear(
         for (_, found) in &mut open {
             found.failures.extend(failures.remove(&found.domain).into_iter().flatten());
         }
-        let after = ci_host.inventory(Some(&domains), own).await?;
+        let after = ci_host.inventory_after_work(Some(&domains), own).await?;
         let over = Instant::now() >= until;
         let mut again = Vec::new();
         for (place, mut found) in open {
@@ -208,8 +216,12 @@ pub(super) async fn clear(
         failures
     };
     let mut failures = blocking::run(concluded).await;
+    let ours = all.iter().zip(&reaped).filter(|(_, reaped)| reaped.lost.is_none());
+    let ours = ours.map(|(domain, reaped)| (domain.clone(), reaped.left.clone())).collect();
+    let unwritten = write_debts(ci_host, ours).await;
     for (domain, reaped) in all.iter().zip(&mut reaped) {
         reaped.failures.extend(failures.remove(domain).into_iter().flatten());
+        reaped.failures.extend(unwritten.iter().filter(|(of, _)| of == domain).map(|(_, why)| why.clone()));
     }
     Ok(reaped)
 }
@@ -224,6 +236,33 @@ pub(super) fn end_quarantine(ci_host: &CiHost, domain: &Domain) -> Result<(), St
     quarantine.remove(domain).map_err(|error| format!("the quarantine of {domain} can't be ended: {error}"))
 }
 
+/// Writes down which nodes are still to be looked at for what is `left` of each domain, and strikes off what is verified.
+/// Gives what went wrong.
+async fn write_debts(ci_host: &CiHost, left: Vec<(Domain, Vec<Resource>)>) -> Vec<(Domain, String)> {
+    let (debts, now) = (Debts::of(ci_host.runs.runs_dir()), ci_host.host.now());
+    let write = move || {
+        let known = debts.read().unwrap_or_default();
+        let write = |(domain, left): (Domain, Vec<Resource>)| {
+            let unseen = left.iter().filter(|resource| resource.kind == Kind::UnseenNode);
+            let nodes: Nodes = unseen
+                .map(|node| {
+                    let since = known.get(&domain).and_then(|nodes| nodes.get(&node.name)).copied();
+                    (node.name.clone(), since.unwrap_or(now))
+                })
+                .collect();
+            let done = match (nodes.is_empty(), known.contains_key(&domain)) {
+                (true, false) => Ok(()),
+                (true, true) => debts.remove(&domain),
+                (false, _) => debts.write(&domain, nodes),
+            };
+            let why = done.err().map(|error| format!("can't write down what is to be looked at: {error}"));
+            why.map(|why| (domain, why))
+        };
+        left.into_iter().filter_map(write).collect()
+    };
+    blocking::run(write).await
+}
+
 /// What exists of the domain of `guard`, left as it is.
 pub(crate) async fn inspect(
     ci_host: &CiHost,
@@ -231,7 +270,7 @@ pub(crate) async fn inspect(
     own: Option<&RunId>,
 ) -> Result<Reaped, Failure> {
     let domain = guard.domain();
-    let left = ci_host.inventory(Some(std::slice::from_ref(domain)), own).await?.of(domain);
+    let left = ci_host.inventory_after_work(Some(std::slice::from_ref(domain)), own).await?.of(domain);
     Ok(Reaped { left, ..Reaped::default() })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,8 @@ pub enum Kind {
     RunTree,
     /// What bounded a sandbox.
     ControlGroup,
+    /// Whatever is on a node of the engine that can't be seen: it is not known to be nothing.
+    UnseenNode,
     /// A kind that a later version of cc-ci has written into a record, and that this one can't tell. No inventory finds one.
     #[serde(other)]
     Unknown,
@@ -66,6 +69,7 @@ impl fmt::Display for Kind {
             Self::EnvFile => ".env file",
             Self::RunTree => "run tree",
             Self::ControlGroup => "control group",
+            Self::UnseenNode => "unseen node",
             Self::Unknown => "thing of an unknown kind",
         })
     }
@@ -78,12 +82,32 @@ pub struct Resource {
     pub kind: Kind,
     /// Its name, id or path.
     pub name: String,
+    /// The node that has it, where the engine has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 impl Resource {
     /// A thing of a kind.
     pub fn new(kind: Kind, name: impl Into<String>) -> Self {
-        Self { kind, name: name.into() }
+        Self { kind, name: name.into(), node: None }
+    }
+
+    /// The same, on a node of an engine that has several.
+    pub fn on(self, node: impl Into<String>) -> Self {
+        Self { node: Some(node.into()), ..self }
+    }
+
+    /// Whether nothing is known to be there, and something may be, where nobody can look.
+    pub fn only_unseen<'r>(resources: impl IntoIterator<Item = &'r Self>) -> bool {
+        let mut resources = resources.into_iter().peekable();
+        resources.peek().is_some() && resources.all(|resource| resource.kind == Kind::UnseenNode)
+    }
+
+    /// Whether nothing is there but what nodes may have that can't be seen, and the trees of dead runs, which stay until then.
+    pub fn only_owed(resources: &[Self]) -> bool {
+        resources.iter().any(|resource| resource.kind == Kind::UnseenNode)
+            && resources.iter().all(|resource| matches!(resource.kind, Kind::UnseenNode | Kind::RunTree))
     }
 
     /// Several things, counted by kind: what a person reads of many.
@@ -114,7 +138,11 @@ impl Resource {
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A line feed in a name would begin a line that looks like the command's own.
-        write!(f, "{} {}", self.kind, self.name.replace('\n', "\\n"))
+        write!(f, "{} {}", self.kind, self.name.replace('\n', "\\n"))?;
+        match &self.node {
+            Some(node) => write!(f, " on {}", node.replace('\n', "\\n")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -125,6 +153,21 @@ pub struct Inventory {
     /// What is no domain's, and stands where the engine has its own.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     in_the_way: BTreeSet<String>,
+    /// The nodes that can't be seen.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    unseen: BTreeMap<String, Unseen>,
+    /// The nodes that were seen, where the engine has several.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    seen: BTreeSet<String>,
+}
+
+/// Since when a node can't be seen, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Unseen {
+    /// Since when it is known not to answer.
+    pub since: Timestamp,
+    /// What kept it from being seen.
+    pub why: String,
 }
 
 impl Inventory {
@@ -139,6 +182,33 @@ impl Inventory {
             self.apps.entry(domain).or_default().extend(resources);
         }
         self.in_the_way.extend(other.in_the_way);
+        self.unseen.extend(other.unseen);
+        self.seen.extend(other.seen);
+    }
+
+    /// Adds a node whose things are all in this inventory.
+    pub fn add_seen(&mut self, node: &str) {
+        self.seen.insert(node.to_owned());
+    }
+
+    /// The nodes that were seen, where the engine has several.
+    pub fn seen(&self) -> &BTreeSet<String> {
+        &self.seen
+    }
+
+    /// Adds a node that can't be seen: what is there is not in this inventory.
+    pub fn add_unseen(&mut self, node: &str, unseen: Unseen) {
+        self.unseen.insert(node.to_owned(), unseen);
+    }
+
+    /// Leaves out the unseen nodes of domains of which nothing else is known.
+    pub(crate) fn forget_unseen_of_the_empty(&mut self) {
+        self.apps.retain(|_, resources| !Resource::only_unseen(&*resources));
+    }
+
+    /// The nodes that can't be seen, in order.
+    pub fn unseen(&self) -> impl Iterator<Item = (&str, &Unseen)> {
+        self.unseen.iter().map(|(node, unseen)| (node.as_str(), unseen))
     }
 
     /// Adds what stands in the place of something of the engine's, and what helps, in words. Nothing of an app is there, and
@@ -168,6 +238,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_thing_of_a_node_says_so_and_others_are_written_as_ever() {
+        let volume = Resource::new(Kind::Volume, "data");
+        assert_eq!(serde_json::to_string(&volume).unwrap(), r#"{"kind":"volume","name":"data"}"#);
+        let there = volume.clone().on("worker-1");
+        assert_ne!(volume, there);
+        assert_eq!(there.to_string(), "volume data on worker-1");
+        let back: Resource = serde_json::from_str(&serde_json::to_string(&there).unwrap()).unwrap();
+        assert_eq!(back, there);
+    }
+
+    #[test]
     fn few_things_are_named_and_many_are_counted() {
         let many = |kind, count| (0..count).map(move |number| Resource::new(kind, format!("n{number}")));
         let few: Vec<Resource> = many(Kind::Volume, 1).chain(many(Kind::Process, 2)).collect();
@@ -176,6 +257,19 @@ mod tests {
         let all: Vec<Resource> = many(Kind::EnvFile, 1).chain(many(Kind::Container, 20)).collect();
         assert_eq!(Resource::brief(&all), "20 containers, 1 .env file");
         assert_eq!(Resource::counts(&[]), "nothing");
+    }
+
+    #[test]
+    fn what_is_owed_is_an_unseen_node_and_at_most_a_tree() {
+        let [node, tree, volume] =
+            [Kind::UnseenNode, Kind::RunTree, Kind::Volume].map(|kind| Resource::new(kind, "x"));
+        assert!(
+            Resource::only_owed(std::slice::from_ref(&node))
+                && Resource::only_owed(&[tree.clone(), node.clone()])
+        );
+        for other in [&[][..], std::slice::from_ref(&tree), &[node, tree.clone(), volume]] {
+            assert!(!Resource::only_owed(other), "{other:?}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::asked::Asked;
 use super::cancellation::Cause;
 use super::digest::{Digest, Doing};
-use super::inventory::Resource;
+use super::inventory::{Kind, Resource};
 pub use super::span::{Span, SpanKind};
 pub use super::tier_name::TierName;
 use crate::names::{Domain, RecipeName, RunId, Subject};
@@ -388,9 +388,15 @@ pub struct Receipt {
 impl Receipt {
     /// What a run removed and left, in one line. Where nothing is verified, nobody may read that nothing is left.
     pub fn in_words(&self, lane: Lane, owned: bool) -> String {
-        let left = match self.left.as_slice() {
-            [] => None,
-            left => Some(format!(", left {}", Resource::brief(left))),
+        let (unseen, left): (Vec<_>, Vec<_>) =
+            self.left.iter().cloned().partition(|left| left.kind == Kind::UnseenNode);
+        let nodes: BTreeSet<&str> = unseen.iter().map(|node| node.name.as_str()).collect();
+        let nodes = nodes.into_iter().collect::<Vec<_>>().join(", ");
+        let left = match (left.as_slice(), nodes.as_str()) {
+            ([], "") => None,
+            ([], nodes) => Some(format!(", not verified on {nodes}")),
+            (left, "") => Some(format!(", left {}", Resource::brief(left))),
+            (left, nodes) => Some(format!(", left {}, not verified on {nodes}", Resource::brief(left))),
         };
         let end = match (lane.is_warm(), left, self.verified.is_empty()) {
             (true, left, true) => left.unwrap_or_default(),
@@ -407,18 +413,22 @@ impl Receipt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::inventory::Kind;
 
     #[test]
     fn a_receipt_says_that_nothing_is_left_only_where_that_was_verified() {
         let (nothing, mut verified, mut left) = (Receipt::default(), Receipt::default(), Receipt::default());
         verified.verified.push("a.test".parse().unwrap());
         left.left.push(Resource::new(Kind::Volume, "data"));
+        let (mut unseen, mut both) = (Receipt::default(), left.clone());
+        unseen.left.push(Resource::new(Kind::UnseenNode, "worker-2"));
+        both.left.extend(unseen.left.clone());
         let cold = |receipt: &Receipt, owned| receipt.in_words(Lane::Cold, owned);
         assert_eq!(cold(&nothing, false), "the run never owned its app, and removed nothing");
         assert_eq!(cold(&nothing, true), "removed nothing, could not tell what is left");
         assert_eq!(cold(&verified, true), "removed nothing, left nothing");
         assert_eq!(cold(&left, true), "removed nothing, left volume data");
+        assert_eq!(cold(&unseen, true), "removed nothing, not verified on worker-2");
+        assert_eq!(cold(&both, true), "removed nothing, left volume data, not verified on worker-2");
         let warm = |receipt: &Receipt| receipt.in_words(Lane::Quick, true);
         assert_eq!(warm(&nothing), "removed nothing");
         assert_eq!(warm(&verified), "removed nothing, the app is proven to be as before");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::recipe;
 use super::state::Run;
-use crate::engine::{App, Kind, Resource, ServiceState};
+use crate::engine::{App, Inventory, Kind, Resource, ServiceState};
 use crate::model::failure::Failure;
 use crate::names::Domain;
 
@@ -98,9 +98,19 @@ pub(super) async fn added(run: &Run<'_>, app: &App, before: &[Resource]) -> Resu
 /// What of the app outlives a restart of its services.
 pub(super) async fn persistent(run: &Run<'_>, domain: &Domain) -> Result<Vec<Resource>, Failure> {
     let inventory = run.harness.ci_host.engine.inventory(Some(std::slice::from_ref(domain))).await?;
+    on_one_node(domain, &inventory)?;
     let mut persistent = inventory.of(domain);
     persistent.retain(persists);
     Ok(persistent)
+}
+
+/// Refuses to work on a warm app where its tasks, and its data with them, may come to another node.
+pub(super) fn on_one_node(domain: &Domain, inventory: &Inventory) -> Result<(), Failure> {
+    if inventory.seen().len() + inventory.unseen().count() <= 1 {
+        return Ok(());
+    }
+    Err(Failure::host(format!("{domain} is a warm app, and this Swarm has several nodes that are asked"))
+        .with_hint("warm apps are worked on with one node: drain the others, and name none of them"))
 }
 
 /// Whether a thing is the app's own for longer than one start of its services. The rest comes and goes: a volume
@@ -117,6 +127,7 @@ fn persists(resource: &Resource) -> bool {
         | Kind::EnvFile
         | Kind::RunTree
         | Kind::ControlGroup
+        | Kind::UnseenNode
         | Kind::Unknown => false,
     }
 }
@@ -124,6 +135,17 @@ fn persists(resource: &Resource) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warm_app_is_left_alone_where_there_are_several_nodes() {
+        let domain = "my-app.example.org".parse().unwrap();
+        let mut inventory = Inventory::default();
+        on_one_node(&domain, &inventory).unwrap();
+        inventory.add_seen("manager");
+        on_one_node(&domain, &inventory).unwrap();
+        inventory.add_seen("worker");
+        on_one_node(&domain, &inventory).unwrap_err();
+    }
 
     #[test]
     fn what_comes_and_goes_with_a_start_is_never_added() {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::state::Run;
-use crate::engine::Resource;
+use crate::engine::{Kind, Resource};
 use crate::janitor::{HostJanitor, Janitor as _, Pass, PendingRequests, Reaped, reap};
 use crate::lock::AppGuard;
 use crate::model::failure::Failure;
@@ -43,7 +43,13 @@ pub(super) async fn empty(
     }
     let (domain, left) = (guard.domain(), Resource::brief(&reaped.left));
     let why = reaped.failures.join("; ");
-    Err(Failure::host(format!("{domain} could not be {done}; left: {left}; {why}")))
+    let failure = Failure::host(format!("{domain} could not be {done}; left: {left}; {why}"));
+    Err(match reaped.left.iter().find(|resource| resource.kind == Kind::UnseenNode) {
+        Some(Resource { name: node, .. }) => failure.with_hint(format!(
+            "bring the node {node} back; or, where it left the Swarm for good: cc-ci janitor --forget-node {node}"
+        )),
+        None => failure,
+    })
 }
 
 /// A janitor's pass over everybody else's leftovers. Its failure is a warning.

@@ -113,7 +113,8 @@ fn hide_in_receipt(receipt: &mut Receipt, has_ended: bool, redactor: &Redactor) 
 }
 
 fn things<'a>(things: impl Iterator<Item = &'a mut Resource>, redactor: &Redactor) {
-    texts(things.map(|Resource { kind: _, name }| name), redactor);
+    // Nodes are named by the operator.
+    texts(things.map(|Resource { kind: _, name, node: _ }| name), redactor);
 }
 
 fn texts<'a>(texts: impl Iterator<Item = &'a mut String>, redactor: &Redactor) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::baseline::Baseline;
 use super::checks;
-use super::diff::{REMOVAL_LIMIT, added, pending_requests_are_done, remove_added};
+use super::diff::{REMOVAL_LIMIT, added, on_one_node, pending_requests_are_done, remove_added};
 use super::integrity::{env_text, put_env_back};
 use super::recipe;
 use super::scripts::Scripts;
@@ -193,7 +193,9 @@ impl<'r> Restore<'r> {
         let env = env_text(run, app).await?;
         engine.pre_pull(app).await?;
         let is_down = engine.services(&app.domain).await?.is_empty();
-        let there = engine.inventory(Some(std::slice::from_ref(&app.domain))).await?.of(&app.domain);
+        let there = engine.inventory(Some(std::slice::from_ref(&app.domain))).await?;
+        on_one_node(&app.domain, &there)?;
+        let there = there.of(&app.domain);
         let order = recipe::order(run, app, there.into_iter().collect()).await?;
         if is_down {
             deployer.deploy(context, app).await?;

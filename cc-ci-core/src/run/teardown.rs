@@ -55,12 +55,13 @@ pub(super) async fn tear_down(run: &Run<'_>, held: &Held, end: BodyEnd<'_>) -> (
     let mut orphans = run.harness.lifetime.end_children().await.left;
     orphans.retain(|pid| !end.children.left.contains(pid));
     receipt.left.extend(processes(&orphans));
+    let nothing_known = receipt.left.is_empty() || Resource::only_owed(&receipt.left);
     if undone.verified && !end.children.is_at_work() {
         if let Err(why) = remove_tree(run, teardown.remaining()).await {
             receipt.failures.push(why);
             receipt.left.extend(tree_residue(run));
         }
-    } else if end.children.is_at_work() || !receipt.left.is_empty() {
+    } else if end.children.is_at_work() || !nothing_known {
         receipt.left.extend(tree_residue(run));
     } else {
         let tree = run.directory.root().display();
@@ -72,7 +73,11 @@ pub(super) async fn tear_down(run: &Run<'_>, held: &Held, end: BodyEnd<'_>) -> (
     for failure in &mut receipt.failures {
         *failure = run.context.redactor.redact(failure);
     }
-    let exit = if receipt.left.is_empty() { undone.exit } else { Exit::Residue };
+    let exit = match receipt.left.as_slice() {
+        [] => undone.exit,
+        left if Resource::only_owed(left) => undone.exit.or_graver(Exit::Harness),
+        _ => Exit::Residue,
+    };
     run.record().receipt = Some(receipt);
     (exit, undone.hint)
 }

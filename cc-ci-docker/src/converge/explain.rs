@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, future};
 
 use super::verdict::{ConvergenceVerdict, Service, Task};
 use crate::client::Client;
-use crate::sanitize;
+use crate::{SwarmEngine, nodes, sanitize};
 
 /// What all explanations together may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ const SHOWN: usize = 5;
 
 /// The error that names every service that is not up.
 pub(super) async fn error(
-    client: &Client,
+    engine: &SwarmEngine,
     what: &str,
     services: &[Service],
     verdicts: &[ConvergenceVerdict],
@@ -48,7 +48,7 @@ pub(super) async fn error(
         sick.iter().map(|(service, reason, _)| format!("{} ({reason})", service.name)).collect();
     let outputs = sick.iter().take(SHOWN).filter_map(|(service, ..)| {
         let task = service.telling()?;
-        Some(async move { output(client, &service.name, task).await })
+        Some(async move { output(engine, &service.name, task).await })
     });
     // An engine in trouble must not keep the reason back.
     let outputs = tokio::time::timeout(LIMIT, future::join_all(outputs)).await.unwrap_or_default();
@@ -59,8 +59,15 @@ pub(super) async fn error(
 }
 
 /// What a task's container said, each part on lines of its own.
-async fn output(client: &Client, service: &str, task: &Task) -> String {
-    let Some(container) = &task.container else { return String::new() };
+async fn output(engine: &SwarmEngine, service: &str, task: &Task) -> String {
+    let (client, container) = match (&task.container, &task.elsewhere) {
+        (Some(container), _) => (&engine.client, container),
+        (None, Some((node, container))) => match nodes::of_task(engine, Some(node)).await {
+            Ok(client) => (client, container),
+            Err(_) => return String::new(),
+        },
+        (None, None) => return String::new(),
+    };
     let (inspected, log) = future::join(
         client.call(async |docker| docker.inspect_container(container, None).await),
         log(client, container),

@@ -17,6 +17,7 @@ use cc_ci_core::event::Reporter;
 use cc_ci_core::names::Domain;
 use tokio::time::Instant;
 
+use crate::SwarmEngine;
 use crate::client::{ApiError, Client};
 use crate::events::Events;
 use crash_loop::CrashLoopDetector;
@@ -37,13 +38,13 @@ const FAR: Duration = Duration::from_hours(24 * 366 * 30);
 /// longer, and when `limit` is over. Where nothing is heard, it looks again after `shortest`, and then less and less often.
 /// Dropping it leaves nothing running.
 pub(crate) async fn wait(
-    client: &Client,
+    engine: &SwarmEngine,
     domain: &Domain,
     limit: Duration,
     shortest: Duration,
     reporter: &dyn Reporter,
 ) -> Result<(), Failure> {
-    let stack = domain.stack();
+    let (client, stack) = (&engine.client, domain.stack());
     let began = Instant::now();
     let until = began.checked_add(limit).unwrap_or(began + FAR);
     let mut report = ConvergenceReport::new(reporter, domain, limit);
@@ -93,7 +94,7 @@ pub(crate) async fn wait(
                 if over || hopeless {
                     let how = if over { "did not come up" } else { "ends again and again" };
                     return Err(
-                        explain::error(client, &format!("{domain} {how}"), &services, &verdicts).await
+                        explain::error(engine, &format!("{domain} {how}"), &services, &verdicts).await
                     );
                 }
                 last = Some(Ok((services, verdicts)));
@@ -116,12 +117,11 @@ pub(crate) async fn wait(
     }
     Err(match last {
         Some(Ok((services, verdicts))) => {
-            explain::error(client, &format!("{domain} is not up after {limit:?}"), &services, &verdicts).await
+            explain::error(engine, &format!("{domain} is not up after {limit:?}"), &services, &verdicts).await
         }
         Some(Err(error)) => error.during(format!("can't tell whether {domain} is up after {limit:?}")),
-        None => {
-            ApiError::Hangs { limit }.during(format!("can't tell whether {domain} is up after {limit:?}"))
-        }
+        None => ApiError::Hangs { limit, node: None }
+            .during(format!("can't tell whether {domain} is up after {limit:?}")),
     })
 }
 

@@ -228,9 +228,9 @@ impl View<'_> {
             None if node != self.node && state == TaskState::RUNNING => Liveness::For(running_for),
             None => Liveness::No,
         };
-        let container = container.and_then(|container| container.id.clone()).or_else(|| {
-            status.container_status.and_then(|status| status.container_id).filter(|_| node == self.node)
-        });
+        let own = status.container_status.and_then(|status| status.container_id).filter(|id| !id.is_empty());
+        let (here, elsewhere) = if node == self.node { (own, None) } else { (None, own) };
+        let container = container.and_then(|container| container.id.clone()).or(here);
         Task {
             place: match mode {
                 Mode::Global | Mode::GlobalJob => node.to_owned(),
@@ -243,6 +243,7 @@ impl View<'_> {
             state,
             error: sanitize::message(self.redactor, &status.err.unwrap_or_default()),
             container: container.filter(|id| !id.is_empty()),
+            elsewhere: elsewhere.map(|id| (node.to_owned(), id)),
             running,
             id,
         }

@@ -99,6 +99,8 @@ pub(super) struct Task {
     pub error: String,
     /// Its container, if it has had one on this node.
     pub container: Option<String>,
+    /// The same of another node, by the node's id.
+    pub elsewhere: Option<(String, String)>,
     pub running: Liveness,
 }
 

@@ -19,17 +19,19 @@ mod ordered;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cc_ci_core::engine::{Drift, Failure, Kind, Order, Resource};
 use cc_ci_core::names::{Domain, Stack};
+use futures_util::future::try_join_all;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::client::{ApiError, Client, Filters};
-use crate::sanitize;
 use crate::snapshot::labelled;
+use crate::{SwarmEngine, nodes, sanitize};
 
 use objects::Listed;
 
@@ -51,19 +53,18 @@ const ENV: &str = "/TaskTemplate/ContainerSpec/Env";
 /// Values that may be secrets stand beneath these.
 const SILENT: [&str; 8] = ["Args", "Command", "Data", "DriverOpts", "Env", "Labels", "Options", "Sysctls"];
 
-pub(crate) async fn drift(client: &Client, domain: &Domain, order: &Order) -> Result<Drift, Failure> {
-    let stack = domain.stack();
+pub(crate) async fn drift(engine: &SwarmEngine, domain: &Domain, order: &Order) -> Result<Drift, Failure> {
+    let (client, stack) = (&engine.client, domain.stack());
     let filters = labelled(stack.as_str());
     let during = |error: ApiError| error.during(format!("can't tell what is deployed of {domain}"));
     let (mut backoff, until) =
         (Backoff::new(Duration::from_millis(100), Duration::from_secs(1)), Instant::now() + COMPARE_LIMIT);
     let (all, of_name) = (Filters::new(), Filters::from([("name".to_owned(), vec![stack.to_string()])]));
-    let (services, networks, volumes, named, secrets, configs) = loop {
+    let (services, networks, volumes, secrets, configs) = loop {
         let asked = futures_util::try_join!(
             list(client, "/services", &filters),
             list(client, "/networks", &all),
-            list(client, "/volumes", &filters),
-            list(client, "/volumes", &of_name),
+            volumes(engine, &filters, &of_name),
             list(client, "/secrets", &filters),
             list(client, "/configs", &filters),
         );
@@ -77,13 +78,26 @@ pub(crate) async fn drift(client: &Client, domain: &Domain, order: &Order) -> Re
     let by_id = networks.iter().map(|network| (text(network, "Id"), text(network, "Name"))).collect();
     let late_volumes = late_volumes(&stack, order, &services);
     let mut drift = compare(&stack, order, services, &by_id);
-    // Each volume once, whichever way it was asked for.
-    let volumes: BTreeMap<String, Value> =
-        volumes.into_iter().chain(named).map(|volume| (text(&volume, "Name"), volume)).collect();
-    let volumes = volumes.into_values().collect();
     let listed = Listed { networks, volumes, secrets, configs, late_volumes };
     objects::compare(order, listed, &mut drift);
     Ok(drift)
+}
+
+/// The volumes of each node that may have the stack's: each once, whichever way it was asked for.
+async fn volumes(
+    engine: &SwarmEngine,
+    labelled: &Filters,
+    named: &Filters,
+) -> Result<Vec<(Option<Arc<str>>, Vec<Value>)>, ApiError> {
+    let all = nodes::all(engine).await?.into_iter().map(async |(node, client)| {
+        let (labelled, named) =
+            futures_util::try_join!(list(client, "/volumes", labelled), list(client, "/volumes", named))?;
+        let name = |volume: &Value| volume["Name"].as_str().unwrap_or_default().to_owned();
+        let volumes: BTreeMap<String, Value> =
+            labelled.into_iter().chain(named).map(|volume| (name(&volume), volume)).collect();
+        Ok((node, volumes.into_values().collect()))
+    });
+    try_join_all(all).await
 }
 
 /// What the engine lists at `path`.

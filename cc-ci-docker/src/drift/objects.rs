@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
@@ -34,7 +35,8 @@ pub(super) const NUMBERS: &str = "com.docker.network.driver.overlay.vxlanid_list
 #[derive(Debug, Default)]
 pub(super) struct Listed {
     pub networks: Vec<Value>,
-    pub volumes: Vec<Value>,
+    /// By the node that has them, where there are several.
+    pub volumes: Vec<(Option<Arc<str>>, Vec<Value>)>,
     pub secrets: Vec<Value>,
     pub configs: Vec<Value>,
     /// The names of volumes that may be the order's before this one, and appear when they like.
@@ -60,9 +62,15 @@ pub(super) fn compare(order: &Order, listed: Listed, drift: &mut Drift) {
     kind(order, before, Kind::Network, &compose.networks, listed.networks, drift, |key, object| {
         (network(order, object), used.contains(key))
     });
-    kind(order, before, Kind::Volume, &compose.volumes, listed.volumes, drift, |_, object| {
-        (volume(order, object), false)
-    });
+    for (node, volumes) in listed.volumes {
+        // What was on this node, or nobody said where.
+        let here =
+            before.iter().filter(|thing| thing.node.is_none() || thing.node.as_deref() == node.as_deref());
+        let here = here.map(|thing| Resource::new(thing.kind, &thing.name)).collect();
+        kind(order, &here, Kind::Volume, &compose.volumes, volumes, drift, |_, object| {
+            (volume(order, object), false)
+        });
+    }
     kind(order, before, Kind::Secret, &compose.secrets, specs(listed.secrets), drift, |_, object| {
         (file(order, object), true)
     });

@@ -87,16 +87,19 @@ fn engine() -> Listed {
             json!({"Name": "proxy", "Scope": "swarm", "Driver": "overlay", "Internal": true, "Labels": {"x": "y"}}),
             json!({"Name": "bridge", "Scope": "local", "Driver": "bridge", "Labels": {}}),
         ],
-        volumes: vec![
-            volume("plain", "local", Value::Null, json!({NAMESPACE: STACK})),
-            volume(
-                "said",
-                "local",
-                json!({"device": "tmpfs", "type": "tmpfs"}),
-                json!({"a": "1", NAMESPACE: STACK}),
-            ),
-            volume("plugin", "x/nfs:latest", json!({"share": "h:/s"}), json!({NAMESPACE: STACK})),
-        ],
+        volumes: vec![(
+            None,
+            vec![
+                volume("plain", "local", Value::Null, json!({NAMESPACE: STACK})),
+                volume(
+                    "said",
+                    "local",
+                    json!({"device": "tmpfs", "type": "tmpfs"}),
+                    json!({"a": "1", NAMESPACE: STACK}),
+                ),
+                volume("plugin", "x/nfs:latest", json!({"share": "h:/s"}), json!({NAMESPACE: STACK})),
+            ],
+        )],
         secrets: vec![file("plain", json!({})), file("said_v1", said_of.clone())],
         configs: vec![file("plain", with_data(json!({}))), file("said", with_data(said_of))],
         late_volumes: BTreeSet::new(),
@@ -132,7 +135,7 @@ type OfKind = fn(&mut Listed) -> &mut Vec<Value>;
 
 const KINDS: [(OfKind, usize); 4] = [
     (|listed| &mut listed.networks, 3),
-    (|listed| &mut listed.volumes, 3),
+    (|listed| &mut listed.volumes[0].1, 3),
     (|listed| &mut listed.secrets, 2),
     (|listed| &mut listed.configs, 2),
 ];
@@ -242,7 +245,7 @@ fn each_value_that_is_not_there_is_found() {
 fn one_that_is_missing_or_surplus_is_named() {
     let mut listed = engine();
     listed.networks.remove(0);
-    listed.volumes.remove(0);
+    listed.volumes[0].1.remove(0);
     listed.secrets.remove(0);
     listed.configs.remove(0);
     // A volume is made with the first task.
@@ -308,7 +311,7 @@ fn two_networks_of_one_name_are_a_difference() {
 fn what_docker_finds_and_never_changes_is_a_remark() {
     let mut listed = engine();
     listed.networks[0]["Internal"] = json!(true);
-    listed.volumes[0]["Options"] = json!({"type": "tmpfs", "device": "tmpfs"});
+    listed.volumes[0].1[0]["Options"] = json!({"type": "tmpfs", "device": "tmpfs"});
     listed.configs[0]["Spec"]["Data"] = json!("b3RoZXI=");
     let all = [(Kind::Network, "plain"), (Kind::Volume, "plain"), (Kind::Config, "plain")];
     let drift = compared_after(&all, listed);
@@ -327,8 +330,31 @@ fn what_docker_finds_and_never_changes_is_a_remark() {
 #[test]
 fn a_plugin_of_another_name_is_a_difference() {
     let mut listed = engine();
-    listed.volumes[2]["Driver"] = json!("y/nfs:latest");
+    listed.volumes[0].1[2]["Driver"] = json!("y/nfs:latest");
     assert_eq!(compared(listed).differences, ["volume plugin: Driver is y/nfs:latest, not x/nfs"]);
+}
+
+#[test]
+fn a_volume_is_compared_on_each_node_that_has_one_of_its_name() {
+    let (plain, mut other) = (engine().volumes.remove(0).1, engine().volumes.remove(0).1);
+    let on = |first: &Vec<Value>, second: &Vec<Value>| Listed {
+        volumes: vec![(Some("m".into()), first.clone()), (Some("w".into()), second.clone())],
+        ..engine()
+    };
+    assert_eq!(compared(on(&plain, &plain)), Drift::default());
+    other[2]["Driver"] = json!("y/nfs:latest");
+    let differs = "volume plugin: Driver is y/nfs:latest, not x/nfs";
+    for listed in [on(&plain, &other), on(&other, &plain)] {
+        assert_eq!(compared(listed).differences, [differs]);
+    }
+    // One that was on another node before was not there.
+    for (node, is_difference) in [("m", true), ("w", false)] {
+        let mut order = order(&[]);
+        order.before.insert(Resource::new(Kind::Volume, format!("{STACK}_plugin")).on(node));
+        let mut drift = Drift::default();
+        compare(&order, on(&plain, &other), &mut drift);
+        assert_eq!(drift.differences.len(), usize::from(is_difference), "{node}: {drift:?}");
+    }
 }
 
 #[test]

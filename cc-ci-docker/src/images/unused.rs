@@ -1,6 +1,8 @@
 //! Removing images that runs pulled, once nobody uses them.
 //!
 //! # Limitations
+//! What is pulled on other nodes of a Swarm is not noted, and stays there.
+//!
 //! Who uses an image is looked at once for all, before the first one goes. What an app that came later uses, the engine
 //! itself keeps, unless the image has a second name; then it has that one still.
 

@@ -27,19 +27,20 @@ const NEW_CONTAINERS: Duration = Duration::from_millis(100);
 impl Removal<'_> {
     /// Drains the stack, whose services are gone. False when that takes so long that another look is due.
     pub(crate) async fn drain(&mut self, look: &Inspection) -> Result<bool, ApiError> {
-        let client = &self.engine.client;
+        let engine = self.engine;
         let began = Instant::now();
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(250));
         let mut removing = FuturesUnordered::new();
         let mut under_way: HashSet<String> = HashSet::new();
-        let mut filtered = look.labelled && !self.engine.looks.is_shared();
+        // A filtered look is one at the manager alone.
+        let mut filtered = look.labelled && !self.engine.looks.is_shared() && !engine.has_other_nodes();
         let mut found = look.containers.clone();
         loop {
             let late = began.elapsed() > LOOK_AGAIN;
             for container in found.drain(..).filter(|_| !late) {
                 if under_way.insert(container.id.clone()) {
                     removing.push(async move {
-                        let removed = delete(client, &container).await;
+                        let removed = delete(engine, &container).await;
                         (container, removed)
                     });
                 }

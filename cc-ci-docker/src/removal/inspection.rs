@@ -1,8 +1,9 @@
 //! What one stack still has, as its removal sees it.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
-use cc_ci_core::engine::Kind;
+use cc_ci_core::engine::{Kind, Resource};
 
 use crate::attribution::{Found, Owner};
 use crate::snapshot::{Container, Snapshot, Task};
@@ -14,6 +15,8 @@ pub(crate) struct Target {
     pub kind: Kind,
     pub id: String,
     pub name: String,
+    /// The node that has it, of a container or a volume where there are several.
+    pub node: Option<Arc<str>>,
 }
 
 /// What must be remembered from one look to the next: once it is gone, nothing else says whose the rest is.
@@ -27,7 +30,17 @@ pub(crate) struct Remembered {
 
 impl Target {
     pub(crate) fn container(container: &Container) -> Self {
-        Self { kind: Kind::Container, id: container.id.clone(), name: container.name.clone() }
+        let (id, name, node) = (container.id.clone(), container.name.clone(), container.node.clone());
+        Self { kind: Kind::Container, id, name, node }
+    }
+
+    /// As everybody else knows it.
+    pub(crate) fn resource(&self) -> Resource {
+        let resource = Resource::new(self.kind, &self.name);
+        match &self.node {
+            Some(node) => resource.on(&**node),
+            None => resource,
+        }
     }
 }
 
@@ -69,7 +82,12 @@ impl Inspection {
     ) -> Self {
         let mut look = Self::default();
         for found in found {
-            let target = || Target { kind: found.kind, id: found.id.to_owned(), name: found.name.clone() };
+            let target = || Target {
+                kind: found.kind,
+                id: found.id.to_owned(),
+                name: found.name.clone(),
+                node: found.node.cloned(),
+            };
             let is_service = found.kind == Kind::Service;
             match found.owner {
                 Owner::Named(owner) if owner == stack && !certain => {
@@ -128,7 +146,8 @@ impl Inspection {
         for volume in &snapshot.volumes {
             let name = volume.name.as_str();
             if remembered.anonymous.contains(name) && !kept.contains(name) && !snapshot.uses_volume(name) {
-                orphans.push(Target { kind: Kind::Volume, id: volume.id.clone(), name: name.to_owned() });
+                let (id, name, node) = (volume.id.clone(), name.to_owned(), volume.node.clone());
+                orphans.push(Target { kind: Kind::Volume, id, name, node });
             }
         }
         self.kept.extend(orphans);
@@ -146,9 +165,11 @@ impl Inspection {
             .iter()
             .filter(|task| task.service.as_ref().is_some_and(|id| remembered.services.contains(id)));
         for task in filtered.chain(of_services) {
-            if !is_harmless(task, &containers) && seen.insert(task.id.as_str()) {
+            // What a task makes where nobody sees it is not waited for.
+            let waits = snapshot.sees(task) && !is_harmless(task, &containers);
+            if waits && seen.insert(task.id.as_str()) {
                 let name = format!("{}.{}", task.place, task.id);
-                self.tasks.push(Target { kind: Kind::Task, id: task.id.clone(), name });
+                self.tasks.push(Target { kind: Kind::Task, id: task.id.clone(), name, node: None });
             }
         }
     }
@@ -179,6 +200,7 @@ impl Snapshot {
             let known = |id: &String| services.contains(id.as_str()) || remembered.contains(id);
             task.uses.label.as_deref().is_none_or(|label| label == stack)
                 && !task.service.as_ref().is_some_and(known)
+                && self.sees(task)
                 && !is_harmless(task, &containers)
         })
     }

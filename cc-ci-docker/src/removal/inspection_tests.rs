@@ -22,7 +22,7 @@ fn service(name: &str, label: Option<&str>) -> Service {
 }
 
 fn object(name: &str, label: Option<&str>) -> Object {
-    Object { id: name.to_owned(), name: name.to_owned(), label: label.map(str::to_owned) }
+    Object { id: name.to_owned(), name: name.to_owned(), label: label.map(str::to_owned), node: None }
 }
 
 fn preparing(id: &str, service: &str, uses: Uses) -> Task {

@@ -57,6 +57,8 @@ enum Round {
     Empty,
     /// It found nothing but what may be somebody else's.
     HeldBack(Vec<Target>),
+    /// It found nothing, and there are nodes that it could not look at.
+    Unseen,
     Progress,
     Stuck,
 }
@@ -77,15 +79,22 @@ impl Removal<'_> {
         loop {
             let round = self.round().await;
             self.trouble = None;
-            let waits_for_others = matches!(round, Ok(Round::Stuck)) && self.is_used_by_others();
+            let is_used = self.is_used_by_others() || self.unseen().next().is_some();
+            let waits_for_others = matches!(round, Ok(Round::Stuck)) && is_used;
             if !waits_for_others {
                 used_since = None;
             } else if used_since.get_or_insert_with(Instant::now).elapsed() > patience {
-                return Err(self.overdue("while others use it"));
+                let used = if self.is_used_by_others() {
+                    "while others use it"
+                } else {
+                    "while nodes can't be seen"
+                };
+                return Err(self.overdue(used));
             }
             match round {
                 Ok(Round::Empty) => return Ok(()),
                 Ok(Round::HeldBack(targets)) => return Err(self.held_back(&targets)),
+                Ok(Round::Unseen) => return Err(self.not_verified()),
                 Ok(Round::Progress) => backoff.reset(),
                 Ok(Round::Stuck) => backoff.wait(Duration::ZERO).await,
                 Err(error) if error.is_passing() => {
@@ -101,7 +110,11 @@ impl Removal<'_> {
         let look = self.inspect().await?;
         if look.is_empty() {
             let held_back = look.held_back;
-            return Ok(if held_back.is_empty() { Round::Empty } else { Round::HeldBack(held_back) });
+            return Ok(match (held_back.is_empty(), self.unseen().next()) {
+                (false, _) => Round::HeldBack(held_back),
+                (true, Some(_)) => Round::Unseen,
+                (true, None) => Round::Empty,
+            });
         }
         self.refusals.clear();
         let mut removed = self.delete(&look.services).await?;
@@ -121,8 +134,7 @@ impl Removal<'_> {
 
     /// Waits for the last traces of removed networks.
     async fn networks_gone(&self, targets: &[Target]) -> Result<(), ApiError> {
-        let refused =
-            |target: &&Target| self.refusals.contains_key(&Resource::new(target.kind, &target.name));
+        let refused = |target: &&Target| self.refusals.contains_key(&target.resource());
         let networks_of = |target: &&Target| target.kind == Kind::Network;
         let ids = targets
             .iter()
@@ -139,6 +151,13 @@ impl Removal<'_> {
             backoff.wait(Duration::ZERO).await;
         }
         Ok(())
+    }
+
+    fn not_verified(&self) -> Failure {
+        let nodes = self.unseen().map(|node| format!("{} ({})", node.name, node.why));
+        let nodes: Vec<String> = nodes.collect();
+        Failure::host(format!("{} is not verified to be gone from {}", self.domain, nodes.join(", ")))
+            .with_hint("bring the node back, and let a janitor look again: cc-ci janitor")
     }
 
     fn held_back(&self, targets: &[Target]) -> Failure {
@@ -169,7 +188,7 @@ impl Removal<'_> {
         let left: Vec<String> = targets
             .iter()
             .map(|target| {
-                let resource = Resource::new(target.kind, &target.name);
+                let resource = target.resource();
                 let users = snapshot.users(target, &removed);
                 match self.refusals.get(&resource) {
                     _ if !users.is_empty() => format!("{resource}, used by {}", users.join(" and ")),
@@ -189,5 +208,5 @@ impl Removal<'_> {
 }
 
 fn list(targets: &[Target]) -> String {
-    Resource::list(&targets.iter().map(|target| Resource::new(target.kind, &target.name)).collect::<Vec<_>>())
+    Resource::list(&targets.iter().map(Target::resource).collect::<Vec<_>>())
 }

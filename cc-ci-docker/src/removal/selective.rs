@@ -29,7 +29,7 @@ impl Selective {
         found: &mut [Found<'_>],
         gone: &HashSet<String>,
     ) {
-        let named = |found: &Found<'_>| self.0.contains(&Resource::new(found.kind, &found.name));
+        let named = |found: &Found<'_>| self.0.contains(&found.resource());
         let ours = |found: &&Found<'_>| found.owner.stack() == Some(stack);
         let chosen = |kind: Kind| {
             found

@@ -39,6 +39,7 @@ fn snapshot() -> Snapshot {
         id: name.to_owned(),
         name: name.to_owned(),
         label: label.map(str::to_owned),
+        node: None,
     };
     Snapshot {
         services: vec![service("app"), service("extra")],

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bollard::query_parameters::{RemoveContainerOptions, RemoveVolumeOptions};
 use cc_ci_core::engine::{Kind, Resource};
+use cc_ci_core::error_chain;
 use cc_ci_core::names::Domain;
 use cc_ci_core::shared_look::AtWork;
 use futures_util::future::join_all;
@@ -13,8 +14,9 @@ use tokio::sync::OnceCell;
 use super::inspection::{Inspection, Remembered, Target};
 use super::selective::Selective;
 use crate::SwarmEngine;
-use crate::client::{ApiError, Client};
+use crate::client::ApiError;
 use crate::inventory::{Sources, attribute};
+use crate::nodes::UnseenNode;
 use crate::snapshot::Snapshot;
 use crate::tasks::own_tasks;
 
@@ -55,12 +57,12 @@ impl<'e> Removal<'e> {
     /// Looks at everything.
     pub async fn inspect(&mut self) -> Result<Inspection, ApiError> {
         let client = &self.engine.client;
-        let mut snapshot = self.engine.looks.get(Box::pin(Snapshot::read(client))).await?;
+        let mut snapshot = self.engine.looks.get(Box::pin(Snapshot::read(self.engine))).await?;
         let mut tasks = Vec::new();
         if snapshot.has_tasks_of_nobody(&self.stack, &self.remembered.services) {
             // Before the containers are: what a task says of its container is judged by a later list.
             tasks = own_tasks(client, &self.stack).await?;
-            snapshot = self.engine.looks.get(Box::pin(Snapshot::read(client))).await?;
+            snapshot = self.engine.looks.get(Box::pin(Snapshot::read(self.engine))).await?;
         }
         let stacks = HashSet::from([self.stack.as_str()]);
         let mut found = attribute(self.engine, &snapshot, &stacks, Some(&stacks), &self.sources).await?;
@@ -78,10 +80,10 @@ impl<'e> Removal<'e> {
 
     /// Removes independent things at once; says how many are gone. What is in use is noted.
     pub async fn delete(&mut self, targets: &[Target]) -> Result<usize, ApiError> {
-        let client = &self.engine.client;
+        let engine = self.engine;
         let mut gone = 0;
         for (target, removed) in
-            targets.iter().zip(join_all(targets.iter().map(|target| delete(client, target))).await)
+            targets.iter().zip(join_all(targets.iter().map(|target| delete(engine, target))).await)
         {
             gone += usize::from(self.note(target, removed)?);
         }
@@ -95,17 +97,33 @@ impl<'e> Removal<'e> {
             Err(
                 error @ (ApiError::Conflict { .. } | ApiError::Refused { .. } | ApiError::NoRemoval { .. }),
             ) => {
-                self.refusals.insert(Resource::new(target.kind, &target.name), error.to_string());
+                self.refusals.insert(target.resource(), error.to_string());
+                Ok(false)
+            }
+            // Another node's trouble is no reason to leave the rest.
+            Err(error) if target.node.is_some() && error.is_passing() => {
+                self.refusals.insert(target.resource(), error_chain(&error));
                 Ok(false)
             }
             Err(error) => Err(error),
         }
     }
+
+    /// The nodes that the last look could not see, and where something of the stack may be.
+    pub fn unseen(&self) -> impl Iterator<Item = &UnseenNode> {
+        let nodes = self.last.iter().flat_map(|(snapshot, _)| &snapshot.unseen);
+        nodes.filter(|node| node.may_have_tasks)
+    }
 }
 
-/// Removes one thing. What is gone already is done.
-pub(super) async fn delete(client: &Client, target: &Target) -> Result<(), ApiError> {
+/// Removes one thing, where it is. What is gone already is done.
+pub(super) async fn delete(engine: &SwarmEngine, target: &Target) -> Result<(), ApiError> {
     let id = target.id.as_str();
+    if target.kind == Kind::Network && target.node.is_some() {
+        // Nobody but the node itself can, and it does as soon as it hears of it.
+        return Err(ApiError::Conflict { message: "the node has not let go of it yet".to_owned() });
+    }
+    let client = engine.on(target.node.as_ref()).ok_or(ApiError::Incomplete("a node that nobody knows"))?;
     let deleted = match target.kind {
         Kind::Service => client.call(async |docker| docker.delete_service(id).await).await,
         Kind::Container => {
@@ -141,10 +159,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_kind_that_nobody_here_removes_is_never_called_gone() {
-        let client = Client::new("/nonexistent/docker.sock".into());
+        let engine = crate::fake_engine::engine("/nonexistent/docker.sock".into(), Vec::new());
         for kind in [Kind::Unknown, Kind::Process, Kind::EnvFile, Kind::RunTree, Kind::ControlGroup] {
-            let target = Target { kind, id: "1".to_owned(), name: "x".to_owned() };
-            let removed = delete(&client, &target).await;
+            let target = Target { kind, id: "1".to_owned(), name: "x".to_owned(), node: None };
+            let removed = delete(&engine, &target).await;
             assert!(matches!(removed, Err(ApiError::NoRemoval { kind: of }) if of == kind), "{removed:?}");
         }
     }

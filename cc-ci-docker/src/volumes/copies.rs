@@ -62,18 +62,18 @@ pub(crate) async fn save(
         _ => return Err(Failure::host(format!("{doing}: its backup takes nothing of it"))),
     };
     check_paths(paths, &doing)?;
-    is_the_apps(engine, &app.domain, volume, &doing).await?;
+    let places = is_the_apps(engine, &app.domain, volume, &doing).await?;
     let io = |error: io::Error| Failure::host(&*doing).with_source(error);
     let directory = to.to_owned();
     let made = move || files::private_directory(&directory);
     context.lifetime.blocking_tasks().run(made).await.map_err(io)?;
     let copies = to.parent().unwrap_or(to).to_owned();
     let there = context.lifetime.blocking_tasks().run(move || size(&copies)).await.map_err(io)?;
-    let (client, mut room) = (&engine.client, LIMIT.saturating_sub(there));
+    let mut room = LIMIT.saturating_sub(there);
     for (number, path) in paths.iter().enumerate() {
         let file = &to.join(archive_name(number));
-        let save = |mount: Mount| async move { mount.save(client, context, path, file, room).await };
-        room -= Box::pin(mounted(client, &app.domain, volume, false, &doing, save)).await?;
+        let save = |mount: Mount, client| async move { mount.save(client, context, path, file, room).await };
+        room -= Box::pin(mounted(engine, &app.domain, volume, &places, false, &doing, save)).await?;
     }
     // Last: without it, there is no copy.
     let (index, text) = (to.join(INDEX), serde_json::json!(paths).to_string());
@@ -89,7 +89,7 @@ pub(crate) async fn load(
 ) -> Result<(), Failure> {
     let VolumeCopy { app, volume, directory: from } = *copy;
     let doing = format!("can't bring the volume {volume:?} back");
-    is_the_apps(engine, &app.domain, volume, &doing).await?;
+    let places = is_the_apps(engine, &app.domain, volume, &doing).await?;
     let lost = |error: Box<dyn std::error::Error + Send + Sync>| {
         Failure::host(format!("{doing}: its copy can't be read")).with_source(error)
     };
@@ -98,14 +98,13 @@ pub(crate) async fn load(
     let index = context.lifetime.blocking_tasks().run(read).await.map_err(|error| lost(error.into()))?;
     let paths: Vec<String> = serde_json::from_slice(&index).map_err(|error| lost(error.into()))?;
     check_paths(&paths, &doing)?;
-    let client = &engine.client;
     for (number, path) in paths.iter().enumerate() {
         let name = archive_name(number);
-        let load = |mount: Mount| {
+        let load = |mount: Mount, client| {
             let name = name.clone();
             async move { mount.load(client, context, path, from, name).await }
         };
-        Box::pin(mounted(client, &app.domain, volume, true, &doing, load)).await?;
+        Box::pin(mounted(engine, &app.domain, volume, &places, true, &doing, load)).await?;
     }
     Ok(())
 }
@@ -192,7 +191,7 @@ impl Mount {
         loop {
             let silence = client.call_limit();
             let part = tokio::time::timeout(silence, parts.try_next()).await;
-            let part = part.map_err(|_| ApiError::Hangs { limit: silence })?;
+            let part = part.map_err(|_| ApiError::Hangs { limit: silence, node: None })?;
             let Some(part) = part.map_err(|error| client.explain(error))? else { break };
             size += part.len() as u64;
             if size > room {
@@ -237,7 +236,7 @@ impl Mount {
         let body = bollard::body_try_stream(parts);
         let loaded = docker.upload_to_container(&self.container, Some(options), body);
         let loaded = tokio::time::timeout(LOAD_LIMIT, loaded).await;
-        let loaded = loaded.map_err(|_| ApiError::Hangs { limit: LOAD_LIMIT })?;
+        let loaded = loaded.map_err(|_| ApiError::Hangs { limit: LOAD_LIMIT, node: None })?;
         match loaded.map_err(|error| client.explain(error)) {
             Ok(()) => Ok(()),
             // Also where the link is what the app had made itself.

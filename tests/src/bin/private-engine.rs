@@ -3,8 +3,12 @@
 //! `private-engine run [--bare] -- COMMAND…` starts one, runs COMMAND in its network with `CCCI_TEST_ENGINE` set, looks whether
 //! COMMAND left it empty, takes it away, and exits with COMMAND's status, or 1 when something was left or a bystander
 //! was touched. With `--bare` there are no bystanders.
+//! `private-engine run --nodes N …` starts a Swarm of N nodes instead, and COMMAND is in the network of the first of them, which
+//! manages it. `CCCI_TEST_NODES` names them all; COMMAND's children do something to one with `private-engine node crash NAME`,
+//! likewise `kill` (the daemon alone), `start`, `pause`, `resume`, `cut` (off the network) and `heal`, or bring all of them back
+//! with `private-engine node restore`.
 //! `private-engine check` says why there can be none here, and exits with 1 then. `private-engine sweep` removes what
-//! killed engines left; `run` does so by itself. The words `inner` and `command` are for `run` alone.
+//! killed engines left; `run` does so by itself. The words `inner`, `switch` and `command` are for `run` alone.
 
 #![expect(clippy::print_stderr, reason = "this is what it says")]
 
@@ -16,10 +20,11 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cc_ci_tests::engine::{self, Bystanders, Failure, PrivateEngine};
+use cc_ci_tests::engine::{self, Bystanders, Failure, PrivateEngine, PrivateSwarm};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -29,7 +34,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How long a command may take to end when it is told to.
 const GRACE: Duration = Duration::from_secs(10);
 
-const USAGE: &str = "usage: private-engine run [--bare] -- COMMAND…
+const USAGE: &str = "usage: private-engine run [--bare] [--nodes N] -- COMMAND…
+       private-engine node crash|kill|start|pause|resume|cut|heal NAME
+       private-engine node restore
        private-engine check
        private-engine sweep";
 
@@ -37,17 +44,21 @@ fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
     let done = match words.split_first().and_then(|(word, rest)| Some((word.to_str()?, rest))) {
-        Some(("run", [dashes, command @ ..])) if *dashes == "--" && !command.is_empty() => {
-            run(command, false)
-        }
-        Some(("run", [bare, dashes, command @ ..]))
-            if *bare == "--bare" && *dashes == "--" && !command.is_empty() =>
-        {
-            run(command, true)
+        Some(("run", words)) => match Options::read(words) {
+            Some((options, command)) => run(command, &options),
+            None => Err(USAGE.into()),
+        },
+        Some(("node", [word])) if *word == "restore" => engine::tell_owner("restore").map(|()| 0),
+        Some(("node", [word, name])) => {
+            engine::tell_owner(&format!("{} {}", word.display(), name.display())).map(|()| 0)
         }
         Some(("check", [])) => Ok(check()),
         Some(("sweep", [])) => sweep(),
-        Some(("inner", [directory])) => engine::inner::run(Path::new(directory)).map(|()| 0),
+        Some(("inner", [directory])) => engine::inner::run(Path::new(directory), None).map(|()| 0),
+        Some(("inner", [directory, name, address])) => {
+            engine::inner::run(Path::new(directory), Some((*name, *address))).map(|()| 0)
+        }
+        Some(("switch", [])) => engine::switch::run().map(|()| 0),
         Some(("command", command @ [_, ..])) => keep(command),
         _ => Err(USAGE.into()),
     };
@@ -73,26 +84,59 @@ fn sweep() -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn run(command: &[&OsStr], bare: bool) -> Result<u8, Failure> {
+/// How `run` is asked for.
+#[derive(Debug, Default)]
+struct Options {
+    bare: bool,
+    nodes: Option<usize>,
+}
+
+impl Options {
+    /// The options, and the command behind them.
+    fn read<'w>(mut words: &'w [&'w OsStr]) -> Option<(Self, &'w [&'w OsStr])> {
+        let mut options = Self::default();
+        loop {
+            let (word, rest) = words.split_first()?;
+            words = rest;
+            match word.to_str()? {
+                "--bare" => options.bare = true,
+                "--nodes" => {
+                    let (count, rest) = words.split_first()?;
+                    words = rest;
+                    // The last byte of an address tells them apart.
+                    options.nodes =
+                        Some(count.to_str()?.parse().ok().filter(|count| (1..=99).contains(count))?);
+                }
+                "--" if !words.is_empty() => return Some((options, words)),
+                _ => return None,
+            }
+        }
+    }
+}
+
+fn run(command: &[&OsStr], options: &Options) -> Result<u8, Failure> {
     let signals = Signals::take()?;
     if let Some(why) = engine::missing() {
         return Err(why.into());
     }
     sweep()?;
+    match options.nodes {
+        None => run_on_one(command, options.bare, &signals),
+        Some(count) => run_on_nodes(command, options.bare, count, &signals),
+    }
+}
+
+fn run_on_one(command: &[&OsStr], bare: bool, signals: &Signals) -> Result<u8, Failure> {
     let engine = PrivateEngine::start_by(&std::env::current_exe()?)?;
     if !bare {
         Bystanders::make(&engine);
     }
     let bystanders = Bystanders::look(&engine);
-
-    let mut inside = Command::new("nsenter");
-    inside.arg(format!("--net=/proc/{}/ns/net", engine.host_pid())).arg("--").args(command);
-    let status = match kept(inside.env(engine::ENGINE, engine.host()), &signals)? {
+    let status = match kept(&mut beside(&engine, command), signals)? {
         End::Status(status) => status,
         End::Signal(signal) => {
             engine.end()?;
-            eprintln!("private engine: gone");
-            return Ok(128 + u8::try_from(signal as i32)?);
+            return gone(signal);
         }
     };
     if !engine.is_alive() {
@@ -105,15 +149,61 @@ fn run(command: &[&OsStr], bare: bool) -> Result<u8, Failure> {
     engine.wait_until_idle();
     found.extend(engine.objects().iter().map(|object| format!("left: {object}")));
     engine.end()?;
+    Ok(verdict(status, &found))
+}
+
+/// The same on several nodes; the bystanders are the manager's.
+fn run_on_nodes(command: &[&OsStr], bare: bool, count: usize, signals: &Signals) -> Result<u8, Failure> {
+    let swarm = PrivateSwarm::start_by(&std::env::current_exe()?, count)?;
+    let manager = (**swarm.manager()).clone();
+    let mut inside = beside(swarm.manager(), command);
+    inside.env(engine::NODES, swarm.environment());
+    if !bare {
+        Bystanders::make(&manager);
+    }
+    let bystanders = Bystanders::look(&manager);
+    let swarm = Arc::new(Mutex::new(swarm));
+    PrivateSwarm::listen(&swarm)?;
+    let status = match kept(&mut inside, signals)? {
+        End::Status(status) => status,
+        End::Signal(signal) => {
+            PrivateSwarm::end(&swarm)?;
+            return gone(signal);
+        }
+    };
+    let mut found = bystanders.changes(&Bystanders::look(&manager));
+    found.extend(PrivateSwarm::look(&swarm)?);
+    found.extend(Bystanders::remove(&manager).iter().map(|object| format!("can't remove {object}")));
+    manager.wait_until_idle();
+    found.extend(manager.objects().iter().map(|object| format!("left: {object}")));
+    PrivateSwarm::end(&swarm)?;
+    Ok(verdict(status, &found))
+}
+
+/// The command in the network of an engine.
+fn beside(engine: &PrivateEngine, command: &[&OsStr]) -> Command {
+    let mut inside = Command::new("nsenter");
+    inside.arg(format!("--net=/proc/{}/ns/net", engine.host_pid())).arg("--").args(command);
+    inside.env(engine::ENGINE, engine.host());
+    inside
+}
+
+fn gone(signal: Signal) -> Result<u8, Failure> {
+    eprintln!("private engine: gone");
+    Ok(128 + u8::try_from(signal as i32)?)
+}
+
+/// The status of the command, or what was found against it.
+fn verdict(status: ExitStatus, found: &[String]) -> u8 {
     if found.is_empty() {
         eprintln!("private engine: empty, and gone");
-        return Ok(code(status));
+        return code(status);
     }
     eprintln!("private engine: not empty, and gone:");
     for found in found {
         eprintln!("  {found}");
     }
-    Ok(1)
+    1
 }
 
 /// A status as a shell tells it.

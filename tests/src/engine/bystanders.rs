@@ -30,8 +30,19 @@ impl Bystanders {
     /// The same of whatever `choose` names: others that one test has made.
     #[track_caller]
     pub fn look_at(engine: &Engine, choose: impl Fn(&Object) -> bool) -> Self {
+        Self::of(engine, &engine.objects(), choose)
+    }
+
+    /// The same of what a node has itself.
+    #[track_caller]
+    pub fn look_local(engine: &Engine, choose: impl Fn(&Object) -> bool) -> Self {
+        // A network that spans nodes tells of its tasks on others.
+        Self::of(engine, &engine.local_objects(), |object| object.kind != "network" && choose(object))
+    }
+
+    fn of(engine: &Engine, objects: &[Object], choose: impl Fn(&Object) -> bool) -> Self {
         let mut found = BTreeMap::new();
-        for object in engine.objects().iter().filter(|object| choose(object)) {
+        for object in objects.iter().filter(|object| choose(object)) {
             let Some(message) = engine.get(&object.path()) else { continue };
             // A container's anonymous volumes have no name that tells.
             for mount in message["Mounts"].as_array().into_iter().flatten() {
@@ -103,6 +114,7 @@ impl Bystanders {
         engine.docker(["service", "create", "--detach", "--name", "loose-service"].iter().chain(&[
             "--no-resolve-image",
             "--endpoint-mode=dnsrr",
+            "--constraint=node.role==manager",
             "--network=loose-network",
             // As a reverse proxy is: an engine makes a network anew for the first task and the last one of it.
             "--network=proxy",
@@ -149,6 +161,8 @@ services:
     networks: [proxy, internal]
     deploy:
       endpoint_mode: dnsrr
+      placement:
+        constraints: ["node.role == manager"]
       labels: ["coop-cloud.{stack}.version=1.0.0+1.0.0"]
 volumes:
   data:

@@ -3,7 +3,7 @@
 //! It is process 1 of its pid namespace: when it ends, the kernel ends everything in it. It ends when its stdin does,
 //! so when its owner dies. Until then it takes a word a line from stdin, and answers each with a line.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, BufRead as _, Write as _};
 use std::os::unix::net::UnixDatagram;
@@ -16,9 +16,10 @@ use std::thread;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, sethostname};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::certificates;
 use super::cgroups::Membership;
 use super::directory::{LOG, Lock, SOCKET};
 use super::private::Failure;
@@ -43,16 +44,24 @@ enum Event {
     Ready,
 }
 
-/// Lives until stdin ends.
+/// Lives until stdin ends. An engine that is a node among others is given its host name and its address: its daemon
+/// waits for the word `start`, since somebody else makes its network.
 ///
 /// # Errors
 /// When the engine can't be started, or something of it stays; what could be removed is.
-pub fn run(directory: &Path) -> Result<(), Failure> {
+pub fn run(directory: &Path, node: Option<(&OsStr, &OsStr)>) -> Result<(), Failure> {
     if std::process::id() != 1 {
         return Err("this is for the first process of a pid namespace: see `private-engine run`".into());
     }
+    let address = match node {
+        Some((name, address)) => {
+            sethostname(name)?;
+            Some(address.to_str().ok_or("an address is ASCII")?)
+        }
+        None => None,
+    };
     let host_pid = fs::read_link("/proc/self")?;
-    let lived = hold(directory, &host_pid.to_string_lossy());
+    let lived = hold(directory, &host_pid.to_string_lossy(), address);
     if let Err(error) = &lived {
         answer(&message(error));
     }
@@ -64,14 +73,14 @@ fn message(error: &Failure) -> String {
     format!("error: {}", error.to_string().replace('\n', "; "))
 }
 
-fn hold(directory: &Path, host_pid: &str) -> Result<(), Failure> {
+fn hold(directory: &Path, host_pid: &str, address: Option<&str>) -> Result<(), Failure> {
     let name =
         directory.file_name().and_then(|name| name.to_str()).ok_or("an engine's directory has a name")?;
     let base = separate(directory.parent().ok_or("an engine's directory is in another one")?)?;
     let membership =
         Membership::enter(name).map_err(|error| format!("can't enter a control group: {error}"))?;
     let lock = Lock::create(&base.join(name))?;
-    let lived = base.show(name).and_then(|shown| live(directory, &shown, host_pid));
+    let lived = base.show(name).and_then(|shown| live(directory, &shown, host_pid, address));
     end_everybody();
     lock.remove()?;
     membership.leave()?;
@@ -79,7 +88,7 @@ fn hold(directory: &Path, host_pid: &str) -> Result<(), Failure> {
 }
 
 /// The engine's life. The host calls its directory `outside`, this process `directory`.
-fn live(outside: &Path, directory: &Path, host_pid: &str) -> Result<(), Failure> {
+fn live(outside: &Path, directory: &Path, host_pid: &str, address: Option<&str>) -> Result<(), Failure> {
     let (sender, events) = mpsc::channel();
     let notify = UnixDatagram::bind(NOTIFY)?;
     spawn(&sender, |sender| {
@@ -110,8 +119,10 @@ fn live(outside: &Path, directory: &Path, host_pid: &str) -> Result<(), Failure>
         }
         Ok(())
     })?;
-    let mut daemon = Daemon { outside, directory, events, pid: None, ended: None };
-    if let End::Yes = daemon.start()? {
+    let mut daemon = Daemon { outside, directory, address, events, pid: None, ended: None };
+    if address.is_none()
+        && let End::Yes = daemon.start()?
+    {
         return Ok(());
     }
     answer(&format!("ok {host_pid}"));
@@ -157,6 +168,8 @@ enum End {
 struct Daemon<'a> {
     outside: &'a Path,
     directory: &'a Path,
+    /// Where it listens beside its socket, of a node among others.
+    address: Option<&'a str>,
     events: Receiver<Event>,
     pid: Option<Pid>,
     /// How it ended, where nobody has heard of it yet.
@@ -180,10 +193,14 @@ impl Daemon<'_> {
                 Event::Ready => continue,
                 Event::Word(word) => match word.as_str() {
                     "kill" => self.kill(),
+                    "crash" => {
+                        self.crash();
+                        Ok(End::No)
+                    }
                     "start" => self.start(),
                     "stop" => self.freeze(),
                     "cont" => self.signal(Signal::SIGCONT),
-                    _ => Err("the words are kill, start, stop and cont".into()),
+                    _ => Err("the words are kill, crash, start, stop and cont".into()),
                 },
             };
             match done {
@@ -225,7 +242,16 @@ impl Daemon<'_> {
         let group = Path::new("/").join(self.outside.file_name().unwrap_or_default());
         let mut socket = OsString::from("unix://");
         socket.push(self.directory.join(SOCKET));
-        let child = Command::new("dockerd")
+        let mut command = Command::new("dockerd");
+        if let Some(address) = self.address {
+            // Whoever reaches it over the network shows a certificate, as everywhere.
+            command
+                .args(["--host", &format!("tcp://{address}"), "--tlsverify"])
+                .args(words("--tlscacert", &self.directory.join(certificates::CA)))
+                .args(words("--tlscert", &self.directory.join(certificates::SERVER)))
+                .args(words("--tlskey", &self.directory.join(certificates::SERVER_KEY)));
+        }
+        let child = command
             .args(words("--config-file", &state.join("daemon.json")))
             .args(words("--data-root", &state.join("data")))
             .args(words("--host", Path::new(&socket)))
@@ -279,6 +305,13 @@ impl Daemon<'_> {
         let log = fs::read(self.directory.join(LOG)).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         log.lines().rev().take(lines).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Ends everything in there but this process, as a power cut does; what is on its disk stays.
+    fn crash(&mut self) {
+        end_everybody();
+        self.pid = None;
+        self.ended = None;
     }
 
     /// Stops it. It stops thread by thread, and until the last one has it may still answer.

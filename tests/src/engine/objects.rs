@@ -57,14 +57,32 @@ impl Engine {
             services.iter().map(|service| (text(&service["ID"]), text(&service["Spec"]["Name"]))).collect();
         let mut objects = Vec::new();
         let mut add = |kind, name: String, id: &Value, labels: &Value| {
-            let stack = labels["com.docker.stack.namespace"].as_str().map(str::to_owned);
-            objects.push(Object { kind, name, id: text(id), stack });
+            objects.push(Object { kind, name, id: text(id), stack: stack_of(labels) });
         };
         for task in &tasks {
             let service = text(&task["ServiceID"]);
             let name = service_names.get(&service).cloned().unwrap_or(service);
             add("task", name, &task["ID"], &task["Spec"]["ContainerSpec"]["Labels"]);
         }
+        let secrets = self.list("/secrets").into_iter().map(|found| ("secret", found));
+        let configs = self.list("/configs").into_iter().map(|found| ("config", found));
+        let services = services.into_iter().map(|found| ("service", found));
+        for (kind, found) in services.chain(secrets).chain(configs) {
+            add(kind, text(&found["Spec"]["Name"]), &found["ID"], &found["Spec"]["Labels"]);
+        }
+        objects.extend(self.local_objects());
+        objects.sort();
+        objects
+    }
+
+    /// What a node has itself, which is all that can be asked of one that does not manage the Swarm: containers,
+    /// volumes and networks.
+    #[track_caller]
+    pub fn local_objects(&self) -> Vec<Object> {
+        let mut objects = Vec::new();
+        let mut add = |kind, name: String, id: &Value, labels: &Value| {
+            objects.push(Object { kind, name, id: text(id), stack: stack_of(labels) });
+        };
         for container in self.list("/containers/json?all=1") {
             let name = text(&container["Names"][0]).trim_start_matches('/').to_owned();
             add("container", name, &container["Id"], &container["Labels"]);
@@ -78,13 +96,6 @@ impl Engine {
                 add("network", name, &network["Id"], &network["Labels"]);
             }
         }
-        let secrets = self.list("/secrets").into_iter().map(|found| ("secret", found));
-        let configs = self.list("/configs").into_iter().map(|found| ("config", found));
-        let services = services.into_iter().map(|found| ("service", found));
-        for (kind, found) in services.chain(secrets).chain(configs) {
-            add(kind, text(&found["Spec"]["Name"]), &found["ID"], &found["Spec"]["Labels"]);
-        }
-        objects.sort();
         objects
     }
 
@@ -154,6 +165,10 @@ impl Engine {
         });
         left
     }
+}
+
+fn stack_of(labels: &Value) -> Option<String> {
+    labels["com.docker.stack.namespace"].as_str().map(str::to_owned)
 }
 
 fn text(value: &Value) -> String {

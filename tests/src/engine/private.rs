@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -70,14 +71,25 @@ impl PrivateEngine {
     /// When it can't be started. Nothing is left then.
     pub fn start_by(program: &Path) -> Result<Self, Failure> {
         sweep()?;
+        let started = Self::spawn(program, None)?;
+        started.engine.found(&program.with_file_name("note-keeper"))?;
+        Ok(started)
+    }
+
+    /// The same without a Swarm and images. A node among others, with its host name and its address, has no daemon yet
+    /// either: it starts when it is [told](Self::tell).
+    pub(super) fn spawn(program: &Path, node: Option<(&str, SocketAddr)>) -> Result<Self, Failure> {
         let name = format!("{PREFIX}{:016x}", RandomState::new().build_hasher().finish());
         let directory = fs::canonicalize(std::env::temp_dir())?.join(&name);
         record(&name)?;
         let mut child = Command::new("unshare")
-            .args(["--pid", "--fork", "--kill-child", "--mount", "--net", "--"])
+            .args(["--pid", "--fork", "--kill-child", "--mount", "--net"])
+            .args(node.map(|_| "--uts"))
+            .arg("--")
             .arg(program)
             .arg("inner")
             .arg(&directory)
+            .args(node.map(|(name, address)| [name.to_owned(), address.to_string()]).into_iter().flatten())
             .env_clear()
             .env("PATH", path())
             // What belongs to a run of the suites is found by this.
@@ -102,7 +114,6 @@ impl PrivateEngine {
         let mut started = Self { engine, name, host_pid: 0, words: child.stdin.take(), child, answers };
         let pid = started.answer()?;
         started.host_pid = pid.parse().map_err(|_| format!("{pid:?} is no pid"))?;
-        started.engine.found(&program.with_file_name("note-keeper"))?;
         Ok(started)
     }
 
@@ -172,11 +183,18 @@ impl PrivateEngine {
 
     #[track_caller]
     fn ask(&mut self, word: &str) {
-        let asked = self.words.as_mut().map(|words| writeln!(words, "{word}"));
-        assert!(matches!(asked, Some(Ok(()))), "the engine is gone");
-        if let Err(error) = self.answer() {
+        if let Err(error) = self.tell(word) {
             panic!("{word}: {error}");
         }
+    }
+
+    /// Has its first process do what `word` says: see [`inner`](super::inner).
+    pub(super) fn tell(&mut self, word: &str) -> Result<(), Failure> {
+        let asked = self.words.as_mut().map(|words| writeln!(words, "{word}"));
+        if !matches!(asked, Some(Ok(()))) {
+            return Err("the engine is gone".into());
+        }
+        self.answer().map(drop)
     }
 
     /// The next answer's words behind `ok`.
@@ -222,7 +240,8 @@ impl PrivateEngine {
         }
     }
 
-    fn directory(&self) -> &Path {
+    /// Where its socket is.
+    pub(super) fn directory(&self) -> &Path {
         self.engine.socket().parent().unwrap_or(Path::new("/"))
     }
 }
@@ -293,6 +312,7 @@ pub fn missing() -> Option<String> {
         ("dockerd", "docker.io"),
         ("docker", "docker.io (or docker-cli)"),
         ("busybox", "busybox-static"),
+        ("ip", "iproute2"),
         ("unshare", "util-linux"),
         ("nsenter", "util-linux"),
         ("tar", "tar"),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use cc_ci_core::blocking;
 use cc_ci_core::engine::{Failure, LockSpace};
 use cc_ci_core::local::LocalExecutor;
-use cc_ci_docker::{EngineInfo, ProxyNetwork, SwarmInfo};
+use cc_ci_docker::{EngineInfo, NodeEngine, NodeInfo, ProxyNetwork, SwarmInfo};
+use jiff::SignedDuration;
 
 use super::host::disk;
 use super::{Check, Patient};
@@ -15,6 +16,9 @@ use crate::engine::inspect;
 
 /// What the engine may take for one answer.
 const LIMIT: Duration = Duration::from_secs(5);
+
+/// Clocks that differ by more than an answer may take are wrong.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(10);
 
 /// Everything of the engine that is there or should be. Docker's is a matter of facts where it is not used.
 pub async fn all(patient: &Patient) -> Vec<Check> {
@@ -36,7 +40,11 @@ async fn docker(patient: &Patient) -> Vec<Check> {
         Err(_) => return vec![check.fact("that of DOCKER_HOST is not used")],
     };
     let suffix = patient.base.config.swarm_suffix().ok();
-    let facts = match inspect(&socket, suffix.as_ref(), LIMIT).await {
+    let (nodes, unusable) = match patient.base.config.nodes() {
+        Ok(nodes) => (nodes, None),
+        Err(error) => (Vec::new(), Some(Check::of("nodes").error(&error))),
+    };
+    let facts = match inspect(&socket, suffix.as_ref(), nodes, LIMIT).await {
         Ok(facts) => facts,
         Err(error) if needed => return vec![failed(check, &error)],
         Err(_) => {
@@ -52,10 +60,12 @@ async fn docker(patient: &Patient) -> Vec<Check> {
         return vec![check];
     }
     let mut checks = vec![on_disk(check, &data_root).await];
+    checks.extend(unusable);
     match swarm {
         Err(error) => checks.push(failed(Check::of("swarm"), &error)),
-        Ok(SwarmInfo { this_node, other_nodes, proxy, claim }) => {
-            checks.push(nodes(this_node.as_deref(), &other_nodes));
+        Ok(SwarmInfo { this_node, other_nodes, strange_nodes, proxy, claim }) => {
+            checks.push(places(this_node.as_deref(), &other_nodes));
+            checks.extend(engines_of(&other_nodes, &strange_nodes));
             checks.push(network(proxy.as_ref()));
             // Without a suffix there is nothing to claim, and that is told already.
             if suffix.is_some() {
@@ -81,7 +91,7 @@ fn failed(check: Check, error: &Failure) -> Check {
     check.problem(cc_ci_core::error_chain(error), fix)
 }
 
-fn nodes(here: Option<&str>, others: &[String]) -> Check {
+fn places(here: Option<&str>, others: &[NodeInfo]) -> Check {
     let mut check = Check::of("swarm");
     check = match here {
         Some(name) => check.fact(format!("managed from here; this node, {name}, takes tasks")),
@@ -90,13 +100,59 @@ fn nodes(here: Option<&str>, others: &[String]) -> Check {
             "docker node update --availability active \"$(docker info --format '{{.Swarm.NodeID}}')\"",
         ),
     };
-    for id in others {
+    for NodeInfo { name, id, .. } in others.iter().filter(|node| !node.drained && node.engine.is_none()) {
         check = check.problem(
-            format!("the node {id} is given tasks too: what is left there can't be seen from here"),
-            format!("docker node update --availability drain {id}"),
+            format!("the node {name} is given tasks, and its engine is not named: run and janitor are refused"),
+            format!(
+                "name it in the configuration: [nodes.{name:?}] (docs/nodes.md); or give it no tasks: docker node update \
+                 --availability drain {id}"
+            ),
         );
     }
     check
+}
+
+/// The engines of other nodes, where there are any.
+fn engines_of(others: &[NodeInfo], strange: &[String]) -> Option<Check> {
+    let mut check = Check::of("nodes");
+    for NodeInfo { name, drained, engine, .. } in others {
+        let state = if *drained { ", drained" } else { "" };
+        check = match engine {
+            None => check.fact(format!("{name}{state}: nobody said where its engine listens")),
+            Some(Err(error)) => {
+                let fix = error.hint().unwrap_or("see what it says itself: journalctl -u docker");
+                check.problem(cc_ci_core::error_chain(error), fix)
+            }
+            Some(Ok(NodeEngine { address, version, clock_ahead, data_root })) => {
+                let root = data_root.display();
+                let check = check.fact(format!(
+                    "{name}{state}: Docker {version}, at {address}; it keeps everything in {root}"
+                ));
+                match skew(*clock_ahead) {
+                    Some(skew) => check.problem(
+                        format!("the clock of the node {name} is {skew} that of this host"),
+                        "set both by the same time: timedatectl set-ntp true",
+                    ),
+                    None => check,
+                }
+            }
+        };
+    }
+    for name in strange {
+        check = check.problem(
+            format!("[nodes.{name}] is no node of this Swarm, or may be one of several"),
+            "name it as the Swarm does, by host name or id: docker node ls",
+        );
+    }
+    (!check.facts.is_empty() || !check.problems.is_empty()).then_some(check)
+}
+
+/// How a clock is wrong, where it is: the answer that told may have taken a while.
+fn skew(ahead: SignedDuration) -> Option<String> {
+    let seconds = ahead.as_secs();
+    let direction = if seconds < 0 { "behind" } else { "ahead of" };
+    let time = humantime::format_duration(Duration::from_secs(seconds.unsigned_abs()));
+    (seconds.unsigned_abs() > CLOCK_TOLERANCE.as_secs()).then(|| format!("{time} {direction}"))
 }
 
 fn network(proxy: Option<&ProxyNetwork>) -> Check {
@@ -154,11 +210,48 @@ mod tests {
         }
     }
 
+    fn node(name: &str, engine: Option<Result<NodeEngine, Failure>>) -> NodeInfo {
+        NodeInfo { name: name.to_owned(), id: format!("id-of-{name}"), drained: false, engine }
+    }
+
     #[test]
-    fn another_node_that_takes_tasks_is_a_problem_with_its_fix() {
-        assert!(nodes(Some("here"), &[]).problems.is_empty());
-        let two = nodes(None, &["abc".to_owned()]);
+    fn another_node_that_takes_tasks_and_is_not_named_is_a_problem_with_its_fix() {
+        assert!(places(Some("here"), &[]).problems.is_empty());
+        let drained = NodeInfo { drained: true, ..node("away", None) };
+        assert!(places(Some("here"), &[drained]).problems.is_empty());
+        let two = places(None, &[node("there", None)]);
         assert_eq!(two.problems.len(), 2);
-        assert!(two.problems[1].fix.ends_with("drain abc"), "{two:?}");
+        assert!(two.problems[1].fix.ends_with("drain id-of-there"), "{two:?}");
+        let named = node("there", Some(Err(Failure::host("no answer"))));
+        assert!(places(Some("here"), &[named]).problems.is_empty(), "its engine is told elsewhere");
+    }
+
+    #[test]
+    fn each_node_is_told_and_what_is_wrong_with_it() {
+        assert!(engines_of(&[], &[]).is_none(), "one node has no others");
+        let engine = |ahead| NodeEngine {
+            address: "tcp://w:2376".to_owned(),
+            version: "20.10.24".to_owned(),
+            clock_ahead: SignedDuration::from_secs(ahead),
+            data_root: "/var/lib/docker".into(),
+        };
+        let nodes = [
+            node("right", Some(Ok(engine(-9)))),
+            node("slow", Some(Ok(engine(-3600)))),
+            node("gone", Some(Err(Failure::host("no answer").with_hint("start it")))),
+            node("unnamed", None),
+        ];
+        let check = engines_of(&nodes, &["old".to_owned()]).unwrap();
+        let problems: Vec<_> = check.problems.iter().map(|problem| problem.problem.as_str()).collect();
+        assert_eq!(
+            problems,
+            [
+                "the clock of the node slow is 1h behind that of this host",
+                "no answer",
+                "[nodes.old] is no node of this Swarm, or may be one of several"
+            ]
+        );
+        assert_eq!(check.facts.len(), 3, "{check:?}");
+        assert!(check.facts[0].contains("tcp://w:2376"), "{check:?}");
     }
 }

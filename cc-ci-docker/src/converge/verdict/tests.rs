@@ -42,6 +42,7 @@ fn task(number: u64, state: TaskState, running: Liveness) -> Task {
         state,
         error: String::new(),
         container: Some(format!("c{number}")),
+        elsewhere: None,
         running,
     }
 }

@@ -1,0 +1,215 @@
+//! What other nodes are asked, and how often.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cc_ci_core::engine::{App, Engine as _, Fault, Kind, Resource};
+use cc_ci_core::event::{Event, Reporter};
+use cc_ci_core::names::Domain;
+
+use crate::address::Address;
+use crate::fake_engine::{FakeEngine, Reply, nothing};
+use crate::nodes::NodeAddress;
+use crate::{Settings, SwarmEngine};
+
+/// What a removal may take: it has nothing to do.
+const LONG: Duration = Duration::from_mins(1);
+
+fn domain() -> Domain {
+    "immi-012345.ci.example.org".parse().unwrap()
+}
+
+/// A manager of three nodes, of which `drained` ones are given no tasks.
+fn manager(drained: &'static [&'static str]) -> FakeEngine {
+    FakeEngine::start(move |call| {
+        let node = |id: &str| {
+            let availability = if drained.contains(&id) { "drain" } else { "active" };
+            format!(
+                r#"{{"ID":"{id}","Spec":{{"Availability":"{availability}"}},"Description":{{"Hostname":"host-{id}"}}}}"#
+            )
+        };
+        let body = match call {
+            _ if call.contains("/info") => r#"{"Swarm":{"NodeID":"m","Nodes":3}}"#.to_owned(),
+            _ if call.contains("/nodes") => format!("[{},{},{}]", node("m"), node("a"), node("b")),
+            _ if call.starts_with("GET /images/") => "{}".to_owned(),
+            _ => return nothing(call),
+        };
+        Reply::Json(200, body)
+    })
+}
+
+/// The engine of the node `id`, on which there is a volume until somebody removes it.
+fn node(id: &'static str) -> FakeEngine {
+    let removed = AtomicBool::new(false);
+    FakeEngine::start(move |call| {
+        let body = match call {
+            _ if call.starts_with("DELETE /volumes") => {
+                removed.store(true, Ordering::Relaxed);
+                return Reply::Json(204, String::new());
+            }
+            _ if removed.load(Ordering::Relaxed) => return nothing(call),
+            _ if call.contains("/info") => format!(r#"{{"Swarm":{{"NodeID":"{id}"}}}}"#),
+            _ if call.contains("/volumes") => {
+                r#"{"Volumes":[{"Name":"immi-012345_ci_example_org_data","Driver":"local","Mountpoint":"","Options":null,"Scope":"local",
+                "Labels":{"com.docker.stack.namespace":"immi-012345_ci_example_org"}}]}"#
+                    .to_owned()
+            }
+            _ => return nothing(call),
+        };
+        Reply::Json(200, body)
+    })
+}
+
+fn named(manager: &FakeEngine, nodes: &[(&str, &FakeEngine)]) -> SwarmEngine {
+    let address = |(name, fake): &(&str, &FakeEngine)| NodeAddress {
+        name: (*name).to_owned(),
+        address: Address::Unix(fake.socket()),
+    };
+    manager.engine().with_nodes(nodes.iter().map(address).collect())
+}
+
+/// What was asked, without its filters.
+fn asked(fake: &FakeEngine) -> Vec<String> {
+    let mut calls: Vec<String> =
+        fake.calls().iter().map(|call| call.split('?').next().unwrap().to_owned()).collect();
+    calls.sort();
+    calls
+}
+
+#[tokio::test]
+async fn a_look_takes_one_list_call_a_kind_and_node_however_many_domains() {
+    let (manager, a, b) = (manager(&[]), node("a"), node("b"));
+    let engine = named(&manager, &[("host-a", &a), ("b", &b)]);
+    let domains: Vec<Domain> =
+        (0..200).map(|number| format!("immi-{number:06}.ci.example.org").parse().unwrap()).collect();
+    let found = engine.inventory(Some(&domains)).await.unwrap();
+    assert_eq!(found.seen().iter().collect::<Vec<_>>(), ["host-a", "host-b", "host-m"]);
+    assert_eq!(asked(&manager).len(), 9, "eight for one node, and which others there are");
+    for fake in [&a, &b] {
+        // Once, it shows that it is that node.
+        let expected = ["GET /containers/json", "GET /info", "GET /networks", "GET /volumes"];
+        assert_eq!(asked(fake), expected);
+    }
+    engine.inventory(None).await.unwrap();
+    assert_eq!((asked(&manager).len(), asked(&a).len(), asked(&b).len()), (18, 7, 7));
+}
+
+#[tokio::test]
+async fn a_volume_of_one_name_on_two_nodes_is_two_things() {
+    let (manager, a, b) = (manager(&[]), node("a"), node("b"));
+    let engine = named(&manager, &[("host-a", &a), ("host-b", &b)]);
+    let volume = |node: &str| Resource::new(Kind::Volume, "immi-012345_ci_example_org_data").on(node);
+    let found = engine.inventory(Some(&[domain()])).await.unwrap();
+    assert_eq!(found.of(&domain()), [volume("host-a"), volume("host-b")]);
+    // Each is removed where it is.
+    engine.remove(&domain(), LONG).await.unwrap();
+    for fake in [&a, &b] {
+        let delete = "DELETE /volumes/immi-012345_ci_example_org_data";
+        assert!(asked(fake).iter().any(|call| call == delete), "{:?}", asked(fake));
+    }
+    assert!(asked(&manager).iter().all(|call| call.starts_with("GET")), "{:?}", asked(&manager));
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_answer_is_unseen_and_not_asked_again_at_once() {
+    let (manager, a) = (manager(&["b"]), FakeEngine::start(|_| Reply::Never));
+    let engine = named(&manager, &[("host-a", &a)]).with_call_limit(Duration::from_millis(200));
+    let first = engine.inventory(Some(&[domain()])).await.unwrap();
+    let (name, unseen) = first.unseen().next().unwrap();
+    assert_eq!((name, first.seen().len()), ("host-a", 1));
+    assert!(unseen.why.contains("of the node host-a did not answer within 200ms"), "{}", unseen.why);
+    assert_eq!(first.of(&domain()), [Resource::new(Kind::UnseenNode, "host-a")]);
+    let calls = a.calls().len();
+    let error = engine.remove(&domain(), LONG).await.unwrap_err();
+    assert!(error.to_string().contains("is not verified to be gone from host-a"), "{error}");
+    assert_eq!(a.calls().len(), calls);
+}
+
+#[tokio::test]
+async fn a_node_without_an_engine_is_refused_unless_it_is_drained() {
+    let (all, one) = (manager(&[]), manager(&["b"]));
+    let a = node("a");
+    for refused in [named(&all, &[]), named(&all, &[("a", &a)])] {
+        let error = refused.inventory(None).await.unwrap_err();
+        assert_eq!(error.fault(), Fault::Configuration);
+        assert!(error.hint().unwrap().ends_with("--availability drain b"), "{:?}", error.hint());
+    }
+    named(&one, &[("a", &a)]).inventory(None).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_engine_of_another_machine_shows_nothing_of_the_node() {
+    let (manager, b) = (manager(&["b"]), node("b"));
+    let found = named(&manager, &[("host-a", &b)]).inventory(Some(&[domain()])).await.unwrap();
+    let (name, unseen) = found.unseen().next().unwrap();
+    assert_eq!(name, "host-a");
+    assert!(unseen.why.contains("is not that of the node a, but of b"), "{}", unseen.why);
+    assert_eq!(asked(&b), ["GET /info"], "it is asked nothing else");
+}
+
+/// An engine of the node `id` that has no image until it has pulled one.
+fn without_images(id: &'static str) -> FakeEngine {
+    let pulled = AtomicBool::new(false);
+    FakeEngine::start(move |call| match call {
+        _ if call.starts_with("POST /images/create") => {
+            pulled.store(true, Ordering::Relaxed);
+            Reply::Json(200, "{}".to_owned())
+        }
+        _ if call.starts_with("GET /images/") && !pulled.load(Ordering::Relaxed) => {
+            Reply::Json(404, r#"{"message":"No such image"}"#.to_owned())
+        }
+        _ if call.starts_with("GET /images/") => Reply::Json(200, "{}".to_owned()),
+        _ if call.contains("/info") => Reply::Json(200, format!(r#"{{"Swarm":{{"NodeID":"{id}"}}}}"#)),
+        _ => nothing(call),
+    })
+}
+
+/// The warnings that were heard.
+#[derive(Debug, Default)]
+struct Warnings(Mutex<Vec<String>>);
+
+impl Reporter for Warnings {
+    fn report(&self, event: &Event) {
+        if let Event::Warning { text } = event {
+            self.0.lock().unwrap().push(text.clone());
+        }
+    }
+}
+
+#[tokio::test]
+async fn images_are_pulled_on_each_node_and_a_volume_that_may_be_on_any_is_told() {
+    let tree = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = tree.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    file(
+        "compose.yml",
+        "services:\n  app: {image: 'x/y:1', volumes: ['data:/data', '/anonymous']}\n  \
+         placed: {image: 'x/y:1', volumes: ['data:/data'], deploy: {placement: {constraints: [node.role == manager]}}}\n  \
+         each: {image: 'x/y:1', volumes: ['data:/data'], deploy: {mode: global}}\nvolumes: {data: }\n",
+    );
+    let app = App {
+        domain: domain(),
+        recipe: "some-recipe".parse().unwrap(),
+        tree: tree.path().to_owned(),
+        env_file: file("app.env", "COMPOSE_FILE=compose.yml\n"),
+    };
+    let (manager, a) = (manager(&["b"]), without_images("a"));
+    let warnings = Arc::new(Warnings::default());
+    let settings = Settings {
+        socket: manager.socket(),
+        suffix: "ci.example.org".parse().unwrap(),
+        sources: Vec::new(),
+        reporter: warnings.clone(),
+    };
+    let address = NodeAddress { name: "a".to_owned(), address: Address::Unix(a.socket()) };
+    SwarmEngine::new(settings).with_nodes(vec![address]).pre_pull(&app).await.unwrap();
+    let pulls = |fake: &FakeEngine| asked(fake).iter().filter(|call| *call == "POST /images/create").count();
+    assert_eq!((pulls(&manager), pulls(&a)), (0, 1));
+    let told = warnings.0.lock().unwrap().clone();
+    let [told] = &told[..] else { panic!("{told:?}") };
+    assert!(told.starts_with("the volume data is made anew wherever a task of app is started"), "{told}");
+}

@@ -1,0 +1,13 @@
+//! The suites on a private Swarm of three nodes: `private-engine run --nodes 3`. One subject a file, one behaviour a test.
+//! Each test has the nodes to itself.
+
+#![expect(clippy::expect_used, reason = "this is test code: a panic is a failed test")]
+
+mod commands;
+mod owner;
+mod removed;
+mod runs;
+mod seen;
+mod support;
+mod swarm;
+mod troubled;
