@@ -33,7 +33,7 @@ pub struct EngineInfo {
 pub struct SwarmInfo {
     /// This node's name, where tasks may be given to it.
     pub this_node: Option<String>,
-    /// The other nodes. None may be given tasks.
+    /// The other nodes. Those that are given tasks must be named.
     pub other_nodes: Vec<NodeInfo>,
     /// What is named as a node, and is none of the Swarm, or may be either of two.
     pub strange_nodes: Vec<String>,
