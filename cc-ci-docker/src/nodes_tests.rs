@@ -32,7 +32,7 @@ fn manager(drained: &'static [&'static str]) -> FakeEngine {
         let body = match call {
             _ if call.contains("/info") => r#"{"Swarm":{"NodeID":"m","Nodes":3}}"#.to_owned(),
             _ if call.contains("/nodes") => format!("[{},{},{}]", node("m"), node("a"), node("b")),
-            _ if call.starts_with("GET /images/") => "{}".to_owned(),
+            _ if call.starts_with("GET /images/") => r#"{"Id":"sha256:0a"}"#.to_owned(),
             _ => return nothing(call),
         };
         Reply::Json(200, body)
@@ -159,7 +159,7 @@ fn without_images(id: &'static str) -> FakeEngine {
         _ if call.starts_with("GET /images/") && !pulled.load(Ordering::Relaxed) => {
             Reply::Json(404, r#"{"message":"No such image"}"#.to_owned())
         }
-        _ if call.starts_with("GET /images/") => Reply::Json(200, "{}".to_owned()),
+        _ if call.starts_with("GET /images/") => Reply::Json(200, r#"{"Id":"sha256:0a"}"#.to_owned()),
         _ if call.contains("/info") => Reply::Json(200, format!(r#"{{"Swarm":{{"NodeID":"{id}"}}}}"#)),
         _ => nothing(call),
     })
