@@ -58,9 +58,7 @@ pub fn janitor(
                 terminal.warn(warning);
             }
             let images = janitor.remove_images(parts.config.keep_images, &pass).await;
-            for warning in images.warnings {
-                terminal.warn(warning);
-            }
+            report.warnings.extend(images.warnings);
             report.images = images.removed;
         }
         Ok::<_, Failure>(report)

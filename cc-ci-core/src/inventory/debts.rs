@@ -62,7 +62,9 @@ impl Debts {
                 Err(error) if error.is_not_found() => continue,
                 read => read.map_err(io::Error::other)?,
             };
-            let debt: Debt = serde_json::from_slice(&text)?;
+            let debt: Debt = serde_json::from_slice(&text).map_err(|error| {
+                io::Error::other(format!("{} is no debt: {error}", self.path(&domain).display()))
+            })?;
             debts.insert(domain, debt.nodes);
         }
         Ok(debts)
@@ -112,6 +114,7 @@ mod tests {
         std::fs::write(directory.join("not a domain.json"), "x").unwrap();
         assert_eq!(debts.read().unwrap().len(), 1);
         std::fs::write(directory.join("b-012345.ci.example.org.json"), "x").unwrap();
-        assert!(debts.read().is_err());
+        let error = debts.read().unwrap_err().to_string();
+        assert!(error.contains("b-012345.ci.example.org.json is no debt"), "{error}");
     }
 }

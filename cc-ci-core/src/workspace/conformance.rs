@@ -200,7 +200,9 @@ fn what_has_no_directory_is_no_dead_run(world: &World) {
     done(world.workspace.prepare());
     done(fs::write(world.workspace.runs_dir().join("8"), "a file"));
     assert!(world.dead("8").is_none());
-    done(fs::create_dir(world.workspace.runs_dir().join(".quarantine")));
+    for records in [".debts", ".images", ".quarantine"] {
+        done(fs::create_dir(world.workspace.runs_dir().join(records)));
+    }
     assert!(done(world.workspace.run_ids()).is_empty(), "something else is listed as a run");
 }
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::sys::beneath::read_in;
-use crate::sys::files::{Dir, RootKind, claim_root};
+use crate::sys::files::{Dir, RootKind, claim_root, open_root};
 use crate::sys::system_info::SystemInfo;
 use crate::sys::text::hex;
 
@@ -107,13 +107,9 @@ impl PulledImages {
         self.host.now().duration_since(record.used) >= time
     }
 
-    /// The runs directory, where there are records.
+    /// The runs directory, where there are records: this user's, as images are removed for what is in it.
     fn runs(&self) -> io::Result<Option<Dir>> {
-        match Dir::open(&self.runs_dir) {
-            Ok(runs) => Ok(runs.has(DIRECTORY.as_ref()).then_some(runs)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok(open_root(&self.runs_dir, RootKind::Runs)?.filter(|runs| runs.has(DIRECTORY.as_ref())))
     }
 }
 
@@ -145,7 +141,7 @@ fn path(image: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
 
     use super::*;
     use crate::sys::system_info::KernelSystemInfo;
@@ -204,7 +200,13 @@ mod tests {
         assert!(directory.try_lock_shared().is_err());
         std::thread::scope(|scope| {
             let says = scope.spawn(|| images.used(&[IMAGE.to_owned()]));
-            assert!(!says.is_finished());
+            // The kernel lists who waits for a lock, and for which inode.
+            let inode = format!(":{} ", directory.metadata().unwrap().ino());
+            let waits = |locks: &str| locks.lines().any(|line| line.contains("->") && line.contains(&inode));
+            while !waits(&fs::read_to_string("/proc/locks").unwrap()) {
+                assert!(!says.is_finished(), "it did not wait");
+                std::thread::yield_now();
+            }
             drop(held);
             says.join().unwrap().unwrap();
         });

@@ -40,7 +40,8 @@ async fn docker(patient: &Patient) -> Vec<Check> {
         Err(_) => return vec![check.fact("that of DOCKER_HOST is not used")],
     };
     let suffix = patient.base.config.swarm_suffix().ok();
-    let (nodes, unusable) = match patient.base.config.nodes() {
+    let config = patient.base.config.clone();
+    let (nodes, unusable) = match blocking::run(move || config.nodes()).await {
         Ok(nodes) => (nodes, None),
         Err(error) => (Vec::new(), Some(Check::of("nodes").error(&error))),
     };

@@ -295,7 +295,7 @@ mod tests {
         assert!(is_over(&child, root.path(), Bound { bytes: 1 << 19, ..enough }));
         assert!(is_over(&child, root.path(), Bound { files: 5, ..enough }));
         assert!(is_over(&child, root.path(), Bound { depth: 3, ..enough }));
-        assert!(is_over(&child, root.path(), Bound { held: 2, ..enough }), "it has three open");
+        assert!(is_over(&child, root.path(), Bound { held: 3, ..enough }), "it has three open, and mappings");
         end(child);
         // Without a name, and with an end that is still open.
         let mut removed = File::create(path("removed")).unwrap();
@@ -303,6 +303,9 @@ mod tests {
         std::fs::remove_file(path("removed")).unwrap();
         let child = leader("cat".as_ref(), removed);
         assert!(is_over(&child, root.path(), enough));
+        end(child);
+        let child = leader("cat".as_ref(), File::open("/dev/null").unwrap());
+        assert!(!is_over(&child, root.path(), enough));
         end(child);
         // Nor what is only mapped, as a program that runs.
         let copied = Command::new("cp").arg("/bin/cat").arg(path("program")).status();

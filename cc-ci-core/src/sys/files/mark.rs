@@ -55,7 +55,7 @@ impl RootKind {
         let Some(text) = name.to_str() else { return false };
         match self {
             Self::Runs => {
-                matches!(text, ".abra.json" | ".quarantine")
+                matches!(text, ".abra.json" | ".debts" | ".images" | ".quarantine")
                     || text.parse::<crate::names::RunId>().is_ok()
                         // An empty one may be anybody's.
                         && is_run_directory(dir, name.as_ref(), owner)
@@ -230,6 +230,15 @@ mod tests {
         // Its owner says that it may go.
         fs::write(world.path().join(RootKind::Runs.mark()), "").unwrap();
         claim_root(world.path(), RootKind::Runs, 0o755).unwrap();
+    }
+
+    #[test]
+    fn records_of_ours_are_no_strangers_where_the_mark_could_not_be_written() {
+        let root = tempfile::tempdir().unwrap();
+        for records in [".debts", ".images", ".quarantine"] {
+            std::fs::create_dir(root.path().join(records)).unwrap();
+        }
+        claim_root(root.path(), RootKind::Runs, 0o755).unwrap();
     }
 
     #[test]

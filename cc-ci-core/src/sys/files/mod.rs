@@ -25,7 +25,8 @@ mod whole;
 
 pub(crate) use dir::{Dir, give_to, parent_of, set_group, set_mode};
 pub(crate) use mark::{
-    RUN_LOCK, RUN_RECORD, RootError, RootKind, check_root, claim_root, is_full, is_run_directory, user,
+    RUN_LOCK, RUN_RECORD, RootError, RootKind, check_root, claim_root, is_full, is_run_directory, open_root,
+    user,
 };
 pub use private::{PrivateFileError, read_private};
 pub use temporary::TemporaryDirectory;
