@@ -4,10 +4,9 @@ use std::process::Command;
 
 use cc_ci_core::Failure;
 use cc_ci_core::exit::Exit;
-use clap::CommandFactory as _;
 use insta::assert_snapshot;
 
-use crate::args::{self, Cli, Invocation};
+use crate::args::{self, Invocation};
 use crate::snapshots::validate;
 use crate::terminal::{error_document, error_text, json_text};
 
@@ -67,7 +66,9 @@ fn help_of_each_command() {
         }
     }
     let mut all = String::new();
-    each(&Cli::command(), &mut Vec::new(), &mut all);
+    let mut command = args::command();
+    command.build();
+    each(&command, &mut Vec::new(), &mut all);
     assert_snapshot!(all);
 }
 

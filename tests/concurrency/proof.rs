@@ -1,6 +1,7 @@
 //! What is green is proved, and what is not is said: tests that do not run, restores of data that was never gone.
 
 use std::fs;
+use std::path::Path;
 
 use cc_ci_tests::{CcCi, Recipe, World, unconfined};
 use serde_json::Value;
@@ -25,6 +26,11 @@ fn steps(record: &Value, of: &str) -> Vec<String> {
     steps.map(|step| format!("{} {}", step["name"], step["status"]).replace('"', "")).collect()
 }
 
+/// The command that says what is wrong in it, as a person can copy it.
+fn check(recipe: &Path) -> String {
+    format!("cc-ci recipe check {}", fs::canonicalize(recipe).unwrap().display())
+}
+
 #[test]
 fn a_test_that_cannot_run_is_red_by_its_name() {
     for (name, text, mode, why) in [
@@ -44,7 +50,7 @@ fn a_test_that_cannot_run_is_red_by_its_name() {
         assert_eq!(custom["status"], "failed", "{record:#}");
         assert!(reason.starts_with(&format!("recipe/{name} failed")) && reason.contains(why), "{reason}");
         assert!(custom["steps"][0]["log"].is_null(), "it has none: {custom:#}");
-        assert_eq!(record["digest"]["next"], serde_json::json!(["cc-ci recipe check RECIPE"]));
+        assert_eq!(record["digest"]["next"], serde_json::json!([check(recipe.path())]));
     }
     let world = World::new();
     let recipe = world.recipe("plain");
@@ -52,7 +58,7 @@ fn a_test_that_cannot_run_is_red_by_its_name() {
     let record = run(&world, &recipe, 1);
     let reason = tier(&record, "install")["reason"].as_str().unwrap();
     assert!(reason.contains("install_steps.sh") && reason.contains("it is not executable"), "{reason}");
-    assert_eq!(record["digest"]["next"], serde_json::json!(["cc-ci recipe check RECIPE"]));
+    assert_eq!(record["digest"]["next"], serde_json::json!([check(recipe.path())]));
 }
 
 #[test]

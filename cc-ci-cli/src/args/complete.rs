@@ -8,12 +8,12 @@ use cc_ci_core::lock::{AppLock as _, FlockLocks};
 use cc_ci_core::names::RecipeName;
 use cc_ci_core::run::RunRecord;
 use cc_ci_core::system_info::{BootId, KernelSystemInfo};
-use clap::{CommandFactory as _, Parser as _, ValueEnum as _};
+use clap::ValueEnum as _;
 use clap_complete::CompleteEnv;
 use clap_complete::engine::{CompletionCandidate, PathCompleter, ValueCompleter as _};
 
-use super::Cli;
 use super::topics::Topic;
+use super::{command, parsed};
 use crate::config::Config;
 
 /// So many are offered.
@@ -27,7 +27,7 @@ pub fn complete(args: impl IntoIterator<Item = OsString>) -> Option<Result<(), S
     if args.len() > 1 && !has_line {
         return None;
     }
-    match CompleteEnv::with_factory(Cli::command).try_complete(args, None) {
+    match CompleteEnv::with_factory(command).try_complete(args, None) {
         Ok(false) => None,
         Ok(true) => Some(Ok(())),
         // Whoever asks for what can't be completed sees nothing: the line is still being written.
@@ -38,12 +38,12 @@ pub fn complete(args: impl IntoIterator<Item = OsString>) -> Option<Result<(), S
 
 /// What holds for a command without flags; nothing is told where that is wrong.
 fn config() -> Option<Config> {
-    Config::load(&Cli::try_parse_from(["cc-ci", "status"]).ok()?.settings).ok()
+    Config::load(&parsed(["cc-ci", "status"].map(OsString::from)).ok()?.settings).ok()
 }
 
 /// The commands.
 pub fn commands() -> Vec<CompletionCandidate> {
-    Cli::command().get_subcommands().map(|command| CompletionCandidate::new(command.get_name())).collect()
+    command().get_subcommands().map(|command| CompletionCandidate::new(command.get_name())).collect()
 }
 
 /// What there is help on.

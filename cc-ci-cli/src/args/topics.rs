@@ -1,12 +1,13 @@
 //! `help TOPIC` and `man`: made of what the command itself goes by.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 
 use cc_ci_core::spelling;
-use clap::{Args, CommandFactory as _, Parser as _, ValueEnum};
+use clap::{Args, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 
-use super::{Cli, complete, exit_codes};
+use super::{command, complete, exit_codes, parsed};
 use crate::commands::BUILD_NUMBERS;
 use crate::config::{self, KEYS};
 
@@ -93,7 +94,7 @@ pub fn help(Help { words }: &Help) -> Result<String, String> {
         return Err(format!("error: there is no topic {word:?}\n\nhint: did you mean {topic}?\n"));
     }
     let line = ["cc-ci"].into_iter().chain(words.iter().map(String::as_str)).chain(["--help"]);
-    match Cli::try_parse_from(line) {
+    match parsed(line.map(OsString::from)) {
         Err(error) if !error.use_stderr() => Ok(error.render().to_string()),
         Err(error) => Err(error.render().to_string()),
         Ok(_) => Err("error: that is neither a command nor a topic\n".to_owned()),
@@ -104,14 +105,14 @@ pub fn help(Help { words }: &Help) -> Result<String, String> {
 fn nearest_topic(word: &str) -> Option<String> {
     let topics = Topic::value_variants().iter().filter_map(Topic::to_possible_value);
     let topics: Vec<String> = topics.map(|topic| topic.get_name().to_owned()).collect();
-    let is_command = Cli::command().find_subcommand(word).is_some();
+    let is_command = command().find_subcommand(word).is_some();
     let nearest = spelling::nearest(word, topics.iter().map(String::as_str)).filter(|_| !is_command);
     nearest.map(str::to_owned)
 }
 
 /// A page of the manual, as man(1) takes it.
 pub fn man(Man { words }: &Man) -> Result<String, String> {
-    let mut command = Cli::command();
+    let mut command = super::command();
     command.build();
     for word in words {
         let inner = command.find_subcommand(word).cloned();
@@ -129,7 +130,9 @@ pub fn man(Man { words }: &Man) -> Result<String, String> {
 /// Each variable that takes the place of a flag: its name, the flag, the command's words, and what it is.
 fn variables() -> Vec<(String, String, String)> {
     fn each(command: &clap::Command, path: &str, all: &mut Vec<(String, String, String)>) {
-        for argument in command.get_arguments() {
+        // A command that is built has what all take, too.
+        let own = command.get_arguments().filter(|argument| path.is_empty() || !argument.is_global_set());
+        for argument in own {
             let Some(variable) = argument.get_env() else { continue };
             let flag = argument.get_long().unwrap_or_default();
             let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
@@ -139,8 +142,10 @@ fn variables() -> Vec<(String, String, String)> {
             each(inner, &format!("{path}{} ", inner.get_name()), all);
         }
     }
+    let mut command = command();
+    command.build();
     let mut all = Vec::new();
-    each(&Cli::command(), "", &mut all);
+    each(&command, "", &mut all);
     all
 }
 

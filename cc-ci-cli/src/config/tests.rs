@@ -158,9 +158,8 @@ fn a_default_is_told_as_it_is() {
 
 #[test]
 fn every_flag_of_all_commands_is_a_key_or_no_part_of_the_configuration() {
-    use clap::CommandFactory as _;
     let keys: Vec<&str> = KEYS.iter().map(|(key, _)| show::flag_of(key)).collect();
-    for argument in crate::args::Cli::command().get_arguments() {
+    for argument in crate::args::command().get_arguments() {
         let id = argument.get_id().as_str();
         let of_a_call = ["config", "format", "parent", "parent_pid"].contains(&id);
         assert!(argument.get_env().is_none() || of_a_call != keys.contains(&id), "{id}");

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::asked::Asked;
 use super::tier_name::TierName;
 use crate::names::RunId;
 use crate::sys::text::sanitize_line;
@@ -131,12 +132,30 @@ impl Digest {
 /// tests: such a name is no command there, and one that could not be read there is left out.
 pub(crate) fn logs_command(run: &RunId, name: Option<&str>) -> String {
     let command = format!("cc-ci logs {run}");
-    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | '+' | '@' | '%');
-    match name {
-        Some(name) if name.chars().all(is_plain) => format!("{command} {name}"),
-        Some(name) if sanitize_line(name) == name => format!("{command} '{}'", name.replace('\'', r"'\''")),
-        Some(_) | None => command,
+    match name.and_then(for_a_shell) {
+        Some(name) => format!("{command} {name}"),
+        None => command,
     }
+}
+
+/// The command that says what breaks a rule in the recipe that was asked for, for a shell that it is copied into. A check reads
+/// a directory of this host, or the canonical tree: of a recipe from elsewhere it is told what belongs there.
+pub(crate) fn check_command(asked: Option<&Asked>) -> String {
+    let source = asked.map(|asked| asked.source.as_str()).filter(|source| {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        source.starts_with('/') || source.chars().all(is_name)
+    });
+    let recipe = source.and_then(for_a_shell).unwrap_or_else(|| "RECIPE".to_owned());
+    format!("cc-ci recipe check {recipe}")
+}
+
+/// A word as a shell reads it again, where it can be read.
+fn for_a_shell(word: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | '+' | '@' | '%');
+    if word.chars().all(is_plain) {
+        return Some(word.to_owned());
+    }
+    (sanitize_line(word) == word).then(|| format!("'{}'", word.replace('\'', r"'\''")))
 }
 
 /// The name of a test, as `cc-ci logs` takes it.
@@ -163,6 +182,32 @@ mod tests {
         ] {
             assert_eq!(logs_command(&run, name), command);
         }
+    }
+
+    #[test]
+    fn a_check_is_of_what_was_asked_for_where_it_can_be_checked() {
+        for (source, command) in [
+            ("/srv/recipes/pad", "cc-ci recipe check /srv/recipes/pad"),
+            ("/srv/my pads/$(reboot)", "cc-ci recipe check '/srv/my pads/$(reboot)'"),
+            ("pad", "cc-ci recipe check pad"),
+            ("https://git.example.org/pad.git", "cc-ci recipe check RECIPE"),
+            ("git@git.example.org:coop/pad", "cc-ci recipe check RECIPE"),
+            ("/srv/a\nreboot", "cc-ci recipe check RECIPE"),
+        ] {
+            let asked = Asked {
+                source: source.to_owned(),
+                revision: None,
+                deadline_seconds: None,
+                tests_dir: None,
+                fresh: false,
+                upgrade_from: Vec::new(),
+                skip_fetch: false,
+                report_only: false,
+                keep_on_red_seconds: None,
+            };
+            assert_eq!(check_command(Some(&asked)), command);
+        }
+        assert_eq!(check_command(None), "cc-ci recipe check RECIPE");
     }
 
     #[test]

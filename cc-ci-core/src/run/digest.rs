@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::evidence::{Evidence, Unwell};
 use super::lines::{LINE, last_lines, log_end};
 use crate::engine::{Redactor, Resource};
-use crate::model::digest::{Blame, Digest, Doing, LogEnd, logs_command, test_name};
+use crate::model::digest::{Blame, Digest, Doing, LogEnd, check_command, logs_command, test_name};
 use crate::model::exit::Exit;
 use crate::model::failure::{Failure, Fault};
 use crate::model::record::{RunRecord, TierName};
@@ -212,7 +212,7 @@ fn of_failure(known: &Evidence, record: &RunRecord, failure: &FirstFailure) -> D
         }
         // A test that did not run can't be run.
         Blame::Recipe if digest.next.is_empty() && (names_a_file(&failure.text) || test.is_some()) => {
-            digest.next.push("cc-ci recipe check RECIPE".to_owned());
+            digest.next.push(check_command(record.asked.as_ref()));
         }
         _ => {}
     }
