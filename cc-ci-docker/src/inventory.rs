@@ -70,10 +70,10 @@ async fn look(engine: &SwarmEngine, domains: Option<&[Domain]>) -> Result<Invent
     for node in &snapshot.seen {
         inventory.add_seen(node);
     }
-    for node in &snapshot.unseen {
+    for node in snapshot.unseen.iter().filter(|node| node.matters_to(domains)) {
         inventory.add_unseen(&node.name, Unseen { since: node.since, why: node.why.clone() });
         // Who asks for an app is told that something of it may be there; nobody knows whose else.
-        for domain in domains.into_iter().flatten().filter(|_| node.may_have_tasks) {
+        for domain in domains.into_iter().flatten().filter(|domain| node.may_hold(domain)) {
             inventory.add(domain, Resource::new(Kind::UnseenNode, &*node.name));
         }
     }

@@ -4,14 +4,16 @@
 //! has no engine named is refused before anything is said of the Swarm. One that is named and does not answer is *unseen*:
 //! whatever is there, nobody may say that nothing is. A node that is only paused keeps the tasks that it has.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bollard::models::{NodeSpecAvailabilityEnum, SystemInfo};
 use bollard::query_parameters::ListNodesOptions;
 use cc_ci_core::engine::Redactor;
 use cc_ci_core::error_chain;
+use cc_ci_core::names::Domain;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
@@ -61,11 +63,20 @@ pub(crate) struct NodeEngine {
     /// As the operator calls it.
     key: String,
     client: Client,
-    /// What it is called here, once it has shown that it is that node's.
-    verified: OnceLock<Arc<str>>,
+    /// The node that it has shown to be that of.
+    verified: Mutex<Option<Verified>>,
     /// Whether it was given tasks at any look: what was there may be there still.
     had_tasks: AtomicBool,
+    /// The apps that were deployed while it was given tasks, until they are verified to be gone.
+    apps: Mutex<BTreeSet<Domain>>,
     missed: Mutex<Option<Missed>>,
+}
+
+/// A node whose engine has told its id.
+#[derive(Debug)]
+struct Verified {
+    id: String,
+    name: Arc<str>,
 }
 
 /// An engine that did not answer.
@@ -82,17 +93,47 @@ pub(crate) struct Others<'e> {
     /// What the manager is called, where there are several.
     pub here: Option<Arc<str>>,
     pub asked: Vec<(Node, &'e NodeEngine)>,
+    /// Those that are no nodes any more, and were while apps were deployed that are there still.
+    pub left: Vec<UnseenNode>,
 }
 
 /// A node that can't be seen.
 #[derive(Debug, Clone)]
 pub(crate) struct UnseenNode {
-    pub id: String,
+    /// None of one that is no node any more: no task is there.
+    pub id: Option<String>,
     pub name: Arc<str>,
     pub since: Timestamp,
     pub why: String,
-    /// Whether something of an app may be there that nobody wrote down: it is given tasks, or was.
-    pub may_have_tasks: bool,
+    pub holds: Holds,
+}
+
+/// Of which apps something may be on a node that can't be seen.
+#[derive(Debug, Clone)]
+pub(crate) enum Holds {
+    /// It was never given tasks.
+    Nothing,
+    OfAnyApp,
+    Of(BTreeSet<Domain>),
+}
+
+impl UnseenNode {
+    /// Whether something of `domain` may be there.
+    pub(crate) fn may_hold(&self, domain: &Domain) -> bool {
+        match &self.holds {
+            Holds::Nothing => false,
+            Holds::OfAnyApp => true,
+            Holds::Of(apps) => apps.contains(domain),
+        }
+    }
+
+    /// Whether whoever asks for these, or for everything, is told of it.
+    pub(crate) fn matters_to(&self, domains: Option<&[Domain]>) -> bool {
+        match (&self.holds, domains) {
+            (Holds::Of(apps), Some(asked)) => asked.iter().any(|domain| apps.contains(domain)),
+            _ => true,
+        }
+    }
 }
 
 impl NodeEngines {
@@ -101,8 +142,9 @@ impl NodeEngines {
         let engine = |NodeAddress { name, address }| NodeEngine {
             client: Client::at(Place { address, node: Some(name.clone()) }).with_redactor(redactor.clone()),
             key: name,
-            verified: OnceLock::new(),
+            verified: Mutex::new(None),
             had_tasks: AtomicBool::new(false),
+            apps: Mutex::default(),
             missed: Mutex::new(None),
         };
         Self(nodes.into_iter().map(engine).collect())
@@ -122,9 +164,23 @@ impl NodeEngines {
 
     /// The engine of the node that is called so, once it has been looked at.
     pub(crate) fn called(&self, name: &str) -> Option<&Client> {
-        let engine =
-            self.0.iter().find(|engine| engine.verified.get().is_some_and(|known| **known == *name))?;
-        Some(&engine.client)
+        let is_called =
+            |engine: &&NodeEngine| engine.verified().as_ref().is_some_and(|node| *node.name == *name);
+        Some(&self.0.iter().find(is_called)?.client)
+    }
+
+    /// The nodes that are none of `all`, and whose disks may have what an app had there.
+    fn left(&self, all: &[Node]) -> Vec<UnseenNode> {
+        let is_one =
+            |engine: &NodeEngine| all.iter().any(|node| engine.key == node.id || engine.key == node.name);
+        self.0.iter().filter(|engine| !is_one(engine)).filter_map(NodeEngine::left).collect()
+    }
+
+    /// `domain` is verified to be gone.
+    pub(crate) fn is_gone(&self, domain: &Domain) {
+        for engine in &self.0 {
+            engine.apps().remove(domain);
+        }
     }
 
     /// The names that are no node's of `all`.
@@ -147,13 +203,14 @@ impl NodeEngine {
     ) -> Result<T, UnseenNode> {
         let given = !node.drained;
         let may_have_tasks = self.had_tasks.fetch_or(given, Ordering::Relaxed) || given;
+        let holds = if may_have_tasks { Holds::OfAnyApp } else { Holds::Nothing };
         let missed = self.missed().clone();
         let unseen = |missed: Missed| UnseenNode {
-            id: node.id.clone(),
+            id: Some(node.id.clone()),
             name: node.name.as_str().into(),
             since: missed.since,
             why: missed.why,
-            may_have_tasks,
+            holds: holds.clone(),
         };
         if let Some(missed) = missed.clone().filter(|missed| missed.tried.elapsed() < ASK_AGAIN) {
             return Err(unseen(missed));
@@ -176,16 +233,41 @@ impl NodeEngine {
 
     /// Its client, once it has shown that it is `node`'s.
     async fn of(&self, node: &Node) -> Result<&Client, ApiError> {
-        if self.verified.get().is_none() {
+        // Another machine may have come back under the name.
+        if self.verified().as_ref().is_none_or(|verified| verified.id != node.id) {
             let info = self.client.call(async |docker| docker.info().await).await?;
             node.is_asked(&info, &self.client)?;
-            // Another look may have been faster.
-            let _same = self.verified.set(node.name.as_str().into()).is_err();
+            *self.verified() = Some(Verified { id: node.id.clone(), name: node.name.as_str().into() });
         }
         Ok(&self.client)
     }
 
+    /// What is told of it when it is no node any more, if apps may have had something there.
+    fn left(&self) -> Option<UnseenNode> {
+        let apps = self.apps().clone();
+        if apps.is_empty() {
+            return None;
+        }
+        let name =
+            self.verified().as_ref().map_or_else(|| self.key.as_str().into(), |node| node.name.clone());
+        let why = "it is no node of this Swarm any more".to_owned();
+        let mut missed = self.missed();
+        let since = missed.as_ref().map_or_else(Timestamp::now, |missed| missed.since);
+        *missed = Some(Missed { since, tried: Instant::now(), why: why.clone() });
+        Some(UnseenNode { id: None, name, since, why, holds: Holds::Of(apps) })
+    }
+
+    /// Each change is whole.
+    fn apps(&self) -> MutexGuard<'_, BTreeSet<Domain>> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A poisoned one is as good: it is replaced whole.
+    fn verified(&self) -> MutexGuard<'_, Option<Verified>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Likewise.
     fn missed(&self) -> MutexGuard<'_, Option<Missed>> {
         self.missed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -211,10 +293,11 @@ pub(crate) async fn others(engine: &SwarmEngine) -> Result<Others<'_>, ApiError>
     let swarm = info.swarm.unwrap_or_default();
     if swarm.nodes == Some(1) {
         engine.places.set(Vec::new());
-        return Ok(Others::default());
+        return Ok(Others { left: engine.nodes.left(&[]), ..Others::default() });
     }
-    let (mut others, mut unnamed) = (Others::default(), Vec::new());
     let nodes = list(client).await?;
+    let (mut others, mut unnamed) = (Others::default(), Vec::new());
+    others.left = engine.nodes.left(&nodes);
     let several = nodes.len() > 1;
     for node in nodes {
         if swarm.node_id.as_ref() == Some(&node.id) {
@@ -253,6 +336,14 @@ async fn places(engine: &SwarmEngine) -> Result<Arc<[Node]>, ApiError> {
         Box::pin(others(engine)).await?;
     }
     Ok(engine.places.get().unwrap_or_default())
+}
+
+/// `domain` is about to be deployed: something of it may be on each node that is given tasks.
+pub(crate) fn expect(engine: &SwarmEngine, domain: &Domain) {
+    let places = engine.places.get().unwrap_or_default();
+    for named in places.iter().filter(|place| !place.drained).filter_map(|place| engine.nodes.of(place)) {
+        named.apps().insert(domain.clone());
+    }
 }
 
 /// The engine of the node that a task was given to; the manager's own where nobody else is asked for anything. A Swarm of

@@ -1,5 +1,6 @@
 //! What other nodes are asked, and how often.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -126,6 +127,80 @@ async fn a_node_that_does_not_answer_is_unseen_and_not_asked_again_at_once() {
     assert_eq!(a.calls().len(), calls);
 }
 
+/// One that left in between is not forgotten of an app that was deployed while it was there: its disk may have what that had.
+#[tokio::test]
+async fn a_node_that_leaves_while_an_app_is_deployed_is_unseen_of_that_app() {
+    let tree = tempfile::tempdir().unwrap();
+    for leaves_others in [false, true] {
+        let left = Arc::new(AtomicBool::new(false));
+        let says = left.clone();
+        let manager = FakeEngine::start(move |call| {
+            let node = |id: &&str| format!(r#"{{"ID":"{id}","Description":{{"Hostname":"host-{id}"}}}}"#);
+            let mut nodes = if leaves_others { vec!["m", "a", "b"] } else { vec!["m", "a"] };
+            nodes.retain(|node| *node != "a" || !says.load(Ordering::Relaxed));
+            let body = match call {
+                _ if call.contains("/info") => {
+                    format!(r#"{{"Swarm":{{"NodeID":"m","Nodes":{}}}}}"#, nodes.len())
+                }
+                _ if call.contains("/nodes") => {
+                    format!("[{}]", nodes.iter().map(node).collect::<Vec<_>>().join(","))
+                }
+                _ if call.starts_with("GET /images/") => r#"{"Id":"sha256:0a"}"#.to_owned(),
+                _ => return nothing(call),
+            };
+            Reply::Json(200, body)
+        });
+        let (a, b) = (without_images("a"), without_images("b"));
+        let engine = named(&manager, &[("a", &a), ("host-b", &b)]);
+        let other: Domain = "immi-999999.ci.example.org".parse().unwrap();
+        let both = [domain(), other.clone()];
+        assert_eq!(engine.inventory(Some(&both)).await.unwrap().unseen().count(), 0);
+        for domain in &both {
+            engine.pre_pull(&app(domain, tree.path(), "services: {app: {image: 'x/y:1'}}\n")).await.unwrap();
+        }
+        engine.remove(&other, LONG).await.unwrap();
+        left.store(true, Ordering::Relaxed);
+        let found = engine.inventory(Some(&both)).await.unwrap();
+        let (name, unseen) = found.unseen().next().unwrap();
+        assert_eq!((name, unseen.why.as_str()), ("host-a", "it is no node of this Swarm any more"));
+        assert_eq!(found.of(&domain()), [Resource::new(Kind::UnseenNode, "host-a")]);
+        assert_eq!(found.of(&other), []);
+        let calls = a.calls().len();
+        let error = engine.remove(&domain(), LONG).await.unwrap_err();
+        assert!(error.to_string().contains("is not verified to be gone from host-a"), "{error}");
+        assert_eq!(a.calls().len(), calls, "it is asked nothing");
+        // Whoever asks for others has nothing to do with it.
+        assert_eq!(engine.inventory(Some(&[other.clone()])).await.unwrap().unseen().count(), 0);
+        engine.remove(&other, LONG).await.unwrap();
+    }
+}
+
+/// A name that another machine has taken over does not make the engine behind the address that one's.
+#[tokio::test]
+async fn a_node_that_another_machine_replaces_is_not_that_of_the_engine_that_was_named() {
+    let replaced = Arc::new(AtomicBool::new(false));
+    let says = replaced.clone();
+    let manager = FakeEngine::start(move |call| {
+        let id = if says.load(Ordering::Relaxed) { "b" } else { "a" };
+        let body = match call {
+            _ if call.contains("/info") => r#"{"Swarm":{"NodeID":"m","Nodes":2}}"#.to_owned(),
+            _ if call.contains("/nodes") => format!(
+                r#"[{{"ID":"m","Description":{{"Hostname":"host-m"}}}},{{"ID":"{id}","Description":{{"Hostname":"worker"}}}}]"#
+            ),
+            _ => return nothing(call),
+        };
+        Reply::Json(200, body)
+    });
+    let a = node("a");
+    let engine = named(&manager, &[("worker", &a)]);
+    assert_eq!(engine.inventory(None).await.unwrap().unseen().count(), 0);
+    replaced.store(true, Ordering::Relaxed);
+    let found = engine.inventory(None).await.unwrap();
+    let (name, unseen) = found.unseen().next().unwrap();
+    assert_eq!(name, "worker");
+    assert!(unseen.why.contains("is not that of the node b, but of a"), "{}", unseen.why);
+}
+
 #[tokio::test]
 async fn a_node_without_an_engine_is_refused_unless_it_is_drained() {
     let (all, one) = (manager(&[]), manager(&["b"]));
@@ -165,6 +240,22 @@ fn without_images(id: &'static str) -> FakeEngine {
     })
 }
 
+/// An app of one compose file, in `tree`.
+fn app(domain: &Domain, tree: &Path, compose: &str) -> App {
+    let file = |name: &str, text: &str| {
+        let path = tree.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    file("compose.yml", compose);
+    App {
+        domain: domain.clone(),
+        recipe: "some-recipe".parse().unwrap(),
+        tree: tree.to_owned(),
+        env_file: file("app.env", "COMPOSE_FILE=compose.yml\n"),
+    }
+}
+
 /// The warnings that were heard.
 #[derive(Debug, Default)]
 struct Warnings(Mutex<Vec<String>>);
@@ -180,23 +271,13 @@ impl Reporter for Warnings {
 #[tokio::test]
 async fn images_are_pulled_on_each_node_and_a_volume_that_may_be_on_any_is_told() {
     let tree = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = tree.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    file(
-        "compose.yml",
+    let app = app(
+        &domain(),
+        tree.path(),
         "services:\n  app: {image: 'x/y:1', volumes: ['data:/data', '/anonymous']}\n  \
          placed: {image: 'x/y:1', volumes: ['data:/data'], deploy: {placement: {constraints: [node.role == manager]}}}\n  \
          each: {image: 'x/y:1', volumes: ['data:/data'], deploy: {mode: global}}\nvolumes: {data: }\n",
     );
-    let app = App {
-        domain: domain(),
-        recipe: "some-recipe".parse().unwrap(),
-        tree: tree.path().to_owned(),
-        env_file: file("app.env", "COMPOSE_FILE=compose.yml\n"),
-    };
     let (manager, a) = (manager(&["b"]), without_images("a"));
     let warnings = Arc::new(Warnings::default());
     let settings = Settings {

@@ -130,7 +130,7 @@ impl Snapshot {
         for volume in &mut volumes {
             volume.node.clone_from(&others.here);
         }
-        let (mut unseen, mut seen) = (Vec::new(), others.here.into_iter().collect::<Vec<_>>());
+        let (mut unseen, mut seen) = (others.left, others.here.into_iter().collect::<Vec<_>>());
         let known: HashSet<String> = networks.iter().map(|network| network.id.clone()).collect();
         let looks = others.asked.iter().map(async |(node, engine)| (node, engine.look(node, held).await));
         for (node, look) in join_all(looks).await {
@@ -158,7 +158,7 @@ impl Snapshot {
 
     /// Whether a task is where what it makes can be seen.
     pub(crate) fn sees(&self, task: &Task) -> bool {
-        !self.unseen.iter().any(|unseen| task.node.as_ref() == Some(&unseen.id))
+        !self.unseen.iter().any(|unseen| task.node.is_some() && task.node == unseen.id)
     }
 }
 

@@ -54,6 +54,7 @@ pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Fail
     let places =
         nodes::all(engine).await.map_err(|error| error.during("can't tell which images are there"))?;
     if places.len() > 1 {
+        nodes::expect(engine, &app.domain);
         for (service, volume) in anywhere(&compose) {
             let text = format!(
                 "the volume {volume} is made anew wherever a task of {service} is started, which may be any of {} nodes: \

@@ -38,7 +38,9 @@ const USED_BY_OTHERS: Duration = Duration::from_secs(20);
 
 /// Removes everything of the stack of `domain`.
 pub(crate) async fn remove(engine: &SwarmEngine, domain: &Domain, limit: Duration) -> Result<(), Failure> {
-    Removal::new(engine, domain, None).within(limit).await
+    Removal::new(engine, domain, None).within(limit).await?;
+    engine.nodes.is_gone(domain);
+    Ok(())
 }
 
 /// Removes those things of the stack of `domain` that `residue` names.

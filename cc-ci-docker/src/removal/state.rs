@@ -112,7 +112,7 @@ impl<'e> Removal<'e> {
     /// The nodes that the last look could not see, and where something of the stack may be.
     pub fn unseen(&self) -> impl Iterator<Item = &UnseenNode> {
         let nodes = self.last.iter().flat_map(|(snapshot, _)| &snapshot.unseen);
-        nodes.filter(|node| node.may_have_tasks)
+        nodes.filter(|node| node.may_hold(self.domain))
     }
 }
 
