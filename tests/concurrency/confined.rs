@@ -32,6 +32,33 @@ fn run(world: &World, recipe: &Recipe, code: i32) -> Value {
     record
 }
 
+/// The kernel keeps the end of a sandbox's first process until somebody takes note of it.
+#[test]
+fn nothing_is_left_of_a_sandbox_while_its_run_goes_on() {
+    let Some(world) = world("nothing_is_left_of_a_sandbox_while_its_run_goes_on") else { return };
+    let recipe = world.recipe("plain");
+    for number in 0..8 {
+        recipe.script(&format!("tests/custom-{number}"), "exit 0");
+    }
+    recipe.script("tests/custom-fails", "exit 1").commit();
+    let mut running = call(&world, &recipe).arg("--keep-on-red").arg("1h").start();
+    running.wait_for("red; kept until ");
+    let parent = running.pid().to_string();
+    let is_dead_child = |stat: &str| {
+        let rest = stat.rsplit(") ").next().unwrap_or_default();
+        let mut words = rest.split(' ');
+        words.next() == Some("Z") && words.next() == Some(parent.as_str())
+    };
+    let dead = || {
+        let stats = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path().join("stat"));
+        stats.filter(|stat| fs::read_to_string(stat).is_ok_and(|stat| is_dead_child(&stat))).count()
+    };
+    until("the last one is gone", || dead() == 0);
+    running.signal(Signal::SIGTERM);
+    running.wait().expect(1);
+    world.assert_empty();
+}
+
 fn log(world: &World, name: &str) -> String {
     fs::read_to_string(world.runs().join("1/logs").join(name)).unwrap()
 }

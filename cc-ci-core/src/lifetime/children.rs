@@ -132,6 +132,8 @@ impl Children {
         if let Some(sandbox) = &mut child.sandbox {
             ended.unstarted = ended.code.is_some() && !sandbox.has_exited();
         }
+        // Without its leader, it became a child of a process that adopts, such as this one.
+        child.first.iter().for_each(PidFd::reap);
         // Closing is not enough: a child between fork and exec holds a copy.
         let _absent = self.exits.delete(child.first.as_ref().unwrap_or(&child.pidfd)).is_err();
         drop(live);

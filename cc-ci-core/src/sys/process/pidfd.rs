@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -55,6 +56,13 @@ impl PidFd {
             Signal::Kill => rustix::process::Signal::KILL,
         };
         pidfd_send_signal(&self.0, signal).map_err(not_found)
+    }
+
+    /// Takes note of its end, if it is a child that has ended: nothing is left of it in the kernel then. Of another process's
+    /// child nothing is taken.
+    pub(crate) fn reap(&self) {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let _ended = retry_on_intr(|| waitid(WaitId::PidFd(self.0.as_fd()), options)).is_ok();
     }
 
     /// Whether the process has ended: a zombie has.
