@@ -93,6 +93,32 @@ fn while_it_is_kept_the_run_is_live_and_the_app_can_be_looked_at_until_it_is_can
     still_red(&world, Some("term"));
 }
 
+/// Somebody removes its lock file: the run owns its app still (I16), is shown so, and who ends it is told that it could not
+/// tell what it left.
+#[test]
+fn one_whose_lock_file_was_removed_is_live_and_its_cancel_is_no_success() {
+    let world = World::new();
+    let (running, _) = kept(&world);
+    for file in fs::read_dir(world.locks()).unwrap().flatten() {
+        fs::remove_file(file.path()).unwrap();
+    }
+    let status = world.cc_ci(["status", "--format", "json"]).run().expect(0).json();
+    assert_eq!((&status["left"], &status["waiting"]), (&json!([]), &json!([])), "{status:#}");
+    assert_eq!(
+        (&status["live"][0]["run_id"], &status["live"][0]["holder"]),
+        (&json!(RUN), &json!(running.pid()))
+    );
+    let warning = status["warnings"][0].as_str().unwrap();
+    assert!(warning.ends_with("run 1 owns it, and its lock file was removed"), "{warning}");
+    world.cc_ci(["audit"]).run().expect(0);
+    let end = world.cc_ci(["cancel", RUN]).run().expect(3);
+    assert!(end.stdout.contains("could not tell what is left"), "{}", end.stdout);
+    running.wait().expect(3);
+    assert!(!world.processes().is_empty(), "it removed what it did not own any more");
+    world.cc_ci(["janitor"]).run().expect(0);
+    world.assert_empty();
+}
+
 #[test]
 fn the_deadline_bounds_it() {
     let world = World::new();

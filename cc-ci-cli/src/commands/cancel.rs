@@ -56,5 +56,11 @@ pub fn cancel(
         Format::Human => terminal.result(render::past::ended(&record)),
         Format::Json | Format::Ndjson => terminal.json(&record),
     }
-    Ok(if verdict == Verdict::Residue { Exit::Residue } else { Exit::Green })
+    let is_verified = record.receipt.as_ref().is_some_and(|receipt| !receipt.verified.is_empty());
+    Ok(match verdict {
+        Verdict::Residue => Exit::Residue,
+        // It could not tell what it left.
+        Verdict::HarnessFailed if !is_verified => Exit::Harness,
+        _ => Exit::Green,
+    })
 }

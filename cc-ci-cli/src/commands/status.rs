@@ -179,11 +179,19 @@ fn status_of(
         warm: warm(ci_host, executor)?,
         warnings: unseen.iter().map(|(node, unseen)| unseen_line(node, unseen)).collect(),
     };
-    let mut views = BTreeMap::new();
-    for AppStatus { domain, ownership, exists, lock, quarantine, .. } in statuses {
+    let (mut views, mut unlocked_runs) = (BTreeMap::new(), BTreeSet::new());
+    for AppStatus { domain, ownership, exists, lock, owner, quarantine, .. } in statuses {
         let exists = by_kind(&exists);
         match ownership {
             Ownership::Live => {
+                if let Some(run) = owner {
+                    status
+                        .warnings
+                        .push(format!("{domain}: run {} owns it, and its lock file was removed", run.id));
+                    unlocked_runs.insert(run.id.clone());
+                    status.live.push(unlocked(&domain, run, exists));
+                    continue;
+                }
                 status.live.extend(lock.as_ref().map(|view| live(&domain, view, exists)));
                 views.extend(lock.map(|view| (domain, view)));
             }
@@ -212,7 +220,8 @@ fn status_of(
             Err(error) => status.warnings.push(format!("{domain}: {error}")),
         }
     }
-    status.waiting.extend(alive.into_iter().filter_map(|run| waiting(run, &views)));
+    let others = alive.into_iter().filter(|run| !unlocked_runs.contains(&run.id));
+    status.waiting.extend(others.filter_map(|run| waiting(run, &views)));
     Ok(status)
 }
 
@@ -238,6 +247,21 @@ fn live(domain: &Domain, view: &LockView, exists: BTreeMap<Kind, usize>) -> Live
         warm: false,
         exists,
         waiting: view.waiting,
+    }
+}
+
+/// The app of a live run whose lock file was removed: it holds the lock of a file that nobody can open any more.
+fn unlocked(domain: &Domain, run: RunSummary, exists: BTreeMap<Kind, usize>) -> Live {
+    Live {
+        domain: domain.clone(),
+        holder: Some(run.owner.pid),
+        phase: None,
+        recipe: run.recipe,
+        run_id: Some(run.id),
+        since: run.started,
+        warm: false,
+        exists,
+        waiting: 0,
     }
 }
 

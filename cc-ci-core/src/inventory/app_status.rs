@@ -1,9 +1,11 @@
 //! What exists of run apps and who owns it, without taking a lock.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::{Inventory, Resource, Unseen};
 use crate::inventory::ci_host::CiHost;
+use crate::inventory::run_store::RunSummary;
 use crate::lock::{LockError, LockView};
 use crate::model::event::Event;
 use crate::model::failure::Failure;
@@ -32,6 +34,8 @@ pub struct AppStatus {
     pub exists: Vec<Resource>,
     /// Its lock, where somebody held it.
     pub lock: Option<LockView>,
+    /// The live run that owns it, where its lock is not held: somebody has removed the lock file.
+    pub owner: Option<RunSummary>,
     /// How often it could not be reaped, of one that is left.
     pub quarantine: Option<Quarantine>,
 }
@@ -100,13 +104,14 @@ impl CiHost {
     ) -> Vec<AppStatus> {
         // One that can't be read explains nothing.
         let quarantine = self.runs.quarantine().ok();
+        let (all, live) = (domains.clone(), OnceCell::new());
         let statuses = domains.into_iter().map(|domain| {
             let exists = inventory.of(&domain);
             if !self.pattern.is_run_app(&domain) {
                 let ownership = Ownership::NotARunApp;
-                return AppStatus { domain, ownership, exists, lock: None, quarantine: None };
+                return AppStatus { domain, ownership, exists, lock: None, owner: None, quarantine: None };
             }
-            let mut lock = before.remove(&domain);
+            let (mut lock, mut owner) = (before.remove(&domain), None);
             let ownership = match self.locks.inspect(&domain) {
                 Ok(Some(view)) if view.held => {
                     lock = Some(view);
@@ -114,12 +119,17 @@ impl CiHost {
                 }
                 Ok(_) if lock.is_some() => Ownership::Live,
                 Ok(_) | Err(_) if exists.is_empty() => Ownership::Empty,
-                Ok(_) => Ownership::Left,
+                Ok(_) => {
+                    let mut live =
+                        live.get_or_init(|| self.live_owners_now(&all, None).unwrap_or_default()).iter();
+                    owner = live.find(|(_, run)| run.domains.contains(&domain)).map(|(_, run)| run.clone());
+                    if owner.is_some() { Ownership::Live } else { Ownership::Left }
+                }
                 Err(error) => Ownership::Refused(error),
             };
             let quarantine =
                 matches!(ownership, Ownership::Left).then(|| quarantine.as_ref()?.of(&domain)).flatten();
-            AppStatus { domain, ownership, exists, lock, quarantine }
+            AppStatus { domain, ownership, exists, lock, owner, quarantine }
         });
         statuses.collect()
     }

@@ -191,7 +191,7 @@ impl CiHost {
     }
 
     /// The same, by one look. Blocks.
-    fn live_owners_now(
+    pub(super) fn live_owners_now(
         &self,
         domains: &[Domain],
         own: Option<&RunId>,
