@@ -145,7 +145,7 @@ pub fn run(record: &RunRecord, page: Option<&std::path::Path>, colour: bool) -> 
         );
     }
     if record.lock_waited_seconds >= 0.1 {
-        let _ = writeln!(text, "  waited {:.1}s for the app's lock", record.lock_waited_seconds);
+        let _ = writeln!(text, "  waited {:.1}s before it began", record.lock_waited_seconds);
     }
     if let Some(kept) = &record.kept {
         let _ = writeln!(text, "  kept up for a look: {}", kept.in_words());

@@ -97,6 +97,8 @@ fn a_wait_that_is_too_long_ends_with_75_and_one_that_is_cancelled_at_once() {
         end.stderr
     );
     let record = world.record("2");
+    let evidence = record["digest"]["evidence"].as_str().unwrap();
+    assert!(evidence.starts_with("this host had no place or no room"), "{evidence}");
     assert_eq!(
         (&record["verdict"], &record["deploy_count"]),
         (&json!("lock_timeout"), &json!(0)),

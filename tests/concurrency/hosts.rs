@@ -62,7 +62,7 @@ fn a_disk_that_is_full_when_the_result_is_written_never_looks_green() {
     let outer = [unshare, &["sh", "-c", &script]].concat();
     let end = paused_runs::run(&world, &recipe).arg("--format").arg("json").inside(&outer).run().expect(3);
     assert_eq!(end.json()["verdict"], "harness_failed", "{}", end.stdout);
-    assert!(end.stderr.contains("the result could not be written"), "{}", end.stderr);
+    assert!(end.stderr.contains("can't write "), "{}", end.stderr);
     world.assert_empty();
     let left = fs::read_to_string(left).expect("a list of the run's directory");
     assert!(!left.lines().any(|name| ["abra", "home", "tmp"].contains(&name)), "{left}");

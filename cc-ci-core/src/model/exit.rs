@@ -65,7 +65,7 @@ impl Exit {
             Self::Usage => "usage or configuration; nothing was changed",
             Self::Harness => "the harness or the host failed",
             Self::Residue => "residue was left behind",
-            Self::LockTimeout => "the wait for the app's lock timed out",
+            Self::LockTimeout => "the wait for the app's lock, or for the host's room, timed out",
             Self::Cancelled(Cause::Hup) => "ended by SIGHUP",
             Self::Cancelled(Cause::Int) => "ended by SIGINT",
             Self::Cancelled(Cause::Deadline) => "ended by the deadline",

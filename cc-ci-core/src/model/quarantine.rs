@@ -91,11 +91,14 @@ impl Quarantine {
     pub fn in_words(&self) -> String {
         let reasons =
             if self.reasons.is_empty() { "no reason is known".to_owned() } else { self.reasons.join("; ") };
-        let next =
-            self.next().map_or_else(String::new, |next| format!("; tried again at {}", clock_stamp(next)));
-        let (failures, first, domain) = (self.failures, clock_stamp(self.first), &self.domain);
+        let next = self
+            .next()
+            .map_or_else(|| "by the next pass".to_owned(), |next| format!("at {}", clock_stamp(next)));
+        let (first, domain) = (clock_stamp(self.first), &self.domain);
+        let passes =
+            if self.failures == 1 { "1 pass".to_owned() } else { format!("{} passes", self.failures) };
         format!(
-            "{failures} passes could not reap it since {first}: {reasons}{next}, or now: cc-ci janitor --retry {domain}"
+            "{passes} could not reap it since {first}: {reasons}; tried again {next}, or now: cc-ci janitor --retry {domain}"
         )
     }
 }

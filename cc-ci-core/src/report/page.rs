@@ -325,7 +325,7 @@ fn facts(record: &RunRecord) -> Vec<Fact> {
         facts.push(fact("Level", level.to_string()));
     }
     if record.lock_waited_seconds >= 0.1 {
-        facts.push(fact("Waited for the app's lock", took(record.lock_waited_seconds, 1)));
+        facts.push(fact("Waited before it began", took(record.lock_waited_seconds, 1)));
     }
     if let Some(kept) = &record.kept {
         facts.push(fact("Kept up for a look", kept.in_words()));

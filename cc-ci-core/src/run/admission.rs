@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::limits::{Limits, Places};
+use super::limits::{ADMISSION, Limits, Places};
 use super::state::Run;
 use crate::lock::{AppGuard, Description};
 use crate::model::event::Event;
@@ -55,7 +55,8 @@ pub(super) async fn admit(
     if places.is_none() && (*free_disk, *free_memory) == (0, 0) {
         return Ok(());
     }
-    run.enter("admission", guards);
+    run.enter(ADMISSION, guards);
+    run.keep_record(0).await;
     let _clock_stands_still = run.harness.lifetime.hold_deadline();
     let began = Instant::now();
     // One bound for all that a run waits for before it begins.

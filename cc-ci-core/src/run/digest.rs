@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::evidence::{Evidence, Unwell};
+use super::limits::ADMISSION;
 use super::lines::{LINE, last_lines, log_end};
 use crate::engine::{Redactor, Resource};
 use crate::model::digest::{Blame, Digest, Doing, LogEnd, check_command, logs_command, test_name};
@@ -250,6 +251,12 @@ fn blame(failure: &FirstFailure, unwell: Option<&Unwell>) -> (Blame, String) {
     }
     match failure.fault {
         Fault::Recipe => {}
+        Fault::LockTimeout if failure.place.phase.as_deref() == Some(ADMISSION) => {
+            return because(
+                Blame::Unknown,
+                "this host had no place or no room for it: cc-ci status says who has them",
+            );
+        }
         Fault::LockTimeout => {
             return because(Blame::Unknown, "another run has the app: cc-ci locks says which");
         }

@@ -152,6 +152,7 @@ async fn cold<T>(
     lane: impl AsyncFnOnce(&Ready<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     run.enter("fetch", &[]);
+    run.keep_record(0).await;
     let fetched = fetch(run).await?;
     run.enter("lock", &[]);
     let Held { guards, place, .. } = held;
@@ -169,6 +170,7 @@ async fn cold<T>(
 /// The body of a quick run: up to a warm app at its baseline, then the lane.
 async fn warm(run: &Run<'_>, held: &mut Held) -> Result<(), Failure> {
     run.enter("fetch", &[]);
+    run.keep_record(0).await;
     let fetched = fetch(run).await?;
     let baseline = Baseline::fetch(run).await?;
     baseline.guard_ancestry(run, &fetched).await?;

@@ -12,6 +12,9 @@ use crate::model::failure::Failure;
 use crate::model::holder::Holder;
 use crate::names::Domain;
 
+/// The phase in which it does.
+pub(super) const ADMISSION: &str = "admission";
+
 /// What a run waits for before its lane; nothing by default.
 #[derive(Debug, Clone, Default)]
 pub struct Limits {
@@ -63,23 +66,38 @@ impl Places {
         let first = match acquire(&queue, Wait::No).await {
             Err(AcquireError::TimedOut { .. }) => {
                 waits();
-                acquire(&queue, Wait::Forever).await?
+                acquire(&queue, Wait::Forever).await.map_err(refused)?
             }
-            first => first?,
+            first => first.map_err(refused)?,
         };
         for place in &places {
             match acquire(place, Wait::No).await {
                 Err(AcquireError::TimedOut { .. }) => {}
-                taken => return Ok(taken?),
+                taken => return taken.map_err(refused),
             }
         }
         waits();
         // Whichever comes first; the waits for the others are given up, and acquire nothing any more.
-        let taken = select_all(places.iter().map(|place| Box::pin(acquire(place, Wait::Forever)))).await.0?;
+        let taken = select_all(places.iter().map(|place| Box::pin(acquire(place, Wait::Forever))))
+            .await
+            .0
+            .map_err(refused)?;
         // Who comes next may look now.
         drop(first);
         Ok(taken)
     }
+}
+
+/// A place may be another user's, as an app's lock seldom is: all users of a host share the places.
+fn refused(error: AcquireError) -> Failure {
+    let is_refused = matches!(error, AcquireError::Lock(_));
+    let failure = Failure::from(error);
+    if !is_refused {
+        return failure;
+    }
+    failure.with_hint(
+        "users who share the lock directory have one lock_group, or name each other in trusted_lock_owners",
+    )
 }
 
 #[cfg(test)]
@@ -128,6 +146,19 @@ mod tests {
         drop((third, fourth.await.unwrap()));
         // Nobody's wait that was given up has one now.
         drop((take().await, take().await));
+    }
+
+    #[tokio::test]
+    async fn a_place_that_cannot_be_trusted_is_refused_with_what_those_do_who_share_them() {
+        for place in ["queue", "1"] {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::create_dir(directory.path().join(format!("cc-ci-place-{place}.cc-ci-places.lock")))
+                .unwrap();
+            let places = places(directory.path(), 1);
+            let error = places.take(&Cancellation::new(), || ()).await.unwrap_err();
+            assert!(error.to_string().contains(&format!("cc-ci-place-{place}.")), "{error}");
+            assert!(error.hint().unwrap().contains("lock_group"), "{:?}", error.hint());
+        }
     }
 
     #[test]

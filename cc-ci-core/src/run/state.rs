@@ -360,7 +360,12 @@ pub(super) fn write_record(
         serde_json::to_string_pretty(&redacted(record, redactor)).map_err(std::io::Error::from).and_then(
             |text| directory.write(RUN_RECORD.as_ref(), crate::sys::text::sanitize_json(&text).as_bytes()),
         );
-    written.map_err(|error| Failure::host(format!("the result could not be written: {error}")))
+    written.map_err(|error| {
+        let path = directory.root().join(RUN_RECORD);
+        Failure::host(format!("can't write {}", path.display()))
+            .with_source(error)
+            .with_hint("make room there, or name another place: CCCI_RUNS_DIR")
+    })
 }
 
 pub(super) fn verdict(exit: Exit) -> Verdict {

@@ -92,8 +92,11 @@ pub async fn lock_directory(patient: &Patient) -> Vec<Check> {
             match locks.inspect(&domain) {
                 Ok(view) => held += usize::from(view.is_some_and(|view| view.held)),
                 Err(error) => {
-                    let fix =
-                        format!("see who made it, then remove it: rm {}", locks.path(&domain).display());
+                    let fix = format!(
+                        "see who made {}: where it is another user's of cc-ci, take trusted_lock_owners or lock_group, \
+                         or a lock directory each; remove it only where nobody runs anything on that app",
+                        locks.path(&domain).display()
+                    );
                     check = check.problem(cc_ci_core::error_chain(&error), fix);
                 }
             }
