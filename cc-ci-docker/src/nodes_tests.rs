@@ -170,7 +170,7 @@ async fn a_node_that_leaves_while_an_app_is_deployed_is_unseen_of_that_app() {
         assert!(error.to_string().contains("is not verified to be gone from host-a"), "{error}");
         assert_eq!(a.calls().len(), calls, "it is asked nothing");
         // Whoever asks for others has nothing to do with it.
-        assert_eq!(engine.inventory(Some(&[other.clone()])).await.unwrap().unseen().count(), 0);
+        assert_eq!(engine.inventory(Some(std::slice::from_ref(&other))).await.unwrap().unseen().count(), 0);
         engine.remove(&other, LONG).await.unwrap();
     }
 }
