@@ -120,6 +120,23 @@ fn one_whose_lock_file_was_removed_is_live_and_its_cancel_is_no_success() {
 }
 
 #[test]
+fn one_that_is_killed_meanwhile_still_says_why_it_was_red() {
+    let world = World::new();
+    let (running, _) = kept(&world);
+    running.signal(Signal::SIGKILL);
+    running.wait().expect(137);
+    world.cc_ci(["janitor"]).run().expect(0);
+    world.assert_empty();
+    let record = world.record(RUN);
+    let digest = &record["digest"];
+    assert_eq!((&record["verdict"], &digest["step"]), (&json!("killed"), &json!("recipe/custom-fails")));
+    let what = digest["what"].as_str().unwrap();
+    assert!(what.starts_with("custom failed: recipe/custom-fails failed"), "{what}");
+    assert!(what.ends_with("; killed while its app was kept up"), "{what}");
+    assert_eq!(digest["next"], json!(["cc-ci logs 1 custom-fails"]));
+}
+
+#[test]
 fn the_deadline_bounds_it() {
     let world = World::new();
     let recipe = red(&world);

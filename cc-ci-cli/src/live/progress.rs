@@ -67,7 +67,7 @@ impl Services {
 #[derive(Debug)]
 struct LockWait {
     wait: Span,
-    holder: String,
+    holder: Option<String>,
 }
 
 /// What a command does now, and what it has done.
@@ -115,18 +115,19 @@ impl Progress {
             }
             Event::LockWaiting { domain, limit } => {
                 let wait = Span::new(&format!("waits for the lock of {domain}"), now, *limit);
-                self.lock = Some(LockWait { wait, holder: "holder unknown".to_owned() });
+                self.lock = Some(LockWait { wait, holder: Some("holder unknown".to_owned()) });
             }
             Event::LockHolder { holder, .. } => {
                 if let (Some(lock), Some(holder)) = (&mut self.lock, holder) {
-                    lock.holder = sanitize_line(&format!("held by {}", holder_text(holder)));
+                    lock.holder = Some(sanitize_line(&format!("held by {}", holder_text(holder))));
                 }
             }
             Event::AdmissionWaiting { what, holders, limit } => {
                 let holders: Vec<String> = holders.iter().map(holder_text).collect();
                 let holder = match holders.as_slice() {
-                    [] => "nobody has it yet".to_owned(),
-                    holders => sanitize_line(&format!("held by {}", holders.join("; "))),
+                    // Room on a disk has no holder, and a place may be somebody's who comes before.
+                    [] => None,
+                    holders => Some(sanitize_line(&format!("held by {}", holders.join("; ")))),
                 };
                 let since = self.lock.take().map_or(now, |lock| lock.wait.since);
                 self.lock = Some(LockWait {
@@ -162,7 +163,8 @@ impl Progress {
         let spans = [&self.phase, &self.step].into_iter().flatten();
         let mut parts: Vec<String> = spans.map(|span| span.text(now)).collect();
         if let Some(LockWait { wait, holder }) = &self.lock {
-            parts.extend([wait.text(now), holder.clone()]);
+            parts.push(wait.text(now));
+            parts.extend(holder.clone());
         }
         if let Some(services) = &self.services {
             let each: Vec<String> = services.each().collect();
@@ -190,7 +192,8 @@ impl Progress {
         lines.extend(self.phase.as_ref().map(|phase| format!("  {}", phase.text(now))));
         lines.extend(self.step.as_ref().map(|step| format!("    {}", step.text(now))));
         if let Some(LockWait { wait, holder }) = &self.lock {
-            lines.extend([format!("    {}", wait.text(now)), format!("    {holder}")]);
+            lines.push(format!("    {}", wait.text(now)));
+            lines.extend(holder.as_ref().map(|holder| format!("    {holder}")));
         }
         if let Some(services) = &self.services {
             lines.push(format!("    {}", services.text(now)));

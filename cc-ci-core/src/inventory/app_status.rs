@@ -12,6 +12,7 @@ use crate::model::failure::Failure;
 use crate::model::quarantine::Quarantine;
 use crate::names::Domain;
 use crate::sys::blocking;
+use crate::workspace::QuarantineDir;
 
 /// What a look at the host showed.
 #[derive(Debug)]
@@ -102,8 +103,12 @@ impl CiHost {
         inventory: &Inventory,
         mut before: BTreeMap<Domain, LockView>,
     ) -> Vec<AppStatus> {
-        // One that can't be read explains nothing.
+        // One that can't be read explains nothing, and is told.
         let quarantine = self.runs.quarantine().ok();
+        if let Some(Err(error)) = quarantine.as_ref().map(QuarantineDir::domains) {
+            let text = format!("which apps are in quarantine can't be read: {error}");
+            self.reporter.report(&Event::Warning { text });
+        }
         let (all, live) = (domains.clone(), OnceCell::new());
         let statuses = domains.into_iter().map(|domain| {
             let exists = inventory.of(&domain);

@@ -7,7 +7,7 @@ use crate::engine::Resource;
 use crate::inventory::ci_host::CiHost;
 use crate::inventory::run_store::RunSummary;
 use crate::model::digest::{Blame, Digest, logs_command, test_name};
-use crate::model::record::{RunRecord, Verdict};
+use crate::model::record::{RunRecord, Status, Verdict};
 use crate::names::{Domain, RunId};
 use crate::sys::files::RUN_RECORD;
 use crate::sys::text::sanitize_json;
@@ -107,6 +107,15 @@ fn digest(record: &RunRecord) -> Digest {
         let tier = record.tiers.iter().find(|tier| doing.phase.starts_with(tier.name.as_str()));
         digest.tier = tier.map(|tier| tier.name);
         digest.step.clone_from(&doing.step);
+    }
+    // Its app was kept up for a look: it had ended as red as that.
+    let failed = record.tiers.iter().find(|tier| tier.status == Status::Failed);
+    if let Some(failed) = failed.filter(|_| record.kept.is_some()) {
+        let reason = failed.reason.as_deref().and_then(|reason| reason.lines().next()).unwrap_or_default();
+        digest.what = format!("{} failed: {reason}; killed while its app was kept up", failed.label());
+        digest.tier = Some(failed.name);
+        digest.step =
+            failed.steps.iter().find(|step| step.status == Status::Failed).map(|step| step.name.clone());
     }
     let test = digest.step.as_deref().and_then(test_name);
     digest.next.push(logs_command(&record.run_id, test));

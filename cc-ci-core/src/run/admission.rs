@@ -11,6 +11,7 @@ use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -30,17 +31,18 @@ const LOOK: Duration = Duration::from_secs(5);
 const TELL: Duration = Duration::from_mins(1);
 
 /// What is awaited, for people: the last word names the knob.
-enum Awaited {
+enum Awaited<'w> {
     Place(u8),
-    Room(String),
+    /// As it was when it was looked at last.
+    Room(&'w Mutex<String>),
 }
 
-impl fmt::Display for Awaited {
+impl fmt::Display for Awaited<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Place(1) => f.write_str("the one place of this host (limits.runs)"),
             Self::Place(count) => write!(f, "one of the {count} places of this host (limits.runs)"),
-            Self::Room(what) => f.write_str(what),
+            Self::Room(what) => f.write_str(&what.lock().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 }
@@ -107,15 +109,17 @@ async fn room(run: &Run<'_>, free_disk: u64, free_memory: u64, limit: Duration) 
         run.context.lifetime.blocking_tasks().run(move || lacking(&directories, free_disk, free_memory))
     };
     let Some(what) = lacking().await else { return Ok(()) };
+    let what = Mutex::new(what);
     let waits = tokio::sync::Notify::new();
     waits.notify_one();
     let there = async {
-        while lacking().await.is_some() {
+        while let Some(now) = lacking().await {
+            *what.lock().unwrap_or_else(PoisonError::into_inner) = now;
             sleep(LOOK).await;
         }
         Ok(())
     };
-    visibly(run, &Awaited::Room(what), limit, &waits, || async { Vec::new() }, there).await
+    visibly(run, &Awaited::Room(&what), limit, &waits, || async { Vec::new() }, there).await
 }
 
 /// What of disk and memory is not there, in words. What can't be looked at is not waited for. Blocks.
@@ -135,7 +139,7 @@ fn lacking(directories: &[PathBuf], free_disk: u64, free_memory: u64) -> Option<
 /// Awaits `work` for `limit` at the most; once it `waits`, that is told, with the holders, and again and again.
 async fn visibly<T, H: Future<Output = Vec<Holder>>>(
     run: &Run<'_>,
-    awaited: &Awaited,
+    awaited: &Awaited<'_>,
     limit: Duration,
     waits: &tokio::sync::Notify,
     holders: impl Fn() -> H,
