@@ -263,12 +263,64 @@ fn a_worker_that_left_for_good_is_forgotten_by_its_name() {
     let audit = test.world.cc_ci(["audit", "--executor", "abra"]).run().expect(0);
     assert_eq!(audit.stdout, "nothing exists\n");
 
+    join_anew(&test, worker);
+}
+
+/// A node that was removed from the Swarm is there again, its disk cleared as by an operator.
+fn join_anew(test: &OnNodes, worker: &Node) {
     worker.start();
     test.nodes.join(worker);
-    // As the operator knows who has cleared its disk: its helper had a volume without a name.
+    // Its helper is there until the engine has heard of its end, and had a volume without a name.
+    until("no task is left there", || worker.docker(["ps", "--all", "--quiet"]).is_empty());
     let volumes = worker.docker(["volume", "ls", "--quiet"]);
     for volume in volumes.lines() {
         worker.docker(["volume", "rm", volume]);
     }
+    test.assert_empty();
+}
+
+/// The command line of the docker command on the manager, for a script that has nothing of the environment.
+fn manager_does(test: &OnNodes, words: &str) -> String {
+    format!("docker --host {} {words}", test.nodes.manager().host())
+}
+
+#[test]
+fn a_worker_that_leaves_in_a_run_is_owed_a_look_though_the_swarm_knows_it_no_more() {
+    let test = "a_worker_that_leaves_in_a_run_is_owed_a_look_though_the_swarm_knows_it_no_more";
+    let Some(test) = OnNodes::new(test) else { return };
+    test.configure();
+    let worker = test.nodes.worker(2);
+    let recipe = spread(&test);
+    let leave = manager_does(&test, "node rm --force worker-2");
+    recipe.script("tests/custom-leave", &format!("{}\n{leave}", worker.words("crash"))).commit();
+    let record = call(&test, &recipe, "1").run().expect(3).json();
+    let unseen = serde_json::json!([{"kind": "unseen_node", "name": "worker-2"}]);
+    assert_eq!(record["receipt"]["left"], unseen, "{record:#}");
+    assert_told(&test, "1", "not verified on worker-2");
+    assert_eq!(debts(&test), 1);
+    test.world.cc_ci(["janitor", "--executor", "abra", "--forget-node", "worker-2"]).run().expect(0);
+    assert_eq!(debts(&test), 0);
+    join_anew(&test, worker);
+}
+
+#[test]
+fn what_a_worker_has_that_is_drained_in_a_run_is_removed_there() {
+    let Some(test) = OnNodes::new("what_a_worker_has_that_is_drained_in_a_run_is_removed_there") else {
+        return;
+    };
+    test.configure();
+    let (manager, worker) = (test.nodes.manager(), test.nodes.worker(1));
+    let recipe = spread(&test);
+    let drain = manager_does(&test, "node update --availability drain worker-1");
+    let on_worker = format!("docker --host {}", worker.host());
+    let script = format!(
+        "store=$({on_worker} ps --quiet --filter name=_store)\n{drain}\n{on_worker} wait $store || echo it is gone"
+    );
+    recipe.script("tests/custom-drain", &script).commit();
+    let record = call(&test, &recipe, "1").run().expect(1).json();
+    assert_eq!(record["receipt"]["left"], serde_json::json!([]), "{record:#}");
+    assert!(count(&record["receipt"]["removed"], "volume", "worker-1") >= 2, "{record:#}");
+    assert_eq!(debts(&test), 0);
+    manager.docker(["node", "update", "--availability", "active", "worker-1"]);
     test.assert_empty();
 }
