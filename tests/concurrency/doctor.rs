@@ -126,7 +126,11 @@ fn a_lock_file_that_nobody_can_trust_is_told_by_its_name() {
     let world = host_of();
     let domain = world.domain("x", 1);
     let path = world.fifo(&format!("locks/cc-ci-app-{domain}.lock"));
-    diagnosis(&world, doctor(&world)).has("lock directory", "FIFO", &format!("rm {}", path.display()));
+    diagnosis(&world, doctor(&world)).has(
+        "lock directory",
+        "FIFO",
+        &format!("see who made {}: ", path.display()),
+    );
 }
 
 #[test]
