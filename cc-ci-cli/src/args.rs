@@ -80,7 +80,7 @@ fn common() -> clap::Command {
 }
 
 /// What a line is read by: of all commands only the one that stands first, where one does. Each other would get a copy of
-/// every flag that all take, and that was most of what a call cost before it began.
+/// every flag that all take.
 fn command_of(line: &[OsString]) -> clap::Command {
     let all = command();
     let first = line.get(1).and_then(|word| word.to_str());

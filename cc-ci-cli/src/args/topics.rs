@@ -7,7 +7,7 @@ use cc_ci_core::spelling;
 use clap::{Args, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 
-use super::{command, complete, exit_codes, parsed};
+use super::{command, common, complete, exit_codes, parsed};
 use crate::commands::BUILD_NUMBERS;
 use crate::config::{self, KEYS};
 
@@ -172,6 +172,13 @@ fn table(rows: &[(impl AsRef<str>, impl AsRef<str>)]) -> String {
 pub fn strange_variables<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<String> {
     let ours: Vec<&str> = names.into_iter().filter(|name| name.starts_with(PREFIX)).collect();
     if ours.is_empty() {
+        return Vec::new();
+    }
+    // Most are those of all commands: what each takes of its own costs more to know.
+    let common = common();
+    let is_common =
+        |name: &&str| common.get_arguments().any(|argument| argument.get_env() == Some(name.as_ref()));
+    if ours.iter().all(is_common) {
         return Vec::new();
     }
     let variables = variables();
