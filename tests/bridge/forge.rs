@@ -35,6 +35,8 @@ pub struct Forge {
     pub lists_after: SignedDuration,
     /// Whether the answer to the next new comment is lost.
     pub loses_answer: bool,
+    /// How often all comments were listed, as who polls does.
+    pub polls: usize,
     repository: Option<PathBuf>,
     next: u64,
 }
@@ -102,6 +104,7 @@ impl Forge {
             most: 50,
             lists_after: SignedDuration::ZERO,
             loses_answer: false,
+            polls: 0,
             repository: None,
             next: 100,
         }
@@ -290,6 +293,7 @@ impl Site for Forge {
         let parts: Vec<&str> = rest.split('/').skip(1).collect();
         match (&asked.method, parts.as_slice()) {
             (&Method::GET, ["issues", "comments"]) => {
+                self.polls += 1;
                 let since = Self::since(asked);
                 let new = self.comments.iter().filter(|comment| comment.updated >= since);
                 let new = new.map(Self::comment_json).collect();

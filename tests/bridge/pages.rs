@@ -77,7 +77,7 @@ fn page(serving: &Serving, path: &str) -> String {
 fn a_request_is_shown_from_first_to_last() {
     // A poll in time would be faster than the forge's delivery now and then.
     let place = Place::with(&format!("poll = \"1h\"\n{DASHBOARD}"));
-    let serving = place.serve();
+    let serving = place.serve_what_is_delivered();
     assert!(page(&serving, "/").contains("No pull request has a verdict yet"));
     let comment = place.ask(&serving, 1, "maintainer", "!testme");
     let build = place.build(1);

@@ -163,6 +163,13 @@ impl Place {
         Serving { process, hooks, pages }
     }
 
+    /// Starts the bridge, and waits until it has polled: where the next poll is far off, only what is delivered is found.
+    pub fn serve_what_is_delivered(&self) -> Serving {
+        let serving = self.serve();
+        until("it has polled", || (self.forge.lock().polls > 0).then_some(()));
+        serving
+    }
+
     /// Runs a command to its end, and returns its exit code and its stdout.
     pub fn run(&self, args: &[&str]) -> (Option<i32>, String) {
         let output = self.command(args).output().expect("the bridge starts");

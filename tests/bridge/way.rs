@@ -12,7 +12,7 @@ use crate::place::{Place, end};
 fn a_comment_becomes_one_job_a_status_and_one_comment() {
     // A poll in time would be faster than the forge's delivery now and then.
     let place = Place::with("poll = \"1h\"\n");
-    let serving = place.serve();
+    let serving = place.serve_what_is_delivered();
     let asked = Instant::now();
     let comment = place.ask(&serving, 1, "maintainer", " !testme\r\n");
     let build = place.build(1);

@@ -30,7 +30,8 @@ fn is_green(world: &World, recipe: &Recipe, head: &str, is_delivered: bool) {
     let often = if is_delivered { "poll = \"1h\"\nwatch = \"1h\"\n" } else { "watch = \"1h\"\n" };
     let place = Place::running(world, recipe, &format!("{often}{DASHBOARD}"));
     place.forge.lock().has_pushed(1, head);
-    let (serving, working) = (place.serve(), place.start(&["work"]));
+    let serving = if is_delivered { place.serve_what_is_delivered() } else { place.serve() };
+    let working = place.start(&["work"]);
     let (comment, delivery) = place.comment(1, "maintainer", "!testme");
     if is_delivered {
         assert_eq!(delivery.send(serving.hooks), Some(200));
