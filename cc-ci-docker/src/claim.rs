@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::client::Filters;
 use crate::client::{ApiError, Client};
-use crate::{SwarmEngine, nodes};
+use crate::{SwarmEngine, nodes, sanitize};
 
 const PREFIX: &str = "cc-ci-lockspace-";
 
@@ -74,24 +74,70 @@ pub(crate) async fn claim(engine: &SwarmEngine, claim: &LockSpace) -> Result<(),
     Err(Failure::host(format!("{}: {name} was changed {ATTEMPTS} times in between", doing())))
 }
 
-/// The lock space that has the suffix, if one has.
-pub(crate) async fn held(client: &Client, suffix: &Suffix) -> Result<Option<LockSpace>, Failure> {
+/// The claims of a Swarm.
+#[derive(Debug)]
+pub struct Claims {
+    /// The lock space that has this host's suffix, if one has; or why that can't be said.
+    pub ours: Result<Option<LockSpace>, Failure>,
+    /// The other suffixes, by name.
+    pub others: Vec<OtherClaim>,
+}
+
+/// A suffix that is another one's affair: no command of this host looks at its apps. What it says is untrusted, and
+/// cleaned.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OtherClaim {
+    /// The suffix.
+    pub suffix: String,
+    /// The name of the host that has it, where its claim can be read.
+    pub hostname: Option<String>,
+}
+
+/// Who has `suffix`, and who has others.
+pub(crate) async fn held(client: &Client, suffix: &Suffix) -> Result<Claims, ApiError> {
     let name = name(suffix);
-    let held = find(client, &name).await.map_err(|error| error.during(format!("can't look at {name}")))?;
-    held.map(|held| held.space.map_err(|error| unreadable(&name).with_source(error))).transpose()
+    let (mut ours, mut others) = (Ok(None), Vec::new());
+    for held in all(client).await? {
+        if held.name() == name {
+            ours = held.space.map(Some).map_err(|error| unreadable(&name).with_source(error));
+            continue;
+        }
+        let labelled = held.label(SUFFIX_LABEL);
+        others.push(OtherClaim {
+            suffix: sanitize::written(labelled.unwrap_or_else(|| held.name())),
+            hostname: held.space.ok().map(|space| sanitize::written(&space.hostname)),
+        });
+    }
+    others.sort();
+    Ok(Claims { ours, others })
+}
+
+impl Held {
+    fn name(&self) -> &str {
+        self.config.spec.as_ref().and_then(|spec| spec.name.as_deref()).unwrap_or_default()
+    }
+
+    fn label(&self, label: &str) -> Option<&str> {
+        self.config.spec.as_ref()?.labels.as_ref()?.get(label).map(String::as_str)
+    }
+}
+
+/// All claims of the Swarm.
+async fn all(client: &Client) -> Result<Vec<Held>, ApiError> {
+    // The engine takes it for the beginning of a name.
+    let filters = Filters::from([("name".to_owned(), vec![PREFIX.to_owned()])]);
+    let options = ListConfigsOptions { filters: Some(filters) };
+    let configs = client.call(async |docker| docker.list_configs(Some(options)).await).await?;
+    let configs = configs.into_iter().map(|config| {
+        let mut held = Held { config, space: serde_json::from_str("") };
+        held.space = serde_json::from_str(held.label(LABEL).unwrap_or_default());
+        held
+    });
+    Ok(configs.filter(|held| held.name().starts_with(PREFIX)).collect())
 }
 
 async fn find(client: &Client, name: &str) -> Result<Option<Held>, ApiError> {
-    // The engine takes it for the beginning of a name.
-    let filters = Filters::from([("name".to_owned(), vec![name.to_owned()])]);
-    let options = ListConfigsOptions { filters: Some(filters) };
-    let configs = client.call(async |docker| docker.list_configs(Some(options)).await).await?;
-    let is_it = |config: &Config| config.spec.as_ref().is_some_and(|spec| spec.name.as_deref() == Some(name));
-    Ok(configs.into_iter().find(is_it).map(|config| {
-        let labels = config.spec.as_ref().and_then(|spec| spec.labels.as_ref());
-        let text = labels.and_then(|labels| labels.get(LABEL)).map(String::as_str);
-        Held { space: serde_json::from_str(text.unwrap_or_default()), config }
-    }))
+    Ok(all(client).await?.into_iter().find(|held| held.name() == name))
 }
 
 /// Whether it was made: false when somebody else was faster.

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use bollard::models::LocalNodeState;
 use bollard::query_parameters::ListNetworksOptions;
-use cc_ci_core::engine::{Failure, LockSpace};
+use cc_ci_core::engine::Failure;
 use futures_util::future::join_all;
 
-use crate::client::ApiError;
-use crate::client::Filters;
+use crate::claim::{self, Claims};
+use crate::client::{ApiError, Filters};
 use crate::node_info::{self, NodeInfo};
 use crate::nodes::{self, Node, NodeEngine};
-use crate::{PROXY, SwarmEngine, claim};
+use crate::{PROXY, SwarmEngine};
 
 /// An engine that answers, as it is now.
 #[derive(Debug)]
@@ -39,8 +39,8 @@ pub struct SwarmInfo {
     pub strange_nodes: Vec<String>,
     /// The network that the reverse proxy reaches apps by, if it is there.
     pub proxy: Option<ProxyNetwork>,
-    /// The lock space that has the suffix, if one has; or why that can't be said.
-    pub claim: Result<Option<LockSpace>, Failure>,
+    /// Who has this host's suffix, and others.
+    pub claims: Claims,
 }
 
 /// The network `proxy`.
@@ -87,9 +87,10 @@ async fn swarm(engine: &SwarmEngine, here: Option<&str>) -> Result<SwarmInfo, Ap
     // The engine takes it for a part of a name.
     let filters = Filters::from([("name".to_owned(), vec![PROXY.to_owned()])]);
     let options = ListNetworksOptions { filters: Some(filters) };
-    let (nodes, networks) = tokio::try_join!(
+    let (nodes, networks, claims) = tokio::try_join!(
         nodes::list(client),
         client.call(async |docker| docker.list_networks(Some(options)).await),
+        claim::held(client, &engine.settings.suffix),
     )?;
     let proxy = networks.into_iter().find(|network| network.name.as_deref() == Some(PROXY));
     let is_here = |node: &&Node| here == Some(node.id.as_str());
@@ -104,6 +105,6 @@ async fn swarm(engine: &SwarmEngine, here: Option<&str>) -> Result<SwarmInfo, Ap
             scope: network.scope.unwrap_or_default(),
             attachable: network.attachable == Some(true),
         }),
-        claim: claim::held(client, &engine.settings.suffix).await,
+        claims,
     })
 }

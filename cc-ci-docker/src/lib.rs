@@ -63,6 +63,7 @@ use cc_ci_core::shared_look::SharedLook;
 use cc_ci_core::workspace::{PulledImages, RegistryCredentials};
 
 pub use address::{Address, InvalidTls, TlsAddress};
+pub use claim::{Claims, OtherClaim};
 use client::Client;
 pub use engine_info::{EngineInfo, ProxyNetwork, SwarmInfo};
 pub use node_info::{NodeEngine, NodeInfo};

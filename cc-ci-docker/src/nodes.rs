@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bollard::models::{NodeSpecAvailabilityEnum, SystemInfo};
+use bollard::models::{NodeSpecAvailabilityEnum, NodeState, SystemInfo};
 use bollard::query_parameters::ListNodesOptions;
 use cc_ci_core::engine::Redactor;
 use cc_ci_core::error_chain;
@@ -35,6 +35,8 @@ pub(crate) struct Node {
     pub name: String,
     /// Whether it is given no tasks, and has none.
     pub drained: bool,
+    /// Whether the manager hears nothing of it.
+    pub down: bool,
 }
 
 /// The manager, of a Swarm of several nodes.
@@ -382,6 +384,7 @@ pub(crate) async fn list(client: &Client) -> Result<Vec<Node>, ApiError> {
         Ok(Node {
             name: name.filter(|name| !name.is_empty()).unwrap_or_else(|| id.clone()),
             drained: node.spec.is_some_and(|spec| spec.availability == drain),
+            down: node.status.is_some_and(|status| status.state == Some(NodeState::DOWN)),
             id,
         })
     };

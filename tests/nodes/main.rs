@@ -4,10 +4,13 @@
 #![expect(clippy::expect_used, reason = "this is test code: a panic is a failed test")]
 
 mod commands;
+mod hosts;
+mod midrun;
 mod owner;
 mod removed;
 mod runs;
 mod seen;
+mod spread;
 mod support;
 mod swarm;
 mod troubled;

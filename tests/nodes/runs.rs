@@ -1,108 +1,10 @@
 //! A run on a Swarm whose nodes are named: its tasks are where their constraints say.
 
 use cc_ci_core::names::Domain;
-use cc_ci_tests::engine::{BUSYBOX, Bystanders, Node, Object, until};
-use cc_ci_tests::{CcCi, Recipe};
-use serde_json::Value;
+use cc_ci_tests::engine::{BUSYBOX, Node, until};
 
+use crate::spread::{assert_told, call, count, debts, manager_does, spread, status, tears_down};
 use crate::support::OnNodes;
-
-/// A recipe whose app is on the manager, and has a store with volumes on the first worker, and a helper on the second.
-fn spread(test: &OnNodes) -> Recipe {
-    let recipe = test.world.light("spread");
-    compose(&recipe, "1.0.0+1");
-    recipe.release("1.0.0+1");
-    compose(&recipe, "1.1.0+1");
-    recipe.commit();
-    recipe
-}
-
-fn compose(recipe: &Recipe, version: &str) {
-    let text = format!(
-        r#"version: "3.8"
-services:
-  app:
-    image: {BUSYBOX}
-    command: ["sh", "-c", "echo I am here. > /srv/index.html && exec httpd -f -p 8080 -h /srv"]
-    environment:
-      DOMAIN: ${{DOMAIN}}
-    stop_grace_period: 1s
-    networks: [proxy, internal]
-    volumes: ["srv:/srv"]
-    deploy:
-      endpoint_mode: dnsrr
-      placement: {{constraints: ["node.role == manager"]}}
-      labels:
-        - "traefik.enable=true"
-        - "traefik.docker.network=proxy"
-        - "traefik.http.services.${{STACK_NAME}}.loadbalancer.server.port=8080"
-        - "coop-cloud.${{STACK_NAME}}.version={version}"
-        - "coop-cloud.${{STACK_NAME}}.timeout=120"
-  store:
-    image: {BUSYBOX}
-    command: ["sh", "-c", "echo I am the store; exec sleep 1000000"]
-    stop_grace_period: 1s
-    networks: [internal]
-    volumes: ["data:/data", "/cache"]
-    secrets: [key]
-    configs: [{{source: page, target: /page}}]
-    deploy:
-      endpoint_mode: dnsrr
-      placement: {{constraints: ["node.hostname == worker-1"]}}
-      labels:
-        - "backupbot.backup=true"
-        - "backupbot.backup.pre-hook=echo {version} > /data/hooked"
-  helper:
-    image: {BUSYBOX}
-    command: ["sleep", "1000000"]
-    stop_grace_period: 1s
-    networks: [internal]
-    volumes: ["/cache"]
-    deploy:
-      endpoint_mode: dnsrr
-      placement: {{constraints: ["node.hostname == worker-2"]}}
-volumes: {{srv: , data: }}
-secrets:
-  key:
-    external: true
-    name: ${{STACK_NAME}}_key_${{SECRET_KEY_VERSION}}
-configs:
-  page:
-    name: ${{STACK_NAME}}_page_${{PAGE_VERSION}}
-    file: page.tmpl
-    template_driver: golang
-networks:
-  proxy: {{external: true}}
-  internal:
-"#
-    );
-    recipe.write("compose.yml", &text);
-}
-
-/// A call that tests pull request 1 of `recipe`, as the run `id`.
-fn call(test: &OnNodes, recipe: &Recipe, id: &str) -> CcCi {
-    test.world.abra();
-    test.world.cc_ci(["run", "--format", "json", "--run-id", id, "--pr", "1"]).arg(recipe.path())
-}
-
-/// The statuses of the first tiers, by name.
-fn status<'r>(record: &'r Value, tier: &str) -> &'r str {
-    let mut tiers = record["tiers"].as_array().into_iter().flatten();
-    tiers.find(|found| found["name"] == tier).and_then(|found| found["status"].as_str()).unwrap_or_default()
-}
-
-/// How many things of a kind are in `list` on `node`.
-fn count(list: &Value, kind: &str, node: &str) -> usize {
-    let is_it = |found: &&Value| found["kind"] == kind && found["node"] == node;
-    list.as_array().into_iter().flatten().filter(is_it).count()
-}
-
-/// What others than this world have on each node.
-fn bystanders(test: &OnNodes) -> Vec<Bystanders> {
-    let suffix = test.world.suffix().as_str();
-    let is_another = |object: &Object| !object.is_below(suffix) && object.kind != "task";
-    test.nodes.all().iter().map(|node| Bystanders::look_local(node, is_another)).collect()
-}
 
 /// Somebody's container on a worker, with a volume of its name and one of none.
 fn bystander(node: &Node, name: &str) {
@@ -116,18 +18,6 @@ fn remove_bystander(node: &Node, name: &str) {
     node.docker(["volume", "rm", name]);
 }
 
-/// Asserts that who asks for the run `id` is told this.
-#[track_caller]
-fn assert_told(test: &OnNodes, id: &str, words: &str) {
-    let told = test.world.cc_ci(["report", id]).run();
-    assert!(told.stdout.contains(words), "no {words:?} in {}", told.stdout);
-}
-
-/// How many debts there are.
-fn debts(test: &OnNodes) -> usize {
-    std::fs::read_dir(test.world.runs().join(".debts")).map_or(0, Iterator::count)
-}
-
 #[test]
 fn a_run_works_on_every_node_leaves_nothing_and_touches_nobody() {
     let Some(test) = OnNodes::new("a_run_works_on_every_node_leaves_nothing_and_touches_nobody") else {
@@ -138,7 +28,7 @@ fn a_run_works_on_every_node_leaves_nothing_and_touches_nobody() {
     for worker in workers {
         bystander(worker, "loose-neighbour");
     }
-    let before = bystanders(&test);
+    let before = test.bystanders();
     let recipe = spread(&test);
     let record = call(&test, &recipe, "1").run().expect(0).json();
     for tier in ["install", "upgrade", "backup", "restore"] {
@@ -163,7 +53,7 @@ fn a_run_works_on_every_node_leaves_nothing_and_touches_nobody() {
         logs.values().any(|content| String::from_utf8_lossy(content).contains("I am the store\n")),
         "{logs:?}"
     );
-    for (before, after) in before.iter().zip(bystanders(&test)) {
+    for (before, after) in before.iter().zip(test.bystanders()) {
         assert!(!before.is_empty());
         before.assert_same(&after);
     }
@@ -211,12 +101,6 @@ fn what_a_worker_that_died_in_a_run_has_is_owed_until_a_janitor_has_seen_it() {
     let audit = test.world.cc_ci(["audit", "--executor", "abra"]).run().expect(0);
     assert_eq!(audit.stdout, "nothing exists\n");
     test.world.assert_empty();
-}
-
-/// Whether the run `id` takes its app down by now.
-fn tears_down(test: &OnNodes, id: &str) -> bool {
-    let events = std::fs::read_to_string(test.world.runs().join(id).join("events.ndjson"));
-    events.is_ok_and(|events| events.contains("\"teardown\""))
 }
 
 #[test]
@@ -277,11 +161,6 @@ fn join_anew(test: &OnNodes, worker: &Node) {
         worker.docker(["volume", "rm", volume]);
     }
     test.assert_empty();
-}
-
-/// The command line of the docker command on the manager, for a script that has nothing of the environment.
-fn manager_does(test: &OnNodes, words: &str) -> String {
-    format!("docker --host {} {words}", test.nodes.manager().host())
 }
 
 #[test]

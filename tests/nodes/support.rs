@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::future::Future;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use cc_ci_core::engine::{Engine as _, Inventory, Kind, Resource};
 use cc_ci_core::event::{Reporter, Silent};
 use cc_ci_core::names::Domain;
 use cc_ci_docker::{Address, NodeAddress, Settings, SwarmEngine, TlsAddress};
-use cc_ci_tests::engine::{Node, Nodes, until};
-use cc_ci_tests::{World, unconfined};
+use cc_ci_tests::engine::{Bystanders, Node, Nodes, Object, until};
+use cc_ci_tests::{Ended, World, unconfined};
 
 use crate::swarm::{EVERYWHERE, containers, volumes};
 
@@ -34,16 +35,21 @@ pub fn tls(node: &Node) -> Address {
 /// A test's world on the nodes. What it leaves of its suffix is a failed test.
 #[derive(Debug)]
 pub struct OnNodes {
-    pub nodes: Nodes,
+    pub nodes: Rc<Nodes>,
     pub world: World,
 }
 
 impl OnNodes {
     #[track_caller]
     pub fn new(test: &str) -> Option<Self> {
-        let nodes = Nodes::shared(test)?;
+        let nodes = Rc::new(Nodes::shared(test)?);
         let world = World::on(nodes.manager());
         Some(Self { nodes, world })
+    }
+
+    /// Another host's on the same nodes: its locks, its records and its suffix are its own.
+    pub fn another_host(&self) -> Self {
+        Self { nodes: self.nodes.clone(), world: World::on(self.nodes.manager()) }
     }
 
     /// The library's view: the first worker by its socket, the second over the network.
@@ -90,6 +96,25 @@ impl OnNodes {
         manager.deploy(&stack, EVERYWHERE);
         until("it runs on each", || manager.running(&format!("{stack}_app")) == self.nodes.all().len());
         (domain, stack)
+    }
+
+    /// What others than this world have on each node.
+    pub fn bystanders(&self) -> Vec<Bystanders> {
+        let suffix = self.world.suffix().as_str();
+        let is_another = |object: &Object| !object.is_below(suffix) && object.kind != "task";
+        self.nodes.all().iter().map(|node| Bystanders::look_local(node, is_another)).collect()
+    }
+
+    /// What is of this suffix on each node.
+    pub fn of_this_suffix(&self) -> Vec<Bystanders> {
+        let suffix = self.world.suffix().as_str();
+        let is_ours = |object: &Object| object.is_below(suffix) && object.kind != "task";
+        self.nodes.all().iter().map(|node| Bystanders::look_local(node, is_ours)).collect()
+    }
+
+    /// One pass of the janitor.
+    pub fn janitor(&self) -> Ended {
+        self.world.cc_ci(["janitor", "--executor", "abra"]).run()
     }
 
     /// Asserts that nothing of the suffix is on any node.

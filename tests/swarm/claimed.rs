@@ -10,7 +10,7 @@ use crate::support::{App, block_on, swarm};
 
 fn claimed_by(swarm: &SwarmEngine) -> Option<LockSpace> {
     let facts = block_on(swarm.inspect()).expect("the engine answers");
-    facts.swarm.expect("it is a manager").claim.expect("the claim can be read")
+    facts.swarm.expect("it is a manager").claims.ours.expect("the claim can be read")
 }
 
 #[test]

@@ -51,11 +51,35 @@ pub(super) async fn error(
         Some(async move { output(engine, &service.name, task).await })
     });
     // An engine in trouble must not keep the reason back.
-    let outputs = tokio::time::timeout(LIMIT, future::join_all(outputs)).await.unwrap_or_default();
+    let (outputs, down) = future::join(
+        tokio::time::timeout(LIMIT, future::join_all(outputs)),
+        tokio::time::timeout(LIMIT, nodes_down(engine)),
+    )
+    .await;
+    let (outputs, down) = (outputs.unwrap_or_default().concat(), down.unwrap_or_default());
+    let what = format!("{what}: {}", reasons.join(", "));
+    if !down.is_empty() {
+        let are = if let [one] = &down[..] {
+            format!("the node {one} is")
+        } else {
+            format!("the nodes {} are", down.join(" and "))
+        };
+        return Failure::host(format!("{what}; {are} down{outputs}"));
+    }
     let mut over = sick.iter().filter(|(_, _, over)| *over).peekable();
     let by_engine = over.peek().is_some() && over.all(|(service, ..)| service.engine_failed_its_update());
     let fault = if by_engine { Fault::Transient } else { Fault::Recipe };
-    Failure::new(fault, format!("{what}: {}{}", reasons.join(", "), outputs.concat()))
+    Failure::new(fault, format!("{what}{outputs}"))
+}
+
+/// The nodes that the manager hears nothing of: what should be there, or was, is not up for that. A Swarm that can't tell
+/// has its own troubles, which are told elsewhere.
+async fn nodes_down(engine: &SwarmEngine) -> Vec<String> {
+    if !engine.has_other_nodes() {
+        return Vec::new();
+    }
+    let all = nodes::list(&engine.client).await.unwrap_or_default();
+    all.into_iter().filter(|node| node.down && !node.drained).map(|node| node.name).collect()
 }
 
 /// What a task's container said, each part on lines of its own.

@@ -23,10 +23,14 @@ use super::certificates;
 use super::cgroups::Membership;
 use super::directory::{LOG, Lock, SOCKET};
 use super::private::Failure;
-use super::separate::separate;
+use super::separate::{disk, separate};
 
 /// All of the engine but its socket and its log: memory that goes with the namespace.
 pub(super) const STATE: &str = "/run/cc-ci-engine";
+/// What the daemon keeps, below it.
+const DATA: &str = "data";
+/// The disk of a node among others: it can be filled.
+const DISK: u64 = 1 << 30;
 /// Where the daemon says that it is ready.
 const NOTIFY: &str = "/run/cc-ci-engine/notify";
 /// Where containerd's pid is.
@@ -89,6 +93,9 @@ fn hold(directory: &Path, host_pid: &str, address: Option<&str>) -> Result<(), F
 
 /// The engine's life. The host calls its directory `outside`, this process `directory`.
 fn live(outside: &Path, directory: &Path, host_pid: &str, address: Option<&str>) -> Result<(), Failure> {
+    if address.is_some() {
+        disk(&Path::new(STATE).join(DATA), DISK)?;
+    }
     let (sender, events) = mpsc::channel();
     let notify = UnixDatagram::bind(NOTIFY)?;
     spawn(&sender, |sender| {
@@ -253,7 +260,7 @@ impl Daemon<'_> {
         }
         let child = command
             .args(words("--config-file", &state.join("daemon.json")))
-            .args(words("--data-root", &state.join("data")))
+            .args(words("--data-root", &state.join(DATA)))
             .args(words("--host", Path::new(&socket)))
             .args(words("--cgroup-parent", &group))
             // Driven by files, not by the host's systemd.

@@ -91,6 +91,16 @@ fn own(path: &str, kind: &str) -> Result<(), Failure> {
     mount_at(Some(Path::new(kind)), Path::new(path), Some(kind), MsFlags::empty())
 }
 
+/// Mounts a disk of so many bytes at `path`: memory that goes with the namespace.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn disk(path: &Path, bytes: u64) -> Result<(), Failure> {
+    fs::create_dir_all(path)?;
+    mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(format!("size={bytes}").as_str()))
+        .map_err(|error| format!("can't mount {}: {error}", path.display()).into())
+}
+
 fn mount_at(source: Option<&Path>, path: &Path, kind: Option<&str>, flags: MsFlags) -> Result<(), Failure> {
     mount(source, path, kind, flags, None::<&str>)
         .map_err(|error| format!("can't mount {}: {error}", path.display()).into())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cc_ci_core::blocking;
 use cc_ci_core::engine::{Failure, LockSpace};
 use cc_ci_core::local::LocalExecutor;
-use cc_ci_docker::{EngineInfo, NodeEngine, NodeInfo, ProxyNetwork, SwarmInfo};
+use cc_ci_docker::{EngineInfo, NodeEngine, NodeInfo, OtherClaim, ProxyNetwork, SwarmInfo};
 use jiff::SignedDuration;
 
 use super::host::disk;
@@ -19,6 +19,9 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// Clocks that differ by more than an answer may take are wrong.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(10);
+
+/// So many other claims are shown.
+const OTHERS_SHOWN: usize = 10;
 
 /// Everything of the engine that is there or should be. Docker's is a matter of facts where it is not used.
 pub async fn all(patient: &Patient) -> Vec<Check> {
@@ -64,13 +67,14 @@ async fn docker(patient: &Patient) -> Vec<Check> {
     checks.extend(unusable);
     match swarm {
         Err(error) => checks.push(failed(Check::of("swarm"), &error)),
-        Ok(SwarmInfo { this_node, other_nodes, strange_nodes, proxy, claim }) => {
+        Ok(SwarmInfo { this_node, other_nodes, strange_nodes, proxy, claims }) => {
             checks.push(places(this_node.as_deref(), &other_nodes));
             checks.extend(engines_of(&other_nodes, &strange_nodes));
             checks.push(network(proxy.as_ref()));
             // Without a suffix there is nothing to claim, and that is told already.
             if suffix.is_some() {
-                checks.push(lock_space(patient, claim).await);
+                let check = lock_space(patient, claims.ours).await;
+                checks.push(beside(check, &claims.others));
             }
         }
     }
@@ -193,6 +197,21 @@ async fn lock_space(patient: &Patient, claimed: Result<Option<LockSpace>, Failur
         ),
         None if ours.is_same(&held) => check.fact(format!("ours: {}", held.path.display())),
         None => check.fact("ours, of an earlier boot: the first run or janitor takes it over"),
+    }
+}
+
+/// Who else works on this Swarm.
+fn beside(check: Check, others: &[OtherClaim]) -> Check {
+    let told = |OtherClaim { suffix, hostname }: &OtherClaim| match hostname {
+        Some(hostname) => {
+            format!("beside it, {suffix} is that of {hostname}: its apps are not looked at here")
+        }
+        None => format!("beside it, {suffix} is somebody's: that claim can't be read"),
+    };
+    let check = others.iter().take(OTHERS_SHOWN).fold(check, |check, other| check.fact(told(other)));
+    match others.len().saturating_sub(OTHERS_SHOWN) {
+        0 => check,
+        more => check.fact(format!("and {more} more")),
     }
 }
 
