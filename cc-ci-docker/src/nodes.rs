@@ -72,6 +72,8 @@ pub(crate) struct NodeEngine {
     /// The apps that were deployed while it was given tasks, until they are verified to be gone.
     apps: Mutex<BTreeSet<Domain>>,
     missed: Mutex<Option<Missed>>,
+    /// Since when the manager was seen to hear nothing of it.
+    lost: Mutex<Option<Timestamp>>,
 }
 
 /// A node whose engine has told its id.
@@ -148,6 +150,7 @@ impl NodeEngines {
             had_tasks: AtomicBool::new(false),
             apps: Mutex::default(),
             missed: Mutex::new(None),
+            lost: Mutex::new(None),
         };
         Self(nodes.into_iter().map(engine).collect())
     }
@@ -203,9 +206,7 @@ impl NodeEngine {
         node: &Node,
         ask: impl AsyncFnOnce(&Client) -> Result<T, ApiError>,
     ) -> Result<T, UnseenNode> {
-        let given = !node.drained;
-        let may_have_tasks = self.had_tasks.fetch_or(given, Ordering::Relaxed) || given;
-        let holds = if may_have_tasks { Holds::OfAnyApp } else { Holds::Nothing };
+        let holds = self.holds(node);
         let missed = self.missed().clone();
         let unseen = |missed: Missed| UnseenNode {
             id: Some(node.id.clone()),
@@ -231,6 +232,30 @@ impl NodeEngine {
                 Err(unseen(missed))
             }
         }
+    }
+
+    /// That `node` can't be seen though its engine answers, if the manager hears nothing of it: nobody tells the tasks
+    /// there to end, and one that has begun may still make its container.
+    pub(crate) fn lost(&self, node: &Node) -> Option<UnseenNode> {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if !node.down {
+            *lost = None;
+            return None;
+        }
+        Some(UnseenNode {
+            id: Some(node.id.clone()),
+            name: node.name.as_str().into(),
+            since: *lost.get_or_insert_with(Timestamp::now),
+            why: "the Swarm hears nothing of it".to_owned(),
+            holds: self.holds(node),
+        })
+    }
+
+    /// Of which apps `node` may have something.
+    fn holds(&self, node: &Node) -> Holds {
+        let given = !node.drained;
+        let may_have_tasks = self.had_tasks.fetch_or(given, Ordering::Relaxed) || given;
+        if may_have_tasks { Holds::OfAnyApp } else { Holds::Nothing }
     }
 
     /// Its client, once it has shown that it is `node`'s.
@@ -384,7 +409,10 @@ pub(crate) async fn list(client: &Client) -> Result<Vec<Node>, ApiError> {
         Ok(Node {
             name: name.filter(|name| !name.is_empty()).unwrap_or_else(|| id.clone()),
             drained: node.spec.is_some_and(|spec| spec.availability == drain),
-            down: node.status.is_some_and(|status| status.state == Some(NodeState::DOWN)),
+            down: node
+                .status
+                .and_then(|status| status.state)
+                .is_some_and(|state| matches!(state, NodeState::DOWN | NodeState::DISCONNECTED)),
             id,
         })
     };

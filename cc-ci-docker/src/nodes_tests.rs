@@ -127,6 +127,40 @@ async fn a_node_that_does_not_answer_is_unseen_and_not_asked_again_at_once() {
     assert_eq!(a.calls().len(), calls);
 }
 
+/// Its agent goes on without anybody who tells it to end anything: what is there goes, and that is no proof.
+#[tokio::test]
+async fn a_node_that_the_swarm_has_lost_is_unseen_though_its_engine_answers() {
+    let manager = FakeEngine::start(|call| {
+        let body = match call {
+            _ if call.contains("/info") => r#"{"Swarm":{"NodeID":"m","Nodes":2}}"#,
+            _ if call.contains("/nodes") => {
+                r#"[{"ID":"m","Status":{"State":"ready"}},
+                {"ID":"a","Description":{"Hostname":"host-a"},"Status":{"State":"down"}}]"#
+            }
+            _ => return nothing(call),
+        };
+        Reply::Json(200, body.to_owned())
+    });
+    let a = node("a");
+    let engine = named(&manager, &[("host-a", &a)]);
+    let found = engine.inventory(Some(&[domain()])).await.unwrap();
+    assert_eq!(
+        found.of(&domain()).len(),
+        2,
+        "its volume, and that there may be more: {:?}",
+        found.of(&domain())
+    );
+    let error = engine.remove(&domain(), LONG).await.unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("not verified to be gone from host-a (the Swarm hears nothing of it)"), "{said}");
+    let delete = "DELETE /volumes/immi-012345_ci_example_org_data";
+    assert!(asked(&a).iter().any(|call| call == delete), "{:?}", asked(&a));
+    let left = engine.inventory(Some(&[domain()])).await.unwrap();
+    assert_eq!(left.of(&domain()), [Resource::new(Kind::UnseenNode, "host-a")]);
+    let since = |found: &cc_ci_core::engine::Inventory| found.unseen().next().unwrap().1.since;
+    assert_eq!(since(&left), since(&found), "it is one time");
+}
+
 /// One that left in between is not forgotten of an app that was deployed while it was there: its disk may have what that had.
 #[tokio::test]
 async fn a_node_that_leaves_while_an_app_is_deployed_is_unseen_of_that_app() {

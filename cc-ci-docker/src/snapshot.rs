@@ -32,7 +32,7 @@ pub(crate) struct Snapshot {
     pub secrets: Vec<Object>,
     pub configs: Vec<Object>,
     pub networks: Vec<Object>,
-    /// The nodes whose containers and volumes are not among these, since they could not be seen.
+    /// The nodes whose containers and volumes are not all among these: they could not be seen, or are not done.
     pub unseen: Vec<UnseenNode>,
     /// The names of those that were seen, where there are several.
     pub seen: Vec<Arc<str>>,
@@ -132,8 +132,9 @@ impl Snapshot {
         }
         let (mut unseen, mut seen) = (others.left, others.here.into_iter().collect::<Vec<_>>());
         let known: HashSet<String> = networks.iter().map(|network| network.id.clone()).collect();
-        let looks = others.asked.iter().map(async |(node, engine)| (node, engine.look(node, held).await));
-        for (node, look) in join_all(looks).await {
+        let looks =
+            others.asked.iter().map(async |(node, engine)| (node, engine, engine.look(node, held).await));
+        for (node, engine, look) in join_all(looks).await {
             match look {
                 Ok(mut held) => {
                     let name: Arc<str> = node.name.as_str().into();
@@ -148,7 +149,10 @@ impl Snapshot {
                     containers.append(&mut held.containers);
                     volumes.append(&mut held.volumes);
                     networks.append(&mut held.networks);
-                    seen.push(name);
+                    match engine.lost(node) {
+                        Some(lost) => unseen.push(lost),
+                        None => seen.push(name),
+                    }
                 }
                 Err(node) => unseen.push(node),
             }

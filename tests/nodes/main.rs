@@ -11,6 +11,7 @@ mod removed;
 mod runs;
 mod seen;
 mod spread;
+mod storm;
 mod support;
 mod swarm;
 mod troubled;

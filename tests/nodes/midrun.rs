@@ -76,6 +76,31 @@ fn a_worker_that_is_cut_off_in_a_run_is_owed_a_look_while_it_lives_on() {
     assert_paid_in_one_pass(&test);
 }
 
+/// The Swarm can't reach it, and we can: its socket leads there.
+#[test]
+fn a_worker_that_only_the_swarm_lost_in_a_run_is_cleared_and_owed_a_look_all_the_same() {
+    let test = "a_worker_that_only_the_swarm_lost_in_a_run_is_cleared_and_owed_a_look_all_the_same";
+    let Some(test) = OnNodes::new(test) else { return };
+    test.configure();
+    let worker = test.nodes.worker(1);
+    let recipe = spread(&test);
+    let script = format!("{}\n{}", worker.words("cut"), until_it_is(&test, worker, "down"));
+    recipe.script("tests/custom-cut", &script).commit();
+    // It holds on to the network until the Swarm tells it otherwise.
+    let record = call(&test, &recipe, "1").run().expect(4).json();
+    let receipt = &record["receipt"];
+    assert_eq!(count(&receipt["left"], "network", "worker-1"), 1, "{record:#}");
+    assert!(receipt["left"].to_string().contains(r#""kind":"unseen_node","name":"worker-1""#), "{record:#}");
+    assert_eq!(receipt["left"].as_array().map(Vec::len), Some(2), "{record:#}");
+    assert!(count(&receipt["removed"], "volume", "worker-1") >= 2, "{record:#}");
+    assert_told(&test, "1", "not verified on worker-1");
+    assert_eq!(debts(&test), 1);
+    test.janitor().expect(4);
+    worker.heal();
+    test.nodes.until_state(worker, "ready");
+    assert_paid_in_one_pass(&test);
+}
+
 #[test]
 fn workers_that_were_away_for_a_while_in_a_run_keep_nothing() {
     let Some(test) = OnNodes::new("workers_that_were_away_for_a_while_in_a_run_keep_nothing") else {

@@ -239,6 +239,12 @@ impl StartedCommand {
         }
     }
 
+    /// Waits for the next `lines` lines of stderr; whether there were so many.
+    #[track_caller]
+    pub fn says_lines(&mut self, lines: u64) -> bool {
+        (0..lines).all(|_| self.next_line().is_some())
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid()), signal).expect("the command is there to be signalled");

@@ -12,6 +12,7 @@
 
 mod abra;
 pub mod bench;
+mod chance;
 pub mod ci;
 mod command;
 pub mod engine;
@@ -30,6 +31,7 @@ mod world;
 use std::time::Duration;
 
 pub use abra::Abra;
+pub use chance::Chance;
 pub use command::{CcCi, Ended, StartedCommand, built};
 pub use executable::executable;
 pub use gate::Gate;

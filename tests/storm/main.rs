@@ -7,15 +7,13 @@
 #![expect(clippy::expect_used, reason = "this is test code: a panic is a failed test")]
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
-use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use cc_ci_core::names::Domain;
 use cc_ci_core::process::{Marked, MarkerOwner};
-use cc_ci_tests::{Recipe, StartedCommand, World, pipes, unconfined};
+use cc_ci_tests::{Chance, Recipe, StartedCommand, World, pipes, unconfined};
 use nix::sys::signal::Signal;
 
 /// Each is a handful of runs at once.
@@ -37,24 +35,6 @@ const SIGNALS: [(Signal, i32); 5] = [
     (Signal::SIGINT, 130),
     (Signal::SIGHUP, 129),
 ];
-
-/// `SplitMix64`: all that a storm needs of chance.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
-        let choice = self.below(u64::try_from(choices.len()).expect("few choices"));
-        &choices[usize::try_from(choice).expect("few choices")]
-    }
-}
 
 /// An app that lives through all of it: a whole one, protected by name.
 struct Bystander {
@@ -114,8 +94,7 @@ fn recipes(world: &World) -> [Recipe; 3] {
 
 /// Signals a run at its `line`th line, unless it ends before; gives how it ended and what it said.
 fn strike(mut run: StartedCommand, line: u64, signal: Signal) -> (i32, String) {
-    let there = (0..line).all(|_| run.next_line().is_some());
-    if there {
+    if run.says_lines(line) {
         run.signal(signal);
     }
     let end = run.wait();
@@ -153,10 +132,7 @@ fn round(world: &World, bystander: &Bystander, recipes: &[Recipe], chance: &mut 
 
 #[test]
 fn whatever_is_killed_whenever_one_pass_leaves_nothing_and_a_bystander_feels_nothing() {
-    let seed = env::var("CCCI_STORM_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
-    println!("CCCI_STORM_SEED={seed}");
-    let mut chance = Chance(seed);
+    let mut chance = Chance::of_a_storm();
     let world = World::new();
     let recipes = recipes(&world);
     let bystander = Bystander::new(&world);
