@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::OnNodes;
 
 /// A recipe whose app is on the manager, and has a store with volumes on the first worker, and a helper on the second.
-fn spread(test: &OnNodes) -> Recipe {
+pub fn spread(test: &OnNodes) -> Recipe {
     let recipe = test.world.light("spread");
     compose(&recipe, "1.0.0+1");
     recipe.release("1.0.0+1");
@@ -80,25 +80,25 @@ networks:
 }
 
 /// A call that tests pull request 1 of `recipe`, as the run `id`.
-fn call(test: &OnNodes, recipe: &Recipe, id: &str) -> CcCi {
+pub fn call(test: &OnNodes, recipe: &Recipe, id: &str) -> CcCi {
     test.world.abra();
     test.world.cc_ci(["run", "--format", "json", "--run-id", id, "--pr", "1"]).arg(recipe.path())
 }
 
 /// The statuses of the first tiers, by name.
-fn status<'r>(record: &'r Value, tier: &str) -> &'r str {
+pub fn status<'r>(record: &'r Value, tier: &str) -> &'r str {
     let mut tiers = record["tiers"].as_array().into_iter().flatten();
     tiers.find(|found| found["name"] == tier).and_then(|found| found["status"].as_str()).unwrap_or_default()
 }
 
 /// How many things of a kind are in `list` on `node`.
-fn count(list: &Value, kind: &str, node: &str) -> usize {
+pub fn count(list: &Value, kind: &str, node: &str) -> usize {
     let is_it = |found: &&Value| found["kind"] == kind && found["node"] == node;
     list.as_array().into_iter().flatten().filter(is_it).count()
 }
 
 /// What others than this world have on each node.
-fn bystanders(test: &OnNodes) -> Vec<Bystanders> {
+pub fn bystanders(test: &OnNodes) -> Vec<Bystanders> {
     let suffix = test.world.suffix().as_str();
     let is_another = |object: &Object| !object.is_below(suffix) && object.kind != "task";
     test.nodes.all().iter().map(|node| Bystanders::look_local(node, is_another)).collect()
