@@ -277,7 +277,9 @@ async fn a_start_that_is_given_up_leaves_no_ssh() {
     let _unblocked = Unblocked::begin();
     started.abort();
     assert!(started.await.unwrap_err().is_cancelled());
-    assert!(is_gone(&process).await);
+    // By itself it ends only after some seconds.
+    let soon = Instant::now() + Duration::from_secs(4);
+    assert!(wait_gone(&process, &process.boot_id, soon).await.unwrap());
 }
 
 #[tokio::test]
