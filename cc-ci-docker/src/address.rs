@@ -1,4 +1,5 @@
-//! Where an engine listens, and how it is connected to: a socket of this host, or TLS with a certificate for each side.
+//! Where an engine listens, and how it is connected to: a socket of this host, TLS with a certificate for each side, or a socket
+//! of another host by ssh.
 //!
 //! An engine that listens on the network without TLS gives root to whoever reaches it, so there is no such address.
 
@@ -26,6 +27,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tower_service::Service;
 
+use crate::tunnel::Tunnel;
+
 /// Where an engine listens.
 #[derive(Debug, Clone)]
 pub enum Address {
@@ -33,6 +36,8 @@ pub enum Address {
     Unix(PathBuf),
     /// A port of another host.
     Tls(TlsAddress),
+    /// A socket of another host.
+    Ssh(Tunnel),
 }
 
 /// A port of another host, and what each side shows the other.
@@ -119,6 +124,7 @@ impl fmt::Display for Address {
                 write!(f, "tcp://[{host}]:{port}")
             }
             Self::Tls(TlsAddress { host, port, .. }) => write!(f, "tcp://{host}:{port}"),
+            Self::Ssh(tunnel) => tunnel.fmt(f),
         }
     }
 }
@@ -128,21 +134,22 @@ impl Address {
     pub(crate) fn socket(&self) -> Option<&Path> {
         match self {
             Self::Unix(socket) => Some(socket),
-            Self::Tls(_) => None,
+            Self::Tls(_) | Self::Ssh(_) => None,
         }
     }
 
     /// Makes what sends requests there; nothing is sent yet. `limit` is more than any call may take.
     pub(crate) fn open(&self, limit: Duration) -> Result<Docker, Error> {
         // It counts whole seconds, and ends after ours.
-        let limit = limit.as_secs() + 1;
+        let seconds = limit.as_secs() + 1;
         match self {
             // A path that is no UTF-8 names no socket that bollard could open; it says so.
             Self::Unix(socket) => {
-                Docker::connect_with_unix(&socket.to_string_lossy(), limit, bollard::API_DEFAULT_VERSION)
+                Docker::connect_with_unix(&socket.to_string_lossy(), seconds, bollard::API_DEFAULT_VERSION)
             }
-            Self::Tls(address) => {
-                let client = Client::builder(TokioExecutor::new()).build(Connector(address.clone()));
+            Self::Tls(_) | Self::Ssh(_) => {
+                let connector = Connector { address: self.clone(), limit };
+                let client = Client::builder(TokioExecutor::new()).build(connector);
                 let send = move |request: BollardRequest| {
                     let sent = client.request(request);
                     async move { sent.await.map_err(Error::from) }
@@ -151,25 +158,29 @@ impl Address {
                 Docker::connect_with_custom_transport(
                     send,
                     Some("http://docker"),
-                    limit,
+                    seconds,
                     bollard::API_DEFAULT_VERSION,
                 )
             }
         }
     }
 
-    /// A connection of one's own.
-    pub(crate) async fn connect(&self) -> io::Result<Stream> {
+    /// A connection of one's own, for a call that may take `limit`.
+    pub(crate) async fn connect(&self, limit: Duration) -> io::Result<Stream> {
         match self {
             Self::Unix(socket) => Ok(Stream(TokioIo::new(Box::pin(UnixStream::connect(socket).await?)))),
             Self::Tls(address) => address.connect().await,
+            Self::Ssh(tunnel) => Ok(Stream(TokioIo::new(Box::pin(tunnel.connect(limit).await?)))),
         }
     }
 }
 
 /// Makes connections for a pool of them.
 #[derive(Debug, Clone)]
-struct Connector(TlsAddress);
+struct Connector {
+    address: Address,
+    limit: Duration,
+}
 
 impl Service<Uri> for Connector {
     type Response = Stream;
@@ -181,8 +192,8 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let address = self.0.clone();
-        Box::pin(async move { address.connect().await })
+        let Self { address, limit } = self.clone();
+        Box::pin(async move { address.connect(limit).await })
     }
 }
 

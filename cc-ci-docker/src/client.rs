@@ -23,6 +23,7 @@ use tokio::sync::OnceCell;
 
 use crate::address::Address;
 use crate::sanitize;
+use crate::tunnel::NoTunnel;
 
 /// What one call may take, unless it is said. Engines under load take seconds to start a container; none takes half
 /// a minute to say what exists.
@@ -37,18 +38,19 @@ pub(crate) type Filters = HashMap<String, Vec<String>>;
 /// A connection to one engine; made when it is first needed.
 #[derive(Debug)]
 pub(crate) struct Client {
+    address: Address,
     at: Place,
     call_limit: Duration,
     redactor: Redactor,
     docker: OnceCell<Docker>,
 }
 
-/// Which engine it is, and where.
+/// Which engine it is, and where, in words: an error that somebody keeps has no connection to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
-    pub address: Address,
+    address: String,
     /// The node's name, of another one than the manager.
-    pub node: Option<String>,
+    node: Option<String>,
 }
 
 /// A call failed. What the caller does about it depends on which way.
@@ -61,6 +63,9 @@ pub(crate) enum ApiError {
         #[source]
         source: Error,
     },
+    /// There is no way to whoever may listen there.
+    #[error("no engine is reached at {at}: {why}")]
+    NoTunnel { at: Box<Place>, why: String, hint: String, is_passing: bool },
     /// Somebody listened, and the connection ended before the answer did.
     #[error("the Docker engine at {at} broke off")]
     Broken {
@@ -112,12 +117,13 @@ pub(crate) enum ApiError {
 
 impl Client {
     pub(crate) fn new(socket: PathBuf) -> Self {
-        Self::at(Place { address: Address::Unix(socket), node: None })
+        Self::at(Address::Unix(socket), None)
     }
 
-    /// The same of any engine.
-    pub(crate) fn at(at: Place) -> Self {
-        Self { at, call_limit: CALL_LIMIT, redactor: Redactor::default(), docker: OnceCell::new() }
+    /// The same of any engine; `node` is the name of another node than the manager.
+    pub(crate) fn at(address: Address, node: Option<String>) -> Self {
+        let at = Place { address: address.to_string(), node };
+        Self { address, at, call_limit: CALL_LIMIT, redactor: Redactor::default(), docker: OnceCell::new() }
     }
 
     /// The same, which hides what `redactor` does.
@@ -131,7 +137,7 @@ impl Client {
     }
 
     pub(crate) fn address(&self) -> &Address {
-        &self.at.address
+        &self.address
     }
 
     /// Hides the secrets of the runs on this engine.
@@ -164,7 +170,8 @@ impl Client {
         let uri =
             format!("/v{version}{path}?filters={}", byte_serialize(filters.as_bytes()).collect::<String>());
         // The state of a handshake over TLS is large.
-        match tokio::time::timeout(self.call_limit, Box::pin(ask(&self.at.address, &uri))).await {
+        match tokio::time::timeout(self.call_limit, Box::pin(ask(&self.address, self.call_limit, &uri))).await
+        {
             Ok(answer) => answer.map_err(|error| self.explain(error)),
             Err(_) => Err(self.hangs()),
         }
@@ -176,7 +183,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Docker, ApiError> {
-        let connected = async { self.at.address.open(self.call_limit)?.negotiate_version().await };
+        let connected = async { self.address.open(self.call_limit)?.negotiate_version().await };
         let docker = match tokio::time::timeout(self.call_limit, connected).await {
             Ok(docker) => docker.map_err(|error| self.explain(error))?,
             Err(_) => return Err(self.hangs()),
@@ -210,9 +217,14 @@ impl Client {
             }
             source => {
                 let at = Box::new(self.at.clone());
+                if let Some(no_tunnel) = no_tunnel(&source) {
+                    let why = sanitize::message(&self.redactor, &no_tunnel.to_string());
+                    let (hint, is_passing) = (no_tunnel.hint.clone(), no_tunnel.is_passing);
+                    return ApiError::NoTunnel { at, why, hint, is_passing };
+                }
                 let missing = matches!(source, Error::SocketNotFoundError(_));
                 // It is called missing also where this user may not look for it.
-                let kind = match at.address.socket() {
+                let kind = match self.address.socket() {
                     Some(socket) if missing => looked_for(socket),
                     _ => io_kind(&source),
                 };
@@ -259,6 +271,7 @@ impl ApiError {
             // A restarted manager says so until it leads again.
             | Self::NoManager { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
+            Self::NoTunnel { is_passing, .. } => *is_passing,
             Self::Denied { .. }
             | Self::UnnamedNodes { .. }
             | Self::OtherNode { .. }
@@ -281,6 +294,7 @@ impl ApiError {
                     "start the engine (systemctl start docker), or say where it listens: DOCKER_HOST=unix://{at}"
                 ),
             }),
+            Self::NoTunnel { hint, .. } => Some(hint.clone()),
             Self::Denied { .. } => {
                 Some("run as root, or as a member of the group that owns the socket".to_owned())
             }
@@ -299,8 +313,8 @@ impl ApiError {
                 let drain =
                     nodes.iter().map(|(_, id)| format!("docker node update --availability drain {id}"));
                 Some(format!(
-                    "name them in the configuration, {} with engine = \"unix:///PATH\" or \"tcp://HOST:2376\" \
-                     (docs/nodes.md); or have them given no tasks: {}",
+                    "name them in the configuration, {} with engine = \"ssh://HOST\", \"unix:///PATH\" or \
+                     \"tcp://HOST:2376\" (docs/nodes.md); or have them given no tasks: {}",
                     named.collect::<Vec<_>>().join(" and "),
                     drain.collect::<Vec<_>>().join(" && ")
                 ))
@@ -330,8 +344,8 @@ impl ApiError {
 const ANSWER_LIMIT: usize = 64 << 20;
 
 /// One request on a connection of its own.
-async fn ask(address: &Address, uri: &str) -> Result<Value, Error> {
-    let stream = address.connect().await?;
+async fn ask(address: &Address, limit: Duration, uri: &str) -> Result<Value, Error> {
+    let stream = address.connect(limit).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
     let request = Request::get(uri).header(HOST, "docker").body(Empty::<Bytes>::new())?;
     let exchange = async {
@@ -362,13 +376,22 @@ fn looked_for(path: &Path) -> Option<io::ErrorKind> {
 
 /// The kernel's own reason, somewhere beneath.
 fn io_kind(error: &Error) -> Option<io::ErrorKind> {
+    io_error(error).map(io::Error::kind)
+}
+
+/// Why there is no tunnel, where that is the reason.
+fn no_tunnel(error: &Error) -> Option<&NoTunnel> {
+    io_error(error)?.get_ref()?.downcast_ref()
+}
+
+fn io_error(error: &Error) -> Option<&io::Error> {
     if let Error::IOError { err } = error {
-        return Some(err.kind());
+        return Some(err);
     }
     let mut source = error.source();
     while let Some(error) = source {
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error.kind());
+            return Some(error);
         }
         source = error.source();
     }

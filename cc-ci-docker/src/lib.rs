@@ -1,6 +1,7 @@
 //! Docker Swarm, as cc-ci's [`Engine`]: it sees everything of an app, waits until it is up, and removes it whole.
 //!
-//! It speaks the engine's API over its unix socket and never runs the `docker` command. It reads the world and keeps
+//! It speaks the engine's API over its unix socket, those of other nodes over TLS or an `ssh` that it starts, too, and never runs
+//! the `docker` command. It reads the world and keeps
 //! no notes: what a call needs to know, it asks.
 //!
 //! # Limitations
@@ -39,9 +40,11 @@ mod removal;
 mod sanitize;
 mod secrets;
 mod snapshot;
+mod ssh_host;
 mod tasks;
 #[cfg(test)]
 mod trouble_tests;
+mod tunnel;
 mod volumes;
 
 use std::collections::BTreeSet;
@@ -70,6 +73,8 @@ pub use node_info::{NodeEngine, NodeInfo};
 pub use nodes::NodeAddress;
 use nodes::{Here, NodeEngines, Places};
 use snapshot::Snapshot;
+pub use ssh_host::{InvalidSshHost, SshHost};
+pub use tunnel::Tunnel;
 use volumes::copies;
 
 /// The overlay network that the reverse proxy reaches every app by. No app's, whoever made it.

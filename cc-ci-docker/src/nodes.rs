@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::address::Address;
-use crate::client::{ApiError, Client, Place};
+use crate::client::{ApiError, Client};
 use crate::{SwarmEngine, sanitize};
 
 /// What a look at one node may take: the others' are not kept waiting for one that is gone.
@@ -144,7 +144,7 @@ impl NodeEngines {
     /// Nothing is asked of them yet.
     pub(crate) fn new(nodes: Vec<NodeAddress>, redactor: &Redactor) -> Self {
         let engine = |NodeAddress { name, address }| NodeEngine {
-            client: Client::at(Place { address, node: Some(name.clone()) }).with_redactor(redactor.clone()),
+            client: Client::at(address, Some(name.clone())).with_redactor(redactor.clone()),
             key: name,
             verified: Mutex::new(None),
             had_tasks: AtomicBool::new(false),

@@ -81,6 +81,24 @@ fn spares(mut probe: Probe, stranger: &ProcessIdentity) {
 }
 
 #[test]
+fn children_of_an_embedded_lifetime_beside_it_are_that_ones() {
+    let mut probe = Probe::start(&["teardown=stdin", "beside=sleep", "wait"]);
+    let pids = probe.expect("beside:");
+    let beside: Vec<ProcessIdentity> = pids.split(' ').map(|pid| identity(pid.parse().unwrap())).collect();
+    probe.expect("ready");
+    probe.send(UnixSignal::SIGTERM);
+    assert_eq!(probe.expect("cancelled:"), "SIGTERM");
+    assert_eq!(probe.expect_removal(), "0 groups, 0 escaped");
+    let [leader, below] = &beside[..] else { panic!("{beside:?}") };
+    let alive = [leader, below].map(is_alive);
+    probe.close_stdin();
+    assert_eq!(probe.expect("exit:"), "143");
+    all_go(std::slice::from_ref(leader));
+    end(below);
+    assert_eq!(alive, [true, true], "ended what is another lifetime's");
+}
+
+#[test]
 fn background_jobs_of_an_execed_shell_are_not_ours() {
     let mut probe = Probe::shell(r#"sleep 1000 & echo $!; exec "$0" "$@""#, &["wait"]);
     let job = identity(probe.line().parse().unwrap());

@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, reason = "this is test code: a panic is a failed test")]
 
+mod by_ssh;
 mod commands;
 mod hosts;
 mod midrun;

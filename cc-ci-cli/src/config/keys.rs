@@ -44,7 +44,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("limits.free_disk", "a run waits for so much room on disk, e.g. 10 GiB [0]"),
     ("limits.free_memory", "a run waits for so much available memory, e.g. 2 GiB [0]"),
     ("sandbox.paths", "what recipes' code may read of the host"),
-    ("nodes.X.engine", "where the engine of the Swarm's node X listens: unix:///PATH, tcp://HOST:PORT"),
+    (
+        "nodes.X.engine",
+        "where the engine of the Swarm's node X listens: unix:///PATH, tcp://HOST:PORT, ssh://USER@HOST",
+    ),
     ("nodes.X.ca_file", "whose certificate that engine must show, over tcp"),
     ("nodes.X.cert_file", "the certificate that it is shown"),
     ("nodes.X.key_file", "its private key"),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use cc_ci_core::Failure;
 use cc_ci_core::sys::files::read_private;
-use cc_ci_docker::{Address, NodeAddress, TlsAddress};
+use cc_ci_docker::{Address, InvalidSshHost, NodeAddress, SshHost, TlsAddress, Tunnel};
 use serde::Deserialize;
 
 use super::source::Source;
@@ -31,14 +31,19 @@ pub struct Node {
 enum Engine {
     Unix(PathBuf),
     Tcp { host: String, port: u16 },
+    Ssh(SshHost),
 }
 
 impl TryFrom<String> for Engine {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
+        if text.starts_with("ssh://") {
+            return text.parse().map(Self::Ssh).map_err(|error: InvalidSshHost| error.to_string());
+        }
         // What is wrong may have a password in it.
         let shown = text.rsplit_once('@').map_or(text.as_str(), |(_, rest)| rest);
-        let rule = || format!("{shown:?}: it is unix:///PATH or tcp://HOST:PORT");
+        let rule =
+            || format!("{shown:?}: it is unix:///PATH, tcp://HOST:PORT or ssh://[USER@]HOST[:PORT][/SOCKET]");
         if let Some(path) = text.strip_prefix("unix://") {
             return Some(path)
                 .filter(|path| path.starts_with('/'))
@@ -102,6 +107,7 @@ pub fn addresses(nodes: &BTreeMap<String, Node>) -> Result<Vec<NodeAddress>, Fai
 fn address(node: &Node) -> Result<Address, Failure> {
     let (host, port) = match &node.engine {
         Engine::Unix(path) => return Ok(Address::Unix(path.clone())),
+        Engine::Ssh(host) => return Ok(Address::Ssh(Tunnel::new(host.clone()))),
         Engine::Tcp { host, port } => (host, *port),
     };
     let unreadable = |path: &Path, error: io::Error| {
@@ -134,6 +140,7 @@ pub fn rows(nodes: &BTreeMap<String, Node>) -> Vec<(String, String)> {
         let engine = match &node.engine {
             Engine::Unix(path) => format!("unix://{}", path.display()),
             Engine::Tcp { host, port } => format!("tcp://{host}:{port}"),
+            Engine::Ssh(host) => host.to_string(),
         };
         rows.push((format!("nodes.{name}.engine"), engine));
         for (key, path) in files(node) {
@@ -148,15 +155,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_engine_is_a_socket_or_a_port_that_shows_a_certificate() {
+    fn an_engine_is_a_socket_here_or_by_ssh_or_a_port_that_shows_a_certificate() {
         let parse = |text: &str| Engine::try_from(text.to_owned());
         assert_eq!(parse("unix:///x/y.sock"), Ok(Engine::Unix("/x/y.sock".into())));
         for host in ["10.0.0.3", "worker-1.example.org", "[fe80::1]"] {
             let expected = Engine::Tcp { host: host.to_owned(), port: 2376 };
             assert_eq!(parse(&format!("tcp://{host}:2376")), Ok(expected));
         }
+        for ssh in ["ssh://worker-1", "ssh://root@worker-1:2222/run/user/1000/docker.sock"] {
+            assert_eq!(parse(ssh), Ok(Engine::Ssh(ssh.parse().unwrap())));
+        }
+        let told = parse("ssh://root:hunter22@worker-1").unwrap_err();
+        assert!(told.contains("no password") && !told.contains("hunter22"), "{told}");
         for bad in [
             "",
+            "ssh://",
+            "ssh://-oProxyCommand=id",
             "unix://x",
             "unix://",
             "tcp://x",
@@ -178,10 +192,12 @@ mod tests {
         };
         let three = "ca_file = \"/a\"\ncert_file = \"/b\"\nkey_file = \"/c\"\n";
         assert!(table("engine = \"unix:///x\"").is_ok());
+        assert!(table("engine = \"ssh://x\"").is_ok());
         assert!(table(&format!("engine = \"tcp://x:1\"\n{three}")).is_ok());
         for (text, what) in [
             ("engine = \"tcp://x:1\"".to_owned(), "without ca_file"),
             (format!("engine = \"unix:///x\"\n{three}"), "for tcp://HOST:PORT alone"),
+            (format!("engine = \"ssh://x\"\n{three}"), "for tcp://HOST:PORT alone"),
             (format!("engine = \"tcp://x:1\"\n{}", three.replace("/b", "b")), "no absolute path"),
         ] {
             let error = table(&text).unwrap_err();

@@ -93,7 +93,14 @@ fn a_wrong_value_is_told_with_its_line_and_what_is_allowed() {
         ),
         ("[limits]\nfree_disk = \"10\"\n", "FILE:2: \"10\": it is a size like 512 MiB or 10 GiB, or 0"),
         ("[proxy]\nca_file = \"/x.pem\"\n", "FILE:2: proxy.ca_file: there is no proxy.address"),
-        ("[nodes.w]\nengine = \"w:2376\"\n", "FILE:2: \"w:2376\": it is unix:///PATH or tcp://HOST:PORT"),
+        (
+            "[nodes.w]\nengine = \"w:2376\"\n",
+            "FILE:2: \"w:2376\": it is unix:///PATH, tcp://HOST:PORT or ssh://[USER@]HOST[:PORT][/SOCKET]",
+        ),
+        (
+            "[nodes.w]\nengine = \"ssh://root:hunter22@w\"\n",
+            "FILE:2: ssh://…: it has no password: ssh logs in with a key",
+        ),
         (
             "[nodes.\"w.x\"]\nengine = \"tcp://w:2376\"\n",
             "FILE:2: nodes.w.x.engine: without ca_file anybody could be the engine, or use it",

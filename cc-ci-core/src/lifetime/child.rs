@@ -67,6 +67,11 @@ impl Child {
         }
     }
 
+    /// The next line of its output that is there now: it waits for none, and needs no runtime.
+    pub fn next_line_now(&mut self) -> Option<Line> {
+        if self.has_ended() { self.lines.rest() } else { self.lines.now() }
+    }
+
     /// Waits for its end. Output that nobody read by then is dropped: a full pipe never stops a child that is
     /// waited for. Cancel-safe.
     pub async fn wait(&mut self) -> Ended {
@@ -93,7 +98,8 @@ impl Child {
         self.wait().await
     }
 
-    fn has_ended(&self) -> bool {
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
         self.ended.borrow().is_some()
     }
 

@@ -4,7 +4,7 @@
 //! can't have become somebody else's. The leader's exit is not the group's end: when it is seen, the rest of the
 //! group is killed first, and only then is the leader reaped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,6 +22,27 @@ use super::descendants::members_of;
 use super::ended::Ended;
 use super::sandbox::Status;
 use crate::sys::process::{PidFd, ProcessIdentity};
+
+/// The leaders of all lifetimes of this process that are not reaped yet: one that has taken the process over ends none of
+/// another's.
+static LEADERS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// Held from the fork of a child until it is among the leaders, and while somebody looks for who is a leader's.
+static STARTS: Mutex<()> = Mutex::new(());
+
+/// Keeps every lifetime of this process from starting children, and waits for the start that is under way.
+pub(super) fn between_starts() -> MutexGuard<'static, ()> {
+    STARTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether `pid` leads a group of any lifetime of this process that is not reaped yet.
+pub(super) fn is_led(pid: i32) -> bool {
+    leaders().contains(&pid)
+}
+
+fn leaders() -> MutexGuard<'static, BTreeSet<i32>> {
+    LEADERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The children that are not reaped yet.
 #[derive(Debug)]
@@ -93,6 +114,7 @@ impl Children {
         };
         let (ended, receiver) = watch::channel(None);
         let started = Instant::now();
+        leaders().insert(pid);
         live.insert(pid, Live { pidfd, program, started, grace, sandbox, first: None, asked: false, ended });
         self.count.send_replace(live.len());
         Ok(receiver)
@@ -129,6 +151,7 @@ impl Children {
             self.lingering.lock().unwrap_or_else(PoisonError::into_inner).extend(members);
         }
         let Some(mut child) = live.remove(&pid) else { return };
+        leaders().remove(&pid);
         if let Some(sandbox) = &mut child.sandbox {
             ended.unstarted = ended.code.is_some() && !sandbox.has_exited();
         }

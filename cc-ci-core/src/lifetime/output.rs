@@ -135,6 +135,24 @@ impl Lines {
         }
     }
 
+    /// The next of the lines that are in the pipes now, without waiting; more may come. It reads once, whoever writes on.
+    pub(super) fn now(&mut self) -> Option<Line> {
+        if self.queue.ready.is_empty() {
+            for pipe in [&mut self.stdout, &mut self.stderr] {
+                let Some(open) = pipe else { continue };
+                let mut buffer = [0; 8192];
+                // Past the runtime, as above.
+                match nix::unistd::read(open.receiver.as_fd(), &mut buffer) {
+                    Ok(0) => close(pipe, &mut self.queue),
+                    Ok(n) => open.take(&buffer[..n], &mut self.queue),
+                    // Nothing there; another error is there again at the next look.
+                    Err(_) => {}
+                }
+            }
+        }
+        self.queue.ready.pop_front()
+    }
+
     /// Once, at the end: how much was dropped.
     fn said_last(&mut self) -> Option<Line> {
         let dropped = std::mem::take(&mut self.queue.dropped);

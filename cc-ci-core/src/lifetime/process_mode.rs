@@ -8,7 +8,8 @@
 //! of its own and only a reason to look; the parent's pidfd decides.
 //!
 //! # Limitations
-//! The process can have one such lifetime. Whoever starts children past it finds them ended with the run's.
+//! The process can have one such lifetime; children of [embedded](super::EmbeddedMode) ones beside it are their own. Whoever
+//! starts children past all of them finds them ended with the run's.
 
 use std::fmt;
 use std::fs;

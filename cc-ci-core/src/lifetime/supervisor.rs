@@ -28,7 +28,7 @@ use super::output::Lines;
 use super::event_fd::SharedEventFd;
 use super::exec::Entry;
 use super::sandbox::{DiskWatch, Forwards, Status, Target};
-use super::{BlockingTasks, Sandbox, SpawnError, Teardown, exec, sandbox, spawner};
+use super::{BlockingTasks, Sandbox, SpawnError, Teardown, children, exec, sandbox, spawner};
 use crate::model::cancellation::{Cancellation, Cause};
 use crate::model::event::{Event, Reporter};
 use crate::sys::process::{Marker, MarkerOwner, Present, ProcessIdentity, StatLine};
@@ -275,6 +275,7 @@ impl Supervisor {
         let Prepared { command: mut prepared, entry, status, listeners, pid } = prepare(command)?;
         // Who gets our own output writes as we do.
         let umask = command.output != Output::Inherit;
+        let _start = children::between_starts();
         exec::supervised(&mut prepared, command.stdin == Stdin::Terminal, umask, entry);
         let spawned = prepared.spawn();
         // With it go the descriptors that are the child's alone.

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 
+use super::children::{between_starts, is_led};
 use super::descendants::{PreexistingChildren, children_of};
 use super::supervisor::Supervisor;
 use crate::sys::process::{ProcessIdentity, Signal, StatLine, kill_process, marked_since, marker_of};
@@ -65,6 +66,8 @@ fn has_children() -> bool {
 /// the group leaders' reaping is the watcher's.
 fn adopted(supervisor: &Supervisor, preexisting: &PreexistingChildren) -> Vec<ProcessIdentity> {
     let boot_id = &supervisor.owner.boot_id;
+    // The child of another lifetime of this process is told from an orphan once it is among the leaders.
+    let _no_start = between_starts();
     let mut living = Vec::new();
     let mut seen = BTreeSet::new();
     let mut queue = children_of(supervisor.owner.pid);
@@ -72,7 +75,8 @@ fn adopted(supervisor: &Supervisor, preexisting: &PreexistingChildren) -> Vec<Pr
     while let Some(pid) = queue.pop() {
         let Ok(stat) = StatLine::read(pid) else { continue };
         let process = ProcessIdentity { pid, start_time: stat.start_time, boot_id: boot_id.clone() };
-        if !seen.insert(pid) || preexisting.children.contains(&process) {
+        let is_anothers = is_led(pid) && !supervisor.children.contains(pid);
+        if !seen.insert(pid) || is_anothers || preexisting.children.contains(&process) {
             continue;
         }
         if matches!(stat.state, 'Z' | 'X' | 'x') {

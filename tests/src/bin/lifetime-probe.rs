@@ -13,7 +13,8 @@ use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::exit::Exit;
 use cc_ci_core::lifetime::conformance::CASES;
 use cc_ci_core::lifetime::{
-    Bounds, Command, ParentWatch, ProcessMode, RunLifetime, RunLifetimeExt as _, ScopeEnd, TakenOver,
+    Bounds, Child, Command, EmbeddedMode, ParentWatch, ProcessMode, RunLifetime, RunLifetimeExt as _,
+    ScopeEnd, TakenOver,
 };
 use cc_ci_core::process::{Marker, MarkerOwner, ProcessIdentity, end_marked_of_dead_owners};
 use cc_ci_core::system_info::BootId;
@@ -63,7 +64,8 @@ struct Options {
     parent: ParentWatch,
     /// `deadline=MILLISECONDS`.
     bounds: Bounds,
-    /// `before=stdin`: starts to listen at the end of stdin. `teardown=stdin`: tears down until the end of stdin.
+    /// `before=stdin`: starts to listen at the end of stdin. `teardown=stdin`: tears down until the end of stdin. `beside=sleep`:
+    /// an embedded lifetime beside this one has a child, which has one, too.
     waits: Vec<String>,
     words: Vec<String>,
 }
@@ -86,7 +88,7 @@ fn options() -> Result<Options, Failure> {
             Some(("deadline", limit)) => {
                 options.bounds.deadline = Some(Duration::from_millis(limit.parse()?));
             }
-            Some(("before" | "teardown", "stdin")) => options.waits.push(word),
+            Some(("before" | "teardown", "stdin") | ("beside", "sleep")) => options.waits.push(word),
             _ => options.words.push(word),
         }
     }
@@ -108,6 +110,7 @@ fn with_lifetime(taken: TakenOver) -> Result<ExitCode, Failure> {
         runtime.block_on(conform(case, life))?;
         return Ok(ExitCode::SUCCESS);
     }
+    let _beside = if waits("beside=sleep") { Some(runtime.block_on(beside())?) } else { None };
     let started = Mutex::default();
     let (end, children) = runtime.block_on(life.scope(body(&life, &options.words, &started)));
     // What a teardown would do now: remove. Nobody may be there who makes it again.
@@ -161,6 +164,16 @@ async fn body(
         }
         _ => Err("no such body".into()),
     }
+}
+
+/// A lifetime beside this one, with a child.
+async fn beside() -> Result<(EmbeddedMode, Child), Failure> {
+    let life = EmbeddedMode::new(Bounds { deadline: None, ..Bounds::default() }, Arc::new(Say))?;
+    let command = Command::new("sh", "/").env("PATH", "/usr/bin:/bin");
+    let mut child = life.spawn(command.args(["-c", "sleep 1000 & echo $!; wait"])).await?;
+    let below = child.next_line().await.ok_or("it has no child")?.text;
+    say(format_args!("beside: {} {below}", child.pid()));
+    Ok((life, child))
 }
 
 async fn start(

@@ -15,6 +15,7 @@
 
 mod confined;
 mod dir;
+mod hidden;
 pub(crate) mod mark;
 mod private;
 mod remove;
@@ -24,6 +25,7 @@ pub(crate) mod testing;
 mod whole;
 
 pub(crate) use dir::{Dir, give_to, parent_of, set_group, set_mode};
+pub use hidden::HiddenDirectory;
 pub(crate) use mark::{
     RUN_LOCK, RUN_RECORD, RootError, RootKind, check_root, claim_root, is_full, is_run_directory, open_root,
     user,
