@@ -12,7 +12,7 @@ impl Chance {
     pub fn of_a_storm() -> Self {
         let seed = env::var("CCCI_STORM_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
-        println!("CCCI_STORM_SEED={seed}");
+        eprintln!("CCCI_STORM_SEED={seed}");
         Self(seed)
     }
 
