@@ -1,6 +1,6 @@
 //! Several CI hosts on one Swarm, each with a suffix of its own.
 
-use cc_ci_tests::engine::until;
+use cc_ci_tests::engine::{Bystanders, until};
 use nix::sys::signal::Signal;
 
 use crate::spread::{call, debts, spread};
@@ -45,7 +45,7 @@ fn a_host_works_beside_anothers_orphan_and_leaves_it_to_that_ones_janitor() {
 
     one.janitor().expect(0);
     until("the engine has forgotten its tasks", || {
-        one.of_this_suffix().iter().skip(1).all(|node| node.is_empty())
+        one.of_this_suffix().iter().skip(1).all(Bystanders::is_empty)
     });
     assert_eq!(debts(&one), 0);
     one.assert_empty();

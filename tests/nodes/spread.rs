@@ -26,10 +26,10 @@ pub fn edited(test: &OnNodes, edit: impl Fn(&str, String) -> String) -> Recipe {
 pub fn waiting(test: &OnNodes, version: &str) -> Recipe {
     let health = "    healthcheck: {test: [CMD, test, -e, /cache/go], interval: 1s, retries: 1000}\n";
     let store = "  store:\n";
-    edited(test, |this, text| {
-        assert!(text.contains(store));
-        let text = text.replace("timeout=120", "timeout=45");
-        if this == version { text.replace(store, &format!("{store}{health}")) } else { text }
+    edited(test, |this, compose| {
+        assert!(compose.contains(store));
+        let soon = compose.replace("timeout=120", "timeout=45");
+        if this == version { soon.replace(store, &format!("{store}{health}")) } else { soon }
     })
 }
 
