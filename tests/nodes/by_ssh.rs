@@ -139,12 +139,12 @@ impl Drop for Ssh {
 fn configured(test: &OnNodes, name: &str) -> Option<Ssh> {
     let (first, second) = (test.nodes.worker(1), test.nodes.worker(2));
     let ssh = Ssh::start(name, &test.world, first)?;
-    let text = format!(
+    let nodes = format!(
         "[nodes.worker-1]\nengine = \"ssh://root@{}\"\n[nodes.worker-2]\nengine = \"{}\"\n",
         ssh.address.ip(),
         second.host()
     );
-    fs::write(test.world.config(), unconfined(text)).expect("a configuration");
+    fs::write(test.world.config(), unconfined(nodes)).expect("a configuration");
     Some(ssh)
 }
 
