@@ -96,14 +96,14 @@ networks:
 
 /// A call that tests pull request 1 of `recipe`, as the run `id`.
 pub fn call(test: &OnNodes, recipe: &Recipe, id: &str) -> CcCi {
-    call_of(test, recipe, id, 1)
+    test.world.abra();
+    test.world.cc_ci(["run", "--format", "json", "--run-id", id, "--pr", "1"]).arg(recipe.path())
 }
 
-/// The same of any pull request.
-pub fn call_of(test: &OnNodes, recipe: &Recipe, id: &str, number: u64) -> CcCi {
+/// The same of any pull request, which says now and then what it does.
+pub fn told_call(test: &OnNodes, recipe: &Recipe, id: &str, number: u64) -> CcCi {
     test.world.abra();
-    let run = ["run", "--format", "json", "--run-id", id, "--pr", &number.to_string()];
-    test.world.cc_ci(run).arg(recipe.path())
+    test.world.cc_ci(["run", "--run-id", id, "--pr", &number.to_string()]).arg(recipe.path())
 }
 
 /// The statuses of the first tiers, by name.

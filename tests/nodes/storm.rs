@@ -6,7 +6,7 @@ use cc_ci_tests::engine::Node;
 use cc_ci_tests::{Chance, StartedCommand};
 use nix::sys::signal::Signal;
 
-use crate::spread::{call_of, debts, spread};
+use crate::spread::{debts, spread, told_call};
 use crate::support::OnNodes;
 
 /// So many things are killed; `CCCI_STORM_KILLS` says another number.
@@ -22,18 +22,28 @@ const LINES: u64 = 45;
 
 /// What becomes of a node, and the way back.
 const TROUBLES: [(&str, &str); 4] =
-    [("crash", "start"), ("crash", "start"), ("cut", "heal"), ("pause", "resume")];
+    [(CRASH, "start"), (CRASH, "start"), ("cut", "heal"), ("pause", "resume")];
+
+const CRASH: &str = "crash";
+
+/// What becomes of a node.
+type Trouble<'n> = (&'n Node, (&'static str, &'static str));
 
 /// Kills it at its `line`th line, unless it ends before; whether it was killed. What becomes of a node becomes of it
-/// halfway there.
-fn strike(mut command: StartedCommand, line: u64, trouble: Option<(&Node, &str)>) -> bool {
+/// halfway there; one that crashed stays away, as whoever waits for another one would wait for long.
+fn strike(mut command: StartedCommand, line: u64, trouble: Option<Trouble>) -> bool {
     let half = line / 2;
     let half_there = command.says_lines(half);
-    if let Some((node, word)) = trouble {
+    if let Some((node, (word, _))) = trouble {
         node.tell(word);
     }
     if half_there && command.says_lines(line - half) {
         command.signal(Signal::SIGKILL);
+    }
+    if let Some((node, (word, back))) = trouble
+        && word != CRASH
+    {
+        node.tell(back);
     }
     let end = command.wait();
     assert!(!end.stderr.contains("panicked"), "{}", end.stderr);
@@ -59,7 +69,7 @@ fn whatever_is_killed_whenever_nothing_is_left_once_the_nodes_are_back_and_one_p
         let first = chance.below(PULL_REQUESTS);
         for number in 0..RUNS {
             let (id, number) = (format!("{round}-{number}"), 1 + (first + number) % PULL_REQUESTS);
-            commands.push((call_of(&test, &recipe, &id, number).start(), chance.below(LINES)));
+            commands.push((told_call(&test, &recipe, &id, number).start(), chance.below(LINES)));
         }
         if chance.below(2) == 0 {
             let janitor = test.world.cc_ci(["janitor", "--executor", "abra"]).start();
@@ -69,8 +79,10 @@ fn whatever_is_killed_whenever_nothing_is_left_once_the_nodes_are_back_and_one_p
             .then(|| (usize::from(chance.below(2) == 0) + 1, *chance.of(&TROUBLES)));
         let mut told = trouble.map(|(worker, (word, back))| {
             println!("round {round}: worker-{worker}: {word}");
-            way_back = Some((worker, back));
-            (test.nodes.worker(worker), word)
+            if word == CRASH {
+                way_back = Some((worker, back));
+            }
+            (test.nodes.worker(worker), (word, back))
         });
         let killed = thread::scope(|scope| {
             let strikes: Vec<_> = commands
@@ -84,7 +96,7 @@ fn whatever_is_killed_whenever_nothing_is_left_once_the_nodes_are_back_and_one_p
             ends.filter(|killed| *killed).count()
         });
         kills += u64::try_from(killed).expect("a few");
-        kills += u64::from(trouble.is_some_and(|(_, (word, _))| word == "crash"));
+        kills += u64::from(trouble.is_some_and(|(_, (word, _))| word == CRASH));
         round += 1;
         println!("round {round}: {kills} of {due} are killed");
     }
