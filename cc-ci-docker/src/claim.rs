@@ -102,7 +102,7 @@ pub(crate) async fn held(client: &Client, suffix: &Suffix) -> Result<Claims, Api
             ours = held.space.map(Some).map_err(|error| unreadable(&name).with_source(error));
             continue;
         }
-        let labelled = held.label(SUFFIX_LABEL);
+        let labelled = label(&held.config, SUFFIX_LABEL);
         others.push(OtherClaim {
             suffix: sanitize::written(labelled.unwrap_or_else(|| held.name())),
             hostname: held.space.ok().map(|space| sanitize::written(&space.hostname)),
@@ -113,13 +113,18 @@ pub(crate) async fn held(client: &Client, suffix: &Suffix) -> Result<Claims, Api
 }
 
 impl Held {
+    fn new(config: Config) -> Self {
+        let space = serde_json::from_str(label(&config, LABEL).unwrap_or_default());
+        Self { config, space }
+    }
+
     fn name(&self) -> &str {
         self.config.spec.as_ref().and_then(|spec| spec.name.as_deref()).unwrap_or_default()
     }
+}
 
-    fn label(&self, label: &str) -> Option<&str> {
-        self.config.spec.as_ref()?.labels.as_ref()?.get(label).map(String::as_str)
-    }
+fn label<'c>(config: &'c Config, label: &str) -> Option<&'c str> {
+    config.spec.as_ref()?.labels.as_ref()?.get(label).map(String::as_str)
 }
 
 /// All claims of the Swarm.
@@ -128,12 +133,7 @@ async fn all(client: &Client) -> Result<Vec<Held>, ApiError> {
     let filters = Filters::from([("name".to_owned(), vec![PREFIX.to_owned()])]);
     let options = ListConfigsOptions { filters: Some(filters) };
     let configs = client.call(async |docker| docker.list_configs(Some(options)).await).await?;
-    let configs = configs.into_iter().map(|config| {
-        let mut held = Held { config, space: serde_json::from_str("") };
-        held.space = serde_json::from_str(held.label(LABEL).unwrap_or_default());
-        held
-    });
-    Ok(configs.filter(|held| held.name().starts_with(PREFIX)).collect())
+    Ok(configs.into_iter().map(Held::new).filter(|held| held.name().starts_with(PREFIX)).collect())
 }
 
 async fn find(client: &Client, name: &str) -> Result<Option<Held>, ApiError> {
@@ -211,6 +211,7 @@ fn unreadable(name: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake_engine::{FakeEngine, Reply};
 
     #[test]
     fn a_claims_name_is_one_that_a_swarm_takes_and_no_other_suffix_has() {
@@ -227,5 +228,26 @@ mod tests {
             assert!(name.ends_with(|last: char| last.is_ascii_alphanumeric()), "{name}");
             assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)), "{name}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_has_other_suffixes_is_told_and_cleaned() {
+        let space = r#"{"machine_id":"m","hostname":"two\u001b[2J","boot_id":"b","directory":"1:2","path":"/run/lock"}"#;
+        let config = |name: &str, labels: serde_json::Value| serde_json::json!({"Spec": {"Name": name, "Labels": labels}});
+        let body = serde_json::json!([
+            config(
+                "cc-ci-lockspace-cut-0a1b",
+                serde_json::json!({SUFFIX_LABEL: "two.example.org", LABEL: space})
+            ),
+            config("cc-ci-lockspace-broken", serde_json::json!({})),
+            config("my-cc-ci-lockspace-x", serde_json::json!({LABEL: space})),
+            config("cc-ci-lockspace-ci.example.org", serde_json::json!({LABEL: space})),
+        ]);
+        let fake = FakeEngine::start(move |_| Reply::Json(200, body.to_string()));
+        let claims = held(&fake.engine().client, &"ci.example.org".parse().unwrap()).await.unwrap();
+        assert_eq!(claims.ours.unwrap().unwrap().hostname, "two\u{1b}[2J");
+        let others: Vec<(&str, Option<&str>)> =
+            claims.others.iter().map(|other| (other.suffix.as_str(), other.hostname.as_deref())).collect();
+        assert_eq!(others, [("cc-ci-lockspace-broken", None), ("two.example.org", Some(r"two\u{1b}[2J"))]);
     }
 }
