@@ -1,10 +1,17 @@
 //! Several CI hosts on one Swarm, each with a suffix of its own.
 
-use cc_ci_tests::engine::{Bystanders, until};
 use nix::sys::signal::Signal;
 
 use crate::spread::{call, debts, spread};
 use crate::support::OnNodes;
+
+/// Two hosts on the same nodes.
+fn hosts(test: &str) -> Option<[OnNodes; 2]> {
+    let one = OnNodes::new(test)?;
+    let hosts = [one.another_host(), one];
+    hosts.iter().for_each(OnNodes::configure);
+    Some(hosts)
+}
 
 /// A run is killed when its app is up.
 fn killed_run(host: &OnNodes) {
@@ -21,11 +28,7 @@ fn killed_run(host: &OnNodes) {
 #[test]
 fn a_host_works_beside_anothers_orphan_and_leaves_it_to_that_ones_janitor() {
     let test = "a_host_works_beside_anothers_orphan_and_leaves_it_to_that_ones_janitor";
-    let Some(one) = OnNodes::new(test) else { return };
-    let other = one.another_host();
-    for host in [&one, &other] {
-        host.configure();
-    }
+    let Some([one, other]) = hosts(test) else { return };
     killed_run(&one);
     let before = one.of_this_suffix();
     assert!(before.iter().all(|node| !node.is_empty()), "it is on every node: {before:?}");
@@ -44,9 +47,6 @@ fn a_host_works_beside_anothers_orphan_and_leaves_it_to_that_ones_janitor() {
     assert!(doctor.stdout.contains(&beside), "no {beside:?} in {}", doctor.stdout);
 
     one.janitor().expect(0);
-    until("the engine has forgotten its tasks", || {
-        one.of_this_suffix().iter().skip(1).all(Bystanders::is_empty)
-    });
     assert_eq!(debts(&one), 0);
     one.assert_empty();
     other.assert_empty();
@@ -55,11 +55,7 @@ fn a_host_works_beside_anothers_orphan_and_leaves_it_to_that_ones_janitor() {
 #[test]
 fn what_a_host_had_that_is_gone_for_good_goes_once_another_one_is_given_its_suffix() {
     let test = "what_a_host_had_that_is_gone_for_good_goes_once_another_one_is_given_its_suffix";
-    let Some(gone) = OnNodes::new(test) else { return };
-    let other = gone.another_host();
-    for host in [&gone, &other] {
-        host.configure();
-    }
+    let Some([gone, other]) = hosts(test) else { return };
     killed_run(&gone);
     // With a suffix that is another host's, it changes nothing.
     let suffix = gone.world.suffix().as_str();

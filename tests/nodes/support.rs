@@ -100,16 +100,19 @@ impl OnNodes {
 
     /// What others than this world have on each node.
     pub fn bystanders(&self) -> Vec<Bystanders> {
-        let suffix = self.world.suffix().as_str();
-        let is_another = |object: &Object| !object.is_below(suffix) && object.kind != "task";
-        self.nodes.all().iter().map(|node| Bystanders::look_local(node, is_another)).collect()
+        self.look(|is_ours| !is_ours)
     }
 
     /// What is of this suffix on each node.
     pub fn of_this_suffix(&self) -> Vec<Bystanders> {
+        self.look(|is_ours| is_ours)
+    }
+
+    /// What is on each node, by whether it is of this suffix. The Swarm forgets tasks a while after it was told to.
+    fn look(&self, choose: impl Fn(bool) -> bool) -> Vec<Bystanders> {
         let suffix = self.world.suffix().as_str();
-        let is_ours = |object: &Object| object.is_below(suffix) && object.kind != "task";
-        self.nodes.all().iter().map(|node| Bystanders::look_local(node, is_ours)).collect()
+        let chosen = |object: &Object| choose(object.is_below(suffix)) && object.kind != "task";
+        self.nodes.all().iter().map(|node| Bystanders::look_local(node, chosen)).collect()
     }
 
     /// One pass of the janitor.
