@@ -9,8 +9,9 @@ use futures_util::future::join_all;
 
 use crate::claim::{self, Claims};
 use crate::client::{ApiError, Filters};
+use crate::node::{self, Node};
 use crate::node_info::{self, NodeInfo};
-use crate::nodes::{self, Node, NodeEngine};
+use crate::nodes::NodeEngine;
 use crate::{PROXY, SwarmEngine};
 
 /// An engine that answers, as it is now.
@@ -88,7 +89,7 @@ async fn swarm(engine: &SwarmEngine, here: Option<&str>) -> Result<SwarmInfo, Ap
     let filters = Filters::from([("name".to_owned(), vec![PROXY.to_owned()])]);
     let options = ListNetworksOptions { filters: Some(filters) };
     let (nodes, networks, claims) = tokio::try_join!(
-        nodes::list(client),
+        node::list(client),
         client.call(async |docker| docker.list_networks(Some(options)).await),
         claim::held(client, &engine.settings.suffix),
     )?;

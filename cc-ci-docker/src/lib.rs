@@ -30,12 +30,14 @@ mod fake_engine;
 mod images;
 mod inventory;
 mod logs;
+mod node;
 mod node_info;
 mod nodes;
 #[cfg(test)]
 mod nodes_tests;
 #[cfg(test)]
 mod order_tests;
+mod placement;
 mod removal;
 mod sanitize;
 mod secrets;

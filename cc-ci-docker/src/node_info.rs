@@ -6,7 +6,7 @@ use cc_ci_core::engine::Failure;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::client::{ApiError, Client};
-use crate::nodes::Node;
+use crate::node::Node;
 use crate::sanitize;
 
 /// Another node than the manager, as its own engine tells it.

@@ -9,35 +9,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bollard::models::{NodeSpecAvailabilityEnum, NodeState, SystemInfo};
-use bollard::query_parameters::ListNodesOptions;
 use cc_ci_core::engine::Redactor;
 use cc_ci_core::error_chain;
 use cc_ci_core::names::Domain;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
+use crate::SwarmEngine;
 use crate::address::Address;
 use crate::client::{ApiError, Client};
-use crate::{SwarmEngine, sanitize};
+use crate::node::{self, Node};
 
 /// What a look at one node may take: the others' are not kept waiting for one that is gone.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
 /// So long is a node that did not answer not asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
-
-/// A node, as the manager tells it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Node {
-    pub id: String,
-    /// Its host name; its id where it has none, or one that another node has too.
-    pub name: String,
-    /// Whether it is given no tasks, and has none.
-    pub drained: bool,
-    /// Whether the manager hears nothing of it.
-    pub down: bool,
-}
 
 /// The manager, of a Swarm of several nodes.
 #[derive(Debug)]
@@ -300,19 +287,6 @@ impl NodeEngine {
     }
 }
 
-impl Node {
-    /// Whether what answers is this node: it could be another machine by now.
-    pub(crate) fn is_asked(&self, info: &SystemInfo, client: &Client) -> Result<(), ApiError> {
-        let found = info.swarm.as_ref().and_then(|swarm| swarm.node_id.clone()).unwrap_or_default();
-        if found == self.id {
-            return Ok(());
-        }
-        let found = if found.is_empty() { "none".to_owned() } else { sanitize::written(&found) };
-        let (address, expected) = (client.address().to_string(), self.id.clone());
-        Err(ApiError::OtherNode { address, expected, found })
-    }
-}
-
 /// The nodes that are to be asked. It asks no more than it must: the only node has no others.
 pub(crate) async fn others(engine: &SwarmEngine) -> Result<Others<'_>, ApiError> {
     let client = &engine.client;
@@ -322,7 +296,7 @@ pub(crate) async fn others(engine: &SwarmEngine) -> Result<Others<'_>, ApiError>
         engine.places.set(Vec::new());
         return Ok(Others { left: engine.nodes.left(&[]), ..Others::default() });
     }
-    let nodes = list(client).await?;
+    let nodes = node::list(client).await?;
     let (mut others, mut unnamed) = (Others::default(), Vec::new());
     others.left = engine.nodes.left(&nodes);
     let several = nodes.len() > 1;
@@ -390,40 +364,14 @@ pub(crate) async fn of_task<'e>(engine: &'e SwarmEngine, node: Option<&str>) -> 
 
 /// Every engine that may have something of an app: the manager's, and those of the nodes that are given tasks.
 pub(crate) async fn all(engine: &SwarmEngine) -> Result<Vec<(Option<Arc<str>>, &Client)>, ApiError> {
+    let places = places(engine).await?;
     let mut all = vec![(engine.here.get().map(|here| here.name.clone()), &engine.client)];
-    for place in places(engine).await?.iter().filter(|place| !place.drained) {
+    for place in places.iter().filter(|place| !place.drained) {
         if let Some(named) = engine.nodes.of(place) {
             all.push((Some(place.name.as_str().into()), named.of(place).await?));
         }
     }
     Ok(all)
-}
-
-/// All nodes of the Swarm.
-pub(crate) async fn list(client: &Client) -> Result<Vec<Node>, ApiError> {
-    let nodes = client.call(async |docker| docker.list_nodes(None::<ListNodesOptions>).await).await?;
-    let node = |node: bollard::models::Node| {
-        let drain = Some(NodeSpecAvailabilityEnum::DRAIN);
-        let id = node.id.ok_or(ApiError::Incomplete("a node without an id"))?;
-        let name = node.description.and_then(|description| description.hostname);
-        Ok(Node {
-            name: name.filter(|name| !name.is_empty()).unwrap_or_else(|| id.clone()),
-            drained: node.spec.is_some_and(|spec| spec.availability == drain),
-            down: node
-                .status
-                .and_then(|status| status.state)
-                .is_some_and(|state| matches!(state, NodeState::DOWN | NodeState::DISCONNECTED)),
-            id,
-        })
-    };
-    let mut nodes = nodes.into_iter().map(node).collect::<Result<Vec<Node>, ApiError>>()?;
-    let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
-    for node in &mut nodes {
-        if names.iter().filter(|name| **name == node.name).count() > 1 {
-            node.name.clone_from(&node.id);
-        }
-    }
-    Ok(nodes)
 }
 
 #[cfg(test)]
@@ -433,10 +381,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_is_named_by_its_id_or_by_a_name_that_no_other_one_has() {
-        let node = |id: &str, name: &str| format!(r#"{{"ID":"{id}","Description":{{"Hostname":"{name}"}}}}"#);
-        let body = format!("[{},{},{}]", node("i1", "one"), node("i2", "twin"), node("i3", "twin"));
+        let described =
+            |id: &str, name: &str| format!(r#"{{"ID":"{id}","Description":{{"Hostname":"{name}"}}}}"#);
+        let body =
+            format!("[{},{},{}]", described("i1", "one"), described("i2", "twin"), described("i3", "twin"));
         let fake = FakeEngine::start(move |_| Reply::Json(200, body.clone()));
-        let all = list(&fake.engine().client).await.unwrap();
+        let all = node::list(&fake.engine().client).await.unwrap();
         let names: Vec<&str> = all.iter().map(|node| node.name.as_str()).collect();
         assert_eq!(names, ["one", "i2", "i3"]);
         let address = |name: &str| NodeAddress { name: name.to_owned(), address: Address::Unix("/x".into()) };

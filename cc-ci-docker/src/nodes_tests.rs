@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cc_ci_core::engine::{App, Engine as _, Fault, Kind, Resource};
+use cc_ci_core::engine::{App, Engine as _, Failure, Fault, Kind, Resource};
 use cc_ci_core::event::{Event, Reporter};
 use cc_ci_core::names::Domain;
 
+use crate::SwarmEngine;
 use crate::address::Address;
 use crate::fake_engine::{FakeEngine, Reply, nothing};
 use crate::nodes::NodeAddress;
-use crate::{Settings, SwarmEngine};
 
 /// What a removal may take: it has nothing to do.
 const LONG: Duration = Duration::from_mins(1);
@@ -26,8 +26,9 @@ fn manager(drained: &'static [&'static str]) -> FakeEngine {
     FakeEngine::start(move |call| {
         let node = |id: &str| {
             let availability = if drained.contains(&id) { "drain" } else { "active" };
+            let status = if id == "m" { r#","ManagerStatus":{"Leader":true}"# } else { "" };
             format!(
-                r#"{{"ID":"{id}","Spec":{{"Availability":"{availability}"}},"Description":{{"Hostname":"host-{id}"}}}}"#
+                r#"{{"ID":"{id}","Spec":{{"Availability":"{availability}"}},"Description":{{"Hostname":"host-{id}"}}{status}}}"#
             )
         };
         let body = match call {
@@ -302,29 +303,86 @@ impl Reporter for Warnings {
     }
 }
 
+/// What the warnings are when `compose` is pulled with these nodes, or why it can't be.
+async fn pull(
+    manager: &FakeEngine,
+    nodes: &[(&str, &FakeEngine)],
+    compose: &str,
+) -> Result<Vec<String>, Failure> {
+    let tree = tempfile::tempdir().unwrap();
+    let app = app(&domain(), tree.path(), compose);
+    let warnings = Arc::new(Warnings::default());
+    let mut engine = named(manager, nodes);
+    engine.settings.reporter = warnings.clone();
+    engine.pre_pull(&app).await?;
+    Ok(warnings.0.lock().unwrap().clone())
+}
+
+/// What was pulled, in the words of the API.
+fn pulls(fake: &FakeEngine) -> Vec<String> {
+    let mut pulls: Vec<String> =
+        fake.calls().into_iter().filter(|call| call.starts_with("POST /images/create")).collect();
+    pulls.sort();
+    pulls
+}
+
+/// An engine of the node `id` for which no registry has an image.
+fn of_another_kind(id: &'static str) -> FakeEngine {
+    FakeEngine::start(move |call| match call {
+        _ if call.starts_with("POST /images/create") => {
+            let text = "no matching manifest for linux/arm64/v8 in the manifest list entries";
+            Reply::Json(404, format!(r#"{{"message":"{text}"}}"#))
+        }
+        _ if call.starts_with("GET /images/") => {
+            Reply::Json(404, r#"{"message":"No such image"}"#.to_owned())
+        }
+        _ if call.contains("/info") => Reply::Json(200, format!(r#"{{"Swarm":{{"NodeID":"{id}"}}}}"#)),
+        _ => nothing(call),
+    })
+}
+
+#[tokio::test]
+async fn an_image_is_pulled_where_its_service_may_run() {
+    let (manager, a, b) = (manager(&[]), without_images("a"), without_images("b"));
+    let compose = "services:\n  \
+         one: {image: 'x/one:1', deploy: {placement: {constraints: [node.hostname == host-a]}}}\n  \
+         none: {image: 'x/none:1', deploy: {placement: {constraints: [node.role == nothing]}}}\n  \
+         other: {image: 'x/other:1', deploy: {placement: {constraints: [node.hostname != host-a]}}}\n";
+    assert_eq!(pull(&manager, &[("a", &a), ("b", &b)], compose).await.unwrap(), [""; 0]);
+    let pulled =
+        |name: &str| vec![format!("POST /images/create?fromImage=docker.io%2Fx%2F{name}&tag=1&platform=")];
+    assert_eq!(pulls(&a), pulled("one"));
+    assert_eq!(pulls(&b), pulled("other"));
+}
+
+#[tokio::test]
+async fn what_is_for_other_machines_is_an_error_where_no_node_can_have_it() {
+    let services = "services:\n  any: {image: 'x/any:1'}\n";
+    let (manager, a, b) = (manager(&[]), without_images("a"), of_another_kind("b"));
+    let nodes = [("a", &a), ("b", &b)];
+    let told = pull(&manager, &nodes, services).await.unwrap();
+    let [told] = &told[..] else { panic!("{told:?}") };
+    assert!(
+        told.starts_with("no task of it can run on host-b: docker.io has x/any with the tag 1, but not"),
+        "{told}"
+    );
+    let placed =
+        "services:\n  placed: {image: 'x/any:1', deploy: {placement: {constraints: [node.id == b]}}}\n";
+    let error = pull(&manager, &nodes, placed).await.unwrap_err();
+    assert_eq!(error.fault(), Fault::Recipe);
+    assert!(error.to_string().starts_with("1 of 1 images can't be pulled on host-b: "), "{error}");
+}
+
 #[tokio::test]
 async fn images_are_pulled_on_each_node_and_a_volume_that_may_be_on_any_is_told() {
-    let tree = tempfile::tempdir().unwrap();
-    let app = app(
-        &domain(),
-        tree.path(),
-        "services:\n  app: {image: 'x/y:1', volumes: ['data:/data', '/anonymous']}\n  \
-         placed: {image: 'x/y:1', volumes: ['data:/data'], deploy: {placement: {constraints: [node.role == manager]}}}\n  \
-         each: {image: 'x/y:1', volumes: ['data:/data'], deploy: {mode: global}}\nvolumes: {data: }\n",
-    );
     let (manager, a) = (manager(&["b"]), without_images("a"));
-    let warnings = Arc::new(Warnings::default());
-    let settings = Settings {
-        socket: manager.socket(),
-        suffix: "ci.example.org".parse().unwrap(),
-        sources: Vec::new(),
-        reporter: warnings.clone(),
-    };
-    let address = NodeAddress { name: "a".to_owned(), address: Address::Unix(a.socket()) };
-    SwarmEngine::new(settings).with_nodes(vec![address]).pre_pull(&app).await.unwrap();
-    let pulls = |fake: &FakeEngine| asked(fake).iter().filter(|call| *call == "POST /images/create").count();
-    assert_eq!((pulls(&manager), pulls(&a)), (0, 1));
-    let told = warnings.0.lock().unwrap().clone();
+    let compose = "services:\n  app: {image: 'x/y:1', volumes: ['data:/data', '/anonymous']}\n  \
+         placed: {image: 'x/y:1', volumes: ['data:/data'], deploy: {placement: {constraints: [node.role == worker]}}}\n  \
+         each: {image: 'x/y:1', volumes: ['data:/data'], deploy: {mode: global}}\nvolumes: {data: }\n";
+    let told = pull(&manager, &[("a", &a)], compose).await.unwrap();
+    assert_eq!((pulls(&manager).len(), pulls(&a).len()), (0, 1));
     let [told] = &told[..] else { panic!("{told:?}") };
-    assert!(told.starts_with("the volume data is made anew wherever a task of app is started"), "{told}");
+    let expected =
+        "the volume data is made anew wherever a task of app is started, which may be any of 2 nodes: ";
+    assert!(told.starts_with(expected), "{told}");
 }

@@ -8,6 +8,7 @@ mod commands;
 mod hosts;
 mod midrun;
 mod owner;
+mod placement;
 mod removed;
 mod runs;
 mod seen;

@@ -12,7 +12,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, future};
 
 use super::verdict::{ConvergenceVerdict, Service, Task};
 use crate::client::Client;
-use crate::{SwarmEngine, nodes, sanitize};
+use crate::node::{self, Node};
+use crate::{SwarmEngine, nodes, placement, sanitize};
 
 /// What all explanations together may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -53,7 +54,7 @@ pub(super) async fn error(
     // An engine in trouble must not keep the reason back.
     let (outputs, down) = future::join(
         tokio::time::timeout(LIMIT, future::join_all(outputs)),
-        tokio::time::timeout(LIMIT, nodes_down(engine)),
+        tokio::time::timeout(LIMIT, nodes_down(engine, services)),
     )
     .await;
     let (outputs, down) = (outputs.unwrap_or_default().concat(), down.unwrap_or_default());
@@ -72,14 +73,15 @@ pub(super) async fn error(
     Failure::new(fault, format!("{what}{outputs}"))
 }
 
-/// The nodes that the manager hears nothing of: what should be there, or was, is not up for that. A Swarm that can't tell
-/// has its own troubles, which are told elsewhere.
-async fn nodes_down(engine: &SwarmEngine) -> Vec<String> {
+/// The nodes that the manager hears nothing of, and that may run one of `services`: what should be there, or was, is not up
+/// for that, nor is what needs it. A Swarm that can't tell has its own troubles, which are told elsewhere.
+async fn nodes_down(engine: &SwarmEngine, services: &[Service]) -> Vec<String> {
     if !engine.has_other_nodes() {
         return Vec::new();
     }
-    let all = nodes::list(&engine.client).await.unwrap_or_default();
-    all.into_iter().filter(|node| node.down && !node.drained).map(|node| node.name).collect()
+    let has_one = |node: &Node| services.iter().any(|service| placement::allows(&service.constraints, node));
+    let all = node::list(&engine.client).await.unwrap_or_default();
+    all.into_iter().filter(|node| node.down && !node.drained && has_one(node)).map(|node| node.name).collect()
 }
 
 /// What a task's container said, each part on lines of its own.
@@ -152,4 +154,61 @@ pub(crate) async fn read_log(client: &Client, container: &str, lines: &str) -> S
         text.drain(..line);
     }
     String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use cc_ci_core::engine::Engine as _;
+
+    use super::super::verdict::{Mode, Update};
+    use super::*;
+    use crate::NodeAddress;
+    use crate::address::Address;
+    use crate::fake_engine::{FakeEngine, Reply, nothing};
+
+    fn service(constraint: &str) -> Service {
+        Service {
+            id: String::new(),
+            name: "app".to_owned(),
+            created: String::new(),
+            order: String::new(),
+            mode: Mode::Replicated(1),
+            update: Update::None,
+            changed: Duration::MAX,
+            restarts_done: true,
+            periodic: false,
+            constraints: vec![constraint.to_owned()],
+            spec: String::new(),
+            version: None,
+            tasks: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_down_is_the_cause_of_what_may_run_there() {
+        let manager = FakeEngine::start(|call| {
+            let body = match call {
+                _ if call.contains("/info") => r#"{"Swarm":{"NodeID":"m","Nodes":3}}"#,
+                _ if call.contains("/nodes") => {
+                    r#"[{"ID":"m","Description":{"Hostname":"here"},"Status":{"State":"ready"},"ManagerStatus":{}},
+                    {"ID":"a","Spec":{"Availability":"drain"},"Description":{"Hostname":"gone"},"Status":{"State":"down"}},
+                    {"ID":"b","Description":{"Hostname":"down"},"Status":{"State":"down"}}]"#
+                }
+                _ => return nothing(call),
+            };
+            Reply::Json(200, body.to_owned())
+        });
+        let socket = manager.socket().with_file_name("nobody.sock");
+        let named = NodeAddress { name: "b".to_owned(), address: Address::Unix(socket) };
+        let engine = manager.engine().with_nodes(vec![named]);
+        engine.inventory(None).await.unwrap();
+        let down = async |constraints: &[&str]| {
+            let services: Vec<Service> = constraints.iter().copied().map(service).collect();
+            nodes_down(&engine, &services).await
+        };
+        assert_eq!(down(&["node.role == manager"]).await, [""; 0]);
+        // What is up there is as good as what is not: others may need it.
+        assert_eq!(down(&["node.role == manager", "node.role == worker"]).await, ["down"]);
+        assert_eq!(down(&["node.hostname == gone"]).await, [""; 0]);
+    }
 }

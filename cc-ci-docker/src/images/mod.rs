@@ -11,6 +11,7 @@ mod unused;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -21,13 +22,13 @@ use cc_ci_core::recipe::{
     Compose, ImageReference, InvalidImageReference, Mode, MountKind, Recipe, RecipeError, Service,
 };
 use cc_ci_core::workspace::PulledImages;
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::client::Client;
-use crate::{SwarmEngine, nodes};
+use crate::client::{ApiError, Client};
+use crate::{SwarmEngine, node, nodes, placement};
 use pull::Progress;
 pub(crate) use unused::remove;
 
@@ -40,58 +41,129 @@ const TELL: Duration = Duration::from_secs(15);
 /// How long a registry may send nothing, unless it is said.
 pub(crate) const SILENCE: Duration = Duration::from_mins(1);
 
-/// Fetches what the app's services need, on every node that is given tasks, side by side.
+/// A service, and where it may run.
+struct Wanted<'c> {
+    service: &'c str,
+    image: ImageReference,
+    constraints: Vec<&'c str>,
+    /// The volumes that are where its one task is: what runs on each node is meant to have one on each.
+    volumes: Vec<&'c str>,
+}
+
+/// An engine that is to have the images of these.
+struct Place<'w> {
+    /// Its node, where there are several.
+    node: Option<Arc<str>>,
+    client: &'w Client,
+    wanted: Vec<&'w Wanted<'w>>,
+}
+
+impl Place<'_> {
+    fn images(&self) -> BTreeSet<&ImageReference> {
+        self.wanted.iter().map(|wanted| &wanted.image).collect()
+    }
+}
+
+/// What became of the pulls on a node.
+struct Pulls {
+    /// How many there were.
+    tried: usize,
+    failed: Vec<(ImageReference, Failure)>,
+}
+
+/// Fetches what the app's services need, on every node that may be given their tasks, side by side.
 pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Failure> {
     let owned = app.clone();
     let compose = blocking::run(move || compose(&owned)).await?;
-    let images = images(&compose)?;
+    let wanted: Vec<Wanted> =
+        compose.services.iter().map(|(name, service)| wanted(name, service)).collect::<Result<_, _>>()?;
     // Before the look: what is there then stays.
     note(engine, {
-        let names: Vec<String> = images.iter().map(ToString::to_string).collect();
-        move |pulled| pulled.used(&names)
+        let names: BTreeSet<String> = wanted.iter().map(|wanted| wanted.image.to_string()).collect();
+        move |pulled| pulled.used(&Vec::from_iter(names))
     })
     .await?;
     let places =
-        nodes::all(engine).await.map_err(|error| error.during("can't tell which images are there"))?;
+        places(engine, &wanted).await.map_err(|error| error.during("can't tell which images are there"))?;
     if places.len() > 1 {
         nodes::expect(engine, &app.domain);
-        for (service, volume) in anywhere(&compose) {
+        warn_of_wandering_volumes(engine, &wanted, &places);
+    }
+    let pulls = join_all(places.iter().map(|place| pull_on(engine, place))).await;
+    let pulls = pulls.into_iter().collect::<Result<Vec<Pulls>, Failure>>()?;
+    let has = |(place, pulls): (&Place, &Pulls), image: &ImageReference| {
+        place.images().contains(image) && pulls.failed.iter().all(|(failed, _)| failed != image)
+    };
+    let is_somewhere = |image: &ImageReference| places.iter().zip(&pulls).any(|there| has(there, image));
+    let mut failed = Vec::new();
+    for (place, pulls) in places.iter().zip(&pulls) {
+        let node = place.node.as_deref();
+        let (spared, counted): (Vec<_>, Vec<_>) = pulls
+            .failed
+            .iter()
+            .partition(|(image, failure)| pull::is_for_other_machines(failure) && is_somewhere(image));
+        for (_, failure) in spared {
+            let node = node.unwrap_or("this node");
+            let text = format!("no task of it can run on {node}: {failure}");
+            engine.settings.reporter.report(&Event::Warning { text });
+        }
+        if !counted.is_empty() {
+            failed.push((node, pulls.tried, counted.into_iter().map(|(_, failure)| failure).collect()));
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(error(&failed)) }
+}
+
+/// The engines that pull. The only node is asked nothing more.
+async fn places<'w>(engine: &'w SwarmEngine, wanted: &'w [Wanted<'w>]) -> Result<Vec<Place<'w>>, ApiError> {
+    let engines = nodes::all(engine).await?;
+    let nodes = if engines.len() > 1 { node::list(&engine.client).await? } else { Vec::new() };
+    let place = |(name, client): (Option<Arc<str>>, &'w Client)| {
+        let node = nodes.iter().find(|node| name.as_deref() == Some(node.name.as_str()));
+        let may_have = |wanted: &&Wanted| {
+            node.is_none_or(|node| !node.drained && placement::allows(&wanted.constraints, node))
+        };
+        Place { wanted: wanted.iter().filter(may_have).collect(), node: name, client }
+    };
+    Ok(engines.into_iter().map(place).collect())
+}
+
+fn warn_of_wandering_volumes(engine: &SwarmEngine, wanted: &[Wanted], places: &[Place]) {
+    for Wanted { service, volumes, .. } in wanted {
+        let may_have = |place: &&Place| place.wanted.iter().any(|wanted| wanted.service == *service);
+        let nodes = places.iter().filter(may_have).count();
+        for volume in volumes.iter().filter(|_| nodes > 1) {
             let text = format!(
-                "the volume {volume} is made anew wherever a task of {service} is started, which may be any of {} nodes: \
-                 give the service a placement constraint",
-                places.len()
+                "the volume {volume} is made anew wherever a task of {service} is started, which may be any of {nodes} \
+                 nodes: give the service a placement constraint that is true of one alone"
             );
             engine.settings.reporter.report(&Event::Warning { text });
         }
     }
-    let pulls = places.iter().map(|(node, client)| pull_on(engine, client, node.as_deref(), &images));
-    try_join_all(pulls).await.map(drop)
 }
 
-async fn pull_on(
-    engine: &SwarmEngine,
-    client: &Client,
-    node: Option<&str>,
-    images: &BTreeSet<ImageReference>,
-) -> Result<(), Failure> {
-    let look = |image: ImageReference| async move {
-        pull::id_of(client, &image).await.map(|id| id.is_none().then_some(image))
+/// Pulls what is not there.
+async fn pull_on(engine: &SwarmEngine, place: &Place<'_>) -> Result<Pulls, Failure> {
+    let images = place.images();
+    let look = |image: &ImageReference| {
+        let image = image.clone();
+        async move { pull::id_of(place.client, &image).await.map(|id| id.is_none().then_some(image)) }
     };
-    let looks: Vec<_> = images.iter().cloned().map(look).collect();
+    let looks: Vec<_> = images.iter().copied().map(look).collect();
     let missing: Vec<Option<ImageReference>> = stream::iter(looks)
         .buffered(AT_ONCE)
         .try_collect()
         .await
-        .map_err(|error: crate::client::ApiError| error.during("can't tell which images are there"))?;
+        .map_err(|error: ApiError| error.during("can't tell which images are there"))?;
     let missing: Vec<ImageReference> = missing.into_iter().flatten().collect();
+    let tried = missing.len();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(Pulls { tried, failed: Vec::new() });
     }
-    let on = node.map(|node| format!(" on {node}")).unwrap_or_default();
-    let text = format!("pulling {} of {} images{on}: {}", missing.len(), images.len(), list(&missing));
+    let on = place.node.as_deref().map(|node| format!(" on {node}")).unwrap_or_default();
+    let text = format!("pulling {tried} of {} images{on}: {}", images.len(), list(&missing));
     engine.settings.reporter.report(&Event::Note { text });
-    let failures = pull_all(engine, client, &missing).await;
-    if failures.is_empty() { Ok(()) } else { Err(error(&failures, missing.len())) }
+    Ok(Pulls { tried, failed: pull_all(engine, place.client, &missing).await })
 }
 
 /// What the app's tree and `.env` say now. Blocks.
@@ -102,29 +174,21 @@ fn compose(app: &App) -> Result<Compose, Failure> {
     recipe.compose(&vars).map_err(unreadable)
 }
 
-/// The volumes of services that may be started on any node, by service.
-fn anywhere(compose: &Compose) -> impl Iterator<Item = (&str, &str)> {
-    let is_placed = |service: &Service| {
-        let constraints =
-            service.passed_on.get("deploy").and_then(|deploy| deploy.pointer("/placement/constraints"));
-        constraints.and_then(Value::as_array).is_some_and(|constraints| !constraints.is_empty())
-    };
-    // One that runs on each node is meant to have a volume on each.
-    let is_one = |service: &Service| matches!(service.mode, Mode::Replicated(_) | Mode::ReplicatedJob(_));
-    let services = compose.services.iter().filter(move |(_, service)| is_one(service) && !is_placed(service));
-    services.flat_map(|(name, service)| {
-        let volumes = service.volumes.iter().filter(|mount| mount.kind == MountKind::Volume);
-        volumes.filter_map(|mount| Some((name.as_str(), mount.source.as_deref()?)))
+/// What a service wants.
+fn wanted<'c>(name: &'c str, service: &'c Service) -> Result<Wanted<'c>, Failure> {
+    let invalid = |error| Failure::recipe(format!("services.{name}.image")).with_source(error);
+    let image = service.image.parse().map_err(|error: InvalidImageReference| invalid(error))?;
+    let constraints =
+        service.passed_on.get("deploy").and_then(|deploy| deploy.pointer("/placement/constraints"));
+    let constraints = constraints.and_then(Value::as_array).into_iter().flatten();
+    let is_one = matches!(service.mode, Mode::Replicated(_) | Mode::ReplicatedJob(_));
+    let volumes = service.volumes.iter().filter(|mount| is_one && mount.kind == MountKind::Volume);
+    Ok(Wanted {
+        service: name,
+        image,
+        constraints: constraints.filter_map(Value::as_str).collect(),
+        volumes: volumes.filter_map(|mount| mount.source.as_deref()).collect(),
     })
-}
-
-/// The images of the app's services.
-fn images(compose: &Compose) -> Result<BTreeSet<ImageReference>, Failure> {
-    let parse = |(name, service): (&String, &Service)| {
-        let invalid = |error| Failure::recipe(format!("services.{name}.image")).with_source(error);
-        service.image.parse().map_err(|error: InvalidImageReference| invalid(error))
-    };
-    compose.services.iter().map(parse).collect()
 }
 
 /// Has what runs pull noted, where that is done.
@@ -160,23 +224,29 @@ async fn pull_one(
 }
 
 /// Pulls them all with the node's engine, whatever becomes of each.
-async fn pull_all(engine: &SwarmEngine, client: &Client, images: &[ImageReference]) -> Vec<Failure> {
+async fn pull_all(
+    engine: &SwarmEngine,
+    client: &Client,
+    images: &[ImageReference],
+) -> Vec<(ImageReference, Failure)> {
     let reporter = engine.settings.reporter.as_ref();
     let (began, progress, left) = (Instant::now(), Progress::default(), AtomicUsize::new(images.len()));
-    let pull = |image| {
+    let pull = |image: &ImageReference| {
+        let image = image.clone();
         let (progress, left) = (&progress, &left);
         async move {
-            let done = pull_one(engine, client, image, progress).await;
+            let done = pull_one(engine, client, &image, progress).await;
             let left = left.fetch_sub(1, Ordering::Relaxed) - 1;
             if done.is_ok() {
                 let text = format!("pulled {image}; {left} left");
                 reporter.report(&Event::Note { text });
             }
-            done.err()
+            Some((image, done.err()?))
         }
     };
     let pulls: Vec<_> = images.iter().map(pull).collect();
-    let pulls = stream::iter(pulls).buffer_unordered(AT_ONCE).collect::<Vec<Option<Failure>>>();
+    let pulls =
+        stream::iter(pulls).buffer_unordered(AT_ONCE).collect::<Vec<Option<(ImageReference, Failure)>>>();
     tokio::pin!(pulls);
     let mut tick = tokio::time::interval_at(began + TELL, TELL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -194,14 +264,21 @@ async fn pull_all(engine: &SwarmEngine, client: &Client, images: &[ImageReferenc
     }
 }
 
-/// All failures in one. What a registry does not have stays so: then it is the recipe's, whatever else failed.
-fn error(failures: &[Failure], pulled: usize) -> Failure {
-    let recipe = failures.iter().any(|failure| failure.fault() == Fault::Recipe);
+/// All failures in one, by node and of how many. What a registry does not have stays so: then it is the recipe's, whatever else
+/// failed.
+fn error(failed: &[(Option<&str>, usize, Vec<&Failure>)]) -> Failure {
+    let all = || failed.iter().flat_map(|(.., failures)| failures);
+    let recipe = all().any(|failure| failure.fault() == Fault::Recipe);
     let fault = if recipe { Fault::Recipe } else { Fault::Host };
-    let hint = failures.iter().filter(|failure| failure.fault() == fault).find_map(Failure::hint);
-    let blame = failures.iter().filter(|failure| failure.fault() == fault).find_map(Failure::blame);
-    let reasons: Vec<String> = failures.iter().map(ToString::to_string).collect();
-    let message = format!("{} of {pulled} images can't be pulled: {}", failures.len(), reasons.join("; "));
+    let of_it = || all().filter(|failure| failure.fault() == fault);
+    let hint = of_it().find_map(|failure| failure.hint());
+    let blame = of_it().find_map(|failure| failure.blame());
+    let told = failed.iter().map(|(node, tried, failures)| {
+        let on = node.map(|node| format!(" on {node}")).unwrap_or_default();
+        let reasons: Vec<String> = failures.iter().map(ToString::to_string).collect();
+        format!("{} of {tried} images can't be pulled{on}: {}", failures.len(), reasons.join("; "))
+    });
+    let message = told.collect::<Vec<_>>().join("; ");
     Failure::new(fault, message).with_any_hint(hint).with_any_blame(blame)
 }
 

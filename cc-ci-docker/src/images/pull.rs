@@ -103,6 +103,11 @@ fn trouble(image: &ImageReference, error: &ApiError) -> Failure {
     Failure::host(format!("can't pull {image}: {}", cc_ci_core::error_chain(error)))
 }
 
+/// Whether what a pull failed of is that the image is for other machines only.
+pub(super) fn is_for_other_machines(failure: &Failure) -> bool {
+    failure.blame() == Some(Blame::UpstreamImage)
+}
+
 /// The engine passes a registry's refusal on as text, with the status 500 or 404, or in the middle of the stream.
 fn explain(client: &Client, image: &ImageReference, has_login: bool, error: Error) -> Failure {
     match error {
