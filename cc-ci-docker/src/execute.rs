@@ -63,7 +63,13 @@ pub(crate) async fn execute(
         Err(_) if running.began => {
             Err(failed(&format!("took longer than {limit:?}; it goes on until the app is removed")))
         }
-        Err(_) => Err(Failure::recipe(format!("can't run {what}: nothing of it ran for {limit:?}"))),
+        Err(_) => {
+            let never = format!("can't run {what}: nothing of it ran for {limit:?}");
+            Err(match explain::down_for(engine, &command.app.domain.stack()).await {
+                Some(down) => Failure::host(format!("{never}; {down}")),
+                None => Failure::recipe(never),
+            })
+        }
     }
 }
 

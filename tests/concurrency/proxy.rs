@@ -1,127 +1,26 @@
 //! Apps that are asked through a reverse proxy.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
-use cc_ci_tests::{World, confined, skip, unconfined};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use cc_ci_tests::{ProxyCertificate, TlsProxy, World, confined, skip, unconfined};
 use serde_json::Value;
-use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::paused_runs::{self, RUN};
 use crate::warmed::Warmed;
 
-/// What the proxy shows.
-struct Shown(CertificateDer<'static>, KeyPair);
-
-/// A certificate of a CA whose own is in the file.
-fn signed(name: &str, ca_file: &Path) -> Shown {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "a CA of the tests");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    fs::write(ca_file, issuer.pem()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new([name.to_owned()]).unwrap();
-    Shown(params.signed_by(&key, &issuer).unwrap().der().clone(), key)
-}
-
-/// What it shows until it has one.
-fn default() -> Shown {
-    let mut params = CertificateParams::new(["0123456789abcdef.traefik.default".to_owned()]).unwrap();
-    params.distinguished_name.push(DnType::CommonName, "TRAEFIK DEFAULT CERT");
-    let key = KeyPair::generate().unwrap();
-    Shown(params.self_signed(&key).unwrap().der().clone(), key)
-}
-
-/// A TLS proxy that forwards to the port of the local executor's app that is asked for.
-struct Proxy {
-    address: SocketAddr,
-    /// Of each client in turn: the host that it asked for, if the certificate was good enough for it to ask.
-    asked: Arc<Mutex<Vec<Option<String>>>>,
-}
-
-impl Proxy {
-    /// It shows each client the next certificate, and the last one to all the rest.
-    fn start(world: &World, shown: Vec<Shown>) -> Self {
-        let shown: Vec<Arc<ServerConfig>> = shown.into_iter().map(config).collect();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (ports, all) = (world.local_root().join("ports"), asked.clone());
-        // It ends with the test's process.
-        std::thread::spawn(move || {
-            for (number, stream) in listener.incoming().flatten().enumerate() {
-                let config = shown.get(number).or(shown.last()).unwrap().clone();
-                let mut client =
-                    BufReader::new(StreamOwned::new(ServerConnection::new(config).unwrap(), stream));
-                let (head, host) = request(&mut client).unzip();
-                // First: who has the answer may look at once.
-                all.lock().unwrap().push(host.clone());
-                if let (Some(head), Some(host)) = (head, host) {
-                    forward(client.get_mut(), &head, &host, &ports);
-                }
-            }
-        });
-        Self { address, asked }
-    }
-
-    fn asked(&self) -> Vec<Option<String>> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-fn config(Shown(certificate, key): Shown) -> Arc<ServerConfig> {
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key);
-    Arc::new(config.unwrap())
-}
-
-type Client = StreamOwned<ServerConnection, TcpStream>;
-
-/// The head of a request, and the host that it is for. `None` of a client that refuses the certificate: it hangs up.
-fn request(client: &mut BufReader<Client>) -> Option<(String, String)> {
-    let (mut head, mut line) = (String::new(), String::new());
-    while line != "\r\n" {
-        head.push_str(&line);
-        line.clear();
-        client.read_line(&mut line).ok().filter(|read| *read > 0)?;
-    }
-    let host = head.lines().find_map(|line| line.strip_prefix("host: "))?.to_owned();
-    Some((head, host))
-}
-
-/// Brings a request to its app and the answer back.
-fn forward(client: &mut Client, head: &str, host: &str, ports: &Path) {
-    let answer = match port(ports, host) {
-        Some(port) => {
-            // An app that is coming up or going down hangs up, as a real one does to a real proxy.
-            ask(port, head).unwrap_or_else(|_| answer("502 Bad Gateway", "bad gateway\n"))
-        }
-        None => answer("404 Not Found", "404 page not found\n"),
-    };
-    let _told = client.write_all(answer.as_bytes()).and_then(|()| client.flush()).is_ok();
-}
-
-/// Asks the app, and gives its whole answer.
-fn ask(port: u16, head: &str) -> std::io::Result<String> {
-    let mut app = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    write!(app, "{head}\r\n")?;
-    std::io::read_to_string(app)
-}
-
-/// An answer of the proxy's own.
-fn answer(status: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+/// A proxy that forwards to the port of the local executor's app that is asked for.
+fn proxy(world: &World, shown: Vec<ProxyCertificate>) -> TlsProxy {
+    let ports = world.local_root().join("ports");
+    TlsProxy::start(shown, move |host, head| {
+        let app = TcpStream::connect((Ipv4Addr::LOCALHOST, port(&ports, host)?));
+        Some(app.and_then(|mut app| {
+            write!(app, "{head}\r\n")?;
+            std::io::read_to_string(app)
+        }))
+    })
 }
 
 /// The port of the app at this domain: a link that is called by the port names its owner.
@@ -146,9 +45,16 @@ fn an_app_serves_once_the_proxy_shows_a_certificate_that_is_good() {
     let recipe = world.recipe("plain");
     recipe.commit();
     let (domain, ca_file) = (world.domain("plain", 7), world.path().join("ca.pem"));
-    let proxy = Proxy::start(&world, vec![default(), default(), signed(domain.as_str(), &ca_file)]);
+    let proxy = proxy(
+        &world,
+        vec![
+            ProxyCertificate::default_of_traefik(),
+            ProxyCertificate::default_of_traefik(),
+            ProxyCertificate::signed(domain.as_str(), &ca_file),
+        ],
+    );
     let config = world.path().join("config.toml");
-    let text = format!("[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n", proxy.address);
+    let text = format!("[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n", proxy.address());
     fs::write(&config, unconfined(text)).unwrap();
     paused_runs::run(&world, &recipe).arg("--config").arg(&config).run().expect(0);
     assert_eq!(serving(&world)["status"], "passed");
@@ -167,8 +73,8 @@ fn the_systems_roots_are_good_and_a_flag_names_the_proxy() {
     let recipe = world.recipe("plain");
     recipe.commit();
     let (domain, ca_file) = (world.domain("plain", 7), world.path().join("ca.pem"));
-    let proxy = Proxy::start(&world, vec![signed(domain.as_str(), &ca_file)]);
-    let call = paused_runs::run(&world, &recipe).arg("--proxy").arg(proxy.address.to_string());
+    let proxy = proxy(&world, vec![ProxyCertificate::signed(domain.as_str(), &ca_file)]);
+    let call = paused_runs::run(&world, &recipe).arg("--proxy").arg(proxy.address().to_string());
     // Where OpenSSL and those who follow it look for the system's roots.
     call.env("SSL_CERT_FILE", &ca_file).env("CCCI_PROXY", "none").run().expect(0);
     assert!(!proxy.asked().is_empty());
@@ -180,8 +86,8 @@ fn a_proxy_that_is_taken_back_is_not_asked() {
     let world = World::new();
     let recipe = world.recipe("plain");
     recipe.commit();
-    let proxy = Proxy::start(&world, vec![default()]);
-    let call = paused_runs::run(&world, &recipe).env("CCCI_PROXY", proxy.address.to_string());
+    let proxy = proxy(&world, vec![ProxyCertificate::default_of_traefik()]);
+    let call = paused_runs::run(&world, &recipe).env("CCCI_PROXY", proxy.address().to_string());
     call.arg("--proxy").arg("none").run().expect(0);
     assert_eq!(proxy.asked(), []);
     world.assert_empty();
@@ -214,8 +120,8 @@ fn a_ca_file_that_cannot_be_read_ends_the_call_before_anything() {
 fn warm_apps_are_asked_through_the_proxy_too() {
     let warmed = Warmed::new();
     let ca_file = warmed.path().join("ca.pem");
-    let proxy = Proxy::start(&warmed, vec![signed(warmed.domain.as_str(), &ca_file)]);
-    warmed.configure(&format!("[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n", proxy.address));
+    let proxy = proxy(&warmed, vec![ProxyCertificate::signed(warmed.domain.as_str(), &ca_file)]);
+    warmed.configure(&format!("[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n", proxy.address()));
     assert_eq!(warmed.reconciled()["outcome"], "at_baseline");
     // A question that is not answered in time is asked again.
     let mut asked = proxy.asked();
@@ -281,9 +187,9 @@ fn programs_in_a_confined_test_trust_its_way_to_the_proxy_as_they_are() {
     }
     recipe.commit();
     let (domain, ca_file) = (world.domain("plain", 7), world.path().join("ca.pem"));
-    let proxy = Proxy::start(&world, vec![signed(domain.as_str(), &ca_file)]);
+    let proxy = proxy(&world, vec![ProxyCertificate::signed(domain.as_str(), &ca_file)]);
     let config =
-        format!("{}[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n", confined(&world), proxy.address);
+        format!("{}[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n", confined(&world), proxy.address());
     fs::write(world.config(), config).unwrap();
     paused_runs::run(&world, &recipe).run().expect(0);
     for (program, _, says) in tried {
@@ -312,15 +218,15 @@ fn a_confined_test_reaches_its_apps_through_the_proxy_and_no_other() {
     let (domain, ca_file) = (world.domain("plain", 7), world.path().join("ca.pem"));
     let (_, suffix) = domain.as_str().split_once('.').unwrap();
     let other = format!("other-012345.{suffix}");
-    let proxy = Proxy::start(&world, vec![signed(&format!("*.{suffix}"), &ca_file)]);
+    let proxy = proxy(&world, vec![ProxyCertificate::signed(&format!("*.{suffix}"), &ca_file)]);
     let config = format!(
         "{}[proxy]\naddress = \"{}\"\nca_file = {ca_file:?}\n[recipes.plain]\ndepends = [{:?}]\n",
         confined(&world),
-        proxy.address,
+        proxy.address(),
         base.path()
     );
     fs::write(world.config(), config).unwrap();
-    let asks = ASK.replace("OTHER", &other).replace("$PROXY", &proxy.address.to_string());
+    let asks = ASK.replace("OTHER", &other).replace("$PROXY", &proxy.address().to_string());
     recipe.script("tests/custom-asks", &asks).commit();
     paused_runs::run(&world, &recipe).run().expect(0);
     let log = world.runs().join(RUN).join("logs/custom-recipe-custom-asks.log");

@@ -5,10 +5,12 @@
 
 mod by_ssh;
 mod commands;
+mod cost;
 mod hosts;
 mod midrun;
 mod owner;
 mod placement;
+mod proxied;
 mod removed;
 mod runs;
 mod seen;

@@ -25,7 +25,9 @@ pub mod pipes;
 mod quiet_abra;
 mod recipe;
 mod skip;
+mod socket_tap;
 pub mod stand_in;
+mod tls_proxy;
 mod world;
 
 use std::time::Duration;
@@ -38,6 +40,8 @@ pub use gate::Gate;
 pub use library::OnEvent;
 pub use recipe::Recipe;
 pub use skip::{require_root, skip};
+pub use socket_tap::SocketTap;
+pub use tls_proxy::{ProxyCertificate, TlsProxy};
 pub use world::{World, confined, unconfined, until};
 
 /// How long an event may take before a test calls it missing. Never part of what is tested.

@@ -15,9 +15,8 @@ use std::thread;
 
 use cc_ci_core::names::Domain;
 use cc_ci_tests::engine::{Events, TestEngine, until};
-use cc_ci_tests::{EVENT_LIMIT, World, pipes};
+use cc_ci_tests::{EVENT_LIMIT, SocketTap, World, pipes};
 
-use crate::socket_tap::Shown;
 use crate::support::four_services;
 
 /// The events at which a client is killed: which one of the stack's, of this type.
@@ -103,7 +102,7 @@ fn an_order_that_is_carried_out_after_an_empty_look_is_found_by_the_second_one()
         let removal = asked.iter().rposition(|path| path.contains("/networks/"));
         removal.is_some_and(|at| asked[at..].iter().filter(|path| path.contains("/configs")).count() > 1)
     };
-    let shown = Shown::until(engine.socket(), world.path().join("shown.sock"), second_look);
+    let shown = SocketTap::until(engine.socket(), world.path().join("shown.sock"), second_look);
     let mut janitor = world.cc_ci(["janitor"]).env("DOCKER_HOST", shown.host()).start();
     until("the janitor looks again", || shown.keeps() || janitor.has_ended());
     assert!(shown.keeps(), "one look was enough for it");

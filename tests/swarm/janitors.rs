@@ -2,12 +2,11 @@
 //! is left, and the bystanders are as they were, the fixture asserts at the end of each test.
 
 use cc_ci_core::names::Domain;
-use cc_ci_tests::CcCi;
 use cc_ci_tests::engine::{BUSYBOX, Events, TestEngine};
+use cc_ci_tests::{CcCi, SocketTap};
 use nix::sys::signal::Signal;
 
 use crate::orphans::orphan;
-use crate::socket_tap::Shown;
 
 fn orphans(engine: &TestEngine, count: u64) -> Vec<Domain> {
     (0..count).map(|number| orphan(engine, &engine.world().domain("orphan", number))).collect()
@@ -92,7 +91,7 @@ fn an_audit_lists_each_kind_once_however_many_stacks_there_are() {
         return;
     };
     let domains = orphans(&engine, 8);
-    let shown = Shown::between(engine.socket(), engine.world().path().join("shown.sock"));
+    let shown = SocketTap::between(engine.socket(), engine.world().path().join("shown.sock"));
     let ended = cc_ci(&engine, "audit").env("DOCKER_HOST", shown.host()).run().expect(4);
     for domain in &domains {
         assert!(ended.stdout.contains(&format!("{domain}: left behind")), "{}", ended.stdout);

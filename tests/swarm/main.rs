@@ -27,7 +27,6 @@ mod registry;
 mod removed;
 mod restarted;
 mod selective_removal;
-mod socket_tap;
 mod support;
 mod trouble;
 mod updated;

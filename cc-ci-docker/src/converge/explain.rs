@@ -8,8 +8,10 @@ use std::time::Duration;
 use bollard::models::{ContainerInspectResponse, HealthStatusEnum};
 use bollard::query_parameters::LogsOptionsBuilder;
 use cc_ci_core::engine::{Failure, Fault, Redactor, TaskLog};
+use cc_ci_core::names::Stack;
 use futures_util::{StreamExt as _, TryStreamExt as _, future};
 
+use super::observe;
 use super::verdict::{ConvergenceVerdict, Service, Task};
 use crate::client::Client;
 use crate::node::{self, Node};
@@ -51,21 +53,17 @@ pub(super) async fn error(
         let task = service.telling()?;
         Some(async move { output(engine, &service.name, task).await })
     });
+    let constraints = services.iter().map(|service| service.constraints.as_slice());
     // An engine in trouble must not keep the reason back.
     let (outputs, down) = future::join(
         tokio::time::timeout(LIMIT, future::join_all(outputs)),
-        tokio::time::timeout(LIMIT, nodes_down(engine, services)),
+        tokio::time::timeout(LIMIT, nodes_down(engine, constraints)),
     )
     .await;
     let (outputs, down) = (outputs.unwrap_or_default().concat(), down.unwrap_or_default());
     let what = format!("{what}: {}", reasons.join(", "));
-    if !down.is_empty() {
-        let are = if let [one] = &down[..] {
-            format!("the node {one} is")
-        } else {
-            format!("the nodes {} are", down.join(" and "))
-        };
-        return Failure::host(format!("{what}; {are} down{outputs}"));
+    if let Some(down) = down {
+        return Failure::host(format!("{what}; {down}{outputs}"));
     }
     let mut over = sick.iter().filter(|(_, _, over)| *over).peekable();
     let by_engine = over.peek().is_some() && over.all(|(service, ..)| service.engine_failed_its_update());
@@ -73,15 +71,39 @@ pub(super) async fn error(
     Failure::new(fault, format!("{what}{outputs}"))
 }
 
-/// The nodes that the manager hears nothing of, and that may run one of `services`: what should be there, or was, is not up
-/// for that, nor is what needs it. A Swarm that can't tell has its own troubles, which are told elsewhere.
-async fn nodes_down(engine: &SwarmEngine, services: &[Service]) -> Vec<String> {
+/// Which nodes are down that may run one of the services of these constraints, in words: what should be there, or was, is not
+/// up for that, nor is what needs it. A Swarm that can't tell has its own troubles, which are told elsewhere.
+async fn nodes_down<'c>(
+    engine: &SwarmEngine,
+    constraints: impl Iterator<Item = &'c [String]> + Clone,
+) -> Option<String> {
     if !engine.has_other_nodes() {
-        return Vec::new();
+        return None;
     }
-    let has_one = |node: &Node| services.iter().any(|service| placement::allows(&service.constraints, node));
+    let has_one = |node: &Node| constraints.clone().any(|constraints| placement::allows(constraints, node));
     let all = node::list(&engine.client).await.unwrap_or_default();
-    all.into_iter().filter(|node| node.down && !node.drained && has_one(node)).map(|node| node.name).collect()
+    let down = all.into_iter().filter(|node| node.down && !node.drained && has_one(node));
+    let down: Vec<String> = down.map(|node| node.name).collect();
+    match &down[..] {
+        [] => None,
+        [one] => Some(format!("the node {one} is down")),
+        several => Some(format!("the nodes {} are down", several.join(" and "))),
+    }
+}
+
+/// The same of an app whose command can't be run, as far as it is told in time.
+pub(crate) async fn down_for(engine: &SwarmEngine, stack: &Stack) -> Option<String> {
+    let look = async {
+        let services = observe::services(&engine.client, stack).await.ok()?;
+        let constraints: Vec<Vec<String>> = services.into_iter().map(constraints).collect();
+        nodes_down(engine, constraints.iter().map(Vec::as_slice)).await
+    };
+    tokio::time::timeout(LIMIT, look).await.ok()?
+}
+
+fn constraints(service: bollard::models::Service) -> Vec<String> {
+    let placement = service.spec.and_then(|spec| spec.task_template?.placement);
+    placement.and_then(|placement| placement.constraints).unwrap_or_default()
 }
 
 /// What a task's container said, each part on lines of its own.
@@ -160,29 +182,10 @@ pub(crate) async fn read_log(client: &Client, container: &str, lines: &str) -> S
 mod tests {
     use cc_ci_core::engine::Engine as _;
 
-    use super::super::verdict::{Mode, Update};
     use super::*;
     use crate::NodeAddress;
     use crate::address::Address;
     use crate::fake_engine::{FakeEngine, Reply, nothing};
-
-    fn service(constraint: &str) -> Service {
-        Service {
-            id: String::new(),
-            name: "app".to_owned(),
-            created: String::new(),
-            order: String::new(),
-            mode: Mode::Replicated(1),
-            update: Update::None,
-            changed: Duration::MAX,
-            restarts_done: true,
-            periodic: false,
-            constraints: vec![constraint.to_owned()],
-            spec: String::new(),
-            version: None,
-            tasks: Vec::new(),
-        }
-    }
 
     #[tokio::test]
     async fn a_node_that_is_down_is_the_cause_of_what_may_run_there() {
@@ -194,6 +197,10 @@ mod tests {
                     {"ID":"a","Spec":{"Availability":"drain"},"Description":{"Hostname":"gone"},"Status":{"State":"down"}},
                     {"ID":"b","Description":{"Hostname":"down"},"Status":{"State":"down"}}]"#
                 }
+                _ if call.contains("/services") => {
+                    r#"[{"ID":"s","Spec":{"Name":"x_app","TaskTemplate":{"ContainerSpec":{},
+                    "Placement":{"Constraints":["node.hostname == down"]}}}}]"#
+                }
                 _ => return nothing(call),
             };
             Reply::Json(200, body.to_owned())
@@ -203,12 +210,15 @@ mod tests {
         let engine = manager.engine().with_nodes(vec![named]);
         engine.inventory(None).await.unwrap();
         let down = async |constraints: &[&str]| {
-            let services: Vec<Service> = constraints.iter().copied().map(service).collect();
-            nodes_down(&engine, &services).await
+            let constraints: Vec<[String; 1]> = constraints.iter().map(|&text| [text.to_owned()]).collect();
+            nodes_down(&engine, constraints.iter().map(<[String; 1]>::as_slice)).await
         };
-        assert_eq!(down(&["node.role == manager"]).await, [""; 0]);
+        assert_eq!(down(&["node.role == manager"]).await, None);
         // What is up there is as good as what is not: others may need it.
-        assert_eq!(down(&["node.role == manager", "node.role == worker"]).await, ["down"]);
-        assert_eq!(down(&["node.hostname == gone"]).await, [""; 0]);
+        let found = down(&["node.role == manager", "node.role == worker"]).await;
+        assert_eq!(found.as_deref(), Some("the node down is down"));
+        assert_eq!(down(&["node.hostname == gone"]).await, None);
+        let found = down_for(&engine, &"x_ci_example_org".parse().unwrap()).await;
+        assert_eq!(found.as_deref(), Some("the node down is down"));
     }
 }
