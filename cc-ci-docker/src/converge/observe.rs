@@ -216,9 +216,13 @@ impl View<'_> {
         let status = task.status.clone().unwrap_or_default();
         let state = status.state.unwrap_or(TaskState::NEW);
         let node = task.node_id.as_deref().unwrap_or_default();
-        // Swarm counts a task as running from the moment that its status says.
+        // Swarm counts a task as running from the moment that its status says, by the clock of the task's node. Where that is behind,
+        // what has just begun is not steady yet: the manager's own stamp says when it heard of that.
         let running_for = match state {
-            TaskState::RUNNING => self.since(&id, status.timestamp.as_deref()),
+            TaskState::RUNNING => {
+                let told = self.since(&id, status.timestamp.as_deref());
+                if node == self.node { told } else { told.min(self.since(&id, task.updated_at.as_deref())) }
+            }
             _ => Duration::ZERO,
         };
         let container = self.containers.get(&id);

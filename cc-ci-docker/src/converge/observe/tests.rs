@@ -125,6 +125,17 @@ fn a_task_of_another_node_runs_when_swarm_says_so() {
 }
 
 #[test]
+fn a_task_of_a_node_whose_clock_is_off_runs_since_the_manager_heard_of_it() {
+    let status = |stamp: &str| json!({"State": "running", "Timestamp": stamp});
+    for stamp in ["2026-11-21T13:02:09Z", "2026-11-21T15:02:09Z", "2026-11-21T14:02:07Z"] {
+        let elsewhere =
+            json!({"NodeID": "elsewhere", "UpdatedAt": "2026-11-21T14:02:09.8Z", "Status": status(stamp)});
+        let seen = seen_task(elsewhere, vec![]);
+        assert_eq!(seen.running, Liveness::For(Duration::from_millis(200)), "{stamp}");
+    }
+}
+
+#[test]
 fn modes_are_told_apart() {
     for (mode, expected) in [
         (json!({"Replicated": {"Replicas": 0}}), Mode::Replicated(0)),
