@@ -386,3 +386,12 @@ async fn images_are_pulled_on_each_node_and_a_volume_that_may_be_on_any_is_told(
         "the volume data is made anew wherever a task of app is started, which may be any of 2 nodes: ";
     assert!(told.starts_with(expected), "{told}");
 }
+
+#[tokio::test]
+async fn a_manager_that_is_given_no_tasks_needs_no_images() {
+    let (manager, a, b) = (manager(&["m"]), without_images("a"), without_images("b"));
+    let compose = "services:\n  app: {image: 'x/y:1', volumes: ['data:/data']}\nvolumes: {data: }\n";
+    let told = pull(&manager, &[("a", &a), ("b", &b)], compose).await.unwrap();
+    assert!(told[0].contains("which may be any of 2 nodes"), "{told:?}");
+    assert!(!asked(&manager).iter().any(|call| call.starts_with("GET /images")), "{:?}", asked(&manager));
+}
