@@ -1,7 +1,10 @@
 //! What happens to nodes while a run is at work.
 
+use std::fs;
+use std::time::Duration;
+
 use cc_ci_tests::engine::{BUSYBOX, Bystanders, Node, until};
-use cc_ci_tests::skip;
+use cc_ci_tests::{Recipe, SocketTap, skip};
 use serde_json::json;
 
 use crate::spread::{assert_told, call, count, debts, edited, manager_does, spread, tears_down, waiting};
@@ -123,6 +126,48 @@ fn workers_that_were_away_for_a_while_in_a_run_keep_nothing() {
     assert!(count(&record["receipt"]["removed"], "volume", "worker-2") >= 1, "{record:#}");
     assert_eq!(debts(&test), 0);
     test.assert_empty();
+}
+
+/// A run that is green, and leaves nothing on any node.
+fn is_green_and_leaves_nothing(test: &OnNodes, recipe: &Recipe) {
+    let before = test.bystanders();
+    let record = call(test, recipe, "1").run().expect(0).json();
+    assert_eq!(record["receipt"]["left"], json!([]), "{record:#}");
+    assert!(count(&record["receipt"]["removed"], "volume", "worker-1") >= 2, "{record:#}");
+    assert_eq!(debts(test), 0);
+    for (before, after) in before.iter().zip(test.bystanders()) {
+        before.assert_same(&after);
+    }
+    test.assert_empty();
+}
+
+#[test]
+fn a_worker_that_is_given_no_more_tasks_in_a_run_is_worked_on_all_the_same() {
+    let Some(test) = OnNodes::new("a_worker_that_is_given_no_more_tasks_in_a_run_is_worked_on_all_the_same")
+    else {
+        return;
+    };
+    test.configure();
+    let recipe = spread(&test);
+    let pause = manager_does(&test, "node update --availability pause worker-1");
+    recipe.script("tests/upgrade-pause", &pause).commit();
+    is_green_and_leaves_nothing(&test, &recipe);
+}
+
+#[test]
+fn a_worker_whose_engine_is_slow_to_answer_only_takes_its_time() {
+    let Some(test) = OnNodes::new("a_worker_whose_engine_is_slow_to_answer_only_takes_its_time") else {
+        return;
+    };
+    test.configure();
+    let worker = test.nodes.worker(1);
+    let far = test.world.path().join("far.sock");
+    let tap = SocketTap::to_afar(worker.socket(), far, Duration::from_millis(500));
+    let text = fs::read_to_string(test.world.config()).expect("a configuration");
+    assert!(text.contains(&worker.host()));
+    fs::write(test.world.config(), text.replace(&worker.host(), &tap.host())).expect("a configuration");
+    is_green_and_leaves_nothing(&test, &spread(&test));
+    assert!(tap.requests().len() > 10, "it was asked there: {:?}", tap.requests());
 }
 
 #[test]

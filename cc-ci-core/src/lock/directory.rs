@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, lstat};
@@ -56,8 +56,8 @@ pub(super) struct LockDirectory {
     pub(super) refused_filesystem: FsType,
     /// The device that was last found not to be it.
     accepted_device: AtomicU64,
-    /// The directory as it was last opened, while a lock is held that was opened in it.
-    in_use: Mutex<Weak<Dir>>,
+    /// The directory as it was last opened.
+    opened: Mutex<Option<Arc<Dir>>>,
 }
 
 /// An open lock file. Whoever locked it gives it up by dropping it.
@@ -79,7 +79,7 @@ impl LockDirectory {
             trusted_owners: Vec::new(),
             refused_filesystem: NFS_SUPER_MAGIC,
             accepted_device: AtomicU64::new(u64::MAX),
-            in_use: Mutex::default(),
+            opened: Mutex::default(),
         }
     }
 
@@ -133,11 +133,11 @@ impl LockDirectory {
         Ok(())
     }
 
-    /// Opens a lock file that is there in the directory of the locks that are held: whoever takes many opens it once. It may
-    /// have been replaced since, so what is found is worth something only while it [is current](LockFile::is_current), and
+    /// Opens a lock file that is there in the directory as it was last opened, for whoever takes many. It may have been
+    /// replaced since, so what is found is worth something only while it [is current](LockFile::is_current), and
     /// `None` says nothing: [`open`](Self::open) does. Makes nothing.
-    pub(super) fn open_beside_held(&self, path: &Path) -> Option<LockFile> {
-        let directory = self.in_use.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
+    pub(super) fn open_as_before(&self, path: &Path) -> Option<LockFile> {
+        let directory = self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         let file = directory.open_file(path.file_name()?.as_ref(), OFlags::RDWR, 0).ok()?;
         Some(self.check((file, directory), path).ok()??.0)
     }
@@ -154,8 +154,7 @@ impl LockDirectory {
                 Err(errno) => return Err(self.cannot_open(path, errno)),
             };
             if let Some((opened, _)) = self.check(found, path)? {
-                *self.in_use.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Arc::downgrade(&opened.directory);
+                *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened.directory.clone());
                 return Ok(opened);
             }
         }

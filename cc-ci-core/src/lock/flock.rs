@@ -36,7 +36,8 @@ const PAUSE: Duration = Duration::from_micros(200);
 
 /// The locks in one directory. Clones share it.
 ///
-/// Any program that does `flock(2)` on the same paths takes part: `flock(1)`, Python's `fcntl.flock`.
+/// Any program that does `flock(2)` on the same paths takes part: `flock(1)`, Python's `fcntl.flock`. From the first lock on, the
+/// directory is kept open, so its file system is in use, as long as this or a clone lives.
 #[derive(Debug, Clone)]
 pub struct FlockLocks {
     directory: Arc<LockDirectory>,
@@ -95,10 +96,10 @@ impl FlockLocks {
     /// One try.
     fn probe(&self, domain: &Domain) -> Result<Probe, LockError> {
         let path = self.path(domain);
-        let mut beside = self.directory.open_beside_held(&path);
+        let mut as_before = self.directory.open_as_before(&path);
         for _ in 0..ATTEMPTS {
-            let is_beside = beside.is_some();
-            let opened = match beside.take() {
+            let was_open = as_before.is_some();
+            let opened = match as_before.take() {
                 Some(opened) => opened,
                 None => self.directory.open(&path)?,
             };
@@ -106,7 +107,7 @@ impl FlockLocks {
                 Ok(()) if opened.is_current()? => return Ok(Probe::Taken(opened)),
                 Ok(()) => (),
                 // Held, but perhaps in a directory that was replaced: that says nothing of this lock.
-                Err(TryLockError::WouldBlock) if is_beside && !opened.is_current()? => (),
+                Err(TryLockError::WouldBlock) if was_open && !opened.is_current()? => (),
                 Err(TryLockError::WouldBlock) => {
                     let record = Record::read_from(&opened.file);
                     let id = opened.id;
