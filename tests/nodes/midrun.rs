@@ -163,9 +163,10 @@ fn a_worker_whose_engine_is_slow_to_answer_only_takes_its_time() {
     let worker = test.nodes.worker(1);
     let far = test.world.path().join("far.sock");
     let tap = SocketTap::to_afar(worker.socket(), far, Duration::from_millis(500));
-    let text = fs::read_to_string(test.world.config()).expect("a configuration");
-    assert!(text.contains(&worker.host()));
-    fs::write(test.world.config(), text.replace(&worker.host(), &tap.host())).expect("a configuration");
+    let configuration = fs::read_to_string(test.world.config()).expect("a configuration");
+    assert!(configuration.contains(&worker.host()));
+    fs::write(test.world.config(), configuration.replace(&worker.host(), &tap.host()))
+        .expect("a configuration");
     is_green_and_leaves_nothing(&test, &spread(&test));
     assert!(tap.requests().len() > 10, "it was asked there: {:?}", tap.requests());
 }
