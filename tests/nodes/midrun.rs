@@ -4,10 +4,13 @@ use std::fs;
 use std::time::Duration;
 
 use cc_ci_tests::engine::{BUSYBOX, Bystanders, Node, until};
-use cc_ci_tests::{Recipe, SocketTap, skip};
+use cc_ci_tests::{SocketTap, skip};
 use serde_json::json;
 
-use crate::spread::{assert_told, call, count, debts, edited, manager_does, spread, tears_down, waiting};
+use crate::spread::{
+    assert_told, call, count, debts, edited, is_green_and_leaves_nothing, manager_does, spread, tears_down,
+    waiting,
+};
 use crate::support::OnNodes;
 
 /// Asserts that nothing is owed, and that nothing is on any node, after one pass of the janitor.
@@ -125,19 +128,6 @@ fn workers_that_were_away_for_a_while_in_a_run_keep_nothing() {
     assert_eq!(record["receipt"]["left"], json!([]), "{record:#}");
     assert!(count(&record["receipt"]["removed"], "volume", "worker-2") >= 1, "{record:#}");
     assert_eq!(debts(&test), 0);
-    test.assert_empty();
-}
-
-/// A run that is green, and leaves nothing on any node.
-fn is_green_and_leaves_nothing(test: &OnNodes, recipe: &Recipe) {
-    let before = test.bystanders();
-    let record = call(test, recipe, "1").run().expect(0).json();
-    assert_eq!(record["receipt"]["left"], json!([]), "{record:#}");
-    assert!(count(&record["receipt"]["removed"], "volume", "worker-1") >= 2, "{record:#}");
-    assert_eq!(debts(test), 0);
-    for (before, after) in before.iter().zip(test.bystanders()) {
-        before.assert_same(&after);
-    }
     test.assert_empty();
 }
 

@@ -106,6 +106,24 @@ pub fn told_call(test: &OnNodes, recipe: &Recipe, id: &str, number: u64) -> CcCi
     test.world.cc_ci(["run", "--run-id", id, "--pr", &number.to_string()]).arg(recipe.path())
 }
 
+/// Asserts that a run of it, `"1"`, is green in each tier, leaves nothing on any node and touches nobody there; gives its record.
+#[track_caller]
+pub fn is_green_and_leaves_nothing(test: &OnNodes, recipe: &Recipe) -> Value {
+    let before = test.bystanders();
+    let record = call(test, recipe, "1").run().expect(0).json();
+    for tier in ["install", "upgrade", "backup", "restore"] {
+        assert_eq!(status(&record, tier), "passed", "{tier}: {record:#}");
+    }
+    assert_eq!(record["receipt"]["left"], serde_json::json!([]), "{record:#}");
+    assert!(count(&record["receipt"]["removed"], "volume", "worker-1") >= 2, "{record:#}");
+    assert_eq!(debts(test), 0);
+    for (before, after) in before.iter().zip(test.bystanders()) {
+        before.assert_same(&after);
+    }
+    test.assert_empty();
+    record
+}
+
 /// The statuses of the first tiers, by name.
 pub fn status<'r>(record: &'r Value, tier: &str) -> &'r str {
     let mut tiers = record["tiers"].as_array().into_iter().flatten();

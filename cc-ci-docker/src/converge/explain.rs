@@ -53,11 +53,11 @@ pub(super) async fn error(
         let task = service.telling()?;
         Some(async move { output(engine, &service.name, task).await })
     });
-    let constraints = services.iter().map(|service| service.constraints.as_slice());
+    let constraints: Vec<&[String]> = services.iter().map(|service| service.constraints.as_slice()).collect();
     // An engine in trouble must not keep the reason back.
     let (outputs, down) = future::join(
         tokio::time::timeout(LIMIT, future::join_all(outputs)),
-        tokio::time::timeout(LIMIT, nodes_down(engine, constraints)),
+        tokio::time::timeout(LIMIT, nodes_down(engine, &constraints)),
     )
     .await;
     let (outputs, down) = (outputs.unwrap_or_default().concat(), down.unwrap_or_default());
@@ -73,14 +73,11 @@ pub(super) async fn error(
 
 /// Which nodes are down that may run one of the services of these constraints, in words: what should be there, or was, is not
 /// up for that, nor is what needs it. A Swarm that can't tell has its own troubles, which are told elsewhere.
-async fn nodes_down<'c>(
-    engine: &SwarmEngine,
-    constraints: impl Iterator<Item = &'c [String]> + Clone,
-) -> Option<String> {
+async fn nodes_down(engine: &SwarmEngine, constraints: &[impl AsRef<[String]>]) -> Option<String> {
     if !engine.has_other_nodes() {
         return None;
     }
-    let has_one = |node: &Node| constraints.clone().any(|constraints| placement::allows(constraints, node));
+    let has_one = |node: &Node| constraints.iter().any(|of_one| placement::allows(of_one.as_ref(), node));
     let all = node::list(&engine.client).await.unwrap_or_default();
     let down = all.into_iter().filter(|node| node.down && !node.drained && has_one(node));
     let down: Vec<String> = down.map(|node| node.name).collect();
@@ -93,17 +90,17 @@ async fn nodes_down<'c>(
 
 /// The same of an app whose command can't be run, as far as it is told in time.
 pub(crate) async fn down_for(engine: &SwarmEngine, stack: &Stack) -> Option<String> {
+    if !engine.has_other_nodes() {
+        return None;
+    }
     let look = async {
         let services = observe::services(&engine.client, stack).await.ok()?;
-        let constraints: Vec<Vec<String>> = services.into_iter().map(constraints).collect();
-        nodes_down(engine, constraints.iter().map(Vec::as_slice)).await
+        let templates = services.into_iter().filter_map(|service| service.spec?.task_template);
+        let constraints: Vec<Vec<String>> =
+            templates.map(|template| observe::constraints(&template)).collect();
+        nodes_down(engine, &constraints).await
     };
     tokio::time::timeout(LIMIT, look).await.ok()?
-}
-
-fn constraints(service: bollard::models::Service) -> Vec<String> {
-    let placement = service.spec.and_then(|spec| spec.task_template?.placement);
-    placement.and_then(|placement| placement.constraints).unwrap_or_default()
 }
 
 /// What a task's container said, each part on lines of its own.
@@ -211,7 +208,7 @@ mod tests {
         engine.inventory(None).await.unwrap();
         let down = async |constraints: &[&str]| {
             let constraints: Vec<[String; 1]> = constraints.iter().map(|&text| [text.to_owned()]).collect();
-            nodes_down(&engine, constraints.iter().map(<[String; 1]>::as_slice)).await
+            nodes_down(&engine, &constraints).await
         };
         assert_eq!(down(&["node.role == manager"]).await, None);
         // What is up there is as good as what is not: others may need it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::models::{
     ContainerSummary, Service as ApiService, ServiceSpecMode, ServiceUpdateStatus,
-    ServiceUpdateStatusStateEnum, Task as ApiTask, TaskSpecRestartPolicyConditionEnum, TaskState,
+    ServiceUpdateStatusStateEnum, Task as ApiTask, TaskSpec, TaskSpecRestartPolicyConditionEnum, TaskState,
 };
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 use cc_ci_core::engine::Redactor;
@@ -118,6 +118,11 @@ pub(crate) async fn services(client: &Client, stack: &Stack) -> Result<Vec<ApiSe
     typed(client.get("/services", &labelled(stack.as_str())).await?, "/Spec/TaskTemplate/ContainerSpec")
 }
 
+/// Where the tasks of such a service may run, as it is written.
+pub(crate) fn constraints(template: &TaskSpec) -> Vec<String> {
+    template.placement.as_ref().and_then(|placement| placement.constraints.clone()).unwrap_or_default()
+}
+
 /// Their tasks, those that have ended too.
 pub(crate) async fn tasks(client: &Client, stack: &Stack) -> Result<Vec<ApiTask>, ApiError> {
     typed(client.get("/tasks", &labelled(stack.as_str())).await?, "/Spec/ContainerSpec")
@@ -201,12 +206,7 @@ impl View<'_> {
             periodic: has_delay && test.is_some_and(|test| test.first().is_some_and(|word| word == "NONE")),
             spec: digest,
             version: spec.labels.and_then(|mut labels| labels.remove(&format!("coop-cloud.{stack}.version"))),
-            constraints: template
-                .placement
-                .as_ref()
-                .and_then(|placement| placement.constraints.as_ref())
-                .map(|constraints| constraints.iter().map(|text| sanitize::written(text)).collect())
-                .unwrap_or_default(),
+            constraints: constraints(&template),
             tasks: tasks.iter().map(|task| self.task(task, mode, current(task))).collect(),
         }
     }

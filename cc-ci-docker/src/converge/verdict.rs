@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use bollard::models::TaskState;
 
+use crate::sanitize;
 use crate::tasks::is_terminal;
 
 /// How long a task without a healthcheck must have run.
@@ -52,7 +53,7 @@ pub(super) struct Service {
     pub restarts_done: bool,
     /// Whether that is on purpose: it was given a delay, and its healthcheck was turned off.
     pub periodic: bool,
-    /// Where its tasks may run, in Swarm's own words.
+    /// Where its tasks may run, as it is written.
     pub constraints: Vec<String>,
     /// A digest of what its tasks are made of.
     pub spec: String,
@@ -375,7 +376,7 @@ impl Service {
         if self.constraints.is_empty() {
             "Swarm has made no task of it".to_owned()
         } else {
-            format!("no node satisfies its constraints ({})", self.constraints.join(", "))
+            format!("no node satisfies its constraints ({})", sanitize::written(&self.constraints.join(", ")))
         }
     }
 }

@@ -92,7 +92,8 @@ pub(crate) async fn pre_pull(engine: &SwarmEngine, app: &App) -> Result<(), Fail
     let pulls = join_all(places.iter().map(|place| pull_on(engine, place))).await;
     let pulls = pulls.into_iter().collect::<Result<Vec<Pulls>, Failure>>()?;
     let has = |(place, pulls): (&Place, &Pulls), image: &ImageReference| {
-        place.images().contains(image) && pulls.failed.iter().all(|(failed, _)| failed != image)
+        place.wanted.iter().any(|wanted| wanted.image == *image)
+            && pulls.failed.iter().all(|(failed, _)| failed != image)
     };
     let is_somewhere = |image: &ImageReference| places.iter().zip(&pulls).any(|there| has(there, image));
     let mut failed = Vec::new();

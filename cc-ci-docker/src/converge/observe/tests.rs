@@ -135,6 +135,15 @@ fn a_task_of_a_node_whose_clock_is_off_runs_since_the_manager_heard_of_it() {
     }
 }
 
+/// Nodes are chosen by them: what is shown of them is cleaned where it is shown.
+#[test]
+fn constraints_are_kept_as_they_are_written() {
+    let written = "node.labels.x == a  b";
+    let template = json!({"ContainerSpec": {}, "Placement": {"Constraints": [written]}});
+    let service = api_service(json!({"Spec": {"Name": "a_test_x_app", "TaskTemplate": template}}));
+    assert_eq!(seen(service, &[], vec![]).constraints, [written]);
+}
+
 #[test]
 fn modes_are_told_apart() {
     for (mode, expected) in [
